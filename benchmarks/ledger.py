@@ -2,14 +2,16 @@
 
     python benchmarks/ledger.py --out DIR [--quick]
 
-One run on one idle NVIDIA GPU (about 7 minutes on an H200; --quick about 2) does all of it and
+One run on one idle NVIDIA GPU (about 7 minutes on an H200; --quick about 3) does all of it and
 prints tables, and leaves ``ledger.json`` and ``recording.npz`` (for meter=replay) in DIR:
 
 1. heavy (matrix product) and light (random reads) kernels take turns in windows of 0.1 to 2 s.
    Truth is the steady power of each kernel, from long stretches before and after, times the
    window's length;
 2. the windows, and what lies between them, against the counter's own difference;
-3. tokens/s of decoding with the meter on and off, in turns;
+3. tokens/s of decoding with the meter on and off, in turns, of a decoder that the GPU paces (a
+   CUDA graph per token), of one that the host paces (kernel by kernel) and of Hugging Face
+   `generate`;
 4. the counter against integrated power on real generation at batch 1 and 32.
 """
 
@@ -28,9 +30,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pynvml
 import torch
 import yaml
+from scipy import stats
 
 from codejoule.config.schema import MeterConfig, OnBusyGpu
 from codejoule.measurement import Meter, open_meter
@@ -41,7 +45,7 @@ from codejoule.measurement.nvml import nvml_counter
 from codejoule.measurement.records import RECORD, Kind, Records
 from codejoule.models.random_weights import random_model
 
-LENGTHS = {0.1: 60, 0.25: 50, 0.5: 50, 1.0: 40, 2.0: 12}
+LENGTHS = {0.1: 60, 0.25: 44, 0.5: 44, 1.0: 36, 2.0: 12}
 QUICK = {0.1: 20, 0.25: 16, 0.5: 16, 1.0: 12}
 CODECARBON = {0.5: 12, 1.0: 12, 2.0: 6}
 STEADY_S = 6.0
@@ -108,6 +112,8 @@ class Kernels:
 
 
 def _graph(work: Callable[[], None]) -> Callable[[], None]:
+    # What was queued before on the current stream must be done: a new stream does not wait for it.
+    torch.cuda.synchronize()
     stream = torch.cuda.Stream()
     with torch.cuda.stream(stream):
         work()
@@ -261,6 +267,19 @@ def table(title: str, errors: Mapping[str, Mapping[str, list[float]]]) -> dict[s
     return summary
 
 
+def promises(summary: Mapping[str, Any]) -> dict[str, bool]:
+    """What docs/energy.md promises of the medians, held or not."""
+    ours, zeus = summary["ledger"], summary["Zeus begin/end"]
+    held = {
+        "1 s: at most 1.5 %": ours["1.0"][0] <= 1.5,
+        "1 s: at most half of begin/end's": ours["1.0"][0] <= zeus["1.0"][0] / 2,
+        "0.5 s: at most 4 %": ours["0.5"][0] <= 4.0,
+    }
+    for promise, kept in held.items():
+        print(f"  {promise}: {'held' if kept else 'NOT HELD'}")
+    return held
+
+
 def partition(
     records: Records, ledger: Ledger, made: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
@@ -282,8 +301,10 @@ def partition(
     counter_j = ticks.energy_j[last] - ticks.energy_j[first]
     return {
         "windows": len(parts_j),
+        # Less than the counter's own millijoule between two edges is NaN, and 0 in the sum.
+        "below_resolution": int(np.isnan(parts_j).sum()),
         "run_j": whole_j,
-        "sum_against_run_rel": abs(sum(parts_j) / whole_j - 1),
+        "sum_against_run_rel": abs(np.nansum(parts_j) / whole_j - 1),
         "counter_j": counter_j,
         "sum_against_counter_rel": abs(sum(np.diff(at_j)) / counter_j - 1),
     }
@@ -315,8 +336,149 @@ def decode(model: Any, batch: int, tokens: int, each: Callable[[int], None]) -> 
     torch.cuda.synchronize()
 
 
+class Decoder:
+    """Decodes at batch 1 over a static cache, each token read back, as an engine that looks for
+    the end does.
+
+    With `graph` a step is one replay of a CUDA graph: the GPU sets the pace, which is steady, so
+    that a slowdown of a fraction of a percent can be seen. Without, the host sets it, launching
+    each kernel.
+    """
+
+    PROMPT, ROOM = 200, 1200
+
+    def __init__(self, model: Any, *, graph: bool) -> None:
+        from transformers import StaticCache
+
+        self._cache = StaticCache(config=model.config, max_cache_len=self.PROMPT + self.ROOM)
+        place = torch.arange(self.PROMPT + self.ROOM, device=model.device)
+        self._position = torch.full((1, 1), self.PROMPT, device=model.device)
+
+        def step() -> None:
+            mask = (place <= self._position)[None, None]
+            seen = model(
+                self._token, attention_mask=mask, position_ids=self._position,
+                past_key_values=self._cache, use_cache=True,
+            )  # fmt: skip
+            self._token.copy_(seen.logits[:, -1:].argmax(-1))
+            self._position.add_(1)
+
+        with torch.inference_mode():
+            prompt = torch.randint(100, 10_000, (1, self.PROMPT), device=model.device)
+            first = model(prompt, past_key_values=self._cache, use_cache=True)
+            self._token = first.logits[:, -1:].argmax(-1).clone()
+            self.step = _graph(step) if graph else step
+        self.reset()
+
+    @torch.inference_mode()
+    def reset(self) -> None:
+        """Forget everything after the prompt."""
+        self._position.fill_(self.PROMPT)
+        for layer in self._cache.layers:
+            layer.cumulative_length.fill_(self.PROMPT)
+
+    @torch.inference_mode()
+    def run(self, tokens: int) -> float:
+        """Decode `tokens` tokens after the prompt; tokens per second."""
+        self.reset()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        began = time.perf_counter()
+        for _ in range(tokens):
+            self.step()
+            self._token.item()
+        return tokens / (time.perf_counter() - began)
+
+
+class Sampler:
+    """The sampler's process, stopped and continued."""
+
+    def __init__(self, feed: LiveFeed) -> None:
+        self._process = psutil.Process(feed._process.pid)
+        self.niceness = self._process.nice()
+        self._looks = self._shared = 0
+
+    def run(self, on: bool) -> None:
+        os.kill(self._process.pid, signal.SIGCONT if on else signal.SIGSTOP)
+
+    def cpu_s(self) -> float:
+        return sum(self._process.cpu_times()[:2])
+
+    def look(self) -> None:
+        """Note whether one of its threads was last on the core of this thread."""
+        tasks = Path(f"/proc/{self._process.pid}/task")
+        cores = {_core(task / "stat") for task in tasks.iterdir()}
+        self._shared += _core(Path(f"/proc/self/task/{threading.get_native_id()}/stat")) in cores
+        self._looks += 1
+
+    def shared(self) -> str:
+        return f"{self._shared} of {self._looks}"
+
+
+def _core(stat: Path) -> str:
+    return stat.read_text().rpartition(")")[2].split()[36]
+
+
+def interval(values: Sequence[float], *, independent: int | None = None) -> list[float]:
+    """Mean and its 95 % confidence interval (Student's t)."""
+    n = independent or len(values)
+    mean, error = statistics.mean(values), statistics.stdev(values) / n**0.5
+    reach = float(stats.t.ppf(0.975, n - 1)) * error
+    return [mean, mean - reach, mean + reach]
+
+
+def cost_of_steps(name: str, model: Any, *, graph: bool, pairs: int) -> dict[str, Any]:
+    """Decoding speed of `Decoder` with the meter (a window around, the sampler running) and
+    without (no window, the sampler stopped), in the order on, off, off, on."""
+    decoder = Decoder(model, graph=graph)
+    tokens = min(Decoder.ROOM, int(0.75 * decoder.run(100)))
+    counter = nvml_counter((0,))
+    feed = LiveFeed(counter.uuids, period_s=0.02)
+    speeds: dict[bool, list[float]] = {True: [], False: []}
+    with Meter(counter, sample_period_s=0.1, idle_s=0.0, ledger=Ledger(feed)) as meter:
+        sampler = Sampler(feed)
+        cpu_s, on_s = 0.0, 0.0
+        for number in range(2 * pairs):
+            on = number % 4 in (0, 3)
+            sampler.run(on)
+            time.sleep(0.05)
+            if not on:
+                speeds[on].append(decoder.run(tokens))
+                continue
+            before_s, began = sampler.cpu_s(), time.perf_counter()
+            with meter.window("batch"):
+                speeds[on].append(decoder.run(tokens))
+            sampler.look()
+            on_s += time.perf_counter() - began
+            cpu_s += sampler.cpu_s() - before_s
+        sampler.run(True)
+    slower = [100 * (1 - on / off) for on, off in zip(speeds[True], speeds[False], strict=True)]
+    result = {
+        "on_tokens_per_s": statistics.mean(speeds[True]),
+        "off_tokens_per_s": statistics.mean(speeds[False]),
+        "slower_percent_95": interval(slower),
+        "pairs": len(slower),
+        "tokens_per_block": tokens,
+        "sampler_cores": cpu_s / on_s,
+        "sampler_niceness": sampler.niceness,
+        "sampler_on_the_decoders_core": sampler.shared(),
+        "cores": len(os.sched_getaffinity(0)),
+        "speeds": speeds,
+    }
+    mean, low, high = result["slower_percent_95"]
+    how = "CUDA graph" if graph else "kernel by kernel"
+    print(
+        f"{name}, {how}: {result['on_tokens_per_s']:.2f} tokens/s metered, "
+        f"{result['off_tokens_per_s']:.2f} not; {mean:+.3f} % slower, 95 % interval {low:+.3f} to "
+        f"{high:+.3f} % ({len(slower)} pairs of {tokens} tokens); the sampler (niceness "
+        f"{sampler.niceness}) took {result['sampler_cores']:.3f} of a core and, of "
+        f"{result['cores']}, was on the decoding thread's core at {sampler.shared()} looks"
+    )
+    return result
+
+
 @contextmanager
-def toggling(pid: int, block_s: float) -> Iterator[list[tuple[float, bool]]]:
+def toggling(sampler: Sampler, block_s: float) -> Iterator[list[tuple[float, bool]]]:
     """Stop and continue the sampler in turns; when, and whether it runs from then on."""
     switches, stop, on = [(time.perf_counter(), True)], threading.Event(), True
 
@@ -324,7 +486,7 @@ def toggling(pid: int, block_s: float) -> Iterator[list[tuple[float, bool]]]:
         nonlocal on
         while not stop.wait(block_s):
             on = not on
-            os.kill(pid, signal.SIGCONT if on else signal.SIGSTOP)
+            sampler.run(on)
             switches.append((time.perf_counter(), on))
 
     thread = threading.Thread(target=toggle)
@@ -334,14 +496,15 @@ def toggling(pid: int, block_s: float) -> Iterator[list[tuple[float, bool]]]:
     finally:
         stop.set()
         thread.join()
-        os.kill(pid, signal.SIGCONT)
+        sampler.run(True)
 
 
-def cost(name: str, model: Any, *, seconds: float, block_s: float = 0.5) -> dict[str, Any]:
-    """Decoding speed with the sampler running and stopped, by turns of half a second.
+def cost_of_generate(name: str, model: Any, *, seconds: float, block_s: float = 0.5) -> Any:
+    """Speed of Hugging Face `generate` with the sampler running and stopped, by turns of half a
+    second.
 
-    Turns that short, because the speed of `generate` drifts by tens of percent over seconds
-    whatever the meter does: a turn is compared with the ones beside it.
+    The host sets its pace, and its speed drifts by tens of percent over seconds whatever the meter
+    does: a turn is compared with the ones beside it.
     """
     counter = nvml_counter((0,))
     feed = LiveFeed(counter.uuids, period_s=0.02)
@@ -358,7 +521,7 @@ def cost(name: str, model: Any, *, seconds: float, block_s: float = 0.5) -> dict
             last_s = now_s
 
         until_s = time.perf_counter() + seconds
-        with meter.window("batch"), toggling(feed._process.pid, block_s) as switches:
+        with meter.window("batch"), toggling(Sampler(feed), block_s) as switches:
             while time.perf_counter() < until_s:
                 decode(model, 1, 128, each)
         outside = []
@@ -379,23 +542,19 @@ def cost(name: str, model: Any, *, seconds: float, block_s: float = 0.5) -> dict
             speeds, speeds[1:], speeds[2:], strict=False
         )
     ]
-    time_s = {on: sum(sum(d) for o, d in blocks if o is on) for on in (True, False)}
-    tokens = {on: sum(len(d) for o, d in blocks if o is on) for on in (True, False)}
     result = {
-        "on_tokens_per_s": tokens[True] / time_s[True],
-        "off_tokens_per_s": tokens[False] / time_s[False],
-        "slower_percent": statistics.mean(slower),
+        # Neighbouring differences share turns: half of them are independent.
+        "slower_percent_95": interval(slower, independent=len(slower) // 2),
         "slower_percent_median": statistics.median(slower),
-        "slower_percent_standard_error": statistics.stdev(slower) / (len(slower) / 2) ** 0.5,
+        "tokens_per_s": statistics.mean(speed for _, speed in speeds),
         "turns": len(speeds),
         "outside_window_s": statistics.median(outside),
         "speeds": speeds,
     }
+    mean, low, high = result["slower_percent_95"]
     print(
-        f"{name}: {result['on_tokens_per_s']:.2f} tokens/s with the sampler, "
-        f"{result['off_tokens_per_s']:.2f} without; turn by turn {result['slower_percent']:+.2f} % "
-        f"slower (standard error {result['slower_percent_standard_error']:.2f}, median "
-        f"{result['slower_percent_median']:+.2f} %, {len(speeds)} turns); "
+        f"{name}, generate: {result['tokens_per_s']:.2f} tokens/s; {mean:+.2f} % slower with the "
+        f"sampler, 95 % interval {low:+.2f} to {high:+.2f} % ({len(speeds)} turns); "
         f"{result['outside_window_s']:.3f} s per window outside of it, for its reading"
     )
     return result
@@ -435,14 +594,16 @@ def crosscheck(model: Any, *, repeats: int, tokens: int) -> dict[str, Any]:
 
 
 def _keep(
-    out: Path, ledger: Ledger, feed: Tee, about: Any, spans: Any, made: Any, polls: Any
+    out: Path, ledger: Ledger, feed: Tee, about: Any, idle_w: Any, spans: Any, made: Any, polls: Any
 ) -> Records:
     """Everything recorded so far, also as a file, before any of it is worked with."""
     ledger.powers_w()
     records = np.concatenate(feed.kept)
     names = ("kind", "length_s", "opened_s", "closed_s", "zeus_j", "codecarbon_j")
     plain = [{name: item[name] for name in names} for item in made]
-    facts = about | {"windows": plain, "steady_spans": spans, "polls": list(polls)}
+    facts = about | {
+        "idle_w": idle_w, "windows": plain, "steady_spans": spans, "polls": list(polls),
+    }  # fmt: skip
     save_recording(out / "recording.npz", Recording(records, feed.devices, facts))
     return records
 
@@ -450,23 +611,8 @@ def _keep(
 _CONFIG = MeterConfig(on_busy_gpu=OnBusyGpu.error)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--quick", action="store_true")
-    args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
-    pynvml.nvmlInit()
-    handle = pynvml.nvmlDeviceGetHandleByIndex(0)
-    about: dict[str, Any] = {
-        "gpu": pynvml.nvmlDeviceGetName(handle),
-        "driver": pynvml.nvmlSystemGetDriverVersion(),
-        "torch": torch.__version__,
-        "made_by": "benchmarks/ledger.py",
-    }
-    result: dict[str, Any] = {"about": about}
+def windows_and_sums(out: Path, about: Any, *, quick: bool) -> dict[str, Any]:
+    """Parts 1 and 2."""
     kernels = Kernels()
     print(about, {kind: f"{unit_s * 1e3:.2f} ms" for kind, unit_s in kernels.unit_s.items()})
     counter = nvml_counter((0,))
@@ -481,42 +627,78 @@ def main() -> None:
     ):
         idle_w = meter.measure_idle()
         steady(kernels, spans)
-        made = windows(meter, kernels, QUICK if args.quick else LENGTHS, None)
+        made = windows(meter, kernels, QUICK if quick else LENGTHS, None)
         steady(kernels, spans)
         carbon_made = windows(meter, kernels, CODECARBON, tracker) if tracker else []
         time.sleep(0.5)
-        records = _keep(args.out, ledger, feed, about, spans, [*made, *carbon_made], polls)
-        for item in (*made, *carbon_made):
+        every = [*made, *carbon_made]
+        records = _keep(out, ledger, feed, about, idle_w, spans, every, polls)
+        for item in every:
             _ = item["window"].reading
         powers = steady_powers(records, spans)
         truth_w = {kind: statistics.mean(values) for kind, values in powers.items()}
         print(f"\nidle {idle_w:.1f} W; steady power before and after [W]: "
               + str({k: [round(float(w), 1) for w in v] for k, v in powers.items()}))  # fmt: skip
-        result |= {"idle_w": idle_w, "steady_w": powers, "codecarbon": carbon}
+        result: dict[str, Any] = {"idle_w": idle_w, "steady_w": powers, "codecarbon": carbon}
         result["windows"] = table("1. Windows", score(made, truth_w, polls, records))
+        result["promises"] = promises(result["windows"])
         if carbon_made:
             result["windows_codecarbon"] = table(
                 f"1b. Windows with {carbon} around each",
                 score(carbon_made, truth_w, polls, records),
             )
-        (args.out / "ledger.json").write_text(json.dumps(result, indent=1))
         result["partition"] = partition(records, ledger, made)
         print("\n2. Windows add up:", json.dumps(result["partition"]))
-    (args.out / "ledger.json").write_text(json.dumps(result, indent=1))
-    print(f"records: {len(records)}, {len(records) * RECORD.itemsize} bytes")
-    print("\n3. Cost of metering (batch 1, Hugging Face generate)")
+        print(f"records: {len(records)}, {len(records) * RECORD.itemsize} bytes", flush=True)
     del kernels
-    result["cost"], result["crosscheck"] = {}, {}
+    torch.cuda.empty_cache()
+    return result
+
+
+def cost_and_crosscheck(*, quick: bool) -> Iterator[tuple[str, str, Any]]:
+    """Parts 3 and 4, one result after the other: what it is, of which model, and the figures."""
+    print("\n3. Cost of metering (batch 1)", flush=True)
     for name in ("qwen_0_5b", "qwen_7b"):
         model = load(name)
-        result["cost"][name] = cost(name, model, seconds=20 if args.quick else 60)
+        yield "cost", name, cost_of_steps(name, model, graph=True, pairs=8 if quick else 24)
+        yield "cost_host", name, cost_of_steps(name, model, graph=False, pairs=8 if quick else 24)
         if name == "qwen_7b":
-            print("\n4. Counter against integrated power, real generation of qwen_7b")
+            print("\n4. Counter against integrated power, real generation of qwen_7b", flush=True)
             decode(model, 32, 16, lambda number: None)
-            result["crosscheck"] = crosscheck(model, repeats=3, tokens=160)
+            yield "crosscheck", name, crosscheck(model, repeats=2, tokens=160)
+        yield "cost_generate", name, cost_of_generate(name, model, seconds=8 if quick else 15)
         del model
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--only", choices=["windows", "cost"], help="parts 1 and 2, or 3 and 4")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    pynvml.nvmlInit()
+    handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+    about: dict[str, Any] = {
+        "gpu": pynvml.nvmlDeviceGetName(handle),
+        "driver": pynvml.nvmlSystemGetDriverVersion(),
+        "torch": torch.__version__,
+        "made_by": "benchmarks/ledger.py",
+    }
+    result: dict[str, Any] = {"about": about}
+
+    def keep() -> None:
         (args.out / "ledger.json").write_text(json.dumps(result, indent=1))
-    (args.out / "ledger.json").write_text(json.dumps(result, indent=1))
+
+    if args.only != "cost":
+        result |= windows_and_sums(args.out, about, quick=args.quick)
+        keep()
+    if args.only != "windows":
+        for kind, name, figures in cost_and_crosscheck(quick=args.quick):
+            result.setdefault(kind, {})[name] = figures
+            keep()
 
 
 if __name__ == "__main__":

@@ -1,11 +1,14 @@
 """``codejoule meter`` over a recording of an H200."""
 
+import math
 import sys
 from pathlib import Path
 
 import pytest
 
 from codejoule.cli import main
+from codejoule.cli.meter import _report
+from codejoule.domain import EnergyReading, EnergyScope, EnergySource
 
 RECORDING = str(Path(__file__).parents[1] / "golden" / "h200_ledger.npz")
 
@@ -23,6 +26,30 @@ def test_the_energy_of_a_command_is_printed_with_its_uncertainty(
     assert out == "hi\n"
     for part in ("energy ", " +- ", "(replay, gpu)", "net ", "idle ", "mean power", "crosscheck"):
         assert part in err
+
+
+def _reading(energy_j: float, **facts: object) -> EnergyReading:
+    return EnergyReading(
+        name="command", source=EnergySource.nvml, scope=EnergyScope.gpu, start_s=0.0,
+        latency_s=0.5, energy_j=energy_j, **facts,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def test_each_gpu_and_the_cpu_beside_them_have_a_line() -> None:
+    reading = _reading(
+        30.0,
+        energy_by_device_j={"gpu:0": 20.0, "gpu:1": 10.0},
+        energy_beside_j={"cpu:0": 4.0, "dram:0": 0.5},
+    )
+    report = _report(reading, None)
+    assert "  gpu:0     20.00 J\n  gpu:1     10.00 J\n" in report
+    assert "beside      cpu:0 4.00 J, dram:0 0.50 J (rapl; not in the energy above)" in report
+
+
+def test_a_command_too_short_to_measure_gets_no_figure() -> None:
+    report = _report(_reading(math.nan), None)
+    assert report.startswith("energy      not measured: the command took 0.5000 s, too short")
+    assert "0.00" not in report
 
 
 def test_the_exit_code_is_the_commands() -> None:

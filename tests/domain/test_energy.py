@@ -37,6 +37,18 @@ def test_decode_energy_is_divided_step_by_step_among_running_sequences(outputs: 
     assert shares == pytest.approx(step_by_step(100.0, outputs), rel=1e-9, abs=1e-9)
 
 
+def test_the_prefill_makes_the_first_token_so_a_sequence_of_one_token_takes_no_decode_step() -> (
+    None
+):
+    shares = attribute_energy(
+        BatchEnergy(energy_j=30.0, prefill_j=10.0),
+        prompt_tokens=[1, 1, 3],
+        output_tokens=[1, 3, 5],
+    )
+    # Four steps of 5 J: two of them shared by the second and third sequence, two the third's own.
+    assert shares == pytest.approx((2.0, 2.0 + 5.0, 6.0 + 5.0 + 10.0))
+
+
 def test_prefill_energy_follows_prompt_tokens() -> None:
     shares = attribute_energy(
         BatchEnergy(energy_j=10.0, prefill_j=8.0), prompt_tokens=[300, 100], output_tokens=[5, 5]

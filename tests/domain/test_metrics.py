@@ -284,3 +284,18 @@ def test_the_crosscheck_compares_both_methods_over_all_windows(rng):
     assert run_metrics(records, facts, rng=rng)["energy_crosscheck_rel"] == pytest.approx(0.02)
     facts = RunFacts(windows=(both(100.0, 103.0), both(300.0, None)))
     assert "energy_crosscheck_rel" not in run_metrics(records, facts, rng=rng)
+
+
+def test_accuracy_over_the_tasks_that_can_be_solved_here_stands_beside_that_over_all(rng):
+    records = [record("a", 11), record("b", 11, verdict="fail"), record("c", 11, verdict="fail")]
+    facts = RunFacts(windows=(window(30.0, 2.0, (11, 11, 11)),))
+    assert "pass_at_1_valid" not in run_metrics(records, facts, rng=rng)
+    known = replace(facts, valid_tasks=frozenset({"a", "b", "other"}))
+    metrics = run_metrics(records, known, rng=rng)
+    assert metrics["tasks_valid"] == 2
+    assert metrics["pass_at_1"] == pytest.approx(1 / 3)
+    assert metrics["pass_at_1_valid"] == pytest.approx(1 / 2)
+    assert metrics["pass_at_1_valid_ci_low"] < 0.5 < metrics["pass_at_1_valid_ci_high"]
+    none_valid = run_metrics(records, replace(facts, valid_tasks=frozenset()), rng=rng)
+    assert none_valid["tasks_valid"] == 0
+    assert "pass_at_1_valid" not in none_valid

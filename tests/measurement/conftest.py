@@ -1,6 +1,11 @@
-"""NVML replayed from a tick series under a clock that the test moves; Zeus above it is real."""
+"""Two stand-ins for NVML, and one for powercap.
+
+`nvml` replays a tick series under a clock that the test moves; Zeus above it is real. `open_ledger`
+starts the real sampler process, whose driver is `fake_driver`.
+"""
 
 import csv
+import json
 import threading
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
@@ -13,7 +18,25 @@ from typing import Any, ClassVar
 import pynvml
 import pytest
 
+from codejoule.measurement.feed import LiveFeed
+from codejoule.measurement.ledger import Ledger
+
 GOLDEN = Path(__file__).parents[1] / "golden"
+DRIVER = Path(__file__).parent / "fake_driver"
+
+
+@pytest.fixture
+def open_ledger(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ledger]:
+    """Opens a ledger over cards that behave as its keywords say; `cards` speaks of single ones,
+    by UUID."""
+
+    def opened(*uuids: str, **setting: object) -> Ledger:
+        monkeypatch.setenv("PYTHONPATH", str(DRIVER))
+        monkeypatch.setenv("FAKE_CARD", json.dumps(setting))
+        named = {f"gpu:{number}": uuid for number, uuid in enumerate(uuids or ("GPU-1",))}
+        return Ledger(LiveFeed(named, period_s=0.02))
+
+    return opened
 
 
 @dataclass

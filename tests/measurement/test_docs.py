@@ -6,7 +6,7 @@ import pytest
 
 from codejoule.config.schema import MeterConfig, MeterName
 from codejoule.domain import EnergySource
-from codejoule.measurement.meter import TICK_LIMIT_S
+from codejoule.measurement.counter import TICK_LIMIT_S
 
 PAGE = (Path(__file__).parents[2] / "docs" / "energy.md").read_text()
 

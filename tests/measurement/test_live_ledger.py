@@ -1,23 +1,19 @@
 """The ledger over its real sampler process, whose driver is played by `fake_driver`."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from codejoule.config import UserError
-from codejoule.measurement.feed import LiveFeed
-from codejoule.measurement.ledger import Ledger
 
 DRIVER = Path(__file__).parent / "fake_driver"
-Open = Callable[..., Ledger]
 
 
 def _energy_j(now_s: float) -> float:
@@ -33,18 +29,8 @@ def _until_half_second() -> float:
     return step_s
 
 
-@pytest.fixture
-def open_ledger(monkeypatch: pytest.MonkeyPatch) -> Open:
-    def opened(**setting: object) -> Ledger:
-        monkeypatch.setenv("PYTHONPATH", str(DRIVER))
-        monkeypatch.setenv("FAKE_CARD", json.dumps(setting))
-        return Ledger(LiveFeed({"gpu:0": "GPU-1"}, period_s=0.02))
-
-    return opened
-
-
 def test_windows_at_the_steps_of_power_are_resolved_within_their_uncertainty(
-    open_ledger: Open,
+    open_ledger: Any,
 ) -> None:
     ledger = open_ledger()
     try:
@@ -65,7 +51,7 @@ def test_windows_at_the_steps_of_power_are_resolved_within_their_uncertainty(
     assert whole.integrated_j == pytest.approx(total_j, rel=0.1)
 
 
-def test_a_sampler_that_is_killed_is_an_error_and_not_a_gap(open_ledger: Open) -> None:
+def test_a_sampler_that_is_killed_is_an_error_and_not_a_gap(open_ledger: Any) -> None:
     ledger = open_ledger()
     opened_s = time.monotonic()
     os.kill(ledger._feed._process.pid, signal.SIGKILL)  # type: ignore[attr-defined]
@@ -74,7 +60,7 @@ def test_a_sampler_that_is_killed_is_an_error_and_not_a_gap(open_ledger: Open) -
     ledger.close()
 
 
-def test_a_gpu_that_is_lost_is_an_error_in_the_drivers_words(open_ledger: Open) -> None:
+def test_a_gpu_that_is_lost_is_an_error_in_the_drivers_words(open_ledger: Any) -> None:
     ledger = open_ledger(lost_after_s=0.5)
     opened_s = time.monotonic()
     with pytest.raises(UserError, match=r"ended by itself \(status 1: .*GPU is lost"):
@@ -82,7 +68,7 @@ def test_a_gpu_that_is_lost_is_an_error_in_the_drivers_words(open_ledger: Open) 
     ledger.close()
 
 
-def test_a_driver_that_is_missing_is_an_error_before_the_first_window(open_ledger: Open) -> None:
+def test_a_driver_that_is_missing_is_an_error_before_the_first_window(open_ledger: Any) -> None:
     with pytest.raises(UserError, match=r"ended by itself .*Driver Not Loaded"):
         open_ledger(no_driver=True)
 
@@ -97,7 +83,7 @@ def test_a_driver_that_is_missing_is_an_error_before_the_first_window(open_ledge
     ],
 )
 def test_a_counter_or_a_gpu_that_misbehaves_is_an_error(
-    open_ledger: Open, setting: dict[str, object], text: str
+    open_ledger: Any, setting: dict[str, object], text: str
 ) -> None:
     def measure_a_second() -> None:
         ledger = open_ledger(**setting)
@@ -111,7 +97,7 @@ def test_a_counter_or_a_gpu_that_misbehaves_is_an_error(
         measure_a_second()
 
 
-def test_the_runs_own_process_is_no_stranger(open_ledger: Open) -> None:
+def test_the_runs_own_process_is_no_stranger(open_ledger: Any) -> None:
     ledger = open_ledger(pids=[os.getpid()])
     opened_s = time.monotonic()
     assert ledger.entry(opened_s, opened_s + 0.3, {}).by_device_j["gpu:0"] > 0

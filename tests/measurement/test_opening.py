@@ -1,10 +1,12 @@
 import logging
+from typing import Any
 
 import pytest
 
+from codejoule.config import UserError
 from codejoule.config.schema import MeterConfig, MeterName
 from codejoule.domain import EnergySource
-from codejoule.measurement import open_meter
+from codejoule.measurement import open_command_meter, open_meter
 
 
 def test_an_estimate_for_a_gpu_run_says_what_it_leaves_out(
@@ -16,3 +18,21 @@ def test_an_estimate_for_a_gpu_run_says_what_it_leaves_out(
     ):
         assert meter.source is EnergySource.estimate
     assert "their energy is not in the figures" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("trap", "text"),
+    [
+        ("mig", r"GPU 1 \(NVIDIA H200\) has MIG on, and NVML counts energy per card; leave it out"),
+        (
+            "counter",
+            r"GPU 1 \(NVIDIA H200\) has no counter; leave it out with CUDA_VISIBLE_DEVICES",
+        ),
+    ],
+)
+def test_a_command_on_a_machine_with_a_gpu_that_cannot_be_counted_is_an_error(
+    nvml: Any, no_rapl: None, trap: str, text: str
+) -> None:
+    setattr(nvml.cards[1], trap, trap == "mig")
+    with pytest.raises(UserError, match=text):
+        open_command_meter(MeterConfig())

@@ -1,7 +1,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codejoule.domain import EnergyReading, EnergyScope, EnergySource
@@ -19,14 +19,17 @@ def _reading(energy_j: float, source: EnergySource = EnergySource.rapl) -> Energ
     )
 
 
+@settings(deadline=None)
 @given(
-    st.floats(0, 1e6),
+    st.floats(1e-6, 1e6),
     st.lists(st.floats(0, 1e4), min_size=1, max_size=50),
 )
 def test_measured_shares_add_up_to_the_window(energy_j: float, cpu_s: list[float]) -> None:
     shares, source = share_evaluation_energy(_reading(energy_j), cpu_s, watts_per_core=3.5)
     assert source is EnergySource.rapl
-    assert math.fsum(shares) == pytest.approx(energy_j, rel=1e-6, abs=1e-300)
+    known = [share for share in shares if share is not None]
+    assert math.fsum(known) == pytest.approx(energy_j, rel=1e-6)
+    assert min(known) > 0
 
 
 def test_measured_shares_follow_cpu_time() -> None:
@@ -39,6 +42,13 @@ def test_estimated_shares_are_cpu_time_times_watts(reading: EnergyReading | None
     shares, source = share_evaluation_energy(reading, [1.0, 0.5], watts_per_core=4.0)
     assert shares == [4.0, 2.0]
     assert source is EnergySource.estimate
+
+
+def test_a_sample_that_ran_on_no_cpu_time_has_no_energy_instead_of_zero() -> None:
+    assert share_evaluation_energy(None, [0.0, 2.0], watts_per_core=3.5)[0] == [None, 7.0]
+    assert share_evaluation_energy(_reading(8.0), [0.0, 2.0], watts_per_core=3.5)[0] == [None, 8.0]
+    short = _reading(math.nan)
+    assert share_evaluation_energy(short, [0.0, 2.0], watts_per_core=3.5)[0] == [None, None]
 
 
 @pytest.mark.parametrize("bad", [-1.0, math.nan, math.inf])

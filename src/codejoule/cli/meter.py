@@ -1,6 +1,7 @@
 """``codejoule meter -- COMMAND``: the energy of any command."""
 
 import argparse
+import math
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -18,8 +19,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "meter",
         help="run a command and print the energy it took",
         description="Run COMMAND and print, on stderr, the energy of every visible GPU (else of "
-        "the CPU by RAPL) meanwhile: the whole devices, idle power included. The exit code is "
-        "that of COMMAND.",
+        "the CPU by RAPL) meanwhile: the whole devices, idle power included. Where RAPL can be "
+        "read, the CPU's energy is given beside the GPUs'. The exit code is that of COMMAND.",
     )
     parser.add_argument(
         "--idle-s",
@@ -65,12 +66,18 @@ def run(args: argparse.Namespace) -> int:
 
 def _report(reading: "EnergyReading", idle_power_w: float | None) -> str:
     error = "" if reading.uncertainty_j is None else f" +- {reading.uncertainty_j:.2f}"
-    lines = [
-        f"energy      {reading.energy_j:.2f}{error} J ({reading.source.value}, "
-        f"{reading.scope.value})"
-    ]
+    covered = f"({reading.source.value}, {reading.scope.value})"
+    if math.isnan(reading.energy_j):
+        return (
+            f"energy      not measured: the command took {reading.latency_s:.4f} s, too short for "
+            f"the counter {covered}"
+        )
+    lines = [f"energy      {reading.energy_j:.2f}{error} J {covered}"]
     if len(reading.energy_by_device_j) > 1:
         lines += [f"  {name:10s}{j:.2f} J" for name, j in reading.energy_by_device_j.items()]
+    if reading.energy_beside_j:
+        beside = ", ".join(f"{name} {j:.2f} J" for name, j in reading.energy_beside_j.items())
+        lines.append(f"beside      {beside} (rapl; not in the energy above)")
     if reading.energy_net_j is not None:
         lines.append(f"net         {reading.energy_net_j:.2f} J (idle {idle_power_w:.1f} W)")
     lines.append(f"time        {reading.latency_s:.3f} s")

@@ -1,5 +1,6 @@
 """Energy readings, and the division of a batch's energy among its tasks."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -23,13 +24,20 @@ class EnergyScope(Enum):
     """Which devices a figure covers."""
 
     gpu = "gpu"
+    """The GPUs in use, whole cards."""
     gpu_cpu = "gpu+cpu"
+    """The same, and every CPU package and its memory."""
     cpu = "cpu"
+    """Every CPU package and its memory, or an estimate of this process' share."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnergyReading:
-    """Energy and time of one metered window."""
+    """Energy and time of one metered window.
+
+    An energy is above 0 or, where nothing was measured, NaN: no powered device takes 0 J, so a 0
+    is refused with ValueError wherever it comes from.
+    """
 
     name: str
     """What the window enclosed, e.g. ``load`` or ``batch``."""
@@ -42,11 +50,14 @@ class EnergyReading:
     latency_s: float
     """Length of the window by the monotonic clock [s]."""
     energy_j: float
-    """Gross energy of all devices in scope [J]."""
+    """Gross energy of all devices in scope [J]; NaN where it was not measured."""
     energy_net_j: float | None = None
     """Energy less idle power x length [J]; None where idle power is unknown."""
     energy_by_device_j: Mapping[str, float] = field(default_factory=dict)
-    """Gross energy of each device, e.g. ``gpu:0`` [J]."""
+    """Gross energy of each device in scope, e.g. ``gpu:0`` [J]."""
+    energy_beside_j: Mapping[str, float] = field(default_factory=dict)
+    """Energy of devices measured in the same window but out of scope, e.g. ``cpu:0`` [J]; one
+    that could not be read is absent."""
     marks_s: Mapping[str, float] = field(default_factory=dict)
     """Named moments inside the window [s after its opening]."""
     energy_at_marks_j: Mapping[str, float] = field(default_factory=dict)
@@ -56,8 +67,30 @@ class EnergyReading:
     ticks: int | None = None
     """Steps of the energy counter inside the window; None where they were not observed."""
     integrated_j: float | None = None
-    """The same energy by the second method, instantaneous power integrated [J]; None where
+    """Energy of the GPUs by the second method, instantaneous power integrated [J]; None where
     power was not sampled."""
+
+    def __post_init__(self) -> None:
+        known_j = {
+            "energy_j": self.energy_j,
+            "integrated_j": self.integrated_j,
+            **self.energy_by_device_j,
+            **self.energy_beside_j,
+            **self.energy_at_marks_j,
+        }
+        for what, value_j in known_j.items():
+            if value_j is not None and not (math.isnan(value_j) or 0 < value_j < math.inf):
+                raise ValueError(
+                    f"window {self.name!r}: {what} is {value_j} J, and no powered device takes "
+                    "that; what was not measured is NaN or absent"
+                )
+
+    def of_j(self, kind: str) -> float | None:
+        """Energy of the devices of one kind (``gpu``, ``cpu``, ``dram``), in scope or beside it
+        [J]; None where there is none, NaN where one of them was not measured."""
+        devices_j = {**self.energy_by_device_j, **self.energy_beside_j}
+        found_j = [j for device, j in devices_j.items() if device.startswith(f"{kind}:")]
+        return sum(found_j) if found_j else None
 
 
 FIRST_TOKEN = "first_token"
@@ -103,11 +136,12 @@ def attribute_energy(
 
     Notes
     -----
-    Prefill energy is divided in proportion to prompt tokens. Decode energy is divided
-    evenly over the decode steps, and each step's energy evenly among the sequences that
-    still ran: with ``m = max(output_tokens)`` steps of energy ``e = E_decode / m``,
-    sequence ``i`` receives ``sum(e / active(t) for t < output_tokens[i])``. Where the
-    prefill is unknown, the whole window is divided by the decode rule.
+    Prefill energy is divided in proportion to prompt tokens; the prefill makes the first
+    token of each sequence. Decode energy is divided evenly over the decode steps, and each
+    step's energy evenly among the sequences that still ran: sequence ``i`` takes part in
+    ``s[i] = output_tokens[i] - 1`` steps, so with ``m = max(s)`` steps of energy
+    ``e = E_decode / m`` it receives ``sum(e / active(t) for t < s[i])``. Where the prefill is
+    unknown, the whole window is divided by the decode rule with ``s[i] = output_tokens[i]``.
     """
     n = len(prompt_tokens)
     if n == 0 or n != len(output_tokens):
@@ -115,9 +149,11 @@ def attribute_energy(
             f"prompt_tokens and output_tokens need one entry per sequence, at least one; "
             f"got {n} and {len(output_tokens)}"
         )
-    prefill_j = batch.prefill_j or 0.0
-    shares = _proportional(prefill_j, prompt_tokens)
-    decode = _decode_shares(batch.energy_j - prefill_j, output_tokens)
+    if batch.prefill_j is None:
+        return tuple(_decode_shares(batch.energy_j, output_tokens))
+    shares = _proportional(batch.prefill_j, prompt_tokens)
+    steps = [max(0, tokens - 1) for tokens in output_tokens]
+    decode = _decode_shares(batch.energy_j - batch.prefill_j, steps)
     return tuple(a + b for a, b in zip(shares, decode, strict=True))
 
 
@@ -128,16 +164,16 @@ def _proportional(energy_j: float, weights: Sequence[int]) -> list[float]:
     return [energy_j * w / total for w in weights]
 
 
-def _decode_shares(energy_j: float, output_tokens: Sequence[int]) -> list[float]:
+def _decode_shares(energy_j: float, steps_of: Sequence[int]) -> list[float]:
     """Each step's energy, divided evenly among the sequences that still run."""
-    steps = max(output_tokens)
+    steps = max(steps_of)
     if steps == 0:
-        return [energy_j / len(output_tokens)] * len(output_tokens)
+        return [energy_j / len(steps_of)] * len(steps_of)
     # Between two ending lengths the number of running sequences is constant, so the
     # cumulative share is piecewise linear in the step: one sum per length suffices.
-    ends = sorted({0, *output_tokens})
+    ends = sorted({0, *steps_of})
     cumulative = {0: 0.0}
     for start, end in pairwise(ends):
-        active = sum(1 for tokens in output_tokens if tokens >= end)
+        active = sum(1 for own in steps_of if own >= end)
         cumulative[end] = cumulative[start] + (end - start) * energy_j / steps / active
-    return [cumulative[tokens] for tokens in output_tokens]
+    return [cumulative[own] for own in steps_of]

@@ -39,13 +39,19 @@ class RunFacts:
     quantize: EnergyReading | None = None
     """Quantizing the weights, where this run did so."""
     idle_power_w: float | None = None
-    """Idle power of the devices in scope [W]."""
+    """Idle power of the GPUs in use [W]."""
+    temperature_start_c: float | None = None
+    """Temperature of the warmest GPU in use before the first batch [degrees Celsius]."""
+    cooldown_s: float | None = None
+    """Time spent waiting for the GPUs to cool down before the run [s]."""
     evaluation_energy_j: float | None = None
     """Energy of judging all samples [J]."""
     evaluation_source: EnergySource | None = None
     """How that energy was obtained."""
     memory_peak_bytes: int | None = None
     """Largest device memory in use [bytes]."""
+    valid_tasks: frozenset[str] | None = None
+    """Tasks whose canonical solution passes in this environment; None where that is not known."""
 
     def __post_init__(self) -> None:
         if not self.windows:
@@ -107,15 +113,21 @@ def run_metrics(
     - ``ttft_s`` is the mean over windows of the time to the first token, ``tpot_s`` the mean
       of ``(latency - ttft) / (max(output tokens) - 1)`` over windows with a second token.
 
-    ``energy_crosscheck_rel`` is the energy by the second method (instantaneous power integrated)
-    over that of the counter, minus 1, over all windows of generation.
+    ``energy_crosscheck_rel`` is the GPUs' energy by the second method (instantaneous power
+    integrated) over that of the counter, minus 1, over all windows of generation.
+    ``energy_cpu_j`` and ``energy_dram_j`` are what the CPU's counters say of the same windows;
+    they are part of ``energy_generation_j`` where the scope names the CPU, else beside it.
 
     Prefill and decode energy, ``ttft_s`` and ``tpot_s`` need the first-token mark in every
     window. A reading of NaN counts as not measured. A run with a sample that has no verdict
     has no accuracy.
+
+    ``pass_at_1_valid`` (and so on) is over the ``tasks_valid`` tasks that can be solved in this
+    environment, ``pass_at_1`` always over all.
     """
     _check(records, facts)
     metrics = _counts(records) | _time(facts) | _energy(facts) | _accuracy(records, rng)
+    metrics |= _accuracy_where_valid(records, facts.valid_tasks, rng)
     _add_ratios(metrics, records)
     # A window too short for its counter has an energy of NaN, and so has what it is part of.
     return {name: value for name, value in metrics.items() if not math.isnan(value)}
@@ -165,7 +177,7 @@ def _energy(facts: RunFacts) -> dict[str, float]:
     readings = [w.reading for w in facts.windows]
     energy_j = sum(r.energy_j for r in readings)
     latency_s = sum(r.latency_s for r in readings)
-    metrics = {"energy_generation_j": energy_j} | _gpu_energy(readings)
+    metrics = {"energy_generation_j": energy_j} | _gpu_energy(readings, facts.idle_power_w)
     if latency_s > 0:
         metrics["mean_power_w"] = energy_j / latency_s
     prefill_j = _sum_or_none([r.energy_at_marks_j.get(FIRST_TOKEN) for r in readings])
@@ -173,41 +185,43 @@ def _energy(facts: RunFacts) -> dict[str, float]:
         metrics["energy_prefill_j"] = prefill_j
         metrics["energy_decode_j"] = energy_j - prefill_j
     integrated_j = _sum_or_none([r.integrated_j for r in readings])
-    if integrated_j is not None and energy_j > 0:
-        metrics["energy_crosscheck_rel"] = integrated_j / energy_j - 1
+    gpu_j = metrics.get("energy_gpu_j")
+    if integrated_j is not None and gpu_j is not None:
+        metrics["energy_crosscheck_rel"] = integrated_j / gpu_j - 1
     optional = {
+        "energy_cpu_j": _sum_or_none([r.of_j("cpu") for r in readings]),
+        "energy_dram_j": _sum_or_none([r.of_j("dram") for r in readings]),
         "energy_load_j": facts.load.energy_j if facts.load else None,
         "energy_quantize_j": facts.quantize.energy_j if facts.quantize else None,
         "energy_evaluation_j": facts.evaluation_energy_j,
         "idle_power_w": facts.idle_power_w,
+        "temperature_start_c": facts.temperature_start_c,
+        "cooldown_s": facts.cooldown_s,
         "memory_peak_bytes": facts.memory_peak_bytes,
     }
     return metrics | {name: float(value) for name, value in optional.items() if value is not None}
 
 
-def _gpu_energy(readings: Sequence[EnergyReading]) -> dict[str, float]:
+def _gpu_energy(readings: Sequence[EnergyReading], idle_power_w: float | None) -> dict[str, float]:
     """Energy of the GPUs alone, gross and net; nothing where no GPU is in scope."""
     scope = readings[0].scope
     if scope is EnergyScope.cpu:
         return {}
     if scope is EnergyScope.gpu:
         gross_j: float | None = sum(r.energy_j for r in readings)
-        # Net energy covers all devices in scope, so it is the GPUs' own only here.
         net_j = _sum_or_none([r.energy_net_j for r in readings])
     else:
-        gross_j = _sum_or_none([_gpu_share_j(r) for r in readings])
+        gross_j = _sum_or_none([r.of_j("gpu") for r in readings])
+        # A reading's net energy would be that of all devices in scope, and a CPU has none.
         net_j = None
+        if gross_j is not None and idle_power_w is not None:
+            net_j = gross_j - idle_power_w * sum(r.latency_s for r in readings)
     metrics = {}
     if gross_j is not None:
         metrics = {"energy_gpu_j": gross_j, "energy_gpu_kwh": gross_j / J_PER_KWH}
     if net_j is not None:
         metrics["energy_gpu_net_j"] = net_j
     return metrics
-
-
-def _gpu_share_j(reading: EnergyReading) -> float | None:
-    shares_j = [j for name, j in reading.energy_by_device_j.items() if name.startswith("gpu")]
-    return sum(shares_j) if shares_j else None
 
 
 def _sum_or_none(values: Sequence[float | None]) -> float | None:
@@ -230,6 +244,22 @@ def _accuracy(records: Sequence[TaskRecord], rng: np.random.Generator) -> dict[s
     interval = pass_at_1_interval(list(passed.values()), rng=rng)
     if interval is not None:
         metrics["pass_at_1_ci_low"], metrics["pass_at_1_ci_high"] = interval
+    return metrics
+
+
+def _accuracy_where_valid(
+    records: Sequence[TaskRecord], valid_tasks: frozenset[str] | None, rng: np.random.Generator
+) -> dict[str, float]:
+    """The same over the tasks that can be solved here, their number with it."""
+    if valid_tasks is None or any(r.verdict is None for r in records):
+        return {}
+    chosen = [r for r in records if r.task_id in valid_tasks]
+    metrics = {"tasks_valid": float(len({r.task_id for r in chosen}))}
+    if not chosen:
+        return metrics
+    for name, value in _accuracy(chosen, rng).items():
+        k, bound, side = name.partition("_ci_")
+        metrics[f"{k}_valid{bound}{side}"] = value
     return metrics
 
 

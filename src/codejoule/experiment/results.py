@@ -23,7 +23,8 @@ from codejoule.domain import (
     attribute_energy,
 )
 from codejoule.domain.metrics import RunFacts, WindowFacts, run_metrics
-from codejoule.experiment.evaluation_stage import programs
+from codejoule.experiment.benchmark_files import write_benchmark_files
+from codejoule.experiment.evaluation_stage import known_ground_truth
 from codejoule.experiment.journal_entries import (
     BatchEntry,
     reading_from_json,
@@ -33,6 +34,7 @@ from codejoule.experiment.machine import environment
 from codejoule.experiment.plan import Plan
 
 if TYPE_CHECKING:
+    from codejoule.evaluation import GroundTruth
     from codejoule.tracking import DatasetFacts, TrackedRun
 
 logger = logging.getLogger(__name__)
@@ -44,10 +46,13 @@ class Results:
 
     batches: tuple[BatchEntry, ...]
     """In the order of the requests."""
-    verdicts: Mapping[tuple[str, int], tuple[Verdict, float]]
-    """Verdict and evaluation energy [J] by task and sample; empty without an evaluator."""
+    verdicts: Mapping[tuple[str, int], tuple[Verdict, float | None]]
+    """Verdict and evaluation energy [J] (None: not measured) by task and sample; empty without
+    an evaluator."""
     evaluation_source: EnergySource | None
     """How evaluation energy was obtained; None without an evaluator."""
+    sandbox: Mapping[str, Any] | None
+    """What isolated the samples when they were judged last; None without an evaluator."""
     load: Mapping[str, Any]
     """The last load of the model: its reading, what was loaded, what metered it."""
     quantize: EnergyReading | None
@@ -55,7 +60,11 @@ class Results:
     loads: int
     """How often the model was loaded: more than once means that the run was continued."""
     idle_power_w: float | None
-    """Idle power [W]."""
+    """Idle power of the GPUs in use [W]."""
+    temperature_start_c: float | None
+    """Temperature of the warmest GPU in use before the first batch [degrees Celsius]."""
+    cooldown_s: float | None
+    """Time spent waiting for the GPUs to cool down [s]; None where the run does not wait."""
     power: tuple[Mapping[str, Any], ...]
     """Power samples of all sessions."""
 
@@ -68,31 +77,57 @@ def read_results(folder: Path) -> Results:
         entries = journal.entries
         batches = sorted(map(BatchEntry.from_json, entries("batch")), key=lambda b: b.batch)
         judged = entries("verdicts")
+        source = EnergySource(judged[0]["source"]) if judged else None
+        verdicts = _reallocated(verdicts_from_json(judged), source)
         idle = entries("idle")
         loads = entries("load")
         quantized = entries("quantize")
+        cooled = entries("cooldown")
+        sandboxes = entries("sandbox")
         return Results(
             batches=tuple(batches),
-            verdicts={(v.task_id, v.sample): (v, j) for v, j in verdicts_from_json(judged)},
-            evaluation_source=EnergySource(judged[0]["source"]) if judged else None,
+            verdicts={(v.task_id, v.sample): (v, j) for v, j in verdicts},
+            evaluation_source=source,
+            sandbox=sandboxes[-1] if sandboxes else None,
             load=loads[-1],
             quantize=reading_from_json(quantized[-1]["reading"]) if quantized else None,
             loads=len(loads),
             idle_power_w=idle[-1]["power_w"] if idle else None,
+            temperature_start_c=idle[-1]["temperature_c"] if idle else None,
+            cooldown_s=cooled[-1]["waited_s"] if cooled else None,
             power=tuple(row for entry in entries("power") for row in entry["samples"]),
         )
+
+
+def _reallocated(
+    verdicts: Sequence[tuple[Verdict, float | None]], source: EnergySource | None
+) -> list[tuple[Verdict, float | None]]:
+    """Measured energy of evaluation, all of it shared out by CPU time.
+
+    The journal has it in slices of time, and what a slice took is also that of samples that
+    ended in a later one.
+    """
+    known_j = [energy_j for _, energy_j in verdicts if energy_j is not None]
+    cpu_s = sum(verdict.evaluation_cpu_s for verdict, _ in verdicts)
+    if source is EnergySource.estimate or not known_j or cpu_s == 0:
+        return list(verdicts)
+    return [(v, sum(known_j) * (v.evaluation_cpu_s / cpu_s) or None) for v, _ in verdicts]
 
 
 def log_results(plan: Plan, folder: Path, tracked: "TrackedRun") -> None:
     """Write the artifacts of a run that has generated and judged everything, and log them."""
     results = read_results(folder)
     records = task_records(plan, results.batches, results.verdicts)
-    metrics = run_metrics(records, _facts(plan, results), rng=np.random.default_rng(0))
+    truth = known_ground_truth(plan)
+    facts = _facts(plan, results, truth)
+    metrics = run_metrics(records, facts, rng=np.random.default_rng(0))
     metrics |= _footprint(plan, metrics.get("energy_total_kwh"))
+    if plan.experiment.evaluator.challenge and results.verdicts:
+        metrics["suspects"] = float(sum(v.suspect for v, _ in results.verdicts.values()))
     tracked.log(
         metrics=metrics,
         tags=_tags(plan, results) | _crosscheck(plan, metrics),
-        artifacts=_artifacts(plan, folder / "artifacts", results, records),
+        artifacts=_artifacts(plan, folder / "artifacts", results, records, truth),
         dataset=_dataset(plan),
     )
 
@@ -100,12 +135,12 @@ def log_results(plan: Plan, folder: Path, tracked: "TrackedRun") -> None:
 def task_records(
     plan: Plan,
     batches: Sequence[BatchEntry],
-    verdicts: Mapping[tuple[str, int], tuple[Verdict, float]],
+    verdicts: Mapping[tuple[str, int], tuple[Verdict, float | None]],
 ) -> list[TaskRecord]:
     """One record per sample, in the order of the requests.
 
-    `verdicts` maps (task, sample) to a verdict and its evaluation energy [J]; it is empty
-    where the evaluator was off.
+    `verdicts` maps (task, sample) to a verdict and its evaluation energy [J] (None: not
+    measured); it is empty where the evaluator was off.
     """
     domains = {task.task_id: task.domains for task in plan.suite.tasks}
     records: list[TaskRecord] = []
@@ -164,10 +199,10 @@ def _net_share(share_j: float | None, reading: EnergyReading) -> float | None:
     return share_j * reading.energy_net_j / reading.energy_j
 
 
-def _facts(plan: Plan, results: Results) -> RunFacts:
+def _facts(plan: Plan, results: Results, truth: "GroundTruth | None") -> RunFacts:
     peaks = [b.memory_peak_bytes for b in results.batches]
     known = [peak for peak in peaks if peak is not None]
-    energies_j = [energy_j for _, energy_j in results.verdicts.values()]
+    energies_j = [j for _, j in results.verdicts.values() if j is not None]
     return RunFacts(
         windows=tuple(
             WindowFacts(
@@ -180,8 +215,11 @@ def _facts(plan: Plan, results: Results) -> RunFacts:
         quantize=results.quantize,
         idle_power_w=results.idle_power_w,
         evaluation_energy_j=sum(energies_j) if energies_j else None,
-        evaluation_source=results.evaluation_source,
+        evaluation_source=results.evaluation_source if energies_j else None,
+        temperature_start_c=results.temperature_start_c,
+        cooldown_s=results.cooldown_s,
         memory_peak_bytes=max(known) if known else None,
+        valid_tasks=None if truth is None else truth.valid,
     )
 
 
@@ -213,10 +251,12 @@ def _tags(plan: Plan, results: Results) -> dict[str, str]:
     if unresolved:
         # Windows shorter than a tick of the counter: the run's energy is then not known.
         tags["codejoule.unresolved_windows"] = str(unresolved)
-    if plan.device == "cuda":
-        tags["codejoule.gpu"] = plan.hardware.gpus[0].name
+    if plan.gpus:
+        tags["codejoule.gpu"] = plan.gpu_name
     if results.evaluation_source is not None:
         tags["codejoule.energy_source_evaluation"] = results.evaluation_source.value
+    if results.sandbox is not None:
+        tags["codejoule.sandbox"] = results.sandbox["launcher"]
     return tags
 
 
@@ -246,7 +286,11 @@ def _dataset(plan: Plan) -> "DatasetFacts":
 
 
 def _artifacts(
-    plan: Plan, folder: Path, results: Results, records: Sequence[TaskRecord]
+    plan: Plan,
+    folder: Path,
+    results: Results,
+    records: Sequence[TaskRecord],
+    truth: "GroundTruth | None",
 ) -> dict[str, Path]:
     """Write every artifact into `folder`; the files by the names they have in the store."""
     from codejoule.measurement import PowerSample
@@ -256,29 +300,18 @@ def _artifacts(
     power = [PowerSample(**sample) for sample in results.power]
     write_tasks_parquet(records, folder / "tasks.parquet")
     write_power_parquet(power, folder / "power.parquet")
-    _write_samples(plan, results, folder)
+    write_benchmark_files(plan, results.batches, results.verdicts, truth, folder)
     config = yaml.safe_dump(to_plain(plan.experiment), sort_keys=False)
     (folder / "config.yaml").write_text(config, encoding="utf-8")
     _write_json(folder / "environment.json", environment(plan.hardware))
     _write_json(folder / "model.json", results.load["model"])
+    if results.sandbox is not None:
+        _write_json(folder / "sandbox.json", results.sandbox)
     if power:
         power_figure(
             power, folder / "power.svg", source=EnergySource(results.load["meter"]["source"])
         )
     return {file.name: file for file in sorted(folder.iterdir())}
-
-
-def _write_samples(plan: Plan, results: Results, folder: Path) -> None:
-    """``samples.jsonl`` and, where samples were judged, ``eval_results.json``."""
-    from codejoule.evaluation import write_eval_results, write_samples
-
-    made = programs(plan, results.batches)
-    rows = [{"task_id": c.task_id, "solution": s, "raw_solution": raw} for c, raw, s in made]
-    write_samples(folder / "samples.jsonl", rows)
-    if results.verdicts:
-        verdicts = [results.verdicts[c.task_id, c.sample][0] for c, _, _ in made]
-        solutions = [solution for _, _, solution in made]
-        write_eval_results(folder / "eval_results.json", verdicts, solutions)
 
 
 def _write_json(path: Path, payload: Mapping[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Meters: energy and time around a block, and what this machine offers to measure with."""
 
+from codejoule.measurement.amd import amd_problem
 from codejoule.measurement.choice import energy_sources
 from codejoule.measurement.hardware import Gpu, Hardware, detect_hardware
 from codejoule.measurement.meter import Meter, Window
@@ -15,6 +16,7 @@ __all__ = [
     "PowerSample",
     "RaplStatus",
     "Window",
+    "amd_problem",
     "detect_hardware",
     "energy_sources",
     "open_command_meter",

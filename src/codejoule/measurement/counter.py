@@ -1,10 +1,16 @@
 """What a meter needs of a source of energy."""
 
+import math
 from collections.abc import Callable, Mapping
 from time import perf_counter
 from typing import Protocol
 
+from codejoule.config import UserError
 from codejoule.domain import EnergyScope, EnergySource
+
+TICK_LIMIT_S = 0.25
+"""A window longer than this must have seen its counter advance: NVML ticks every 0.1 s or
+faster, RAPL every millisecond."""
 
 
 class Counter(Protocol):
@@ -51,9 +57,9 @@ class CumulativeCounter:
         self.source = source
         self.scope = scope
         self._starts_j: dict[str, Mapping[str, float]] = {}
-        self._last_j = read_j()
-        self._last_s = perf_counter()
-        self.devices = tuple(self._last_j)
+        now_s = perf_counter()
+        self._last = {device: (now_j, now_s) for device, now_j in read_j().items()}
+        self.devices = tuple(self._last)
 
     def synchronize(self) -> None:
         """Nothing to wait for: the CPU's work is done when the call returns."""
@@ -78,10 +84,39 @@ class CumulativeCounter:
         self._starts_j.pop(key, None)
 
     def power_w(self) -> Mapping[str, float]:
-        """Mean power of each device since the last call [W]."""
-        now_j, now_s = self._read_j(), perf_counter()
-        last_j, length_s = self._last_j, now_s - self._last_s
-        self._last_j, self._last_s = now_j, now_s
-        if length_s <= 0:
-            return {}
-        return {device: (now_j[device] - last_j[device]) / length_s for device in now_j}
+        """Mean power of each device since the last call that gave it [W]; a device whose counter
+        has not moved since is left out."""
+        now_s = perf_counter()
+        power_w = {}
+        for device, now_j in self._read_j().items():
+            last_j, last_s = self._last[device]
+            if now_j != last_j and now_s > last_s:
+                power_w[device] = (now_j - last_j) / (now_s - last_s)
+                self._last[device] = now_j, now_s
+        return power_w
+
+
+def measured_j(
+    by_device_j: Mapping[str, float], *, window: str, latency_s: float
+) -> dict[str, float]:
+    """Differences of counters over a window, with what is not a measurement made NaN.
+
+    UserError for a counter that went backwards, or that stood still for longer than any does.
+    """
+    checked = dict(by_device_j)
+    for device, energy_j in by_device_j.items():
+        if energy_j < 0:
+            raise UserError(
+                f"energy counter of {device} went backwards by {-energy_j:.3f} J during "
+                f"{window!r}: the driver or the device was reset, so this window has no "
+                "energy; run the job again"
+            )
+        if energy_j == 0 and latency_s > TICK_LIMIT_S:
+            raise UserError(
+                f"energy counter of {device} stood still for the {latency_s:.2f} s of "
+                f"{window!r}: nothing was measured. Check the counter with `codejoule doctor`, "
+                "or choose meter=cpu_estimate (a labelled estimate of the CPU alone)"
+            )
+        if energy_j == 0:
+            checked[device] = math.nan
+    return checked

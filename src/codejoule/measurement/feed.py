@@ -120,6 +120,8 @@ class ReplayFeed:
     def __init__(self, path: Path) -> None:
         recording = load_recording(path)
         self.devices = recording.devices
+        self.idle_power_w: float | None = recording.about.get("idle_w")
+        """Idle power of all its devices, as the recording states it [W]."""
         self._path = path
         records = recording.records.copy()
         self._start_s = time.monotonic()

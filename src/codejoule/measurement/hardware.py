@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from codejoule.config import UserError
+from codejoule.measurement.amd import amd_problem
 from codejoule.measurement.nvml import mig_is_on
 from codejoule.measurement.rapl import RaplStatus, rapl_status
 from codejoule.measurement.visible import visible_gpus
@@ -75,7 +76,7 @@ def _gpus() -> tuple[tuple[Gpu, ...], tuple[Gpu, ...], str | None]:
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
-        return (), (), f"NVML cannot be used: {error}"
+        return (), (), amd_problem() or f"NVML cannot be used: {error}"
     try:
         gpus = tuple(_gpu(index) for index in range(pynvml.nvmlDeviceGetCount()))
     except pynvml.NVMLError as error:

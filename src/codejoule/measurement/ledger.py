@@ -1,6 +1,7 @@
 """The ledger: every tick of the energy counters, and windows worked out from them afterwards."""
 
 import logging
+import math
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -28,10 +29,13 @@ STILL_LIMIT_S = 1.0
 """A counter without a tick for longer stands still: NVML ticks every 0.1 s or faster."""
 
 SILENCE_LIMIT_S = 10.0
-"""A sampler without any record for longer hangs in the driver."""
+"""A device without any record for longer hangs in the driver."""
 
 MAX_POWER_W = 5000.0
 """More than any one card draws: a step that needs it is a jump of the counter."""
+
+RESOLUTION_J = 1e-3
+"""NVML counts whole millijoules: less between two moments is nothing measured."""
 
 EDGE_REACH_S = 2.0
 """Edges further than this from a moment do not matter to it."""
@@ -42,13 +46,13 @@ class Entry:
     """Energy of one window."""
 
     by_device_j: Mapping[str, float]
-    """Energy of each device [J]."""
+    """Energy of each device [J]; NaN where the window is too short to tell it from nothing."""
     uncertainty_j: float
     """Standard uncertainty of their sum [J]."""
     ticks: int
     """Ticks inside the window, of the device with the fewest."""
     at_marks_j: Mapping[str, float]
-    """Energy of all devices up to each mark [J]."""
+    """Energy of all devices up to each mark [J]; one that is not resolved is left out."""
     integrated_j: float | None
     """Instantaneous power integrated over the window [J]; None where it was not sampled."""
 
@@ -62,6 +66,8 @@ class _Book:
     energy_j: list[float] = field(default_factory=list)
     power_s: list[float] = field(default_factory=list)
     power_w: list[float] = field(default_factory=list)
+    temperature_c: float | None = None
+    heard_s: float = field(default_factory=monotonic)
     still_s: float = 0.0
     moments_s: list[float] = field(default_factory=list)
     points: dict[float, Point] = field(default_factory=dict)
@@ -83,8 +89,8 @@ class Ledger:
         self._books = [_Book() for _ in feed.devices]
         self._edges_s: list[float] = []
         self._faults: list[tuple[float, str]] = []
-        self._strangers: dict[int, tuple[str, float, float]] = {}
-        self._heard_s = monotonic()
+        self._strangers: dict[tuple[str, int], tuple[float, float]] = {}
+        self._powers_w: list[tuple[float, str, float]] = []
         try:
             self._wait(lambda: all(len(book.after_s) >= 2 for book in self._books))
         except BaseException:
@@ -103,7 +109,8 @@ class Ledger:
         variance, at_marks_j = 0.0, dict.fromkeys(marks_s, 0.0)
         for device, book in zip(self.devices, self._books, strict=True):
             start, end = self._point(device, book, opened_s), self._point(device, book, closed_s)
-            by_device_j[device] = end.energy_j - start.energy_j
+            energy_j = end.energy_j - start.energy_j
+            by_device_j[device] = energy_j if energy_j >= RESOLUTION_J else math.nan
             variance += start.uncertainty_j**2 + end.uncertainty_j**2
             for name, moment_s in marks_s.items():
                 at_marks_j[name] += self._point(device, book, moment_s).energy_j - start.energy_j
@@ -111,7 +118,7 @@ class Ledger:
             by_device_j=by_device_j,
             uncertainty_j=variance**0.5,
             ticks=min(_ticks_between(book, opened_s, closed_s) for book in self._books),
-            at_marks_j=at_marks_j,
+            at_marks_j={name: j for name, j in at_marks_j.items() if j >= RESOLUTION_J},
             integrated_j=self._integrated_j(opened_s, closed_s),
         )
 
@@ -130,19 +137,22 @@ class Ledger:
         )
 
     def powers_w(self) -> list[tuple[float, str, float]]:
-        """Every sample of instantaneous power so far: monotonic time [s], device, power [W]."""
+        """Every sample of instantaneous power so far, in the order they came: monotonic time [s],
+        device, power [W]."""
         self._pull()
-        return sorted(
-            (time_s, device, power_w)
-            for device, book in zip(self.devices, self._books, strict=True)
-            for time_s, power_w in zip(book.power_s, book.power_w, strict=True)
-        )
+        return self._powers_w
 
     def latest_w(self) -> float | None:
         """Power of all devices at the last sample [W]; None before the first."""
         if not all(book.power_w for book in self._books):
             return None
         return sum(book.power_w[-1] for book in self._books)
+
+    def temperature_c(self) -> float | None:
+        """Temperature of the warmest device now [degrees Celsius]; None where one gives none."""
+        self._pull()
+        known_c = [book.temperature_c for book in self._books if book.temperature_c is not None]
+        return max(known_c) if len(known_c) == len(self._books) else None
 
     def close(self) -> None:
         """End sampling; windows that the ticks already cover can still be read."""
@@ -152,18 +162,20 @@ class Ledger:
         self._pull()
         while not done():
             self._raise_faults(opened_s, np.inf)
-            if monotonic() - self._heard_s > SILENCE_LIMIT_S:
-                raise UserError(
-                    f"the energy sampler has given no sign for {SILENCE_LIMIT_S:.0f} s: the driver "
-                    "does not answer. See its log (dmesg); a hung GPU needs a reset or a reboot"
-                )
+            for device, book in zip(self.devices, self._books, strict=True):
+                if monotonic() - book.heard_s > SILENCE_LIMIT_S:
+                    raise UserError(
+                        f"the energy sampler has given no sign of {device} for "
+                        f"{SILENCE_LIMIT_S:.0f} s: the driver does not answer. See its log "
+                        "(dmesg); a hung GPU needs a reset or a reboot"
+                    )
             self._feed.pause()
             self._pull()
 
     def _pull(self) -> None:
         records = self._feed.read()
-        if len(records):
-            self._heard_s = monotonic()
+        for number in np.unique(records["device"]):
+            self._books[number].heard_s = monotonic()
         for kind, number, _, before_s, after_s, value in records.tolist():
             book, device = self._books[number], self.devices[number]
             if kind == Kind.tick:
@@ -173,9 +185,12 @@ class Ledger:
             elif kind == Kind.power:
                 book.power_s.append((before_s + after_s) / 2)
                 book.power_w.append(value)
+                self._powers_w.append((book.power_s[-1], device, value))
+            elif kind == Kind.temperature:
+                book.temperature_c = value
             elif kind == Kind.stranger:
-                first_s = self._strangers.get(int(value), (device, after_s, after_s))[1]
-                self._strangers[int(value)] = (device, first_s, after_s)
+                first_s, _ = self._strangers.get((device, int(value)), (after_s, after_s))
+                self._strangers[device, int(value)] = (first_s, after_s)
             elif kind == Kind.suspended and value > 0:
                 self._faults.append((after_s, _SUSPENDED.format(seconds=value)))
 
@@ -205,7 +220,7 @@ class Ledger:
             # A fault is seen up to some ticks after it began to spoil the curve.
             if opened_s - 1.0 <= moment_s <= closed_s + 2 * STILL_LIMIT_S:
                 raise UserError(fault)
-        for pid, (device, first_s, last_s) in list(self._strangers.items()):
+        for (device, pid), (first_s, last_s) in self._strangers.items():
             if first_s <= closed_s and last_s >= opened_s - 1.0:
                 message = stranger_message(device, pid)
                 if self._on_stranger is None:

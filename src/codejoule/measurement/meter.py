@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import count
 from time import perf_counter, sleep, time
@@ -11,7 +11,9 @@ from typing import Self
 
 from codejoule.config import ConfigError, UserError
 from codejoule.domain import EnergyReading, EnergyScope, EnergySource
-from codejoule.measurement.counter import Counter
+from codejoule.measurement.beside import Beside
+from codejoule.measurement.cooling import Cooling, CoolingLimits, cool_down
+from codejoule.measurement.counter import Counter, measured_j
 from codejoule.measurement.ledger import Entry, Ledger
 from codejoule.measurement.sampler import PowerSample, PowerSampler
 
@@ -23,18 +25,17 @@ IDLE_STEP_S = 0.5
 AGREEMENT_J = 0.01
 """Rounding allowed between two readers of one counter."""
 
-TICK_LIMIT_S = 0.25
-"""A window longer than this must have seen its counter advance: NVML ticks every 0.1 s or
-faster, RAPL every millisecond."""
-
 
 class Window:
     """A window in progress; `reading` is there once its block has ended."""
 
-    def __init__(self, counter: Counter, ledger: Ledger | None, name: str, key: str) -> None:
+    def __init__(
+        self, counter: Counter, ledger: Ledger | None, beside: Beside | None, name: str, key: str
+    ) -> None:
         self.name = name
         self._counter = counter
         self._ledger = ledger
+        self._beside = beside
         self._key = key
         self._start_s = 0.0
         self._asked = 0.0
@@ -42,6 +43,8 @@ class Window:
         self._closed = 0.0
         self._marks_s: dict[str, float] = {}
         self._energy_at_marks_j: dict[str, float] = {}
+        self._beside_at_marks_j: dict[str, float] = {}
+        self._beside_j: Mapping[str, float] = {}
         self._idle_power_w: float | None = None
         self._pending: tuple[Mapping[str, float], float] | None = None
         self._reading: EnergyReading | None = None
@@ -52,6 +55,8 @@ class Window:
             return
         moment = perf_counter()
         self._marks_s[name] = moment - self._opened
+        if self._beside is not None and self._beside.in_scope:
+            self._beside_at_marks_j[name] = sum(self._beside.elapsed_j(self._key).values())
         if self._ledger is not None:
             self._ledger.note(moment)
             return
@@ -76,6 +81,8 @@ class Window:
         self._counter.synchronize()
         self._asked = perf_counter()
         self._counter.begin(self._key)
+        if self._beside is not None:
+            self._beside.begin(self._key)
         self._start_s = time()
         self._opened = perf_counter()
         if self._ledger is not None:
@@ -84,14 +91,18 @@ class Window:
     def _close(self, idle_power_w: float | None) -> None:
         self._counter.synchronize()
         self._closed = perf_counter()
+        if self._beside is not None:
+            self._beside_j = self._beside.end(
+                self._key, window=self.name, latency_s=self._closed - self._opened
+            )
         by_device_j = dict(self._counter.end(self._key))
         self._idle_power_w = idle_power_w
         if self._ledger is not None:
             self._ledger.note(self._closed)
             self._pending = (by_device_j, perf_counter())
             return
-        if self._counter.source is not EnergySource.estimate:
-            by_device_j = _checked(by_device_j, self.name, self._closed - self._opened)
+        latency_s = self._closed - self._opened
+        by_device_j = measured_j(by_device_j, window=self.name, latency_s=latency_s)
         self._reading = self._read(by_device_j, self._energy_at_marks_j)
 
     def _resolve(self, by_counter_j: Mapping[str, float], done: float) -> None:
@@ -103,7 +114,11 @@ class Window:
                 device, (self._asked, self._opened), (self._closed, done)
             )
             _require_agreement(self.name, device, energy_j, bounds_j)
-        self._reading = self._read(entry.by_device_j, entry.at_marks_j, entry)
+        at_marks_j = dict(entry.at_marks_j)
+        for name, beside_j in self._beside_at_marks_j.items():
+            if name in at_marks_j:
+                at_marks_j[name] += beside_j
+        self._reading = self._read(entry.by_device_j, at_marks_j, entry)
         self._pending = None
 
     def _read(
@@ -113,24 +128,33 @@ class Window:
         entry: Entry | None = None,
     ) -> EnergyReading:
         latency_s = self._closed - self._opened
-        energy_j = sum(by_device_j.values())
+        scope, devices_j, beside_j = self._counter.scope, dict(by_device_j), self._beside_j
+        if self._beside is not None and self._beside.in_scope:
+            scope, devices_j, beside_j = EnergyScope.gpu_cpu, {**devices_j, **beside_j}, {}
+        energy_j = sum(devices_j.values())
         net_j = None
-        if self._idle_power_w is not None and not math.isnan(energy_j):
+        # Idle power is the GPUs': a CPU is never idle while this process runs.
+        if (
+            self._idle_power_w is not None
+            and scope is not EnergyScope.gpu_cpu
+            and not math.isnan(energy_j)
+        ):
             net_j = energy_j - self._idle_power_w * latency_s
         return EnergyReading(
             name=self.name,
             source=self._counter.source,
-            scope=self._counter.scope,
+            scope=scope,
             start_s=self._start_s,
             latency_s=latency_s,
             energy_j=energy_j,
             energy_net_j=net_j,
-            energy_by_device_j=dict(by_device_j),
+            energy_by_device_j=devices_j,
+            energy_beside_j=dict(beside_j),
             marks_s=dict(self._marks_s),
             energy_at_marks_j=dict(at_marks_j),
             uncertainty_j=entry.uncertainty_j if entry else None,
             ticks=entry.ticks if entry else None,
-            integrated_j=entry.integrated_j if entry else None,
+            integrated_j=(entry.integrated_j or None) if entry else None,
         )
 
 
@@ -148,29 +172,15 @@ def _require_agreement(
         )
 
 
-def _checked(by_device_j: Mapping[str, float], window: str, latency_s: float) -> dict[str, float]:
-    """The counters' differences, with what is not a measurement refused or made NaN."""
-    checked = dict(by_device_j)
-    for device, energy_j in by_device_j.items():
-        if energy_j < 0:
-            raise UserError(
-                f"energy counter of {device} went backwards by {-energy_j:.3f} J during "
-                f"{window!r}: the driver or the device was reset, so this window has no "
-                "energy; run the job again"
-            )
-        if energy_j == 0 and latency_s > TICK_LIMIT_S:
-            raise UserError(
-                f"energy counter of {device} stood still for the {latency_s:.2f} s of "
-                f"{window!r}: nothing was measured. Check the counter with `codejoule doctor`, "
-                "or choose meter=cpu_estimate (a labelled estimate of the CPU alone)"
-            )
-        if energy_j == 0:
-            checked[device] = math.nan
-    return checked
+def _named(devices: Collection[str]) -> str:
+    return ", ".join(sorted(devices)) or "no GPU"
 
 
 class Meter:
     """Measures blocks of code with one `Counter`, or with a `Ledger` of its ticks beside it.
+
+    `beside` adds the CPU's counters to a meter of GPUs; `recorded_idle_w` is the idle power of
+    the GPUs that a replay plays [W].
 
     Windows may be nested or overlap. Without a ledger, a window too short for its counter to
     tick has an ``energy_j`` of NaN: nothing was measured, and 0 would say otherwise; with one it
@@ -186,12 +196,19 @@ class Meter:
         idle_s: float,
         idle_tolerance: float = 0.02,
         ledger: Ledger | None = None,
+        beside: Beside | None = None,
+        recorded_idle_w: float | None = None,
+        cooling: CoolingLimits | None = None,
     ) -> None:
         self.source = counter.source
-        self.scope = counter.scope
-        self.devices = counter.devices
+        in_scope = beside is not None and beside.in_scope
+        self.scope = EnergyScope.gpu_cpu if in_scope else counter.scope
+        self.devices = (*counter.devices, *(beside.devices if beside and in_scope else ()))
         self._counter = counter
         self._ledger = ledger
+        self._beside = beside
+        self._recorded_idle_w = recorded_idle_w
+        self._cooling = cooling
         self._idle_s = idle_s
         self._idle_tolerance = idle_tolerance
         self._idle_power_w: float | None = None
@@ -199,6 +216,8 @@ class Meter:
         # The ledger's process samples power already.
         self._sampler = None if ledger else PowerSampler(counter.power_w, sample_period_s)
         self._wall_s = time() - perf_counter()
+        self._timeline: list[PowerSample] = []
+        self._kept_from = [0, 0]
         self._pending: list[Window] = []
         self._closed = False
 
@@ -208,12 +227,14 @@ class Meter:
         if self._closed:
             raise RuntimeError(f"window {name!r}: the meter is closed")
         key = f"{name}#{next(self._keys)}"
-        window = Window(self._counter, self._ledger, name, key)
+        window = Window(self._counter, self._ledger, self._beside, name, key)
         window._open()
         try:
             yield window
         except BaseException:
             self._counter.cancel(key)
+            if self._beside is not None:
+                self._beside.cancel(key)
             raise
         window._close(self._idle_power_w)
         self._pending = [w for w in self._pending if w._pending is not None]
@@ -225,10 +246,14 @@ class Meter:
         With a ledger it is observed until two spans of 0.5 s in a row agree to within
         ``meter.idle_tolerance``, for ``meter.idle_s`` at most (then with a logged warning);
         without one, for ``meter.idle_s``. None, and no net energy, where it is undefined (a CPU's
-        counter or estimate) or switched off with ``meter.idle_s=0``.
+        counter or estimate) or switched off with ``meter.idle_s=0``. A replay has the idle power
+        that its recording states, or none: what it plays now is not this run's idling.
         """
-        if self.scope is not EnergyScope.gpu or self._idle_s == 0:
+        if self.scope is EnergyScope.cpu or self._idle_s == 0:
             return None
+        if self.source is EnergySource.replay:
+            self._idle_power_w = self._recorded_idle_w
+            return self._idle_power_w
         idle_power_w = self._settled_w() if self._ledger else self._observed_w(self._idle_s)
         if math.isnan(idle_power_w):
             raise ConfigError(
@@ -241,7 +266,8 @@ class Meter:
     def _observed_w(self, seconds: float) -> float:
         with self.window("idle") as window:
             sleep(seconds)
-        return window.reading.energy_j / window.reading.latency_s
+        energy_j = window.reading.of_j("gpu")
+        return math.nan if energy_j is None else energy_j / window.reading.latency_s
 
     def _settled_w(self) -> float:
         deadline = perf_counter() + self._idle_s
@@ -263,18 +289,67 @@ class Meter:
                 return power_w
             last_w = power_w
 
+    def temperature_c(self) -> float | None:
+        """Temperature of the warmest GPU now [degrees Celsius]; None where it is not known."""
+        return self._ledger.temperature_c() if self._ledger else None
+
+    def cool_down(self) -> Cooling | None:
+        """Wait as ``meter.cooldown_s`` asks; None where it asks for nothing."""
+        if self._cooling is None:
+            return None
+        return cool_down(
+            self._cooling,
+            observed_w=self._observed_w,
+            temperature_c=self.temperature_c,
+            tolerance=self._idle_tolerance,
+        )
+
+    def require_devices(self, gpus: Collection[int]) -> None:
+        """UserError unless the GPUs that hold the model, by PyTorch's numbers, are those metered.
+
+        A card in use that is not counted would be missing from the figures; one that is counted
+        and not in use would add its idling. An estimate or a replay counts no GPU of the run.
+        """
+        if self.source is not EnergySource.nvml:
+            return
+        metered = {device for device in self.devices if device.startswith("gpu:")}
+        holding = {f"gpu:{number}" for number in gpus}
+        if holding == metered:
+            return
+        raise UserError(
+            f"the model lies on {_named(holding)}, but energy is metered on {_named(metered)}: "
+            + (
+                f"what {_named(holding - metered)} takes would be missing from the figures"
+                if holding - metered
+                else f"the idling of {_named(metered - holding)} would be in the figures"
+            )
+            + ". Place the model on the GPUs that the run was planned for, or hide the others "
+            "(CUDA_VISIBLE_DEVICES)"
+        )
+
     def power_w(self) -> float | None:
-        """Power of all devices at the last sample [W]; None where there is none."""
-        return self._ledger.latest_w() if self._ledger else self._power_sampler.latest_w()
+        """Power of all devices in scope at the last sample [W]; None where there is none."""
+        if self._ledger is None:
+            return self._power_sampler.latest_w()
+        gpus_w = self._ledger.latest_w()
+        if self._beside is None or not self._beside.in_scope or gpus_w is None:
+            return gpus_w
+        cpu_w = self._beside.latest_w()
+        return None if cpu_w is None else gpus_w + cpu_w
 
     def timeline(self) -> list[PowerSample]:
-        """Power samples so far, oldest first."""
+        """Power samples so far, in the order they came: a later call only adds to them."""
         if self._ledger is None:
             return self._power_sampler.samples()
-        return [
+        gpus = self._ledger.powers_w()
+        beside = self._beside.samples() if self._beside else []
+        self._timeline += [
             PowerSample(time_s=self._wall_s + time_s, device=device, power_w=power_w)
-            for time_s, device, power_w in self._ledger.powers_w()
+            for time_s, device, power_w in gpus[self._kept_from[0] :]
         ]
+        self._timeline += beside[self._kept_from[1] :]
+        self._kept_from = [len(gpus), len(beside)]
+        return list(self._timeline)
 
     @property
     def _power_sampler(self) -> PowerSampler:
@@ -286,6 +361,8 @@ class Meter:
         if self._closed:
             return
         self._closed = True
+        if self._beside is not None:
+            self._beside.close()
         if self._ledger is None:
             self._power_sampler.stop()
             return

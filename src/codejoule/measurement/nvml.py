@@ -8,6 +8,7 @@ from typing import Any
 
 from codejoule.config import UserError
 from codejoule.domain import EnergyScope, EnergySource
+from codejoule.measurement.amd import amd_problem
 from codejoule.measurement.visible import visible_gpus
 
 _ESTIMATE = "meter=cpu_estimate (a labelled estimate of the CPU alone)"
@@ -83,6 +84,10 @@ def nvml_counter(gpu_indices: Sequence[int]) -> NvmlCounter:
         ]
         uuids = [pynvml.nvmlDeviceGetUUID(handle) for handle in handles]
     except pynvml.NVMLError as error:
+        if (amd := amd_problem()) is not None:
+            raise UserError(
+                f"the run uses GPUs {list(gpu_indices)}, and the machine has {amd}"
+            ) from error
         raise UserError(
             f"the run uses GPUs {list(gpu_indices)}, but NVML cannot be used: {error}. Energy "
             "counters need NVIDIA's driver with its management library (libnvidia-ml.so.1; in "

@@ -5,8 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from codejoule.config import UserError
-from codejoule.config.schema import MeterConfig, MeterName, OnBusyGpu
+from codejoule.config.schema import MeterConfig, MeterName, MeterScope, OnBusyGpu
 from codejoule.domain import EnergySource
+from codejoule.measurement.beside import Beside
+from codejoule.measurement.cooling import CoolingLimits
 from codejoule.measurement.counter import Counter
 from codejoule.measurement.cpu_time import cpu_time_counter
 from codejoule.measurement.feed import LiveFeed, ReplayFeed
@@ -31,16 +33,21 @@ def open_meter(config: MeterConfig, *, gpu_indices: Sequence[int] = ()) -> Meter
     read, else the estimate from CPU time; ``zeus`` takes a counter or raises UserError;
     ``cpu_estimate`` takes the estimate; ``replay`` plays a recording, whatever the run does. A
     run on GPUs whose counter cannot be used raises UserError rather than fall back to a figure
-    that leaves the GPU out.
+    that leaves the GPU out. Beside GPUs the CPU's counters are read where they can be; with
+    ``meter.scope=gpu+cpu`` they are part of the figure, and must be readable.
     """
     if config.name is MeterName.replay:
         # The schema requires it for this meter.
         assert config.recording is not None
-        ledger = Ledger(ReplayFeed(Path(config.recording)))
-        return _meter(config, SilentCounter(ledger.devices, source=EnergySource.replay), ledger)
+        feed = ReplayFeed(Path(config.recording))
+        ledger = Ledger(feed)
+        counter: Counter = SilentCounter(ledger.devices, source=EnergySource.replay)
+        return _meter(config, counter, ledger, recorded_idle_w=feed.idle_power_w)
     if gpu_indices and config.name is not MeterName.cpu_estimate:
-        counter = nvml_counter(gpu_indices)
-        return _meter(config, counter, _live_ledger(config, counter.uuids))
+        nvml = nvml_counter(gpu_indices)
+        beside = _beside(config)
+        return _meter(config, nvml, _live_ledger(config, nvml.uuids), beside=beside)
+    _require_ledger(config)
     return _meter(config, _cpu_counter(config, gpu_indices))
 
 
@@ -75,7 +82,7 @@ def open_command_meter(config: MeterConfig) -> Meter:
                 )
         uuids = {f"gpu:{number}": gpu.uuid for number, gpu in enumerate(hardware.gpus)}
         counter = SilentCounter(tuple(uuids), source=EnergySource.nvml)
-        return _meter(config, counter, _live_ledger(config, uuids))
+        return _meter(config, counter, _live_ledger(config, uuids), beside=_beside(config))
     if hardware.rapl.readable:
         return _meter(config, rapl_counter())
     raise UserError(
@@ -102,13 +109,53 @@ def _on_stranger(config: MeterConfig) -> Callable[[str], None] | None:
     return warn_once
 
 
-def _meter(config: MeterConfig, counter: Counter, ledger: Ledger | None = None) -> Meter:
+def _beside(config: MeterConfig) -> Beside | None:
+    """The CPU's counters for a meter of GPUs; None where they cannot be read and need not be."""
+    in_scope = config.scope is MeterScope["gpu+cpu"]
+    status = rapl_status()
+    if status.readable:
+        return Beside(rapl_counter(), in_scope=in_scope)
+    if in_scope:
+        raise UserError(
+            f"meter.scope=gpu+cpu: the CPU has no readable energy counter ({status.problem}). To "
+            f"get one: {status.fix}; or choose meter.scope=auto, which leaves the CPU out"
+        )
+    return None
+
+
+def _require_ledger(config: MeterConfig) -> None:
+    """What only a run on GPUs can have, is not left out without a word."""
+    if config.scope is MeterScope["gpu+cpu"]:
+        raise UserError(
+            "meter.scope=gpu+cpu: the run uses no GPU; choose meter.scope=auto, or device=cuda"
+        )
+    if config.cooldown_s > 0:
+        raise UserError(
+            f"meter.cooldown_s={config.cooldown_s:g}: the run uses no GPU whose temperature and "
+            "power could be watched; use 0, or device=cuda"
+        )
+
+
+def _meter(
+    config: MeterConfig,
+    counter: Counter,
+    ledger: Ledger | None = None,
+    *,
+    beside: Beside | None = None,
+    recorded_idle_w: float | None = None,
+) -> Meter:
+    cooling = CoolingLimits(
+        longest_s=config.cooldown_s, temperature_c=config.cooldown_temperature_c
+    )
     return Meter(
         counter,
         sample_period_s=min(config.sample_period_s, MAX_SAMPLE_PERIOD_S),
         idle_s=config.idle_s,
         idle_tolerance=config.idle_tolerance,
         ledger=ledger,
+        beside=beside,
+        recorded_idle_w=recorded_idle_w,
+        cooling=cooling if config.cooldown_s > 0 else None,
     )
 
 

@@ -2,7 +2,8 @@
 
 It appends records to a file that the run reads. A process of its own keeps the slow reads of the
 counter (3 to 40 ms each) out of the run's interpreter; it is started by its module's name, so
-that the run's main module is not imported a second time.
+that the run's main module is not imported a second time. Each device has a thread, so that one
+card's slow read does not delay another's tick (ctypes lets go of the interpreter meanwhile).
 """
 
 import argparse
@@ -10,11 +11,14 @@ import os
 import select
 import struct
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import pairwise
 from typing import Any
 
+from codejoule.measurement.aside import Aside
 from codejoule.measurement.records import Kind
 
 AHEAD_S = 0.006
@@ -29,6 +33,16 @@ STILL_S = 0.25
 
 SLOW_PERIOD_S = 0.5
 """How often clocks, temperature, utilisation and the processes on the device are looked at."""
+
+NICENESS = 10
+"""The run's own threads go first where there are not enough cores for all: the sampler then reads
+late, which the ledger allows for, and decoding is not slowed."""
+
+CHECK_S = 0.1
+"""How often the threads are looked after, and kept off the core that decodes."""
+
+HANGING_S = 1.0
+"""A thread that has not ended this long after it was told to hangs in the driver."""
 
 _LAYOUT = struct.Struct("<HHIddd")
 
@@ -80,7 +94,7 @@ class TickWatch:
 
 
 def sample(
-    watches: list[TickWatch],
+    watch: TickWatch,
     quick: Callable[[], None],
     slow: Callable[[], None],
     *,
@@ -91,8 +105,7 @@ def sample(
     which is also what waits."""
     quick_s = slow_s = time.monotonic()
     while True:
-        for watch in watches:
-            watch.poll()
+        watch.poll()
         now_s = time.monotonic()
         if now_s >= quick_s:
             quick()
@@ -100,7 +113,7 @@ def sample(
         if now_s >= slow_s:
             slow()
             slow_s = now_s + SLOW_PERIOD_S
-        next_s = min(quick_s, *(watch.due_s for watch in watches))
+        next_s = min(quick_s, watch.due_s)
         if stopped(max(0.0, next_s - time.monotonic())):
             return
 
@@ -176,14 +189,13 @@ def main() -> None:
     """Sample the NVML devices named on the command line into an inherited file."""
     import pynvml
 
-    from codejoule.measurement.strangers import Strangers
-
     parser = argparse.ArgumentParser(prog="codejoule.measurement.recorder")
     parser.add_argument("--file", type=int, required=True)
     parser.add_argument("--uuid", action="append", required=True)
     parser.add_argument("--period-s", type=float, required=True)
     parser.add_argument("--owner", type=int, required=True)
     args = parser.parse_args()
+    os.nice(NICENESS)
 
     def put(kind: Kind, device: int, before_s: float, after_s: float, value: float) -> None:
         record = _LAYOUT.pack(kind, device, 0, before_s, after_s, value)
@@ -192,35 +204,68 @@ def main() -> None:
 
     pynvml.nvmlInit()
     handles = [pynvml.nvmlDeviceGetHandleByUUID(uuid) for uuid in args.uuid]
-    quick = [(d, *q) for d, handle in enumerate(handles) for q in _nvml_queries(handle, True)]
-    slow = [(d, *q) for d, handle in enumerate(handles) for q in _nvml_queries(handle, False)]
-    changes = _Changes(put)
-    strangers = [Strangers(handle, args.owner) for handle in handles]
+    stopped, ended = _stopped(os.getppid()), threading.Event()
+    step_aside = Aside(args.owner)
+
+    def follow(device: int, handle: Any) -> None:
+        _follow(device, handle, put, owner=args.owner, period_s=args.period_s, stopped=ended.wait)
+
+    pool = ThreadPoolExecutor(len(handles))
+    threads = [pool.submit(follow, device, handle) for device, handle in enumerate(handles)]
+    try:
+        while not stopped(CHECK_S):
+            step_aside()
+            for thread in threads:
+                # A device that fails ends the process, with the driver's words on stderr.
+                if thread.done():
+                    thread.result()
+    finally:
+        ended.set()
+        if wait(threads, timeout=HANGING_S).not_done:
+            # The interpreter would wait for a thread that hangs in the driver.
+            os._exit(1)
+
+
+def _follow(
+    device: int,
+    handle: Any,
+    put: Put,
+    *,
+    owner: int,
+    period_s: float,
+    stopped: Callable[[float], bool],
+) -> None:
+    """Put what one device does on record until `stopped`."""
+    import pynvml
+
+    from codejoule.measurement.strangers import Strangers
+
+    quick, slow = list(_nvml_queries(handle, True)), list(_nvml_queries(handle, False))
+    changes, strangers = _Changes(put), Strangers(handle, owner)
     asleep_s = _suspended_s()
 
     def look_quickly() -> None:
-        for device, kind, query in quick:
+        for kind, query in quick:
             changes(kind, device, query)
 
     def look_slowly() -> None:
-        for device, kind, query in slow:
+        for kind, query in slow:
             changes(kind, device, query)
-        for device, on_device in enumerate(strangers):
-            now_s = time.monotonic()
-            for pid in on_device():
-                put(Kind.stranger, device, now_s, now_s, pid)
-        changes(Kind.suspended, 0, lambda: round(_suspended_s() - asleep_s, 1))
+        now_s = time.monotonic()
+        for pid in strangers():
+            put(Kind.stranger, device, now_s, now_s, pid)
+        if device == 0:
+            changes(Kind.suspended, device, lambda: round(_suspended_s() - asleep_s, 1))
 
-    def counter(handle: Any) -> Callable[[], float]:
-        return lambda: float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1e3
+    def read_j() -> float:
+        return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1e3
 
-    watches = [TickWatch(device, counter(handle), put) for device, handle in enumerate(handles)]
     sample(
-        watches,
+        TickWatch(device, read_j, put),
         look_quickly,
         look_slowly,
-        period_s=args.period_s,
-        stopped=_stopped(os.getppid()),
+        period_s=period_s,
+        stopped=stopped,
     )
 
 

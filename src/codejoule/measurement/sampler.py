@@ -33,7 +33,7 @@ class PowerSampler:
         self._read_power_w = read_power_w
         self._period_s = period_s
         self._samples: list[PowerSample] = []
-        self._latest_w: float | None = None
+        self._latest_w: dict[str, float] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="power-sampler", daemon=True)
         self._thread.start()
@@ -41,7 +41,7 @@ class PowerSampler:
     def latest_w(self) -> float | None:
         """Power of all devices at the last sample [W]; None before the first, or after a
         failure."""
-        return self._latest_w
+        return sum(self._latest_w.values()) if self._latest_w else None
 
     def samples(self) -> list[PowerSample]:
         """Every sample so far, oldest first."""
@@ -57,11 +57,10 @@ class PowerSampler:
             try:
                 power_w = self._read_power_w()
             except Exception as error:
-                self._latest_w = None
+                self._latest_w = {}
                 logger.warning("power timeline ends here: %s", error)
                 return
             now_s = time.time()
             for device, watts in power_w.items():
                 self._samples.append(PowerSample(time_s=now_s, device=device, power_w=watts))
-            if power_w:
-                self._latest_w = sum(power_w.values())
+            self._latest_w.update(power_w)

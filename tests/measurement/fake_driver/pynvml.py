@@ -1,6 +1,7 @@
-"""A driver for the sampler's process: one card whose power alternates by the monotonic clock.
+"""A driver for the sampler's process: cards whose power alternates by the monotonic clock.
 
-The environment variable FAKE_CARD (JSON) says what goes wrong and when, in seconds after start.
+The environment variable FAKE_CARD (JSON) says what goes wrong and when, in seconds after start;
+its key ``cards`` says so of single cards, by UUID.
 """
 
 import json
@@ -20,12 +21,18 @@ class NVMLError(Exception):
     pass
 
 
+def of(handle):
+    return SETTING | SETTING.get("cards", {}).get(handle, {})
+
+
 def power_w(now_s):
     """500 W in every second half second of the monotonic clock, else 100 W."""
     return 500.0 if now_s % 1.0 >= 0.5 else 100.0
 
 
-def energy_j(now_s):
+def energy_j(now_s, setting):
+    if "steady_w" in setting:
+        return setting["steady_w"] * now_s
     seconds, rest = divmod(now_s, 1.0)
     return 300.0 * seconds + 100.0 * rest + 400.0 * max(0.0, rest - 0.5)
 
@@ -40,24 +47,29 @@ def nvmlDeviceGetHandleByUUID(uuid):
 
 
 def nvmlDeviceGetTotalEnergyConsumption(handle):
+    setting = of(handle)
     now_s = time.monotonic()
     time.sleep(0.003)
-    if now_s - START_S > SETTING.get("dies_after_s", 1e9):
+    if now_s - START_S > setting.get("dies_after_s", 1e9):
         os._exit(7)
-    if now_s - START_S > SETTING.get("lost_after_s", 1e9):
+    if now_s - START_S > setting.get("lost_after_s", 1e9):
         raise NVMLError("GPU is lost")
-    if now_s - START_S > SETTING.get("still_after_s", 1e9):
-        now_s = START_S + SETTING["still_after_s"]
-    value_j = energy_j((now_s - 0.011) // TICK_S * TICK_S) - energy_j(START_S) + 1e4
-    if now_s - START_S > SETTING.get("reset_after_s", 1e9):
+    if now_s - START_S > setting.get("hangs_after_s", 1e9):
+        time.sleep(3600)
+    if now_s - START_S > setting.get("still_after_s", 1e9):
+        now_s = START_S + setting["still_after_s"]
+    value_j = energy_j((now_s - 0.011) // TICK_S * TICK_S, setting) + 1e4
+    value_j -= energy_j(START_S, setting)
+    if now_s - START_S > setting.get("reset_after_s", 1e9):
         value_j -= 9e3
-    if now_s - START_S > SETTING.get("jump_after_s", 1e9):
+    if now_s - START_S > setting.get("jump_after_s", 1e9):
         value_j += 1e6
     return int(value_j * 1e3)
 
 
 def nvmlDeviceGetFieldValues(handle, fields):
-    value = SimpleNamespace(uiVal=int(power_w(time.monotonic()) * 1e3))
+    now_w = of(handle).get("steady_w") or power_w(time.monotonic())
+    value = SimpleNamespace(uiVal=int(now_w * 1e3))
     return [SimpleNamespace(nvmlReturn=NVML_SUCCESS, value=value)]
 
 
@@ -70,7 +82,9 @@ def nvmlDeviceGetClockInfo(handle, kind):
 
 
 def nvmlDeviceGetTemperature(handle, kind):
-    return 40
+    setting = of(handle)
+    elapsed_s = time.monotonic() - START_S
+    return int(setting.get("temperature_c", 40) - setting.get("cools_c_per_s", 0) * elapsed_s)
 
 
 def nvmlDeviceGetCurrentClocksThrottleReasons(handle):
@@ -82,5 +96,5 @@ def nvmlDeviceGetUtilizationRates(handle):
 
 
 def nvmlDeviceGetComputeRunningProcesses(handle):
-    pids = SETTING.get("pids", [])
+    pids = of(handle).get("pids", [])
     return [SimpleNamespace(pid=pid) for pid in pids]

@@ -1,0 +1,110 @@
+"""Waiting for the GPUs to cool down before a job."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter, sleep
+
+from codejoule.config import ConfigError
+
+logger = logging.getLogger(__name__)
+
+STEP_S = 2.0
+"""Power is compared between spans of this length."""
+
+LOOK_S = 0.5
+"""How often the temperature is looked at."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoolingLimits:
+    """What ends a cool-down."""
+
+    longest_s: float
+    """It ends after this time in any case [s]."""
+    temperature_c: float | None
+    """It ends once every GPU is at or below this [degrees Celsius]; None: once power is back to
+    idle, that is, has settled."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cooling:
+    """A cool-down that was."""
+
+    waited_s: float
+    """Time spent waiting [s]."""
+    reached: bool
+    """Whether the condition was met, and not only the time was up."""
+    temperature_start_c: float | None
+    """Temperature of the warmest GPU before it [degrees Celsius]; None where not known."""
+    temperature_end_c: float | None
+    """The same after it."""
+
+
+def cool_down(
+    limits: CoolingLimits,
+    *,
+    observed_w: Callable[[float], float],
+    temperature_c: Callable[[], float | None],
+    tolerance: float,
+) -> Cooling:
+    """Wait until the limits are met, at most as long as they say; a warning if the time was up.
+
+    `observed_w` watches power for some seconds [W]; it has settled when two spans of 2 s differ
+    by less than `tolerance`, a share. ConfigError where a temperature is asked for and the GPUs
+    give none.
+    """
+    began_s = perf_counter()
+    start_c = temperature_c()
+    if limits.temperature_c is None:
+        reached = _until_settled(limits.longest_s, observed_w, tolerance)
+    else:
+        if start_c is None:
+            raise ConfigError(
+                f"meter.cooldown_temperature_c={limits.temperature_c:g}: the driver gives no "
+                "temperature of a GPU in use; leave it null, to wait until power has settled"
+            )
+        reached = _until_cool(limits.longest_s, temperature_c, limits.temperature_c)
+    cooling = Cooling(
+        waited_s=perf_counter() - began_s,
+        reached=reached,
+        temperature_start_c=start_c,
+        temperature_end_c=temperature_c(),
+    )
+    if not reached:
+        logger.warning(
+            "the GPUs have not cooled down in meter.cooldown_s=%g s (%s degrees Celsius now): the "
+            "run starts as warm as that. Raise meter.cooldown_s%s",
+            limits.longest_s,
+            cooling.temperature_end_c,
+            "" if limits.temperature_c is None else " or meter.cooldown_temperature_c",
+        )
+    return cooling
+
+
+def _until_settled(
+    longest_s: float, observed_w: Callable[[float], float], tolerance: float
+) -> bool:
+    deadline_s = perf_counter() + longest_s
+    step_s = min(STEP_S, longest_s / 2)
+    last_w = observed_w(step_s)
+    while True:
+        power_w = observed_w(step_s)
+        if abs(power_w - last_w) <= tolerance * power_w:
+            return True
+        if perf_counter() >= deadline_s:
+            return False
+        last_w = power_w
+
+
+def _until_cool(
+    longest_s: float, temperature_c: Callable[[], float | None], threshold_c: float
+) -> bool:
+    deadline_s = perf_counter() + longest_s
+    while True:
+        now_c = temperature_c()
+        if now_c is not None and now_c <= threshold_c:
+            return True
+        if perf_counter() >= deadline_s:
+            return False
+        sleep(min(LOOK_S, max(0.0, deadline_s - perf_counter())))
