@@ -77,7 +77,9 @@ def config() -> EvaluatorConfig:
     return EvaluatorConfig(workers=1)
 
 
-@pytest.fixture(params=list(Launcher), ids=lambda launcher: launcher.value)
+@pytest.fixture(
+    params=[Launcher.bubblewrap, Launcher.namespaces], ids=lambda launcher: launcher.value
+)
 def launcher(request: pytest.FixtureRequest) -> Launcher:
     from codejoule.evaluation.launch import find_bubblewrap
 

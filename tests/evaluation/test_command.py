@@ -15,6 +15,14 @@ from codejoule.evaluation import sandbox_support
 from .conftest import TESTS
 
 PROMPT = "def scale(values, factor):\n"
+GOOD = "    return [v * factor for v in values]\n"
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's cache, empty."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
 
 
 @pytest.fixture
@@ -22,7 +30,7 @@ def suite(tmp_path: Path) -> Path:
     row = {
         "complete_prompt": PROMPT + '    """Scale."""\n',
         "instruct_prompt": "Scale.",
-        "canonical_solution": "    return [v * factor for v in values]\n",
+        "canonical_solution": GOOD,
         "code_prompt": PROMPT,
         "test": TESTS,
         "entry_point": "scale",
@@ -45,7 +53,7 @@ def test_failing_samples_are_a_result(
     tmp_path: Path, suite: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = [
-        {"task_id": "t/0", "completion": "    return [v * factor for v in values]\n"},
+        {"task_id": "t/0", "completion": GOOD},
         {"task_id": "t/1", "solution": PROMPT + "    return 1\n"},
         {"task_id": "t/2", "solution": "import os; os._exit(1)"},
     ]
@@ -65,7 +73,7 @@ def test_failing_samples_are_a_result(
 def test_several_samples_per_task_have_a_bootstrap_interval(
     tmp_path: Path, suite: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    good = {"task_id": "t/0", "completion": "    return [v * factor for v in values]\n"}
+    good = {"task_id": "t/0", "completion": GOOD}
     bad = {"task_id": "t/1", "completion": "    return 1\n"}
     assert _evaluate(tmp_path, suite, [good, bad, good, bad], "--workers", "1") == 0
     out = capsys.readouterr().out
@@ -84,6 +92,10 @@ def test_several_samples_per_task_have_a_bootstrap_interval(
         ({"task_id": "t/1", "solution": ""}, ["--suite", "sarter"], "sarter"),
         ({"task_id": "t/1", "solution": ""}, ["--samples", "/no/file"], "/no/file: no such file"),
         ({"task_id": "t/1", "solution": ""}, ["--out", "/dev/null/x"], "--out /dev/null/x"),
+        ({"task_id": "t/1", "raw_solution": ""}, [], "line 1: only raw_solution"),
+        ({"task_id": "t/1", "solution": ""}, ["--sample", "1"], "give --inspect TASK"),
+        ({"task_id": "t/1", "solution": ""}, ["--inspect", "t/1"], "--out: --inspect prints"),
+        ({"task_id": "t/1", "solution": ""}, ["--compare", "/no/r.json"], "/no/r.json: no such"),
     ],
 )
 def test_input_that_cannot_be_judged_is_one_message(
@@ -95,6 +107,131 @@ def test_input_that_cannot_be_judged_is_one_message(
     assert err.startswith("error: ")
     assert words in err
     assert "Traceback" not in err
+
+
+def test_what_upstreams_names_say_and_what_is_told_is_recorded(tmp_path: Path, suite: Path) -> None:
+    name = "acme--coder--main--bigcodebench-hard-instruct--hf-0.0-1-sanitized_calibrated.jsonl"
+    (tmp_path / name).write_text(json.dumps({"task_id": "t/0", "completion": GOOD}))
+    files = ["--suite", str(suite), "--samples", str(tmp_path / name), "--out", str(tmp_path)]
+    assert main(["evaluate", *files]) == 0
+    rates = json.loads((tmp_path / "pass_at_k.json").read_text())
+    assert rates == {
+        "pass@1": 1.0,
+        "model": "acme--coder--main",
+        "split": "instruct",
+        "subset": "hard",
+        "calibrated": True,
+    }
+    assert main(["evaluate", *files, "--split", "complete", "--model", "mine"]) == 0
+    rates = json.loads((tmp_path / "pass_at_k.json").read_text())
+    assert (rates["model"], rates["split"]) == ("mine", "complete")
+
+
+def test_part_of_a_suite_is_said_to_be_a_part(
+    tmp_path: Path, suite: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = {"task_id": "t/0", "completion": GOOD}
+    assert _evaluate(tmp_path, suite, [good, good, {"task_id": "t/1", "solution": ""}]) == 0
+    out = capsys.readouterr().out
+    assert (
+        "partial   over the 2 tasks that have samples; 1 of the suite's 3 have none (pass@1 over "
+        "all is at least 0.3333)" in out
+    )
+    assert "uneven    1 to 2 samples per task: k up to 1 only" in out
+
+
+def test_an_answer_is_sanitized_on_request(tmp_path: Path, suite: Path) -> None:
+    raw = f"Here you are:\n{PROMPT}{GOOD}```\nIt scales, doesn't it?"
+    assert _evaluate(tmp_path, suite, [{"task_id": "t/0", "raw_solution": raw}], "--sanitize") == 0
+    (one,) = json.loads((tmp_path / "out/eval_results.json").read_text())["eval"]["t/0"]
+    assert (one["status"], one["solution"]) == ("pass", (PROMPT + GOOD).rstrip())
+
+
+def test_the_results_of_another_evaluator_are_judged_again_and_compared(
+    tmp_path: Path, suite: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calibrated = f"{PROMPT}\n    pass\n"
+    rows = {
+        "t/0": [{"solution": calibrated + PROMPT + GOOD, "status": "pass", "details": {}}],
+        "t/1": [{"solution": calibrated + "x = 1", "status": "pass", "details": {}}],
+    }
+    theirs = tmp_path / "m_eval_results.json"
+    theirs.write_text(json.dumps({"date": "", "eval": rows}))
+    out = tmp_path / "out"
+    files = ["--suite", str(suite), "--samples", str(theirs), "--out", str(out)]
+    assert main(["evaluate", *files]) == 0
+    said = capsys.readouterr().out
+    assert "agreement 0.5000 (1 of 2 samples pass or fail in both)" in said
+    assert "differ    t/1 sample 0: fail here, pass there" in said
+    results = json.loads((out / "eval_results.json").read_text())["eval"]
+    assert results["t/1"][0]["solution"] == "x = 1"
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["agreement"]["differing"] == [["t/1", 0, "fail", "pass"]]
+    again = ["--samples", str(out / "eval_results.json"), "--compare", str(theirs)]
+    assert main(["evaluate", *files[:2], *again, "--out", str(out)]) == 2
+    assert "its eval_results.json is an input and would be replaced" in capsys.readouterr().err
+
+
+def test_what_says_nothing_of_the_sample_and_what_is_suspect_is_told_apart(
+    tmp_path: Path, suite: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        {"task_id": "t/0", "completion": GOOD},
+        {
+            "task_id": "t/1",
+            "completion": "    import urllib.request\n"
+            "    return urllib.request.urlopen('http://example.org/')\n",
+        },
+        {"task_id": "t/2", "completion": "    from unittest.mock import ANY\n    return ANY\n"},
+    ]
+    tasks = [json.loads(line) for line in suite.read_text().splitlines()]
+    tasks[2]["test"] = TESTS.partition("    def test_none")[0]
+    suite.write_text("".join(json.dumps(task) + "\n" for task in tasks))
+    assert _evaluate(tmp_path, suite, rows, "--challenge") == 0
+    out = capsys.readouterr().out
+    assert "suspect   t/2 sample 0: passed changed expectations, too" in out
+    assert "apart     needs network: t/1: no wrong answers" in out
+    summary = json.loads((tmp_path / "out/summary.json").read_text())
+    assert summary["needs_network"] == ["t/1"]
+    results = json.loads((tmp_path / "out/eval_results.json").read_text())["eval"]
+    assert results["t/0"][0]["challenge"] == "clear"
+    assert "challenge" not in results["t/1"][0], "only what passes is challenged"
+    assert summary["suspect"] == [["t/2", 0]]
+    assert summary["sandbox"]["launcher"] in ("bubblewrap", "namespaces")
+
+
+def test_one_task_is_shown_with_all_that_belongs_to_it(
+    tmp_path: Path, suite: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = f"import sys\nprint('to \\x1b[2J out')\nprint('to err', file=sys.stderr)\n{PROMPT}    return []"
+    samples = tmp_path / "s.jsonl"
+    rows = [{"task_id": "t/1", "solution": text} for text in ("", program)]
+    samples.write_text("\n".join(map(json.dumps, rows)))
+    options = ["--suite", str(suite), "--inspect", "t/1"]
+    assert main(["evaluate", *options, "--samples", str(samples), "--sample", "1"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("t/1, sample 1 of 2: fail\n")
+    for part in ('"""Scale."""', program, TESTS.strip(), "to \\x1b[2J out", "to err"):
+        assert part in out
+    results = out.partition("== results ==")[2]
+    assert "pass        test_empty" in results
+    assert "fail        test_list" in results
+    assert "[] != [2, 4, 6]" in results
+    assert "s CPU" in results and "MiB" in results
+    assert main(["evaluate", *options]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("t/1, canonical solution: pass\n")
+    assert main(["evaluate", *options, "--samples", str(samples), "--sample", "2"]) == 2
+    assert "has 2 of t/1, 0 to 1" in capsys.readouterr().err
+    assert main(["evaluate", "--suite", str(suite), "--inspect", "1"]) == 2
+    assert "did you mean t/1? it has 3, t/0 to t/2" in capsys.readouterr().err
+
+
+def test_nothing_to_judge_is_said(suite: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "--suite", str(suite)]) == 2
+    assert "nothing to judge: give --samples FILE with --out DIR, or" in capsys.readouterr().err
+    assert main(["evaluate", "--suite", str(suite), "--samples", "x.jsonl"]) == 2
+    assert "--samples x.jsonl: where to? Give --out DIR" in capsys.readouterr().err
 
 
 def test_the_command_needs_neither_torch_nor_mlflow(tmp_path: Path, suite: Path) -> None:

@@ -10,8 +10,11 @@ import pytest
 from codejoule.config import ConfigError
 from codejoule.domain import Status, Verdict
 from codejoule.evaluation import (
+    SamplesName,
     pass_rates,
+    read_eval_results,
     read_samples,
+    subset_of,
     write_eval_results,
     write_pass_at_k,
     write_samples,
@@ -41,11 +44,13 @@ def test_solutions_and_completions_are_read_and_numbered(tmp_path: Path) -> None
     plain.write_text(text, encoding="utf-8")
     packed.write_bytes(gzip.compress(text.encode()))
     samples = read_samples(plain)
-    assert read_samples(packed) == samples
-    assert [(s.task_id, s.sample, s.line) for s in samples] == [
-        ("t/1", 0, 1),
-        ("t/2", 0, 3),
-        ("t/1", 1, 5),
+    assert [(s.solution, s.completion) for s in read_samples(packed)] == [
+        (s.solution, s.completion) for s in samples
+    ]
+    assert [(s.task_id, s.sample, s.where) for s in samples] == [
+        ("t/1", 0, f"{plain}, line 1"),
+        ("t/2", 0, f"{plain}, line 3"),
+        ("t/1", 1, f"{plain}, line 5"),
     ]
     assert [s.program_after("def f():\n") for s in samples] == [
         "a = 1\u2028b",
@@ -73,6 +78,49 @@ def test_a_bad_line_is_named(tmp_path: Path, text: str, message: str) -> None:
         read_samples(path)
 
 
+def test_a_generator_that_was_killed_leaves_half_a_line_that_is_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "s.jsonl"
+    path.write_text('{"task_id": "t/1", "solution": "a"}\n{"task_id": "t/2", "solu')
+    assert [s.task_id for s in read_samples(path)] == ["t/1"]
+    assert "s.jsonl, line 2: cut off in the middle, so left out" in caplog.text
+    path.write_text('{"task_id": "t/1", "solution": "a"}\n{"task_id": 2, "solution": "b"}')
+    with pytest.raises(ConfigError, match="line 2: task_id is missing or no string"):
+        read_samples(path)
+
+
+def test_a_folder_of_programs_is_read_as_upstreams_tools_write_it(tmp_path: Path) -> None:
+    for name in ("T_1/0.py", "T_1/10.py", "T_1/2.py", "T_2/0.py", "T_2/notes.txt"):
+        file = tmp_path / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(name)
+    assert [(s.task_id, s.sample, s.solution) for s in read_samples(tmp_path)] == [
+        ("T/1", 0, "T_1/0.py"),
+        ("T/1", 1, "T_1/2.py"),
+        ("T/1", 2, "T_1/10.py"),
+        ("T/2", 0, "T_2/0.py"),
+    ]
+
+
+def test_a_program_that_was_not_sanitized_is_not_judged_as_if_it_were(tmp_path: Path) -> None:
+    path = tmp_path / "s.jsonl"
+    path.write_text(
+        '{"task_id": "t/1", "raw_solution": "raw"}\n'
+        '{"task_id": "t/1", "raw_solution": "raw", "solution": "clean"}\n'
+        '{"task_id": "t/1", "completion": "    return 1"}\n'
+    )
+    raw, both, continued = read_samples(path)
+    with pytest.raises(ConfigError, match=r"line 1: only raw_solution, .* with --sanitize"):
+        raw.program_after("def f():")
+    assert both.program_after("def f():") == "clean"
+    assert [s.unsanitized_after("def f():") for s in (raw, both, continued)] == [
+        "raw",
+        "raw",
+        "def f():\n    return 1",
+    ]
+
+
 def test_a_bad_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"missing\.jsonl: no such file of samples"):
         read_samples(tmp_path / "missing.jsonl")
@@ -85,10 +133,11 @@ def test_a_bad_file_is_named(tmp_path: Path) -> None:
 
 
 def test_samples_are_written_as_they_are_read(tmp_path: Path) -> None:
-    path = tmp_path / "s.jsonl"
-    write_samples(path, [{"task_id": "t/1", "solution": "x\ny", "raw_solution": "z"}])
-    (sample,) = read_samples(path)
-    assert (sample.task_id, sample.solution, sample.raw_solution) == ("t/1", "x\ny", "z")
+    for path in (tmp_path / "s.jsonl", tmp_path / "s.jsonl.gz"):
+        write_samples(path, [{"task_id": "t/1", "solution": "x\ny", "raw_solution": "z"}])
+        (sample,) = read_samples(path)
+        assert (sample.task_id, sample.solution, sample.raw_solution) == ("t/1", "x\ny", "z")
+    assert (tmp_path / "s.jsonl.gz").read_bytes()[:2] == b"\x1f\x8b"
 
 
 def test_results_have_bigcodebenchs_form(tmp_path: Path) -> None:
@@ -113,16 +162,105 @@ def test_results_have_bigcodebenchs_form(tmp_path: Path) -> None:
     ]
 
 
+def test_results_are_read_as_upstream_writes_them(tmp_path: Path) -> None:
+    path = tmp_path / "model_eval_results.json"
+    rows = [
+        {
+            "task_id": "t/1",
+            "solution": "def f():\n    pass\nx = 1",
+            "status": "pass",
+            "details": {},
+        },
+        {"task_id": "t/1", "solution": "y", "status": "timeout", "details": {"ALL": "late"}},
+    ]
+    path.write_text(json.dumps({"date": "2024-10-01 10:00", "eval": {"t/1": rows}}))
+    first, second = read_eval_results(path)
+    assert (first.task_id, first.sample, first.status) == ("t/1", 0, Status.passed)
+    assert first.uncalibrated("def f():") == "x = 1"
+    assert second.uncalibrated("def f():") == "y"
+    assert (second.sample, second.status, second.reason) == (1, Status.timeout, None)
+    assert second.details == {"ALL": "late"}
+
+
+def test_results_are_read_as_they_are_written(tmp_path: Path) -> None:
+    path = tmp_path / "eval_results.json"
+    write_eval_results(path, [_verdict("t/1", 0, passed=False)], ["a"])
+    (one,) = read_eval_results(path)
+    assert (one.solution, one.status, one.reason) == ("a", Status.failed, "fail")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[]", "no results in it"),
+        ("{", "not JSON"),
+        ('{"eval": {"t/1": {}}}', "t/1: a list of samples is expected"),
+        ('{"eval": {"t/1": [{}]}}', "t/1 sample 0: an object with the text `solution`"),
+        (
+            '{"eval": {"t/1": [{"solution": "", "status": "ok"}]}}',
+            "t/1 sample 0: status 'ok', not one of pass, fail, timeout",
+        ),
+    ],
+)
+def test_a_bad_file_of_results_is_named(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "r.json").write_text(text)
+    with pytest.raises(ConfigError, match=rf"r\.json.*{message}"):
+        read_eval_results(tmp_path / "r.json")
+    with pytest.raises(ConfigError, match="no such file of results"):
+        read_eval_results(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "split", "subset"),
+    [
+        (
+            "Qwen--Qwen2.5-7B-Instruct--main--bigcodebench-complete--vllm-0.0-1-sanitized_calibrated.jsonl",
+            "Qwen--Qwen2.5-7B-Instruct--main", "complete", "full",
+        ),
+        (
+            "o1--medium--main--bigcodebench-hard-instruct--openai-1-1-sanitized_calibrated_eval_results.json",
+            "o1--medium--main", "instruct", "hard",
+        ),
+        ("samples.jsonl", None, None, None),
+    ],
+)  # fmt: skip
+def test_the_name_of_upstreams_file_says_what_it_holds(
+    name: str, model: str | None, split: str | None, subset: str | None
+) -> None:
+    found = SamplesName.of(Path("results") / name)
+    assert (found.model, found.split, found.subset) == (model, split, subset)
+
+
+def test_subsets_are_called_as_upstream_calls_them() -> None:
+    assert [subset_of(s) for s in ("bigcodebench", "bigcodebench_hard", "mbpp")] == [
+        "full",
+        "hard",
+        "mbpp",
+    ]
+
+
 def test_pass_at_k_is_the_mean_over_tasks_for_the_k_that_all_tasks_allow(tmp_path: Path) -> None:
     verdicts = [_verdict("t/1", n, passed=n == 0) for n in range(5)]
     verdicts += [_verdict("t/2", n, passed=False) for n in range(6)]
     assert pass_rates(verdicts) == pytest.approx({1: 0.1, 5: 0.5})
     assert pass_rates([]) == {}
-    write_pass_at_k(tmp_path / "pass_at_k.json", verdicts, model=None, split="complete")
-    content = json.loads((tmp_path / "pass_at_k.json").read_text())
-    assert content == {
-        "pass@1": pytest.approx(0.1),
-        "pass@5": pytest.approx(0.5),
-        "calibrated": True,
-        "split": "complete",
-    }
+    assert pass_rates(verdicts, among={"t/1"}) == pytest.approx({1: 0.2, 5: 1.0})
+    assert pass_rates(verdicts, among=set()) == {}
+
+
+def test_pass_at_k_has_upstreams_keys_in_upstreams_order_where_they_are_known(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "pass_at_k.json"
+    verdicts = [_verdict("t/1", 0, passed=True)]
+    known = {"model": "m--main", "split": "complete", "subset": "hard"}
+    write_pass_at_k(path, verdicts, failed_tasks=["t/9"], gt_pass_rate=0.5, **known)
+    assert list(json.loads(path.read_text()).items()) == [
+        ("pass@1", 1.0),
+        *known.items(),
+        ("calibrated", True),
+        ("gt_pass_rate", 0.5),
+        ("failed_tasks", ["t/9"]),
+    ]
+    write_pass_at_k(path, verdicts, model=None, failed_tasks=None, subset="full")
+    assert json.loads(path.read_text()) == {"pass@1": 1.0, "subset": "full", "calibrated": True}

@@ -6,7 +6,7 @@ import pytest
 from codejoule.config import UserError
 from codejoule.config.schema import GenerationConfig
 from codejoule.domain import FIRST_TOKEN, Completion, FinishReason, Prompt
-from codejoule.generation import Engine, GenerateEngine
+from codejoule.generation import EndFinder, Engine, GenerateEngine
 
 GREEDY = GenerationConfig(name="greedy")
 SAMPLE = GenerationConfig(name="sample", do_sample=True, temperature=1.0)
@@ -107,6 +107,43 @@ def test_stop_strings_stop_their_row_and_are_cut_off(
     assert first.output_tokens == 8
     assert second.finish_reason is FinishReason.eos
     assert second.text == "():"
+
+
+def test_a_row_ends_when_its_own_program_is_complete(
+    scribe: Callable[[str], Any], tokenizer: Any, prompts: MakePrompts
+) -> None:
+    def program_end(prompt: Prompt) -> EndFinder:
+        seen: list[str] = []
+
+        def feed(piece: str) -> int | None:
+            seen.append(piece)
+            whole = "".join(seen)
+            return whole.find(" ") if prompt.text == ">" and "\n" in whole else None
+
+        return feed
+
+    engine = make_engine(scribe("x=1 y\ndef():"), tokenizer, stop=["zz"], program_end=program_end)
+    first, second = run(engine, prompts(">", ">x"))
+    assert (first.text, first.output_tokens) == ("x=1", 6)
+    assert first.finish_reason is FinishReason.complete
+    assert (second.text, second.output_tokens) == ("=1 y\ndef():", 12)
+    assert second.finish_reason is FinishReason.eos
+    again, _ = run(engine, prompts(">", ">x"))
+    assert again == first
+
+
+def test_a_special_token_that_is_a_stop_string_ends(
+    scribe: Callable[[str], Any], tokenizer: Any, prompts: MakePrompts
+) -> None:
+    net = scribe("ab")
+    turn = tokenizer.convert_tokens_to_ids("<|im_start|>")
+    net.lm_head.weight.data[[turn, tokenizer.eos_token_id]] = net.lm_head.weight.data[
+        [tokenizer.eos_token_id, turn]
+    ]
+    engine = make_engine(net, tokenizer, stop=["<|im_start|>"])
+    (only,) = run(engine, prompts(">"))
+    assert (only.text, only.output_tokens) == ("ab", 3)
+    assert run(make_engine(net, tokenizer), prompts(">"))[0].output_tokens == 24
 
 
 def test_a_stop_string_in_the_prompt_alone_stops_nothing(

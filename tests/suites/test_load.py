@@ -233,6 +233,36 @@ def test_an_unknown_format_lists_the_choices() -> None:
     )
 
 
+def test_another_suite_is_one_module_and_one_yaml(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from codejoule.suites import formats, load
+
+    (tmp_path / "plain.py").write_text(
+        "from codejoule.domain import Task\n"
+        "COLUMNS = ('name', 'asked')\n"
+        "def convert(row):\n"
+        "    return Task(task_id=row.text('name'), complete_prompt=row.text('asked'),\n"
+        "        instruct_prompt='', canonical_solution='', code_prompt='', test='',\n"
+        "        entry_point='f', doc_struct='{}', libs=(), domains=())\n"
+    )
+    tasks = write(tmp_path, [{"name": "P/1", "asked": "def f():\n"}])
+    folder = tmp_path / "conf" / "suite"
+    folder.mkdir(parents=True)
+    (folder / "mine.yaml").write_text(
+        f"defaults:\n  - /schema/suite@_here_\n  - _self_\n"
+        f"name: mine\nformat: plain\npath: {tasks}\ntimeout_s: 7\n"
+    )
+    monkeypatch.setattr(formats, "__path__", [*formats.__path__, str(tmp_path)])
+    monkeypatch.setattr(load, "project_root", lambda: tmp_path)
+    suite = load_suite_named("mine")
+    assert (suite.name, suite.timeout_s) == ("mine", 7)
+    assert [task.complete_prompt for task in suite.tasks] == ["def f():\n"]
+    assert load_suite_named(str(tasks)).tasks == suite.tasks, "known by its columns, too"
+    with pytest.raises(ConfigError, match="choose one of bigcodebench, humaneval, mbpp, plain"):
+        load_suite(SuiteConfig(name="own", format="apps", path=str(tasks)))
+
+
 def test_a_suite_without_a_source_says_what_to_set() -> None:
     with pytest.raises(ConfigError) as caught:
         load_suite(SuiteConfig(name="mine"))

@@ -11,6 +11,8 @@ class FinishReason(Enum):
     """The model emitted an end token."""
     stop = "stop"
     """A stop string appeared."""
+    complete = "complete"
+    """Its program was complete."""
     length = "length"
     """The limit on new tokens was reached."""
 
@@ -38,7 +40,8 @@ class Completion:
     sample: int
     """Number of the sample, from 0."""
     text: str
-    """Generated text without special tokens, cut before the first stop string."""
+    """Generated text without special tokens, cut before the stop string or where its program
+    was complete."""
     prompt_tokens: int
     """Tokens of the prompt, padding not counted."""
     output_tokens: int

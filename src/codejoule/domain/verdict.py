@@ -1,8 +1,16 @@
 """What the tests said of a sample."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import Enum
+from typing import Any, Self
+
+CLEAR = "clear"
+"""Challenged, and failed as a solution that computes its answers must."""
+SUSPECT = "suspect"
+"""Challenged, and passed tests that expect something else."""
+NOT_CHALLENGEABLE = "not challengeable"
+"""The tests hold no literal that could be changed."""
 
 
 class Status(Enum):
@@ -25,7 +33,7 @@ class Verdict:
     """Pass, fail or timeout."""
     reason: str
     """More about a failure: ``fail``, ``timeout``, ``memory``, ``crash``, ``tampered``,
-    ``no tests run``, ``syntax`` ...; ``pass`` for a pass."""
+    ``no tests run``, ``needs network``, ``needs data``, ``syntax`` ...; ``pass`` for a pass."""
     details: Mapping[str, str] = field(default_factory=dict)
     """Traceback of each failed test, or ``{"ALL": message}`` (BigCodeBench's format)."""
     evaluation_s: float
@@ -34,3 +42,27 @@ class Verdict:
     """CPU time of all its processes [s]."""
     memory_peak_bytes: int | None = None
     """Largest memory of its processes together [bytes]; None where not known."""
+    tests: Mapping[str, str] = field(default_factory=dict)
+    """Outcome of each test that ran to its end: ``pass``, ``fail``, ``memory`` or ``skip``."""
+    evaluation_cpu_source: str | None = None
+    """Who counted the CPU time: ``cgroup``, or ``processes`` (the kernel's accounting of
+    reaped children, completed by a watch); None where nothing ran."""
+    memory_source: str | None = None
+    """Who measured the memory: ``cgroup`` or ``processes``; None where nothing was."""
+    challenge: str | None = None
+    """Result of the run with changed expectations: ``clear``, ``suspect`` or ``not
+    challengeable``; None where there was none."""
+
+    @property
+    def suspect(self) -> bool:
+        """Whether it still passed when the tests expected something else."""
+        return self.challenge == SUSPECT
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return asdict(self) | {"status": self.status.value}
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Self:
+        """The inverse of `to_json`."""
+        return cls(**{**row, "status": Status(row["status"])})

@@ -1,30 +1,67 @@
 """The sandbox and its verdicts."""
 
+from codejoule.evaluation.agreement import Agreement, compare
 from codejoule.evaluation.formats import (
+    RecordedVerdict,
+    SamplesName,
     SubmittedSample,
     pass_rates,
+    read_eval_results,
     read_samples,
+    subset_of,
     write_eval_results,
     write_pass_at_k,
     write_samples,
 )
+from codejoule.evaluation.ground_truth import (
+    GroundTruth,
+    cached_ground_truth,
+    canonical_sample,
+    check_ground_truth,
+    write_ground_truth,
+)
+from codejoule.evaluation.identity import environment_facts
+from codejoule.evaluation.inspection import Inspection, inspect_sample
 from codejoule.evaluation.interpreter import describe_interpreter
 from codejoule.evaluation.judge import judge
 from codejoule.evaluation.launch import Launcher
+from codejoule.evaluation.progress import Progress
+from codejoule.evaluation.resume import Judged, judge_resuming
 from codejoule.evaluation.sample import Sample
 from codejoule.evaluation.support import SandboxSupport, sandbox_support
+from codejoule.evaluation.verdict_log import VerdictLog
+from codejoule.evaluation.worker import SandboxFacts
 
 __all__ = [
+    "Agreement",
+    "GroundTruth",
+    "Inspection",
+    "Judged",
     "Launcher",
+    "Progress",
+    "RecordedVerdict",
     "Sample",
+    "SamplesName",
+    "SandboxFacts",
     "SandboxSupport",
     "SubmittedSample",
+    "VerdictLog",
+    "cached_ground_truth",
+    "canonical_sample",
+    "check_ground_truth",
+    "compare",
     "describe_interpreter",
+    "environment_facts",
+    "inspect_sample",
     "judge",
+    "judge_resuming",
     "pass_rates",
+    "read_eval_results",
     "read_samples",
     "sandbox_support",
+    "subset_of",
     "write_eval_results",
+    "write_ground_truth",
     "write_pass_at_k",
     "write_samples",
 ]

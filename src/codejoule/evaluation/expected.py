@@ -30,6 +30,26 @@ def expected_test_ids(test: str) -> frozenset[str]:
     return frozenset(_methods_of(_CLASS, classes, frozenset()))
 
 
+def expected_failures(test: str) -> frozenset[str]:
+    """Names of the methods in the source `test` that are marked ``expectedFailure``, and of
+    all methods of a class that is."""
+    try:
+        tree = ast.parse(test)
+    except (SyntaxError, ValueError):
+        return frozenset()
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef) and _is_marked(node):
+            names.update(_tests_in(node.body))
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and _is_marked(node):
+            names.add(node.name)
+    return frozenset(names)
+
+
+def _is_marked(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    return any("expectedFailure" in ast.unparse(one) for one in node.decorator_list)
+
+
 def _methods_of(name: str, classes: dict[str, ast.ClassDef], seen: frozenset[str]) -> Iterator[str]:
     node = classes.get(name)
     if node is None or name in seen:

@@ -12,9 +12,20 @@ from pathlib import Path
 from typing import IO, Any
 
 from codejoule.config import UserError
+from codejoule.config.schema import EvaluatorIsolation
 from codejoule.evaluation._inside.kernel import SANDBOX_ID
 from codejoule.evaluation.interpreter import Interpreter
-from codejoule.evaluation.layout import PRIVATE, Step, exposed_paths, plan_root
+from codejoule.evaluation.layout import (
+    HOME,
+    PRIVATE,
+    Step,
+    data_paths,
+    devices,
+    exposed_paths,
+    font_caches,
+    plan_root,
+    readable_paths,
+)
 
 
 class Launcher(Enum):
@@ -22,16 +33,18 @@ class Launcher(Enum):
 
     bubblewrap = "bubblewrap"
     namespaces = "namespaces"
+    process = "process"
+    """Nobody: an explicit choice (``evaluator.isolation=process``), never a fallback."""
 
 
 _MODULES = (
-    "frames", "become", "kernel", "seccomp", "rootfs", "snapshot", "audit", "outcomes", "voice",
-    "task", "init", "supervisor", "worker",
+    "frames", "become", "kernel", "landlock", "seccomp", "rootfs", "processes", "snapshot",
+    "audit", "outcomes", "voice", "task", "init", "supervisor", "worker",
 )  # fmt: skip
 """The code that is shipped inside, each module after those it imports."""
 
 _BOOT = """\
-import json, sys, types
+import builtins, json, sys, types
 sys.path[:] = [entry for entry in sys.path if entry]
 with open({bundle}, "rb") as stream:
     bundle = json.load(stream)
@@ -41,6 +54,8 @@ sys.modules["codejoule_inside"] = package
 for name, source in bundle["modules"]:
     module = types.ModuleType("codejoule_inside." + name)
     module.__package__ = "codejoule_inside"
+    # Its own copy: whoever replaces a builtin changes nothing in there.
+    module.__builtins__ = dict(vars(builtins))
     sys.modules[module.__name__] = module
     exec(compile(source, "codejoule_inside/" + name + ".py", "exec"), module.__dict__)
     setattr(package, name, module)
@@ -55,9 +70,23 @@ def find_bubblewrap() -> str | None:
     return shutil.which("bwrap")
 
 
-def choose_launcher(wanted: Launcher | None) -> Launcher:
-    """`wanted`, or bubblewrap where it is installed; raises UserError for a bubblewrap that
-    is wanted and missing."""
+def choose_launcher(
+    wanted: Launcher | None, isolation: EvaluatorIsolation = EvaluatorIsolation.sandbox
+) -> Launcher:
+    """`wanted`, or bubblewrap where it is installed; `Launcher.process` if and only if that is
+    the isolation. Raises UserError for a bubblewrap that is wanted and missing."""
+    if isolation is EvaluatorIsolation.process:
+        if wanted not in (None, Launcher.process):
+            raise UserError(
+                f"evaluator.isolation=process builds no sandbox, so {wanted.value} cannot build "
+                "it; leave one of the two out"
+            )
+        return Launcher.process
+    if wanted is Launcher.process:
+        raise UserError(
+            "without a sandbox samples run only if that is spelled out: "
+            "evaluator.isolation=process (see docs/sandbox.md)"
+        )
     if wanted is Launcher.bubblewrap and find_bubblewrap() is None:
         raise UserError(
             "bubblewrap is not installed: install it with your package manager "
@@ -83,7 +112,9 @@ class Launched:
 def environment_for(interpreter: Interpreter) -> dict[str, str]:
     """All variables that a sample sees, besides HOME: none of ours among them."""
     folder = os.path.dirname(interpreter.executable)  # noqa: PTH120 (a path inside)
+    data = {"NLTK_DATA": os.pathsep.join(data_paths())} if data_paths() else {}
     return {
+        **data,
         "PATH": f"{folder}:/usr/local/bin:/usr/bin:/bin",
         "LANG": "C.UTF-8",
         "TZ": "UTC",
@@ -98,10 +129,12 @@ def environment_for(interpreter: Interpreter) -> dict[str, str]:
 
 
 def launch(
-    interpreter: Interpreter, launcher: Launcher, *, preimport: Sequence[str], words: IO[bytes]
-) -> Launched:
+    interpreter: Interpreter, launcher: Launcher, *, preimport: Sequence[str], words: IO[bytes],
+    folder: Path | None = None, cgroup: int | None = None,
+) -> Launched:  # fmt: skip
     """Start a worker; its standard error goes to the file `words`. The caller reads its
-    greeting, or its reason for failing, from the socket."""
+    greeting, or its reason for failing, from the socket. `folder` is where samples live under
+    `Launcher.process`, `cgroup` the open ``cgroup.procs`` of a group to count its CPU time."""
     steps = plan_root(interpreter)
     environment = environment_for(interpreter)
     settings = {
@@ -112,9 +145,15 @@ def launch(
         "environment": environment,
         "must_read": list(interpreter.needed),
         "preimport": list(preimport),
+        "home": HOME if folder is None else f"{folder}/sample/home",
+        "font_caches": font_caches(interpreter),
+        "readable": readable_paths(steps),
+        "devices": devices(),
+        "cgroup": cgroup,
     }
     ours, theirs = socket.socketpair()
     handed_on = [theirs.fileno(), _in_memory(_bundle(settings))]
+    shared = [] if cgroup is None else [cgroup]
     boot = _BOOT.format(socket=handed_on[0], bundle=handed_on[1])
     command = [interpreter.executable, "-s", "-c", boot]
     if launcher is Launcher.bubblewrap:
@@ -123,7 +162,7 @@ def launch(
     try:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=words,
-            pass_fds=handed_on, start_new_session=True, env=environment, cwd="/",
+            pass_fds=[*handed_on, *shared], start_new_session=True, env=environment, cwd="/",
         )  # fmt: skip
     finally:
         for fd in handed_on[1:]:

@@ -1,5 +1,6 @@
 """What of this machine's file system the sandbox shows, all of it read-only."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,15 @@ _ETC = (
     "/etc/fonts", "/etc/mime.types", "/etc/magic", "/etc/protocols", "/etc/services",
 )  # fmt: skip
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+_FONT_CACHES = "share/codejoule/matplotlib/fontlist-*.json"
 _PARTS_OF_PREFIX = (
     "bin", "lib", "lib32", "lib64", "libexec", "include", "share", "etc", "nltk_data",
     "pyvenv.cfg",
 )  # fmt: skip
 """An installation's own parts; its prefix may be a home directory, which stays hidden."""
+
+HOME = "/tmp/sandbox-home"
+"""A sample's home directory."""
 
 PRIVATE = ("/tmp", "/dev/shm", "/var/tmp")
 """Where a sample may write: empty, its own, and of limited size."""
@@ -64,8 +69,37 @@ def plan_root(interpreter: Interpreter) -> list[Step]:
         for part in _PARTS_OF_PREFIX:
             plan.show(f"{prefix.rstrip('/')}/{part}")
     plan.show(interpreter.executable)
+    for folder in data_paths():
+        plan.show(folder)
     plan.add({"kind": "proc", "path": "/proc"})
     return plan.steps
+
+
+_ETC_OF_A_HOST = ("/etc/passwd", "/etc/group", "/etc/hosts", "/etc/nsswitch.conf", "/etc/localtime")
+
+
+def readable_paths(steps: list[Step]) -> list[str]:
+    """What `steps` shows, as paths of this machine: what samples may read where the root
+    stays what it is."""
+    bound = [step["source"] for step in steps if step["kind"] == "bind"]
+    return list(dict.fromkeys([*bound, *_ETC_OF_A_HOST, "/proc"]))
+
+
+def devices() -> list[str]:
+    """The devices a sample may use."""
+    return list(_DEVICES)
+
+
+def font_caches(interpreter: Interpreter) -> list[str]:
+    """matplotlib's lists of fonts that were made together with the environment."""
+    found = [Path(prefix).glob(_FONT_CACHES) for prefix in interpreter.prefixes[:1]]
+    return [str(path) for paths in found for path in sorted(paths)]
+
+
+def data_paths() -> list[str]:
+    """Folders of data that the user has named for NLTK, where they exist."""
+    named = os.environ.get("NLTK_DATA", "").split(os.pathsep)
+    return [str(Path(path).resolve()) for path in named if path and Path(path).is_dir()]
 
 
 def exposed_paths(steps: list[Step]) -> list[str]:

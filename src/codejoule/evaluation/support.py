@@ -9,7 +9,7 @@ from codejoule.config import ConfigError, UserError
 from codejoule.config.schema import EvaluatorConfig
 from codejoule.evaluation.interpreter import describe_interpreter
 from codejoule.evaluation.launch import Launcher, choose_launcher, find_bubblewrap
-from codejoule.evaluation.worker import HOW_TO_ENABLE, Worker, WorkerFacts
+from codejoule.evaluation.worker import HOW_TO_ENABLE, SandboxFacts, Worker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +26,8 @@ class SandboxSupport:
     """Whether this process is root."""
     bubblewrap: str | None
     """Version of bubblewrap, None where it is not installed."""
+    isolation: str | None
+    """What was in force around a sample, in words; None where none could run."""
     user_namespaces: bool
     """Whether samples live in user namespaces; else root's rights are given up per sample."""
     seccomp: bool
@@ -54,22 +56,23 @@ def sandbox_support(config: EvaluatorConfig) -> SandboxSupport:
         fix=fix,
         root=root,
         bubblewrap=bubblewrap,
+        isolation=None if facts is None else ", ".join(facts.primitives),
         user_namespaces=facts is not None and facts.user_namespace,
         seccomp=Path("/proc/sys/kernel/seccomp/actions_avail").exists(),
         cgroup=_cgroup(),
     )
 
 
-def _try(config: EvaluatorConfig) -> WorkerFacts:
+def _try(config: EvaluatorConfig) -> SandboxFacts:
     interpreter = describe_interpreter(config.python)
-    worker = Worker(config, interpreter, choose_launcher(None), preimport=())
+    worker = Worker(config, interpreter, choose_launcher(None, config.isolation), preimport=())
     try:
         return worker.start()
     finally:
         worker.stop()
 
 
-def _describe(bubblewrap: str | None, root: bool, facts: WorkerFacts | None) -> str:
+def _describe(bubblewrap: str | None, root: bool, facts: SandboxFacts | None) -> str:
     assert facts is not None
     launcher = f"{Launcher.bubblewrap.value} {bubblewrap}" if bubblewrap else "namespaces alone"
     who = "root" if root else "an ordinary user"

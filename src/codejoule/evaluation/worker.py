@@ -1,21 +1,27 @@
 """One sandbox worker, as seen from the trusted side."""
 
+import contextlib
+import dataclasses
 import logging
 import os
+import socket
 import tempfile
 import time
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from codejoule.config import UserError
 from codejoule.config.schema import EvaluatorConfig
+from codejoule.evaluation._inside import init
 from codejoule.evaluation._inside.frames import (
     FrameTooLargeError,
     encode_frame,
     receive_frame,
 )
+from codejoule.evaluation.cgroup import Cgroup, open_cgroup
 from codejoule.evaluation.interpreter import Interpreter
 from codejoule.evaluation.launch import Launched, Launcher, launch
 from codejoule.evaluation.sample import Sample
@@ -37,7 +43,13 @@ HOW_TO_ENABLE = (
     "Debian `sysctl -w kernel.unprivileged_userns_clone=1`, on Ubuntu 24.04 or later `sysctl "
     "-w kernel.apparmor_restrict_unprivileged_userns=0`); or, in a container, start it with "
     "`docker run --security-opt seccomp=unconfined --security-opt systempaths=unconfined` (or "
-    "`--privileged`). Untrusted code is never run without it; see docs/sandbox.md"
+    "`--privileged`). Untrusted code is never run without it, unless you spell out "
+    "evaluator.isolation=process, which protects much less; see docs/sandbox.md"
+)
+
+_HOW_TO_ENABLE_PROCESS = (
+    "evaluator.isolation=process needs a Python that the samples' user can read (name one with "
+    "evaluator.python) and, as root, the right to become user nobody; see docs/sandbox.md"
 )
 
 
@@ -46,15 +58,27 @@ class WorkerLostError(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerFacts:
-    """What a worker said of itself when it started."""
+class SandboxFacts:
+    """What a worker said of itself when it started, and what counts its costs."""
 
+    launcher: Launcher
+    """Who built the sandbox; ``process``: there is none."""
+    primitives: tuple[str, ...]
+    """What was found in force around each sample, in words."""
     user_namespace: bool
     """Whether samples live in user namespaces; else root gives up its rights per sample."""
     python: tuple[int, ...]
     """Version of the interpreter that judges."""
     preimported: tuple[str, ...]
     """Modules imported once for all samples."""
+    cpu_source: str
+    """Who counts CPU time: ``cgroup`` or ``processes``."""
+    memory_source: str
+    """Who measures memory: ``cgroup`` or ``processes``."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return dataclasses.asdict(self) | {"launcher": self.launcher.value}
 
 
 class Worker:
@@ -70,9 +94,11 @@ class Worker:
         self._launcher = launcher
         self._preimport = preimport
         self._launched: Launched | None = None
+        self._cgroup: Cgroup | None = None
+        self._folder: Path | None = None
         self._aborted = False
 
-    def start(self) -> WorkerFacts:
+    def start(self) -> SandboxFacts:
         """Start the process and wait for its greeting; raises UserError, with the reason and
         the remedy, where the machine does not let it build its sandbox."""
         while "start_without" in (greeting := self._greet()):
@@ -80,17 +106,28 @@ class Worker:
             _LOGGER.info("%s starts threads when imported: left to each sample", unfit)
             self.stop()
             self._preimport = [name for name in self._preimport if name != unfit]
-        return WorkerFacts(
+        if not greeting["in_cgroup"]:
+            self._close_cgroup()
+        measures_memory = self._cgroup is not None and self._cgroup.measures_memory
+        return SandboxFacts(
+            launcher=self._launcher,
+            primitives=tuple(greeting["primitives"]),
             user_namespace=bool(greeting["user_namespace"]),
             python=tuple(greeting["python"]),
             preimported=tuple(greeting["preimported"]),
+            cpu_source="processes" if self._cgroup is None else "cgroup",
+            memory_source="cgroup" if measures_memory else "processes",
         )
 
     def _greet(self) -> dict[str, Any]:
         words = tempfile.TemporaryFile()  # noqa: SIM115 (closed in `stop`)
+        self._cgroup = open_cgroup()
+        if self._launcher is Launcher.process:
+            self._folder = _make_folder()
         self._launched = launch(
-            self._interpreter, self._launcher, preimport=self._preimport, words=words
-        )
+            self._interpreter, self._launcher, preimport=self._preimport, words=words,
+            folder=self._folder, cgroup=None if self._cgroup is None else self._cgroup.procs,
+        )  # fmt: skip
         self._launched.sock.settimeout(_GREETING_S)
         try:
             greeting = receive_frame(self._launched.sock)
@@ -102,6 +139,8 @@ class Worker:
         said = words.read().decode("utf-8", "backslashreplace").strip()
         reason = (greeting or {}).get("error") or said or "the worker ended without a word"
         self.stop()
+        if self._launcher is Launcher.process:
+            raise UserError(f"samples cannot be run: {reason}. {_HOW_TO_ENABLE_PROCESS}")
         raise UserError(
             f"the sandbox cannot start with {self._launcher.value}: {reason}. {HOW_TO_ENABLE}"
         )
@@ -120,7 +159,7 @@ class Worker:
             if self._aborted:
                 raise WorkerLostError("aborted")
             try:
-                return self._exchange(frames, timeout_s)
+                return self._counted(frames, timeout_s)
             except WorkerLostError as error:
                 if self._aborted:
                     raise
@@ -145,13 +184,23 @@ class Worker:
             launched.process.kill()
             launched.process.wait()
         launched.words.close()
+        self._close_cgroup()
+        if self._folder is not None:
+            init.remove_tree(str(self._folder))
+            self._folder = None
 
     def abort(self) -> None:
         """From another thread: make a `judge` that is under way raise `WorkerLostError` soon,
         instead of waiting for its sample."""
         self._aborted = True
         launched = self._launched
-        if launched is not None:
+        if launched is None:
+            return
+        if self._launcher is Launcher.process:
+            # Nothing dies with the worker then: it ends its sample when our end is shut.
+            with contextlib.suppress(OSError):
+                launched.sock.shutdown(socket.SHUT_RDWR)
+        else:
             launched.process.kill()
 
     def _frames_for(self, sample: Sample, timeout_s: float) -> bytes:
@@ -168,6 +217,29 @@ class Worker:
         }
         return encode_frame(job) + encode_frame({"tests": sample.test})
 
+    def _close_cgroup(self) -> None:
+        if self._cgroup is not None:
+            self._cgroup.close()
+            self._cgroup = None
+
+    def _counted(self, frames: bytes, timeout_s: float) -> dict[str, Any]:
+        """The report, with the costs as the control group counts them where there is one."""
+        group = self._cgroup
+        if group is None:
+            report = self._exchange(frames, timeout_s)
+            return report | {"cpu_source": "processes", "memory_source": "processes"}
+        before_s = group.start()
+        report = self._exchange(frames, timeout_s)
+        report |= {
+            "cpu_s": group.cpu_s() - before_s,
+            "cpu_source": "cgroup",
+            "memory_source": "processes",
+        }
+        peak_bytes = group.memory_peak_bytes()
+        if peak_bytes is not None:
+            report |= {"memory_peak_bytes": peak_bytes, "memory_source": "cgroup"}
+        return report
+
     def _exchange(self, frames: bytes, timeout_s: float) -> dict[str, Any]:
         assert self._launched is not None
         sock = self._launched.sock
@@ -182,6 +254,15 @@ class Worker:
         if report is None:
             raise WorkerLostError("it ended")
         return report
+
+
+def _make_folder() -> Path:
+    """Where samples live that have no file system of their own."""
+    folder = Path(tempfile.mkdtemp(prefix="codejoule-")).resolve()
+    if os.geteuid() == 0:
+        # Passable, but not readable, for the user that samples become.
+        folder.chmod(0o711)
+    return folder
 
 
 def _most_memory_bytes() -> int:

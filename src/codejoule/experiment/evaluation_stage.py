@@ -1,9 +1,12 @@
 """The stage that judges: every sample without a verdict goes through the sandbox."""
 
+import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from codejoule.config.schema import EvaluatorName
 from codejoule.domain import Completion, EnergySource, Verdict
 from codejoule.experiment.journal_entries import (
     BatchEntry,
@@ -13,23 +16,23 @@ from codejoule.experiment.journal_entries import (
 from codejoule.experiment.plan import Plan
 
 if TYPE_CHECKING:
-    from codejoule.evaluation import Sample
+    from codejoule.evaluation import GroundTruth, Sample
+    from codejoule.measurement import Meter
+    from codejoule.tracking import Journal
 
-_CHUNK = 256
-# A killed run judges at most this many samples again; starting the sandbox costs about as
-# much as judging ten.
+_SLICE_S = 1.0
+"""Shortest window of measured energy [s]: a counter must tick within it. A killed run judges
+again what came within its last slice, and with an estimate nothing."""
 
 
 def evaluate(plan: Plan, folder: Path) -> None:
-    """Judge the journal's completions in `folder` and append their verdicts.
+    """Judge the journal's completions in `folder`, append verdicts as they come, and check the
+    ground truth where the configuration asks for it.
 
     Raises `UserError` where no sandbox can be had.
     """
-    from codejoule.evaluation import judge
-    from codejoule.measurement import open_cpu_meter, share_evaluation_energy
     from codejoule.tracking import Journal
 
-    config = plan.experiment.evaluator
     with Journal(folder) as journal:
         judged = {
             (verdict.task_id, verdict.sample)
@@ -41,19 +44,110 @@ def evaluate(plan: Plan, folder: Path) -> None:
             for sample in _samples(plan, batches)
             if (sample.task_id, sample.sample) not in judged
         ]
-        with open_cpu_meter(plan.experiment.meter) as meter:
-            for start in range(0, len(samples), _CHUNK):
-                chunk = samples[start : start + _CHUNK]
-                with meter.window("evaluation") as window:
-                    verdicts = judge(
-                        chunk, config=config, timeout_s=config.timeout_s or plan.suite.timeout_s
-                    )
-                energies_j, source = share_evaluation_energy(
-                    window.reading,
-                    [verdict.evaluation_cpu_s for verdict in verdicts],
-                    watts_per_core=plan.experiment.meter.cpu_watts_per_core,
-                )
-                journal.append("verdicts", _payload(verdicts, energies_j, source))
+        if samples:
+            _judge(plan, journal, samples)
+    if plan.experiment.evaluator.ground_truth:
+        _check_ground_truth(plan)
+
+
+def _judge(plan: Plan, journal: "Journal", samples: Sequence["Sample"]) -> None:
+    from codejoule.evaluation import Progress, judge
+    from codejoule.measurement import open_cpu_meter
+
+    progress = Progress(len(samples))
+    watts_per_core = plan.experiment.meter.cpu_watts_per_core
+    with (
+        open_cpu_meter(plan.experiment.meter) as meter,
+        _Slices(journal, meter, watts_per_core=watts_per_core) as slices,
+    ):
+
+        def note(verdict: Verdict) -> None:
+            slices.add(verdict)
+            progress.add(verdict)
+
+        judge(
+            samples,
+            config=plan.experiment.evaluator,
+            timeout_s=_timeout_s(plan),
+            on_start=lambda facts: journal.append("sandbox", facts.to_json()),
+            on_verdict=note,
+        )
+
+
+def _timeout_s(plan: Plan) -> float:
+    return plan.experiment.evaluator.timeout_s or plan.suite.timeout_s
+
+
+def _check_ground_truth(plan: Plan) -> None:
+    from codejoule.evaluation import Progress, check_ground_truth
+
+    tasks = plan.suite.tasks
+    progress = Progress(len(tasks), what="canonical solutions")
+    check_ground_truth(
+        tasks,
+        config=plan.experiment.evaluator,
+        timeout_s=_timeout_s(plan),
+        on_kept=progress.keep,
+        on_verdict=progress.add,
+    )
+
+
+class _Slices:
+    """Journals verdicts as they come, each slice of time with its energy."""
+
+    def __init__(self, journal: "Journal", meter: "Meter", *, watts_per_core: float) -> None:
+        self._journal = journal
+        self._meter = meter
+        self._watts_per_core = watts_per_core
+        self._verdicts: list[Verdict] = []
+        self._stack = ExitStack()
+
+    def __enter__(self) -> "_Slices":
+        self._open()
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if error is None:
+            self._settle()
+        else:
+            self._stack.__exit__(type(error), error, error.__traceback__)
+
+    def add(self, verdict: Verdict) -> None:
+        """Take a verdict; on return it is on disk, unless its slice is still too short."""
+        self._verdicts.append(verdict)
+        measured = self._meter.source is not EnergySource.estimate
+        if not measured or time.monotonic() - self._since_s >= _SLICE_S:
+            self._settle()
+            self._open()
+
+    def _open(self) -> None:
+        self._since_s = time.monotonic()
+        self._window = self._stack.enter_context(self._meter.window("evaluation"))
+
+    def _settle(self) -> None:
+        from codejoule.measurement import share_evaluation_energy
+
+        self._stack.close()
+        if not self._verdicts:
+            return
+        energies_j, source = share_evaluation_energy(
+            self._window.reading,
+            [verdict.evaluation_cpu_s for verdict in self._verdicts],
+            watts_per_core=self._watts_per_core,
+        )
+        self._journal.append("verdicts", _payload(self._verdicts, energies_j, source))
+        self._verdicts = []
+
+
+def known_ground_truth(plan: Plan) -> "GroundTruth | None":
+    """What is known of the run's tasks in its environment; None where not all of it is, or
+    the configuration does not want it."""
+    from codejoule.evaluation import cached_ground_truth
+
+    config = plan.experiment.evaluator
+    if config.name is EvaluatorName.none or config.ground_truth is False:
+        return None
+    return cached_ground_truth(plan.suite.tasks, config=config, timeout_s=_timeout_s(plan))
 
 
 def programs(plan: Plan, batches: Sequence[BatchEntry]) -> list[tuple[Completion, str, str]]:
@@ -87,7 +181,7 @@ def _samples(plan: Plan, batches: Sequence[BatchEntry]) -> list["Sample"]:
 
 
 def _payload(
-    verdicts: Sequence[Verdict], energies_j: Sequence[float], source: EnergySource
+    verdicts: Sequence[Verdict], energies_j: Sequence[float | None], source: EnergySource
 ) -> dict[str, object]:
     rows = [verdict_to_json(v, e) for v, e in zip(verdicts, energies_j, strict=True)]
     return {"source": source.value, "verdicts": rows}

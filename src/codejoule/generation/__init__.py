@@ -2,5 +2,6 @@
 
 from codejoule.generation.engine import Engine
 from codejoule.generation.generate import GenerateEngine
+from codejoule.generation.text_stop import EndFinder
 
-__all__ = ["Engine", "GenerateEngine"]
+__all__ = ["EndFinder", "Engine", "GenerateEngine"]

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from codejoule.config.schema import GenerationConfig
 from codejoule.domain import Completion, Prompt
-from codejoule.generation.ending import cut, ending
+from codejoule.generation.endings import Endings
+from codejoule.generation.text_stop import EndFinder
 from codejoule.generation.tokens import tokenize
-from codejoule.generation.watch import StopWatch
+from codejoule.generation.watch import BatchWatch
 
 if TYPE_CHECKING:
     import transformers
@@ -33,19 +34,18 @@ class GenerateEngine:
         stop: Sequence[str],
         max_new_tokens: int,
         fixed_length: bool,
+        program_end: Callable[[Prompt], EndFinder] | None = None,
     ) -> None:
         """With `fixed_length` every sequence has exactly `max_new_tokens` tokens: end tokens
-        and stop strings count for nothing."""
-        from transformers import StopStringCriteria
-
+        and stop strings count for nothing. `program_end` makes, for one sequence, what tells
+        that its program is complete."""
         self._model = model
         self._tokenizer = tokenizer
         self._generation = generation
         self._max_new_tokens = max_new_tokens
-        self._end_tokens = () if fixed_length else _end_tokens(model, tokenizer)
-        self._stop = () if fixed_length else tuple(dict.fromkeys(stop))
-        # Built once: for a vocabulary of 150,000 this takes a second.
-        self._criterion = StopStringCriteria(tokenizer, list(self._stop)) if self._stop else None
+        self._endings = Endings(
+            model, tokenizer, stop=stop, program_end=program_end, fixed_length=fixed_length
+        )
         self._context_tokens = getattr(model.config, "max_position_embeddings", None)
 
     def warm_up(self, prompts: Sequence[Prompt], *, tokens: int) -> None:
@@ -81,22 +81,19 @@ class GenerateEngine:
             context_tokens=self._context_tokens,
             max_new_tokens=max_new_tokens,
         )
-        watch = StopWatch(self._criterion, prompt_width=batch.width, mark=mark)
+        sequences = [self._endings.begin(prompt) for prompt in prompts]
         if self._generation.do_sample:
             torch.manual_seed(seed)
         with torch.inference_mode(), _without_defaults(self._model):
-            rows = self._model.generate(
+            self._model.generate(
                 batch.ids,
                 attention_mask=batch.mask,
                 generation_config=self._settings(max_new_tokens),
-                stopping_criteria=StoppingCriteriaList([watch]),
+                stopping_criteria=StoppingCriteriaList([BatchWatch(sequences, mark=mark)]),
             )
-        generated = rows[:, batch.width :].tolist()
         return [
-            self._completion(prompt, length, tokens, stopped)
-            for prompt, length, tokens, stopped in zip(
-                prompts, batch.lengths, generated, watch.stopped_after(), strict=True
-            )
+            sequence.completion(prompt_tokens=prompt_tokens)
+            for sequence, prompt_tokens in zip(sequences, batch.lengths, strict=True)
         ]
 
     def _settings(self, max_new_tokens: int) -> "transformers.GenerationConfig":
@@ -108,7 +105,7 @@ class GenerateEngine:
             "num_beams": 1,
             "repetition_penalty": 1.0,
             "max_new_tokens": max_new_tokens,
-            "eos_token_id": list(self._end_tokens) or None,
+            "eos_token_id": list(self._endings.end_tokens) or None,
             "pad_token_id": self._tokenizer.pad_token_id,
             "use_cache": True,
         }
@@ -121,35 +118,6 @@ class GenerateEngine:
                 "top_k": 0,
             }
         return Settings(**chosen)
-
-    def _completion(
-        self, prompt: Prompt, prompt_tokens: int, tokens: list[int], stopped: int | None
-    ) -> Completion:
-        count, reason = ending(tokens, end_tokens=self._end_tokens, stopped_after=stopped)
-        text = self._tokenizer.decode(
-            tokens[:count], skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        assert isinstance(text, str)
-        return Completion(
-            task_id=prompt.task_id,
-            sample=prompt.sample,
-            text=cut(text, prompt=prompt.text, stop=self._stop),
-            prompt_tokens=prompt_tokens,
-            output_tokens=count,
-            finish_reason=reason,
-        )
-
-
-def _end_tokens(
-    model: "transformers.PreTrainedModel", tokenizer: "transformers.PreTrainedTokenizerBase"
-) -> tuple[int, ...]:
-    """The end tokens that the model's generation config, its config or its tokenizer name."""
-    found: list[int] = []
-    owners: tuple[Any, ...] = (model.generation_config, model.config, tokenizer)
-    for owner in owners:
-        named = getattr(owner, "eos_token_id", None)
-        found += named if isinstance(named, list) else [] if named is None else [named]
-    return tuple(dict.fromkeys(found))
 
 
 @contextmanager

@@ -33,7 +33,7 @@ def fetch(
         f"suite={suite}: cannot get {file} of the dataset {hub_id} at revision {revision}: "
         f"{reason or found}, and the cache does not hold it. Download that file on a machine "
         f"with access (https://huggingface.co/datasets/{hub_id}) and name it: "
-        "suite.path=FILE; suite=starter needs no download"
+        "suite.path=FILE (codejoule evaluate: --suite FILE); suite=starter needs no download"
     )
 
 

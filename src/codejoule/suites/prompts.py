@@ -58,11 +58,15 @@ def solution_of(
     task: Task, completion: Completion, *, split: Split, variant: Variant
 ) -> tuple[str, str]:
     """Raw and sanitized program that `completion` stands for (upstream's ``raw_solution``
-    and ``solution``): with its prompt where the model continued that, else by itself."""
-    answer = completion.text.replace("\t", "    ")
-    continues_prompt = variant is Variant.base and split is Split.complete
-    raw = task.complete_prompt + answer if continues_prompt else answer
+    and ``solution``)."""
+    raw = raw_solution(task, completion.text, split=split, variant=variant)
     return raw, sanitize(raw, task.entry_point)
+
+
+def raw_solution(task: Task, answer: str, *, split: Split, variant: Variant) -> str:
+    """The answer with its prompt where the model continued that, else by itself."""
+    continues_prompt = variant is Variant.base and split is Split.complete
+    return (task.complete_prompt if continues_prompt else "") + answer.replace("\t", "    ")
 
 
 def stops_for(suite: Suite, variant: Variant) -> tuple[str, ...]:

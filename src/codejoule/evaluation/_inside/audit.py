@@ -1,18 +1,47 @@
-"""Whether the solution looks into the tests."""
+"""Whether the solution looks into the tests, and whether it calls for other hosts."""
 
+import os
+import socket
 import sys
 import types
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
+
+_OURSELVES = frozenset(
+    {"", "localhost", "localhost.localdomain", "ip6-localhost", "0.0.0.0", "::", "::1"}
+)
+_HOST_OF_EVENT: dict[str, Callable[[tuple[Any, ...]], Any]] = {
+    "socket.getaddrinfo": lambda arguments: arguments[0],
+    "socket.gethostbyname": lambda arguments: arguments[0],
+    "socket.connect": lambda arguments: _host_of(arguments[1]),
+    "socket.sendto": lambda arguments: _host_of(arguments[1]),
+}
+
+
+_PEEPING = frozenset(
+    {"sys.settrace", "sys._current_frames", "gc.get_referrers", "gc.get_referents"}
+)
+"""Ways to the frames of the tests, or to make them jump over a line."""
+
+
+def _host_of(address: Any) -> Any:
+    """Of the address of an internet socket; others are paths, or numbers, of this machine."""
+    return address[0] if isinstance(address, tuple) else ""
 
 
 class Audit:
     """An audit hook that notices, and refuses, a solution that looks into the tests: at a
-    frame or function of theirs, where the expected values stand among the constants."""
+    frame or function of theirs, where the expected values stand among the constants. It also
+    counts attempts to reach another host; with `any_socket`, every socket of the internet,
+    for there its own host is out of reach too."""
 
-    def __init__(self, tests_file: str) -> None:
+    def __init__(self, tests_file: str, *, any_socket: bool = False) -> None:
         self._tests_file = tests_file
+        self._any_socket = any_socket
+        self._ourselves = _OURSELVES | {os.uname().nodename}
         self.evidence: str | None = None
+        self.calls_outside = 0
+        """Attempts so far to reach another host, however they ended."""
         self._guarded: frozenset[int] = frozenset()
         self._busy = False
 
@@ -21,7 +50,21 @@ class Audit:
         self._guarded = frozenset(id(code) for code in codes if code is not None)
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if event != "object.__getattr__" or self._busy or not self._guarded:
+        if event.startswith("socket."):
+            self.calls_outside += self._is_outside(event, arguments)
+            return
+        if not self._guarded or self._busy:
+            return
+        if event in _PEEPING:
+            self._busy = True
+            try:
+                peeped = self._peeps(event, arguments)
+            finally:
+                self._busy = False
+            if peeped:
+                self.evidence = f"{event} was called while the tests ran"
+                raise RuntimeError(self.evidence)
+        if event != "object.__getattr__":
             return
         target, name = arguments
         if name not in ("f_code", "__code__"):
@@ -34,6 +77,26 @@ class Audit:
         if looked:
             self.evidence = "the code of the tests was read"
             raise RuntimeError(self.evidence)
+
+    def _is_outside(self, event: str, arguments: tuple[Any, ...]) -> bool:
+        if event == "socket.__new__":
+            return self._any_socket and arguments[1] in (socket.AF_INET, socket.AF_INET6)
+        if event not in _HOST_OF_EVENT:
+            return False
+        host = _HOST_OF_EVENT[event](arguments)
+        if isinstance(host, bytes | bytearray):
+            host = bytes(host).decode("ascii", "replace")
+        if not isinstance(host, str):
+            return False
+        return str.lower(host) not in self._ourselves and not str.startswith(host, "127.")
+
+    def _peeps(self, event: str, arguments: tuple[Any, ...]) -> bool:
+        """Whether untrusted code itself asks for other frames, or to control them."""
+        if event == "gc.get_referents" and not any(
+            isinstance(one, types.FrameType) for one in arguments[0]
+        ):
+            return False
+        return self._is_untrusted(sys._getframe(2))
 
     def _looks_into_tests(self, target: Any, name: str) -> bool:
         code = getattr(target, name)

@@ -1,19 +1,26 @@
 """Pid 1 of one sample: trusted; mounts, watches memory, and at the end kills everyone.
 
 The kernel delivers no signal to a pid 1 from within its own pid namespace unless it asked for
-it, so nothing that runs below can end this process.
+it, so nothing that runs below can end this process. Without namespaces it is an ordinary
+process that adopts the sample's orphans, and a Landlock scope or the system call filter keeps
+signals away from it.
 """
 
+import contextlib
 import dataclasses
 import functools
 import os
 import resource
 import select
+import shutil
 import signal
+import tempfile
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import kernel, task
+from . import kernel, processes, task
 from .become import Become
 from .frames import encode_frame
 from .rootfs import make_mount_point
@@ -45,8 +52,7 @@ def run(context: "Context", job: dict[str, Any], ends: Ends, nonce: str) -> NoRe
     for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_DFL)
     try:
-        prepare_mounts(int(job["tmp_bytes"]), context.private, context.exposed)
-        kernel.raise_loopback()
+        place = _prepare_place(context, int(job["tmp_bytes"]))
     except OSError as error:
         _tell(ends.control, {"error": str(error), "exit": None})
         os._exit(1)
@@ -54,14 +60,49 @@ def run(context: "Context", job: dict[str, Any], ends: Ends, nonce: str) -> NoRe
     child = os.fork()
     if child == 0:
         os.close(ends.control)
-        raise Become(functools.partial(task.run, context, job, ends, nonce))
+        raise Become(functools.partial(task.run, context, job, ends, nonce, place))
     os.close(ends.channel)
     os.close(ends.output)
-    watch = _Watch(child, int(job["memory_bytes"]))
+    everyone = processes.below_init if context.alone is None else processes.descendants
+    watch = _Watch(child, int(job["memory_bytes"]), everyone)
     watch.until_the_end(ends.control)
     watch.kill_everyone()
     _tell(ends.control, watch.summary())
     os._exit(0)
+
+
+def _prepare_place(context: "Context", tmp_bytes: int) -> task.Place:
+    """Where the sample may write. Raises OSError."""
+    alone = context.alone
+    if alone is None:
+        prepare_mounts(tmp_bytes, context.private, context.exposed)
+        kernel.raise_loopback()
+        return task.Place("/tmp", work="/tmp/sandbox-work", home=context.home)
+    kernel.adopt_orphans()
+    folder = Path(context.home).parent
+    if folder.exists():
+        folder.rename(tempfile.mkdtemp(dir=folder.parent))
+    folder.mkdir(mode=0o700)
+    if alone.as_root:
+        os.chown(folder, kernel.SANDBOX_ID, kernel.SANDBOX_ID)
+    return task.Place(str(folder), work=f"{folder}/work", home=context.home)
+
+
+def remove_tree(folder: str) -> None:
+    """Remove what a sample left, however it set the modes of its directories; what cannot be
+    removed now goes with the folder around it."""
+
+    def reopen(function: Callable[..., Any], path: str, _: Any) -> None:
+        with contextlib.suppress(OSError):
+            Path(path).parent.chmod(0o700)
+            if not Path(path).is_symlink():
+                Path(path).chmod(0o700)
+            if function is os.unlink or function is os.rmdir:
+                function(path)
+            else:
+                shutil.rmtree(path, ignore_errors=True)
+
+    shutil.rmtree(folder, onerror=reopen)
 
 
 def prepare_mounts(tmp_bytes: int, private: list[str], exposed: list[str]) -> None:
@@ -92,8 +133,9 @@ def _tell(control: int, message: dict[str, Any]) -> None:
 class _Watch:
     """The sample's processes: how much memory and CPU time they use, and their end."""
 
-    def __init__(self, child: int, limit_bytes: int) -> None:
+    def __init__(self, child: int, limit_bytes: int, everyone: Callable[[], list[int]]) -> None:
         self._child = child
+        self._everyone = everyone
         self._limit_bytes = limit_bytes
         self._exit: int | None = None
         self._over_memory = False
@@ -125,16 +167,14 @@ class _Watch:
                     next_s = time.monotonic() + _WATCH_PERIOD_S
 
     def kill_everyone(self) -> None:
-        """Kill all other processes of the namespace and reap them, so that their CPU time is
-        ours and the kernel's count is whole: killing pid 1 instead would lose it."""
+        """Kill all of the sample's processes and reap them, so that their CPU time is ours and
+        the kernel's count is whole: killing pid 1 instead would lose it."""
         self._look(memory=False)
         until_s = time.monotonic() + _KILL_S
         while time.monotonic() < until_s:
-            try:
-                os.kill(-1, signal.SIGKILL)
-            except ProcessLookupError:
-                self._reap(os.WNOHANG)
-                return
+            for pid in [-1] if os.getpid() == 1 else self._everyone():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             if not self._reap(os.WNOHANG):
                 return
             time.sleep(0.0005)
@@ -162,7 +202,7 @@ class _Watch:
                 self._exit = os.waitstatus_to_exitcode(status)
 
     def _look(self, *, memory: bool = True) -> None:
-        pids = _pids()
+        pids = self._everyone()
         resident = 0
         for pid in pids:
             try:
@@ -197,32 +237,19 @@ class _PidFd:
             os.close(self._fd)
 
 
-def _pids() -> list[int]:
-    with os.scandir("/proc") as entries:
-        return [int(entry.name) for entry in entries if entry.name.isdigit() and entry.name != "1"]
-
-
-def _read(path: str) -> str:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        return os.read(fd, 8192).decode("utf-8", "backslashreplace")
-    finally:
-        os.close(fd)
-
-
 def _resident_bytes(pid: int) -> int:
-    return int(_read(f"/proc/{pid}/statm").split()[1]) * _PAGE_BYTES
+    return int(processes.read(f"/proc/{pid}/statm").split()[1]) * _PAGE_BYTES
 
 
 def _started_and_cpu_s(pid: int) -> tuple[str, float]:
     # The command's name, in parentheses, may hold anything.
-    fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    fields = processes.read(f"/proc/{pid}/stat").rpartition(")")[2].split()
     return fields[19], (int(fields[11]) + int(fields[12])) / _TICK_HZ
 
 
 def _proportional_bytes(pid: int) -> int:
     try:
-        for line in _read(f"/proc/{pid}/smaps_rollup").splitlines():
+        for line in processes.read(f"/proc/{pid}/smaps_rollup").splitlines():
             if line.startswith("Pss:"):
                 return int(line.split()[1]) * 1024
         return 0

@@ -1,16 +1,35 @@
 """What became of each test method."""
 
 # ruff: noqa: N802 (the names of unittest's own interface)
+import types
 import unittest
+from collections.abc import Callable
 from typing import Any
 
 
-class Outcomes(unittest.TestResult):
-    """Collects, per test method, ``pass``, ``fail``, ``memory`` or ``skip`` with its text. A
-    failure stays one, whatever is reported of the same method later."""
+def _none() -> int:
+    return 0
 
-    def __init__(self) -> None:
+
+def _ignore(_: str) -> None:
+    pass
+
+
+class Outcomes(unittest.TestResult):
+    """Collects, per test method, ``pass``, ``fail``, ``network``, ``memory``, ``skip`` or
+    ``xfail`` (failed where that is expected) with its text. A failure stays one, whatever is
+    reported of the same method later, and `on_failure` hears of it at once; it is ``network``
+    if meanwhile `calls_outside`, a count of attempts to reach another host, grew."""
+
+    def __init__(
+        self,
+        calls_outside: Callable[[], int] = _none,
+        on_failure: Callable[[str], None] = _ignore,
+    ) -> None:
         super().__init__()
+        self._on_failure = on_failure
+        self._calls_outside = calls_outside
+        self._calls_before = calls_outside()
         self.outcomes: dict[str, tuple[str, str]] = {}
         self._rebound: str | None = None
 
@@ -18,20 +37,42 @@ class Outcomes(unittest.TestResult):
         name = str(getattr(test, "_testMethodName", None) or test.id())
         if self.outcomes.get(name, ("pass", ""))[0] == "pass":
             self.outcomes[name] = (outcome, text)
+        if outcome not in ("pass", "xfail"):
+            self._on_failure(name)
 
     def _note_error(self, test: Any, err: Any) -> None:
-        outcome = "memory" if issubclass(err[0], MemoryError) else "fail"
+        called = self._calls_outside() > self._calls_before
+        outcome = "network" if called else "fail"
+        if issubclass(err[0], MemoryError):
+            outcome = "memory"
+        self._note(test, outcome, self._text_of(err, test))
+
+    def _text_of(self, err: Any, test: Any) -> str:
         try:
-            text = self._exc_info_to_string(err, test)  # type: ignore[attr-defined]
+            return str(self._exc_info_to_string(err, test))  # type: ignore[attr-defined]
         except BaseException:
-            text = err[0].__name__
-        self._note(test, outcome, text)
+            return str(err[0].__name__)
+
+    def startTest(self, test: Any) -> None:
+        """What is called from here on is this test's."""
+        self._calls_before = self._calls_outside()
+        self._class = type(test)
 
     def stopTest(self, test: Any) -> None:
         """Look whether the solution has reached the instance that tests it."""
         for name in vars(test):
             if name.startswith(("assert", "fail", "run", "_callTest", "skipTest", "subTest")):
                 self._rebound = f"TestCases.{name}"
+        if type(test) is not self._class:
+            self._rebound = "TestCases"
+        for kind, function in vars(test).get("_type_equality_funcs", {}).items():
+            code = getattr(function, "__code__", None)
+            if not isinstance(function, str) and code is not None and self._is_foreign(code):
+                self._rebound = f"the comparison of {kind.__name__}"
+
+    @staticmethod
+    def _is_foreign(code: types.CodeType) -> bool:
+        return code.co_filename != "tests.py" and not code.co_filename.startswith("/")
 
     def tampering(self) -> str | None:
         """An assertion or a method of this collector that an instance itself carries: only
@@ -61,8 +102,8 @@ class Outcomes(unittest.TestResult):
         self._note(test, "skip", str(reason))
 
     def addExpectedFailure(self, test: Any, err: Any) -> None:
-        """Failed as the tests say it must."""
-        self._note(test, "pass")
+        """Failed, as something says it must; the host knows whether the tests do."""
+        self._note(test, "xfail", self._text_of(err, test))
 
     def addUnexpectedSuccess(self, test: Any) -> None:
         """Passed where the tests say it must fail."""

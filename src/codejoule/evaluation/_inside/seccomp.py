@@ -6,9 +6,11 @@ so rarely reviewed, kernel code out of reach.
 
 import ctypes
 import errno
+import os
 import struct
 
 from . import kernel
+from .landlock import ABI_OF_SCOPES, ABI_OF_TRUNCATE
 
 _PR_SET_SECCOMP = 22
 _SECCOMP_MODE_FILTER = 2
@@ -73,6 +75,28 @@ _INSPECTED = {
     "x86_64": {"ioctl": 16, "socket": 41, "clone": 56, "prlimit64": 302, "clone3": 435},
     "aarch64": {"ioctl": 29, "socket": 198, "clone": 220, "prlimit64": 261, "clone3": 435},
 }
+_DENIED_WITHOUT_NAMESPACES = {
+    "x86_64": {
+        "shmget": 29, "shmat": 30, "shmctl": 31, "connect": 42, "semget": 64, "semop": 65,
+        "semctl": 66, "msgget": 68, "msgsnd": 69, "msgrcv": 70, "msgctl": 71, "setpriority": 141,
+        "sched_setparam": 142, "sched_setscheduler": 144, "semtimedop": 220, "mq_open": 240,
+        "mq_unlink": 241, "ioprio_set": 251, "sched_setattr": 314,
+    },
+    "aarch64": {
+        "ioprio_set": 30, "sched_setparam": 118, "sched_setscheduler": 119, "setpriority": 140,
+        "mq_open": 180, "mq_unlink": 181, "msgget": 186, "msgctl": 187, "msgrcv": 188,
+        "msgsnd": 189, "semget": 190, "semctl": 191, "semtimedop": 192, "semop": 193,
+        "shmget": 194, "shmctl": 195, "shmat": 196, "connect": 203, "sched_setattr": 274,
+    },
+}  # fmt: skip
+"""What reaches other processes of the same user; their network and ipc namespace is ours."""
+_TRUNCATE = {"x86_64": 76, "aarch64": 45}
+_SIGNALS_TO_ONE = {
+    "x86_64": {"kill": 62, "tgkill": 234, "rt_sigqueueinfo": 129, "rt_tgsigqueueinfo": 297},
+    "aarch64": {"kill": 129, "tgkill": 131, "rt_sigqueueinfo": 138, "rt_tgsigqueueinfo": 240},
+}
+_SIGNALS_TO_ANYONE = {"x86_64": {"tkill": 200}, "aarch64": {"tkill": 130}}
+_PIDFD_SEND_SIGNAL = 424
 _TIOCSTI = 0x5412
 _TIOCLINUX = 0x541C
 
@@ -85,8 +109,11 @@ def _refuse(number: int) -> bytes:
     return _instruction(_RET, _RET_ERRNO | number)
 
 
-def build_program() -> bytes:
-    """The filter as BPF instructions for this machine; raises OSError where it is unknown."""
+def build_program(*, alone: bool = False, landlock: int = 0) -> bytes:
+    """The filter as BPF instructions for this machine; raises OSError where it is unknown.
+    Without namespaces (`alone`) there is no network at all, and what the kernel's version of
+    `landlock` does not refuse yet is refused here, for the process that calls this: signals
+    to others, its own children included, and truncation by name."""
     name = kernel.machine()
     allow = _instruction(_RET, _RET_ALLOW)
     calls = _INSPECTED[name]
@@ -98,10 +125,18 @@ def build_program() -> bytes:
     ]
     if name == "x86_64":
         out += [_instruction(_JGE, _X32_BIT, 0, 1), _refuse(errno.EPERM)]
-    for number in sorted({**_DENIED_EVERYWHERE, **_DENIED[name]}.values()):
+    denied = {**_DENIED_EVERYWHERE, **_DENIED[name]}
+    if alone:
+        denied.update(_DENIED_WITHOUT_NAMESPACES[name])
+    if alone and landlock < ABI_OF_TRUNCATE:
+        denied["truncate"] = _TRUNCATE[name]
+    if alone and landlock < ABI_OF_SCOPES:
+        denied.update(_SIGNALS_TO_ANYONE[name], pidfd_send_signal=_PIDFD_SEND_SIGNAL)
+    for number in sorted(denied.values()):
         out += [_instruction(_JEQ, number, 0, 1), _refuse(errno.EPERM)]
 
     def inspect(call: str, body: list[bytes]) -> None:
+        # Each body ends in a verdict: what follows still holds the call's number.
         out.append(_instruction(_JEQ, calls[call], 0, len(body)))
         out.extend(body)
 
@@ -117,9 +152,21 @@ def build_program() -> bytes:
         ],
     )
     families = [_instruction(_LD_W_ABS, _OFFSET_ARGUMENTS)]
-    for family in _ALLOWED_FAMILIES:
+    for family in _ALLOWED_FAMILIES[:1] if alone else _ALLOWED_FAMILIES:
         families += [_instruction(_JEQ, family, 0, 1), allow]
-    inspect("socket", [*families, _refuse(errno.EAFNOSUPPORT)])
+    refusal = errno.ENETUNREACH if alone else errno.EAFNOSUPPORT
+    inspect("socket", [*families, _refuse(refusal)])
+    if alone and landlock < ABI_OF_SCOPES:
+        for number in _SIGNALS_TO_ONE[name].values():
+            to_itself = [
+                _instruction(_LD_W_ABS, _OFFSET_ARGUMENTS),
+                _instruction(_JEQ, os.getpid(), 1, 0),
+                # The process group, which is the sample's own.
+                _instruction(_JEQ, 0, 0, 1),
+                allow,
+                _refuse(errno.EPERM),
+            ]
+            out += [_instruction(_JEQ, number, 0, len(to_itself)), *to_itself]
     inspect(
         "ioctl",
         [

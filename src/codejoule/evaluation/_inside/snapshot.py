@@ -1,7 +1,9 @@
-"""Whether the solution has changed what judges it: unittest, mock, the builtins."""
+"""Whether the solution has changed what judges it: unittest, mock, the builtins, and what
+tests compare with."""
 
 import builtins
 import gc
+import operator
 import sys
 import types
 import unittest
@@ -10,13 +12,26 @@ import unittest.mock
 from collections.abc import Callable, Mapping
 from typing import Any
 
+_COMPARING = frozenset(
+    {
+        "math", "posixpath", "numpy.testing", "numpy.testing._private.utils", "pandas.testing",
+        "pandas._testing", "pandas._testing.asserters",
+    }
+)  # fmt: skip
+_COMPARING_ALSO = {"numpy": ("allclose", "array_equal", "array_equiv", "isclose")}
+"""Functions of modules whose other parts may change."""
+
 
 def _judges() -> list[types.ModuleType]:
     return [
         module
         for name, module in sorted(sys.modules.items())
-        if name == "unittest" or name.startswith("unittest.")
+        if name == "unittest" or name.startswith("unittest.") or name in _COMPARING
     ]
+
+
+_PARTS = ("__code__", "__defaults__", "__kwdefaults__")
+"""What a function does, and can be given otherwise."""
 
 
 class Snapshot:
@@ -27,15 +42,22 @@ class Snapshot:
         # The first call fills in names that mock keeps for later ones.
         unittest.mock.mock_open()
         self._modules = _judges()
+        self._modules_by_name = sys.modules
         self._members: list[tuple[str, Mapping[str, object], dict[str, object]]] = []
         self._classes: list[tuple[str, type, frozenset[str]]] = []
-        self._functions: list[tuple[str, types.FunctionType, tuple[object, ...]]] = []
+        self._functions: list[types.FunctionType] = []
+        self._names: list[str] = []
+        self._parts: dict[str, list[object]] = {part: [] for part in _PARTS}
         for module in self._modules:
             self._hold(module.__name__, vars(module))
             for name, value in vars(module).items():
                 if isinstance(value, type) and value.__module__ == module.__name__:
                     self._hold_class(f"{module.__name__}.{name}", value)
         self._hold_class(also.__name__, also)
+        for name, functions in _COMPARING_ALSO.items():
+            if name in sys.modules:
+                live = vars(sys.modules[name])
+                self._members.append((name, live, {key: live[key] for key in functions}))
         self._builtins = dict(vars(builtins))
         self._mock_base = unittest.mock.NonCallableMock
 
@@ -43,22 +65,23 @@ class Snapshot:
         """Name of a changed judge. With `mocks_allowed`, a builtin that a test has replaced
         by a Mock and not put back is tolerated: tests are trusted, if untidy."""
         for module in self._modules:
-            if sys.modules.get(module.__name__) is not module:
+            if self._modules_by_name.get(module.__name__) is not module:
                 return module.__name__
         # By identity, entry by entry: comparing would call what has been put there.
         for where, live, before in self._members:
-            for name, value in before.items():
-                if live.get(name, self) is not value:
+            if not all(map(operator.is_, map(live.get, before), before.values())):
+                name = self._changed_entry(where, live, before, mocks_allowed)
+                if name is not None:
                     return f"{where}.{name}"
-        for where, function, parts in self._functions:
-            for part, value in zip(_parts(function), parts, strict=True):
-                if part is not value:
-                    return where
+        for part in _PARTS:
+            now = map(operator.attrgetter(part), self._functions)
+            if not all(map(operator.is_, now, self._parts[part])):
+                return self._changed_function(part)
         for where, value, keys in self._classes:
-            added = set(vars(value)) - keys - {"__abstractmethods__", "__annotations__"}
+            added = vars(value).keys() - keys
             if added:
                 return f"{where}.{min(added)}"
-        return self._changed_builtin(mocks_allowed)
+        return self._changed_builtin(mocks_allowed) or _broken_comparison()
 
     def _hold(self, where: str, live: Mapping[str, object]) -> None:
         self._members.append((where, live, dict(live)))
@@ -66,11 +89,29 @@ class Snapshot:
             # A staticmethod or classmethod is what it wraps.
             function = getattr(value, "__func__", value)
             if isinstance(function, types.FunctionType):
-                self._functions.append((f"{where}.{name}", function, _parts(function)))
+                self._functions.append(function)
+                self._names.append(f"{where}.{name}")
+                for part, values in self._parts.items():
+                    values.append(getattr(function, part))
 
     def _hold_class(self, where: str, value: type) -> None:
         self._hold(where, vars(value))
-        self._classes.append((where, value, frozenset(vars(value))))
+        late = {"__abstractmethods__", "__annotations__"}
+        self._classes.append((where, value, frozenset(vars(value)) | late))
+
+    def _changed_function(self, part: str) -> str:
+        pairs = zip(self._functions, self._parts[part], self._names, strict=True)
+        return next(n for function, value, n in pairs if getattr(function, part) is not value)
+
+    def _changed_entry(
+        self, where: str, live: Mapping[str, object], before: Mapping[str, object], mocks: bool
+    ) -> str | None:
+        for name, value in before.items():
+            found = live.get(name, self)
+            mocked = mocks and not where.startswith("unittest")
+            if found is not value and not (mocked and isinstance(found, self._mock_base)):
+                return name
+        return None
 
     def _changed_builtin(self, mocks_allowed: bool) -> str | None:
         now = vars(builtins)
@@ -84,8 +125,25 @@ class Snapshot:
         return None
 
 
-def _parts(function: types.FunctionType) -> tuple[object, ...]:
-    return function.__code__, function.__defaults__, function.__kwdefaults__
+_UNEQUAL: tuple[tuple[object, object], ...] = (
+    (5, 7), (5, 5.5), (1.5, 2.5), ("a", "b"), ("a", 5), (b"a", b"b"), (None, 0), (True, False),
+    ([1], [2]), ([1], []), ((1,), (2,)), ({"a": 1}, {"a": 2}), ({1}, {2}),
+)  # fmt: skip
+
+
+def _broken_comparison() -> str | None:
+    """Name of a built-in type that finds different values equal, or cannot count: the
+    interpreter's own memory has been written to."""
+    for one, other in _UNEQUAL:
+        if one == other or other == one or not one != other:  # noqa: SIM202 (both are asked)
+            return f"{type(one).__name__}.__eq__"
+    if [str(number) for number in range(-5, 257)] != _DIGITS:
+        return "int"
+    return None
+
+
+_DIGITS = [str(number) for number in range(-5, 257)]
+"""Of the integers that the interpreter keeps one object of."""
 
 
 class _Stranger:
@@ -101,19 +159,37 @@ def find_equal_to_everything(
         # isinstance would be deceived by a proxy, whose class is what it stands for.
         if not issubclass(type(candidate), type):
             continue
-        equal = type.__getattribute__(candidate, "__dict__").get("__eq__")
-        code = getattr(equal, "__code__", None)
-        if not isinstance(code, types.CodeType) or from_tests(code):
-            continue
-        if code.co_filename.startswith("/"):
-            continue
-        try:
-            answer = equal(object(), _Stranger())
-            if answer is not NotImplemented and bool(answer):
-                return str(candidate.__name__)
-        except Exception:
-            continue
+        entries = type.__getattribute__(candidate, "__dict__")
+        for name, welcome in _COMPARISONS.items():
+            if _welcomes_strangers(entries, name, welcome, from_tests):
+                return str(type.__getattribute__(candidate, "__name__"))
     return None
+
+
+_COMPARISONS = {"__eq__": True, "__ne__": False, "__contains__": True}
+"""Methods that assertions ask, and the answer that lets everything pass."""
+
+
+def _welcomes_strangers(
+    entries: Mapping[str, Any], name: str, welcome: bool,
+    from_tests: Callable[[types.CodeType], bool],
+) -> bool:  # fmt: skip
+    method: Any = entries.get(name)
+    code = getattr(method, "__code__", None)
+    if isinstance(code, types.CodeType):
+        if from_tests(code) or code.co_filename.startswith("/"):
+            return False
+        arguments: tuple[object, ...] = (object(), _Stranger())
+    elif isinstance(method, types.BuiltinFunctionType | type):
+        # Not a method: it is called without the object, as in ``__eq__ = id``.
+        arguments = (_Stranger(),)
+    else:
+        return False
+    try:
+        answer = method(*arguments)
+        return answer is not NotImplemented and bool(answer) is welcome
+    except Exception:
+        return False
 
 
 def freeze() -> None:

@@ -14,7 +14,7 @@ import socket
 import time
 from typing import Any, NoReturn
 
-from . import init, kernel
+from . import init, kernel, processes
 from .become import Become
 from .frames import FrameTooLargeError, encode_frame, receive_frame, take_frame
 from .snapshot import Snapshot
@@ -30,14 +30,35 @@ _TAIL_BYTES = 4096
 
 
 @dataclasses.dataclass(frozen=True)
+class Alone:
+    """What guards a sample where there are no namespaces."""
+
+    as_root: bool
+    """Whether the trusted processes are root, and the task becomes nobody."""
+    landlock: int
+    """Version of Landlock, 0 where it is missing."""
+    seccomp: bool
+    """Whether the kernel filters system calls."""
+    readable: list[str]
+    devices: list[str]
+
+
+@dataclasses.dataclass(frozen=True)
 class Context:
     """What the worker settled once for all samples."""
+
+    alone: "Alone | None"
+    """Set under process isolation only."""
 
     namespaces: int
     by_user_namespace: bool
     private: list[str]
     exposed: list[str]
     environment: dict[str, str]
+    home: str
+    """The sample's home directory, the same for all."""
+    files: dict[str, bytes]
+    """What it holds at first, by relative path."""
     seccomp_program: bytes
     snapshot: Snapshot
 
@@ -55,7 +76,11 @@ def enter_namespaces(flags: int, *, by_user_namespace: bool) -> None:
 def run(context: Context, job: dict[str, Any], host: socket.socket, report_fd: int) -> NoReturn:
     """Start the sample's init, watch over it, write one JSON report, end."""
     kernel.die_with_parent()
-    enter_namespaces(context.namespaces, by_user_namespace=context.by_user_namespace)
+    if context.alone is None:
+        enter_namespaces(context.namespaces, by_user_namespace=context.by_user_namespace)
+    else:
+        kernel.set_dumpable(False)
+        kernel.adopt_orphans()
     control, init_control = socket.socketpair()
     channel, task_channel = socket.socketpair()
     out_reader, out_writer = os.pipe()
@@ -83,6 +108,9 @@ def run(context: Context, job: dict[str, Any], host: socket.socket, report_fd: i
         tests=tests, limit_s=float(job["timeout_s"]), output_limit=int(job["output_bytes"]),
     )  # fmt: skip
     report = watch.until_the_end(child)
+    if context.alone is not None:
+        # Should init have been killed for taking too long: its orphans are ours.
+        processes.kill_descendants(longest_s=_GRACE_S)
     data = json.dumps(report).encode("utf-8")
     while data:
         data = data[os.write(report_fd, data) :]
@@ -97,8 +125,9 @@ class _Heard(enum.Enum):
 
 class _Watch:
     """The protocol's states and the limits. What the task may say, in this order: ``ready``,
-    upon which it gets the tests; ``done``, upon which it gets the key; ``result`` with its
-    code of authentication. It may end early with ``syntax``, ``raised`` or ``tampered``."""
+    upon which it gets the tests; ``failed`` for each test that does; ``done``, upon which it
+    gets the key; ``result`` with its code of authentication. It may end early with ``syntax``,
+    ``raised`` or ``tampered``."""
 
     def __init__(
         self, *, control: socket.socket, channel: socket.socket, output: int, nonce: str,
@@ -113,6 +142,7 @@ class _Watch:
         self._limit_s = limit_s
         self._output_limit = output_limit
         self._expected = "ready"
+        self._failed: set[str] = set()
         self._buffer = bytearray()
         self._from_init = bytearray()
         self._output_bytes = 0
@@ -236,7 +266,10 @@ class _Watch:
                 "phase": phase,
                 "what": str(message.get("what")),
                 "memory": bool(message.get("memory")),
+                "network": bool(message.get("network")),
             }
+        elif phase == "failed" and self._expected == "done":
+            self._failed.add(str(message.get("what")))
         elif phase == self._expected == "ready":
             self._expected = "done"
             self._answer(self._tests)
@@ -248,7 +281,10 @@ class _Watch:
             code = hmac.new(self._key, body.encode("utf-8"), hashlib.sha256).hexdigest()
             if not hmac.compare_digest(code, message["mac"]):
                 raise ValueError("not authenticated")
-            self._end = {"phase": "result", "result": json.loads(body)}
+            result = json.loads(body)
+            if any(result.get(name, ("pass",))[0] == "pass" for name in self._failed):
+                raise ValueError("a failure was taken back")
+            self._end = {"phase": "result", "result": result}
         else:
             raise ValueError("out of order")
 

@@ -6,6 +6,7 @@ that hard and evident; harmless it is made by the processes around this one.
 
 import __future__
 
+import builtins
 import contextlib
 import gc
 import io
@@ -14,12 +15,13 @@ import random
 import resource
 import signal
 import sys
+import tempfile
 import types
 import unittest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import kernel, seccomp
+from . import kernel, landlock, seccomp
 from .audit import Audit
 from .outcomes import Outcomes
 from .snapshot import find_equal_to_everything
@@ -27,7 +29,7 @@ from .voice import Voice, describe
 
 if TYPE_CHECKING:
     from .init import Ends
-    from .supervisor import Context
+    from .supervisor import Alone, Context
 
 SOLUTION_FILE = "solution.py"
 TESTS_FILE = "tests.py"
@@ -35,32 +37,49 @@ MODULE = "__test__"
 """The module's name in BigCodeBench's own evaluator; some tests patch ``__test__.x``."""
 
 _CLASS = "TestCases"
-_WORKING_DIR = "/tmp/sandbox-work"
-_HOME = "/tmp/sandbox-home"
 _MAX_PROCESSES = 256
 _MAX_FILES = 1024
 _STACK_BYTES = 10 * 2**20
 
+
+class Place:
+    """Where the sample lives: `folder`, in which it may write, with its working directory
+    `work` and its `home`."""
+
+    def __init__(self, folder: str, *, work: str, home: str) -> None:
+        self.folder = folder
+        self.work = work
+        self.home = home
+
+
 # Bound before any untrusted code runs: replacing them in their modules changes nothing here.
 _exit, _getpid = os._exit, os.getpid
-_new_objects = gc.get_objects
+_new_objects, _frozen_objects = gc.get_objects, gc.get_freeze_count
+_BUILTINS = vars(builtins)
 
 
-def run(context: "Context", job: dict[str, Any], ends: "Ends", nonce: str) -> NoReturn:
+def run(
+    context: "Context", job: dict[str, Any], ends: "Ends", nonce: str, place: Place
+) -> NoReturn:
     """Confine this process, run the solution and the tests, report, end."""
     try:
-        channel = _confine(context, job, ends)
+        channel = _confine(context, job, ends, place)
     except OSError as error:
         Voice(ends.channel, nonce).end("stuck", f"could not confine itself: {error}")
-    say = Voice(channel, nonce)
-    audit = Audit(TESTS_FILE)
+    audit = Audit(TESTS_FILE, any_socket=context.alone is not None)
+    say = Voice(channel, nonce, lambda: audit.calls_outside > 0)
     module = _make_module()
     code = _compile_solution(job["program"], say)
     sys.addaudithook(audit)
+    frozen = _frozen_objects()
     say.unless_ended(_execute(code, module))
+    if module.__dict__.get("__builtins__") is not _BUILTINS:
+        say.unless_tampered("__builtins__")
     say.unless_tampered(context.snapshot.difference(mocks_allowed=False))
     say.unless_tampered(find_equal_to_everything(_is_tests_code, _new_objects))
     results = _run_tests(say, module, code.co_flags, audit)
+    if _frozen_objects() > frozen:
+        say.unless_tampered("gc.freeze")
     say.unless_tampered(audit.evidence)
     say.unless_tampered(context.snapshot.difference(mocks_allowed=True))
     say.unless_tampered(find_equal_to_everything(_is_tests_code, _new_objects))
@@ -68,9 +87,10 @@ def run(context: "Context", job: dict[str, Any], ends: "Ends", nonce: str) -> No
     _exit(0)
 
 
-def _confine(context: "Context", job: dict[str, Any], ends: "Ends") -> int:
+def _confine(context: "Context", job: dict[str, Any], ends: "Ends", place: Place) -> int:
     """Give up everything for good; returns where the verdict's channel now is."""
     os.setsid()
+    kernel.set_dumpable(True)
     os.dup2(ends.output, 1)
     os.dup2(ends.output, 2)
     # Not among the low numbers, which a sample may close or write to by habit.
@@ -83,34 +103,82 @@ def _confine(context: "Context", job: dict[str, Any], ends: "Ends") -> int:
     Path("/proc/self/oom_score_adj").write_text("1000", encoding="utf-8")
     pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
     address_space = pages * resource.getpagesize()
-    for limit, value in (
-        (resource.RLIMIT_AS, address_space + int(job["memory_bytes"])),
-        (resource.RLIMIT_NPROC, _MAX_PROCESSES),
-        (resource.RLIMIT_NOFILE, _MAX_FILES),
-        (resource.RLIMIT_STACK, _STACK_BYTES),
-        (resource.RLIMIT_CORE, 0),
-    ):
+    limits = {
+        resource.RLIMIT_AS: address_space + int(job["memory_bytes"]),
+        resource.RLIMIT_NPROC: _MAX_PROCESSES,
+        resource.RLIMIT_NOFILE: _MAX_FILES,
+        resource.RLIMIT_STACK: _STACK_BYTES,
+        resource.RLIMIT_CORE: 0,
+    }
+    if context.alone is not None:
+        limits[resource.RLIMIT_FSIZE] = int(job["tmp_bytes"])
+        uid = kernel.SANDBOX_ID if context.alone.as_root else os.getuid()
+        limits[resource.RLIMIT_NPROC] += _threads_of(uid)
+    for limit, value in limits.items():
         _, hard = resource.getrlimit(limit)
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(limit, (value, value))
-    if not context.by_user_namespace:
-        kernel.become_sandbox_user()
-    kernel.drop_capabilities_for_good()
-    seccomp.install(context.seccomp_program)
+    if context.alone is None:
+        if not context.by_user_namespace:
+            kernel.become_sandbox_user()
+        kernel.drop_capabilities_for_good()
+        seccomp.install(context.seccomp_program)
+    else:
+        confine_alone(context.alone, place.folder)
     for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_DFL)
     # What a Python program starts with.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     os.environ.clear()
-    os.environ.update(context.environment, HOME=_HOME)
-    for path in (_HOME, _WORKING_DIR):
+    os.environ.update(context.environment, HOME=place.home)
+    for path in (place.home, place.work):
         Path(path).mkdir()
-    os.chdir(_WORKING_DIR)
+    if context.alone is not None:
+        os.environ["TMPDIR"] = f"{place.folder}/tmp"
+        Path(place.folder, "tmp").mkdir()
+    _place_files(context.files, place.home)
+    os.chdir(place.work)
+    # Imports may have asked for it, and it is remembered.
+    tempfile.tempdir = None
     sys.argv[:] = [f"{MODULE}.py"]
     sys.stdout, sys.stderr = _text_stream(1), _text_stream(2)
     _seed(int(job["seed"]))
     return channel
+
+
+def confine_alone(alone: "Alone", folder: str) -> None:
+    """Without namespaces: what else this kernel offers. Raises OSError."""
+    if alone.as_root:
+        kernel.become_sandbox_user()
+    kernel.drop_capabilities_for_good()
+    if alone.landlock:
+        landlock.restrict(
+            alone.landlock, readable=alone.readable, devices=alone.devices, own=folder
+        )
+    if alone.seccomp:
+        seccomp.install(seccomp.build_program(alone=True, landlock=alone.landlock))
+
+
+def _threads_of(uid: int) -> int:
+    """How many the user has already: without a user namespace they count against the limit."""
+    count = 0
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                if entry.stat().st_uid == uid:
+                    count += len(list((entry / "task").iterdir()))
+    return count
+
+
+def _place_files(files: dict[str, bytes], home: str) -> None:
+    for name, content in files.items():
+        path = Path(home, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith("/"):
+            path.mkdir(exist_ok=True)
+        else:
+            path.write_bytes(content)
 
 
 def _text_stream(fd: int) -> io.TextIOWrapper:
@@ -129,7 +197,8 @@ def _seed(seed: int) -> None:
 
 def _make_module() -> types.ModuleType:
     module = types.ModuleType(MODULE)
-    module.__dict__.update(__file__=f"{MODULE}.py", sys=sys, os=os, environ=os.environ)
+    module.__dict__.update(__builtins__=_BUILTINS, __file__=f"{MODULE}.py")
+    module.__dict__.update(sys=sys, os=os, environ=os.environ)
     sys.modules[MODULE] = module
     return module
 
@@ -170,10 +239,13 @@ def _run_tests(
     case = module.__dict__.get(_CLASS)
     if not (isinstance(case, type) and issubclass(case, unittest.TestCase)):
         return {}
+    stranger = _base_by_solution(case)
+    if stranger is not None:
+        say.unless_tampered(f"{_CLASS}'s base {stranger}")
     methods = {name: value for name, value in vars(case).items() if callable(value)}
     audit.guard(getattr(value, "__code__", None) for value in methods.values())
     suite = unittest.TestLoader().loadTestsFromTestCase(case)
-    outcomes = Outcomes()
+    outcomes = Outcomes(lambda: audit.calls_outside, say.failed)
     pid = _getpid()
     try:
         suite.run(outcomes)
@@ -185,5 +257,17 @@ def _run_tests(
     for name, value in methods.items():
         if vars(case).get(name) is not value:
             say.unless_tampered(f"{_CLASS}.{name}")
+    if type(outcomes) is not Outcomes or type(outcomes.outcomes) is not dict:
+        say.unless_tampered("TestResult")
     say.unless_tampered(outcomes.tampering())
     return outcomes.outcomes
+
+
+def _base_by_solution(case: type) -> str | None:
+    """A class above the tests' own whose methods stand in neither the tests nor a library."""
+    for base in type.mro(case):
+        for value in vars(base).values():
+            code = getattr(value, "__code__", None)
+            if isinstance(code, types.CodeType) and code.co_filename == SOLUTION_FILE:
+                return base.__name__
+    return None

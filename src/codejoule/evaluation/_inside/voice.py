@@ -34,10 +34,13 @@ def _shorten(text: str) -> str:
     return f"{text[:half]}\n[... {len(text) - _MAX_TEXT} characters ...]\n{text[-half:]}"
 
 
-def _send(channel: int, nonce: str, phase: str, what: str = "", memory: bool = False) -> None:
+def _send(
+    channel: int, nonce: str, phase: str, what: str = "", *, memory: bool = False,
+    network: bool = False,
+) -> None:  # fmt: skip
     text = (
         f'{{"phase":{_quote(phase)},"nonce":{_quote(nonce)},"what":{_quote(_shorten(what))},'
-        f'"memory":{"true" if memory else "false"}}}'
+        f'"memory":{"true" if memory else "false"},"network":{"true" if network else "false"}}}'
     )
     _send_bytes(channel, text.encode("utf-8"))
 
@@ -65,13 +68,17 @@ def _receive(channel: int) -> dict[str, Any]:
 class Voice:
     """Says, in the protocol's order, how far the sample has come."""
 
-    def __init__(self, channel: int, nonce: str) -> None:
+    def __init__(
+        self, channel: int, nonce: str, has_called_outside: Callable[[], bool] = lambda: False
+    ) -> None:
         self._channel = channel
         self._nonce = nonce
+        self._has_called_outside = has_called_outside
 
     def end(self, phase: str, what: str, *, memory: bool = False) -> NoReturn:
         """Say why the sample has failed already, and end."""
-        _send(self._channel, self._nonce, phase, what, memory)
+        network = self._has_called_outside()
+        _send(self._channel, self._nonce, phase, what, memory=memory, network=network)
         _exit(0)
 
     def unless_ended(self, error: BaseException | None) -> None:
@@ -83,6 +90,10 @@ class Voice:
         """End if `what` was found changed."""
         if what is not None:
             self.end("tampered", what)
+
+    def failed(self, test: str) -> None:
+        """Say at once that `test` has failed: nothing that happens later can take it back."""
+        _send(self._channel, self._nonce, "failed", test)
 
     def ask_for_tests(self) -> str:
         """Source of the tests, which comes only now that the solution has been executed."""

@@ -1,0 +1,23 @@
+"""``codejoule evaluate``: judge samples that exist already."""
+
+import argparse
+
+from codejoule.cli.evaluate.options import add_parser, check
+
+__all__ = ["add_parser", "run"]
+
+
+def run(args: argparse.Namespace) -> int:
+    """Judge, write, print; raises ConfigError or UserError for unusable input."""
+    from codejoule.cli.evaluate.canonical import check_canonical
+    from codejoule.cli.evaluate.closely import inspect_task
+    from codejoule.cli.evaluate.submitted import judge_samples
+
+    check(args)
+    if args.inspect is not None:
+        inspect_task(args)
+    elif args.samples is not None:
+        judge_samples(args)
+    else:
+        check_canonical(args)
+    return 0

@@ -1,0 +1,213 @@
+"""What an evaluation found, for people and as JSON."""
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from codejoule.config.schema import EvaluatorConfig, EvaluatorIsolation
+from codejoule.domain import Status, Suite, Verdict, pass_at_1_interval
+from codejoule.evaluation import (
+    Agreement,
+    GroundTruth,
+    SandboxFacts,
+    environment_facts,
+    pass_rates,
+)
+
+NOT_AN_ANSWER = ("needs network", "needs data")
+"""Reasons that say something of this machine, and nothing of the sample."""
+_MOST_NAMES = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """One evaluation of submitted samples."""
+
+    suite: Suite
+    """The tasks."""
+    verdicts: Sequence[Verdict]
+    """One per sample."""
+    kept: int
+    """How many of them are from an earlier evaluation."""
+    wall_s: float
+    """Wall time of judging the others [s]."""
+    timeout_s: float
+    """Time limit per sample [s]."""
+    config: EvaluatorConfig
+    """The evaluator's settings."""
+    sandbox: SandboxFacts | None
+    """What isolated the samples that were judged now; None where all were kept."""
+    truth: GroundTruth | None
+    """What is known of the judged tasks' canonical solutions; None where not all of it."""
+    agreement: Agreement | None
+    """Comparison with another evaluation, where one was asked for."""
+
+    def text(self) -> str:
+        """A line each for what matters."""
+        tasks = self._tasks()
+        passed = sum(v.status is Status.passed for v in self.verdicts)
+        lines = _rates(self.verdicts)
+        lines += self._whole_suite(tasks)
+        if self.truth is not None:
+            lines += _rates(self.verdicts, among=self.truth.valid, of=len(tasks))
+        lines.append(
+            f"samples   {len(self.verdicts)}, of which {passed} passed; "
+            f"{len(tasks)} of the suite's {len(self.suite.tasks)} tasks"
+        )
+        reasons = Counter(v.reason for v in self.verdicts)
+        lines.append("reasons   " + ", ".join(f"{n} {c}" for n, c in reasons.most_common()))
+        for reason in NOT_AN_ANSWER:
+            ids = self._tasks_with(reason)
+            if ids:
+                lines.append(f"apart     {reason}: {_names(ids)}: no wrong answers")
+        suspects = [f"{v.task_id} sample {v.sample}" for v in self.verdicts if v.suspect]
+        if suspects:
+            lines.append(f"suspect   {_names(suspects)}: passed changed expectations, too")
+        if self.config.isolation is EvaluatorIsolation.process:
+            lines.append("isolation process: samples were not confined as docs/sandbox.md says")
+        if self.agreement is not None:
+            lines += _agreement_lines(self.agreement)
+        lines.append(self._time())
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as plain values; what is not known is absent."""
+        tasks = self._tasks()
+        content: dict[str, Any] = {
+            "suite": self.suite.name,
+            "source": self.suite.source,
+            "checksum": self.suite.checksum,
+            "suite_tasks": len(self.suite.tasks),
+            "tasks": len(tasks),
+            "samples": len(self.verdicts),
+            "samples_passed": sum(v.status is Status.passed for v in self.verdicts),
+            "pass_at_k": _keyed(pass_rates(self.verdicts)),
+            "reasons": dict(Counter(v.reason for v in self.verdicts).most_common()),
+            **{
+                reason.replace(" ", "_"): ids
+                for reason in NOT_AN_ANSWER
+                if (ids := self._tasks_with(reason))
+            },
+        }
+        interval = _interval(self.verdicts)
+        if interval is not None:
+            content["pass_at_1_ci"] = list(interval)
+        if self.truth is not None:
+            valid = self.truth.valid & tasks.keys()
+            content["tasks_valid"] = len(valid)
+            content["pass_at_k_valid"] = _keyed(pass_rates(self.verdicts, among=valid))
+        if self.config.challenge:
+            content["suspect"] = [[v.task_id, v.sample] for v in self.verdicts if v.suspect]
+        if self.agreement is not None:
+            content["agreement"] = {
+                "compared": self.agreement.compared,
+                "agreeing": self.agreement.compared - len(self.agreement.differing),
+                "differing": [
+                    [ours.task_id, ours.sample, ours.status.value, theirs.status.value]
+                    for ours, theirs in self.agreement.differing
+                ],
+            }
+        content |= {
+            "timeout_s": self.timeout_s,
+            "memory_bytes": self.config.memory_bytes,
+            "isolation": self.config.isolation.value,
+            "kept": self.kept,
+            "wall_s": self.wall_s,
+            "cpu_s": sum(v.evaluation_cpu_s for v in self.verdicts),
+        }
+        if self.sandbox is not None:
+            content["sandbox"] = self.sandbox.to_json()
+        return content | {"environment": environment_facts(self.config)}
+
+    def _tasks(self) -> dict[str, int]:
+        """Samples per task."""
+        return Counter(v.task_id for v in self.verdicts)
+
+    def _tasks_with(self, reason: str) -> list[str]:
+        return list(dict.fromkeys(v.task_id for v in self.verdicts if v.reason == reason))
+
+    def _whole_suite(self, tasks: Mapping[str, int]) -> list[str]:
+        """What a file that holds a part only says of the whole."""
+        lines = []
+        missing = len(self.suite.tasks) - len(tasks)
+        if missing:
+            (first, rate), *_ = pass_rates(self.verdicts).items()
+            least = rate * len(tasks) / len(self.suite.tasks)
+            lines.append(
+                f"partial   over the {len(tasks)} tasks that have samples; {missing} of the "
+                f"suite's {len(self.suite.tasks)} have none (pass@{first} over all is at least "
+                f"{least:.4f})"
+            )
+        fewest, most = min(tasks.values()), max(tasks.values())
+        if fewest < most:
+            lines.append(f"uneven    {fewest} to {most} samples per task: k up to {fewest} only")
+        return lines
+
+    def _time(self) -> str:
+        cpu_s = sum(v.evaluation_cpu_s for v in self.verdicts)
+        kept = f"; {self.kept} kept from an earlier evaluation" if self.kept else ""
+        return f"time      {self.wall_s:.1f} s wall, {cpu_s:.1f} s CPU{kept}"
+
+
+def _rates(
+    verdicts: Sequence[Verdict], *, among: Collection[str] | None = None, of: int = 0
+) -> list[str]:
+    chosen = [v for v in verdicts if among is None or v.task_id in among]
+    rates = pass_rates(chosen)
+    note = ""
+    if among is not None:
+        valid = len({v.task_id for v in chosen})
+        note = f"  over the {valid} of {of} tasks that are valid here"
+        if not rates:
+            return [f"valid     none of the {of} tasks: no canonical solution passes here"]
+    lines = [f"{f'pass@{k}':<9} {rate:.4f}{note}" for k, rate in rates.items()]
+    interval = _interval(chosen)
+    if interval is not None:
+        lines[0] += f"  (95 % interval {interval[0]:.4f} to {interval[1]:.4f})"
+    return lines
+
+
+def _interval(verdicts: Sequence[Verdict]) -> tuple[float, float] | None:
+    by_task: dict[str, list[bool]] = {}
+    for verdict in verdicts:
+        by_task.setdefault(verdict.task_id, []).append(verdict.status is Status.passed)
+    return pass_at_1_interval(list(by_task.values()), rng=np.random.default_rng(0))
+
+
+def _agreement_lines(agreement: Agreement) -> list[str]:
+    if not agreement.compared:
+        return ["agreement the other file has none of these samples"]
+    agreeing = agreement.compared - len(agreement.differing)
+    lines = [
+        f"agreement {agreement.rate:.4f} ({agreeing} of {agreement.compared} samples pass or fail "
+        "in both)"
+    ]
+    return lines + [
+        f"differ    {ours.task_id} sample {ours.sample}: {ours.reason} here, "
+        f"{theirs.reason or theirs.status.value} there"
+        for ours, theirs in agreement.differing
+    ]
+
+
+def _names(names: Sequence[str]) -> str:
+    more = len(names) - _MOST_NAMES
+    shown = ", ".join(names[:_MOST_NAMES])
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def _keyed(rates: Mapping[int, float]) -> dict[str, float]:
+    return {str(k): rate for k, rate in rates.items()}
+
+
+def truth_text(truth: GroundTruth, *, suite: Suite) -> str:
+    """What is to be said of the canonical solutions."""
+    lines = [
+        f"ground truth {truth.pass_rate:.4f}: {len(truth.valid)} of {len(truth.verdicts)} "
+        f"canonical solutions of {suite.name} pass here"
+    ]
+    for reason, ids in truth.failed_by_reason.items():
+        lines.append(f"{reason:<13} {len(ids)}: {', '.join(ids)}")
+    return "\n".join(lines)

@@ -1,0 +1,90 @@
+"""The processes below this one, where no pid namespace holds them together."""
+
+import contextlib
+import os
+import signal
+import time
+from pathlib import Path
+
+
+def below_init() -> list[int]:
+    """Everyone in the pid namespace whose pid 1 this process is."""
+    return [pid for pid in _all() if pid != 1]
+
+
+def descendants() -> list[int]:
+    """Children of this process, their children, and so on; who is orphaned below a
+    subreaper is its child again."""
+    found: list[int] = []
+    parents = _parents()
+    latest = [os.getpid()]
+    while latest:
+        latest = [pid for pid, parent in parents.items() if parent in latest]
+        found += latest
+    return found
+
+
+def kill_descendants(*, longest_s: float) -> None:
+    """Kill and reap them all; one that forks faster than it is killed is left at the end."""
+    until_s = time.monotonic() + longest_s
+    while time.monotonic() < until_s:
+        for pid in descendants():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return
+        time.sleep(0.0005)
+
+
+def read(path: str) -> str:
+    """Beginning of a file of /proc."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        return os.read(fd, 8192).decode("utf-8", "backslashreplace")
+    finally:
+        os.close(fd)
+
+
+def _all() -> list[int]:
+    with os.scandir("/proc") as entries:
+        return [int(entry.name) for entry in entries if entry.name.isdigit()]
+
+
+def _parents() -> dict[int, int]:
+    """Parent of each process that may be ours. The kernel's list of children is quick; without
+    it every process of the machine is asked."""
+    me = os.getpid()
+    found: dict[int, int] = {}
+    try:
+        pending = [me]
+        while pending:
+            pid = pending.pop()
+            children = _children(pid)
+            found.update(dict.fromkeys(children, pid))
+            pending += children
+    except FileNotFoundError:
+        for pid in _all():
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                found[pid] = int(read(f"/proc/{pid}/stat").rpartition(")")[2].split()[1])
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        tasks = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208 (called every 50 ms)
+    except OSError:
+        return []
+    out: list[int] = []
+    for task in tasks:
+        path = f"/proc/{pid}/task/{task}/children"
+        try:
+            out += map(int, Path(path).read_text(encoding="ascii").split())
+        except FileNotFoundError:
+            if Path(path).parent.exists():
+                raise
+        except OSError:
+            continue
+    return out

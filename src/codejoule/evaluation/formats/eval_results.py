@@ -1,0 +1,106 @@
+"""``eval_results.json``: programs and what became of them."""
+
+import gzip
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from codejoule.config import ConfigError
+from codejoule.domain import Status, Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedVerdict:
+    """One sample in a file of results, by whichever evaluator."""
+
+    task_id: str
+    """The task."""
+    sample: int
+    """Its number among the task's samples, from 0."""
+    solution: str
+    """The program; upstream puts the task's imports and signature in front of it."""
+    status: Status
+    """The verdict."""
+    details: Mapping[str, str]
+    """Traceback of each failed test, or ``{"ALL": message}``."""
+    reason: str | None
+    """More about a failure; None where the file does not tell."""
+
+    def uncalibrated(self, code_prompt: str) -> str:
+        """The program without the imports and signature that upstream puts in front."""
+        return self.solution.removeprefix(f"{code_prompt}\n    pass\n")
+
+
+def read_eval_results(path: Path) -> list[RecordedVerdict]:
+    """The samples and verdicts in ``eval_results.json`` (``.gz`` too), upstream's or ours.
+
+    Raises ConfigError, naming the task, for a file that is missing or not of this form.
+    """
+    return [
+        _recorded(f"{path}, {task_id} sample {number}", task_id, number, row)
+        for task_id, rows in _tasks(path)
+        for number, row in enumerate(rows)
+    ]
+
+
+def _tasks(path: Path) -> Iterator[tuple[str, list[Any]]]:
+    try:
+        data = path.read_bytes()
+        content = json.loads(gzip.decompress(data) if path.suffix == ".gz" else data)
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: no such file of results") from error
+    except (OSError, EOFError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: not JSON: {error}") from error
+    tasks = content.get("eval") if isinstance(content, dict) else None
+    if not isinstance(tasks, dict) or not tasks:
+        raise ConfigError(
+            f"{path}: no results in it; BigCodeBench's eval_results.json has an object `eval` "
+            "that maps each task_id to the list of its samples"
+        )
+    for task_id, rows in tasks.items():
+        if not isinstance(rows, list):
+            raise ConfigError(f"{path}, {task_id}: a list of samples is expected")
+        yield task_id, rows
+
+
+def _recorded(where: str, task_id: str, number: int, row: Any) -> RecordedVerdict:
+    if not isinstance(row, dict) or not isinstance(row.get("solution"), str):
+        raise ConfigError(f"{where}: an object with the text `solution` is expected")
+    known = [status.value for status in Status]
+    if row.get("status") not in known:
+        raise ConfigError(f"{where}: status {row.get('status')!r}, not one of {', '.join(known)}")
+    details = row.get("details")
+    return RecordedVerdict(
+        task_id=task_id,
+        sample=number,
+        solution=row["solution"],
+        status=Status(row["status"]),
+        details=details if isinstance(details, dict) else {},
+        reason=row.get("reason"),
+    )
+
+
+def write_eval_results(path: Path, verdicts: Sequence[Verdict], solutions: Sequence[str]) -> None:
+    """Write ``eval_results.json``: per task its samples with their verdicts, in the given
+    order. `solutions` holds the program of each verdict. Beyond BigCodeBench's keys each
+    sample has its ``reason`` and, where it was challenged, its ``challenge``."""
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for verdict, solution in zip(verdicts, solutions, strict=True):
+        row: dict[str, Any] = {
+            "task_id": verdict.task_id,
+            "solution": solution,
+            "status": verdict.status.value,
+            "details": dict(verdict.details),
+            "reason": verdict.reason,
+        }
+        if verdict.challenge is not None:
+            row["challenge"] = verdict.challenge
+        rows.setdefault(verdict.task_id, []).append(row)
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
+    text = json.dumps({"date": now, "eval": rows}, indent=2) + "\n"
+    path.write_text(text, encoding="utf-8")

@@ -1,0 +1,110 @@
+"""What a verdict depends on: the program, its tests, the limits, and what runs them."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import subprocess
+from enum import Enum
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from codejoule.config import ConfigError
+from codejoule.config.schema import EvaluatorConfig
+from codejoule.evaluation.interpreter import describe_interpreter
+from codejoule.evaluation.layout import data_paths
+from codejoule.evaluation.sample import Sample
+
+_QUESTION = (
+    "import importlib.metadata as m, json; "
+    "print(json.dumps(sorted({(d.metadata['Name'] or '', d.version or '') "
+    "for d in m.distributions()})))"
+)
+_NOT_OF_THE_VERDICT = ("name", "workers", "python", "timeout_s", "ground_truth")
+"""Settings that change no verdict, or stand in an identity by what they mean."""
+
+
+def setting_identity(config: EvaluatorConfig, *, timeout_s: float) -> str:
+    """Hash (hex) of everything but the sample: the interpreter and its packages and data, the
+    limits, how samples are isolated, and the code of this room.
+
+    Raises ConfigError where ``config.python`` does not work.
+    """
+    limits = {
+        field.name: value.value if isinstance(value, Enum) else value
+        for field in dataclasses.fields(config)
+        if field.name not in _NOT_OF_THE_VERDICT
+        for value in [getattr(config, field.name)]
+    }
+    limits |= {"timeout_s": timeout_s, "machine_memory_bytes": _memory_bytes()}
+    return _hash({"environment": environment_facts(config), "limits": limits})
+
+
+def environment_facts(config: EvaluatorConfig) -> dict[str, Any]:
+    """What runs the samples: version of Python, packages, data of NLTK, code of this room."""
+    interpreter = describe_interpreter(config.python)
+    return {
+        "python": ".".join(map(str, interpreter.version)),
+        "packages": _packages(interpreter.executable),
+        "nltk_data": _nltk_data(interpreter.prefixes, tuple(data_paths())),
+        "sandbox": _code(),
+        "machine": os.uname().machine,
+    }
+
+
+def sample_identity(setting: str, sample: Sample) -> str:
+    """Hash (hex) of one sample under the setting of that identity. Its number counts, for it
+    seeds its random numbers."""
+    return _hash([setting, sample.task_id, sample.sample, sample.program, sample.test])
+
+
+def _memory_bytes() -> int:
+    """Memory of this machine, of which no sample gets all."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _hash(content: Any) -> str:
+    # Programs may hold lone surrogates, which only this form of JSON can write.
+    text = json.dumps(content, sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()[:32]
+
+
+@cache
+def _packages(executable: str) -> dict[str, str]:
+    try:
+        answer = subprocess.run(
+            [executable, "-s", "-c", _QUESTION],
+            capture_output=True, text=True, timeout=120, check=True,
+            env={"PATH": os.environ.get("PATH", os.defpath)},
+        )  # fmt: skip
+        return dict(json.loads(answer.stdout.splitlines()[-1]))
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
+        words = getattr(error, "stderr", None) or str(error)
+        raise ConfigError(
+            f"evaluator.python={executable}: does not tell its packages ({words.strip()}); its "
+            "importlib.metadata must work"
+        ) from error
+
+
+@cache
+def _nltk_data(prefixes: tuple[str, ...], named: tuple[str, ...]) -> list[str]:
+    """Names and sizes of the files of NLTK's data beside the interpreter, or where named."""
+    folders = [*(Path(prefix) / "nltk_data" for prefix in prefixes), *map(Path, named)]
+    return sorted(
+        f"{file.relative_to(folder)} {file.stat().st_size}"
+        for folder in folders
+        for file in folder.rglob("*")
+        if file.is_file()
+    )
+
+
+@cache
+def _code() -> str:
+    """Hash of what judges: the modules of this room and of what it ships inside."""
+    room = Path(__file__).parent
+    digest = hashlib.sha256()
+    for file in sorted([*room.glob("*.py"), *room.glob("_inside/*.py")]):
+        digest.update(f"{file.relative_to(room)}\0".encode())
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]

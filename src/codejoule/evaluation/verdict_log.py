@@ -1,0 +1,85 @@
+"""Verdicts on disk as they come, each under what it depends on."""
+
+import json
+import logging
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from codejoule.config import UserError
+from codejoule.domain import Verdict
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class VerdictLog:
+    """A JSONL file of verdicts, ``{"key": identity, "verdict": {...}}`` per line.
+
+    A verdict that `add` has returned from outlives this process, however it ends. What cannot
+    be read (half a line, or one by another version) is no verdict: its sample is judged anew.
+    Several processes may add to one file, each line being written at once.
+    """
+
+    def __init__(self, path: Path, *, fresh: bool = False) -> None:
+        """Open `path`, made where missing; with `fresh` what it holds is not looked at."""
+        self.path = path
+        self._verdicts: dict[str, Verdict] = {}
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
+            self._file = os.open(path, flags, 0o644)
+            content = path.read_bytes()
+            if content and not content.endswith(b"\n"):
+                # A writer was killed in mid-line; what follows must not become part of it.
+                os.write(self._file, b"\n")
+        except OSError as error:
+            raise UserError(f"{path}: cannot be written: {error.strerror}") from error
+        if not fresh:
+            self._read(content)
+
+    def _read(self, content: bytes) -> None:
+        unread = 0
+        for line in content.split(b"\n"):
+            if not line.strip():
+                continue
+            try:
+                row: dict[str, Any] = json.loads(line)
+                self._verdicts[row["key"]] = Verdict.from_json(row["verdict"])
+            except (ValueError, KeyError, TypeError):
+                unread += 1
+        if unread:
+            _LOGGER.warning("%s: %d lines are no verdicts; left out", self.path, unread)
+
+    def find(self, key: str) -> Verdict | None:
+        """The verdict under `key`, the last one added; None where there is none."""
+        return self._verdicts.get(key)
+
+    def add(self, key: str, verdict: Verdict) -> None:
+        """Keep `verdict` under `key`; raises UserError where the disk does not take it."""
+        line = json.dumps({"key": key, "verdict": verdict.to_json()}).encode("ascii") + b"\n"
+        try:
+            written = os.write(self._file, line)
+            if written < len(line):
+                raise OSError(0, "no space left")
+        except OSError as error:
+            raise UserError(
+                f"{self.path}: cannot be written ({error.strerror}); free some space and start "
+                "the same command again: it continues from here"
+            ) from error
+        self._verdicts[key] = verdict
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,62 @@
+"""One sequence while an engine decodes it."""
+
+from collections.abc import Collection
+
+from codejoule.domain import Completion, FinishReason, Prompt
+from codejoule.generation.pieces import CUT, Pieces
+from codejoule.generation.text_stop import TextStop
+
+_LONGEST_WAIT = 16
+"""Tokens after which bytes that make no character are read as they are; a character has 4."""
+
+
+class DecodedSequence:
+    """Takes one sequence's tokens as they are generated and says when it has ended.
+
+    It ends with an end token, or when its `TextStop` says so. Tokens after that are ignored,
+    so that an engine may go on feeding the padding of a finished row.
+    """
+
+    def __init__(
+        self, prompt: Prompt, pieces: Pieces, *, end_tokens: Collection[int], stop: TextStop
+    ) -> None:
+        self._prompt = prompt
+        self._pieces = pieces
+        self._end_tokens = end_tokens
+        self._stop = stop
+        self._texts: list[str] = []
+        self._unread: list[int] = []
+        self._count = 0
+        self._reason: FinishReason | None = None
+
+    def feed(self, token: int) -> bool:
+        """Take the next token; whether the sequence has ended."""
+        if self._reason is None:
+            self._count += 1
+            self._unread.append(token)
+            if self._stop.in_force:
+                self._read()
+            self._reason = FinishReason.eos if token in self._end_tokens else self._stop.reason
+        return self._reason is not None
+
+    def completion(self, *, prompt_tokens: int) -> Completion:
+        """What it has come to; if it has not ended, the limit on new tokens ended it."""
+        text = "".join(self._texts) + self._pieces.text(self._unread)
+        return Completion(
+            task_id=self._prompt.task_id,
+            sample=self._prompt.sample,
+            text=text[: self._stop.kept],
+            prompt_tokens=prompt_tokens,
+            output_tokens=self._count,
+            finish_reason=self._reason or FinishReason.length,
+        )
+
+    def _read(self) -> None:
+        # The bytes of one character may be spread over tokens: it is read when they are there.
+        first = len(self._unread) == 1
+        piece = self._pieces.of(self._unread[0]) if first else self._pieces.text(self._unread)
+        if piece.endswith(CUT) and len(self._unread) < _LONGEST_WAIT:
+            return
+        self._unread.clear()
+        self._texts.append(piece)
+        self._stop.feed(piece)

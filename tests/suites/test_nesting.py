@@ -1,0 +1,75 @@
+import ast
+import inspect
+import statistics
+import string
+import textwrap
+import tokenize
+import types
+
+import pytest
+
+from codejoule.suites.nesting import Nesting
+
+
+def open_after(text: str) -> bool:
+    nesting = Nesting()
+    for line in text.split("\n"):
+        nesting.take(line)
+    return nesting.is_open
+
+
+@pytest.mark.parametrize("module", [statistics, string, textwrap, tokenize, ast, inspect])
+def test_real_modules_are_open_just_inside_their_simple_statements(
+    module: types.ModuleType,
+) -> None:
+    source = inspect.getsource(module)
+    nesting, open_before = Nesting(), []
+    for line in source.split("\n"):
+        open_before.append(nesting.is_open)
+        nesting.take(line)
+    inside, begins = set(), set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.stmt):
+            begins.add(node.lineno)
+            if not hasattr(node, "body"):
+                assert node.end_lineno is not None
+                inside |= set(range(node.lineno + 1, node.end_lineno + 1))
+    assert inside, "the module has statements of several lines"
+    assert {n for n in inside if not open_before[n - 1]} == set()
+    assert {n for n in begins if open_before[n - 1]} == set()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'x = """',
+        'x = """ \' # "" \\"""',
+        "x = '''\n\"\"\"",
+        "x = (1,",
+        "x = [{",
+        "x = 1 + \\",
+        "x = 'a\\",
+        'f(r"""\\',
+    ],
+)
+def test_what_is_open_is_open(text: str) -> None:
+    assert open_after(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'x = """a"""',
+        "x = '(' # ([{ '''",
+        "x = {(1, [2])}",
+        "x = 'it\\'s'",
+        "# a comment with a backslash \\",
+        "it's prose with one quote",
+        "x = ''",
+        'x = """\n# not a comment"""',
+        "x = 'a\\\nb'",
+        ")))",
+    ],
+)
+def test_what_is_closed_is_closed(text: str) -> None:
+    assert not open_after(text)
