@@ -62,3 +62,11 @@ def test_every_field_of_every_yaml_has_a_comment(group: str) -> None:
 def test_a_config_survives_the_way_to_a_child_process() -> None:
     experiment = to_experiment(composed("generation=sample", "batch=b8", "repeat=3"))
     assert from_plain(to_plain(experiment)) == experiment
+
+
+def test_the_estimator_s_assumptions_are_no_part_of_what_a_run_is() -> None:
+    from codejoule.experiment.fingerprint import fingerprint
+
+    plain = fingerprint(to_experiment(composed()), {})
+    assumed = composed("gpu=h200", "suite.prompt_tokens=9")
+    assert fingerprint(to_experiment(assumed), {}) == plain

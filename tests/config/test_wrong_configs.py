@@ -44,6 +44,8 @@ WRONG = {
     "generation.temperature=0.7": "generation.temperature=0.7: greedy decoding does not use it; choose generation=sample",
     "generation.n_samples=5": "generation.n_samples=5: greedy decoding gives the same text every time; choose generation=sample",
     "generation=sample generation.temperature=0": "generation.temperature=0.0: sampling needs a temperature above 0",
+    "model=qwen_7b model.weights=random generation.stop=complete": "generation.stop=complete: model.weights=random writes no programs",
+    "generation.stop=never": "generation.stop=never: no such choice; choose one of benchmark, complete",
     "suite.split=instruct": "suite.split=instruct: model=starter is a base model, which continues text and follows no instructions; choose suite.split=complete or an instruct model",
     "quant.bits=4": "quant.bits=4: quant=none has no bits",
     "quant=gptq4 quant.bits=3": "quant.bits=3: gptq takes 4 or 8",

@@ -20,11 +20,12 @@ CPU_METRICS = {
     "energy_total_kwh", "energy_per_output_token_j", "energy_per_task_j",
     "energy_per_solved_task_j", "energy_load_j", "mean_power_w", "latency_s", "ttft_s", "tpot_s",
     "throughput_tokens_per_s", "output_tokens", "prompt_tokens", "tasks", "pass_at_1",
-    "pass_at_1_ci_low", "pass_at_1_ci_high", "pass_at_1_per_kwh", "carbon_g",
+    "pass_at_1_ci_low", "pass_at_1_ci_high", "pass_at_1_per_kwh", "carbon_g", "tasks_valid",
+    "pass_at_1_valid", "pass_at_1_valid_ci_low", "pass_at_1_valid_ci_high",
 }  # fmt: skip
 ARTIFACTS = {
-    "tasks.parquet", "samples.jsonl", "eval_results.json", "power.parquet", "config.yaml",
-    "environment.json", "model.json",
+    "tasks.parquet", "samples.jsonl", "eval_results.json", "pass_at_k.json", "power.parquet",
+    "config.yaml", "environment.json", "model.json", "sandbox.json", "ground_truth.json",
 }  # fmt: skip
 
 
@@ -146,6 +147,31 @@ def test_samples_and_verdicts_are_in_the_benchmarks_own_formats(
         assert all({"task_id", "solution", "raw_solution"} <= set(s) for s in samples)
         for rows in results["eval"].values():
             assert {"task_id", "solution", "status", "details"} <= set(rows[0])
+        rates = json.loads(artifact(child, "pass_at_k.json", sweep.uri).read_text(encoding="utf-8"))
+        assert rates == {
+            "pass@1": pytest.approx(child.data.metrics["pass_at_1"]),
+            "model": "starter" if child.data.params["quant.name"] == "none" else "starter--gptq4",
+            "split": "complete",
+            "subset": "starter",
+            "calibrated": True,
+            "gt_pass_rate": 1.0,
+            "failed_tasks": [],
+        }
+
+
+def test_what_isolated_the_samples_is_recorded(children: list[Run], sweep: Sweep) -> None:
+    for child in children:
+        facts = json.loads(artifact(child, "sandbox.json", sweep.uri).read_text(encoding="utf-8"))
+        assert child.data.tags["codejoule.sandbox"] == facts["launcher"]
+        assert facts["launcher"] in ("bubblewrap", "namespaces")
+        assert facts["primitives"]
+
+
+def test_tasks_that_can_be_solved_here_are_told_apart(children: list[Run]) -> None:
+    for child in children:
+        metrics = child.data.metrics
+        assert metrics["tasks_valid"] == 12
+        assert metrics["pass_at_1_valid"] == metrics["pass_at_1"]
 
 
 def test_what_was_loaded_is_recorded_not_what_was_asked_for(

@@ -5,6 +5,11 @@ from typing import Any
 import pytest
 import yaml
 
+from codejoule.config.schema import Method, QuantConfig
+from codejoule.models.group_size import input_widths, with_group_size
+
+# The largest that divides every layer's inputs: 4864 = 38 x 128, 10944 = 171 x 64.
+GROUP_SIZES = {"deepseek_coder_16b": 64}
 CONF = Path(__file__).parents[2] / "conf"
 # Parameters as the hub counts them in the published safetensors files.
 PARAMETERS = {
@@ -35,7 +40,8 @@ def names(group: str) -> list[str]:
 
 def test_every_model_of_the_design_has_a_file() -> None:
     assert names("model") == sorted([*PARAMETERS, "starter"])
-    assert {"none", "gptq8", "gptq4", "awq"} <= set(names("quant"))
+    extras = ["bnb_int8", "bnb_nf4", "torchao_int8"]
+    assert names("quant") == sorted(["none", "gptq8", "gptq4", "awq", *extras])
 
 
 @pytest.mark.parametrize("group", ["model", "quant", "engine"])
@@ -60,6 +66,16 @@ def test_each_architecture_has_the_published_number_of_parameters(name: str) -> 
         model = AutoModelForCausalLM.from_config(config)
     assert type(model).__name__ == fields["architectures"][0]
     assert sum(p.numel() for p in model.parameters()) == PARAMETERS[name]
+    widths = set(input_widths(read("model", name)["architecture"]).values())
+    inputs = {
+        module.in_features
+        for path, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and ".layers." in path
+    }
+    assert inputs <= widths
+    quant = QuantConfig(name="gptq4", method=Method.gptq, bits=4)
+    size = with_group_size(quant, read("model", name)["architecture"]).group_size
+    assert size == GROUP_SIZES.get(name, 128)
 
 
 def test_published_quantizations_belong_to_the_model_that_names_them() -> None:

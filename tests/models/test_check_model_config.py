@@ -48,9 +48,11 @@ def write_folder(folder: Path, **config: Any) -> ModelConfig:
         ),
         (hub(id=None), NONE, ["no repository on the hub", "model.weights=local"]),
         (
-            hub(weights=Weights.random, architecture={"model_type": "qwen2"}),
-            GPTQ4,
-            ["model.weights=random", "quant=gptq4", "not available", "quant=none"],
+            hub(
+                weights=Weights.random, architecture={"model_type": "q", "intermediate_size": 10944}
+            ),
+            QuantConfig(name="gptq4", method=Method.gptq, bits=4, group_size=128),
+            ["quant.group_size=128", "intermediate_size=10944", "64, 32, -1, or null"],
         ),
         (hub(weights=Weights.random), NONE, ["architecture", "choose another model"]),
         (
@@ -60,8 +62,8 @@ def write_folder(folder: Path, **config: Any) -> ModelConfig:
         ),
         (
             hub(architecture={"model_type": "deepseek_v2", "n_routed_experts": 64}),
-            GPTQ4,
-            ["mixture of experts", "deepseek_v2", "quant=none"],
+            AWQ,
+            ["quant=awq", "mixture of experts", "deepseek_v2", "quant=gptq4, gptq8 or none"],
         ),
     ],
 )
@@ -120,7 +122,10 @@ def test_a_folder_quantized_otherwise_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         check_model_config(model, GPTQ4)
     assert "bits: asked 4, the checkpoint has 8" in str(caught.value)
-    assert "group_size: asked 128, the checkpoint has 64" in str(caught.value)
+    assert "group_size" not in str(caught.value)
+    asked = QuantConfig(name="gptq4", method=Method.gptq, bits=4, group_size=128)
+    with pytest.raises(ConfigError, match="group_size: asked 128, the checkpoint has 64"):
+        check_model_config(model, asked)
 
 
 def test_an_unquantized_folder_is_no_published_checkpoint(tmp_path: Path) -> None:

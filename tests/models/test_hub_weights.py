@@ -126,14 +126,14 @@ def test_without_access_the_message_is_quick_and_offers_both_ways_out(tmp_path: 
 
 
 @pytest.mark.usefixtures("no_hub")
-def test_random_weights_are_not_offered_for_quantized_models(tmp_path: Path) -> None:
+def test_random_weights_are_offered_for_quantized_models_too(tmp_path: Path) -> None:
     quant = QuantConfig(name="gptq4", method=Method.gptq, bits=4)
     config = model(quantized={"gptq4": "me/open-GPTQ-Int4"})
     with pytest.raises(UserError) as caught:
         locate(config, tmp_path, quant)
     assert str(caught.value).startswith("me/open-GPTQ-Int4: ")
     assert "model.path=FOLDER quant=gptq4" in str(caught.value)
-    assert "random" not in str(caught.value)
+    assert "model.weights=random" in str(caught.value)
 
 
 @pytest.mark.usefixtures("hub")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from codejoule.config import ConfigError, UserError
-from codejoule.config.schema import Dtype, ModelConfig, QuantConfig, Weights
+from codejoule.config.schema import Dtype, Method, ModelConfig, QuantConfig, Weights
 from codejoule.models import Checkpoint, LoadedModel, load_model, locate_checkpoint
 
 MakeModel = Callable[..., ModelConfig]
@@ -191,15 +191,66 @@ def test_a_quantized_folder_is_refused_for_quant_none(
         load_model(as_found(folder), make_model(folder), quants["none"], device="cpu")
 
 
-def test_layers_with_other_bits_than_asked_are_named(
+def test_a_checkpoint_that_declares_something_else_is_refused(
     quantized: Callable[[str], Path], make_model: MakeModel, quants: Quants
 ) -> None:
     folder = quantized("gptq4")
-    eight = dataclasses.replace(quants["gptq4"], bits=4, group_size=64)
+    asked = dataclasses.replace(quants["gptq4"], group_size=64)
+    with pytest.raises(UserError, match="group_size: asked 64, the checkpoint has 128"):
+        load_model(as_found(folder), make_model(folder), asked, device="cpu")
+
+
+def test_a_checkpoint_that_is_not_what_it_declares_is_refused(
+    quantized: Callable[[str], Path], make_model: MakeModel, quants: Quants, tmp_path: Path
+) -> None:
+    folder = tmp_path / "lies"
+    shutil.copytree(quantized("gptq4"), folder)
+    for name in ("config.json", "quantize_config.json"):
+        text = (folder / name).read_text()
+        (folder / name).write_text(text.replace('"bits": 4', '"bits": 8'))
+    with pytest.raises(UserError, match=r"in another shape 28 tensors \(model\.layers\.0\.mlp"):
+        load_model(as_found(folder), make_model(folder), quants["gptq8"], device="cpu")
+
+
+def test_layers_with_other_bits_than_asked_or_unpacked_ones_are_named(
+    quantized: Callable[[str], Path], make_model: MakeModel, quants: Quants
+) -> None:
+    from codejoule.models.proof import linear_layers, prove_quantization
+
+    folder = quantized("gptq4")
+    net = load_local(folder, make_model(folder), quants["gptq4"]).model
+    layers = linear_layers(net)
+    prove_quantization(layers, quants["gptq4"], "here", excepted=())
     with pytest.raises(UserError, match="14 layers are quantized otherwise") as caught:
-        load_model(as_found(folder), make_model(folder), eight, device="cpu")
+        prove_quantization(layers, quants["gptq8"], "here", excepted=())
     assert "model.layers.0.self_attn.q_proj (4 bits, groups of 128)" in str(caught.value)
     assert "and 11 more" in str(caught.value)
+    layers[0] = dataclasses.replace(layers[0], stored_bits=16.0)
+    with pytest.raises(UserError, match=r"1 layers are not packed: .*q_proj \(16\.0 bits in mem"):
+        prove_quantization(layers, quants["gptq4"], "here", excepted=())
+
+
+def test_every_linear_layer_is_described(
+    quantized: Callable[[str], Path], make_model: MakeModel, quants: Quants
+) -> None:
+    folder = quantized("gptq4")
+    facts = load_local(folder, make_model(folder), quants["gptq4"]).facts
+    assert sum(entry["count"] for entry in facts.layers) == 15
+    gate = next(entry for entry in facts.layers if entry["name"].endswith("gate_proj"))
+    assert gate == {
+        "name": "model.layers.*.mlp.gate_proj",
+        "kernel": "TorchAtenLinear",
+        "bits": 4,
+        "group_size": 128,
+        "stored_bits": 4.0,
+        "dtype": gate["dtype"],
+        "device": "cpu",
+        "in_features": 128,
+        "out_features": 256,
+        "count": 2,
+    }
+    assert gate["dtype"] in ("bfloat16", "float16")
+    assert json.loads(json.dumps(facts.to_json()))["kernel"] == "torch_aten"
 
 
 def test_a_layer_left_unquantized_is_refused_unless_the_checkpoint_says_so(quants: Quants) -> None:
@@ -214,6 +265,9 @@ def test_a_layer_left_unquantized_is_refused_unless_the_checkpoint_says_so(quant
             has_bias=False,
             bits=bits,
             group_size=None if bits is None else 128,
+            stored_bits=float(bits or 32),
+            dtype="float32",
+            device="cpu",
         )
 
     layers = [layer("mlp.up_proj", 4), layer("mlp.down_proj", None)]
@@ -244,6 +298,29 @@ def test_parameters_of_another_dtype_or_device_are_refused(
         prove_placement(net, dtype=torch.float16, device="cpu", source="here")
     with pytest.raises(UserError, match="are not on cuda"):
         prove_placement(net, dtype=torch.float32, device="cuda", source="here")
+
+
+def test_a_device_too_small_for_the_weights_is_told(
+    tiny_architecture: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from codejoule.models import packed
+
+    def full(*args: object, **options: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 4.00 GiB.\nmore")
+
+    monkeypatch.setattr(packed, "_materialize", full)
+    model = ModelConfig(name="tiny", weights=Weights.random, architecture=tiny_architecture)
+    quant = QuantConfig(name="gptq8", method=Method.gptq, bits=8)
+    found = locate_checkpoint(model, quant, cache_dir=Path("unused"))
+    with pytest.raises(UserError) as caught:
+        load_model(found, model, quant, device="cpu")
+    text = str(caught.value)
+    assert text.startswith("random: the weights do not fit into the memory of cpu")
+    assert "Tried to allocate 4.00 GiB" in text
+    assert "quant=gptq4, a smaller model or a larger device" in text
+    assert "\n" not in text
 
 
 def test_loading_says_nothing_on_stdout_or_stderr(

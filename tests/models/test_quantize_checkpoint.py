@@ -1,6 +1,9 @@
+import dataclasses
 import json
+import resource
 import shutil
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -59,9 +62,69 @@ def test_a_group_size_that_does_not_divide_is_refused_with_those_that_do(
     config = json.loads((folder / "config.json").read_text())
     config["intermediate_size"] = 10944
     (folder / "config.json").write_text(json.dumps(config))
-    found = locate_checkpoint(make_model(folder), quants["gptq4"], cache_dir=tmp_path)
+    asked = dataclasses.replace(quants["gptq4"], group_size=128)
     with pytest.raises(ConfigError, match=r"intermediate_size=10944 .* choose one of 64, 32, -1"):
-        quantize_checkpoint(found, quants["gptq4"], calibration_texts=["x"], device="cpu")
+        locate_checkpoint(make_model(folder), asked, cache_dir=tmp_path)
+    found = locate_checkpoint(make_model(folder), quants["gptq4"], cache_dir=tmp_path)
+    assert found.quantization == "gptq-4bit-g64"
+
+
+def test_a_disk_too_small_is_told_before_anything_is_quantized(
+    tiny_folder: Path, tmp_path: Path, make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quant = QuantConfig(name="gptq4", method=Method.gptq, bits=4)
+    found = locate_checkpoint(make_model(tiny_folder), quant, cache_dir=tmp_path)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    with pytest.raises(UserError, match=r"needs at least .* GiB, but .* quant\.cache_dir"):
+        quantize_checkpoint(found, quant, calibration_texts=["x"], device="cpu")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 500 KiB; less than a quantized tiny model."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    options = ["-t", "tmpfs", "-o", "size=500k", "tmpfs", str(disk)]
+    done = subprocess.run(["mount", *options], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"only root can mount a small disk: {done.stderr.strip()}")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_disk_that_fills_up_while_quantizing_is_told_and_left_as_it_was(
+    tiny_folder: Path,
+    small_disk: Path,
+    make_model: MakeModel,
+    calibration_texts: list[str],
+) -> None:
+    quant = QuantConfig(name="gptq8", method=Method.gptq, bits=8)
+    found = locate_checkpoint(make_model(tiny_folder), quant, cache_dir=small_disk)
+    assert found.path is not None
+    with pytest.raises(UserError) as caught:
+        quantize_checkpoint(found, quant, calibration_texts=calibration_texts, device="cpu")
+    text = str(caught.value)
+    assert "No space left on device" in text
+    assert str(small_disk) in text
+    assert text.endswith("make room, or name another folder with quant.cache_dir")
+    assert [file.suffix for file in small_disk.iterdir()] == [".log"]
+
+
+def test_a_file_that_may_not_grow_is_told(
+    tiny_folder: Path, tmp_path: Path, make_model: MakeModel, calibration_texts: list[str]
+) -> None:
+    quant = QuantConfig(name="gptq8", method=Method.gptq, bits=8)
+    found = locate_checkpoint(make_model(tiny_folder), quant, cache_dir=tmp_path)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, before[1]))
+    try:
+        with pytest.raises(UserError, match=r"cannot be written to .* \(File too large\)"):
+            quantize_checkpoint(found, quant, calibration_texts=calibration_texts, device="cpu")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert found.path is not None
+    assert not found.path.exists()
 
 
 def test_what_gptqmodel_cannot_do_is_one_message_and_leaves_no_folder(

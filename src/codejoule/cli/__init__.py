@@ -14,14 +14,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     Wrong input is one message on stderr and exit code 2; ``HYDRA_FULL_ERROR=1`` brings the
     traceback back, as it does for jobs.
     """
-    from codejoule.cli import analyze, doctor, evaluate, meter
+    from codejoule.cli import analyze, doctor, estimate, evaluate, meter
 
     parser = argparse.ArgumentParser(
         prog="codejoule",
         description="What a correct program costs in energy. Jobs run with python src/main.py.",
     )
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands = {"evaluate": evaluate, "analyze": analyze, "doctor": doctor, "meter": meter}
+    commands = {
+        "evaluate": evaluate,
+        "estimate": estimate,
+        "analyze": analyze,
+        "doctor": doctor,
+        "meter": meter,
+    }
     for command in commands.values():
         command.add_parser(subparsers)
     args = parser.parse_args(argv)

@@ -1,9 +1,10 @@
 """Which keys of a configuration can change a result."""
 
-_OUTSIDE = ("tracking", "sweep", "carbon", "cost")
+_OUTSIDE = ("tracking", "sweep", "carbon", "cost", "gpu")
 _OUTSIDE_KEYS = (
-    "on_finished", "isolation", "evaluator.workers", "model.license", "model.gated",
-    "model.path", "suite.path", "quant.cache_dir",
+    "on_finished", "isolation", "evaluator.workers", "evaluator.ground_truth",
+    "model.license", "model.gated", "model.path", "suite.path", "suite.prompt_tokens",
+    "quant.cache_dir",
 )  # fmt: skip
 _LOCATING_KEYS = (
     "model.id", "model.revision", "model.quantized",
@@ -16,7 +17,7 @@ def is_setting(key: str) -> bool:
     """Whether the dotted `key`, such as ``batch.size``, is a setting of the experiment.
 
     Where results go, what is done with finished runs, which job comes first, what a kWh costs,
-    how a model is licensed and in which folder things lie are none.
+    how a model is licensed, in which folder things lie and what the estimator assumes are none.
     """
     return key.partition(".")[0] not in _OUTSIDE and not _among(key, _OUTSIDE_KEYS)
 

@@ -34,6 +34,8 @@ class Method(Enum):
     none = "none"
     gptq = "gptq"
     awq = "awq"
+    bnb = "bnb"
+    torchao = "torchao"
 
 
 class QuantSource(Enum):
@@ -48,6 +50,7 @@ class EngineName(Enum):
 
 class Stop(Enum):
     benchmark = "benchmark"
+    complete = "complete"
 
 
 class Split(Enum):
@@ -62,6 +65,10 @@ class MeterName(Enum):
     replay = "replay"
 
 
+MeterScope = Enum("MeterScope", {"auto": "auto", "gpu+cpu": "gpu+cpu"})
+"""By a call, since OmegaConf knows a choice by its name, and this one is no identifier."""
+
+
 class OnBusyGpu(Enum):
     error = "error"
     warn = "warn"
@@ -70,6 +77,11 @@ class OnBusyGpu(Enum):
 class EvaluatorName(Enum):
     sandbox = "sandbox"
     none = "none"
+
+
+class EvaluatorIsolation(Enum):
+    sandbox = "sandbox"
+    process = "process"
 
 
 class TrackingName(Enum):
@@ -99,8 +111,14 @@ class Order(Enum):
     shuffled = "shuffled"
 
 
+QUANTIZED_WHILE_LOADING = (Method.bnb, Method.torchao)
+"""Methods that need no checkpoint of their own."""
+
 BUNDLED_SUITES = ("starter", "starter_large")
 """Suites whose tasks ship with codejoule."""
+
+DETECTED_GPU = "detected"
+"""The choice of `gpu` whose figures the driver tells."""
 
 
 def _require(ok: bool, key: str, value: object, need: str) -> None:
@@ -148,9 +166,10 @@ class QuantConfig:
     name: str = "???"
     method: Method = Method.none
     bits: int | None = None
-    group_size: int = 128
+    group_size: int | None = None
     sym: bool = True
     desc_act: bool = False
+    kernel: str = "auto"
     source: QuantSource = QuantSource.auto
     cache_dir: str | None = None
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
@@ -161,18 +180,38 @@ class QuantConfig:
                 self.bits is None, "quant.bits", self.bits, "quant=none has no bits; leave it null"
             )
             return
-        allowed = (4, 8) if self.method is Method.gptq else (4,)
+        allowed = {Method.awq: (4,), Method.torchao: (8,)}.get(self.method, (4, 8))
         _require(
             self.bits in allowed,
             "quant.bits",
             self.bits,
             f"{self.method.name} takes {' or '.join(map(str, allowed))}",
         )
+        if self.method in QUANTIZED_WHILE_LOADING:
+            self._check_quantized_while_loading()
+            return
         _require(
-            self.group_size in (-1, 32, 64, 128),
+            self.group_size in (None, -1, 32, 64, 128),
             "quant.group_size",
             self.group_size,
-            "choose one of -1 (whole row), 32, 64, 128",
+            "choose one of null (the largest that divides every layer), -1 (whole row), 32, 64, "
+            "128",
+        )
+
+    def _check_quantized_while_loading(self) -> None:
+        own = 64 if self.bits == 4 else -1
+        _require(
+            self.group_size == own,
+            "quant.group_size",
+            self.group_size,
+            f"{self.method.name} with {self.bits} bits has groups of its own; use {own}",
+        )
+        _require(
+            self.source is not QuantSource.hub,
+            "quant.source",
+            self.source.name,
+            f"{self.method.name} quantizes unquantized weights while they are loaded, and nothing "
+            "is published; use auto",
         )
 
 
@@ -268,6 +307,7 @@ class SuiteConfig:
     hub_file: str | None = None
     format: str = "bigcodebench"
     max_new_tokens: int = 1280
+    prompt_tokens: int = 660
     timeout_s: float = 240.0
     stop: list[str] = field(default_factory=list)
     stop_base: list[str] = field(default_factory=list)
@@ -291,17 +331,55 @@ class SuiteConfig:
             self.max_new_tokens,
             "must be at least 1",
         )
+        _require(
+            self.prompt_tokens >= 1,
+            "suite.prompt_tokens",
+            self.prompt_tokens,
+            "must be at least 1",
+        )
         _require(self.timeout_s > 0, "suite.timeout_s", self.timeout_s, "must be above 0 [s]")
+
+
+@dataclass(kw_only=True)
+class GpuConfig:
+    name: str = "???"
+    memory_bytes: int | None = None
+    bandwidth_bytes_per_s: float | None = None
+    peak_float16_flop_per_s: float | None = None
+    peak_bfloat16_flop_per_s: float | None = None
+    peak_int8_op_per_s: float | None = None
+    power_limit_w: float | None = None
+    idle_power_w: float | None = None
+
+    def __post_init__(self) -> None:
+        for key in self.__dataclass_fields__:
+            value = getattr(self, key)
+            _require(
+                key == "name" or value is None or value > 0,
+                f"gpu.{key}",
+                value,
+                "must be above 0, or null where it is not known",
+            )
+        for key in ("memory_bytes", "bandwidth_bytes_per_s"):
+            _require(
+                self.name == DETECTED_GPU or getattr(self, key) is not None,
+                f"gpu.{key}",
+                getattr(self, key),
+                f"only gpu={DETECTED_GPU} leaves it to the driver",
+            )
 
 
 @dataclass(kw_only=True)
 class MeterConfig:
     name: MeterName = MeterName.auto
+    scope: MeterScope = MeterScope["auto"]
     cpu_watts_per_core: float = 3.5
     sample_period_s: float = 0.1
     idle_s: float = 10.0
     idle_tolerance: float = 0.02
     crosscheck_threshold: float = 0.05
+    cooldown_s: float = 0.0
+    cooldown_temperature_c: float | None = None
     on_busy_gpu: OnBusyGpu = OnBusyGpu.error
     recording: str | None = None
 
@@ -333,6 +411,31 @@ class MeterConfig:
             "must be at least 0.01 [s]: faster polling costs energy and shows nothing new",
         )
         _require(self.idle_s >= 0, "meter.idle_s", self.idle_s, "must be 0 (off) or more [s]")
+        _require(
+            self.cooldown_s == 0 or self.cooldown_s >= 1,
+            "meter.cooldown_s",
+            self.cooldown_s,
+            "must be 0 (off) or at least 1 [s]",
+        )
+        _require(
+            self.cooldown_temperature_c is None or self.cooldown_s > 0,
+            "meter.cooldown_temperature_c",
+            self.cooldown_temperature_c,
+            "meter.cooldown_s=0 turns cool-downs off; say how long to wait for it at most",
+        )
+        counters = self.name in (MeterName.auto, MeterName.zeus)
+        _require(
+            counters or self.scope is MeterScope["auto"],
+            "meter.scope",
+            self.scope.value,
+            f"meter={self.name.name} reads no counter of a CPU; choose meter=auto or meter=zeus",
+        )
+        _require(
+            counters or self.cooldown_s == 0,
+            "meter.cooldown_s",
+            self.cooldown_s,
+            f"meter={self.name.name} watches no GPU of this run; use 0",
+        )
 
 
 @dataclass(kw_only=True)
@@ -344,8 +447,17 @@ class EvaluatorConfig:
     tmp_bytes: int = 256 * 2**20
     output_bytes: int = 64 * 2**20
     python: str | None = None
+    isolation: EvaluatorIsolation = EvaluatorIsolation.sandbox
+    challenge: bool = False
+    ground_truth: bool | None = None
 
     def __post_init__(self) -> None:
+        _require(
+            self.name is not EvaluatorName.none or not self.ground_truth,
+            "evaluator.ground_truth",
+            self.ground_truth,
+            "evaluator=none judges nothing; choose evaluator=sandbox, or leave it null",
+        )
         _require(
             self.timeout_s is None or self.timeout_s > 0,
             "evaluator.timeout_s",
@@ -435,6 +547,7 @@ class ExperimentConfig:
     generation: GenerationConfig = field(default_factory=GenerationConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     suite: SuiteConfig = field(default_factory=SuiteConfig)
+    gpu: GpuConfig = field(default_factory=lambda: GpuConfig(name=DETECTED_GPU))
     meter: MeterConfig = field(default_factory=MeterConfig)
     evaluator: EvaluatorConfig = field(default_factory=EvaluatorConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
@@ -454,6 +567,13 @@ class ExperimentConfig:
             self.suite.split.name,
             f"model={self.model.name} is a base model, which continues text and follows no "
             "instructions; choose suite.split=complete or an instruct model",
+        )
+        _require(
+            self.generation.stop is Stop.benchmark or self.model.weights is not Weights.random,
+            "generation.stop",
+            self.generation.stop.name,
+            "model.weights=random writes no programs, and each of its sequences has exactly "
+            "max_new_tokens tokens; choose generation.stop=benchmark, or real weights",
         )
         own_file = self.suite.path is not None and self.suite.hub_id is None
         _require(

@@ -20,6 +20,7 @@ def register_schemas() -> None:
         "generation": schema.GenerationConfig,
         "engine": schema.EngineConfig,
         "suite": schema.SuiteConfig,
+        "gpu": schema.GpuConfig,
         "meter": schema.MeterConfig,
         "evaluator": schema.EvaluatorConfig,
         "tracking": schema.TrackingConfig,

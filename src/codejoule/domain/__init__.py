@@ -6,7 +6,9 @@ from codejoule.domain.accuracy import (
     pass_at_k,
     wilson_interval,
 )
+from codejoule.domain.architecture import Architecture, LatentAttention, MixtureOfExperts
 from codejoule.domain.completion import Completion, FinishReason, Prompt
+from codejoule.domain.dtype import dtype_bytes
 from codejoule.domain.energy import (
     FIRST_TOKEN,
     BatchEnergy,
@@ -15,6 +17,7 @@ from codejoule.domain.energy import (
     EnergySource,
     attribute_energy,
 )
+from codejoule.domain.quantization import Quantization
 from codejoule.domain.record import TASK_COLUMNS, TaskRecord
 from codejoule.domain.task import DOMAINS, Suite, Task
 from codejoule.domain.verdict import Status, Verdict
@@ -23,13 +26,17 @@ __all__ = [
     "DOMAINS",
     "FIRST_TOKEN",
     "TASK_COLUMNS",
+    "Architecture",
     "BatchEnergy",
     "Completion",
     "EnergyReading",
     "EnergyScope",
     "EnergySource",
     "FinishReason",
+    "LatentAttention",
+    "MixtureOfExperts",
     "Prompt",
+    "Quantization",
     "Status",
     "Suite",
     "Task",
@@ -37,6 +44,7 @@ __all__ = [
     "Verdict",
     "attribute_energy",
     "bootstrap_interval",
+    "dtype_bytes",
     "pass_at_1_interval",
     "pass_at_k",
     "wilson_interval",

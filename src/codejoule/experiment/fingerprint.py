@@ -10,7 +10,7 @@ from codejoule.config.relevance import flat, is_relevant
 from codejoule.config.schema import ExperimentConfig
 from codejoule.config.typed import to_plain
 
-_LIBRARIES = ("torch", "transformers", "gptqmodel", "optimum", "zeus", "triton")
+_LIBRARIES = ("torch", "transformers", "gptqmodel", "bitsandbytes", "torchao", "zeus", "triton")
 
 
 def fingerprint(experiment: ExperimentConfig, found: Mapping[str, object]) -> str:

@@ -2,15 +2,16 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from codejoule.config import UserError
-from codejoule.config.schema import Weights
+from codejoule.config.schema import Stop, Weights
 from codejoule.domain import Prompt
 from codejoule.experiment.journal_entries import BatchEntry, reading_to_json
 from codejoule.experiment.memory import PeakMemory
@@ -18,7 +19,9 @@ from codejoule.experiment.plan import Plan, Request
 from codejoule.experiment.quantize_stage import ensure_quantized
 
 if TYPE_CHECKING:
-    from codejoule.generation import GenerateEngine
+    import torch
+
+    from codejoule.generation import EndFinder, GenerateEngine
     from codejoule.measurement import Meter
     from codejoule.models import LoadedModel
     from codejoule.tracking import Journal
@@ -41,8 +44,7 @@ def generate(plan: Plan, folder: Path) -> None:
         todo = [number for number in range(len(plan.batches)) if number not in done]
         if not todo:
             return
-        gpus = (0,) if plan.device == "cuda" else ()
-        with open_meter(plan.experiment.meter, gpu_indices=gpus) as meter:
+        with open_meter(plan.experiment.meter, gpu_indices=plan.gpus) as meter:
             try:
                 _generate(plan, journal, meter, todo)
             except RuntimeError as error:
@@ -55,6 +57,9 @@ def _generate(plan: Plan, journal: "Journal", meter: "Meter", todo: Sequence[int
     if len(todo) < len(plan.batches):
         done = len(plan.batches) - len(todo)
         _log.info("continues: %d of %d batches were done before", done, len(plan.batches))
+    cooling = meter.cool_down()
+    if cooling is not None:
+        journal.append("cooldown", asdict(cooling))
     ensure_quantized(plan, meter, journal)
     memory = PeakMemory(plan.device, own_process=plan.isolated)
     loaded = _load(plan, journal, meter)
@@ -66,7 +71,7 @@ def _generate(plan: Plan, journal: "Journal", meter: "Meter", todo: Sequence[int
             engine.warm_up(prompts[number], tokens=warmup.warmup_tokens)
     journal.append("warmup", {"reading": reading_to_json(window.reading)})
     idle_power_w = meter.measure_idle()
-    journal.append("idle", {"power_w": idle_power_w})
+    journal.append("idle", {"power_w": idle_power_w, "temperature_c": meter.temperature_c()})
     total = sum(map(len, plan.batches))
     done = total - sum(len(plan.batches[number]) for number in todo)
     with tqdm(total=total, initial=done, unit="task", disable=None, leave=False) as progress:
@@ -108,6 +113,7 @@ def _load(plan: Plan, journal: "Journal", meter: "Meter") -> "LoadedModel":
         loaded = load_model(
             plan.checkpoint, plan.experiment.model, plan.experiment.quant, device=plan.device
         )
+    meter.require_devices(_gpus_of(loaded.model))
     journal.append(
         "load",
         {
@@ -123,6 +129,12 @@ def _load(plan: Plan, journal: "Journal", meter: "Meter") -> "LoadedModel":
     return loaded
 
 
+def _gpus_of(model: "torch.nn.Module") -> set[int]:
+    """Numbers of the GPUs that hold some of the model."""
+    places = (tensor.device for tensor in chain(model.parameters(), model.buffers()))
+    return {place.index or 0 for place in places if place.type == "cuda"}
+
+
 def _engine(plan: Plan, loaded: "LoadedModel") -> "GenerateEngine":
     from codejoule.generation import GenerateEngine
     from codejoule.suites import stops_for
@@ -134,6 +146,20 @@ def _engine(plan: Plan, loaded: "LoadedModel") -> "GenerateEngine":
         stop=stops_for(plan.suite, plan.experiment.model.variant),
         max_new_tokens=plan.max_new_tokens,
         fixed_length=plan.experiment.model.weights is Weights.random,
+        program_end=_program_end(plan),
+    )
+
+
+def _program_end(plan: Plan) -> "Callable[[Prompt], EndFinder] | None":
+    """What tells an engine that a prompt's program is complete, where that ends a sequence."""
+    from codejoule import suites
+
+    if plan.experiment.generation.stop is not Stop.complete:
+        return None
+    tasks = {task.task_id: task for task in plan.suite.tasks}
+    split, variant = plan.experiment.suite.split, plan.experiment.model.variant
+    return lambda prompt: (
+        suites.ProgramEnd(tasks[prompt.task_id], split=split, variant=variant).feed
     )
 
 

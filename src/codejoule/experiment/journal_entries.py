@@ -11,7 +11,6 @@ from codejoule.domain import (
     EnergyScope,
     EnergySource,
     FinishReason,
-    Status,
     Verdict,
 )
 
@@ -86,17 +85,18 @@ def _nan_for_none(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-def verdict_to_json(verdict: Verdict, energy_j: float) -> dict[str, Any]:
-    """A verdict and the energy of judging it as plain values."""
-    return asdict(verdict) | {"status": verdict.status.value, "energy_j": energy_j}
+def verdict_to_json(verdict: Verdict, energy_j: float | None) -> dict[str, Any]:
+    """A verdict and the energy of judging it (None: not measured) as plain values."""
+    return verdict.to_json() | {"energy_j": energy_j}
 
 
-def verdicts_from_json(entries: Sequence[Mapping[str, Any]]) -> list[tuple[Verdict, float]]:
+def verdicts_from_json(
+    entries: Sequence[Mapping[str, Any]],
+) -> list[tuple[Verdict, float | None]]:
     """Verdicts with their evaluation energy [J], from journal entries of kind ``verdicts``."""
     pairs = []
     for entry in entries:
         for row in entry["verdicts"]:
-            fields = {k: v for k, v in row.items() if k != "energy_j"}
-            verdict = Verdict(**fields | {"status": Status(row["status"])})
+            verdict = Verdict.from_json({k: v for k, v in row.items() if k != "energy_j"})
             pairs.append((verdict, row["energy_j"]))
     return pairs

@@ -3,6 +3,8 @@
 import hashlib
 import os
 import sys
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,6 +43,9 @@ class Plan:
     """This machine."""
     device: str
     """``cpu`` or ``cuda``."""
+    gpus: tuple[int, ...]
+    """The GPUs that the model will lie on, by PyTorch's numbers: those the meter counts, and no
+    others. Empty on the CPU."""
     fingerprint: str
     """Hash of all that can change the result."""
     batches: tuple[tuple[Request, ...], ...]
@@ -50,6 +55,11 @@ class Plan:
     def max_new_tokens(self) -> int:
         """Limit on new tokens: the configuration's own, else the suite's."""
         return self.experiment.generation.max_new_tokens or self.suite.max_new_tokens
+
+    @property
+    def gpu_name(self) -> str:
+        """The models of GPU in use, e.g. ``NVIDIA H200`` or ``2 x NVIDIA H200``."""
+        return name_of_gpus(self.gpus, self.hardware)
 
     @property
     def isolated(self) -> bool:
@@ -78,6 +88,7 @@ def make_plan(experiment: ExperimentConfig) -> Plan:
     suite = load_suite(experiment.suite)
     hardware = detect_hardware()
     device = choose_device(experiment.device, hardware)
+    gpus = gpus_in_use(device)
     checkpoint = locate_checkpoint(
         experiment.model,
         experiment.quant,
@@ -86,9 +97,10 @@ def make_plan(experiment: ExperimentConfig) -> Plan:
     )
     found = {
         "weights": checkpoint.checksum,
+        "quant.group_size": checkpoint.quantization,
         "tasks": suite.checksum,
         "device": device,
-        "hardware": hardware.gpus[0].name if device == "cuda" else hardware.cpu_model,
+        "hardware": name_of_gpus(gpus, hardware) if gpus else hardware.cpu_model,
         "energy sources": [
             source.value for source in energy_sources(experiment.meter, gpu=device == "cuda")
         ],
@@ -100,6 +112,7 @@ def make_plan(experiment: ExperimentConfig) -> Plan:
         checkpoint=checkpoint,
         hardware=hardware,
         device=device,
+        gpus=gpus,
         fingerprint=fingerprint(experiment, found),
         batches=_batches(suite, experiment),
     )
@@ -129,13 +142,31 @@ def _limits(
     return limits
 
 
+def gpus_in_use(device: str) -> tuple[int, ...]:
+    """GPUs that a model on `device` will lie on, by PyTorch's numbers.
+
+    The one place that says so: the meter counts these GPUs, and the run stops if the model then
+    lies on others.
+    """
+    return (0,) if device == "cuda" else ()
+
+
+def name_of_gpus(gpus: Sequence[int], hardware: "Hardware") -> str:
+    """The models of these GPUs, each with its number where there are several."""
+    counts = Counter(hardware.gpus[number].name for number in gpus)
+    return ", ".join(f"{n} x {name}" if n > 1 else name for name, n in counts.items())
+
+
 def choose_device(device: Device, hardware: "Hardware") -> str:
     """``cpu`` or ``cuda``.
 
-    Raises `UserError` where CUDA is asked for and cannot be had, and where CUDA has a GPU
-    that NVML does not show (a MIG slice): its energy could not be measured.
+    Raises `UserError` where CUDA is asked for and cannot be had, and where PyTorch has a GPU
+    that NVML does not show (a MIG slice, an AMD card): its energy could not be measured.
     """
-    if device is Device.cpu or (device is Device.auto and not hardware.gpus and not _mig()):
+    from codejoule.measurement import amd_problem
+
+    hidden = _mig() or amd_problem() is not None
+    if device is Device.cpu or (device is Device.auto and not hardware.gpus and not hidden):
         return "cpu"
     import torch
 

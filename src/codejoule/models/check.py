@@ -12,7 +12,14 @@ from codejoule.config.schema import (
     QuantSource,
     Weights,
 )
-from codejoule.models.declared import declared_quantization, differences, read_config
+from codejoule.models.declared import (
+    declared_quantization,
+    differences,
+    has_experts,
+    read_config,
+)
+from codejoule.models.group_size import with_group_size
+from codejoule.models.kernels import check_kernel
 
 BUNDLED_ROOT = Path(__file__).parent
 
@@ -41,16 +48,17 @@ def check_model_config(
             f"model.path={model.path}: used only with model.weights=local, but "
             f"model.weights={model.weights.name}; add model.weights=local or drop model.path"
         )
+    check_kernel(quant, None if device is Device.auto else device.value)
     if device is Device.cuda:
         check_dtype(model, quant, "cuda")
 
 
 def check_dtype(model: ModelConfig, quant: QuantConfig, device: str) -> None:
     """Refuse quantized weights with a dtype that the kernels on `device` lack."""
-    if device != "cuda" or quant.method is Method.none:
+    if device != "cuda" or quant.method not in (Method.gptq, Method.awq):
         return
-    # gptqmodel 7.6: every CUDA kernel takes float16, none float32; transformers 5 turns AWQ
-    # with bfloat16 into float16 without asking.
+    # gptqmodel 7.6: every CUDA kernel takes float16, none float32. AWQ runs in float16 alone,
+    # as transformers 5 runs it.
     allowed = (Dtype.float16, Dtype.bfloat16) if quant.method is Method.gptq else (Dtype.float16,)
     if model.dtype not in (Dtype.auto, *allowed):
         names = " or ".join(dtype.name for dtype in allowed)
@@ -80,6 +88,10 @@ def _check_hub(model: ModelConfig, quant: QuantConfig) -> None:
             f"published (published: {published}); use quant.source=local to quantize here, or "
             f"name one with +model.quantized.{quant.name}=REPOSITORY"
         )
+    if model.architecture and (
+        quant.source is QuantSource.local or quant.name not in model.quantized
+    ):
+        with_group_size(quant, model.architecture)
 
 
 def _check_local(model: ModelConfig, quant: QuantConfig) -> None:
@@ -93,8 +105,11 @@ def _check_local(model: ModelConfig, quant: QuantConfig) -> None:
             f"model.path={model.path}: holds no config.json; a checkpoint's folder holds "
             "config.json, *.safetensors and the tokenizer's files"
         )
-    declared = declared_quantization(read_config(folder))
+    config = read_config(folder)
+    refuse_quantized_experts(config, quant)
+    declared = declared_quantization(config)
     if declared is None:
+        with_group_size(quant, config)
         if quant.method is not Method.none and quant.source is QuantSource.hub:
             raise ConfigError(
                 f"quant.source=hub with model.path={model.path}: the folder is not quantized; "
@@ -126,29 +141,25 @@ def _check_bundled(model: ModelConfig, quant: QuantConfig) -> None:
 
 
 def _check_random(model: ModelConfig, quant: QuantConfig) -> None:
-    if quant.method is not Method.none:
-        raise ConfigError(
-            f"model.weights=random with quant={quant.name}: quantized random weights are not "
-            "available; use quant=none, or weights from the hub or a folder"
-        )
     if not model.architecture:
         raise ConfigError(
             f"model.weights=random with model={model.name}: its architecture is not on file "
             "(model.architecture is empty); choose another model"
         )
+    refuse_quantized_experts(model.architecture, quant)
+    with_group_size(quant, model.architecture)
 
 
 def refuse_quantized_experts(architecture: dict[str, object], quant: QuantConfig) -> None:
-    """Refuse quantized mixtures of experts.
+    """Refuse what leaves a mixture of experts unquantized, or cannot quantize it.
 
-    transformers 5 keeps all experts of a layer in one tensor, into which a checkpoint with
-    quantized experts cannot be loaded: it would run with random experts.
+    gptqmodel 7.6's search for AWQ's scales takes attention's first layers together, which
+    latent attention does not have; bitsandbytes and torchao see linear layers alone, and
+    transformers 5 keeps all experts of a layer in one tensor.
     """
-    if quant.method is Method.none:
+    if quant.method in (Method.none, Method.gptq) or not has_experts(dict(architecture)):
         return
-    if any(architecture.get(key) for key in ("n_routed_experts", "num_experts")):
-        raise ConfigError(
-            f"quant={quant.name} with a mixture of experts "
-            f"({architecture.get('model_type')}): its quantized experts cannot be loaded; "
-            "use quant=none"
-        )
+    raise ConfigError(
+        f"quant={quant.name} with a mixture of experts ({architecture.get('model_type')}): "
+        f"{quant.method.name} cannot quantize its layers; use quant=gptq4, gptq8 or none"
+    )

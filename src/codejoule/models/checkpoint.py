@@ -2,12 +2,20 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from codejoule.config import ConfigError, installed_versions
-from codejoule.config.schema import Method, ModelConfig, QuantConfig, QuantSource, Weights
+from codejoule.config.schema import (
+    QUANTIZED_WHILE_LOADING,
+    Method,
+    ModelConfig,
+    QuantConfig,
+    QuantSource,
+    Weights,
+)
 from codejoule.models.check import (
     BUNDLED_ROOT,
     check_model_config,
@@ -19,6 +27,7 @@ from codejoule.models.declared import (
     read_config,
     weight_files,
 )
+from codejoule.models.group_size import with_group_size
 from codejoule.models.hub import fetch
 
 MANIFEST = "codejoule.json"
@@ -64,7 +73,7 @@ def locate_checkpoint(
     """
     check_model_config(model, quant)
     if model.weights is Weights.random:
-        return _random(model)
+        return _random(model, quant)
     if model.weights is Weights.bundled:
         found = _bundled(model, quant)
     elif model.weights is Weights.local:
@@ -74,8 +83,12 @@ def locate_checkpoint(
     assert found.path is not None
     config = read_config(found.path)
     refuse_quantized_experts(config, quant)
-    if quant.method is Method.none or declared_quantization(config) is not None:
-        _check_declared(found, quant)
+    declared = declared_quantization(config)
+    if quant.method is Method.none or declared is not None:
+        _check_declared(found, quant, declared)
+    quant = with_group_size(quant, config)
+    found = replace(found, quantization=quantization_label(quant))
+    if declared is not None or quant.method in (Method.none, *QUANTIZED_WHILE_LOADING):
         return found
     return _to_be_quantized(found, quant, cache_dir, calibration_id)
 
@@ -87,7 +100,7 @@ def quantization_label(quant: QuantConfig) -> str:
     return f"{quant.method.name}-{quant.bits}bit-g{quant.group_size}"
 
 
-def _random(model: ModelConfig) -> Checkpoint:
+def _random(model: ModelConfig, quant: QuantConfig) -> Checkpoint:
     text = json.dumps(model.architecture, sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()
     return Checkpoint(
@@ -96,7 +109,7 @@ def _random(model: ModelConfig) -> Checkpoint:
         path=None,
         revision=None,
         checksum=f"random:{model.random_seed}:{digest[:32]}",
-        quantization="none",
+        quantization=quantization_label(with_group_size(quant, model.architecture)),
     )
 
 
@@ -138,12 +151,11 @@ def _hub(model: ModelConfig, quant: QuantConfig, hub_cache: Path | None) -> Chec
         # The base model's revision says nothing of another repository's.
         repository, _, pinned = published.partition("@")
         revision = pinned or "main"
-    remedy = f"use a copy on this machine (model.weights=local model.path=FOLDER{_quant(quant)})"
-    if quant.method is Method.none:
-        remedy += (
-            ", or random weights of the same architecture, whose energy and speed are real "
-            "(model.weights=random)"
-        )
+    remedy = (
+        f"use a copy on this machine (model.weights=local model.path=FOLDER{_quant(quant)}), or "
+        "random weights of the same architecture, whose energy and speed are real "
+        "(model.weights=random)"
+    )
     folder, commit = fetch(repository, revision, hub_cache=hub_cache, remedy=remedy)
     return Checkpoint(
         weights=model.weights,
@@ -159,9 +171,7 @@ def _quant(quant: QuantConfig) -> str:
     return "" if quant.method is Method.none else f" quant={quant.name}"
 
 
-def _check_declared(found: Checkpoint, quant: QuantConfig) -> None:
-    assert found.path is not None
-    declared = declared_quantization(read_config(found.path))
+def _check_declared(found: Checkpoint, quant: QuantConfig, declared: dict[str, Any] | None) -> None:
     if declared is None:
         return
     if quant.method is Method.none:

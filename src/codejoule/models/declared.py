@@ -1,6 +1,7 @@
 """What a checkpoint's folder says of itself, read without loading it."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ from codejoule.config import ConfigError
 from codejoule.config.schema import Method, QuantConfig
 
 INDEX = "model.safetensors.index.json"
+_EXPERTS = ("n_routed_experts", "num_experts", "num_local_experts")
+_EXPERT = re.compile(r"(.*\.experts\.)\d+(\..*)")
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -41,6 +44,25 @@ def declared_quantization(config: dict[str, Any]) -> dict[str, Any] | None:
     return declared if isinstance(declared, dict) else None
 
 
+def missing_experts(folder: Path, config: dict[str, Any]) -> list[str]:
+    """Tensors that some experts of a layer have in `folder`, and others lack."""
+    from safetensors import safe_open
+
+    number = next((config[key] for key in _EXPERTS if config.get(key)), 0)
+    names: set[str] = set()
+    for file in weight_files(folder):
+        with safe_open(file, framework="np") as tensors:
+            names.update(tensors.keys())
+    parts = {match.group(1, 2) for name in names if (match := _EXPERT.fullmatch(name))}
+    wanted = {f"{before}{expert}{after}" for before, after in parts for expert in range(number)}
+    return sorted(wanted - names)
+
+
+def has_experts(config: dict[str, Any]) -> bool:
+    """Whether a ``config.json`` describes a mixture of experts."""
+    return any(config.get(key) for key in _EXPERTS)
+
+
 def differences(declared: dict[str, Any], quant: QuantConfig) -> list[str]:
     """Where a checkpoint's own words on its quantization differ from what was asked."""
     found: list[str] = []
@@ -51,7 +73,8 @@ def differences(declared: dict[str, Any], quant: QuantConfig) -> list[str]:
 
     compare("method", quant.method.name, str(declared.get("quant_method", "")).lower())
     compare("bits", quant.bits, declared.get("bits"))
-    compare("group_size", quant.group_size, declared.get("group_size"))
+    if quant.group_size is not None:
+        compare("group_size", quant.group_size, declared.get("group_size"))
     if quant.method is Method.gptq:
         compare("sym", quant.sym, declared.get("sym"))
         compare("desc_act", quant.desc_act, declared.get("desc_act"))

@@ -1,6 +1,6 @@
 """What was loaded, as it is on the device."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,8 @@ class ModelFacts:
     """Positions that the model was made for; None where its config names none."""
     quantization: str
     """``none`` or method, bits and group size, e.g. ``gptq-4bit-g128``."""
+    kernel: str | None
+    """Name of the kernel of all quantized layers, as ``quant.kernel`` has it; None without."""
     bits: int | None
     """Bits of every quantized layer; None without quantization."""
     group_size: int | None
@@ -46,12 +48,15 @@ class ModelFacts:
     """Class of each kind of linear layer and how many there are."""
     kernel_notes: Mapping[str, str]
     """What the kernels above do to numbers beyond their name."""
+    layers: Sequence[Mapping[str, Any]]
+    """Every linear layer: path, class, bits, group size, bits in memory, dtype, device, shape;
+    those alike in all but their numbers as one entry with their count."""
     ignored_zero_biases: int
     """Tensors left out because they are biases of zero that the architecture has not."""
     cpu_threads: int | None
     """Threads of the CPU's kernels; None on a GPU."""
     versions: Mapping[str, str]
-    """Versions of torch, transformers and gptqmodel."""
+    """Versions of torch, transformers and the libraries that quantize."""
 
     def to_json(self) -> dict[str, Any]:
         """The facts as plain JSON types."""

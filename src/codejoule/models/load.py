@@ -5,35 +5,52 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from codejoule.config import UserError, installed_versions
+from codejoule.config import ConfigError, UserError, installed_versions
 from codejoule.config.schema import Dtype, Method, ModelConfig, QuantConfig
 from codejoule.models.byte_tokenizer import byte_tokenizer
 from codejoule.models.check import check_dtype
 from codejoule.models.checkpoint import MANIFEST, Checkpoint
-from codejoule.models.declared import weight_files
+from codejoule.models.declared import (
+    declared_quantization,
+    differences,
+    missing_experts,
+    read_config,
+    weight_files,
+)
 from codejoule.models.facts import LoadedModel, ModelFacts
+from codejoule.models.group_size import with_group_size
+from codejoule.models.kernels import check_kernel
+from codejoule.models.packed_checkpoint import load_packed_model
 from codejoule.models.proof import (
+    all_tensors,
     count_parameters,
+    describe_layers,
     linear_layers,
     prove_complete,
+    prove_kernels,
+    prove_no_experts_left,
     prove_placement,
     prove_quantization,
 )
 from codejoule.models.quiet import quiet_libraries
-from codejoule.models.random_weights import random_model
+from codejoule.models.random_weights import (
+    architecture_config,
+    random_model,
+    random_packed_model,
+)
+from codejoule.models.while_loading import loading_options
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-_LIBRARIES = ("torch", "transformers", "gptqmodel")
-# gptqmodel 7.6's choice for 8 bits on the CPU compiles for 44 s and then recompiles for
-# each shape; this kernel needs no compiler.
-_CPU_8BIT_KERNEL = "gptq_torch_int8"
+_LIBRARIES = ("torch", "transformers", "gptqmodel", "bitsandbytes", "torchao")
 _KERNEL_NOTES = {
     "TorchAtenLinear": "computes in bfloat16 whatever the model's dtype",
     "TorchAtenAwqLinear": "computes in bfloat16 whatever the model's dtype",
     "TorchInt8Linear": "weights rounded again, to int8 with one scale per output channel",
+    "TorchInt8AwqLinear": "weights rounded again, to int8 with one scale per output channel",
+    "Linear8bitLt": "LLM.int8(): inputs rounded to int8 too, outliers computed apart",
 }
 
 
@@ -43,11 +60,21 @@ def import_libraries(quant: QuantConfig) -> None:
     import transformers
 
     assert torch.__version__ and transformers.AutoModelForCausalLM and transformers.AutoTokenizer
-    if quant.method is not Method.none:
-        with quiet_libraries():
+    with quiet_libraries():
+        if quant.method in (Method.gptq, Method.awq):
             import gptqmodel
 
             assert gptqmodel.__name__
+        elif quant.method is not Method.none:
+            loading_options(quant, torch.float16)
+
+
+def torch_out_of_memory() -> type[RuntimeError]:
+    """The error of an allocation that a GPU has no room for."""
+    import torch
+
+    kind: type[RuntimeError] = torch.OutOfMemoryError
+    return kind
 
 
 def load_model(
@@ -55,32 +82,46 @@ def load_model(
 ) -> LoadedModel:
     """Load what `locate_checkpoint` found onto `device` (``cpu`` or ``cuda``), and prove it.
 
-    Sets the CPU's thread count. Every linear layer is inspected for class, bits and group
-    size, every tensor for where it came from, its dtype and device; raises `UserError` that
-    names the first offenders where anything is not as asked, `ConfigError` for a dtype that
-    the kernels lack, and lets torch's out-of-memory error pass.
+    Sets the CPU's thread count. Every linear layer is inspected for kernel, bits, group size
+    and the memory it takes, every tensor for where it came from, its dtype and device; raises
+    `UserError` that names the first offenders where anything is not as asked, or where the
+    device's memory does not suffice, and `ConfigError` for a dtype or a kernel that cannot be.
     """
     check_dtype(model, quant, device)
+    check_kernel(quant, device)
     if device == "cpu":
         _set_threads(model.cpu_threads)
-    with quiet_libraries():
-        if checkpoint.path is None:
-            dtype = _dtype(model, quant, device, str(model.architecture.get("torch_dtype")))
-            net = random_model(
-                model.architecture, seed=model.random_seed, dtype=dtype, device=device
-            )
-            info: dict[str, Any] = {}
-            tokenizer = byte_tokenizer(net.config.vocab_size)
-        else:
-            net, info, dtype = _from_folder(checkpoint, model, quant, device)
-            tokenizer = _tokenizer(checkpoint.path)
+    try:
+        with quiet_libraries():
+            return _load(checkpoint, model, quant, device)
+    except torch_out_of_memory() as error:
+        raise _too_small(error, checkpoint, quant, device) from error
+
+
+def _load(
+    checkpoint: Checkpoint, model: ModelConfig, quant: QuantConfig, device: str
+) -> LoadedModel:
+    if checkpoint.path is None:
+        quant = with_group_size(quant, model.architecture)
+        net, dtype = _random(model, quant, device)
+        info: dict[str, Any] = {}
+        declared: dict[str, Any] = {}
+        tokenizer = byte_tokenizer(net.config.vocab_size)
+    else:
+        _check_folder(checkpoint, quant)
+        config = read_config(checkpoint.path)
+        quant = with_group_size(quant, config)
+        declared = declared_quantization(config) or {}
+        net, info, dtype = _from_folder(checkpoint, model, quant, device)
+        tokenizer = _tokenizer(checkpoint.path)
     net.eval()
     zero = _zero_biases(checkpoint, info)
     prove_complete(info, checkpoint.source, zero=zero)
-    declared = _declared(net.config)
     layers = linear_layers(net)
     excepted = declared.get("modules_to_not_convert") or ()
     prove_quantization(layers, quant, checkpoint.source, excepted=excepted)
+    prove_no_experts_left(net, layers, quant, checkpoint.source)
+    kernel = prove_kernels(layers, quant, device=device, source=checkpoint.source)
     prove_placement(net, dtype=dtype, device=device, source=checkpoint.source)
     kernels = Counter(layer.kernel for layer in layers)
     quantized = sum(1 for layer in layers if layer.bits is not None)
@@ -96,17 +137,63 @@ def load_model(
         attention=str(net.config._attn_implementation),
         context_tokens=getattr(net.config, "max_position_embeddings", None),
         quantization=checkpoint.quantization,
+        kernel=kernel,
         bits=quant.bits if quantized else None,
         group_size=quant.group_size if quantized else None,
         linear_quantized=quantized,
         linear_unquantized=len(layers) - quantized,
         kernels=dict(kernels),
         kernel_notes={k: note for k, note in _KERNEL_NOTES.items() if k in kernels},
+        layers=describe_layers(layers),
         ignored_zero_biases=len(zero),
         cpu_threads=_threads() if device == "cpu" else None,
         versions=installed_versions(_LIBRARIES),
     )
     return LoadedModel(model=net, tokenizer=tokenizer, facts=facts)
+
+
+def _random(
+    model: ModelConfig, quant: QuantConfig, device: str
+) -> tuple["PreTrainedModel", "torch.dtype"]:
+    dtype = _dtype(model, quant, device, str(model.architecture.get("torch_dtype")))
+    seed = model.random_seed
+    if quant.method in (Method.gptq, Method.awq):
+        net = random_packed_model(model.architecture, quant, seed=seed, dtype=dtype, device=device)
+        return net, dtype
+    net = random_model(model.architecture, seed=seed, dtype=dtype, device=device)
+    if quant.method is Method.none:
+        return net, dtype
+    options = loading_options(quant, dtype)
+    weights = net.state_dict()
+    config = architecture_config(model.architecture)
+    made: PreTrainedModel = type(net).from_pretrained(
+        None, config=config, state_dict=weights, dtype=dtype, device_map={"": device}, **options
+    )
+    return made, dtype
+
+
+def _check_folder(checkpoint: Checkpoint, quant: QuantConfig) -> None:
+    """Refuse a folder that is not there yet, or quantized otherwise than `quant` says."""
+    folder = checkpoint.path
+    assert folder is not None
+    if checkpoint.base_path is not None and not (folder / MANIFEST).exists():
+        raise UserError(
+            f"{folder}: not quantized yet; quantize_checkpoint makes it from {checkpoint.base_path}"
+        )
+    declared = declared_quantization(read_config(folder)) or {}
+    packed = quant.method in (Method.gptq, Method.awq)
+    if packed != bool(declared):
+        there = declared.get("quant_method", "none")
+        raise UserError(
+            f"{checkpoint.source}: asked for quant={quant.name}, but the checkpoint's "
+            f"quantization is {there}; name a checkpoint that has what quant says, or "
+            "change quant"
+        )
+    if packed and (changed := differences(declared, quant)):
+        raise UserError(
+            f"{checkpoint.source}: not what quant={quant.name} asks for ({'; '.join(changed)}); "
+            "name a checkpoint that has it, or change quant"
+        )
 
 
 def _from_folder(
@@ -116,24 +203,18 @@ def _from_folder(
     from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    folder = checkpoint.path
+    folder, source = checkpoint.path, checkpoint.source
     assert folder is not None
-    if checkpoint.base_path is not None and not (folder / MANIFEST).exists():
-        raise UserError(
-            f"{folder}: not quantized yet; quantize_checkpoint makes it from {checkpoint.base_path}"
-        )
     try:
         config = AutoConfig.from_pretrained(folder)
-        if (quant.method is Method.none) == bool(_declared(config)):
-            there = _declared(config).get("quant_method", "none")
-            raise UserError(
-                f"{checkpoint.source}: asked for quant={quant.name}, but the checkpoint's "
-                f"quantization is {there}; name a checkpoint that has what quant says, or "
-                "change quant"
-            )
-        if device == "cpu" and quant.method is Method.gptq and quant.bits == 8:
-            config.quantization_config["backend"] = _CPU_8BIT_KERNEL
         dtype = _dtype(model, quant, device, str(config.dtype).removeprefix("torch."))
+        if quant.method in (Method.gptq, Method.awq):
+            net, info = load_packed_model(
+                folder, config, quant, dtype=dtype, device=device, source=source
+            )
+            return net, info, dtype
+        # transformers 5 puts the experts of a layer together, and names none that it misses.
+        prove_complete({"missing_keys": missing_experts(folder, config.to_dict())}, source)
         net, info = AutoModelForCausalLM.from_pretrained(
             folder,
             config=config,
@@ -141,18 +222,35 @@ def _from_folder(
             device_map={"": device},
             output_loading_info=True,
             local_files_only=True,
+            **loading_options(quant, dtype),
         )
-    except torch.OutOfMemoryError:
+    except (torch.OutOfMemoryError, ConfigError, UserError):
         raise
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
-        if isinstance(error, UserError):
-            raise
         text = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"{checkpoint.source}: cannot be loaded ({type(error).__name__}: {text}); check "
+            f"{source}: cannot be loaded ({type(error).__name__}: {text}); check "
             "the folder's files, or download them again"
         ) from error
     return net, info, dtype
+
+
+def _too_small(
+    error: BaseException, checkpoint: Checkpoint, quant: QuantConfig, device: str
+) -> UserError:
+    """Out of memory in the user's words."""
+    import torch
+
+    room = ""
+    if device == "cuda" and torch.cuda.is_available():
+        free, total = torch.cuda.mem_get_info()
+        room = f" ({free / 2**30:.1f} of {total / 2**30:.1f} GiB free)"
+    smaller = "a smaller model" if quant.bits == 4 else "quant=gptq4, a smaller model"
+    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return UserError(
+        f"{checkpoint.source}: the weights do not fit into the memory of {device}{room}: {text}; "
+        f"end what else uses it, or choose {smaller} or a larger device"
+    )
 
 
 def _tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
@@ -181,13 +279,6 @@ def _dtype(model: ModelConfig, quant: QuantConfig, device: str, own: str) -> "to
     return dtype if isinstance(dtype, torch.dtype) else torch.bfloat16
 
 
-def _declared(config: "PretrainedConfig") -> dict[str, Any]:
-    declared = getattr(config, "quantization_config", None)
-    if declared is None:
-        return {}
-    return dict(declared if isinstance(declared, dict) else declared.to_dict())
-
-
 def _zero_biases(checkpoint: Checkpoint, info: dict[str, Any]) -> list[str]:
     """Unexpected tensors that are biases of zero.
 
@@ -211,7 +302,7 @@ def _zero_biases(checkpoint: Checkpoint, info: dict[str, Any]) -> list[str]:
 
 
 def _memory_bytes(model: "torch.nn.Module") -> int:
-    tensors = {t.data_ptr(): t for t in (*model.parameters(), *model.buffers())}
+    tensors = {tensor.data_ptr(): tensor for tensor in all_tensors(model) if tensor.numel()}
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 

@@ -1,5 +1,6 @@
 """Quantizing a checkpoint here, once, into a folder whose name says what went in."""
 
+import errno
 import hashlib
 import json
 import os
@@ -11,16 +12,18 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codejoule.config import ConfigError, UserError
+from codejoule.config import UserError
 from codejoule.config.schema import Method, QuantConfig
 from codejoule.models.checkpoint import MANIFEST, Checkpoint
-from codejoule.models.declared import read_config
+from codejoule.models.declared import read_config, weight_files
+from codejoule.models.group_size import with_group_size
 from codejoule.models.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     from gptqmodel.quantization import AWQConfig, GPTQConfig
 
 _BATCH = 4
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # gptqmodel 7.6 writes its own view of these; the base model's are the truth.
 _KEPT = ("tokenizer*", "vocab.json", "merges.txt", "special_tokens_map.json",
          "added_tokens.json", "chat_template*", "generation_config.json")  # fmt: skip
@@ -38,13 +41,14 @@ def quantize_checkpoint(
     Nothing is done where the folder is there already. It appears whole or not at all, with
     a manifest of what went in; gptqmodel's output goes to a log beside it. Raises
     `ConfigError` for a group size that the layers do not divide by and `UserError` where
-    gptqmodel cannot quantize the model.
+    gptqmodel cannot quantize the model or the disk is full.
     """
     assert checkpoint.path is not None
     if (checkpoint.path / MANIFEST).exists():
         return checkpoint.path
     assert checkpoint.base_path is not None, "this checkpoint needs no quantization"
-    _check_shapes(checkpoint.base_path, quant)
+    quant = with_group_size(quant, read_config(checkpoint.base_path))
+    _check_room(checkpoint, quant)
     target = checkpoint.path
     work = target.with_name(f".{target.name}.{os.getpid()}")
     log = target.with_name(f"{target.name}.log")
@@ -68,6 +72,13 @@ def quantize_checkpoint(
         }
         (work / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
         _move(work, target)
+    except Exception as error:
+        if (full := _not_writable(error)) is not None:
+            raise UserError(
+                f"quant={quant.name}: the checkpoint cannot be written to {target.parent} "
+                f"({full.strerror}); make room, or name another folder with quant.cache_dir"
+            ) from error
+        raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return target
@@ -105,6 +116,8 @@ def _quantize(
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
+            if _not_writable(error) is not None:
+                raise
             text = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UserError(
                 f"quant={quant.name}: gptqmodel cannot quantize {base} "
@@ -132,18 +145,31 @@ def _recipe(quant: QuantConfig, device: str) -> "GPTQConfig | AWQConfig":
     )
 
 
-def _check_shapes(base: Path, quant: QuantConfig) -> None:
-    if quant.group_size == -1:
-        return
-    config = read_config(base)
-    for key in ("hidden_size", "intermediate_size"):
-        width = config.get(key)
-        if isinstance(width, int) and width % quant.group_size:
-            fitting = [size for size in (128, 64, 32) if width % size == 0]
-            raise ConfigError(
-                f"quant.group_size={quant.group_size}: {key}={width} of this model does not "
-                f"divide by it; choose one of {', '.join(map(str, [*fitting, -1]))}"
-            )
+def _check_room(checkpoint: Checkpoint, quant: QuantConfig) -> None:
+    """Refuse a disk that cannot hold even the packed weights."""
+    assert checkpoint.path is not None and checkpoint.base_path is not None
+    assert quant.bits is not None
+    whole = sum(file.stat().st_size for file in weight_files(checkpoint.base_path))
+    needed = whole * quant.bits // 32
+    folder = checkpoint.path.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(
+            f"quant={quant.name}: its checkpoint needs at least {needed / 2**30:.1f} GiB, but "
+            f"{folder} has {free / 2**30:.1f} GiB free; make room, or name another folder with "
+            "quant.cache_dir"
+        )
+
+
+def _not_writable(error: BaseException) -> OSError | None:
+    """What the system said of a file that could not be written, behind `error`."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in _FULL:
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    return None
 
 
 def _keep_tokenizer(base: Path, work: Path) -> None:

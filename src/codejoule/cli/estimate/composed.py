@@ -1,0 +1,53 @@
+"""A job's configuration, composed as ``python src/main.py`` composes it."""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from codejoule.config import ConfigError, project_root
+from codejoule.config.schema import ExperimentConfig
+
+_CONF = project_root() / "conf"
+_Schema = TypeVar("_Schema")
+
+
+def compose_experiment(overrides: Sequence[str]) -> ExperimentConfig:
+    """Compose, convert and check; raises `ConfigError` in the words of a job's errors."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    from codejoule.config.explain import explain
+    from codejoule.config.store import register_schemas
+    from codejoule.config.typed import to_experiment
+
+    register_schemas()
+    try:
+        for override in OverridesParser.create().parse_overrides(list(overrides)):
+            if override.is_sweep_override():
+                raise ConfigError(
+                    f"{override.input_line}: several values are a sweep; codejoule estimate "
+                    "predicts one configuration, so call it once for each"
+                )
+        with initialize_config_dir(str(_CONF), version_base="1.3"):
+            return to_experiment(compose("config", overrides=list(overrides)))
+    except Exception as error:
+        text = explain(error, overrides)
+        if text is None or isinstance(error, ConfigError):
+            raise
+        raise ConfigError(text) from error
+
+
+def choices(group: str, schema: type[_Schema], *, without: str | None = None) -> list[_Schema]:
+    """Every choice of a group of ``conf/``, typed, in the order of their names."""
+    from omegaconf import DictConfig, OmegaConf
+
+    found = []
+    for path in sorted((_CONF / group).glob("*.yaml")):
+        if path.stem == without:
+            continue
+        file = OmegaConf.load(path)
+        assert isinstance(file, DictConfig)
+        file.pop("defaults", None)
+        choice = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), file))
+        assert isinstance(choice, schema)
+        found.append(choice)
+    return found

@@ -1,0 +1,175 @@
+"""Everything predicted of one configuration."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from codejoule.cli.estimate.cards import find_card
+from codejoule.config import ConfigError
+from codejoule.config.schema import (
+    Dtype,
+    ExperimentConfig,
+    ModelConfig,
+    QuantConfig,
+    Weights,
+)
+from codejoule.domain import Architecture, Quantization
+
+if TYPE_CHECKING:
+    from codejoule.estimate import Card, DecodeBound, MemoryEstimate, ParameterCount, WeightBytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """What is predicted for."""
+
+    experiment: ExperimentConfig
+    """The configuration."""
+    config: Mapping[str, Any]
+    """The model's ``config.json``."""
+    architecture: Architecture
+    """The model's."""
+    quantization: Quantization
+    """How it is stored, with the group size in force."""
+    dtype: str
+    """Dtype of everything unquantized."""
+    batch: int
+    """Sequences decoded together."""
+    prompt_tokens: int
+    """Length to which prompts are padded."""
+    new_tokens: int
+    """Limit on new tokens."""
+
+    @property
+    def lengths(self) -> dict[str, Any]:
+        """Keyword arguments that the estimator's functions share, batch aside."""
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "new_tokens": self.new_tokens,
+            "dtype": self.dtype,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """The estimator's answers."""
+
+    workload: Workload
+    """What was asked."""
+    card: "Card"
+    """The card it was asked for."""
+    parameters: "ParameterCount"
+    """Exact."""
+    weights: "WeightBytes"
+    """Exact."""
+    kv_cache_bytes_per_token: int
+    """Exact, per sequence."""
+    kv_cache_expanded_bytes_per_token: int
+    """The same where latent attention's keys and values are cached expanded."""
+    memory: "MemoryEstimate"
+    """What a card must have."""
+    largest_batch: int
+    """Most sequences that the card holds; 0 for none."""
+    decode: "DecodeBound | None"
+    """A floor under the time of a step; None for one new token."""
+
+    @property
+    def fits(self) -> bool:
+        """Whether the card's memory suffices."""
+        return self.memory.total_bytes <= self.card.memory_bytes
+
+
+def predict(experiment: ExperimentConfig) -> Prediction:
+    """Ask the estimator; raises `ConfigError` for a model that it does not know."""
+    from codejoule import estimate
+
+    card = find_card(experiment.gpu)
+    work = _workload(experiment)
+    model = (work.architecture, work.quantization)
+    try:
+        return Prediction(
+            workload=work,
+            card=card,
+            parameters=estimate.count_parameters(work.architecture),
+            weights=estimate.weight_bytes(*model, dtype=work.dtype),
+            kv_cache_bytes_per_token=estimate.kv_cache_bytes_per_token(
+                work.architecture, dtype=work.dtype
+            ),
+            kv_cache_expanded_bytes_per_token=estimate.expanded_cache_bytes_per_token(
+                work.architecture, dtype=work.dtype
+            ),
+            memory=estimate.memory_needed(*model, batch=work.batch, **work.lengths),
+            largest_batch=estimate.largest_batch(
+                *model, memory_bytes=card.memory_bytes, **work.lengths
+            ),
+            decode=estimate.decode_bound(
+                *model,
+                batch=work.batch,
+                **work.lengths,
+                bandwidth_bytes_per_s=card.bandwidth_bytes_per_s,
+                peak_flop_per_s=card.peak_flop_per_s(work.quantization, dtype=work.dtype),
+            ),
+        )
+    except ValueError as error:
+        raise ConfigError(
+            f"model={experiment.model.name} with quant={experiment.quant.name}: {error}"
+        ) from error
+
+
+def _workload(experiment: ExperimentConfig) -> Workload:
+    try:
+        config = _config_of(experiment.model)
+        architecture = Architecture.from_config(config)
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"model={experiment.model.name}: {error}") from error
+    quantization = quantization_for(experiment.quant, config)
+    return Workload(
+        experiment=experiment,
+        config=config,
+        architecture=architecture,
+        quantization=quantization,
+        dtype=_dtype(experiment.model.dtype, architecture, quantization),
+        batch=experiment.batch.size,
+        prompt_tokens=experiment.suite.prompt_tokens,
+        new_tokens=experiment.generation.max_new_tokens or experiment.suite.max_new_tokens,
+    )
+
+
+def _config_of(model: ModelConfig) -> dict[str, Any]:
+    """The model's ``config.json``: in its YAML, in its folder, or with the bundled weights."""
+    from codejoule.models.check import BUNDLED_ROOT, bundled_models
+    from codejoule.models.declared import read_config
+
+    if model.weights is Weights.local:
+        if model.path is None:
+            raise ConfigError("model.weights=local needs the checkpoint's folder: model.path=...")
+        return read_config(Path(model.path).expanduser())
+    if model.architecture:
+        return model.architecture
+    if model.name in bundled_models():
+        return read_config(BUNDLED_ROOT / model.name / "none")
+    raise ConfigError(
+        f"model={model.name}: its architecture is not on file (model.architecture is empty); give "
+        "its folder: model.weights=local model.path=FOLDER"
+    )
+
+
+def quantization_for(quant: QuantConfig, config: Mapping[str, Any]) -> Quantization:
+    """How `quant` stores the model of this ``config.json``; `ConfigError` for a group size that
+    does not divide its layers."""
+    from codejoule.models.group_size import with_group_size
+
+    chosen = with_group_size(quant, config)
+    return Quantization(method=chosen.method.name, bits=chosen.bits, group_size=chosen.group_size)
+
+
+def _dtype(asked: Dtype, architecture: Architecture, quantization: Quantization) -> str:
+    """What ``auto`` means on a GPU."""
+    if asked is not Dtype.auto:
+        return asked.name
+    if quantization.method != "none":
+        return "float16"
+    return architecture.dtype or "float32"

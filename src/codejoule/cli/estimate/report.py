@@ -1,0 +1,201 @@
+"""A prediction as an aligned table, or as JSON."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from codejoule.config.schema import Weights
+
+if TYPE_CHECKING:
+    from codejoule.cli.estimate.prediction import Prediction
+
+_PARTS = {
+    "embeddings": "embeddings",
+    "attention": "attention",
+    "mlp": "MLP",
+    "shared_experts": "shared experts",
+    "routed_experts": "routed experts",
+    "router": "router",
+    "norms": "norms",
+    "head": "head",
+}
+
+_USUAL_GROUP = 128
+
+_Row = tuple[str, str, str]
+
+
+def as_text(prediction: "Prediction", remedies: Sequence[str]) -> str:
+    """The table; figures are exact where nothing else is said."""
+    sections = [
+        ("", _title(prediction)),
+        ("parameters", _parameters(prediction)),
+        ("memory of one card", _memory(prediction)),
+        ("decoding: a bound, no engine reaches it", _decoding(prediction)),
+    ]
+    rows = [row for _, section in sections[1:] for row in section]
+    labels, figures = (max(len(row[column]) for row in rows) for column in (0, 1))
+    lines = [text for text, _, _ in sections[0][1]]
+    for heading, section in sections[1:]:
+        lines += ["", heading]
+        for label, figure, note in section:
+            lines.append(f"  {label:<{labels}}  {figure:>{figures}}  {note}".rstrip())
+    lines += ["", _verdict(prediction, remedies), *_notes(prediction)]
+    return "\n".join(lines)
+
+
+def as_json(prediction: "Prediction", remedies: Sequence[str]) -> str:
+    """The same figures by name, units in the names."""
+    work = prediction.workload
+    decode = prediction.decode
+    report = {
+        "model": work.experiment.model.name,
+        "quant": work.experiment.quant.name,
+        "quantization": asdict(work.quantization),
+        "dtype": work.dtype,
+        "batch": work.batch,
+        "prompt_tokens": work.prompt_tokens,
+        "new_tokens": work.new_tokens,
+        "gpu": asdict(prediction.card),
+        "parameters": asdict(prediction.parameters) | {"total": prediction.parameters.total},
+        "weights": asdict(prediction.weights) | {"total_bytes": prediction.weights.total_bytes},
+        "kv_cache_bytes_per_token": prediction.kv_cache_bytes_per_token,
+        "kv_cache_expanded_bytes_per_token": prediction.kv_cache_expanded_bytes_per_token,
+        "memory": asdict(prediction.memory) | {"total_bytes": prediction.memory.total_bytes},
+        "fits": prediction.fits,
+        "largest_batch": prediction.largest_batch,
+        "would_fit_with": list(remedies),
+        "decode_bound": decode
+        and asdict(decode)
+        | {
+            "tpot_s": decode.tpot_s,
+            "tokens_per_s": decode.tokens_per_s,
+            "limit": decode.limit,
+        },
+    }
+    return json.dumps(report, indent=2)
+
+
+def _title(prediction: "Prediction") -> list[_Row]:
+    work = prediction.workload
+    text = (
+        f"{work.experiment.model.name}, quant={work.experiment.quant.name}, {work.dtype}, on "
+        f"{prediction.card.name}: batch of {work.batch}, prompts of {work.prompt_tokens:,} and "
+        f"completions of {work.new_tokens:,} tokens"
+    )
+    return [(text, "", "")]
+
+
+def _parameters(prediction: "Prediction") -> list[_Row]:
+    count = prediction.parameters
+    rows = [("total", f"{count.total:,}", "")]
+    for field, label in _PARTS.items():
+        if number := getattr(count, field):
+            rows.append((f"  {label}", f"{number:,}", ""))
+    tied = "" if count.head else "; the head is the embedding matrix"
+    rows.append(("active per token", f"{count.active:,}", f"all but the lookup{tied}"))
+    if count.routed_experts:
+        moe = prediction.workload.architecture.moe
+        assert moe is not None
+        rows[-1] = (*rows[-1][:2], f"{moe.active} of {moe.routed} experts; without the lookup")
+    return rows
+
+
+def _memory(prediction: "Prediction") -> list[_Row]:
+    work, memory, weights = prediction.workload, prediction.memory, prediction.weights
+    tokens = work.prompt_tokens + work.new_tokens - 1
+    quantized = ""
+    if weights.quantized_bytes:
+        quantized = (
+            f"{_gb(weights.quantized_bytes)} quantized, {_gb(weights.overhead_bytes)} scales and "
+            f"indices, {_gb(weights.unquantized_bytes)} in {work.dtype}"
+        )
+    per_token = prediction.kv_cache_bytes_per_token
+    return [
+        ("weights", _gb(memory.weights_bytes), quantized),
+        (
+            "KV cache",
+            _gb(memory.kv_cache_bytes),
+            f"{per_token:,} bytes per token x {tokens:,} tokens x {work.batch}",
+        ),
+        ("activations", _gb(memory.activations_bytes), "estimate"),
+        ("CUDA context", _gb(memory.context_bytes), "estimate"),
+        ("needed", _gb(memory.total_bytes), ""),
+        (f"{prediction.card.name} has", _gb(prediction.card.memory_bytes), ""),
+    ]
+
+
+def _decoding(prediction: "Prediction") -> list[_Row]:
+    bound = prediction.decode
+    if bound is None:
+        return [("none", "-", "one new token comes out of prefill")]
+    card = prediction.card
+    experts = ""
+    if bound.experts_read is not None:
+        moe = prediction.workload.architecture.moe
+        assert moe is not None
+        experts = f"{bound.experts_read:.1f} of {moe.routed} experts expected (even routing)"
+    return [
+        ("weights read per step", _gb(bound.weights_read_bytes), experts),
+        ("cache read per step", _gb(bound.kv_cache_read_bytes), "at the mean length"),
+        (
+            "time by bandwidth",
+            _time(bound.memory_s),
+            f"at {card.bandwidth_bytes_per_s / 1e9:,.0f} GB/s",
+        ),
+        ("time by computation", _time(bound.compute_s), _peak(prediction)),
+        ("TPOT, at least", _time(bound.tpot_s), f"limited by {bound.limit}"),
+        ("tokens/s, at most", f"{bound.tokens_per_s:,.0f}", "of the whole batch"),
+    ]
+
+
+def _peak(prediction: "Prediction") -> str:
+    work = prediction.workload
+    peak = prediction.card.peak_flop_per_s(work.quantization, dtype=work.dtype)
+    return "the card's peak is not on file" if peak is None else f"at {peak / 1e12:,.0f} TFLOP/s"
+
+
+def _verdict(prediction: "Prediction", remedies: Sequence[str]) -> str:
+    name, most = prediction.card.name, prediction.largest_batch
+    if prediction.fits:
+        return f"Fits on {name}; the largest batch that does is {most:,}."
+    short = _gb(prediction.memory.total_bytes - prediction.card.memory_bytes)
+    if not remedies:
+        return f"Does not fit on {name} by {short}, nor with any one change that is on file."
+    return f"Does not fit on {name} by {short}. Any one of these would: {'; '.join(remedies)}."
+
+
+def _notes(prediction: "Prediction") -> list[str]:
+    work = prediction.workload
+    notes = []
+    if work.quantization.packed and work.quantization.group_size != _USUAL_GROUP:
+        notes.append(f"Quantized in groups of {work.quantization.group_size} (-1: whole rows).")
+    if work.architecture.mla is not None:
+        notes.append(
+            "Latent attention: engines that cache keys and values expanded need "
+            f"{prediction.kv_cache_expanded_bytes_per_token:,} bytes per token; transformers "
+            "caches the latent."
+        )
+    total = work.prompt_tokens + work.new_tokens
+    if total > work.architecture.context_tokens:
+        notes.append(
+            f"{total:,} tokens are more than the {work.architecture.context_tokens:,} that the "
+            "model was made for."
+        )
+    if work.experiment.model.weights is Weights.random:
+        notes.append(
+            "model.weights=random makes one token per byte, about four times as many of a prompt: "
+            "set suite.prompt_tokens."
+        )
+    return notes
+
+
+def _gb(size_bytes: int) -> str:
+    return f"{size_bytes / 1e9:,.2f} GB" if size_bytes >= 1e7 else f"{size_bytes / 1e6:,.3f} MB"
+
+
+def _time(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    return f"{seconds * 1e3:,.3f} ms" if seconds >= 1e-4 else f"{seconds * 1e6:,.3f} us"

@@ -1,0 +1,108 @@
+"""Models of packed linear layers, through gptqmodel's own modules and choice of kernel."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from codejoule.config import UserError
+from codejoule.config.schema import Method, QuantConfig
+from codejoule.models.declared import has_experts
+from codejoule.models.kernels import select_kernel
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PretrainedConfig, PreTrainedModel
+
+_DECODER = ".layers."
+_LAYOUTS = {Method.gptq: "gptq", Method.awq: "gemm"}
+
+
+def empty_packed_model(
+    config: "PretrainedConfig",
+    quant: QuantConfig,
+    *,
+    dtype: "torch.dtype",
+    device: str,
+    layout: str | None = None,
+    excepted: Sequence[str] = (),
+) -> "PreTrainedModel":
+    """The model of `config` on `device`, its decoder's linear layers packed, its tensors blank.
+
+    Layers whose path holds a name of `excepted` stay as they are. Experts that transformers
+    keeps in one tensor become a linear layer each. Nothing of full size is ever allocated.
+    """
+    import torch
+    from accelerate import init_empty_weights
+    from transformers import AutoModelForCausalLM
+
+    # Buffers, such as the frequencies of rotary embeddings, come from no checkpoint: they are real.
+    with init_empty_weights(include_buffers=False):
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+        if has_experts(config.to_dict()):
+            import defuser
+
+            defuser.convert_model(model, cleanup_original=True)
+    kernel = select_kernel(quant, layout or _LAYOUTS[quant.method], device)
+    for name, module in list(model.named_modules()):
+        if not isinstance(module, torch.nn.Linear) or _DECODER not in name:
+            continue
+        if any(part in name for part in excepted):
+            continue
+        with torch.device(device):
+            packed = kernel(
+                bits=quant.bits,
+                group_size=quant.group_size,
+                desc_act=quant.desc_act,
+                sym=quant.sym,
+                in_features=module.in_features,
+                out_features=module.out_features,
+                bias=module.bias is not None,
+                pack_dtype=torch.int32,
+                register_buffers=True,
+                name=name,
+            )
+        model.set_submodule(name, packed.to(device).requires_grad_(False))
+    _materialize(model, device)
+    return model
+
+
+def _materialize(model: "PreTrainedModel", device: str) -> None:
+    import torch
+
+    def real(tensor: "torch.Tensor") -> "torch.Tensor":
+        return torch.empty_like(tensor, device=device) if tensor.is_meta else tensor.to(device)
+
+    model._apply(real)
+    model.tie_weights()
+
+
+def finish_packed_model(model: "PreTrainedModel", quant: QuantConfig, source: str) -> None:
+    """Give each kernel its own layout of the weights, once they are all there.
+
+    Raises `UserError` where a kernel cannot be built or cannot run on this machine.
+    """
+    import torch
+    from gptqmodel.utils.model import hf_convert_gptq_v1_to_v2_format, hf_gptqmodel_post_init
+
+    try:
+        if quant.method is Method.gptq:
+            kinds = {type(layer) for _, layer in packed_layers(model)}
+            hf_convert_gptq_v1_to_v2_format(model, quant.bits, kinds.pop(), "gptq", None)
+        hf_gptqmodel_post_init(model, use_act_order=quant.desc_act)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        names = ", ".join(sorted({type(layer).__name__ for _, layer in packed_layers(model)}))
+        text = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"{source}: the kernel {names} cannot be used here ({type(error).__name__}: {text}); "
+            "its compiler (nvcc of the CUDA release that PyTorch was built with) may be missing; "
+            "install it, or choose another with quant.kernel"
+        ) from error
+
+
+def packed_layers(model: "torch.nn.Module") -> list[tuple[str, Any]]:
+    """Path and module of each packed layer."""
+    from gptqmodel.nn_modules.qlinear import BaseQuantLinear
+
+    modules = model.named_modules()
+    return [(name, module) for name, module in modules if isinstance(module, BaseQuantLinear)]

@@ -1,0 +1,77 @@
+"""A checkpoint of packed weights, read into the model that it belongs to."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from codejoule.config.schema import QuantConfig
+from codejoule.models.declared import declared_quantization, read_config, weight_files
+from codejoule.models.packed import empty_packed_model, finish_packed_model
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PretrainedConfig, PreTrainedModel
+
+_LAYOUT_KEYS = ("checkpoint_format", "format", "version")
+
+
+def load_packed_model(
+    folder: Path,
+    config: "PretrainedConfig",
+    quant: QuantConfig,
+    *,
+    dtype: "torch.dtype",
+    device: str,
+    source: str,
+) -> tuple["PreTrainedModel", dict[str, Any]]:
+    """The model in `folder` on `device`, and what was missing, left over or of another shape.
+
+    Each tensor goes from its file to its place, once. transformers 5 has another way to the
+    same modules, but it gives quantized experts random weights.
+    """
+    import torch
+    from safetensors import safe_open
+
+    declared = declared_quantization(read_config(folder)) or {}
+    layouts = [declared[key] for key in _LAYOUT_KEYS if declared.get(key)]
+    model = empty_packed_model(
+        config,
+        quant,
+        dtype=dtype,
+        device=device,
+        layout=str(layouts[0]).lower() if layouts else None,
+        excepted=declared.get("modules_to_not_convert") or (),
+    )
+    places = model.state_dict()
+    left, unexpected, mismatched = set(places), [], []
+    for file in weight_files(folder):
+        with safe_open(file, framework="pt", device=device) as tensors, torch.no_grad():
+            names = tensors.keys()
+            for name in names:
+                if name not in places:
+                    unexpected.append(name)
+                    continue
+                tensor = tensors.get_tensor(name)
+                if tensor.shape == places[name].shape:
+                    places[name].copy_(tensor)
+                else:
+                    mismatched.append(name)
+                left.discard(name)
+    filled = {tensor.data_ptr() for name, tensor in places.items() if name not in left}
+    # A tied tensor is in the file under one of its names.
+    missing = [name for name in left if places[name].data_ptr() not in filled]
+    info = {
+        "missing_keys": missing,
+        "unexpected_keys": unexpected,
+        "mismatched_keys": mismatched,
+    }
+    if not missing and not mismatched:
+        finish_packed_model(model, quant, source)
+    _keep_generation_defaults(model, folder)
+    return model, info
+
+
+def _keep_generation_defaults(model: "PreTrainedModel", folder: Path) -> None:
+    from transformers import GenerationConfig
+
+    if (folder / "generation_config.json").exists():
+        model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)

@@ -1,0 +1,158 @@
+"""Cache and activations against real models, and how memory grows."""
+
+import gc
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from codejoule.domain import Architecture, Quantization
+from codejoule.estimate import (
+    activation_bytes,
+    expanded_cache_bytes_per_token,
+    kv_cache_bytes_per_token,
+    largest_batch,
+    memory_needed,
+)
+
+from .conftest import TINY, built, fields_of
+
+NONE = Quantization()
+BATCH, PROMPT, NEW = 6, 40, 5
+
+
+@pytest.mark.parametrize("family", TINY)
+def test_the_cache_is_what_transformers_keeps_at_the_end_of_a_generation(family: str) -> None:
+    cache = generated(built(TINY[family]))
+    kept = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+    ours = memory_needed(
+        Architecture.from_config(TINY[family]),
+        NONE,
+        batch=BATCH,
+        prompt_tokens=PROMPT,
+        new_tokens=NEW,
+        dtype="float32",
+    )
+    assert ours.kv_cache_bytes == kept
+
+
+def test_latent_attention_caches_latents_and_one_rotary_key() -> None:
+    deepseek = Architecture.from_config(fields_of("deepseek_coder_16b"))
+    per_token = kv_cache_bytes_per_token(deepseek, dtype="bfloat16")
+    assert per_token == 27 * (512 + 64) * 2
+    assert expanded_cache_bytes_per_token(deepseek, dtype="bfloat16") == 27 * 16 * (192 + 128) * 2
+    qwen = Architecture.from_config(fields_of("qwen_7b"))
+    assert kv_cache_bytes_per_token(qwen, dtype="bfloat16") == 2 * 28 * 4 * 128 * 2
+    assert expanded_cache_bytes_per_token(qwen, dtype="bfloat16") == 2 * 28 * 4 * 128 * 2
+
+
+@pytest.mark.parametrize("family", TINY)
+def test_the_estimate_of_activations_is_near_the_peak_of_live_tensors(family: str) -> None:
+    model = built(TINY[family])
+    tracked = peak_of_live_tensors(model)
+    # Prefill alone: a generation of one token.
+    ours = activation_bytes(
+        Architecture.from_config(TINY[family]),
+        NONE,
+        batch=BATCH,
+        prompt_tokens=PROMPT,
+        new_tokens=1,
+        dtype="float32",
+    )
+    assert 0.9 < ours / tracked < 1.3
+
+
+def test_experts_that_are_copied_for_decoding_are_counted() -> None:
+    deepseek = Architecture.from_config(fields_of("deepseek_coder_16b"))
+    lengths: dict[str, Any] = {"batch": 64, "prompt_tokens": 100, "new_tokens": 100}
+    plain = activation_bytes(deepseek, NONE, **lengths, dtype="float16")
+    assert plain == 64 * 6 * 3 * 2048 * 1408 * 2
+    packed = Quantization(method="gptq", bits=4, group_size=64)
+    assert activation_bytes(deepseek, packed, **lengths, dtype="float16") < plain / 2
+
+
+@pytest.mark.parametrize("model", ["qwen_7b", "llama_8b", "deepseek_coder_16b"])
+def test_the_largest_batch_fits_and_one_more_does_not(model: str) -> None:
+    architecture = Architecture.from_config(fields_of(model))
+    rest: dict[str, Any] = {"prompt_tokens": 660, "new_tokens": 1280, "dtype": "float16"}
+    card = 48 * 2**30
+    batch = largest_batch(architecture, NONE, memory_bytes=card, **rest)
+    assert batch > 1
+    assert memory_needed(architecture, NONE, batch=batch, **rest).total_bytes <= card
+    assert memory_needed(architecture, NONE, batch=batch + 1, **rest).total_bytes > card
+    assert largest_batch(architecture, NONE, memory_bytes=2**30, **rest) == 0
+
+
+def test_lengths_and_dtypes_that_make_no_sense_are_refused(
+    architecture: Callable[[str], Architecture],
+) -> None:
+    rest: dict[str, Any] = {"batch": 1, "prompt_tokens": 1, "new_tokens": 1, "dtype": "float16"}
+    for change in ({"batch": 0}, {"prompt_tokens": 0}, {"new_tokens": 0}, {"dtype": "fp16"}):
+        with pytest.raises(ValueError, match=next(iter(change))):
+            memory_needed(architecture("qwen_7b"), NONE, **(rest | change))
+
+
+def generated(model: Any) -> Any:
+    import torch
+
+    prompt = torch.randint(5, 300, (BATCH, PROMPT))
+    output = model.generate(
+        prompt,
+        attention_mask=torch.ones_like(prompt),
+        max_new_tokens=NEW,
+        min_new_tokens=NEW,
+        do_sample=False,
+        pad_token_id=0,
+        return_dict_in_generate=True,
+    )
+    return output.past_key_values
+
+
+def peak_of_live_tensors(model: Any) -> int:
+    """Most bytes of tensors alive at once during prefill, beyond weights and the cache.
+
+    Every tensor that an operator returns is watched until it is freed.
+    """
+    import weakref
+
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils._pytree import tree_leaves
+
+    class Watch(TorchDispatchMode):
+        live = peak = 0
+
+        def __init__(self) -> None:
+            super().__init__()
+            # Views of weights are no new memory.
+            weights = (*model.parameters(), *model.buffers())
+            self.seen = {tensor.untyped_storage()._cdata for tensor in weights}
+
+        def freed(self, key: int, size: int) -> None:
+            self.seen.discard(key)
+            self.live -= size
+
+        def __torch_dispatch__(
+            self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            result = function(*args, **(kwargs or {}))
+            for leaf in tree_leaves(result):
+                if isinstance(leaf, torch.Tensor):
+                    storage = leaf.untyped_storage()
+                    key = storage._cdata
+                    if key not in self.seen and storage.nbytes():
+                        self.seen.add(key)
+                        self.live += storage.nbytes()
+                        weakref.finalize(storage, self.freed, key, storage.nbytes())
+            self.peak = max(self.peak, self.live)
+            return result
+
+    prompt = torch.randint(5, 300, (BATCH, PROMPT))
+    mask = torch.ones_like(prompt)
+    mask[0, :7] = 0  # padded on the left, as in a batch
+    gc.collect()
+    with torch.no_grad(), Watch() as watch:
+        output = model(prompt, attention_mask=mask, use_cache=True, logits_to_keep=1)
+    cache = output.past_key_values
+    kept = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+    return int(watch.peak - kept)
