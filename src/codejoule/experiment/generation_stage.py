@@ -105,10 +105,10 @@ def _keep_power(journal: "Journal", meter: "Meter", kept: int, *, at_least: int)
 
 
 def _load(plan: Plan, journal: "Journal", meter: "Meter") -> "LoadedModel":
-    from codejoule.models import import_libraries, load_model
+    from codejoule.models import load_model, prepare_libraries
 
-    # Importing them is not loading a model, and only the first job of a process does it.
-    import_libraries(plan.experiment.quant)
+    # This is not loading a model, and only the first job of a process (or a machine) does it.
+    prepare_libraries(plan.experiment.model, plan.experiment.quant, device=plan.device)
     with meter.window("load") as window:
         loaded = load_model(
             plan.checkpoint, plan.experiment.model, plan.experiment.quant, device=plan.device

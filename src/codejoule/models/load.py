@@ -20,6 +20,7 @@ from codejoule.models.declared import (
 from codejoule.models.facts import LoadedModel, ModelFacts
 from codejoule.models.group_size import with_group_size
 from codejoule.models.kernels import check_kernel
+from codejoule.models.packed import build_kernels
 from codejoule.models.packed_checkpoint import load_packed_model
 from codejoule.models.proof import (
     all_tensors,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _LIBRARIES = ("torch", "transformers", "gptqmodel", "bitsandbytes", "torchao")
+_SET_BY_GPTQMODEL = ("PYTORCH_ALLOC_CONF", "CUDA_DEVICE_ORDER")
 _KERNEL_NOTES = {
     "TorchAtenLinear": "computes in bfloat16 whatever the model's dtype",
     "TorchAtenAwqLinear": "computes in bfloat16 whatever the model's dtype",
@@ -54,19 +56,37 @@ _KERNEL_NOTES = {
 }
 
 
-def import_libraries(quant: QuantConfig) -> None:
-    """Import what `load_model` needs, so that a window around it holds loading alone."""
+def prepare_libraries(model: ModelConfig, quant: QuantConfig, *, device: str) -> None:
+    """Import what `load_model` needs, and compile its CUDA kernels where that was never done.
+
+    A window around `load_model` then holds loading alone. Raises what `load_model` raises for a
+    kernel that cannot be had.
+    """
     import torch
     import transformers
 
     assert torch.__version__ and transformers.AutoModelForCausalLM and transformers.AutoTokenizer
     with quiet_libraries():
         if quant.method in (Method.gptq, Method.awq):
-            import gptqmodel
-
-            assert gptqmodel.__name__
+            _import_gptqmodel()
+            if device == "cuda":
+                check_dtype(model, quant, device)
+                check_kernel(quant, device)
+                build_kernels(quant, dtype=_dtype(model, quant, device, "float16"), device=device)
         elif quant.method is not Method.none:
             loading_options(quant, torch.float16)
+
+
+def _import_gptqmodel() -> None:
+    """Import it, and undo the settings of PyTorch's allocator and CUDA's order of GPUs that
+    gptqmodel 7.6 then makes: an unquantized baseline would run without them."""
+    before = {name: os.environ.get(name) for name in _SET_BY_GPTQMODEL}
+    import gptqmodel
+
+    assert gptqmodel.__name__
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)
 
 
 def torch_out_of_memory() -> type[RuntimeError]:

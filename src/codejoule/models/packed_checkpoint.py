@@ -57,8 +57,11 @@ def load_packed_model(
                     mismatched.append(name)
                 left.discard(name)
     filled = {tensor.data_ptr() for name, tensor in places.items() if name not in left}
-    # A tied tensor is in the file under one of its names.
-    missing = [name for name in left if places[name].data_ptr() not in filled]
+    # A tied tensor is in the file under one of its names; one without elements, such as the
+    # order of columns that Machete keeps for desc_act, is in none.
+    missing = [
+        name for name in left if places[name].numel() and places[name].data_ptr() not in filled
+    ]
     info = {
         "missing_keys": missing,
         "unexpected_keys": unexpected,
