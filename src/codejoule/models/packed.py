@@ -8,6 +8,7 @@ from codejoule.config import ConfigError, UserError
 from codejoule.config.schema import Method, QuantConfig
 from codejoule.models.declared import has_experts
 from codejoule.models.kernels import select_kernel
+from codejoule.models.placement import Placement
 
 if TYPE_CHECKING:
     import torch
@@ -26,11 +27,11 @@ def empty_packed_model(
     quant: QuantConfig,
     *,
     dtype: "torch.dtype",
-    device: str,
+    place: Placement,
     layout: str | None = None,
     excepted: Sequence[str] = (),
 ) -> "PreTrainedModel":
-    """The model of `config` on `device`, its decoder's linear layers packed, its tensors blank.
+    """The model of `config` in its place, its decoder's linear layers packed, its tensors blank.
 
     Layers whose path holds a name of `excepted` stay as they are. Experts that transformers
     keeps in one tensor become a linear layer each. Nothing of full size is ever allocated.
@@ -46,7 +47,7 @@ def empty_packed_model(
             import defuser
 
             defuser.convert_model(model, cleanup_original=True)
-    kernel = select_kernel(quant, layout or _LAYOUTS[quant.method], device)
+    kernel = select_kernel(quant, layout or _LAYOUTS[quant.method], place.device)
     for name, module in list(model.named_modules()):
         if not isinstance(module, torch.nn.Linear) or _DECODER not in name:
             continue
@@ -60,10 +61,10 @@ def empty_packed_model(
             bias=module.bias is not None,
             name=name,
             dtype=dtype,
-            device=device,
+            device=place.of(name),
         )
         model.set_submodule(name, packed)
-    _materialize(model, device)
+    materialize(model, place)
     return model
 
 
@@ -107,7 +108,7 @@ def _packed_layer(
     import torch
 
     # On the CPU the kernels compute in a dtype of their own.
-    own = {"dtype": dtype} if device == "cuda" else {}
+    own = {"dtype": dtype} if device.startswith("cuda") else {}
     try:
         with torch.device(device):
             layer = kernel(
@@ -134,13 +135,22 @@ def _packed_layer(
     return made
 
 
-def _materialize(model: "PreTrainedModel", device: str) -> None:
+def materialize(model: "PreTrainedModel", place: Placement) -> None:
+    """Give every tensor its place: those of the meta device blank, the others as they are."""
     import torch
 
-    def real(tensor: "torch.Tensor") -> "torch.Tensor":
-        return torch.empty_like(tensor, device=device) if tensor.is_meta else tensor.to(device)
-
-    model._apply(real)
+    for path, module in model.named_modules():
+        for name, tensor in module.named_parameters(recurse=False):
+            where = place.of(f"{path}.{name}")
+            if tensor.is_meta:
+                real = torch.empty_like(tensor, device=where)
+                setattr(module, name, torch.nn.Parameter(real, requires_grad=False))
+            else:
+                tensor.data = tensor.data.to(where)
+        for name, tensor in module.named_buffers(recurse=False):
+            where = place.of(f"{path}.{name}")
+            blank = torch.empty_like(tensor, device=where) if tensor.is_meta else tensor.to(where)
+            setattr(module, name, blank)
     model.tie_weights()
 
 
