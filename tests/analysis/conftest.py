@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,7 @@ class Recorder:
         parent: str | None = None,
         status: str = "FINISHED",
         judged: bool = True,
+        quantize_j: float | None = None,
         tags: Mapping[str, str] | None = None,
         **changes: object,
     ) -> str:
@@ -65,6 +67,7 @@ class Recorder:
             windows=(WindowFacts(reading=reading, output_tokens=(10,) * TASKS),),
             evaluation_energy_j=20.0 if judged else None,
             evaluation_source=EnergySource.estimate if judged else None,
+            quantize=None if quantize_j is None else replace(reading, energy_j=quantize_j),
         )
         own_tags = {
             "codejoule.fingerprint": fingerprint or json.dumps(config, sort_keys=True)[:500],

@@ -148,7 +148,7 @@ def test_run_without_artifacts_is_told(recorder):
     artifacts = MlflowClient(recorder.store.uri).get_run(bare).info.artifact_uri
     (Path(artifacts.removeprefix("file://")) / "samples.jsonl").unlink()
     (section,) = build_sections(load_runs(recorder.store.uri, recorder.store.experiment))
-    assert f"run {bare} has no artifact samples.jsonl" in section.notes[0]
+    assert f"run {bare} has no artifact samples.jsonl" in section.notes[1]
 
 
 def test_figure_without_accuracy_is_refused(recorder, tmp_path):

@@ -1,6 +1,7 @@
 """Every quantized row of a table beside its unquantized baseline."""
 
 import tempfile
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,15 +44,12 @@ def baseline_notes(runs: "pd.DataFrame", table: "pd.DataFrame", *, uri: str) -> 
     quantized = [row for row in rows if row["quant"] != "none"]
     if not quantized:
         return []
-    keys = _baseline_keys(runs)
+    keys = baseline_keys(runs)
     unquantized = {keys[r["run_ids"][0]]: r for r in rows if r["quant"] == "none"}
-    several_models = table["model"].nunique() > 1
     notes = []
     with reading(uri) as client, tempfile.TemporaryDirectory() as scratch:
         for row in quantized:
-            name = f"{row['quant']} b{row['batch']}"
-            if several_models:
-                name = f"{row['model']} {name}"
+            name = row_name(row, table)
             run_id = row["run_ids"][0]
             base = unquantized.get(keys[run_id])
             if base is None:
@@ -64,7 +62,13 @@ def baseline_notes(runs: "pd.DataFrame", table: "pd.DataFrame", *, uri: str) -> 
     return notes
 
 
-def _baseline_keys(runs: "pd.DataFrame") -> dict[str, str]:
+def row_name(row: Mapping[Hashable, object], table: "pd.DataFrame") -> str:
+    """A row of `table` in a sentence, such as ``gptq4 b8``; with its model if there are several."""
+    name = f"{row['quant']} b{row['batch']}"
+    return f"{row['model']} {name}" if table["model"].nunique() > 1 else name
+
+
+def baseline_keys(runs: "pd.DataFrame") -> dict[str, str]:
     """A text per run id that is equal where all but the quantization is."""
     columns = [c for c in relevant_params(runs) if not c.startswith("params.quant.")]
     return dict(zip(runs["run_id"], row_keys(runs, columns), strict=True))

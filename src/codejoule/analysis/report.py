@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from codejoule.analysis.comparison import comparison_table, front_energy
 from codejoule.analysis.configuration import Group, comparable_groups
+from codejoule.analysis.energy_notes import energy_notes
 from codejoule.analysis.frontier import frontier_figure, frontier_svg
 from codejoule.analysis.pairs import baseline_notes
 from codejoule.analysis.runs import LoadedRuns
@@ -40,7 +41,7 @@ class Section:
     table: "pd.DataFrame"
     """One row per configuration (`comparison_table`)."""
     notes: tuple[str, ...]
-    """What the suite can tell of quantized configurations."""
+    """What quantization saves or costs in energy, and what the suite can tell of it."""
 
     @property
     def has_figure(self) -> bool:
@@ -70,7 +71,9 @@ def build_sections(loaded: LoadedRuns) -> list[Section]:
     sections = []
     for group in comparable_groups(loaded.frame):
         table = comparison_table(group.frame)
-        notes = baseline_notes(group.frame, table, uri=loaded.uri)
+        notes = energy_notes(group.frame, table)
+        if group.facts.get("weights") != "random":
+            notes += baseline_notes(group.frame, table, uri=loaded.uri)
         sections.append(Section(group=group, table=table, notes=tuple(notes)))
     return sections
 

@@ -7,6 +7,7 @@ from codejoule.domain.accuracy import (
     wilson_interval,
 )
 from codejoule.domain.architecture import Architecture, LatentAttention, MixtureOfExperts
+from codejoule.domain.break_even import break_even_tasks
 from codejoule.domain.completion import Completion, FinishReason, Prompt
 from codejoule.domain.dtype import dtype_bytes
 from codejoule.domain.energy import (
@@ -45,6 +46,7 @@ __all__ = [
     "Verdict",
     "attribute_energy",
     "bootstrap_interval",
+    "break_even_tasks",
     "dtype_bytes",
     "pass_at_1_interval",
     "pass_at_k",

@@ -1,5 +1,6 @@
 """Quantizing here: once, into the cache, with its energy in the journal."""
 
+import json
 import random
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,19 +14,33 @@ if TYPE_CHECKING:
     from codejoule.measurement import Meter
     from codejoule.tracking import Journal
 
+_READING = "quantize_energy.json"
+
 
 def ensure_quantized(plan: Plan, meter: "Meter", journal: "Journal") -> None:
-    """Quantize the plan's checkpoint into the cache unless it is there."""
+    """Quantize the plan's checkpoint into the cache unless it is there.
+
+    What it took is kept beside the checkpoint, so that a run that finds it there knows too.
+    """
     from codejoule.models import quantize_checkpoint
 
+    folder = plan.checkpoint.path
+    if plan.checkpoint.base_path is None or folder is None:
+        return
+    kept = folder / _READING
     if not plan.checkpoint.needs_quantization:
+        if kept.exists() and not journal.entries("quantize"):
+            reading = json.loads(kept.read_text(encoding="utf-8"))
+            journal.append("quantize", {"reading": reading, "earlier": True})
         return
     texts = _calibration_texts(plan)
     with meter.window("quantize") as window:
         quantize_checkpoint(
             plan.checkpoint, plan.experiment.quant, calibration_texts=texts, device=plan.device
         )
-    journal.append("quantize", {"reading": reading_to_json(window.reading)})
+    reading = reading_to_json(window.reading)
+    kept.write_text(json.dumps(reading), encoding="utf-8")
+    journal.append("quantize", {"reading": reading, "earlier": False})
 
 
 def _calibration_texts(plan: Plan) -> list[str]:

@@ -57,7 +57,8 @@ class Results:
     load: Mapping[str, Any]
     """The last load of the model: its reading, what was loaded, what metered it."""
     quantize: EnergyReading | None
-    """Quantizing the weights; None where this run did not."""
+    """Quantizing the weights, by this run or by the earlier one whose checkpoint it found; None
+    where no run here did, or where that one's energy came from another source."""
     loads: int
     """How often the model was loaded: more than once means that the run was continued."""
     idle_power_w: float | None
@@ -93,7 +94,7 @@ def read_results(folder: Path) -> Results:
             evaluation_source=source,
             sandbox=sandboxes[-1] if sandboxes else None,
             load=loads[-1],
-            quantize=reading_from_json(quantized[-1]["reading"]) if quantized else None,
+            quantize=_comparable(quantized, batches),
             loads=len(loads),
             idle_power_w=idle[-1]["power_w"] if idle else None,
             temperature_start_c=idle[-1]["temperature_c"] if idle else None,
@@ -101,6 +102,16 @@ def read_results(folder: Path) -> Results:
             power=tuple(row for entry in entries("power") for row in entry["samples"]),
             out_of_memory=tuple(entries(OUT_OF_MEMORY)),
         )
+
+
+def _comparable(
+    quantized: Sequence[Mapping[str, Any]], batches: Sequence[BatchEntry]
+) -> EnergyReading | None:
+    if not quantized or not batches:
+        return None
+    reading = reading_from_json(quantized[-1]["reading"])
+    here = batches[0].reading
+    return reading if (reading.source, reading.scope) == (here.source, here.scope) else None
 
 
 def _order(entry: BatchEntry) -> tuple[int, int]:
