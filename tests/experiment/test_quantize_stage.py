@@ -1,18 +1,23 @@
 """Quantizing is a stage with a reading of its own, which later runs on its result know too."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 
 from codejoule.config import ConfigError, project_root
+from codejoule.config.schema import QuantConfig
 from codejoule.config.store import register_schemas
 from codejoule.config.typed import to_experiment
 from codejoule.experiment.generation_stage import generate
 from codejoule.experiment.plan import Plan, make_plan
 from codejoule.experiment.quantize_stage import _calibration_texts
 from codejoule.experiment.results import read_results
+from codejoule.models import Checkpoint
 from codejoule.tracking import Journal
 
 PlanFor = Callable[..., Plan]
@@ -39,9 +44,19 @@ def plan_for(tmp_path_factory: pytest.TempPathFactory) -> PlanFor:
     return make
 
 
+def already_quantized(checkpoint: Checkpoint, quant: QuantConfig, **_: Any) -> Path:
+    """The bundled checkpoint of the same weights, instead of a minute's quantizing."""
+    assert checkpoint.path is not None
+    shutil.copytree(STARTER.parent / quant.name, checkpoint.path)
+    (checkpoint.path / "codejoule.json").write_text("{}")
+    torch.randn(400, 400).matrix_power(40)
+    return checkpoint.path
+
+
 def test_quantizing_has_a_reading_which_later_runs_on_its_result_have_too(
-    plan_for: PlanFor, tmp_path: Path
+    plan_for: PlanFor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("codejoule.models.quantize_checkpoint", already_quantized)
     first = plan_for()
     assert first.checkpoint.needs_quantization
     generate(first, tmp_path / "first")

@@ -217,7 +217,9 @@ def quant_cache(experiment: ExperimentConfig) -> Path:
 
 
 def _calibration_id(experiment: ExperimentConfig, suite: Suite) -> str:
-    """What calibration texts are drawn from, where no file is named."""
+    """What calibration texts are drawn from; a file's contents are known to `models`."""
+    if experiment.quant.calibration.path is not None:
+        return "a file"
     if experiment.model.weights is Weights.bundled:
         return "starter training texts"
     return f"tasks outside of {suite.checksum}"
