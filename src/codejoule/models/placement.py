@@ -34,4 +34,9 @@ def spread(model: Any, placement: Placement) -> None:
     if placement.device_map is not None:
         from accelerate import dispatch_model
 
-        dispatch_model(model, device_map=dict(placement.device_map))
+        dispatch_model(
+            model,
+            device_map=dict(placement.device_map),
+            # The cache's layers stay where they grew.
+            skip_keys=model._skip_keys_device_placement,
+        )
