@@ -66,6 +66,12 @@ def workload(name: str, quantization: Quantization, *, batch: int = 8) -> Worklo
     )  # fmt: skip
 
 
+def check(job: Plan) -> None:
+    preflight.check_memory(
+        job.experiment, job.memory, device=job.device, visible=len(job.hardware.gpus)
+    )
+
+
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("quantization", QUANTS)
 def test_layers_add_up_to_the_whole_model(name: str, quantization: Quantization) -> None:
@@ -165,9 +171,21 @@ def test_each_gpu_must_have_room_for_its_part(
     job = planned("model=qwen_14b", "gpus=2", "batch=b8")
     monkeypatch.setattr(preflight, "free_bytes", lambda *_: (70 * GIB, 3 * GIB))
     with pytest.raises(UserError, match=r"on GPU 0, where 70\.0 GiB are free; 1.* on GPU 1, where"):
-        preflight.check_memory(job)
+        check(job)
     monkeypatch.setattr(preflight, "free_bytes", lambda *_: (70 * GIB, 70 * GIB))
-    preflight.check_memory(job)
+    check(job)
+
+
+def test_what_cannot_fit_is_told_before_it_is_downloaded(
+    two_gpus: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    too_much = ["model=qwen_14b", "model.weights=hub", "batch=b64", "gpus=1",
+                "generation.max_new_tokens=6000"]  # fmt: skip
+    with pytest.raises(UserError, match=r"GPU 0, where 80\.0 GiB are there .*gpus=2"):
+        planned(*too_much)
+    with pytest.raises(UserError, match="the hub cannot be reached"):
+        planned(*too_much, "preflight=warn")
 
 
 Free = Callable[[float], None]
@@ -188,7 +206,7 @@ def test_too_little_memory_is_told_with_figures_and_what_helps(free: Free, tmp_p
         generate(job, tmp_path)
     text = str(told.value)
     assert text.startswith("model=qwen_7b with quant=none at batch size 32 needs about ")
-    assert "on the host's memory, where 30.0 GiB are free" in text
+    assert "on the host, where 30.0 GiB are free" in text
     for part in ("weights 28.4 GiB", "KV cache ", "activations ", "128 new ones"):
         assert part in text
     for remedy in ("use batch.size=", "use quant=gptq4 (", "preflight=warn"):
@@ -200,7 +218,7 @@ def test_a_smaller_batch_is_named_only_where_it_helps(free: Free, tmp_path: Path
     job = planned("model=qwen_7b", "device=cpu", "batch=b32")
     free(5.0)
     with pytest.raises(UserError) as told:
-        preflight.check_memory(job)
+        check(job)
     assert "batch.size" not in str(told.value)
     assert "quant=gptq4" not in str(told.value)
 
@@ -209,7 +227,7 @@ def test_the_check_can_be_made_a_warning(free: Free, caplog: pytest.LogCaptureFi
     job = planned("model=qwen_7b", "device=cpu", "preflight=warn")
     free(1.0)
     with caplog.at_level(logging.WARNING):
-        preflight.check_memory(job)
+        check(job)
     assert "where 1.0 GiB are free" in caplog.text
 
 
@@ -221,7 +239,7 @@ def test_an_architecture_that_is_not_known_is_said_to_be_unchecked(
     )
     job = planned("model=qwen_7b", "device=cpu")
     assert job.memory is None
-    preflight.check_memory(job)
+    check(job)
     assert "does not know this architecture" in caplog.text
 
 

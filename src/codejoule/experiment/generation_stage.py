@@ -47,7 +47,9 @@ def generate(plan: Plan, folder: Path) -> None:
         todo = [n for n, batch in enumerate(plan.batches) if done[n] < len(batch)]
         if not todo:
             return
-        check_memory(plan)
+        check_memory(
+            plan.experiment, plan.memory, device=plan.device, visible=len(plan.hardware.gpus)
+        )
         with open_meter(plan.experiment.meter, gpu_indices=plan.gpus) as meter:
             try:
                 _generate(plan, journal, meter, todo)

@@ -123,12 +123,14 @@ def place_on_fewest(workload: Workload, memory_bytes: Sequence[int]) -> MemoryPl
 def plan_memory(
     experiment: ExperimentConfig,
     suite: Suite,
-    checkpoint: "Checkpoint",
+    checkpoint: "Checkpoint | None",
     hardware: "Hardware",
     *,
     device: str,
 ) -> MemoryPlan | None:
     """Predict a run's memory and choose its GPUs; None for an architecture that is not known.
+
+    Without a `checkpoint`, from the architecture on file.
 
     By the GPUs' memory, not by what is free of it, so that the same run is planned alike again.
     Raises `UserError` where ``gpus`` asks for what cannot be had.
@@ -157,7 +159,7 @@ def plan_memory(
 
 
 def _workload(
-    experiment: ExperimentConfig, suite: Suite, checkpoint: "Checkpoint", *, device: str
+    experiment: ExperimentConfig, suite: Suite, checkpoint: "Checkpoint | None", *, device: str
 ) -> Workload:
     from codejoule.models import describe_model
 

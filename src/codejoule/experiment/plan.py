@@ -14,6 +14,7 @@ from codejoule.config.schema import Device, EvaluatorName, ExperimentConfig, Iso
 from codejoule.domain import Suite, Task
 from codejoule.experiment.fingerprint import fingerprint
 from codejoule.experiment.memory_plan import MemoryPlan, plan_memory
+from codejoule.experiment.preflight import check_memory_before_download
 
 if TYPE_CHECKING:
     from codejoule.measurement import Hardware
@@ -102,6 +103,7 @@ def make_plan(experiment: ExperimentConfig) -> Plan:
     suite = load_suite(experiment.suite)
     hardware = detect_hardware()
     device = choose_device(experiment.device, hardware)
+    check_memory_before_download(experiment, suite, hardware, device=device)
     checkpoint = locate_checkpoint(
         experiment.model,
         experiment.quant,

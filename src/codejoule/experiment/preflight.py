@@ -2,37 +2,80 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from codejoule.config import UserError
-from codejoule.config.schema import Preflight
-from codejoule.domain import Quantization
-from codejoule.experiment.memory_plan import MemoryPlan, place, smaller_batch
-from codejoule.experiment.plan import Plan
+from codejoule.config.schema import ExperimentConfig, Preflight, Weights
+from codejoule.domain import Quantization, Suite
+from codejoule.experiment.memory_plan import MemoryPlan, place, plan_memory, smaller_batch
+
+if TYPE_CHECKING:
+    from codejoule.measurement import Hardware
 
 _log = logging.getLogger(__name__)
 _GIB = 2**30
 _CGROUP = Path("/sys/fs/cgroup")
 
 
-def check_memory(plan: Plan) -> None:
-    """Compare what the run is predicted to take with what is free on its devices.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """The devices of a run."""
+
+    device: str
+    """``cpu`` or ``cuda``."""
+    visible: int
+    """GPUs that could be used."""
+    bytes: tuple[int, ...]
+    """Memory of each device that is used."""
+    state: str = "free"
+    """What is said of that memory: ``free``, or ``there``."""
+
+
+def check_memory(
+    experiment: ExperimentConfig, memory: MemoryPlan | None, *, device: str, visible: int
+) -> None:
+    """Compare what a run is predicted to take with what is free on its devices.
 
     Raises `UserError` with the figures and what would help (``preflight=warn``: logs it). An
-    architecture that the estimator does not know is logged, and not checked.
+    architecture that the estimator does not know is logged, and not checked. On GPUs this makes
+    a CUDA context: call it in the process that will hold the model.
     """
-    if plan.memory is None:
+    if memory is None:
         _log.warning(
             "%s: the estimator does not know this architecture, so its memory is not checked",
-            plan.experiment.model.name,
+            experiment.model.name,
         )
         return
-    free = free_bytes(plan.device, plan.gpus)
-    message = too_little_memory(plan, plan.memory, free)
+    free = free_bytes(device, range(len(memory.by_device_bytes)))
+    _refuse(experiment, memory, Room(device=device, visible=visible, bytes=free))
+
+
+def check_memory_before_download(
+    experiment: ExperimentConfig, suite: Suite, hardware: "Hardware", *, device: str
+) -> None:
+    """The same for weights of the hub, from the architecture on file: what these devices could
+    not hold if all of their memory were free is not worth a download."""
+    if experiment.model.weights is not Weights.hub or not experiment.model.architecture:
+        return
+    memory = plan_memory(experiment, suite, None, hardware, device=device)
+    if memory is None:
+        return
+    whole = tuple(gpu.memory_bytes for gpu in hardware.gpus)[: len(memory.by_device_bytes)]
+    visible = len(hardware.gpus)
+    if device == "cuda":
+        room = Room(device=device, visible=visible, bytes=whole, state="there")
+    else:
+        room = Room(device=device, visible=visible, bytes=free_bytes(device, ()))
+    _refuse(experiment, memory, room)
+
+
+def _refuse(experiment: ExperimentConfig, memory: MemoryPlan, room: Room) -> None:
+    message = _too_little(experiment, memory, room)
     if message is None:
         return
-    if plan.experiment.preflight is Preflight.fail:
+    if experiment.preflight is Preflight.fail:
         raise UserError(f"{message}, or try all the same with preflight=warn")
     _log.warning("%s", message)
 
@@ -72,47 +115,48 @@ def _left_in_control_groups(
     return left
 
 
-def too_little_memory(plan: Plan, memory: MemoryPlan, free: Sequence[int]) -> str | None:
+def _too_little(experiment: ExperimentConfig, memory: MemoryPlan, room: Room) -> str | None:
     """What a user must know where a device has too little room; None where all have enough."""
-    pairs = list(zip(memory.by_device_bytes, free, strict=True))
+    pairs = list(zip(memory.by_device_bytes, room.bytes, strict=True))
     if all(held <= there for held, there in pairs):
         return None
-    experiment, work = plan.experiment, memory.workload
+    work = memory.workload
     needed = work.needed()
-    names = [f"GPU {gpu}" for gpu in plan.gpus] or ["the host's memory"]
+    on_gpus = room.device == "cuda"
     where = "; ".join(
-        f"{_gib(held)} on {name}, where {_gib(there)} are free"
-        for name, (held, there) in zip(names, pairs, strict=True)
+        f"{_gib(held)} on {f'GPU {number}' if on_gpus else 'the host'}, where {_gib(there)} are "
+        f"{room.state}"
+        for number, (held, there) in enumerate(pairs)
     )
     return (
         f"model={experiment.model.name} with quant={experiment.quant.name} at batch size "
         f"{work.batch} needs about {where} (weights {_gib(needed.weights_bytes)}, KV cache "
         f"{_gib(needed.kv_cache_bytes)} for prompts of up to {work.prompt_tokens} tokens and "
         f"{work.new_tokens} new ones, activations {_gib(needed.activations_bytes)}); "
-        + ", or ".join(_remedies(plan, memory, free))
+        + ", or ".join(_remedies(memory, room))
     )
 
 
-def _remedies(plan: Plan, memory: MemoryPlan, free: Sequence[int]) -> list[str]:
-    work = memory.workload
+def _remedies(memory: MemoryPlan, room: Room) -> list[str]:
+    work, used = memory.workload, len(room.bytes)
     found = []
-    if size := smaller_batch(memory, free):
+    if size := smaller_batch(memory, room.bytes):
         found.append(f"use batch.size={size}")
     if not work.quantization.packed:
         for group in (128, 64, 32):
             four_bits = Quantization(method="gptq", bits=4, group_size=group)
             try:
-                smaller = place(replace(work, quantization=four_bits), len(free))
+                smaller = place(replace(work, quantization=four_bits), used)
             except ValueError:
                 continue
-            if all(h <= there for h, there in zip(smaller.by_device_bytes, free, strict=True)):
+            pairs = zip(smaller.by_device_bytes, room.bytes, strict=True)
+            if all(held <= there for held, there in pairs):
                 found.append(f"use quant=gptq4 ({_gib(sum(smaller.by_device_bytes))})")
             break
-    visible = len(plan.hardware.gpus)
-    if plan.device == "cuda" and len(plan.gpus) < visible:
-        found.append(f"spread it over more GPUs (gpus={visible})")
-    elif plan.device == "cuda":
-        found.append("show it more GPUs (CUDA_VISIBLE_DEVICES)")
+    if room.device == "cuda":
+        more = f"spread it over more GPUs (gpus={room.visible})"
+        none = "show it more GPUs (CUDA_VISIBLE_DEVICES)"
+        found.append(more if used < room.visible else none)
     found.append("end what else uses the memory, choose a smaller model or a larger machine")
     return found
 

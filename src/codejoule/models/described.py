@@ -24,11 +24,14 @@ class Description:
 
 
 def describe_model(
-    checkpoint: Checkpoint, model: ModelConfig, quant: QuantConfig, *, device: str
+    checkpoint: Checkpoint | None, model: ModelConfig, quant: QuantConfig, *, device: str
 ) -> Description:
-    """Read what `load_model` will load on `device`; no torch."""
+    """Read what `load_model` will load on `device`; no torch.
+
+    Without a `checkpoint` the architecture on file (``model.architecture``) says it.
+    """
     config: Mapping[str, Any] = model.architecture
-    if checkpoint.path is not None:
+    if checkpoint is not None and checkpoint.path is not None:
         there = (checkpoint.path / "config.json").exists()
         folder = checkpoint.path if there else checkpoint.base_path
         assert folder is not None
