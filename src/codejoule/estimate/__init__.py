@@ -1,6 +1,7 @@
 """Size and speed of a model on a card, from its architecture; no model is loaded."""
 
 from codejoule.estimate.activations import activation_bytes
+from codejoule.estimate.by_layer import LayerBytes, bytes_by_layer
 from codejoule.estimate.card import Card, read_card
 from codejoule.estimate.decode_bound import DecodeBound, decode_bound
 from codejoule.estimate.kv_cache import (
@@ -17,11 +18,13 @@ from codejoule.estimate.weights import WeightBytes, weight_bytes
 __all__ = [
     "Card",
     "DecodeBound",
+    "LayerBytes",
     "LinearLayers",
     "MemoryEstimate",
     "ParameterCount",
     "WeightBytes",
     "activation_bytes",
+    "bytes_by_layer",
     "cached_tokens",
     "count_parameters",
     "decode_bound",
