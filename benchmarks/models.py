@@ -159,7 +159,8 @@ def time_to_first_token(model: str, quant: str, overrides: list[str]) -> dict[st
     # Without a GPU nothing is compiled.
     prepare_libraries(experiment.model, experiment.quant, device="cpu")
     steps.append(("import", time.monotonic()))
-    prepare_libraries(experiment.model, experiment.quant, device=device)
+    experiment.quant = prepare_libraries(experiment.model, experiment.quant, device=device)
+    small.quant = experiment.quant
     steps.append(("kernels", time.monotonic()))
     # What CUDA sets up once for a process is no part of any model's time either.
     first_token(load(small, device), device)

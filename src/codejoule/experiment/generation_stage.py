@@ -168,12 +168,13 @@ def _load(plan: Plan, journal: "Journal", meter: "Meter") -> "LoadedModel":
     from codejoule.models import load_model, prepare_libraries
 
     # This is not loading a model, and only the first job of a process (or a machine) does it.
-    prepare_libraries(plan.experiment.model, plan.experiment.quant, device=plan.device)
+    model = plan.experiment.model
+    quant = prepare_libraries(model, plan.experiment.quant, device=plan.device)
     with meter.window("load") as window:
         loaded = load_model(
             plan.checkpoint,
-            plan.experiment.model,
-            plan.experiment.quant,
+            model,
+            quant,
             device=plan.device,
             device_map=plan.device_map,
         )

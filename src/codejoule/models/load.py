@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,8 +60,9 @@ _KERNEL_NOTES = {
 }
 
 
-def prepare_libraries(model: ModelConfig, quant: QuantConfig, *, device: str) -> None:
-    """Import what `load_model` needs, and compile its CUDA kernels where that was never done.
+def prepare_libraries(model: ModelConfig, quant: QuantConfig, *, device: str) -> QuantConfig:
+    """Import what `load_model` needs, and compile its CUDA kernels where that was never done;
+    `quant` with the name of the kernel that can be used here in place of ``auto``.
 
     A window around `load_model` then holds loading alone. Raises what `load_model` raises for a
     kernel that cannot be had.
@@ -75,9 +77,11 @@ def prepare_libraries(model: ModelConfig, quant: QuantConfig, *, device: str) ->
             if device == "cuda":
                 check_dtype(model, quant, device)
                 check_kernel(quant, device)
-                build_kernels(quant, dtype=_dtype(model, quant, device, "float16"), device=device)
+                dtype = _dtype(model, quant, device, "float16")
+                quant = replace(quant, kernel=build_kernels(quant, dtype=dtype, device=device))
         elif quant.method is not Method.none:
             loading_options(quant, torch.float16)
+    return quant
 
 
 def _import_gptqmodel() -> None:

@@ -1,5 +1,6 @@
 """Models of packed linear layers, through gptqmodel's own modules and choice of kernel."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from codejoule.config import ConfigError, UserError
 from codejoule.config.schema import Method, QuantConfig
 from codejoule.models.declared import has_experts
-from codejoule.models.kernels import select_kernel
+from codejoule.models.kernels import AUTO, kernels_to_try, select_kernel
 from codejoule.models.placement import Placement
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from gptqmodel.nn_modules.qlinear import BaseQuantLinear
     from transformers import PretrainedConfig, PreTrainedModel
 
+_log = logging.getLogger(__name__)
 _DECODER = ".layers."
 _LAYOUTS = {Method.gptq: "gptq", Method.awq: "gemm"}
 _DEFAULT_GROUP = 128
@@ -68,12 +70,32 @@ def empty_packed_model(
     return model
 
 
-def build_kernels(quant: QuantConfig, *, dtype: "torch.dtype", device: str) -> None:
-    """Compile what `quant` runs on, unless that has been done before on this machine.
+def build_kernels(quant: QuantConfig, *, dtype: "torch.dtype", device: str) -> str:
+    """Compile what `quant` runs on, unless that has been done before on this machine; its name.
 
     gptqmodel compiles a CUDA kernel when its first layer is ready for use, which takes minutes:
-    done here, that is no part of loading a model.
+    done here, that is no part of loading a model. With ``quant.kernel=auto`` this is the first
+    in the library's order that can be used here (Machete needs CUTLASS' sources, for one), never
+    the fallback. Raises `UserError` where there is none, and what the one asked for says.
     """
+    refused = []
+    for name in kernels_to_try(quant, device):
+        try:
+            _build_kernel(replace(quant, kernel=name), dtype=dtype, device=device)
+        except (ConfigError, UserError) as error:
+            if quant.kernel != AUTO:
+                raise
+            _log.debug("kernel %s: %s", name, error)
+            refused.append(f"{name}: {error}")
+        else:
+            return name
+    raise UserError(
+        f"quant={quant.name}: none of gptqmodel's kernels can be used on {device} "
+        f"({'; '.join(refused)})"
+    )
+
+
+def _build_kernel(quant: QuantConfig, *, dtype: "torch.dtype", device: str) -> None:
     import torch
 
     size = quant.group_size if quant.group_size and quant.group_size > 0 else _DEFAULT_GROUP

@@ -118,14 +118,31 @@ def _fill_packed(layer: Any, quant: QuantConfig, spread: float) -> None:
     assert quant.bits is not None
     words = layer.qweight
     words.copy_(torch.randint(-(2**31), 2**31, words.shape, dtype=words.dtype, device=words.device))
+    _balance(words, quant.bits)
     # GPTQ's files hold zero points less one.
     middle = 2 ** (quant.bits - 1) - (quant.method is Method.gptq)
     word = sum(middle << shift for shift in range(0, 32, quant.bits))
     layer.qzeros.fill_(word - 2**32 if word >= 2**31 else word)
-    uniform_spread = ((4**quant.bits - 1) / 12) ** 0.5
-    layer.scales.uniform_(0.5, 1.5).mul_(spread / uniform_spread)
+    # Steps from the zero point: -top to top, each as likely, save that 0 is twice so.
+    top = 2 ** (quant.bits - 1) - 1
+    steps_spread = (top * (top + 1) * (2 * top + 1) / 3 / 2**quant.bits) ** 0.5
+    layer.scales.uniform_(0.5, 1.5).mul_(spread / steps_spread)
     if quant.method is Method.gptq:
         columns = torch.arange(layer.in_features, device=words.device, dtype=torch.int32)
         layer.g_idx.copy_(columns // layer.group_size)
     if layer.bias is not None:
         layer.bias.normal_(std=spread)
+
+
+def _balance(words: "torch.Tensor", bits: int) -> None:
+    """Put the zero point in place of the lowest value, which has no opposite.
+
+    Else the mean weight is half a step below 0, and each layer multiplies what its inputs have in
+    common by hundreds: a 7B model overflows in float16.
+    """
+    seen = words
+    for shift in (1, 2, 4):
+        if shift < bits:
+            seen = seen | (seen >> shift)
+    lowest_bits = sum(1 << place for place in range(0, 32, bits))
+    words.bitwise_or_((~seen & lowest_bits) << (bits - 1))
