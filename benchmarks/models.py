@@ -62,6 +62,7 @@ METRICS = {
     "energy_per_output_token_j": "J/token",
     "throughput_tokens_per_s": "tokens/s",
     "memory_peak_bytes": "peak GB",
+    "predicted_memory_bytes": "predicted",
     "mean_power_w": "W",
     "energy_load_j": "load J",
 }

@@ -1,5 +1,6 @@
 """What a run is predicted to take is compared with what is free, before anything is loaded."""
 
+import csv
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -186,6 +187,26 @@ def test_what_cannot_fit_is_told_before_it_is_downloaded(
         planned(*too_much)
     with pytest.raises(UserError, match="the hub cannot be reached"):
         planned(*too_much, "preflight=warn")
+
+
+def test_predicted_memory_is_what_an_h200_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Source: benchmarks/models.py on one H200, docs/models.md."""
+    big = replace(TWO, gpus=(replace(H100, memory_bytes=140 * GIB),))
+    monkeypatch.setattr("codejoule.measurement.detect_hardware", lambda: big)
+    monkeypatch.setattr(plan, "choose_device", lambda *_: "cuda")
+    golden = project_root() / "tests" / "golden" / "h200_models.csv"
+    with golden.open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 8
+    for row in rows:
+        job = planned(
+            f"model={row['model']}", f"quant={row['quant']}", f"batch=b{row['batch']}",
+            f"model.dtype={row['dtype']}", "generation.max_new_tokens=128",
+            f"suite.limit={32 if row['batch'] == '32' else 2}",
+        )  # fmt: skip
+        assert job.memory is not None
+        peak_bytes = float(row["memory_peak_bytes"])
+        assert sum(job.memory.by_device_bytes) == pytest.approx(peak_bytes, rel=0.02)
 
 
 Free = Callable[[float], None]

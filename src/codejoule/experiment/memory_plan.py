@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 _BYTES_PER_TOKEN = 3
 """Of a prompt; code has 3 to 4 with the tokenizers of these models. The byte tokenizer has 1."""
-_TEMPLATE_TOKENS = 64
-"""Of a chat template around a prompt."""
+_TEMPLATE_BYTES = 256
+"""Of a chat template, a system prompt included, and the prompt's own frame."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +183,7 @@ def _prompt_tokens(experiment: ExperimentConfig, suite: Suite) -> int:
     prompts = [t.instruct_prompt if instruct else t.complete_prompt for t in suite.tasks]
     longest = max(len(prompt.encode()) for prompt in prompts)
     per_token = 1 if experiment.model.weights is Weights.random else _BYTES_PER_TOKEN
-    return math.ceil(longest / per_token) + _TEMPLATE_TOKENS
+    return math.ceil((longest + _TEMPLATE_BYTES) / per_token)
 
 
 def smaller_batch(plan: MemoryPlan, free_bytes: Sequence[int]) -> int:
