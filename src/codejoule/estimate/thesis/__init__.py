@@ -9,6 +9,7 @@ M. Buis (2024), "Walking the tightrope: balancing energy efficiency and accuracy
 code generation", MSc thesis, Utrecht University.
 """
 
+from codejoule.estimate.thesis import forward, memory, parameters, runtime
 from codejoule.estimate.thesis.figures import (
     FigureCheck,
     FigurePoint,
@@ -29,6 +30,10 @@ __all__ = [
     "FigurePoint",
     "TableRow",
     "figure_checks",
+    "forward",
+    "memory",
+    "parameters",
+    "runtime",
     "table_inputs",
     "table_times_s",
     "thesis_figures",
