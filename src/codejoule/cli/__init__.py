@@ -14,7 +14,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Wrong input is one message on stderr and exit code 2; ``HYDRA_FULL_ERROR=1`` brings the
     traceback back, as it does for jobs.
     """
-    from codejoule.cli import analyze, doctor, estimate, evaluate, meter
+    from codejoule.cli import analyze, doctor, estimate, evaluate, import_thesis, meter
 
     parser = argparse.ArgumentParser(
         prog="codejoule",
@@ -25,6 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "evaluate": evaluate,
         "estimate": estimate,
         "analyze": analyze,
+        "import-thesis": import_thesis,
         "doctor": doctor,
         "meter": meter,
     }
