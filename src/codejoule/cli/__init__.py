@@ -31,7 +31,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     }
     for command in commands.values():
         command.add_parser(subparsers)
-    args = parser.parse_args(argv)
+    args, more = parser.parse_known_args(argv)
+    if more:
+        # argparse takes KEY=VALUE after a flag for strangers, although there may be any number.
+        if not hasattr(args, "overrides") or any(text.startswith("-") for text in more):
+            parser.error(f"unrecognized arguments: {' '.join(more)}")
+        args.overrides += more
     try:
         return int(commands[args.command].run(args))
     except (ConfigError, UserError) as error:
