@@ -20,6 +20,7 @@ from codejoule.estimate import (
     calibrate_speed,
     predicted,
 )
+from codejoule.estimate.thesis.published import published_configurations
 
 from .conftest import ROOT, fields_of
 
@@ -177,6 +178,29 @@ def test_three_of_the_thesis_runs_predict_the_other_22() -> None:
     assert len(large) == 13
     assert max(abs(time) for time, _ in large) < 0.10
     assert max(abs(energy) for _, energy in large) < 0.20
+
+
+def test_other_families_are_predicted_too_and_experts_come_out_too_fast() -> None:
+    runs = thesis_runs()
+    known = [runs[n] for n in ("Qwen2.5-0.5B", "Qwen2.5-7B-Instruct")]
+    engine = calibrate_speed(known, prior=replace(ENGINES["graph"], expands_heads=False))
+    power = calibrate_power([(run, engine) for run in known], prior=POWER)
+    errors = {}
+    for row in published_configurations():
+        if row.table == "5.18" and row.batch_size == 1:
+            latency_s = 60 * row.latency_min
+            tokens = row.throughput_tokens_per_s * latency_s
+            run = replace(
+                known[0],
+                architecture=Architecture.from_config(fields_of(row.model)),
+                new_tokens=round(tokens / TASKS),
+                latency_s=latency_s / TASKS,
+                energy_j=3.6e6 * row.energy_kwh / TASKS,
+            )
+            errors[row.model] = off(run, engine, power)
+    for model in ("qwen_coder_7b", "llama_8b"):
+        assert max(map(abs, errors[model])) < 0.12
+    assert -0.4 < errors["deepseek_coder_16b"][0] < -0.2
 
 
 def test_runs_that_say_nothing_of_a_parameter_leave_it_at_its_prior() -> None:
