@@ -260,7 +260,7 @@ def test_flags_that_do_not_go_together_are_one_message(
 def test_own_runs_calibrate_the_estimate(
     tracking_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Two runs that a slower host made; the third is an estimate's and left out."""
+    """Two runs that a slower host made; an estimate's and a shortened model's are left out."""
     from codejoule.config.schema import TrackingConfig
     from codejoule.tracking import prepare_store
 
@@ -268,7 +268,7 @@ def test_own_runs_calibrate_the_estimate(
     store = prepare_store(tracking, project_root=tracking_folder)
     job = ["model=qwen_7b", "gpu=h200", "suite.prompt_tokens=100", "generation.max_new_tokens=50",
            "model.dtype=bfloat16"]  # fmt: skip
-    for number, source in enumerate(("nvml", "nvml", "estimate")):
+    for number, source in enumerate(("nvml", "nvml", "estimate", "nvml")):
         own = {
             "codejoule.gpu": "NVIDIA H200", "codejoule.energy_source": source,
             "codejoule.dtype": "bfloat16", "codejoule.energy_scope": "gpu",
@@ -277,6 +277,7 @@ def test_own_runs_calibrate_the_estimate(
         params = {
             "model.name": "qwen_7b", "quant.name": "none", "batch.size": 4,
             "engine.name": "generate", "repeat": number,
+            "model.architecture.num_hidden_layers": 1 if number == 3 else 28,
         }  # fmt: skip
         run = store.start_run(name="run", parent_run_id=None, tags=own, params=params)
         # 8 tasks in 2 batches of 50 steps of 0.14 s, at 150 W.

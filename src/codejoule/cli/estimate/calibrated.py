@@ -29,8 +29,8 @@ def calibrate_with(name: str, uri: str, experiment: ExperimentConfig) -> Calibra
     """Fit speed and power to the finished GPU runs of the MLflow experiment `name`.
 
     Runs count whose energy NVML's counter gave, on one card that is on file, with the configured
-    engine and a model of ``conf/model``. Their sequences are taken to be of their mean length.
-    What `experiment`'s engine is on file as is the prior, ``engine=graph`` where it is not.
+    engine and a model of ``conf/model`` in 16 bits. Their sequences are taken to be of their mean
+    length. What `experiment`'s engine is on file as is the prior, ``engine=graph`` where it is not.
     Raises `UserError` where no run can be used.
     """
     from codejoule.analysis import load_runs
@@ -65,7 +65,9 @@ def _measured(row: dict[Any, Any]) -> "MeasuredRun | None":
         return None
     latency_s, energy_j, tasks, prompt_tokens, output_tokens = figures
     work = _work(*(str(row.get(column)) for column in _CONFIGURATION))
-    if work is None:
+    if work is None or _changed(work, row):
+        return None
+    if card.peak_flop_per_s(work.quantization, dtype=work.dtype) is None:
         return None
     samples = tasks * int(row.get("params.generation.n_samples") or 1)
     batch = min(int(row["params.batch.size"]), round(samples))
@@ -80,6 +82,16 @@ def _measured(row: dict[Any, Any]) -> "MeasuredRun | None":
         new_tokens=max(1, round(output_tokens / samples)),
         latency_s=latency_s / batches,
         energy_j=energy_j / batches,
+    )
+
+
+def _changed(work: Workload, row: dict[Any, Any]) -> bool:
+    """Whether the run's model differed from the one on file, e.g. in its layers."""
+    ran = {key: row.get(f"params.model.architecture.{key}") for key in work.config}
+    return any(
+        ran[key] is not None and ran[key] != str(value)
+        for key, value in work.config.items()
+        if type(value) is int
     )
 
 
