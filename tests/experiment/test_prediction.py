@@ -20,14 +20,13 @@ from codejoule.domain import (
 from codejoule.estimate import ENGINES, POWER, estimate_generation
 from codejoule.experiment.cards import known_card
 from codejoule.experiment.journal_entries import BatchEntry
-from codejoule.experiment.prediction import predict_batches, predicted_metrics
+from codejoule.experiment.prediction import predicted_metrics
 
 STARTER = Path(__file__).parents[2] / "src/codejoule/models/starter/none"
 READING = EnergyReading(
     name="batch", source=EnergySource.nvml, scope=EnergyScope.gpu, start_s=0, latency_s=1,
     energy_j=1,
 )  # fmt: skip
-FACTS = {"group_size": None, "dtype": "float16"}
 
 
 def batch(number: int, *lengths: tuple[int, int]) -> BatchEntry:
@@ -46,32 +45,36 @@ def batch(number: int, *lengths: tuple[int, int]) -> BatchEntry:
 BATCHES = (batch(0, (100, 20), (150, 60)), batch(1, (80, 1)))
 
 
+ARCHITECTURE = Architecture.from_config(json.loads((STARTER / "config.json").read_text()))
+
+
 def plan(**changes: Any) -> Any:
     base = {
         "gpus": (0,),
         "gpu_name": "NVIDIA H200",
-        "checkpoint": SimpleNamespace(path=STARTER),
+        "memory": SimpleNamespace(
+            workload=SimpleNamespace(
+                architecture=ARCHITECTURE, quantization=Quantization(), dtype="float16"
+            )
+        ),
         "experiment": SimpleNamespace(
-            engine=SimpleNamespace(name=SimpleNamespace(value="generate")),
-            quant=SimpleNamespace(method=SimpleNamespace(name="none"), bits=None),
-            model=SimpleNamespace(architecture={}),
+            engine=SimpleNamespace(name=SimpleNamespace(value="generate"))
         ),
     }
     return SimpleNamespace(**(base | changes))
 
 
 def test_a_run_on_a_known_card_has_a_prediction_of_what_it_really_generated() -> None:
-    found = predicted_metrics(plan(), FACTS, BATCHES)
+    found = predicted_metrics(plan(), BATCHES)
     card = known_card("NVIDIA H200")
     assert card is not None
-    architecture = Architecture.from_config(json.loads((STARTER / "config.json").read_text()))
     shapes = (
         {"batch": 2, "prompt_tokens": 150, "new_tokens": 60},
         {"batch": 1, "prompt_tokens": 80, "new_tokens": 1},
     )
     estimates = [
         estimate_generation(
-            architecture, Quantization(), card=card, engine=ENGINES["generate"], power=POWER,
+            ARCHITECTURE, Quantization(), card=card, engine=ENGINES["generate"], power=POWER,
             dtype="float16", **shape,
         )
         for shape in shapes
@@ -84,37 +87,30 @@ def test_a_run_on_a_known_card_has_a_prediction_of_what_it_really_generated() ->
     assert found["predicted_tpot_s"] == known[0].tpot_s
     assert found["predicted_energy_gpu_j"] == pytest.approx(sum(e.energy_j or 0 for e in known))
     assert found["predicted_mean_power_w"] < 700
-    assert found["predicted_memory_peak_bytes"] > 0
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"gpus": ()}, {"gpus": (0, 1)}, {"gpu_name": "NVIDIA B200"}],
-    ids=["cpu", "two GPUs", "a card that is not on file"],
+    [{"gpus": ()}, {"gpus": (0, 1)}, {"gpu_name": "NVIDIA B200"}, {"memory": None}],
+    ids=["cpu", "two GPUs", "a card that is not on file", "an unknown family"],
 )
 def test_where_the_estimator_knows_nothing_nothing_is_logged(change: dict[str, Any]) -> None:
-    assert predicted_metrics(plan(**change), FACTS, BATCHES) == {}
+    assert predicted_metrics(plan(**change), BATCHES) == {}
 
 
-def test_an_engine_or_a_family_that_is_not_known_logs_nothing(tmp_path: Path) -> None:
+def test_an_engine_that_is_not_known_logs_nothing() -> None:
     other = plan()
     other.experiment.engine.name.value = "server"
-    assert predicted_metrics(other, FACTS, BATCHES) == {}
-    (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
-    assert predicted_metrics(plan(checkpoint=SimpleNamespace(path=tmp_path)), FACTS, BATCHES) == {}
+    assert predicted_metrics(other, BATCHES) == {}
 
 
-def test_a_card_of_unknown_power_has_times_and_no_energy() -> None:
+def test_a_card_of_unknown_power_has_times_and_no_energy(monkeypatch: pytest.MonkeyPatch) -> None:
     card = known_card("NVIDIA H200")
     assert card is not None
-    architecture = Architecture.from_config(json.loads((STARTER / "config.json").read_text()))
-    inputs: Any = {"dtype": "float16", "engine": "graph", "batches": BATCHES}
-    found = predict_batches(
-        replace(card, power_limit_w=None), architecture, Quantization(), **inputs
-    )
+    where = "codejoule.experiment.prediction.known_card"
+    monkeypatch.setattr(where, lambda _: replace(card, power_limit_w=None))
+    found = predicted_metrics(plan(), BATCHES)
     assert "predicted_latency_s" in found
     assert "predicted_energy_gpu_j" not in found
-    bare = predict_batches(
-        replace(card, peak_float16_flop_per_s=None), architecture, Quantization(), **inputs
-    )
-    assert set(bare) == {"predicted_memory_peak_bytes"}
+    monkeypatch.setattr(where, lambda _: replace(card, peak_float16_flop_per_s=None))
+    assert predicted_metrics(plan(), BATCHES) == {}

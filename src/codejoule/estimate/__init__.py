@@ -1,6 +1,7 @@
 """Size and speed of a model on a card, from its architecture; no model is loaded."""
 
 from codejoule.estimate.activations import activation_bytes
+from codejoule.estimate.by_layer import LayerBytes, bytes_by_layer
 from codejoule.estimate.calibration import (
     MeasuredRun,
     calibrate_power,
@@ -33,6 +34,7 @@ __all__ = [
     "DecodeBound",
     "EngineSpeed",
     "GenerationEstimate",
+    "LayerBytes",
     "LinearLayers",
     "MeasuredRun",
     "MemoryEstimate",
@@ -41,6 +43,7 @@ __all__ = [
     "WeightBytes",
     "Work",
     "activation_bytes",
+    "bytes_by_layer",
     "cached_tokens",
     "calibrate_power",
     "calibrate_speed",

@@ -1,95 +1,41 @@
-"""The estimator's word on a run, beside what was measured."""
+"""The estimator's word on the time and energy of a run, beside what was measured."""
 
-import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from codejoule.domain import Architecture, Quantization
 from codejoule.experiment.cards import known_card
 from codejoule.experiment.journal_entries import BatchEntry
 from codejoule.experiment.plan import Plan
 
 if TYPE_CHECKING:
-    from codejoule.estimate import Card
-
-_log = logging.getLogger(__name__)
+    from codejoule.estimate import Card, EngineSpeed, GenerationEstimate
 
 
-def predicted_metrics(
-    plan: Plan, model: dict[str, Any], batches: Sequence[BatchEntry]
-) -> dict[str, float]:
+def predicted_metrics(plan: Plan, batches: Sequence[BatchEntry]) -> dict[str, float]:
     """``predicted_*`` for the batches that ran, from their real numbers of tokens.
 
-    `model` are the facts of what was loaded. Empty on a CPU, on several GPUs, on a card that is
-    not on file, with an engine or a family of models that the estimator does not know.
+    Empty on a CPU, on several GPUs, on a card that is not on file or whose peak rate is not
+    known, with an engine or a family of models that the estimator does not know; without
+    energy where the card's power limit is not known.
     """
     from codejoule.estimate import ENGINES
 
     card = known_card(plan.gpu_name) if len(plan.gpus) == 1 else None
-    if card is None or plan.experiment.engine.name.value not in ENGINES:
+    engine = ENGINES.get(plan.experiment.engine.name.value)
+    if card is None or engine is None or plan.memory is None:
         return {}
-    quant = plan.experiment.quant
-    try:
-        architecture = Architecture.from_config(_config(plan))
-        quantization = Quantization(
-            method=quant.method.name, bits=quant.bits, group_size=model["group_size"]
-        )
-        return predict_batches(
-            card,
-            architecture,
-            quantization,
-            dtype=model["dtype"],
-            engine=plan.experiment.engine.name.value,
-            batches=batches,
-        )
-    except ValueError as error:
-        _log.info("no prediction to log beside the measurement: %s", error)
+    estimates = [_estimate(plan, entry, card, engine) for entry in batches]
+    known = [estimate for estimate in estimates if estimate is not None]
+    if len(known) < len(estimates):
         return {}
-
-
-def predict_batches(
-    card: "Card",
-    architecture: Architecture,
-    quantization: Quantization,
-    *,
-    dtype: str,
-    engine: str,
-    batches: Sequence[BatchEntry],
-) -> dict[str, float]:
-    """The same for a known card, architecture and engine; what cannot be told is absent.
-
-    Raises ValueError for a group size that does not divide a layer.
-    """
-    from codejoule.estimate import ENGINES, POWER, estimate_generation, memory_needed
-
-    lengths: list[dict[str, Any]] = [
-        {
-            "batch": len(entry.completions),
-            "prompt_tokens": max(c.prompt_tokens for c in entry.completions),
-            "new_tokens": max(1, *(c.output_tokens for c in entry.completions)),
-            "dtype": dtype,
-        }
-        for entry in batches
-    ]
-    needed = [memory_needed(architecture, quantization, **length) for length in lengths]
-    metrics = {"predicted_memory_peak_bytes": float(max(n.allocated_bytes for n in needed))}
-    found = [
-        estimate_generation(
-            architecture, quantization, card=card, engine=ENGINES[engine], power=POWER, **length
-        )
-        for length in lengths
-    ]
-    known = [estimate for estimate in found if estimate is not None]
-    if len(known) < len(found):
-        return metrics
     tokens = sum(c.output_tokens for entry in batches for c in entry.completions)
     latency_s = sum(estimate.latency_s for estimate in known)
-    steps_s = [estimate.tpot_s for estimate in known if estimate.tpot_s is not None]
-    metrics |= {
+    metrics = {
         "predicted_latency_s": latency_s,
         "predicted_ttft_s": sum(estimate.ttft_s for estimate in known) / len(known),
         "predicted_throughput_tokens_per_s": tokens / latency_s,
     }
+    steps_s = [estimate.tpot_s for estimate in known if estimate.tpot_s is not None]
     if steps_s:
         metrics["predicted_tpot_s"] = sum(steps_s) / len(steps_s)
     energies_j = [estimate.energy_j for estimate in known if estimate.energy_j is not None]
@@ -99,9 +45,22 @@ def predict_batches(
     return metrics
 
 
-def _config(plan: Plan) -> dict[str, Any]:
-    """The ``config.json`` of what ran."""
-    from codejoule.models.declared import read_config
+def _estimate(
+    plan: Plan, entry: BatchEntry, card: "Card", engine: "EngineSpeed"
+) -> "GenerationEstimate | None":
+    """Of one batch: padded to its longest prompt, as long as its longest completion."""
+    from codejoule.estimate import POWER, estimate_generation
 
-    folder = plan.checkpoint.path
-    return plan.experiment.model.architecture if folder is None else read_config(folder)
+    assert plan.memory is not None
+    work = plan.memory.workload
+    return estimate_generation(
+        work.architecture,
+        work.quantization,
+        card=card,
+        engine=engine,
+        power=POWER,
+        batch=len(entry.completions),
+        prompt_tokens=max(c.prompt_tokens for c in entry.completions),
+        new_tokens=max(1, *(c.output_tokens for c in entry.completions)),
+        dtype=work.dtype,
+    )
