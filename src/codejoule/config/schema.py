@@ -354,6 +354,7 @@ class SuiteConfig:
 @dataclass(kw_only=True)
 class GpuConfig:
     name: str = "???"
+    driver_names: list[str] = field(default_factory=list)
     memory_bytes: int | None = None
     bandwidth_bytes_per_s: float | None = None
     peak_float16_flop_per_s: float | None = None
@@ -366,7 +367,7 @@ class GpuConfig:
         for key in self.__dataclass_fields__:
             value = getattr(self, key)
             _require(
-                key == "name" or value is None or value > 0,
+                key in ("name", "driver_names") or value is None or value > 0,
                 f"gpu.{key}",
                 value,
                 "must be above 0, or null where it is not known",

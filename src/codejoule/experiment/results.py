@@ -33,6 +33,7 @@ from codejoule.experiment.journal_entries import (
 )
 from codejoule.experiment.machine import environment
 from codejoule.experiment.plan import Plan
+from codejoule.experiment.prediction import predicted_metrics
 
 if TYPE_CHECKING:
     from codejoule.evaluation import GroundTruth
@@ -141,6 +142,7 @@ def log_results(plan: Plan, folder: Path, tracked: "TrackedRun") -> None:
     facts = _facts(plan, results, truth)
     metrics = run_metrics(records, facts, rng=np.random.default_rng(0))
     metrics |= _memory(plan, results) | _footprint(plan, metrics.get("energy_total_kwh"))
+    metrics |= predicted_metrics(plan, results.batches)
     if plan.experiment.evaluator.challenge and results.verdicts:
         metrics["suspects"] = float(sum(v.suspect for v, _ in results.verdicts.values()))
     tracked.log(
