@@ -109,7 +109,7 @@ def read_tasks(runs: "pd.DataFrame", *, uri: str) -> tuple[TaskFigures, tuple[st
     if absent:
         some = ", ".join(absent[:3]) + (", ..." if len(absent) > 3 else "")
         count = "1 run has" if len(absent) == 1 else f"{len(absent)} runs have"
-        notes.append(f"{count} no figures of single tasks (no {_ARTIFACT}): {some}")
+        notes.append(f"{count} no figures of single tasks (no {_ARTIFACT}): {some}.")
     return _figures(tables), tuple(notes)
 
 

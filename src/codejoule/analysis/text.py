@@ -19,7 +19,7 @@ _FIXED = (
     "model", "quant", "batch", "suite", "split", "runs", "tasks", "pass_at_1",
     "pass_at_1_ci_low", "pass_at_1_ci_high", "energy_generation_j", "energy_total_j",
     "energy_per_output_token_j", "energy_per_task_j", "energy_per_solved_task_j",
-    "pass_at_1_per_kwh", "throughput_tokens_per_s", "latency_s", "output_tokens",
+    "pass_at_1_per_kwh", "throughput_tokens_per_s", "latency_s", "output_tokens", "carbon_g",
     "energy_generation_sd_j", "energy_source", "energy_scope", "energy_source_evaluation",
     "pareto", "run_ids",
 )  # fmt: skip

@@ -123,7 +123,7 @@ def hac_regression(
 
 def hac_lags(n: int) -> int:
     """Newey and West's rule for the number of lags of a series of `n` values."""
-    return math.floor(4 * (n / 100) ** (2 / 9))
+    return math.floor(4 * math.pow(n / 100, 2 / 9))
 
 
 def _fit(
