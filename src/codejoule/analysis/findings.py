@@ -14,6 +14,10 @@ LISTED = 10
 """Comparisons of one setting up to which each gets a sentence."""
 
 _DRIFTS = 1.5
+_READ = (
+    "energy_pairs", "accuracy_pairs", "efficiency", "assumptions", "disagreements",
+    "kruskal_wallis",
+)  # fmt: skip
 
 
 def findings(evidence: "Evidence", tables: Mapping[str, Table]) -> tuple[str, ...]:
@@ -35,6 +39,7 @@ def findings(evidence: "Evidence", tables: Mapping[str, Table]) -> tuple[str, ..
     frames = {
         name: [{str(k): v for k, v in row.items()} for row in table.frame.to_dict("records")]
         for name, table in tables.items()
+        if name in _READ
     }
     sentences = [_repeats(evidence)]
     for family in evidence.families:

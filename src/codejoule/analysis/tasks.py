@@ -6,17 +6,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlparse
 
 import numpy as np
 
+from codejoule.analysis.artifacts import artifact
 from codejoule.analysis.store import reading
 from codejoule.config.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
-    from mlflow.tracking import MlflowClient
     from numpy.typing import NDArray
 
 _ARTIFACT = "tasks.parquet"
@@ -95,7 +94,9 @@ def read_tasks(runs: "pd.DataFrame", *, uri: str) -> tuple[TaskFigures, tuple[st
     with reading(uri) as client, tempfile.TemporaryDirectory() as scratch:
 
         def read(run: tuple[str, str]) -> "pa.Table | None":
-            path = _path(*run, client, Path(scratch))
+            path = artifact(
+                client, run_id=run[0], artifact_uri=run[1], name=_ARTIFACT, scratch=Path(scratch)
+            )
             return None if path is None else _read(path, run[0])
 
         wanted = list(zip(runs["run_id"], runs["artifact_uri"], strict=True))
@@ -111,24 +112,6 @@ def read_tasks(runs: "pd.DataFrame", *, uri: str) -> tuple[TaskFigures, tuple[st
         count = "1 run has" if len(absent) == 1 else f"{len(absent)} runs have"
         notes.append(f"{count} no figures of single tasks (no {_ARTIFACT}): {some}.")
     return _figures(tables), tuple(notes)
-
-
-def _path(run_id: str, artifact_uri: str, client: "MlflowClient", scratch: Path) -> Path | None:
-    """The artifact as a local file; None where the run has none."""
-    from mlflow.exceptions import MlflowException
-
-    parsed = urlparse(artifact_uri)
-    if parsed.scheme in ("", "file"):
-        path = Path(unquote(parsed.path)) / _ARTIFACT
-        return path if path.exists() else None
-    folder = scratch / run_id
-    folder.mkdir()
-    try:
-        if all(file.path != _ARTIFACT for file in client.list_artifacts(run_id)):
-            return None
-        return Path(client.download_artifacts(run_id, _ARTIFACT, str(folder)))
-    except (MlflowException, OSError) as error:
-        raise UserError(f"cannot read {_ARTIFACT} of run {run_id}: {error}") from error
 
 
 def _read(path: Path, run_id: str) -> "pa.Table":

@@ -134,9 +134,11 @@ def _fit(
 ) -> Regression | None:
     import statsmodels.api as sm
 
-    names = _independent(columns)
     # Without residual degrees of freedom to speak of, robust errors mean nothing.
-    if not names or y.size < 2 * len(names) + 8 or np.ptp(y) == 0:
+    if y.size < 2 * len(columns) + 8 or np.ptp(y) == 0:
+        return None
+    names = _independent(columns)
+    if not names:
         return None
     x = np.column_stack([columns[name] for name in names])
     fit = sm.OLS(y, x, hasconst="intercept" in names).fit(**options)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from codejoule.analysis.statistics.holm import holm
 from codejoule.analysis.statistics.result import Result
 
 if TYPE_CHECKING:
@@ -76,10 +77,14 @@ def dunn(groups: "Sequence[NDArray[np.float64]]") -> "NDArray[np.float64]":
     """
     import scikit_posthocs
 
+    adjusted = np.ones((len(groups), len(groups)))
     if np.ptp(np.concatenate(groups)) == 0:
-        return np.ones((len(groups), len(groups)))
-    frame = scikit_posthocs.posthoc_dunn(list(groups), p_adjust="holm")
-    return np.asarray(frame.to_numpy(dtype=float))
+        return adjusted
+    p_values = scikit_posthocs.posthoc_dunn(list(groups)).to_numpy(dtype=float)
+    upper = np.triu_indices(len(groups), k=1)
+    adjusted[upper] = holm(p_values[upper])
+    adjusted.T[upper] = adjusted[upper]
+    return adjusted
 
 
 def cliffs_delta(a: "NDArray[np.float64]", b: "NDArray[np.float64]") -> float:
