@@ -114,7 +114,9 @@ def _extra_columns(frame: "pd.DataFrame", params: list[str]) -> list[str]:
     """Settings in which runs differ that the shown columns do not tell apart."""
     shown = row_keys(frame, list(SHOWN.values()))
     extra = []
-    for column in params:
+    # Most settings are the same everywhere: only the others are worth a look at each row.
+    varying = [c for c in params if frame[c].nunique(dropna=False) > 1]
+    for column in varying:
         if column not in SHOWN.values() and (
             frame.groupby(shown)[column].nunique(dropna=False).max() > 1
         ):
