@@ -111,17 +111,19 @@ def _why_not(runs: "pd.DataFrame") -> str:
 
 
 def _extra_columns(frame: "pd.DataFrame", params: list[str]) -> list[str]:
-    """Settings in which runs differ that the shown columns do not tell apart."""
+    """Settings that rows differ in and the shown columns do not tell apart; all that are mixed."""
     shown = row_keys(frame, list(SHOWN.values()))
-    extra = []
     # Most settings are the same everywhere: only the others are worth a look at each row.
     varying = [c for c in params if frame[c].nunique(dropna=False) > 1]
-    for column in varying:
-        if column not in SHOWN.values() and (
-            frame.groupby(shown)[column].nunique(dropna=False).max() > 1
-        ):
-            extra.append(column)
-    return extra
+    return [
+        column
+        for column in varying
+        if column not in SHOWN.values()
+        and (
+            not column.startswith("params.")
+            or frame.groupby(shown)[column].nunique(dropna=False).max() > 1
+        )
+    ]
 
 
 def _row(same: "pd.DataFrame", extra: list[str]) -> dict[str, object]:
