@@ -237,8 +237,8 @@ def test_published_runs_are_shown_and_never_mixed_with_measured(recorder, tmp_pa
     for quant, kwh, pass_at_1 in (("none", 0.82, 0.45), ("gptq4", 0.30, 0.44)):
         run = recorder.store.start_run(
             name="published", parent_run_id=None,
-            tags={"codejoule.kind": "published", "codejoule.fingerprint": quant,
-                  "codejoule.gpu": "NVIDIA L40S", "codejoule.energy_source": "nvml",
+            tags={"codejoule.published": "true", "codejoule.fingerprint": quant,
+                  "codejoule.gpu": "NVIDIA L40S", "codejoule.energy_source": "published",
                   "codejoule.energy_scope": "gpu"},
             params={"model.name": "qwen_7b", "quant.name": quant, "batch.size": 1,
                     "engine.name": "generate", "generation.name": "greedy",

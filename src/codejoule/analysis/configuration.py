@@ -29,13 +29,10 @@ COMPARABLE = {
     "length": "tags.codejoule.length",
     "GPU": "tags.codejoule.gpu",
     "machine": "tags.codejoule.host",
-    "kind": "tags.codejoule.kind",
+    "published": "tags.codejoule.published",
 }
-"""What must be equal before two figures mean the same. ``kind`` is ``run`` (measured here) or
-``published`` (figures from the literature)."""
-
-PUBLISHED = "published"
-"""`kind` of a run whose figures come from the literature."""
+"""What must be equal before two figures mean the same. ``published`` is ``true`` for figures
+from the literature and absent for runs of one's own."""
 
 IDENTITY = (
     *SHOWN.values(), *COMPARABLE.values(), "params.repeat", "tags.codejoule.fingerprint",
@@ -63,7 +60,7 @@ class Group:
     @property
     def published(self) -> bool:
         """Whether some figures come from the literature."""
-        return PUBLISHED in self.facts.get("kind", "")
+        return "published" in self.facts
 
     @property
     def title(self) -> str:

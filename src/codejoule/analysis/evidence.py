@@ -8,6 +8,7 @@ import numpy as np
 
 from codejoule.analysis.comparison import setting_columns
 from codejoule.analysis.families import (
+    BASE,
     ComparisonSet,
     Family,
     configuration_labels,
@@ -108,10 +109,8 @@ def gather(runs: "pd.DataFrame", table: "pd.DataFrame", figures: "TaskFigures") 
         Of these configurations.
     """
     settings = setting_columns(table)
-    variants: list[str | None] = [None] * len(table)
-    if _VARIANT in runs.columns:
-        of_run = dict(zip(runs["run_id"], runs[_VARIANT], strict=True))
-        variants = [of_run[ids[0]] for ids in table["run_ids"]]
+    of_run = dict(zip(runs["run_id"], _variants(runs), strict=True))
+    variants = [of_run[ids[0]] for ids in table["run_ids"]]
     return Evidence(
         table=table,
         labels=tuple(configuration_labels(table, settings)),
@@ -120,3 +119,13 @@ def gather(runs: "pd.DataFrame", table: "pd.DataFrame", figures: "TaskFigures") 
         rows=tuple(figures.rows(ids) for ids in table["run_ids"]),
         families=find_families(table, settings, variants),
     )
+
+
+def _variants(runs: "pd.DataFrame") -> list[str]:
+    """Whether each run's model is a base or an instruct model; by its name where nothing says."""
+    names = [str(name) for name in runs["params.model.name"]]
+    known = runs[_VARIANT] if _VARIANT in runs.columns else [None] * len(runs)
+    return [
+        variant or ("base" if name.endswith(BASE) else "instruct")
+        for variant, name in zip(known, names, strict=True)
+    ]

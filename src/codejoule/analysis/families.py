@@ -13,7 +13,8 @@ ALL_PAIRS = 12
 """Configurations of one set up to which each is compared with each."""
 
 _FIRST = {"quant": "none", "variant": "base", "engine": "generate", "generation": "greedy"}
-_BASE = "_base"
+BASE = "_base"
+"""End of the names of base models."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +78,7 @@ def configuration_labels(table: "pd.DataFrame", settings: Sequence[str]) -> list
 
 
 def find_families(
-    table: "pd.DataFrame", settings: Sequence[str], variants: Sequence[str | None]
+    table: "pd.DataFrame", settings: Sequence[str], variants: Sequence[str]
 ) -> tuple[Family, ...]:
     """Find every question that a group of configurations can answer.
 
@@ -87,7 +88,7 @@ def find_families(
         From `comparison_table`.
     settings : sequence of str
         Its columns that are settings.
-    variants : sequence of str or None
+    variants : sequence of str
         Variant (``base``, ``instruct``) of each row's model.
 
     Returns
@@ -98,9 +99,9 @@ def find_families(
     """
     rows = table[list(settings)].astype(object).copy()
     names = list(settings)
-    if len({v for v in variants if v}) > 1:
-        rows["model"] = [str(m).removesuffix(_BASE) for m in rows["model"]]
-        rows["variant"] = [v or "unknown" for v in variants]
+    if len(set(variants)) > 1:
+        rows["model"] = [str(m).removesuffix(BASE) for m in rows["model"]]
+        rows["variant"] = list(variants)
         names.append("variant")
     varying = [name for name in names if rows[name].map(str).nunique() > 1]
     families = []

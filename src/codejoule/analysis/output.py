@@ -28,7 +28,7 @@ def write_tables(analysis: "Analysis", folder: Path) -> list[Path]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     whole = folder / "analysis.json"
-    text = json.dumps(analysis.as_json(), allow_nan=False, default=str)
+    text = json.dumps(analysis.as_json(), allow_nan=False)
     whole.write_text(text, encoding="utf-8")
     root = folder / "tables"
     for stale in root.glob("**/*.*"):

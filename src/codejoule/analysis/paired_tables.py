@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from codejoule.analysis.evidence import Evidence
 
 _KEY = ["factor", "held", "configuration", "reference"]
+_GIVEN = (
+    "Friedman's and Wilcoxon's tests take the runs as given: of variance between runs only the "
+    "ratio, its p_value and the verdict know, and the mixed model."
+)
 _FAMILY = "p-values adjusted by Holm within the factor, all its comparisons together."
 
 
@@ -231,6 +235,7 @@ def _friedman_table(rows: list[dict[str, Any]]) -> Table:
         notes=(
             "Blocks are tasks, or batches of tasks where several were metered together. Of two "
             "configurations Wilcoxon's test (energy_pairs) is the test.",
+            _GIVEN,
             _FAMILY,
         ),
     )
@@ -250,6 +255,7 @@ def _energy_table(rows: list[dict[str, Any]]) -> Table:
             "ratio: geometric mean of energy over the reference's energy, with its 95 % interval "
             "(one run each: bootstrap over clusters of tasks that shared a batch; repeats: t, "
             "variance between runs included). share_lower: tasks that took less.",
+            _GIVEN,
             _FAMILY,
         ),
     )

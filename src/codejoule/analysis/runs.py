@@ -5,7 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from codejoule.analysis.configuration import IDENTITY, PUBLISHED, superseded
+from codejoule.analysis.configuration import IDENTITY, superseded
 from codejoule.analysis.store import MAKE_RUNS, reading
 from codejoule.config.errors import UserError
 
@@ -79,9 +79,8 @@ def load_runs(
     if sweep is not None:
         found = _of_sweep(found, parents, sweep)
     found = [run for run in found if run.data.tags.get("codejoule.kind") != "sweep"]
-    kinds = ("run", PUBLISHED)
-    foreign = [run for run in found if run.data.tags.get("codejoule.kind") not in kinds]
-    own = [run for run in found if run.data.tags.get("codejoule.kind") in kinds]
+    foreign = [run for run in found if run.data.tags.get("codejoule.kind") != "run"]
+    own = [run for run in found if run.data.tags.get("codejoule.kind") == "run"]
     unfinished = Counter(run.info.status for run in own if run.info.status != "FINISHED")
     frame = _frame([run for run in own if run.info.status == "FINISHED"])
     late = superseded(frame)

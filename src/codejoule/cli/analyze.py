@@ -34,8 +34,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         metavar="FACT,...",
         default="",
         help="compare runs although they differ in this: suite, split, tasks, energy source, "
-        "energy scope, evaluation energy source, weights, length, GPU, machine, kind (measured "
-        "or published)",
+        "energy scope, evaluation energy source, weights, length, GPU, machine, "
+        "published",
     )
     parser.add_argument(
         "--min-pass-at-1",

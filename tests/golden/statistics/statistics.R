@@ -102,8 +102,8 @@ out$log_ratio <- list(by_task = one_run(seq_len(n)), by_batch = one_run(tasks$ba
                       t_test = t.test(log(e$gptq8), log(e$none), paired = TRUE)$p.value)
 wide <- function(name) with(runs[runs$configuration == name, ], tapply(log_energy, list(run, task), mean))
 a <- wide("gptq8"); b <- wide("none")
-welch <- t.test(rowMeans(a), rowMeans(b))
-v_runs <- unname(welch$stderr)^2; df_runs <- unname(welch$parameter)
+pooled <- t.test(rowMeans(a), rowMeans(b), var.equal = TRUE)
+v_runs <- unname(pooled$stderr)^2; df_runs <- unname(pooled$parameter)
 v_tasks <- vcov(lm(colMeans(a) - colMeans(b) ~ 1))[1, 1]
 noise <- function(name) {
   own <- runs[runs$configuration == name, ]
@@ -111,12 +111,15 @@ noise <- function(name) {
 }
 v_more <- max(0, v_tasks - noise("gptq8") - noise("none"))
 v <- v_runs + v_more
-df <- v^2 / (v_runs^2 / df_runs + v_more^2 / (ncol(a) - 1))
 theta <- mean(a) - mean(b)
+# Cochran and Cox's critical value.
+critical <- function(alpha)
+  (v_runs * qt(1 - alpha / 2, df_runs) + v_more * qt(1 - alpha / 2, ncol(a) - 1)) / v
+level <- uniroot(function(l) critical(exp(l)) - abs(theta) / sqrt(v), c(log(1e-12), 0), tol = 1e-13)
 out$log_ratio_repeats <- list(
-  ratio = exp(theta), standard_error = sqrt(v), df = df, v_more = v_more,
-  p_value = 2 * pt(-abs(theta) / sqrt(v), df),
-  ci_low = exp(theta - qt(0.975, df) * sqrt(v)), ci_high = exp(theta + qt(0.975, df) * sqrt(v)))
+  ratio = exp(theta), standard_error = sqrt(v), df = df_runs, v_more = v_more,
+  p_value = exp(level$root), ci_low = exp(theta - critical(0.05) * sqrt(v)),
+  ci_high = exp(theta + critical(0.05) * sqrt(v)))
 
 # Mixed models ----------------------------------------------------------------------------------
 runs$configuration <- factor(runs$configuration, levels = names(e))

@@ -29,7 +29,7 @@ class LogRatio:
     standard_error: float
     """Standard error of ``log(ratio)``."""
     df: float
-    """Degrees of freedom of the t-test."""
+    """Degrees of freedom of the t-test; with repeats those of the variance between runs."""
     clusters: int
     """Independent groups of tasks."""
     between_runs: bool
@@ -70,16 +70,18 @@ def paired_log_ratio(
     tasks, ``G`` clusters. One run each: ``V = G/(G-1) sum_g (sum_{t in g} (d_t - D))^2 / n^2``,
     ``G - 1`` degrees of freedom.
 
-    Repeats: ``V = V_runs + max(0, V_tasks - V_noise)``. ``V_runs`` is the variance of run means
-    over the number of runs (pooled where one side has a single run), which contains shifts of
-    whole runs and noise of tasks; ``V_tasks`` (as above) contains noise of tasks and how
+    Repeats: ``V = V_runs + V_more``, ``V_more = max(0, V_tasks - V_noise)``. ``V_runs`` is the
+    variance of run means, pooled over both sides, times ``1/R_a + 1/R_b``; it contains shifts of
+    whole runs and noise of tasks. ``V_tasks`` (as above) contains noise of tasks and how
     differently tasks react; what both contain, ``V_noise``, is estimated from the residuals of
-    runs on tasks and counted once. Degrees of freedom by Satterthwaite.
+    runs on tasks and counted once. The critical value is Cochran and Cox's,
+    ``(V_runs t(R_a + R_b - 2) + V_more t(G - 1)) / V``. Satterthwaite's would reject too often:
+    where two runs happen to agree it trusts them.
 
     References
     ----------
     Hall (1992), The Bootstrap and Edgeworth Expansion, 3.6; Cameron and Miller (2015), Journal
-    of Human Resources 50, 317-372; Satterthwaite (1946), Biometrics Bulletin 2, 110-114.
+    of Human Resources 50, 317-372; Cochran and Cox (1957), Experimental Designs, 4.14.
     """
     from scipy import stats
 
@@ -88,25 +90,26 @@ def paired_log_ratio(
     v_tasks = _cluster_variance(difference - theta, labels)
     runs = _run_variance(a, b)
     if runs is None:
-        variance, df = v_tasks, float(groups - 1)
+        error = math.sqrt(v_tasks) if v_tasks > 0 else math.nan
+        df = float(groups - 1)
+        p_value = float(2 * stats.t.sf(abs(theta) / error, df))
         half = _bootstrap_half_width(difference, labels, rng=rng, resamples=resamples)
     else:
-        v_runs, df_runs = runs
+        v_runs, df = runs
         v_noise = _noise_variance(a, labels) + _noise_variance(b, labels)
         if min(len(a), len(b)) == 1:
             # The single run's own noise cannot be told apart: take it to be as the other's.
             v_noise *= 1 + max(len(a), len(b))
         v_more = 0.0 if groups < 2 else max(0.0, v_tasks - v_noise)
-        variance = v_runs + v_more
-        parts = v_runs**2 / df_runs + (v_more**2 / (groups - 1) if v_more else 0.0)
-        df = variance**2 / parts if parts > 0 else math.nan
-        half = float(stats.t.ppf(1 - ALPHA / 2, df)) * math.sqrt(variance)
-    error = math.sqrt(variance) if variance > 0 else math.nan
+        parts = ((v_runs, df), (v_more, float(groups - 1)))
+        error = math.sqrt(v_runs + v_more) if v_runs + v_more > 0 else math.nan
+        p_value = _p_value(abs(theta) / error, parts)
+        half = error * _critical(ALPHA, parts)
     return LogRatio(
         ratio=math.exp(theta),
         ci_low=math.exp(theta - half),
         ci_high=math.exp(theta + half) if half < 500 else math.nan,
-        p_value=float(2 * stats.t.sf(abs(theta) / error, df)),
+        p_value=p_value,
         standard_error=error,
         df=df,
         clusters=groups,
@@ -126,18 +129,35 @@ def _cluster_variance(centred: "NDArray[np.float64]", labels: "NDArray[np.int64]
 def _run_variance(a: "NDArray[np.float64]", b: "NDArray[np.float64]") -> tuple[float, float] | None:
     """Variance of the difference of run means, with its degrees of freedom."""
     means = [a.mean(axis=1), b.mean(axis=1)]
-    counts = [len(m) for m in means]
-    if max(counts) == 1:
+    df = sum(len(m) - 1 for m in means)
+    if df == 0:
         return None
-    if min(counts) == 1:
-        (repeated,) = (m for m in means if len(m) > 1)
-        return float(np.var(repeated, ddof=1) * sum(1 / c for c in counts)), len(repeated) - 1
-    parts = [float(np.var(m, ddof=1)) / len(m) for m in means]
-    total = sum(parts)
-    if total == 0:
-        return 0.0, float(sum(counts) - 2)
-    df = total**2 / sum(p**2 / (c - 1) for p, c in zip(parts, counts, strict=True))
-    return total, df
+    pooled = sum(float(np.sum((m - m.mean()) ** 2)) for m in means) / df
+    return pooled * sum(1 / len(m) for m in means), float(df)
+
+
+def _critical(alpha: float, parts: tuple[tuple[float, float], ...]) -> float:
+    """Cochran and Cox's critical value of a sum of (variance, degrees of freedom)."""
+    from scipy import stats
+
+    known = [(v, float(stats.t.ppf(1 - alpha / 2, df))) for v, df in parts if v > 0]
+    return sum(v * t for v, t in known) / sum(v for v, _ in known) if known else math.nan
+
+
+def _p_value(t: float, parts: tuple[tuple[float, float], ...]) -> float:
+    """Level at which `_critical` is `t`; at least 1e-12."""
+    from scipy import optimize
+
+    if math.isnan(t):
+        return math.nan
+    smallest = 1e-12
+    if t >= _critical(smallest, parts):
+        return smallest
+    # In the logarithm, so that small levels are found to as many digits as large ones.
+    root = optimize.brentq(
+        lambda level: _critical(math.exp(level), parts) - t, math.log(smallest), 0.0, xtol=1e-12
+    )
+    return math.exp(float(root))
 
 
 def _noise_variance(runs: "NDArray[np.float64]", labels: "NDArray[np.int64]") -> float:
