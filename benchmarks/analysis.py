@@ -8,6 +8,7 @@ batch sizes x repeats). `time` reads and analyses them, and says how long each p
 """
 
 import argparse
+import os
 import time
 from pathlib import Path
 
@@ -119,6 +120,10 @@ def measure(folder: Path) -> None:
     done = time.monotonic()
     write_tables(analysis, folder / "out")
     print(f"analyse: {done - start:.1f} s; write_tables: {time.monotonic() - done:.1f} s")
+    print(
+        f"CPU time of all of it, libraries' imports included: {time.process_time():.1f} s; "
+        f"load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+    )
     print(
         f"read and analysed: {read - begin + done - start:.1f} s for {len(figures.run_ids)} runs "
         f"of {len(figures.task_ids)} tasks"

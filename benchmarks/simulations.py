@@ -300,6 +300,10 @@ SCENARIOS: dict[str, tuple[str, Callable[[int], Counts]]] = {
         "the same with 2 runs each",
         partial(no_loss, replace(NULL, runs=2, loss=(0.0, 0.02, 0.02))),
     ),
+    "budget": (
+        "3 runs each that shift by 2 %, and a limit of energy that all just reach",
+        partial(budget, replace(NULL, runs=3, run_sd=0.02)),
+    ),
     "autocorrelation": (
         "no effect of domains, noise of successive tasks correlated by 0.5",
         partial(whole, replace(NULL, autocorrelation=0.5)),

@@ -36,7 +36,8 @@ __all__ = [
     "ALPHA", "MARGIN", "RESAMPLES", "LogRatio", "MixedModel", "PairedAccuracy", "Regression",
     "Resampled", "Resampler", "Result", "Term", "at_least", "cliffs_delta", "cluster_means",
     "cluster_sums", "clusters", "dunn", "durbin_watson", "epsilon_squared", "friedman",
-    "front_probability", "hac_lags", "hac_regression", "holm", "kendalls_w", "kruskal_wallis", "levene", "lower_bound",
-    "mixed_model", "paired_accuracy", "paired_log_ratio", "resample", "resample_counts",
-    "shapiro_wilk", "tango_interval", "tango_score", "thesis_regression", "wilcoxon",
+    "front_probability", "hac_lags", "hac_regression", "holm", "kendalls_w", "kruskal_wallis",
+    "levene", "lower_bound", "mixed_model", "paired_accuracy", "paired_log_ratio", "resample",
+    "resample_counts", "shapiro_wilk", "tango_interval", "tango_score", "thesis_regression",
+    "wilcoxon",
 ]  # fmt: skip
