@@ -34,7 +34,7 @@ demo: setup ## fresh clone to results: sweep the bundled model and print the com
 ui: $(STAMP) ## MLflow UI on the project's store (PORT=5000)
 	@$(BIN)/mlflow ui --backend-store-uri '$(STORE)' --port $(PORT)
 
-analysis: $(STAMP) ## comparison table and energy-against-pass@1 figure of the runs in MLflow
+analysis: $(STAMP) ## tables, statistics, figures and one page from the runs in MLflow
 	@$(BIN)/codejoule analyze
 
 doctor: $(STAMP) ## what this machine offers, and what is missing

@@ -52,6 +52,7 @@ def test_sweep_becomes_tables_figures_and_a_page(sweep, tmp_path, capsys):
     names = {p.name for p in (tmp_path / "out").iterdir()}
     assert names == {
         "comparison.csv", "comparison.md", "frontier.svg", "frontier.png", "index.html",
+        "analysis.json", "tables",
     }  # fmt: skip
     printed = capsys.readouterr().out
     assert "pass@1 [95 % CI]" in printed
@@ -119,10 +120,10 @@ def test_no_runs_says_what_to_do(recorder, tmp_path, capsys):
 
 
 def test_no_store_says_what_to_do(tmp_path, capsys):
-    args = argparse.Namespace(
-        tracking_uri=f"sqlite:///{tmp_path}/mlflow.db", experiment="x", where=None, out=tmp_path
-    )
-    assert analyze.run(args) == 1
+    parser = argparse.ArgumentParser()
+    analyze.add_parser(parser.add_subparsers())
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    assert analyze.run(parser.parse_args(["analyze", "--tracking-uri", uri])) == 1
     assert "There are no runs yet" in capsys.readouterr().err
 
 

@@ -33,7 +33,7 @@ def test_what_is_left_out_is_said(recorder):
     recorder.run(status="KILLED", repeat=2)
     recorder.run(fingerprint="old versions", repeat=3)
     kept = recorder.run(fingerprint="new versions", repeat=3)
-    recorder.run(tags={"codejoule.kind": "published"})
+    recorder.run(tags={"codejoule.kind": "somebody else's"})
     loaded = load(recorder)
     assert loaded.frame["run_id"].tolist() == [kept]
     assert loaded.left_out == (

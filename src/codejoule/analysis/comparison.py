@@ -1,5 +1,6 @@
 """One row per configuration."""
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,17 +32,20 @@ FIGURES = (
     "throughput_tokens_per_s",
     "latency_s",
     "output_tokens",
+    "carbon_g",
 )
 """Columns of the table that are means over the runs of a configuration."""
 
 
-def comparison_table(runs: "pd.DataFrame") -> "pd.DataFrame":
+def comparison_table(runs: "pd.DataFrame", *, mix: Collection[str] = ()) -> "pd.DataFrame":
     """Put comparable runs side by side, one row per configuration.
 
     Parameters
     ----------
     runs : pandas.DataFrame
         Runs of one `comparable_groups` group.
+    mix : collection of str
+        What that group was allowed to mix; becomes settings ``mixed.NAME``.
 
     Returns
     -------
@@ -67,17 +71,22 @@ def comparison_table(runs: "pd.DataFrame") -> "pd.DataFrame":
     """
     import pandas as pd
 
-    groups = comparable_groups(runs)
+    groups = comparable_groups(runs, mix=mix)
     if len(groups) != 1:
         raise ValueError(_why_not(runs) if groups else "no runs to compare")
     frame = runs.reset_index(drop=True)
-    params = relevant_params(frame)
+    params = [*relevant_params(frame), *(COMPARABLE[name] for name in groups[0].mixed)]
     key = row_keys(frame, [*SHOWN.values(), *params])
     extra = _extra_columns(frame, params)
     rows = [_row(same, extra) for _, same in frame.groupby(key, sort=False)]
     table = _sorted(pd.DataFrame(rows))
     table["pareto"] = pareto_front(table[front_energy(table)], table["pass_at_1"])
     return table
+
+
+def setting_columns(table: "pd.DataFrame") -> list[str]:
+    """Columns of a comparison that say which configuration a row is."""
+    return [str(c) for c in table.columns[: list(table.columns).index("suite")]]
 
 
 def front_energy(table: "pd.DataFrame") -> str:
@@ -102,15 +111,19 @@ def _why_not(runs: "pd.DataFrame") -> str:
 
 
 def _extra_columns(frame: "pd.DataFrame", params: list[str]) -> list[str]:
-    """Settings in which runs differ that the shown columns do not tell apart."""
+    """Settings that rows differ in and the shown columns do not tell apart; all that are mixed."""
     shown = row_keys(frame, list(SHOWN.values()))
-    extra = []
-    for column in params:
-        if column not in SHOWN.values() and (
-            frame.groupby(shown)[column].nunique(dropna=False).max() > 1
-        ):
-            extra.append(column)
-    return extra
+    # Most settings are the same everywhere: only the others are worth a look at each row.
+    varying = [c for c in params if frame[c].nunique(dropna=False) > 1]
+    return [
+        column
+        for column in varying
+        if column not in SHOWN.values()
+        and (
+            not column.startswith("params.")
+            or frame.groupby(shown)[column].nunique(dropna=False).max() > 1
+        )
+    ]
 
 
 def _row(same: "pd.DataFrame", extra: list[str]) -> dict[str, object]:
@@ -125,7 +138,7 @@ def _row(same: "pd.DataFrame", extra: list[str]) -> dict[str, object]:
     return {
         **{name: first[column] for name, column in SHOWN.items()},
         "batch": None if batch is None else int(batch),
-        **{column.removeprefix("params."): first[column] for column in extra},
+        **{_setting(column): first[column] for column in extra},
         "suite": first[COMPARABLE["suite"]],
         "split": first[COMPARABLE["split"]],
         "runs": len(same),
@@ -136,6 +149,13 @@ def _row(same: "pd.DataFrame", extra: list[str]) -> dict[str, object]:
         "energy_source_evaluation": first[COMPARABLE["evaluation energy source"]],
         "run_ids": tuple(same["run_id"]),
     }
+
+
+def _setting(column: str) -> str:
+    for name, comparable in COMPARABLE.items():
+        if column == comparable:
+            return f"mixed.{name}"
+    return column.removeprefix("params.")
 
 
 def _metric(runs: "pd.DataFrame", name: str) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":

@@ -1,6 +1,6 @@
 """Which runs are of one configuration, and which can be compared at all."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,8 +29,10 @@ COMPARABLE = {
     "length": "tags.codejoule.length",
     "GPU": "tags.codejoule.gpu",
     "machine": "tags.codejoule.host",
+    "published": "tags.codejoule.published",
 }
-"""What must be equal before two figures mean the same."""
+"""What must be equal before two figures mean the same. ``published`` is ``true`` for figures
+from the literature and absent for runs of one's own."""
 
 IDENTITY = (
     *SHOWN.values(), *COMPARABLE.values(), "params.repeat", "tags.codejoule.fingerprint",
@@ -43,14 +45,22 @@ class Group:
     """Runs whose figures can be compared."""
 
     facts: dict[str, str]
-    """What they have in common, by the names of `COMPARABLE`; what no run says is absent."""
+    """What they have in common, by the names of `COMPARABLE`; what no run says is absent, and
+    what was mixed on purpose is listed."""
     frame: "pd.DataFrame"
     """The runs."""
+    mixed: tuple[str, ...] = ()
+    """Names of `COMPARABLE` in which they differ, because that was asked for."""
 
     @property
     def estimate(self) -> bool:
         """Whether the energy of generation is an estimate, not a measurement."""
-        return self.facts.get("energy source") == "estimate"
+        return "estimate" in self.facts.get("energy source", "")
+
+    @property
+    def published(self) -> bool:
+        """Whether some figures come from the literature."""
+        return "published" in self.facts
 
     @property
     def title(self) -> str:
@@ -65,36 +75,60 @@ class Group:
             f"energy: {source} ({scope})",
             f"on {where}",
         ]
+        if self.published:
+            parts.append("published figures")
         if self.facts.get("weights") == "random":
             parts.append("random weights: pass@1 means nothing")
+        if self.mixed:
+            parts.append(f"mixed on purpose: {', '.join(self.mixed)}")
         return ", ".join(parts)
 
 
-def comparable_groups(frame: "pd.DataFrame") -> list[Group]:
+def comparable_groups(frame: "pd.DataFrame", *, mix: Collection[str] = ()) -> list[Group]:
     """Divide runs into groups whose figures can be compared.
 
     Parameters
     ----------
     frame : pandas.DataFrame
         Runs, as `load_runs` returns them.
+    mix : collection of str
+        Names of `COMPARABLE` in which runs of one group may differ nevertheless.
 
     Returns
     -------
     list of Group
         In the order of their first runs. Energy from different sources, scopes or machines,
-        and answers to different tasks, are never in one group.
+        and answers to different tasks, are never in one group unless `mix` says so.
+
+    Raises
+    ------
+    ValueError
+        If `mix` has a name that is not in `COMPARABLE`.
     """
+    unknown = sorted(set(mix) - set(COMPARABLE))
+    if unknown:
+        raise ValueError(f"cannot mix {', '.join(unknown)}: choose among {', '.join(COMPARABLE)}")
     if frame.empty:
         return []
-    columns = list(COMPARABLE.values())
-    keys = frame[columns].astype(object).where(frame[columns].notna(), "")
+    keys = (
+        frame[list(COMPARABLE.values())]
+        .astype(object)
+        .where(frame[list(COMPARABLE.values())].notna(), "")
+    )
     # Where the host's CPU is outside the scope, the GPU's name says what was measured.
     keys.loc[keys[COMPARABLE["energy scope"]] == "gpu", COMPARABLE["machine"]] = ""
+    apart = [column for name, column in COMPARABLE.items() if name not in mix]
     groups = []
-    for values, rows in frame.groupby([keys[c] for c in columns], sort=False):
-        facts = {name: str(v) for name, v in zip(COMPARABLE, values, strict=True) if v != ""}
-        groups.append(Group(facts=facts, frame=rows.reset_index(drop=True)))
+    for _, rows in frame.groupby(row_keys(keys, apart), sort=False):
+        values = {name: _values(keys.loc[rows.index, c]) for name, c in COMPARABLE.items()}
+        facts = {name: ", ".join(own) for name, own in values.items() if own}
+        mixed = tuple(name for name in mix if len(values[name]) > 1)
+        groups.append(Group(facts=facts, frame=rows.reset_index(drop=True), mixed=mixed))
     return groups
+
+
+def _values(column: "pd.Series[str]") -> list[str]:
+    return [str(value) for value in dict.fromkeys(column) if value != ""]
 
 
 def relevant_params(frame: "pd.DataFrame") -> list[str]:

@@ -5,6 +5,7 @@ from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from codejoule.analysis.artifacts import artifact
 from codejoule.analysis.configuration import relevant_params, row_keys
 from codejoule.analysis.resolution import (
     agreement,
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 _PASS = "pass"
+_Run = tuple[str, str]
+"""Id of a run, and where its artifacts are."""
 
 
 def baseline_notes(runs: "pd.DataFrame", table: "pd.DataFrame", *, uri: str) -> list[str]:
@@ -45,6 +48,7 @@ def baseline_notes(runs: "pd.DataFrame", table: "pd.DataFrame", *, uri: str) -> 
     if not quantized:
         return []
     keys = baseline_keys(runs)
+    places = dict(zip(runs["run_id"], runs["artifact_uri"], strict=True))
     unquantized = {keys[r["run_ids"][0]]: r for r in rows if r["quant"] == "none"}
     notes = []
     with reading(uri) as client, tempfile.TemporaryDirectory() as scratch:
@@ -56,7 +60,8 @@ def baseline_notes(runs: "pd.DataFrame", table: "pd.DataFrame", *, uri: str) -> 
                 notes.append(f"{name}: no run with quant=none and otherwise the same settings")
                 continue
             try:
-                notes.append(_note(client, name, (run_id, base["run_ids"][0]), Path(scratch)))
+                pair = tuple((r, places[r]) for r in (run_id, base["run_ids"][0]))
+                notes.append(_note(client, name, pair, Path(scratch)))
             except (UserError, ValueError) as error:
                 notes.append(f"{name}: cannot be compared with none: {error}")
     return notes
@@ -74,9 +79,9 @@ def baseline_keys(runs: "pd.DataFrame") -> dict[str, str]:
     return dict(zip(runs["run_id"], row_keys(runs, columns), strict=True))
 
 
-def _note(client: "MlflowClient", name: str, run_ids: tuple[str, str], scratch: Path) -> str:
-    own, base = (_passed(client, run_id, scratch) for run_id in run_ids)
-    texts = [read_samples(_fetch(client, run_id, "samples.jsonl", scratch)) for run_id in run_ids]
+def _note(client: "MlflowClient", name: str, runs: tuple[_Run, ...], scratch: Path) -> str:
+    own, base = (_passed(client, run, scratch) for run in runs)
+    texts = [read_samples(_fetch(client, run, "samples.jsonl", scratch)) for run in runs]
     outcome = paired_outcome(own, base)
     return resolution_note(
         name=name,
@@ -88,10 +93,10 @@ def _note(client: "MlflowClient", name: str, run_ids: tuple[str, str], scratch: 
     )
 
 
-def _passed(client: "MlflowClient", run_id: str, scratch: Path) -> dict[tuple[str, int], bool]:
+def _passed(client: "MlflowClient", run: _Run, scratch: Path) -> dict[tuple[str, int], bool]:
     import pyarrow.parquet as pq
 
-    path = _fetch(client, run_id, "tasks.parquet", scratch)
+    path = _fetch(client, run, "tasks.parquet", scratch)
     table = pq.read_table(path, columns=["task_id", "sample", "verdict"])
     rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
     verdicts = {(task, sample): verdict for task, sample, verdict in rows}
@@ -100,14 +105,8 @@ def _passed(client: "MlflowClient", run_id: str, scratch: Path) -> dict[tuple[st
     return {key: verdict == _PASS for key, verdict in verdicts.items()}
 
 
-def _fetch(client: "MlflowClient", run_id: str, name: str, scratch: Path) -> Path:
-    from mlflow.exceptions import MlflowException
-
-    folder = scratch / run_id
-    if not (folder / name).exists():
-        folder.mkdir(exist_ok=True)
-        try:
-            client.download_artifacts(run_id, name, str(folder))
-        except (MlflowException, OSError) as error:
-            raise UserError(f"run {run_id} has no artifact {name}") from error
-    return folder / name
+def _fetch(client: "MlflowClient", run: _Run, name: str, scratch: Path) -> Path:
+    path = artifact(client, run_id=run[0], artifact_uri=run[1], name=name, scratch=scratch)
+    if path is None:
+        raise UserError(f"run {run[0]} has no artifact {name}")
+    return path

@@ -1,7 +1,7 @@
 """Tables, figures and one page from the runs in a store."""
 
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,13 +50,15 @@ class Section:
         return bool(known.any())
 
 
-def build_sections(loaded: LoadedRuns) -> list[Section]:
+def build_sections(loaded: LoadedRuns, *, mix: Collection[str] = ()) -> list[Section]:
     """Analyse runs, each group of comparable ones by itself.
 
     Parameters
     ----------
     loaded : LoadedRuns
         From `load_runs`.
+    mix : collection of str
+        Facts in which runs of one section may differ, by the names of `COMPARABLE`.
 
     Returns
     -------
@@ -69,8 +71,8 @@ def build_sections(loaded: LoadedRuns) -> list[Section]:
         If the store fails.
     """
     sections = []
-    for group in comparable_groups(loaded.frame):
-        table = comparison_table(group.frame)
+    for group in comparable_groups(loaded.frame, mix=mix):
+        table = comparison_table(group.frame, mix=mix)
         notes = energy_notes(group.frame, table)
         if group.facts.get("weights") != "random":
             notes += baseline_notes(group.frame, table, uri=loaded.uri)

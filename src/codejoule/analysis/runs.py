@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 _PAGE = 1000
+_SWEEPS = "tags.`codejoule.kind` = 'sweep'"
 _EXAMPLE = "--where \"params.model.name = 'starter' and metrics.pass_at_1 > 0.5\""
 
 
@@ -38,6 +39,7 @@ def load_runs(
     *,
     where: str | None = None,
     run_ids: Collection[str] | None = None,
+    sweep: str | None = None,
 ) -> LoadedRuns:
     """Read the finished runs of an experiment.
 
@@ -51,15 +53,17 @@ def load_runs(
         Filter in MLflow's search syntax, e.g. ``params.model.name = 'starter'``.
     run_ids : collection of str, optional
         Only these runs, e.g. the jobs of one sweep.
+    sweep : str, optional
+        Only the jobs of this sweep: its name, or the run id of its parent.
 
     Returns
     -------
     LoadedRuns
         Its frame has one row per run, oldest first, with the columns ``run_id``,
         ``run_name``, ``sweep`` (run id of the parent, or None), ``started_ms``,
-        ``dataset_name`` and ``dataset_digest``, and ``params.*``, ``metrics.*`` and
-        ``tags.*`` as `mlflow.search_runs` names them. A metric that a run does not have is
-        NaN. Parents of sweeps are no runs of this kind.
+        ``artifact_uri``, ``dataset_name`` and ``dataset_digest``, and ``params.*``,
+        ``metrics.*`` and ``tags.*`` as `mlflow.search_runs` names them. A metric that a run
+        does not have is NaN. Parents of sweeps are no runs of this kind.
 
     Raises
     ------
@@ -67,9 +71,13 @@ def load_runs(
         If the store, the experiment or the filter is not there or not valid.
     """
     with reading(uri) as client:
-        found = _search(client, _find(client, uri, experiment), where)
+        home = _find(client, uri, experiment)
+        found = _search(client, home, where)
+        parents = _search(client, home, _SWEEPS) if sweep is not None else []
     if run_ids is not None:
         found = [run for run in found if run.info.run_id in run_ids]
+    if sweep is not None:
+        found = _of_sweep(found, parents, sweep)
     found = [run for run in found if run.data.tags.get("codejoule.kind") != "sweep"]
     foreign = [run for run in found if run.data.tags.get("codejoule.kind") != "run"]
     own = [run for run in found if run.data.tags.get("codejoule.kind") == "run"]
@@ -78,8 +86,8 @@ def load_runs(
     late = superseded(frame)
     left_out = []
     if unfinished:
-        kinds = ", ".join(f"{count} {status}" for status, count in sorted(unfinished.items()))
-        left_out.append(f"{_runs(unfinished.total())} not finished ({kinds})")
+        how = ", ".join(f"{count} {status}" for status, count in sorted(unfinished.items()))
+        left_out.append(f"{_runs(unfinished.total())} not finished ({how})")
     if foreign:
         left_out.append(f"{_runs(len(foreign))} not made by codejoule")
     if late.any():
@@ -89,6 +97,16 @@ def load_runs(
         )
     frame = frame[~late].reset_index(drop=True)
     return LoadedRuns(frame=frame, left_out=tuple(left_out), uri=uri, experiment=experiment)
+
+
+def _of_sweep(found: list["Run"], parents: list["Run"], sweep: str) -> list["Run"]:
+    """Jobs below the parents of that name or id."""
+    own = {p.info.run_id for p in parents if sweep in (p.info.run_id, p.info.run_name)}
+    if not own:
+        names = sorted({str(p.info.run_name) for p in parents})
+        known = f"choose one of {', '.join(names)}" if names else "there are no sweeps yet"
+        raise UserError(f"--sweep {sweep!r}: no such sweep; {known}")
+    return [run for run in found if run.data.tags.get("mlflow.parentRunId") in own]
 
 
 def _runs(count: int) -> str:
@@ -156,6 +174,7 @@ def _row(run: "Run") -> dict[str, Any]:
         "run_name": run.info.run_name,
         "sweep": run.data.tags.get("mlflow.parentRunId"),
         "started_ms": run.info.start_time,
+        "artifact_uri": run.info.artifact_uri,
         "dataset_name": datasets[0].dataset.name if datasets else None,
         "dataset_digest": datasets[0].dataset.digest if datasets else None,
         **{f"params.{key}": value for key, value in run.data.params.items()},

@@ -19,7 +19,7 @@ _FIXED = (
     "model", "quant", "batch", "suite", "split", "runs", "tasks", "pass_at_1",
     "pass_at_1_ci_low", "pass_at_1_ci_high", "energy_generation_j", "energy_total_j",
     "energy_per_output_token_j", "energy_per_task_j", "energy_per_solved_task_j",
-    "pass_at_1_per_kwh", "throughput_tokens_per_s", "latency_s", "output_tokens",
+    "pass_at_1_per_kwh", "throughput_tokens_per_s", "latency_s", "output_tokens", "carbon_g",
     "energy_generation_sd_j", "energy_source", "energy_scope", "energy_source_evaluation",
     "pareto", "run_ids",
 )  # fmt: skip
@@ -84,8 +84,8 @@ def table_columns(table: "pd.DataFrame") -> list[tuple[str, list[str]]]:
 
 def legend(table: "pd.DataFrame") -> list[str]:
     """Sentences that say what the columns of a table mean and where its joules come from."""
-    source, scope = table["energy_source"].iloc[0], table["energy_scope"].iloc[0]
-    judged = table["energy_source_evaluation"].iloc[0]
+    source, scope = _all(table, "energy_source"), _all(table, "energy_scope")
+    judged = _all(table, "energy_source_evaluation")
     lines = [
         f"energy and J/token: generation alone, {_source(source)}, scope {scope}. "
         + (
@@ -94,7 +94,7 @@ def legend(table: "pd.DataFrame") -> list[str]:
             else "total and J/solved: not known, evaluation was not metered."
         )
     ]
-    if "estimate" in (source, judged):
+    if "estimate" in f"{source}, {judged}":
         lines.append(
             "~ marks an estimate (CPU time x assumed watts per core). It is no measurement: "
             "compare it with nothing but other estimates of this machine."
@@ -153,7 +153,12 @@ def _marked(text: str, mark: str) -> str:
     return text if text == "-" else mark + text
 
 
-def _source(source: object) -> str:
+def _all(table: "pd.DataFrame", name: str) -> str:
+    """What the rows say, each value once: several only where they were mixed on purpose."""
+    return " and ".join(dict.fromkeys(str(v) for v in table[name] if v is not None))
+
+
+def _source(source: str) -> str:
     return "estimated" if source == "estimate" else f"by {source}"
 
 

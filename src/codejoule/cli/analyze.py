@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 from codejoule.config import UserError, project_root
 
 if TYPE_CHECKING:
-    from codejoule.analysis import LoadedRuns
+    from codejoule.analysis import LoadedRuns, Options
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Register the subcommand."""
     parser = subparsers.add_parser(
         "analyze",
-        help="compare the runs in MLflow: tables, figures, one HTML page",
+        help="compare the runs in MLflow: tables, statistics, a recommendation, one HTML page",
         description="Compare the finished runs of an experiment. Energy from different sources, "
-        "devices or machines, and answers to different tasks, are never put into one table. "
-        "Exit code 1 if there is nothing to analyse.",
+        "devices or machines, and answers to different tasks, are put into one table only where "
+        "--mix says so. Exit code 1 if there is nothing to analyse.",
     )
     parser.add_argument(
         "--experiment", metavar="NAME", default="codejoule", help="default: %(default)s"
@@ -27,6 +27,35 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--where",
         metavar="FILTER",
         help="only some runs, in MLflow's search syntax, e.g. \"params.model.name = 'starter'\"",
+    )
+    parser.add_argument("--sweep", metavar="SWEEP", help="only the jobs of this sweep: name or id")
+    parser.add_argument(
+        "--mix",
+        metavar="FACT,...",
+        default="",
+        help="compare runs although they differ in this: suite, split, tasks, energy source, "
+        "energy scope, evaluation energy source, weights, length, GPU, machine, "
+        "published",
+    )
+    parser.add_argument(
+        "--min-pass-at-1",
+        metavar="P",
+        type=float,
+        help="recommend the configuration with least energy among those that reach pass@1 P "
+        "with 95 %% confidence",
+    )
+    parser.add_argument(
+        "--max-kwh",
+        metavar="E",
+        type=float,
+        help="recommend the configuration with the best pass@1 that takes at most E kWh for a run",
+    )
+    parser.add_argument(
+        "--margin",
+        metavar="D",
+        type=float,
+        default=0.02,
+        help='loss of pass@1 up to which "no loss" is said (non-inferiority); default: %(default)s',
     )
     parser.add_argument(
         "--out",
@@ -47,28 +76,64 @@ def run(args: argparse.Namespace) -> int:
 
     Raises `UserError` for a store, an experiment or a filter that is not there or not valid.
     """
-    from codejoule.analysis import build_sections, load_runs, render_section, write_report
+    from codejoule.analysis import (
+        analyse,
+        build_sections,
+        load_runs,
+        render_findings,
+        render_section,
+        write_report,
+        write_tables,
+    )
 
+    options = _options(args)
     uri = args.tracking_uri or f"sqlite:///{project_root()}/mlruns/mlflow.db"
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
         print(_nothing_yet(uri), file=sys.stderr)
         return 1
-    loaded = load_runs(uri, args.experiment, where=args.where)
+    loaded = load_runs(uri, args.experiment, where=args.where, sweep=args.sweep)
     if loaded.frame.empty:
         print(_no_runs(loaded, args.where), file=sys.stderr)
         return 1
-    sections = build_sections(loaded)
-    for section in sections:
-        print(f"\n{render_section(section)}")
+    sections = build_sections(loaded, mix=options.mix)
+    analysis = analyse(loaded, options)
+    for section, group in zip(sections, analysis.groups, strict=True):
+        print(f"\n{render_section(section)}\n\n{render_findings(group)}")
     if loaded.left_out:
         print(f"\nLeft out: {'; '.join(loaded.left_out)}.")
+    for note in analysis.notes:
+        print(f"\n{note}")
     try:
-        written = write_report(loaded, sections, args.out)
+        written = [
+            *write_tables(analysis, args.out),
+            *write_report(loaded, sections, args.out),
+        ]
     except OSError as error:
         raise UserError(f"--out {args.out}: cannot be written: {error}") from error
     print(f"\nWritten to {args.out}: {', '.join(path.name for path in written)}")
     print(f"Open {written[-1].resolve().as_uri()}")
     return 0
+
+
+def _options(args: argparse.Namespace) -> "Options":
+    """What the arguments ask for; `UserError` where that is not possible."""
+    from codejoule.analysis import COMPARABLE, Goal, Options
+
+    mix = [name.strip() for name in args.mix.split(",") if name.strip()]
+    unknown = [name for name in mix if name not in COMPARABLE]
+    if unknown:
+        raise UserError(
+            f"--mix {', '.join(unknown)}: no such fact; choose among {', '.join(COMPARABLE)}"
+        )
+    if not 0 < args.margin < 1:
+        raise UserError(f"--margin {args.margin:g} must lie between 0 and 1, e.g. 0.02")
+    goal = None
+    if args.min_pass_at_1 is not None or args.max_kwh is not None:
+        try:
+            goal = Goal(min_pass_at_1=args.min_pass_at_1, max_kwh=args.max_kwh)
+        except ValueError as error:
+            raise UserError(f"no such recommendation: {error}") from error
+    return Options(margin=args.margin, goal=goal, mix=tuple(mix))
 
 
 def _nothing_yet(uri: str) -> str:

@@ -1,0 +1,140 @@
+"""Which configurations answer which question: those that differ in one setting alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from codejoule.analysis.configuration import SHOWN
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ALL_PAIRS = 12
+"""Configurations of one set up to which each is compared with each."""
+
+_FIRST = {"quant": "none", "variant": "base", "engine": "generate", "generation": "greedy"}
+BASE = "_base"
+"""End of the names of base models."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparisonSet:
+    """Configurations that differ in one setting."""
+
+    fixed: str
+    """The other settings that vary in the group, e.g. ``qwen_7b b8``; empty where none does."""
+    levels: tuple[str, ...]
+    """Values of the setting, the reference first."""
+    configurations: tuple[int, ...]
+    """Row of each level in the comparison table."""
+
+    def pairs(self) -> list[tuple[int, int]]:
+        """Places of (level, what it is compared with) in `levels`.
+
+        Each with each up to `ALL_PAIRS` configurations; above that each with the reference.
+        """
+        k = len(self.levels)
+        if k > ALL_PAIRS:
+            return [(i, 0) for i in range(1, k)]
+        return [(i, j) for j in range(k) for i in range(j + 1, k)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """All comparisons of one question, whose p-values are adjusted together."""
+
+    factor: str
+    """The setting in question, e.g. ``quant``."""
+    sets: tuple[ComparisonSet, ...]
+    """One per combination of the other settings."""
+
+
+def configuration_labels(table: "pd.DataFrame", settings: Sequence[str]) -> list[str]:
+    """Short names, one per row, that tell all rows apart.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From `comparison_table`.
+    settings : sequence of str
+        Its columns that are settings.
+
+    Returns
+    -------
+    list of str
+        E.g. ``qwen_7b gptq4 b8``: model, quantization and batch size always, others where they
+        vary.
+    """
+    varying = [n for n in settings if table[n].nunique(dropna=False) > 1]
+    further = [name for name in varying if name not in ("model", "quant", "batch")]
+    labels = []
+    for row in table.to_dict("records"):
+        parts = [str(row["model"]), str(row["quant"]), f"b{row['batch']}"]
+        for name in further:
+            short = name.rpartition(".")[2]
+            parts.append(str(row[name]) if name in SHOWN else f"{short}={row[name]}")
+        labels.append(" ".join(parts))
+    return labels
+
+
+def find_families(
+    table: "pd.DataFrame", settings: Sequence[str], variants: Sequence[str]
+) -> tuple[Family, ...]:
+    """Find every question that a group of configurations can answer.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From `comparison_table`.
+    settings : sequence of str
+        Its columns that are settings.
+    variants : sequence of str
+        Variant (``base``, ``instruct``) of each row's model.
+
+    Returns
+    -------
+    tuple of Family
+        One per setting in which otherwise equal configurations differ. A model's fine-tuning
+        (``qwen_7b`` against ``qwen_7b_base``) is a setting of its own.
+    """
+    rows = table[list(settings)].astype(object).copy()
+    names = list(settings)
+    if len(set(variants)) > 1:
+        rows["model"] = [str(m).removesuffix(BASE) for m in rows["model"]]
+        rows["variant"] = list(variants)
+        names.append("variant")
+    varying = [name for name in names if rows[name].map(str).nunique() > 1]
+    records = rows.to_dict("records")
+    families = []
+    for factor in varying:
+        others = [name for name in varying if name != factor]
+        found: dict[tuple[str, ...], list[int]] = {}
+        for place, row in enumerate(records):
+            key = tuple(_text(name, row[name]) for name in others)
+            found.setdefault(key, []).append(place)
+        sets = tuple(
+            _set(factor, " ".join(key), [(str(records[p][factor]), p) for p in places])
+            for key, places in found.items()
+            if len(places) > 1
+        )
+        if sets:
+            families.append(Family(factor=factor, sets=sets))
+    return tuple(families)
+
+
+def _text(name: str, value: object) -> str:
+    if name == "batch":
+        return f"b{value}"
+    return str(value) if name in SHOWN or name == "variant" else f"{name}={value}"
+
+
+def _set(factor: str, fixed: str, members: list[tuple[str, int]]) -> ComparisonSet:
+    first = _FIRST.get(factor)
+    if factor == "batch":
+        members = sorted(members, key=lambda m: int(m[0]))
+    ordered = sorted(members, key=lambda m: m[0] != first)
+    return ComparisonSet(
+        fixed=fixed,
+        levels=tuple(level for level, _ in ordered),
+        configurations=tuple(place for _, place in ordered),
+    )

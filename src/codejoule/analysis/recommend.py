@@ -1,0 +1,374 @@
+"""Which configuration to take, given what is wanted."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from codejoule.analysis.comparison import front_energy
+from codejoule.analysis.disagreements import change_words
+from codejoule.analysis.statistics import (
+    ALPHA,
+    Resampler,
+    at_least,
+    holm,
+    lower_bound,
+    paired_accuracy,
+    paired_log_ratio,
+)
+from codejoule.analysis.table import Table, p_text
+from codejoule.domain.metrics import J_PER_KWH
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from codejoule.analysis.evidence import Evidence
+
+
+_Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Goal:
+    """What a configuration has to reach; at least one of the two."""
+
+    min_pass_at_1: float | None = None
+    """pass@1 to reach with 95 % confidence, in (0, 1): the one with least energy is wanted."""
+    max_kwh: float | None = None
+    """Energy of one run over all tasks not to exceed [kWh], above 0: without `min_pass_at_1`
+    the one with the best pass@1 is wanted."""
+
+    def __post_init__(self) -> None:
+        if self.min_pass_at_1 is None and self.max_kwh is None:
+            raise ValueError("a goal needs min_pass_at_1, max_kwh or both")
+        if self.min_pass_at_1 is not None and not 0 < self.min_pass_at_1 < 1:
+            raise ValueError(f"min_pass_at_1={self.min_pass_at_1:g} must lie between 0 and 1")
+        if self.max_kwh is not None and not self.max_kwh > 0:
+            raise ValueError(f"max_kwh={self.max_kwh:g} must be above 0")
+
+    @property
+    def words(self) -> str:
+        """The goal as a sentence without its end."""
+        budget = f"at most {self.max_kwh:g} kWh" if self.max_kwh is not None else ""
+        if self.min_pass_at_1 is None:
+            return f"{budget}, best pass@1"
+        accuracy = f"at least {self.min_pass_at_1:g} pass@1 with 95 % confidence"
+        return ", ".join(part for part in (accuracy, budget, "least energy") if part)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recommendation:
+    """An answer to a goal."""
+
+    goal: str
+    """The goal, in words."""
+    configuration: str | None
+    """The configuration to take; None where none is shown to reach the goal."""
+    margin: tuple[str, ...]
+    """By how much it reaches the goal and beats the next, one sentence each."""
+    unsure: tuple[str, ...]
+    """What is not known or could be otherwise."""
+    candidates: Table
+    """Every configuration against the goal."""
+
+    def as_json(self) -> dict[str, Any]:
+        """As what `json.dumps` takes."""
+        return {
+            "goal": self.goal,
+            "configuration": self.configuration,
+            "margin": list(self.margin),
+            "unsure": list(self.unsure),
+            "candidates": self.candidates.as_json(),
+        }
+
+
+def recommend(evidence: "Evidence", goal: Goal, *, resampler: Resampler) -> Recommendation:
+    """Choose a configuration.
+
+    Parameters
+    ----------
+    evidence : Evidence
+        Configurations of one group.
+    goal : Goal
+        What is wanted.
+    resampler : Resampler
+        Source of the bootstrap's resamples.
+
+    Returns
+    -------
+    Recommendation
+        Configurations without energy or pass@1 are never chosen.
+
+    Notes
+    -----
+    That pass@1 reaches its goal is tested one-sided for every configuration and adjusted by
+    Holm over all of them, because the least of many that seem to reach it is looked for. That
+    energy stays below its limit is tested in the same way between runs where there are repeats;
+    with one run the figure itself has to do.
+    """
+    frame = _candidates(evidence, goal)
+    rows: list[_Row] = [{str(k): v for k, v in r.items()} for r in frame.to_dict("records")]
+    ranked = [i for i, row in enumerate(rows) if row["qualifies"]]
+    by_energy = goal.min_pass_at_1 is not None
+    ranked.sort(key=lambda i: rows[i]["energy_kwh"] if by_energy else -rows[i]["pass_at_1"])
+    table = Table(
+        name="recommendation",
+        title=f"Configurations against the goal: {goal.words}",
+        frame=frame,
+        notes=(
+            "pass_at_1_lower: one-sided 95 % bound of each configuration by itself; "
+            "goal_p_value_holm: that pass@1 lies below the goal, adjusted over all of them. "
+            "energy_upper_kwh: the same for energy, where there are repeats.",
+        ),
+    )
+    if not ranked:
+        return Recommendation(
+            goal=goal.words, configuration=None, margin=(), candidates=table,
+            unsure=tuple(_nearest(rows, goal)),
+        )  # fmt: skip
+    best, others = ranked[0], ranked[1:]
+    margin = _margins(rows[best], goal)
+    rivals, known = _rivals(evidence, rows, goal, best, others, resampler)
+    unsure = [*known, *_near_misses(rows, goal, best), *_limits(evidence, goal, best)]
+    return Recommendation(
+        goal=goal.words,
+        configuration=evidence.labels[best],
+        margin=(*margin, *rivals),
+        unsure=tuple(unsure),
+        candidates=table,
+    )
+
+
+def _candidates(evidence: "Evidence", goal: Goal) -> "pd.DataFrame":
+    import pandas as pd
+
+    table = evidence.table
+    kwh = table[front_energy(table)].to_numpy(dtype=float) / J_PER_KWH
+    rates = [_rates(evidence, i) for i in range(len(table))]
+    frame = pd.DataFrame(
+        {
+            "configuration": list(evidence.labels),
+            "runs": table["runs"].to_numpy(),
+            "energy_kwh": kwh,
+            "energy_upper_kwh": np.nan,
+            "pass_at_1": table["pass_at_1"].to_numpy(dtype=float),
+            "pass_at_1_lower": [np.nan if r is None else lower_bound(r) for r in rates],
+        }
+    )
+    qualifies = frame["energy_kwh"].notna() & frame["pass_at_1"].notna()
+    if goal.min_pass_at_1 is not None:
+        target = goal.min_pass_at_1
+        p = holm([np.nan if r is None else at_least(r, target) for r in rates])
+        frame["goal_p_value_holm"] = p
+        qualifies &= frame["goal_p_value_holm"] < ALPHA
+    within = _energy_bounds(evidence, kwh, goal.max_kwh)
+    frame["energy_upper_kwh"] = within[0]
+    if goal.max_kwh is not None:
+        frame["budget_p_value_holm"] = within[1]
+        single = frame["runs"] == 1
+        qualifies &= np.where(
+            single, frame["energy_kwh"] <= goal.max_kwh, frame["budget_p_value_holm"] < ALPHA
+        )
+    frame["qualifies"] = qualifies
+    return frame
+
+
+def _rates(evidence: "Evidence", i: int) -> "NDArray[np.float64] | None":
+    """Share passed of each task; rebuilt from pass@1 where only that is known."""
+    tasks = evidence.judged([i])
+    if tasks.any():
+        return evidence.passed(i, tasks)
+    pass_at_1, count = evidence.table[["pass_at_1", "tasks"]].to_numpy(dtype=float)[i]
+    if math.isnan(pass_at_1) or math.isnan(count):
+        return None
+    return np.repeat(
+        [1.0, 0.0], [round(pass_at_1 * count), round(count) - round(pass_at_1 * count)]
+    )
+
+
+def _energy_bounds(
+    evidence: "Evidence", kwh: "NDArray[np.float64]", limit: float | None
+) -> "tuple[NDArray[np.float64], NDArray[np.float64]]":
+    """Upper 95 % bound of mean energy, and p-values that it exceeds the limit; NaN: one run."""
+    from scipy import stats
+
+    table = evidence.table
+    runs = table["runs"].to_numpy(dtype=float)
+    spread = (table["energy_generation_sd_j"] / table["energy_generation_j"]).to_numpy(dtype=float)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        error = np.where(runs > 1, kwh * spread / np.sqrt(runs), np.nan)
+        upper = kwh + stats.t.ppf(1 - ALPHA, runs - 1) * error
+        p = (
+            np.full(kwh.shape, np.nan)
+            if limit is None
+            else stats.t.cdf((kwh - limit) / np.where(error > 0, error, np.nan), runs - 1)
+        )
+    return upper, holm(p)
+
+
+def _margins(row: _Row, goal: Goal) -> list[str]:
+    sentences = []
+    if goal.min_pass_at_1 is not None:
+        sentences.append(
+            f"pass@1 {row['pass_at_1']:.3f}, with 95 % confidence at least "
+            f"{row['pass_at_1_lower']:.3f}: {row['pass_at_1_lower'] - goal.min_pass_at_1:+.3f} "
+            "against the goal."
+        )
+    else:
+        sentences.append(f"pass@1 {row['pass_at_1']:.3f}.")
+    energy = f"{_kwh(row['energy_kwh'])} per run over all tasks"
+    if goal.max_kwh is not None:
+        left = 100 * (1 - row["energy_kwh"] / goal.max_kwh)
+        energy += f", {left:.0f} % below the limit"
+        if not math.isnan(row["energy_upper_kwh"]):
+            energy += f" (with 95 % confidence at most {_kwh(row['energy_upper_kwh'])})"
+    return [*sentences, f"{energy}."]
+
+
+def _rivals(
+    evidence: "Evidence",
+    rows: list[_Row],
+    goal: Goal,
+    best: int,
+    others: Sequence[int],
+    resampler: Resampler,
+) -> tuple[list[str], list[str]]:
+    """What is known of the others that reach the goal: sentences for margin and for doubt."""
+    if not others:
+        return ["No other configuration is shown to reach the goal."], []
+    names = evidence.labels
+    by_energy = goal.min_pass_at_1 is not None
+    compared = [(i, _against(evidence, best, i, by_energy, resampler)) for i in others]
+    untested = [names[i] for i, row in compared if row is None]
+    known = [(i, row) for i, row in compared if row is not None]
+    adjusted = holm([row["p_value"] for _, row in known]) if known else np.empty(0)
+    margin, unsure = [], []
+    open_ = [(i, row, p) for (i, row), p in zip(known, adjusted, strict=True) if not p < ALPHA]
+    if known and known[0][0] == others[0]:
+        i, row = known[0]
+        margin.append(
+            f"Against the next, {names[i]}: {_difference(row, by_energy)} "
+            f"(p {_p(float(adjusted[0]))})."
+        )
+    if open_:
+        what = "less energy" if by_energy else "a better pass@1"
+        listed = "; ".join(f"{names[i]} ({_difference(row, by_energy)})" for i, row, _ in open_[:5])
+        more = f" and {len(open_) - 5} more" if len(open_) > 5 else ""
+        unsure.append(f"Not shown to have {what} than: {listed}{more}.")
+    if not by_energy and open_:
+        cheapest = min((i for i, _, _ in open_), key=lambda i: float(rows[i]["energy_kwh"]))
+        if rows[cheapest]["energy_kwh"] < rows[best]["energy_kwh"]:
+            unsure.append(
+                f"Of those, {names[cheapest]} takes least energy: "
+                f"{_kwh(rows[cheapest]['energy_kwh'])}."
+            )
+    if untested:
+        unsure.append(
+            f"Without figures of tasks not tested against: {', '.join(untested[:5])}"
+            + (f" and {len(untested) - 5} more." if len(untested) > 5 else ".")
+        )
+    return margin, unsure
+
+
+def _against(
+    evidence: "Evidence", best: int, other: int, by_energy: bool, resampler: Resampler
+) -> dict[str, Any] | None:
+    pair = [best, other]
+    if by_energy:
+        tasks = evidence.complete(pair)
+        if not tasks.any():
+            return None
+        found = paired_log_ratio(
+            evidence.logs(best, tasks), evidence.logs(other, tasks),
+            evidence.clusters(pair, tasks), resampler=resampler,
+        )  # fmt: skip
+        return {
+            "ratio": found.ratio, "ci_low": found.ci_low, "ci_high": found.ci_high,
+            "p_value": found.p_value,
+        }  # fmt: skip
+    tasks = evidence.judged(pair)
+    if not tasks.any():
+        return None
+    verdicts = paired_accuracy(evidence.passed(best, tasks), evidence.passed(other, tasks))
+    return {
+        "difference": verdicts.difference, "ci_low": verdicts.ci_low,
+        "ci_high": verdicts.ci_high, "p_value": verdicts.p_value,
+    }  # fmt: skip
+
+
+def _difference(row: dict[str, Any], by_energy: bool) -> str:
+    if by_energy:
+        return change_words(row)
+    return (
+        f"pass@1 {row['difference']:+.3f}, 95 % interval {row['ci_low']:+.3f} to "
+        f"{row['ci_high']:+.3f}"
+    )
+
+
+def _near_misses(rows: list[_Row], goal: Goal, best: int) -> list[str]:
+    """Configurations that would be taken if what the data only suggest were sure."""
+    target = goal.min_pass_at_1
+    if target is None:
+        return []
+    near = [
+        row
+        for row in rows
+        if not row["qualifies"]
+        and row["energy_kwh"] < rows[best]["energy_kwh"]
+        and row["pass_at_1"] >= target
+    ]
+    return [
+        f"{row['configuration']} takes less energy ({_kwh(row['energy_kwh'])}) and has pass@1 "
+        f"{row['pass_at_1']:.3f}, but it is not sure to reach the goal (p "
+        f"{_p(row['goal_p_value_holm'])})."
+        for row in sorted(near, key=lambda row: row["energy_kwh"])[:5]
+    ]
+
+
+def _nearest(rows: list[_Row], goal: Goal) -> list[str]:
+    """Why no configuration is recommended."""
+    known = [r for r in rows if not (math.isnan(r["energy_kwh"]) or math.isnan(r["pass_at_1"]))]
+    if not known:
+        return ["No configuration has both energy and pass@1."]
+    if goal.min_pass_at_1 is not None:
+        row = max(known, key=lambda r: r["pass_at_1"])
+        return [
+            f"No configuration is shown to reach the goal. The best pass@1 is that of "
+            f"{row['configuration']}: {row['pass_at_1']:.3f}, with 95 % confidence at least "
+            f"{row['pass_at_1_lower']:.3f}, with {_kwh(row['energy_kwh'])}."
+        ]
+    row = min(known, key=lambda r: r["energy_kwh"])
+    return [
+        f"No configuration is shown to stay within the limit. The least energy is that of "
+        f"{row['configuration']}: {_kwh(row['energy_kwh'])}."
+    ]
+
+
+def _limits(evidence: "Evidence", goal: Goal, best: int) -> list[str]:
+    row = evidence.table.iloc[best]
+    sentences = []
+    if row["runs"] == 1:
+        sentences.append(
+            "One run: how much its energy varies between runs is not known (repeat=1,2,3 tells)."
+        )
+    if goal.min_pass_at_1 is None:
+        sentences.append("The best of several looks better than it is: expect a little less.")
+    if not evidence.rows[best].size:
+        sentences.append("Its figures are of the whole run alone; pass@1 is as rounded there.")
+    if row["energy_source"] == "estimate":
+        sentences.append("Its energy is an estimate, not a measurement.")
+    return sentences
+
+
+def _kwh(value: float) -> str:
+    from codejoule.analysis.text import number
+
+    return f"{number(value)} kWh" if value >= 1e-3 else f"{number(value * J_PER_KWH)} J"
+
+
+def _p(value: float) -> str:
+    text = p_text(value)
+    return text if text.startswith("<") else f"= {text}"

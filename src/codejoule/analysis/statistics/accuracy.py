@@ -1,0 +1,203 @@
+"""Whether two configurations solve the same tasks equally often."""
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from codejoule.analysis.statistics.result import ALPHA
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MARGIN = 0.02
+"""Loss of pass@1 up to which "no loss" is said, unless another is stated."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairedAccuracy:
+    """pass@1 of one configuration against another's, task by task. NaN where undefined."""
+
+    lost: int
+    """Tasks that the first solves less often."""
+    gained: int
+    """Tasks that the first solves more often."""
+    tasks: int
+    """Tasks compared."""
+    difference: float
+    """pass@1 of the first less that of the second."""
+    ci_low: float
+    """Lower end of the 95 % interval of `difference`."""
+    ci_high: float
+    """Upper end."""
+    p_value: float
+    """Two-sided p-value of no difference."""
+    p_value_no_loss: float
+    """One-sided p-value of a loss of `margin` or more; small means "no loss" is shown."""
+    margin: float
+    """Non-inferiority margin."""
+    method: str
+    """``mcnemar`` (exact, one verdict per task) or ``t`` (rates of several samples or runs)."""
+
+
+def paired_accuracy(
+    a: "NDArray[np.float64]", b: "NDArray[np.float64]", *, margin: float = MARGIN
+) -> PairedAccuracy:
+    """Compare two configurations' verdicts.
+
+    Parameters
+    ----------
+    a, b : ndarray of float, shape (tasks,)
+        Share of each task's samples (over all runs) that passed.
+    margin : float
+        Loss of pass@1 that still counts as none, above 0.
+
+    Returns
+    -------
+    PairedAccuracy
+        With a verdict per task (all rates 0 or 1) McNemar's exact test, and Tango's score
+        interval and non-inferiority test; otherwise t-tests of the differences of rates.
+
+    Raises
+    ------
+    ValueError
+        If the margin is not above 0, or there are no tasks.
+
+    Notes
+    -----
+    That a difference is not significant is no evidence of equality: only `p_value_no_loss` is.
+
+    References
+    ----------
+    McNemar (1947), Psychometrika 12, 153-157; Tango (1998), Statistics in Medicine 17, 891-908.
+    """
+    from scipy import stats
+
+    if not margin > 0:
+        raise ValueError(f"a non-inferiority margin of {margin}: it must be above 0")
+    if a.size == 0:
+        raise ValueError("no tasks to compare")
+    d = a - b
+    gained, lost, n = int((d > 0).sum()), int((d < 0).sum()), int(d.size)
+    difference = float(d.mean())
+    binary = bool(np.isin(a, (0.0, 1.0)).all() and np.isin(b, (0.0, 1.0)).all())
+    if binary:
+        low, high = tango_interval(gained, lost, n)
+        p_value = float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+        p_no_loss = float(stats.norm.sf(tango_score(gained, lost, n, -margin)))
+    else:
+        error = float(d.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan
+        error = error if error > 0 else math.nan
+        half = float(stats.t.ppf(1 - ALPHA / 2, n - 1)) * error
+        low, high = difference - half, difference + half
+        p_value = float(2 * stats.t.sf(abs(difference) / error, n - 1))
+        p_no_loss = float(stats.t.sf((difference + margin) / error, n - 1))
+    return PairedAccuracy(
+        lost=lost, gained=gained, tasks=n, difference=difference, ci_low=low, ci_high=high,
+        p_value=p_value, p_value_no_loss=p_no_loss, margin=margin,
+        method="mcnemar" if binary else "t",
+    )  # fmt: skip
+
+
+def tango_score(gained: int, lost: int, n: int, delta: float) -> float:
+    """Score statistic of a paired difference of proportions of `delta`.
+
+    Parameters
+    ----------
+    gained, lost : int
+        Pairs in which only the first, only the second succeeded.
+    n : int
+        Pairs.
+    delta : float
+        Difference (first less second) under the hypothesis, in (-1, 1).
+
+    Returns
+    -------
+    float
+        Standard normal under the hypothesis; its square at 0 is McNemar's chi-squared.
+
+    References
+    ----------
+    Tango (1998), Statistics in Medicine 17, 891-908.
+    """
+    b = -(gained + lost) + (2 * n - gained + lost) * delta
+    c = -lost * delta * (1 - delta)
+    q = (math.sqrt(max(b * b - 8 * n * c, 0.0)) - b) / (4 * n)
+    variance = n * (2 * q + delta * (1 - delta))
+    numerator = gained - lost - n * delta
+    if variance <= 0:
+        return math.copysign(math.inf, numerator) if numerator else 0.0
+    return numerator / math.sqrt(variance)
+
+
+def tango_interval(gained: int, lost: int, n: int) -> tuple[float, float]:
+    """95 % interval of a paired difference of proportions: the deltas that are not rejected."""
+    from scipy import optimize, stats
+
+    z = float(stats.norm.ppf(1 - ALPHA / 2))
+    estimate, edge = (gained - lost) / n, 1 - 1e-12
+    ends = []
+    for side, target in ((-edge, z), (edge, -z)):
+        if tango_score(gained, lost, n, side) * math.copysign(1, target) <= abs(target):
+            ends.append(math.copysign(1.0, side))
+            continue
+        root = optimize.brentq(
+            lambda delta, target=target: tango_score(gained, lost, n, delta) - target,
+            min(estimate, side), max(estimate, side), xtol=1e-12,
+        )  # fmt: skip
+        ends.append(float(root))
+    return ends[0], ends[1]
+
+
+def at_least(rates: "NDArray[np.float64]", target: float) -> float:
+    """One-sided p-value that pass@1 lies below a target; small means it is reached.
+
+    Parameters
+    ----------
+    rates : ndarray of float, shape (tasks,)
+        Share of each task's samples that passed.
+    target : float
+        pass@1 to reach, in (0, 1).
+
+    Returns
+    -------
+    float
+        Exact binomial with a verdict per task, else a t-test of the rates.
+    """
+    from scipy import stats
+
+    n = rates.size
+    if np.isin(rates, (0.0, 1.0)).all():
+        return float(stats.binom.sf(int(rates.sum()) - 1, n, target))
+    error = float(rates.std(ddof=1)) / math.sqrt(n)
+    return float(stats.t.sf((rates.mean() - target) / error, n - 1))
+
+
+def lower_bound(rates: "NDArray[np.float64]", *, alpha: float = ALPHA) -> float:
+    """One-sided lower confidence bound of pass@1, the inverse of `at_least`.
+
+    Parameters
+    ----------
+    rates : ndarray of float, shape (tasks,)
+        Share of each task's samples that passed.
+    alpha : float
+        One less the confidence.
+
+    Returns
+    -------
+    float
+        Clopper and Pearson's with a verdict per task, else Student's.
+
+    References
+    ----------
+    Clopper and Pearson (1934), Biometrika 26, 404-413.
+    """
+    from scipy import stats
+
+    n = rates.size
+    if np.isin(rates, (0.0, 1.0)).all():
+        c = int(rates.sum())
+        return float(stats.beta.ppf(alpha, c, n - c + 1)) if c else 0.0
+    error = float(rates.std(ddof=1)) / math.sqrt(n)
+    return float(max(0.0, rates.mean() - stats.t.ppf(1 - alpha, n - 1) * error))

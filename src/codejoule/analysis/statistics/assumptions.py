@@ -1,0 +1,98 @@
+"""What the thesis tests before it chooses a test."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from codejoule.analysis.statistics.result import Result
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+UNDEFINED = float("nan")
+
+
+def durbin_watson(series: "NDArray[np.float64]") -> float:
+    """Autocorrelation of a series about its mean.
+
+    Parameters
+    ----------
+    series : ndarray of float, shape (n,)
+        Values in the order in which they were observed.
+
+    Returns
+    -------
+    float
+        Between 0 and 4: near 2 without, below 2 with positive autocorrelation. NaN for fewer
+        than two values or a constant series.
+
+    References
+    ----------
+    Durbin and Watson (1950), Biometrika 37, 409-428.
+    """
+    from statsmodels.stats.stattools import durbin_watson as statistic
+
+    residuals = series - series.mean() if series.size else series
+    if series.size < 2 or np.ptp(series) == 0:
+        return UNDEFINED
+    return float(statistic(residuals))
+
+
+def shapiro_wilk(values: "NDArray[np.float64]") -> Result:
+    """Normality of a sample.
+
+    Parameters
+    ----------
+    values : ndarray of float, shape (n,)
+        The sample.
+
+    Returns
+    -------
+    Result
+        W and its p-value; NaN for fewer than three values or a constant sample.
+
+    References
+    ----------
+    Shapiro and Wilk (1965), Biometrika 52, 591-611; Royston (1995), algorithm AS R94.
+    """
+    import warnings
+
+    from scipy import stats
+
+    if values.size < 3 or np.ptp(values) == 0:
+        return Result(statistic=UNDEFINED, p_value=UNDEFINED, n=values.size)
+    with warnings.catch_warnings():
+        # Above 5,000 values scipy warns that p is approximate: it is far below any level then.
+        warnings.simplefilter("ignore", UserWarning)
+        w, p_value = stats.shapiro(values)
+    return Result(statistic=float(w), p_value=float(p_value), n=values.size)
+
+
+def levene(groups: "Sequence[NDArray[np.float64]]") -> Result:
+    """Equality of variances, by deviations from the medians.
+
+    Parameters
+    ----------
+    groups : sequence of ndarray of float
+        One sample per group.
+
+    Returns
+    -------
+    Result
+        F and its p-value; NaN for fewer than two groups, groups of one value, or no spread.
+
+    References
+    ----------
+    Brown and Forsythe (1974), JASA 69, 364-367.
+    """
+    from scipy import stats
+
+    n = sum(g.size for g in groups)
+    spread = any(np.ptp(np.abs(g - np.median(g))) > 0 for g in groups if g.size > 1)
+    if len(groups) < 2 or min(g.size for g in groups) < 2 or not spread:
+        return Result(statistic=UNDEFINED, p_value=UNDEFINED, n=n)
+    f, p_value = stats.levene(*groups, center="median")
+    return Result(
+        statistic=float(f), p_value=float(p_value), n=n, df=(len(groups) - 1, n - len(groups))
+    )

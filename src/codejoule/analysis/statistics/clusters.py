@@ -1,0 +1,74 @@
+"""Tasks that shared an accounting window are not independent observations."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def clusters(windows: "Sequence[NDArray[np.int64]]") -> "NDArray[np.int64]":
+    """Smallest groups of tasks that no window of any run ties to another group.
+
+    Parameters
+    ----------
+    windows : sequence of ndarray of int, each of shape (tasks,)
+        For each run the number of the window that every task was decoded in.
+
+    Returns
+    -------
+    ndarray of int, shape (tasks,)
+        Number of each task's cluster, from 0. With one task per window these are the tasks.
+
+    Notes
+    -----
+    The energy of a window is measured as a whole and allocated to its tasks, so that they share
+    its noise. Connected components of "decoded together in some run" are independent of one
+    another as far as windows go.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    count = windows[0].size
+    rows, columns, offset = [], [], count
+    for window in {w.tobytes(): w for w in windows}.values():
+        _, label = np.unique(window, return_inverse=True)
+        rows.append(np.arange(count))
+        columns.append(offset + label)
+        offset += int(label.max()) + 1 if count else 0
+    i, j = np.concatenate(rows), np.concatenate(columns)
+    graph = coo_array((np.ones(i.size), (i, j)), shape=(offset, offset))
+    _, label = connected_components(graph, directed=False)
+    _, dense = np.unique(label[:count], return_inverse=True)
+    return np.asarray(dense, dtype=np.int64)
+
+
+def cluster_means(
+    values: "NDArray[np.float64]", labels: "NDArray[np.int64]"
+) -> "NDArray[np.float64]":
+    """Mean of each cluster.
+
+    Parameters
+    ----------
+    values : ndarray of float, shape (..., tasks)
+        Values of each task.
+    labels : ndarray of int, shape (tasks,)
+        From `clusters`.
+
+    Returns
+    -------
+    ndarray of float, shape (..., clusters)
+        Independent blocks.
+    """
+    return cluster_sums(values, labels) / np.bincount(labels)
+
+
+def cluster_sums(
+    values: "NDArray[np.float64]", labels: "NDArray[np.int64]"
+) -> "NDArray[np.float64]":
+    """Sum of each cluster; shapes as in `cluster_means`."""
+    order = np.argsort(labels, kind="stable")
+    starts = np.searchsorted(labels[order], np.arange(labels.max() + 1))
+    return np.asarray(np.add.reduceat(values[..., order], starts, axis=-1))

@@ -1,0 +1,89 @@
+"""Rank tests for configurations that answered the same tasks."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from codejoule.analysis.statistics.result import Result
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def friedman(blocks: "NDArray[np.float64]") -> Result:
+    """Whether treatments differ within blocks.
+
+    Parameters
+    ----------
+    blocks : ndarray of float, shape (n, k)
+        One row per block (a task, or a batch of tasks), one column per configuration.
+
+    Returns
+    -------
+    Result
+        Friedman's chi-squared, corrected for ties, and its p-value. NaN for fewer than three
+        configurations (`wilcoxon` is the test of two), fewer than two blocks or no differences.
+
+    References
+    ----------
+    Friedman (1937), JASA 32, 675-701.
+    """
+    from scipy import stats
+
+    n, k = blocks.shape
+    if k < 3 or n < 2 or np.all(np.ptp(blocks, axis=1) == 0):
+        return Result(statistic=np.nan, p_value=np.nan, n=n)
+    chi2, p_value = stats.friedmanchisquare(*blocks.T)
+    return Result(statistic=float(chi2), p_value=float(p_value), n=n, df=(k - 1,))
+
+
+def kendalls_w(test: Result) -> float:
+    """Effect size of a Friedman test.
+
+    Parameters
+    ----------
+    test : Result
+        From `friedman`.
+
+    Returns
+    -------
+    float
+        ``chi2 / (n (k - 1))``: 1 where all blocks rank the configurations alike.
+
+    References
+    ----------
+    Kendall and Babington Smith (1939), Annals of Mathematical Statistics 10, 275-287.
+    """
+    return test.statistic / (test.n * test.df[0]) if test.df else np.nan
+
+
+def wilcoxon(a: "NDArray[np.float64]", b: "NDArray[np.float64]") -> Result:
+    """Whether paired differences lie symmetrically about 0.
+
+    Parameters
+    ----------
+    a, b : ndarray of float, shape (n,)
+        Values of two configurations, block by block.
+
+    Returns
+    -------
+    Result
+        W (the smaller of the signed rank sums) and its p-value: exact up to 50 blocks without
+        ties and zeros, else by the normal approximation corrected for ties. NaN where nothing
+        differs.
+
+    References
+    ----------
+    Wilcoxon (1945), Biometrics Bulletin 1, 80-83.
+    """
+    from scipy import stats
+
+    difference = a - b
+    if difference.size < 1 or not difference.any():
+        return Result(statistic=np.nan, p_value=np.nan, n=difference.size)
+    magnitudes = np.abs(difference)
+    exact = difference.size <= 50 and bool(
+        magnitudes.all() and np.unique(magnitudes).size == magnitudes.size
+    )
+    found = stats.wilcoxon(difference, method="exact" if exact else "approx", correction=False)
+    return Result(statistic=float(found.statistic), p_value=float(found.pvalue), n=difference.size)

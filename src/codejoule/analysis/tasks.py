@@ -1,0 +1,188 @@
+"""Figures of every task of every run, read in bulk."""
+
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from codejoule.analysis.artifacts import artifact
+from codejoule.analysis.store import reading
+from codejoule.config.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+_ARTIFACT = "tasks.parquet"
+_COLUMNS = [
+    "task_id", "order", "batch", "output_tokens", "energy_j", "latency_s", "verdict",
+    "evaluation_energy_j", "domains",
+]  # fmt: skip
+_THREADS = 8
+_PASS = "pass"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskFigures:
+    """One row per run, one column per task. NaN is "not measured" or "not in this run"."""
+
+    run_ids: tuple[str, ...]
+    """Runs, ``r`` of them."""
+    task_ids: tuple[str, ...]
+    """Tasks, ``t`` of them."""
+    energy_j: "NDArray[np.float64]"
+    """Energy of generation allocated to each task, all its samples [J], shape (r, t)."""
+    evaluation_j: "NDArray[np.float64]"
+    """Energy of judging them [J]."""
+    output_tokens: "NDArray[np.float64]"
+    """Generated tokens."""
+    latency_s: "NDArray[np.float64]"
+    """Wall time of the task's windows [s]."""
+    passed: "NDArray[np.float64]"
+    """Share of the task's samples that passed."""
+    order: "NDArray[np.float64]"
+    """Place of the task's first sample in its run."""
+    window: "NDArray[np.int64]"
+    """Accounting window of the task's first sample; -1 where the task is not in the run."""
+    domains: "dict[str, NDArray[np.bool_]]"
+    """Which tasks belong to each domain, shape (t,)."""
+
+    def rows(self, run_ids: Sequence[str]) -> "NDArray[np.int64]":
+        """Rows of those of `run_ids` that have figures of tasks, in that order."""
+        place = {run_id: i for i, run_id in enumerate(self.run_ids)}
+        return np.array([place[r] for r in run_ids if r in place], dtype=np.int64)
+
+    @property
+    def total_j(self) -> "NDArray[np.float64]":
+        """Energy of generation and judging [J], shape (r, t)."""
+        return self.energy_j + self.evaluation_j
+
+
+def read_tasks(runs: "pd.DataFrame", *, uri: str) -> tuple[TaskFigures, tuple[str, ...]]:
+    """Read ``tasks.parquet`` of many runs.
+
+    Parameters
+    ----------
+    runs : pandas.DataFrame
+        From `load_runs`; ``run_id`` and ``artifact_uri`` are used.
+    uri : str
+        The store they come from.
+
+    Returns
+    -------
+    TaskFigures
+        Of the runs that have the artifact.
+    tuple of str
+        A sentence for each reason why runs are without.
+
+    Raises
+    ------
+    UserError
+        If the store fails or an artifact is damaged.
+
+    Notes
+    -----
+    Files of a local store are read where they lie; others go through MLflow's client.
+    """
+    tables: list[tuple[str, pa.Table]] = []
+    absent: list[str] = []
+    with reading(uri) as client, tempfile.TemporaryDirectory() as scratch:
+
+        def read(run: tuple[str, str]) -> "pa.Table | None":
+            path = artifact(
+                client, run_id=run[0], artifact_uri=run[1], name=_ARTIFACT, scratch=Path(scratch)
+            )
+            return None if path is None else _read(path, run[0])
+
+        wanted = list(zip(runs["run_id"], runs["artifact_uri"], strict=True))
+        with ThreadPoolExecutor(_THREADS) as pool:
+            for (run_id, _), table in zip(wanted, pool.map(read, wanted), strict=True):
+                if table is None:
+                    absent.append(run_id)
+                else:
+                    tables.append((run_id, table))
+    notes = []
+    if absent:
+        some = ", ".join(absent[:3]) + (", ..." if len(absent) > 3 else "")
+        count = "1 run has" if len(absent) == 1 else f"{len(absent)} runs have"
+        notes.append(f"{count} no figures of single tasks (no {_ARTIFACT}): {some}.")
+    return _figures(tables), tuple(notes)
+
+
+def _read(path: Path, run_id: str) -> "pa.Table":
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        # One thread per file: there are many files, and several are read at once.
+        return pq.read_table(path, columns=_COLUMNS, use_threads=False)
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path} of run {run_id} is damaged: {error}") from error
+
+
+def _figures(tables: "Sequence[tuple[str, pa.Table]]") -> TaskFigures:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not tables:
+        empty = np.empty((0, 0))
+        return TaskFigures(
+            run_ids=(), task_ids=(), energy_j=empty, evaluation_j=empty, output_tokens=empty,
+            latency_s=empty, passed=empty, order=empty, window=np.empty((0, 0), dtype=np.int64),
+            domains={},
+        )  # fmt: skip
+    whole = pa.concat_tables([table for _, table in tables])
+    run = np.repeat(np.arange(len(tables)), [len(table) for _, table in tables])
+    encoded = whole["task_id"].combine_chunks().dictionary_encode()
+    task_ids = encoded.dictionary.to_pylist()
+    task = encoded.indices.to_numpy()
+    shape = (len(tables), len(task_ids))
+    cell = run * shape[1] + task
+    samples = np.bincount(cell, minlength=shape[0] * shape[1]).reshape(shape)
+
+    def column(name: str) -> "NDArray[np.float64]":
+        values = whole[name].cast(pa.float64()).to_numpy()
+        return np.asarray(values, dtype=float)
+
+    def summed(values: "NDArray[np.float64]") -> "NDArray[np.float64]":
+        sums = np.bincount(cell, weights=values, minlength=samples.size).reshape(shape)
+        return np.where(samples > 0, sums, np.nan)
+
+    def first(values: "NDArray[np.float64]") -> "NDArray[np.float64]":
+        least = np.full(samples.size, np.inf)
+        np.minimum.at(least, cell, values)
+        return np.where(samples > 0, least.reshape(shape), np.nan)
+
+    verdict = whole["verdict"]
+    passed = pc.cast(pc.equal(verdict, _PASS), pa.float64()).to_numpy()
+    window = first(column("batch"))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = summed(np.asarray(passed, dtype=float)) / samples
+    return TaskFigures(
+        run_ids=tuple(run_id for run_id, _ in tables),
+        task_ids=tuple(task_ids),
+        energy_j=summed(column("energy_j")),
+        evaluation_j=summed(column("evaluation_energy_j")),
+        output_tokens=summed(column("output_tokens")),
+        latency_s=summed(column("latency_s")),
+        passed=share,
+        order=first(column("order")),
+        window=np.where(np.isnan(window), -1, window).astype(np.int64),
+        domains=_domains(whole, task, len(task_ids)),
+    )
+
+
+def _domains(
+    whole: "pa.Table", task: "NDArray[np.int64]", tasks: int
+) -> "dict[str, NDArray[np.bool_]]":
+    _, first = np.unique(task, return_index=True)
+    members: dict[str, NDArray[np.bool_]] = {}
+    for i, names in enumerate(whole["domains"].take(first).to_pylist()):
+        for name in names or ():
+            members.setdefault(name, np.zeros(tasks, dtype=bool))[i] = True
+    return dict(sorted(members.items()))
