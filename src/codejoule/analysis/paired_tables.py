@@ -261,7 +261,8 @@ def _energy_table(rows: list[dict[str, Any]]) -> Table:
             "ratio: geometric mean of energy over the reference's energy, with its 95 % interval "
             "(one run each: bootstrap over clusters of tasks that shared a batch; repeats: t, "
             "variance between runs included). share_lower: tasks that took less. durbin_watson: "
-            "of the differences in the order of generation; far below 2 they are not independent, and errors are too small.",
+            "of the differences in the order of generation; far below 2 they are not independent, "
+            "and errors are too small.",
             _GIVEN,
             _FAMILY,
         ),
