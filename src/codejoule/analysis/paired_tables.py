@@ -11,6 +11,7 @@ from codejoule.analysis.statistics import (
     Resampler,
     cliffs_delta,
     cluster_means,
+    durbin_watson,
     friedman,
     holm,
     kendalls_w,
@@ -141,6 +142,7 @@ def _energy_rows(
         logs_a, logs_b = evidence.logs(a, tasks), evidence.logs(b, tasks)
         ratio = paired_log_ratio(logs_a, logs_b, labels, resampler=resampler)
         mean_a, mean_b = logs_a.mean(axis=0), logs_b.mean(axis=0)
+        order = evidence.figures.order[evidence.rows[a][0]][tasks]
         ranks = wilcoxon(cluster_means(mean_a, labels), cluster_means(mean_b, labels))
         rows.append(
             {
@@ -158,6 +160,7 @@ def _energy_rows(
                 "wilcoxon_p_value": ranks.p_value,
                 "cliffs_delta": cliffs_delta(mean_a, mean_b),
                 "share_lower": float((mean_a < mean_b).mean()),
+                "durbin_watson": durbin_watson((mean_a - mean_b)[np.argsort(order)]),
             }
         )
     return rows
@@ -248,7 +251,7 @@ def _energy_table(rows: list[dict[str, Any]]) -> Table:
     columns = [
         *_KEY, "tasks", "clusters", "runs", "runs_reference", "between_runs", "ratio", "ci_low",
         "ci_high", "p_value", "p_value_holm", "wilcoxon_w", "wilcoxon_p_value",
-        "wilcoxon_p_value_holm", "cliffs_delta", "share_lower", "verdict",
+        "wilcoxon_p_value_holm", "cliffs_delta", "share_lower", "durbin_watson", "verdict",
     ]  # fmt: skip
     return Table(
         name="energy_pairs",
@@ -257,7 +260,9 @@ def _energy_table(rows: list[dict[str, Any]]) -> Table:
         notes=(
             "ratio: geometric mean of energy over the reference's energy, with its 95 % interval "
             "(one run each: bootstrap over clusters of tasks that shared a batch; repeats: t, "
-            "variance between runs included). share_lower: tasks that took less.",
+            "variance between runs included). share_lower: tasks that took less. durbin_watson: "
+            "of the differences in the order of generation; far below 2 they are not independent, "
+            "and errors are too small.",
             _GIVEN,
             _FAMILY,
         ),
