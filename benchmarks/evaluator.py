@@ -88,7 +88,9 @@ for task in tasks:
     samples.append(Sample(sample=number, **{name: task[name] for name in names}))
 config = EvaluatorConfig(workers=int(sys.argv[2]), python=sys.argv[4])
 verdicts = judge(samples, config=config, timeout_s=float(sys.argv[5]))
-out = [[v.status.value, v.evaluation_s, v.evaluation_cpu_s, v.evaluation_cpu_source] for v in verdicts]
+out = [
+    [v.status.value, v.evaluation_s, v.evaluation_cpu_s, v.evaluation_cpu_source] for v in verdicts
+]
 json.dump(out, open(sys.argv[3], "w"))
 """
 
@@ -107,7 +109,11 @@ def main() -> None:
     tasks = _tasks(args.data / "tasks.jsonl.gz")
     both = [task for task in tasks if _imports_both(task)]
     sets: list[tuple[str, Sequence[dict[str, Any]], int]] = [
-        (f"a trivial task that imports pandas and matplotlib, {_COPIES} times", [_TRIVIAL] * _COPIES, 2),
+        (
+            f"a trivial task that imports pandas and matplotlib, {_COPIES} times",
+            [_TRIVIAL] * _COPIES,
+            2,
+        ),
         (f"{len(both)} tasks that import pandas and matplotlib", both, 2),
         (f"{len(tasks[: args.limit])} canonical solutions", tasks[: args.limit], 1),
     ]
@@ -134,10 +140,14 @@ def _tasks(path: Path) -> list[dict[str, Any]]:
 
 def _imports_both(task: dict[str, Any]) -> bool:
     head = task["code_prompt"]
-    return all(re.search(rf"^(import|from) {name}\b", head, re.M) for name in ("pandas", "matplotlib"))
+    return all(
+        re.search(rf"^(import|from) {name}\b", head, re.M) for name in ("pandas", "matplotlib")
+    )
 
 
-def _measure(side: str, tasks: Sequence[dict[str, Any]], args: argparse.Namespace) -> dict[str, Any]:
+def _measure(
+    side: str, tasks: Sequence[dict[str, Any]], args: argparse.Namespace
+) -> dict[str, Any]:
     """Wall and CPU time of one side over `tasks`, and its verdicts."""
     with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
         folder = Path(name)

@@ -4,7 +4,6 @@
 changes; nothing of it touches the environment that runs codejoule.
 """
 
-import glob
 import json
 import os
 import shutil
@@ -61,9 +60,9 @@ def main() -> None:
     built = [version for version in VERSIONS if _ensure(version)]
     if not built:
         raise UserError(
-            f"none of Python {', '.join(VERSIONS)} is installed, for which BigCodeBench's libraries "
-            "are pinned; install one (Debian: python3.11 and python3.11-venv; or pyenv), or name it: "
-            "make eval-env PYTHON3_11=/path/to/python3.11"
+            f"BigCodeBench's libraries are pinned for Python {', '.join(VERSIONS)}, and none of "
+            "them is installed; install one (Debian: python3.11 and python3.11-venv; or pyenv), or "
+            "name it: make eval-env PYTHON3_11=/path/to/python3.11"
         )
 
 
@@ -98,7 +97,7 @@ def _find_python(version: str) -> str | None:
     candidates = [
         os.environ.get(name.upper().replace(".", "_")),
         shutil.which(name),
-        *sorted(glob.glob(f"{versions}/{version}.*/bin/{name}"), reverse=True),
+        *sorted(map(str, versions.glob(f"{version}.*/bin/{name}")), reverse=True),
     ]
     code = f"import sys, venv; assert sys.version_info[:2] == {tuple(map(int, version.split('.')))}"
     for candidate in filter(None, candidates):

@@ -39,7 +39,7 @@ class Launcher(Enum):
 
 _MODULES = (
     "frames", "become", "kernel", "landlock", "seccomp", "rootfs", "processes", "snapshot",
-    "audit", "outcomes", "voice", "task", "init", "supervisor", "worker",
+    "audit", "voice", "outcomes", "task", "init", "supervisor", "worker",
 )  # fmt: skip
 """The code that is shipped inside, each module after those it imports."""
 

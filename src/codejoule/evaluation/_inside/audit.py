@@ -1,5 +1,6 @@
 """Whether the solution looks into the tests, and whether it calls for other hosts."""
 
+import gc
 import os
 import socket
 import sys
@@ -23,6 +24,11 @@ _PEEPING = frozenset(
 )
 """Ways to the frames of the tests, or to make them jump over a line."""
 
+_LISTING = frozenset({"gc.get_objects", "gc.get_referrers"})
+"""Ways to objects that nobody has handed over."""
+
+_frozen_objects = gc.get_freeze_count
+
 
 def _host_of(address: Any) -> Any:
     """Of the address of an internet socket; others are paths, or numbers, of this machine."""
@@ -40,10 +46,16 @@ class Audit:
         self._any_socket = any_socket
         self._ourselves = _OURSELVES | {os.uname().nodename}
         self.evidence: str | None = None
-        self.calls_outside = 0
-        """Attempts so far to reach another host, however they ended."""
+        self.calls: list[str] = []
+        """Attempts so far to reach another host, however they ended: their events."""
+        self.frozen = 0
+        """How many objects the garbage collector does not list."""
         self._guarded: frozenset[int] = frozenset()
         self._busy = False
+
+    def outside_calls(self) -> int:
+        """How many attempts there were to reach another host."""
+        return len(self.calls)
 
     def guard(self, codes: Iterable[types.CodeType | None]) -> None:
         """From now on, reading one of these code objects is evidence."""
@@ -51,20 +63,24 @@ class Audit:
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event.startswith("socket."):
-            self.calls_outside += self._is_outside(event, arguments)
+            if self._is_outside(event, arguments):
+                self.calls.append(event)
             return
-        if not self._guarded or self._busy:
+        if self._busy:
             return
-        if event in _PEEPING:
+        if event in _LISTING and _frozen_objects() < self.frozen // 2:
+            self.evidence = f"{event} was called after gc.unfreeze"
+            raise RuntimeError(self.evidence)
+        if event in _PEEPING and (self._guarded or event == "gc.get_referents"):
             self._busy = True
             try:
                 peeped = self._peeps(event, arguments)
             finally:
                 self._busy = False
             if peeped:
-                self.evidence = f"{event} was called while the tests ran"
+                self.evidence = f"{event} was called"
                 raise RuntimeError(self.evidence)
-        if event != "object.__getattr__":
+        if not self._guarded or event != "object.__getattr__":
             return
         target, name = arguments
         if name not in ("f_code", "__code__"):
