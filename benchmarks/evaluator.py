@@ -1,6 +1,6 @@
 """The evaluator beside BigCodeBench's own checker, on the same cores in one run.
 
-    python benchmarks/evaluator.py --data DIR --python EVAL --upstream UP [--limit N]
+    python benchmarks/evaluator.py --data DIR --python EVAL --upstream UP
 
 DIR holds ``tasks.jsonl.gz`` in BigCodeBench's public schema. EVAL is the Python of ``make
 eval-env``. UP is a Python with the same libraries and, besides, bigcodebench 0.2.5: for instance
@@ -103,6 +103,7 @@ def main() -> None:
     parser.add_argument("--python", required=True)
     parser.add_argument("--upstream", required=True)
     parser.add_argument("--limit", type=int, help="only the first N tasks in comparison 3")
+    parser.add_argument("--only", type=int, nargs="+", default=[1, 2, 3], help="comparisons")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--out", type=Path, help="file for all figures, as JSON")
     args = parser.parse_args()
@@ -119,7 +120,7 @@ def main() -> None:
     ]
     print(f"{args.workers} workers, cores {sorted(os.sched_getaffinity(0))}, {os.uname().release}")
     figures = []
-    for title, chosen, rounds in sets:
+    for title, chosen, rounds in (sets[number - 1] for number in args.only):
         print(f"\n{title}")
         for _ in range(rounds):
             theirs = _measure("upstream", chosen, args)
@@ -158,7 +159,6 @@ def _measure(
         python = args.upstream if side == "upstream" else sys.executable
         command = [python, str(script), str(source), str(args.workers), str(result)]
         command += [] if side == "upstream" else [args.python, str(_TIMEOUT_S)]
-        # Upstream reads the clock of the machine; and its checker prints what samples do.
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         start_s = time.monotonic()
         with (folder / "words").open("w+") as words:

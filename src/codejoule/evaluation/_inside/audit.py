@@ -8,6 +8,8 @@ import types
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from .snapshot import FROZEN, is_listed
+
 _OURSELVES = frozenset(
     {"", "localhost", "localhost.localdomain", "ip6-localhost", "0.0.0.0", "::", "::1"}
 )
@@ -27,7 +29,7 @@ _PEEPING = frozenset(
 _LISTING = frozenset({"gc.get_objects", "gc.get_referrers"})
 """Ways to objects that nobody has handed over."""
 
-_frozen_objects = gc.get_freeze_count
+_listed_objects = gc.get_objects
 
 
 def _host_of(address: Any) -> Any:
@@ -48,8 +50,6 @@ class Audit:
         self.evidence: str | None = None
         self.calls: list[str] = []
         """Attempts so far to reach another host, however they ended: their events."""
-        self.frozen = 0
-        """How many objects the garbage collector does not list."""
         self._guarded: frozenset[int] = frozenset()
         self._busy = False
 
@@ -68,9 +68,15 @@ class Audit:
             return
         if self._busy:
             return
-        if event in _LISTING and _frozen_objects() < self.frozen // 2:
-            self.evidence = f"{event} was called after gc.unfreeze"
-            raise RuntimeError(self.evidence)
+        if event in _LISTING:
+            self._busy = True
+            try:
+                unfrozen = is_listed(FROZEN, _listed_objects())
+            finally:
+                self._busy = False
+            if unfrozen:
+                self.evidence = f"{event} was called after gc.unfreeze"
+                raise RuntimeError(self.evidence)
         if event in _PEEPING and (self._guarded or event == "gc.get_referents"):
             self._busy = True
             try:

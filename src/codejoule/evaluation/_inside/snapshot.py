@@ -3,6 +3,7 @@ tests compare with."""
 
 import builtins
 import gc
+import itertools
 import operator
 import sys
 import types
@@ -157,7 +158,21 @@ class _Anyone:
         return 0
 
 
-_VALUES = (0, 1, 918273645, 2.5, "a", "918273645", None, [], [918273645], (), (1,), {}, {"a": 1})
+_VALUES: tuple[object, ...] = (
+    0,
+    1,
+    918273645,
+    2.5,
+    "a",
+    "918273645",
+    None,
+    [],
+    [918273645],
+    (),
+    (1,),
+    {},
+    {"a": 1},
+)
 
 
 def find_equal_to_everything(
@@ -215,7 +230,16 @@ def _question(
     return ask
 
 
+FROZEN: list[object] = []
+"""One of the objects that `freeze` hides. To count them all takes milliseconds."""
+
+
 def freeze() -> None:
     """Take all objects so far out of later garbage collections and `gc.get_objects`."""
     gc.collect()
     gc.freeze()
+
+
+def is_listed(landmark: object, objects: list[Any]) -> bool:
+    """Whether it, and nothing that only says so, is among the objects."""
+    return any(map(operator.is_, objects, itertools.repeat(landmark)))

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from . import kernel, landlock, seccomp
 from .audit import Audit
 from .outcomes import Outcomes
-from .snapshot import find_equal_to_everything
+from .snapshot import FROZEN, find_equal_to_everything, is_listed
 from .voice import Voice, describe
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Place:
 
 # Bound before any untrusted code runs: replacing them in their modules changes nothing here.
 _exit, _getpid, _block_signals = os._exit, os.getpid, signal.pthread_sigmask
-_new_objects, _frozen_objects = gc.get_objects, gc.get_freeze_count
+_new_objects = gc.get_objects
 _BUILTINS = vars(builtins)
 _SIGNALS = frozenset(signal.Signals)
 
@@ -74,7 +74,7 @@ class _Bench:
         self.audit = audit
         self.snapshot = context.snapshot
         self.failures = failures
-        self.frozen = 0
+        self.listed: list[object] = []
         self.codes: list[types.CodeType | None] = []
 
 
@@ -92,7 +92,7 @@ def run(
     code = _compile_solution(job["program"], hidden[0].say)
     sys.addaudithook(audit)
     gc.freeze()
-    audit.frozen = hidden[0].frozen = _frozen_objects()
+    hidden[0].listed = [hidden[0].failures]
     del context, job, ends, nonce, place, channel, failures, audit
     _after_solution(hidden.pop(), module, code.co_flags, _execute(code, module), _find_pliable(()))
 
@@ -157,8 +157,8 @@ def _conclude(
 
 def _report(bench: _Bench, outcomes: Outcomes, pliable: str | None) -> NoReturn:
     say = bench.say
-    # A few fewer: frozen objects may die.
-    if not bench.frozen // 2 < _frozen_objects() <= bench.frozen:
+    objects = _new_objects()
+    if is_listed(FROZEN, objects) or not is_listed(bench.listed, objects):
         say.unless_tampered("gc.freeze")
     say.unless_tampered(bench.audit.evidence)
     say.unless_tampered(bench.snapshot.difference(mocks_allowed=True))
