@@ -60,7 +60,7 @@ def check(task):
     begin = time.time()
     program = task["code_prompt"] + "\\n    pass\\n" + task["solution"]
     status, _ = untrusted_check(
-        program, task["test"], task["entry_point"], 30 * 1024, 30 * 1024, 10, 1, 20
+        program, task["test"], task["entry_point"], 30 * 1024, 30 * 1024, 10, 1, float(sys.argv[4])
     )
     return status, time.time() - begin
 
@@ -162,7 +162,7 @@ def _measure(
         script.write_text(_UPSTREAM if side == "upstream" else _OURS, encoding="utf-8")
         python = args.upstream if side == "upstream" else sys.executable
         command = [python, str(script), str(source), str(args.workers), str(result)]
-        command += [] if side == "upstream" else [args.python, str(_TIMEOUT_S)]
+        command += [str(_TIMEOUT_S)] if side == "upstream" else [args.python, str(_TIMEOUT_S)]
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         start_s = time.monotonic()
         with (folder / "words").open("w+") as words:
