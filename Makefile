@@ -9,7 +9,7 @@ STORE := sqlite:///$(CURDIR)/mlruns/mlflow.db
 PORT ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sandbox demo ui analysis doctor check format test test-slow test-gpu starter-suite starter-model clean
+.PHONY: help setup sandbox eval-env demo ui analysis doctor check format test test-slow test-gpu starter-suite starter-model clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -27,6 +27,9 @@ setup: $(STAMP) sandbox ## make .venv and install everything
 
 sandbox: ## install bubblewrap, the sandbox's launcher, where that is possible
 	@command -v bwrap >/dev/null || .ci/install-bubblewrap
+
+eval-env: $(STAMP) ## build BigCodeBench's own environments (Python 3.11, and 3.10 where present)
+	@$(PY) -m codejoule.evaluation.build_environment
 
 demo: setup ## fresh clone to results: sweep the bundled model and print the comparison
 	@$(PY) src/main.py -m model=starter quant=none,gptq8,gptq4 batch=b1,b8
@@ -65,6 +68,6 @@ starter-model: $(STAMP) ## train and quantize the bundled model again (up to 20 
 	@$(PY) -m codejoule.experiment.starter model
 	@$(PY) -m codejoule.experiment.starter quantize
 
-clean: ## remove the environment and caches (runs and stores are kept)
-	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis src/*.egg-info
+clean: ## remove the environments and caches (runs and stores are kept)
+	@rm -rf $(VENV) .eval-env .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis src/*.egg-info
 	@find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -100,6 +100,8 @@ def test_only_classes_that_equal_a_stranger_are_found() -> None:
     code = (
         "class Yes:\n    def __eq__(self, other): return 'yes'\n"
         "class No:\n    def __eq__(self, other): return self.x == other.x\n"
+        "class Counts:\n    def __eq__(self, other): return self.x == other\n"
+        "class Lists:\n    def __eq__(self, other): return self.x == 0 and type(other) is list\n"
         "class Unsure:\n    def __eq__(self, other): return NotImplemented\n"
     )
     space: dict[str, type] = {}
@@ -108,7 +110,8 @@ def test_only_classes_that_equal_a_stranger_are_found() -> None:
     def found(*names: str, tests: bool = False) -> str | None:
         return find_equal_to_everything(lambda _: tests, lambda: [space[n] for n in names])
 
-    assert found("No", "Unsure") is None
+    assert found("No", "Unsure", "Counts") is None
+    assert found("No", "Lists") == "Lists"
     assert found("No", "Yes") == "Yes"
     assert found("Yes", tests=True) is None
 
@@ -120,8 +123,14 @@ def test_a_failure_stays_one_whatever_is_reported_later() -> None:
 
     outcomes, case = Outcomes(), Case("test_a")
     case.run(outcomes)
+    assert outcomes.tampering() is None
     outcomes.addSuccess(case)
     assert outcomes.outcomes["test_a"][0] == "fail"
+    assert outcomes.tampering() == "the outcome of a test"
+
+
+def test_a_collector_that_carries_methods_of_its_own_is_found() -> None:
+    outcomes = Outcomes()
     assert outcomes.tampering() is None
     vars(outcomes)["addFailure"] = print
     assert outcomes.tampering() == "TestResult.addFailure"

@@ -42,7 +42,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--python",
         metavar="PATH",
-        help="Python of the evaluation environment (evaluator.python); default: this one",
+        help="Python of the evaluation environment (evaluator.python); default: that of "
+        "`make eval-env` where it is built, else this one",
     )
 
 
@@ -168,15 +169,17 @@ def _sandbox(python: str | None) -> Finding:
 
 
 def _evaluation_environment(python: str | None) -> Finding:
-    executable = python or sys.executable
+    from codejoule.evaluation import find_environment
+
+    executable = python or str(find_environment() or sys.executable)
     code = (
         "import importlib.util, json, sys\n"
         "print(json.dumps([m for m in sys.argv[1:] if importlib.util.find_spec(m) is None]))"
     )
     fix = (
-        "only for BigCodeBench (the starter suites need none): install them into a virtual "
-        "environment and name it with evaluator.python=PATH; check it with "
-        "codejoule doctor --python PATH"
+        "only for BigCodeBench (the starter suites need none): make eval-env builds an "
+        "environment with them; or name another Python with evaluator.python=PATH, and check it "
+        "with codejoule doctor --python PATH"
     )
     try:
         said = subprocess.run(

@@ -1,6 +1,7 @@
 """The sandbox and its verdicts."""
 
 from codejoule.evaluation.agreement import Agreement, compare
+from codejoule.evaluation.environment import environment_name, find_environment, with_python
 from codejoule.evaluation.formats import (
     RecordedVerdict,
     SamplesName,
@@ -52,6 +53,8 @@ __all__ = [
     "compare",
     "describe_interpreter",
     "environment_facts",
+    "environment_name",
+    "find_environment",
     "inspect_sample",
     "judge",
     "judge_resuming",
@@ -60,6 +63,7 @@ __all__ = [
     "read_samples",
     "sandbox_support",
     "subset_of",
+    "with_python",
     "write_eval_results",
     "write_ground_truth",
     "write_pass_at_k",

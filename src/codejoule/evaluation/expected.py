@@ -76,26 +76,31 @@ def modules_worth_importing(sources: Iterable[str]) -> list[str]:
     all its samples, the most used first; dotted names as written."""
     counts: Counter[str] = Counter()
     for source in sources:
+        counts.update(name for name in imported_modules(source) if _is_worth_importing(name))
+    return [name for name, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
+
+
+def imported_modules(source: str) -> frozenset[str]:
+    """Dotted names of the modules that `source` imports anywhere; a module, or a code prompt
+    that ends in a signature. Empty where it cannot be parsed."""
+    for text in (source, f"{source}\n    pass\n"):
         try:
-            tree = ast.parse(source)
+            return frozenset(_imports_of(ast.parse(text)))
         except (SyntaxError, ValueError):
             continue
-        counts.update(set(_imports_of(tree)))
-    return [name for name, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
+    return frozenset()
 
 
 def _imports_of(tree: ast.AST) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            names = [node.module]
-        else:
-            continue
-        yield from (name for name in names if _is_worth_importing(name.partition(".")[0]))
+            yield node.module
 
 
-def _is_worth_importing(top: str) -> bool:
+def _is_worth_importing(name: str) -> bool:
+    top = name.partition(".")[0]
     if top in _WORTH_IMPORTING_ONCE:
         return True
     return top in sys.stdlib_module_names and top not in _NOT_TO_BE_IMPORTED

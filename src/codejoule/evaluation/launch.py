@@ -39,7 +39,7 @@ class Launcher(Enum):
 
 _MODULES = (
     "frames", "become", "kernel", "landlock", "seccomp", "rootfs", "processes", "snapshot",
-    "audit", "outcomes", "voice", "task", "init", "supervisor", "worker",
+    "audit", "voice", "outcomes", "task", "init", "supervisor", "worker",
 )  # fmt: skip
 """The code that is shipped inside, each module after those it imports."""
 
@@ -122,6 +122,9 @@ def environment_for(interpreter: Interpreter) -> dict[str, str]:
         "OPENBLAS_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
         "MPLBACKEND": "Agg",
+        # As upstream has them: the first keeps TensorFlow's sums in a fixed order.
+        "TF_ENABLE_ONEDNN_OPTS": "0",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
         "PYTHONDONTWRITEBYTECODE": "1",
         # Sets of strings would be ordered differently in each worker, and verdicts with them.
         "PYTHONHASHSEED": "0",

@@ -1,5 +1,6 @@
 """What a run will do, known before any weights are loaded."""
 
+import dataclasses
 import hashlib
 import os
 import sys
@@ -96,11 +97,15 @@ def make_plan(experiment: ExperimentConfig) -> Plan:
     Raises `ConfigError` and `UserError` from the rooms, e.g. for a suite or weights that
     cannot be had.
     """
+    from codejoule.evaluation import with_python
     from codejoule.measurement import detect_hardware, energy_sources
     from codejoule.models import locate_checkpoint
     from codejoule.suites import load_suite
 
     suite = load_suite(experiment.suite)
+    if experiment.evaluator.name is EvaluatorName.sandbox:
+        evaluator = with_python(experiment.evaluator, suite.tasks)
+        experiment = dataclasses.replace(experiment, evaluator=evaluator)
     hardware = detect_hardware()
     device = choose_device(experiment.device, hardware)
     check_memory_before_download(experiment, suite, hardware, device=device)
@@ -141,7 +146,7 @@ def _limits(
     experiment: ExperimentConfig, suite: Suite, *, device: str, threads: int
 ) -> dict[str, object]:
     """Settings in force, under the keys that set them."""
-    from codejoule.evaluation import describe_interpreter
+    from codejoule.evaluation import describe_interpreter, environment_name
 
     limits: dict[str, object] = {
         "generation.max_new_tokens": experiment.generation.max_new_tokens or suite.max_new_tokens,
@@ -155,7 +160,9 @@ def _limits(
             "suite.timeout_s": None,
             "evaluator.python": [
                 interpreter.version,
-                None if interpreter.executable == sys.executable else interpreter.executable,
+                None
+                if interpreter.executable == sys.executable
+                else environment_name(interpreter.executable),
             ],
         }
     return limits

@@ -22,8 +22,8 @@ GROUND_TRUTH = "ground_truth.json"
 def check_canonical(args: argparse.Namespace) -> None:
     """Judge the canonical solutions, as far as the cache does not know them; print, and write
     where ``--out`` says."""
-    config = evaluator_config(args)
     suite = load_suite_named(args.suite)
+    config = evaluator_config(args, suite)
     if args.out is not None:
         make_folder(args.out)
     truth = judged_truth(args, config, suite)

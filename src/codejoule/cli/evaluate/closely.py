@@ -14,8 +14,8 @@ from codejoule.suites import load_suite_named
 
 def inspect_task(args: argparse.Namespace) -> None:
     """Judge one sample, and print prompt, program, tests and what happened."""
-    config = evaluator_config(args)
     suite = load_suite_named(args.suite)
+    config = evaluator_config(args, suite)
     task = _task(args, suite)
     sample, count = _sample(args, suite, task)
     timeout_s = config.timeout_s or suite.timeout_s

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from codejoule.config import ConfigError, UserError
 from codejoule.config.schema import EvaluatorConfig, EvaluatorIsolation, Split
+from codejoule.domain import Suite
 
 if TYPE_CHECKING:
     from codejoule.evaluation import Launcher
@@ -87,8 +88,10 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
         "--workers", metavar="N", type=int, help="samples judged at once; default: one per core"
     )
     how.add_argument(
-        "--python", metavar="PATH", help="Python that runs the samples; default: this one"
-    )
+        "--python", metavar="PATH",
+        help="Python that runs the samples; default: that of `make eval-env` where the tasks use "
+        "more than the standard library, else this one",
+    )  # fmt: skip
     how.add_argument(
         "--launcher", choices=("bubblewrap", "namespaces"),
         help="how to build the sandbox; default: bubblewrap where it is installed",
@@ -134,15 +137,18 @@ def _refuse(args: argparse.Namespace, option: str, why: str) -> None:
         raise ConfigError(f"--{option.replace('_', '-')}: {why}")
 
 
-def evaluator_config(args: argparse.Namespace) -> EvaluatorConfig:
-    """The evaluator's settings; ConfigError for an impossible one."""
-    return EvaluatorConfig(
+def evaluator_config(args: argparse.Namespace, suite: Suite) -> EvaluatorConfig:
+    """The evaluator's settings for `suite`; ConfigError for an impossible one."""
+    from codejoule.evaluation import with_python
+
+    config = EvaluatorConfig(
         timeout_s=args.timeout_s,
         workers=args.workers,
         python=args.python,
         isolation=EvaluatorIsolation(args.isolation),
         challenge=args.challenge,
     )
+    return with_python(config, suite.tasks)
 
 
 def launcher(args: argparse.Namespace) -> "Launcher | None":

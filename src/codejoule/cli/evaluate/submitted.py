@@ -36,8 +36,8 @@ RESULTS = "eval_results.json"
 
 def judge_samples(args: argparse.Namespace) -> None:
     """Judge, write into ``--out``, print."""
-    config = evaluator_config(args)
     suite = load_suite_named(args.suite)
+    config = evaluator_config(args, suite)
     submission = read_submission(args.samples, suite, sanitizing=args.sanitize)
     others = submission.recorded
     if args.compare is not None:

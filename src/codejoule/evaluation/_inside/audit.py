@@ -1,11 +1,14 @@
 """Whether the solution looks into the tests, and whether it calls for other hosts."""
 
+import gc
 import os
 import socket
 import sys
 import types
 from collections.abc import Callable, Iterable
 from typing import Any
+
+from .snapshot import FROZEN, is_listed
 
 _OURSELVES = frozenset(
     {"", "localhost", "localhost.localdomain", "ip6-localhost", "0.0.0.0", "::", "::1"}
@@ -22,6 +25,11 @@ _PEEPING = frozenset(
     {"sys.settrace", "sys._current_frames", "gc.get_referrers", "gc.get_referents"}
 )
 """Ways to the frames of the tests, or to make them jump over a line."""
+
+_LISTING = frozenset({"gc.get_objects", "gc.get_referrers"})
+"""Ways to objects that nobody has handed over."""
+
+_listed_objects = gc.get_objects
 
 
 def _host_of(address: Any) -> Any:
@@ -40,10 +48,14 @@ class Audit:
         self._any_socket = any_socket
         self._ourselves = _OURSELVES | {os.uname().nodename}
         self.evidence: str | None = None
-        self.calls_outside = 0
-        """Attempts so far to reach another host, however they ended."""
+        self.calls: list[str] = []
+        """Attempts so far to reach another host, however they ended: their events."""
         self._guarded: frozenset[int] = frozenset()
         self._busy = False
+
+    def outside_calls(self) -> int:
+        """How many attempts there were to reach another host."""
+        return len(self.calls)
 
     def guard(self, codes: Iterable[types.CodeType | None]) -> None:
         """From now on, reading one of these code objects is evidence."""
@@ -51,20 +63,30 @@ class Audit:
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event.startswith("socket."):
-            self.calls_outside += self._is_outside(event, arguments)
+            if self._is_outside(event, arguments):
+                self.calls.append(event)
             return
-        if not self._guarded or self._busy:
+        if self._busy:
             return
-        if event in _PEEPING:
+        if event in _LISTING:
+            self._busy = True
+            try:
+                unfrozen = is_listed(FROZEN, _listed_objects())
+            finally:
+                self._busy = False
+            if unfrozen:
+                self.evidence = f"{event} was called after gc.unfreeze"
+                raise RuntimeError(self.evidence)
+        if event in _PEEPING and (self._guarded or event == "gc.get_referents"):
             self._busy = True
             try:
                 peeped = self._peeps(event, arguments)
             finally:
                 self._busy = False
             if peeped:
-                self.evidence = f"{event} was called while the tests ran"
+                self.evidence = f"{event} was called"
                 raise RuntimeError(self.evidence)
-        if event != "object.__getattr__":
+        if not self._guarded or event != "object.__getattr__":
             return
         target, name = arguments
         if name not in ("f_code", "__code__"):

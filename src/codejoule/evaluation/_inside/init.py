@@ -42,6 +42,7 @@ class Ends:
 
     control: int
     channel: int
+    failures: int
     output: int
 
 
@@ -62,6 +63,7 @@ def run(context: "Context", job: dict[str, Any], ends: Ends, nonce: str) -> NoRe
         os.close(ends.control)
         raise Become(functools.partial(task.run, context, job, ends, nonce, place))
     os.close(ends.channel)
+    os.close(ends.failures)
     os.close(ends.output)
     everyone = processes.below_init if context.alone is None else processes.descendants
     watch = _Watch(child, int(job["memory_bytes"]), everyone)

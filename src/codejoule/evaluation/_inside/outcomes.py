@@ -3,33 +3,25 @@
 # ruff: noqa: N802 (the names of unittest's own interface)
 import types
 import unittest
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
+from .voice import tell_failure
 
-def _none() -> int:
-    return 0
-
-
-def _ignore(_: str) -> None:
-    pass
+_STEPS_OF_A_TEST = type(vars(unittest.case)["_Outcome"](None))
 
 
 class Outcomes(unittest.TestResult):
     """Collects, per test method, ``pass``, ``fail``, ``network``, ``memory``, ``skip`` or
     ``xfail`` (failed where that is expected) with its text. A failure stays one, whatever is
-    reported of the same method later, and `on_failure` hears of it at once; it is ``network``
-    if meanwhile `calls_outside`, a count of attempts to reach another host, grew."""
+    reported of the same method later, and is told through the descriptor `failures` at once;
+    it is ``network`` if meanwhile `calls`, the attempts to reach another host, grew."""
 
-    def __init__(
-        self,
-        calls_outside: Callable[[], int] = _none,
-        on_failure: Callable[[str], None] = _ignore,
-    ) -> None:
+    def __init__(self, calls: Sequence[str] = (), failures: int | None = None) -> None:
         super().__init__()
-        self._on_failure = on_failure
-        self._calls_outside = calls_outside
-        self._calls_before = calls_outside()
+        self._failures = failures
+        self._calls = calls
+        self._calls_before = len(calls)
         self.outcomes: dict[str, tuple[str, str]] = {}
         self._rebound: str | None = None
 
@@ -37,11 +29,11 @@ class Outcomes(unittest.TestResult):
         name = str(getattr(test, "_testMethodName", None) or test.id())
         if self.outcomes.get(name, ("pass", ""))[0] == "pass":
             self.outcomes[name] = (outcome, text)
-        if outcome not in ("pass", "xfail"):
-            self._on_failure(name)
+        if outcome not in ("pass", "xfail") and self._failures is not None:
+            tell_failure(self._failures, name)
 
     def _note_error(self, test: Any, err: Any) -> None:
-        called = self._calls_outside() > self._calls_before
+        called = len(self._calls) > self._calls_before
         outcome = "network" if called else "fail"
         if issubclass(err[0], MemoryError):
             outcome = "memory"
@@ -55,7 +47,7 @@ class Outcomes(unittest.TestResult):
 
     def startTest(self, test: Any) -> None:
         """What is called from here on is this test's."""
-        self._calls_before = self._calls_outside()
+        self._calls_before = len(self._calls)
         self._class = type(test)
 
     def stopTest(self, test: Any) -> None:
@@ -81,7 +73,15 @@ class Outcomes(unittest.TestResult):
         return self._rebound or next((f"TestResult.{name}" for name in methods), None)
 
     def addSuccess(self, test: Any) -> None:
-        """Passed."""
+        """Passed, unless something that walked the stack has told unittest to swallow."""
+        steps = test._outcome
+        if (
+            type(steps) is not _STEPS_OF_A_TEST
+            or "testPartExecutor" in vars(steps)
+            or steps.expectedFailure is not None
+            or not steps.success
+        ):
+            self._rebound = "the outcome of a test"
         self._note(test, "pass")
 
     def addError(self, test: Any, err: Any) -> None:

@@ -3,13 +3,14 @@ tests compare with."""
 
 import builtins
 import gc
+import itertools
 import operator
 import sys
 import types
 import unittest
 import unittest.async_case
 import unittest.mock
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 _COMPARING = frozenset(
@@ -150,18 +151,51 @@ class _Stranger:
     """Of a class that no ``__eq__`` elsewhere has heard of."""
 
 
+class _Anyone:
+    """Stands for an object of the solution: whatever is asked of it is 0."""
+
+    def __getattr__(self, name: str) -> int:
+        return 0
+
+
+_VALUES: tuple[object, ...] = (
+    0,
+    1,
+    918273645,
+    2.5,
+    "a",
+    "918273645",
+    None,
+    [],
+    [918273645],
+    (),
+    (1,),
+    {},
+    {"a": 1},
+)
+
+
 def find_equal_to_everything(
-    from_tests: Callable[[types.CodeType], bool], get_objects: Callable[[], list[Any]]
+    from_tests: Callable[[types.CodeType], bool],
+    get_objects: Callable[[], list[Any]],
+    expected: Iterable[object] = (),
 ) -> str | None:
-    """Name of a class made by the solution whose ``__eq__`` says yes to a stranger: such an
-    object passes any assertEqual. `get_objects` must give what was made since `gc.freeze`."""
+    """Name of a class made by the solution whose ``__eq__`` says yes to a stranger, or to
+    different values, such as the `expected` ones: such an object passes assertEqual without
+    being what is expected. `get_objects` must give what was made since `gc.freeze`."""
+    values = [*_VALUES, *expected]
     for candidate in get_objects():
         # isinstance would be deceived by a proxy, whose class is what it stands for.
         if not issubclass(type(candidate), type):
             continue
         entries = type.__getattribute__(candidate, "__dict__")
         for name, welcome in _COMPARISONS.items():
-            if _welcomes_strangers(entries, name, welcome, from_tests):
+            ask = _question(entries.get(name), from_tests)
+            if ask is None:
+                continue
+            welcomed = [value for value in values if ask(value) is welcome]
+            several = name != "__contains__" and any(one != welcomed[0] for one in welcomed)
+            if several or ask(_Stranger()) is welcome:
                 return str(type.__getattribute__(candidate, "__name__"))
     return None
 
@@ -170,29 +204,42 @@ _COMPARISONS = {"__eq__": True, "__ne__": False, "__contains__": True}
 """Methods that assertions ask, and the answer that lets everything pass."""
 
 
-def _welcomes_strangers(
-    entries: Mapping[str, Any], name: str, welcome: bool,
-    from_tests: Callable[[types.CodeType], bool],
-) -> bool:  # fmt: skip
-    method: Any = entries.get(name)
+def _question(
+    method: Any, from_tests: Callable[[types.CodeType], bool]
+) -> Callable[[object], bool | None] | None:
+    """Asks `method` about a value: yes, no, or None for no answer. None if it is not the
+    solution's own."""
     code = getattr(method, "__code__", None)
     if isinstance(code, types.CodeType):
         if from_tests(code) or code.co_filename.startswith("/"):
-            return False
-        arguments: tuple[object, ...] = (object(), _Stranger())
+            return None
+        own: tuple[object, ...] = (_Anyone(),)
     elif isinstance(method, types.BuiltinFunctionType | type):
         # Not a method: it is called without the object, as in ``__eq__ = id``.
-        arguments = (_Stranger(),)
+        own = ()
     else:
-        return False
-    try:
-        answer = method(*arguments)
-        return answer is not NotImplemented and bool(answer) is welcome
-    except Exception:
-        return False
+        return None
+
+    def ask(value: object) -> bool | None:
+        try:
+            answer = method(*own, value)
+            return None if answer is NotImplemented else bool(answer)
+        except Exception:
+            return None
+
+    return ask
+
+
+FROZEN: list[object] = []
+"""One of the objects that `freeze` hides. To count them all takes milliseconds."""
 
 
 def freeze() -> None:
     """Take all objects so far out of later garbage collections and `gc.get_objects`."""
     gc.collect()
     gc.freeze()
+
+
+def is_listed(landmark: object, objects: list[Any]) -> bool:
+    """Whether it, and nothing that only says so, is among the objects."""
+    return any(map(operator.is_, objects, itertools.repeat(landmark)))

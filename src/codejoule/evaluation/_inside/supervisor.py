@@ -25,6 +25,8 @@ _STARTUP_S = 30.0
 _GRACE_S = 0.6
 """How long init may take to kill and count everything before it is killed itself."""
 
+_MAX_FAILURES_BYTES = 2**20
+
 _TAIL_BYTES = 4096
 """How much of the end of a sample's output is reported."""
 
@@ -84,28 +86,32 @@ def run(context: Context, job: dict[str, Any], host: socket.socket, report_fd: i
     control, init_control = socket.socketpair()
     channel, task_channel = socket.socketpair()
     out_reader, out_writer = os.pipe()
+    failures, task_failures = os.pipe()
     nonce = os.urandom(16).hex()
     child = os.fork()
     if child == 0:
         for held in (control, channel, host):
             held.close()
-        os.close(out_reader)
-        os.close(report_fd)
+        for fd in (out_reader, failures, report_fd):
+            os.close(fd)
         ends = init.Ends(
-            control=init_control.detach(), channel=task_channel.detach(), output=out_writer
-        )
+            control=init_control.detach(), channel=task_channel.detach(),
+            failures=task_failures, output=out_writer,
+        )  # fmt: skip
         raise Become(functools.partial(init.run, context, job, ends, nonce))
     init_control.close()
     task_channel.close()
     os.close(out_writer)
+    os.close(task_failures)
     # Made and read only now: neither ever was in the memory that the task is forked from.
     key = os.urandom(32)
     tests = receive_frame(host)
     if tests is None:
         os._exit(2)
     watch = _Watch(
-        control=control, channel=channel, output=out_reader, nonce=nonce, key=key,
-        tests=tests, limit_s=float(job["timeout_s"]), output_limit=int(job["output_bytes"]),
+        control=control, channel=channel, failures=failures, output=out_reader, nonce=nonce,
+        key=key, tests=tests, limit_s=float(job["timeout_s"]),
+        output_limit=int(job["output_bytes"]),
     )  # fmt: skip
     report = watch.until_the_end(child)
     if context.alone is not None:
@@ -125,16 +131,17 @@ class _Heard(enum.Enum):
 
 class _Watch:
     """The protocol's states and the limits. What the task may say, in this order: ``ready``,
-    upon which it gets the tests; ``failed`` for each test that does; ``done``, upon which it
-    gets the key; ``result`` with its code of authentication. It may end early with ``syntax``,
-    ``raised`` or ``tampered``."""
+    upon which it gets the tests; ``done``, upon which it gets the key; ``result`` with its code
+    of authentication. It may end early with ``syntax``, ``raised`` or ``tampered``. Each test
+    that fails is told beside that, at once."""
 
     def __init__(
-        self, *, control: socket.socket, channel: socket.socket, output: int, nonce: str,
-        key: bytes, tests: dict[str, Any], limit_s: float, output_limit: int,
+        self, *, control: socket.socket, channel: socket.socket, failures: int, output: int,
+        nonce: str, key: bytes, tests: dict[str, Any], limit_s: float, output_limit: int,
     ) -> None:  # fmt: skip
         self._control = control
         self._channel = channel
+        self._failures = failures
         self._output = output
         self._nonce = nonce
         self._key = key
@@ -142,7 +149,7 @@ class _Watch:
         self._limit_s = limit_s
         self._output_limit = output_limit
         self._expected = "ready"
-        self._failed: set[str] = set()
+        self._failed = b""
         self._buffer = bytearray()
         self._from_init = bytearray()
         self._output_bytes = 0
@@ -153,13 +160,15 @@ class _Watch:
         self._started = False
         for sock in (control, channel):
             sock.setblocking(False)
-        os.set_blocking(output, False)
+        for fd in (failures, output):
+            os.set_blocking(fd, False)
 
     def until_the_end(self, child: int) -> dict[str, Any]:
         poll = select.poll()
         handlers = {
             self._control.fileno(): self._hear_init,
             self._channel.fileno(): self._hear_task,
+            self._failures: self._hear_failures,
             self._output: self._drain_output,
         }
         for fd in handlers:
@@ -240,6 +249,20 @@ class _Watch:
             self._end = {"phase": "output"}
         return _Heard.something
 
+    def _hear_failures(self) -> _Heard:
+        """Names of failed tests, a line each. Anyone in the sandbox may write them: whoever
+        does so only harms itself."""
+        try:
+            part = os.read(self._failures, 65536)
+        except BlockingIOError:
+            return _Heard.nothing
+        if not part:
+            return _Heard.over
+        self._failed += part
+        if len(self._failed) > _MAX_FAILURES_BYTES and self._end is None:
+            self._end = {"phase": "tampered", "what": "the channel of failed tests"}
+        return _Heard.something
+
     def _hear_task(self) -> _Heard:
         try:
             part = self._channel.recv(2**18)
@@ -268,8 +291,6 @@ class _Watch:
                 "memory": bool(message.get("memory")),
                 "network": bool(message.get("network")),
             }
-        elif phase == "failed" and self._expected == "done":
-            self._failed.add(str(message.get("what")))
         elif phase == self._expected == "ready":
             self._expected = "done"
             self._answer(self._tests)
@@ -282,7 +303,11 @@ class _Watch:
             if not hmac.compare_digest(code, message["mac"]):
                 raise ValueError("not authenticated")
             result = json.loads(body)
-            if any(result.get(name, ("pass",))[0] == "pass" for name in self._failed):
+            # Told before the result was, so it has arrived.
+            while self._hear_failures() is _Heard.something:
+                pass
+            failed = self._failed.decode("utf-8", "backslashreplace").splitlines()
+            if any(result.get(name, ("pass",))[0] == "pass" for name in failed):
                 raise ValueError("a failure was taken back")
             self._end = {"phase": "result", "result": result}
         else:

@@ -18,13 +18,14 @@ import sys
 import tempfile
 import types
 import unittest
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import kernel, landlock, seccomp
 from .audit import Audit
 from .outcomes import Outcomes
-from .snapshot import find_equal_to_everything
+from .snapshot import FROZEN, find_equal_to_everything, is_listed
 from .voice import Voice, describe
 
 if TYPE_CHECKING:
@@ -42,6 +43,10 @@ _MAX_FILES = 1024
 _STACK_BYTES = 10 * 2**20
 
 
+_Ended = tuple[str, bool] | None
+"""How code ended that raised: with which words, and whether for want of memory."""
+
+
 class Place:
     """Where the sample lives: `folder`, in which it may write, with its working directory
     `work` and its `home`."""
@@ -53,9 +58,24 @@ class Place:
 
 
 # Bound before any untrusted code runs: replacing them in their modules changes nothing here.
-_exit, _getpid = os._exit, os.getpid
-_new_objects, _frozen_objects = gc.get_objects, gc.get_freeze_count
+_exit, _getpid, _block_signals = os._exit, os.getpid, signal.pthread_sigmask
+_new_objects = gc.get_objects
 _BUILTINS = vars(builtins)
+_SIGNALS = frozenset(signal.Signals)
+
+
+class _Bench:
+    """What speaks for the tests. While untrusted code runs, no local variable of any frame
+    leads here: it is only an operand of the call that comes next, which Python code cannot
+    look at. And it is frozen, so that the garbage collector does not list it."""
+
+    def __init__(self, say: Voice, audit: Audit, context: "Context", failures: int) -> None:
+        self.say = say
+        self.audit = audit
+        self.snapshot = context.snapshot
+        self.failures = failures
+        self.listed: list[object] = []
+        self.codes: list[types.CodeType | None] = []
 
 
 def run(
@@ -63,41 +83,105 @@ def run(
 ) -> NoReturn:
     """Confine this process, run the solution and the tests, report, end."""
     try:
-        channel = _confine(context, job, ends, place)
+        channel, failures = _confine(context, job, ends, place)
     except OSError as error:
         Voice(ends.channel, nonce).end("stuck", f"could not confine itself: {error}")
     audit = Audit(TESTS_FILE, any_socket=context.alone is not None)
-    say = Voice(channel, nonce, lambda: audit.calls_outside > 0)
+    hidden = [_Bench(Voice(channel, nonce, audit.outside_calls), audit, context, failures)]
     module = _make_module()
-    code = _compile_solution(job["program"], say)
+    code = _compile_solution(job["program"], hidden[0].say)
     sys.addaudithook(audit)
-    frozen = _frozen_objects()
-    say.unless_ended(_execute(code, module))
+    gc.freeze()
+    hidden[0].listed = [hidden[0].failures]
+    del context, job, ends, nonce, place, channel, failures, audit
+    _after_solution(hidden.pop(), module, code.co_flags, _execute(code, module), _find_pliable(()))
+
+
+def _after_solution(
+    bench: _Bench, module: types.ModuleType, flags: int, ended: _Ended, pliable: str | None
+) -> NoReturn:
+    """Look for traces of tampering, get the tests and execute them."""
+    say = bench.say
+    say.unless_ended(ended)
     if module.__dict__.get("__builtins__") is not _BUILTINS:
         say.unless_tampered("__builtins__")
-    say.unless_tampered(context.snapshot.difference(mocks_allowed=False))
-    say.unless_tampered(find_equal_to_everything(_is_tests_code, _new_objects))
-    results = _run_tests(say, module, code.co_flags, audit)
-    if _frozen_objects() > frozen:
+    say.unless_tampered(bench.audit.evidence)
+    say.unless_tampered(bench.snapshot.difference(mocks_allowed=False))
+    say.unless_tampered(pliable)
+    # The tests are part of the solution's program, and so of its future.
+    future = flags & __future__.annotations.compiler_flag
+    tests = compile(say.ask_for_tests(), TESTS_FILE, "exec", flags=future, dont_inherit=True)
+    hidden = [bench]
+    del bench, say
+    _run_tests(hidden.pop(), module, _execute(tests, module))
+
+
+def _run_tests(bench: _Bench, module: types.ModuleType, ended: _Ended) -> NoReturn:
+    """Run the tests; their text is gone before any of them calls the solution."""
+    bench.say.unless_ended(ended)
+    case = module.__dict__.get(_CLASS)
+    if not (isinstance(case, type) and issubclass(case, unittest.TestCase)):
+        bench.say.result({})
+        _exit(0)
+    stranger = _base_by_solution(case)
+    if stranger is not None:
+        bench.say.unless_tampered(f"{_CLASS}'s base {stranger}")
+    methods = {name: value for name, value in vars(case).items() if callable(value)}
+    bench.codes = [getattr(value, "__code__", None) for value in methods.values()]
+    bench.audit.guard(bench.codes)
+    suite = unittest.TestLoader().loadTestsFromTestCase(case)
+    outcomes = Outcomes(bench.audit.calls, bench.failures)
+    hidden = [bench]
+    del bench
+    _conclude(hidden.pop(), case, methods, outcomes, _run_suite(suite, outcomes))
+
+
+def _conclude(
+    bench: _Bench, case: type, methods: dict[str, Any], outcomes: Outcomes, ended: _Ended
+) -> NoReturn:
+    """Look for traces of tampering once more."""
+    say = bench.say
+    _block_signals(signal.SIG_BLOCK, _SIGNALS)
+    say.unless_ended(ended)
+    for name, value in methods.items():
+        if vars(case).get(name) is not value:
+            say.unless_tampered(f"{_CLASS}.{name}")
+    if type(outcomes) is not Outcomes or type(outcomes.outcomes) is not dict:
+        say.unless_tampered("TestResult")
+    say.unless_tampered(outcomes.tampering())
+    codes = bench.codes
+    hidden = [bench]
+    del bench, say
+    _report(hidden.pop(), outcomes, _find_pliable(codes))
+
+
+def _report(bench: _Bench, outcomes: Outcomes, pliable: str | None) -> NoReturn:
+    say = bench.say
+    objects = _new_objects()
+    if is_listed(FROZEN, objects) or not is_listed(bench.listed, objects):
         say.unless_tampered("gc.freeze")
-    say.unless_tampered(audit.evidence)
-    say.unless_tampered(context.snapshot.difference(mocks_allowed=True))
-    say.unless_tampered(find_equal_to_everything(_is_tests_code, _new_objects))
-    say.result(results)
+    say.unless_tampered(bench.audit.evidence)
+    say.unless_tampered(bench.snapshot.difference(mocks_allowed=True))
+    say.unless_tampered(pliable)
+    say.result(outcomes.outcomes)
     _exit(0)
 
 
-def _confine(context: "Context", job: dict[str, Any], ends: "Ends", place: Place) -> int:
-    """Give up everything for good; returns where the verdict's channel now is."""
+def _confine(
+    context: "Context", job: dict[str, Any], ends: "Ends", place: Place
+) -> tuple[int, int]:
+    """Give up everything for good; returns where the verdict's channel and that of failed
+    tests now are."""
     os.setsid()
     kernel.set_dumpable(True)
     os.dup2(ends.output, 1)
     os.dup2(ends.output, 2)
     # Not among the low numbers, which a sample may close or write to by habit.
-    channel = random.SystemRandom().randrange(_MAX_FILES // 2, _MAX_FILES)
+    channel, failures = random.SystemRandom().sample(range(_MAX_FILES // 2, _MAX_FILES), 2)
     os.dup2(ends.channel, channel)
+    os.dup2(ends.failures, failures)
     for held in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
-        if held > 2 and held != channel:
+        if held > 2 and held not in (channel, failures):
             with contextlib.suppress(OSError):
                 os.close(held)
     Path("/proc/self/oom_score_adj").write_text("1000", encoding="utf-8")
@@ -144,7 +228,7 @@ def _confine(context: "Context", job: dict[str, Any], ends: "Ends", place: Place
     sys.argv[:] = [f"{MODULE}.py"]
     sys.stdout, sys.stderr = _text_stream(1), _text_stream(2)
     _seed(int(job["seed"]))
-    return channel
+    return channel, failures
 
 
 def confine_alone(alone: "Alone", folder: str) -> None:
@@ -214,53 +298,47 @@ def _compile_solution(program: str, say: "Voice") -> types.CodeType:
         say.end("syntax", describe(error))
 
 
-def _execute(code: types.CodeType, module: types.ModuleType) -> BaseException | None:
+def _execute(code: types.CodeType, module: types.ModuleType) -> _Ended:
     """Run `code`; a child that it forked and that comes back here ends."""
+    return _ended_by(lambda: exec(code, module.__dict__))
+
+
+def _run_suite(suite: unittest.TestSuite, outcomes: Outcomes) -> _Ended:
+    return _ended_by(lambda: suite.run(outcomes))
+
+
+def _ended_by(step: Callable[[], object]) -> _Ended:
+    """What `step` raised, as text: telling that may run untrusted code, too."""
     pid = _getpid()
     try:
-        exec(code, module.__dict__)
+        step()
     except BaseException as error:
-        return error
+        return (describe(error), isinstance(error, MemoryError)) if _getpid() == pid else _exit(0)
     finally:
         if _getpid() != pid:
             _exit(0)
     return None
 
 
-def _run_tests(
-    say: Voice, module: types.ModuleType, flags: int, audit: "Audit"
-) -> dict[str, tuple[str, str]]:
-    """Get the tests, run them, return the outcome of each; the text of the tests is gone
-    before any of them calls the solution."""
-    # The tests are part of the solution's program, and so of its future.
-    future = flags & __future__.annotations.compiler_flag
-    tests = compile(say.ask_for_tests(), TESTS_FILE, "exec", flags=future, dont_inherit=True)
-    say.unless_ended(_execute(tests, module))
-    case = module.__dict__.get(_CLASS)
-    if not (isinstance(case, type) and issubclass(case, unittest.TestCase)):
-        return {}
-    stranger = _base_by_solution(case)
-    if stranger is not None:
-        say.unless_tampered(f"{_CLASS}'s base {stranger}")
-    methods = {name: value for name, value in vars(case).items() if callable(value)}
-    audit.guard(getattr(value, "__code__", None) for value in methods.values())
-    suite = unittest.TestLoader().loadTestsFromTestCase(case)
-    outcomes = Outcomes(lambda: audit.calls_outside, say.failed)
-    pid = _getpid()
-    try:
-        suite.run(outcomes)
-    except BaseException as error:
-        if _getpid() == pid:
-            say.unless_ended(error)
-    if _getpid() != pid:
-        _exit(0)
-    for name, value in methods.items():
-        if vars(case).get(name) is not value:
-            say.unless_tampered(f"{_CLASS}.{name}")
-    if type(outcomes) is not Outcomes or type(outcomes.outcomes) is not dict:
-        say.unless_tampered("TestResult")
-    say.unless_tampered(outcomes.tampering())
-    return outcomes.outcomes
+def _find_pliable(tests: Iterable[types.CodeType | None]) -> str | None:
+    """Asks untrusted objects whether they equal things."""
+    return find_equal_to_everything(_is_tests_code, _new_objects, _constants_of(tests))
+
+
+def _constants_of(codes: Iterable[types.CodeType | None]) -> list[object]:
+    """Numbers, texts and the like that stand in the tests."""
+    found: list[object] = []
+    pending = [code for code in codes if code is not None]
+    while pending:
+        for constant in pending.pop().co_consts:
+            if isinstance(constant, types.CodeType):
+                pending.append(constant)
+            elif isinstance(constant, tuple):
+                # A list that is written out is made from one.
+                found += [constant, list(constant), *constant]
+            else:
+                found.append(constant)
+    return found
 
 
 def _base_by_solution(case: type) -> str | None:

@@ -27,6 +27,13 @@ def describe(error: BaseException) -> str:
         return type(error).__name__
 
 
+def tell_failure(channel: int, test: str) -> None:
+    """Say at once that `test` has failed: nothing that happens later can take it back."""
+    data = test.encode("utf-8", "backslashreplace").replace(b"\n", b"?") + b"\n"
+    while data:
+        data = data[_write(channel, data) :]
+
+
 def _shorten(text: str) -> str:
     if len(text) <= _MAX_TEXT:
         return text
@@ -69,31 +76,27 @@ class Voice:
     """Says, in the protocol's order, how far the sample has come."""
 
     def __init__(
-        self, channel: int, nonce: str, has_called_outside: Callable[[], bool] = lambda: False
+        self, channel: int, nonce: str, outside_calls: Callable[[], int] = lambda: 0
     ) -> None:
         self._channel = channel
         self._nonce = nonce
-        self._has_called_outside = has_called_outside
+        self._outside_calls = outside_calls
 
     def end(self, phase: str, what: str, *, memory: bool = False) -> NoReturn:
         """Say why the sample has failed already, and end."""
-        network = self._has_called_outside()
+        network = self._outside_calls() > 0
         _send(self._channel, self._nonce, phase, what, memory=memory, network=network)
         _exit(0)
 
-    def unless_ended(self, error: BaseException | None) -> None:
-        """End if the code raised `error`."""
-        if error is not None:
-            self.end("raised", describe(error), memory=isinstance(error, MemoryError))
+    def unless_ended(self, ended: tuple[str, bool] | None) -> None:
+        """End if the code raised: with which words, and whether for want of memory."""
+        if ended is not None:
+            self.end("raised", ended[0], memory=ended[1])
 
     def unless_tampered(self, what: str | None) -> None:
         """End if `what` was found changed."""
         if what is not None:
             self.end("tampered", what)
-
-    def failed(self, test: str) -> None:
-        """Say at once that `test` has failed: nothing that happens later can take it back."""
-        _send(self._channel, self._nonce, "failed", test)
 
     def ask_for_tests(self) -> str:
         """Source of the tests, which comes only now that the solution has been executed."""

@@ -1,0 +1,122 @@
+"""The evaluation environment: found by its lock, and only where tasks need it."""
+
+import logging
+import re
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from codejoule.config.schema import EvaluatorConfig
+from codejoule.domain import Task
+from codejoule.evaluation import build_environment, environment, environment_name, with_python
+from codejoule.evaluation.environment import MARKER, VERSIONS, environment_folder, lock_of
+from codejoule.evaluation.expected import imported_modules
+
+CONFIG = EvaluatorConfig()
+
+
+def _task(code_prompt: str, test: str = "import unittest\n") -> Task:
+    return Task(
+        task_id="t/1", complete_prompt="", instruct_prompt="", canonical_solution="",
+        code_prompt=code_prompt, test=test, entry_point="f", libs=(), domains=(), doc_struct="",
+    )  # fmt: skip
+
+
+STANDARD = [_task("import json\nfrom os import path\ndef f(x):\n")]
+FOREIGN = [_task("import json\nimport no_such_library.part as part\ndef f(x):\n")]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(environment, "project_root", lambda: tmp_path)
+    return tmp_path
+
+
+def _build(version: str) -> Path:
+    folder = environment_folder(version)
+    (folder / "bin").mkdir(parents=True)
+    (folder / MARKER).write_text("{}")
+    return folder
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_lock_is_names_and_versions_only(version: str) -> None:
+    lines = lock_of(version).read_text().splitlines()
+    assert len(lines) > 100
+    assert [one for one in lines if not re.fullmatch(r"[a-z0-9-]+==[0-9][0-9a-z.]*", one)] == []
+    names = {line.partition("==")[0] for line in lines}
+    assert {"pandas", "numpy", "nltk", "keras", "setuptools", "scikit-learn"} <= names
+
+
+def test_another_lock_is_another_environment(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = environment_folder("3.11")
+    lock = project / "py311.txt"
+    lock.write_text("numpy==1.0\n")
+    monkeypatch.setattr(environment, "lock_of", lambda _: lock)
+    assert environment_folder("3.11") != before
+    assert environment_folder("3.11").parent == before.parent == project / ".eval-env"
+
+
+def test_tasks_beyond_the_standard_library_get_the_environment(project: Path) -> None:
+    folder = _build("3.11")
+    assert with_python(CONFIG, FOREIGN).python == str(folder / "bin" / "python")
+    assert with_python(CONFIG, STANDARD).python is None
+    named = EvaluatorConfig(python="/usr/bin/python3")
+    assert with_python(named, FOREIGN).python == "/usr/bin/python3"
+
+
+def test_an_environment_is_used_only_once_it_is_complete(project: Path) -> None:
+    older = _build("3.10")
+    (environment_folder("3.11") / "bin").mkdir(parents=True)
+    assert with_python(CONFIG, FOREIGN).python == str(older / "bin" / "python")
+    newer = environment_folder("3.11")
+    (newer / MARKER).write_text("{}")
+    assert with_python(CONFIG, FOREIGN).python == str(newer / "bin" / "python")
+
+
+def test_modules_that_are_missing_are_named_with_the_remedy(
+    project: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert with_python(CONFIG, STANDARD).python is None
+        assert caplog.text == ""
+        assert with_python(CONFIG, FOREIGN).python is None
+    assert "no_such_library" in caplog.text
+    assert "make eval-env" in caplog.text
+
+
+def test_a_record_names_our_environment_wherever_it_lies(project: Path) -> None:
+    folder = _build("3.11")
+    assert environment_name(str(folder / "bin" / "python")) == folder.name
+    assert environment_name("/usr/bin/python3") == "/usr/bin/python3"
+
+
+def test_imports_of_a_signature_without_a_body_are_seen() -> None:
+    assert imported_modules("import a.b\nfrom c.d import e\ndef f(x):\n") == {"a.b", "c.d"}
+    assert imported_modules("def (") == frozenset()
+
+
+def test_nltk_data_that_a_package_brings_is_taken_from_it(tmp_path: Path) -> None:
+    wheel = tmp_path / "some.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        base = "llama_index/core/_static/nltk_cache/"
+        archive.writestr(base + "corpora/stopwords/english", "the\n")
+        archive.writestr(base + "corpora/elsewhere/x", "no")
+        archive.writestr("llama_index/core/x.py", "no")
+    python = tmp_path / "python"
+    python.write_text(
+        "#!/bin/sh\n"
+        'while [ "$1" != "--dest" ]; do shift; done\n'
+        f'cp {wheel} "$2"/\n'
+    )  # fmt: skip
+    python.chmod(0o755)
+    folder = tmp_path / "nltk_data"
+    build_environment._take_from_package(str(python), folder)
+    found = [str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()]
+    assert found == ["corpora/stopwords/english"]
+    missing = build_environment._missing(folder)
+    assert "stopwords" not in missing
+    assert "punkt" in missing
