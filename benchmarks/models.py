@@ -1,11 +1,11 @@
 """What quantization costs and saves in energy: random weights, one NVIDIA GPU, no network.
 
-    python benchmarks/models.py --out DIR [--seconds 540]
+    python benchmarks/models.py --out DIR [--seconds 540] [--steps 0 1 2 3 4]
 
 Prints, and leaves in DIR as ``models.json`` and ``models.csv``:
 
 1. how long a packed 7B and 14B model takes from nothing to ready and to its first token, the
-   compilation of the kernels apart (it is done first, on a model of one layer);
+   compilation of the kernels apart (it is done before, and then a model of one layer);
 2. sweeps of `python src/main.py -m ...` over two models and four quantizations, at batch 32 and
    at batch 1: J/token, tokens/s, memory and kernel of each run, read back from MLflow.
 
@@ -73,6 +73,11 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
     parser.add_argument("--seconds", type=float, default=540, help="leave out what takes longer")
+    parser.add_argument(
+        "--steps", nargs="*", type=int, default=range(len(SWEEPS) + 1), metavar="N",
+        help="0: time to first token; 1 and up: the sweeps, in order. What --out holds is\n"
+        "kept, and a sweep's finished runs are not done again",
+    )  # fmt: skip
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="for every run")
     parser.add_argument("--ready", nargs=2, metavar=("MODEL", "QUANT"), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -82,11 +87,13 @@ def main() -> None:
     began = time.monotonic()
     options.out.mkdir(parents=True, exist_ok=True)
     store = options.out / "mlruns"
-    found: dict[str, Any] = {"ready": [], "sweeps": [], "left_out": [], "runs": []}
-    for model, quant in READY:
+    found = before(options.out)
+    for model, quant in READY if 0 in options.steps else ():
         found["ready"].append(in_a_process(model, quant, options.set))
         save(found, options.out)
-    for name, overrides, needed_s in SWEEPS:
+    for number, (name, overrides, needed_s) in enumerate(SWEEPS, start=1):
+        if number not in options.steps:
+            continue
         left_s = options.seconds - (time.monotonic() - began)
         if left_s < needed_s:
             found["left_out"].append(name)
@@ -106,6 +113,15 @@ def main() -> None:
         save(found, options.out)
     print_table(found["runs"])
     print(f"all of it took {time.monotonic() - began:.0f} s", flush=True)
+
+
+def before(out: Path) -> dict[str, Any]:
+    """What an earlier call left in `out`."""
+    file = out / "models.json"
+    if not file.exists():
+        return {"ready": [], "sweeps": [], "left_out": [], "runs": []}
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return found | {"left_out": []}
 
 
 def in_a_process(model: str, quant: str, overrides: list[str]) -> dict[str, Any]:
@@ -128,45 +144,58 @@ def time_to_first_token(model: str, quant: str, overrides: list[str]) -> dict[st
 
     from codejoule.config.store import register_schemas
     from codejoule.config.typed import to_experiment
-    from codejoule.models import import_libraries, load_model, locate_checkpoint
+    from codejoule.models import prepare_libraries
 
     steps = [("begin", time.monotonic())]
     register_schemas()
-    choices = [f"model={model}", f"quant={quant}", *COMMON, *overrides]
-    loaded = None
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        for step, change in (("kernels", ["model.architecture.num_hidden_layers=1"]), ("all", [])):
-            experiment = to_experiment(compose("config", overrides=[*choices, *change]))
-            asked = experiment.model, experiment.quant
-            if step == "kernels":
-                import_libraries(experiment.quant)
-                steps.append(("import", time.monotonic()))
-            found = locate_checkpoint(*asked, cache_dir=Path("unused"))
-            loaded = load_model(found, *asked, device=device)
-            if step == "kernels":
-                first_token(loaded, device)
-            steps.append((step, time.monotonic()))
-    assert loaded is not None
+        choices = [f"model={model}", f"quant={quant}", *COMMON, *overrides]
+        experiment = to_experiment(compose("config", overrides=choices))
+        one_layer = [*choices, "++model.architecture.num_hidden_layers=1"]
+        small = to_experiment(compose("config", overrides=one_layer))
+    # Without a GPU nothing is compiled.
+    prepare_libraries(experiment.model, experiment.quant, device="cpu")
+    steps.append(("import", time.monotonic()))
+    experiment.quant = prepare_libraries(experiment.model, experiment.quant, device=device)
+    small.quant = experiment.quant
+    steps.append(("kernels", time.monotonic()))
+    # What CUDA sets up once for a process is no part of any model's time either.
+    first_token(load(small, device), device)
+    steps.append(("one_layer", time.monotonic()))
+    loaded = load(experiment, device)
+    if device == "cuda":
+        torch.cuda.synchronize()
+    steps.append(("ready", time.monotonic()))
     first_token(loaded, device)
     steps.append(("first_token", time.monotonic()))
-    took = {name: end - begin for (_, begin), (name, end) in pairwise(steps)}
+    took = {name: round(end - begin, 2) for (_, begin), (name, end) in pairwise(steps)}
     return {
         "model": model,
         "quant": quant,
         "device": torch.cuda.get_device_name() if device == "cuda" else device,
-        "import_s": round(took["import"], 2),
-        "kernels_compiled_s": round(took["kernels"], 2),
-        "ready_s": round(took["all"], 2),
-        "first_token_s": round(took["first_token"], 2),
+        "import_s": took["import"],
+        "kernels_s": took["kernels"],
+        "one_layer_s": took["one_layer"],
+        "ready_s": took["ready"],
+        "first_token_s": took["first_token"],
+        "wall_to_first_token_s": round(sum(took.values()) - took["kernels"] - took["one_layer"], 2),
         "parameters": loaded.facts.n_parameters,
         "weights_gb": round(loaded.facts.memory_bytes / 1e9, 2),
         "kernel": loaded.facts.kernel,
         "quantization": loaded.facts.quantization,
         "linear_quantized": loaded.facts.linear_quantized,
     }
+
+
+def load(experiment: Any, device: str) -> Any:
+    """The proven model of a configuration."""
+    from codejoule.models import load_model, locate_checkpoint
+
+    found = locate_checkpoint(experiment.model, experiment.quant, cache_dir=Path("unused"))
+    return load_model(found, experiment.model, experiment.quant, device=device)
 
 
 def first_token(loaded: Any, device: str) -> None:

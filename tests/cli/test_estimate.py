@@ -175,14 +175,137 @@ def test_a_detected_card_is_read_from_its_driver(
     on_file = estimated(capsys, "model=qwen_7b", "gpu=a100")["gpu"]
     for key in ("memory_bytes", "bandwidth_bytes_per_s", "power_limit_w"):
         assert card[key] == pytest.approx(on_file[key], rel=1e-3)
-    assert card["peak_float16_flop_per_s"] is None
+    # What NVML does not tell comes from the file of the card that the driver calls so.
+    assert card["peak_float16_flop_per_s"] == on_file["peak_float16_flop_per_s"] == 312e12
     given = estimated(capsys, "model=qwen_7b", "gpu.memory_bytes=7000000000")["gpu"]
     assert given["memory_bytes"] == 7_000_000_000
     assert given["bandwidth_bytes_per_s"] == card["bandwidth_bytes_per_s"]
 
 
+def test_time_and_energy_of_a_batch_are_predicted(capsys: pytest.CaptureFixture[str]) -> None:
+    job = ["model=qwen_7b", "quant=gptq4", "gpu=l40s", "batch=b8", "suite.prompt_tokens=100"]
+    found = estimated(capsys, *job)["generation"]
+    assert found["tpot_s"] > estimated(capsys, *job)["decode_bound"]["tpot_s"]
+    tokens = 8 * 160
+    assert found["tokens_per_s"] == pytest.approx(tokens / found["latency_s"])
+    assert found["energy_j"] == pytest.approx(found["mean_power_w"] * found["latency_s"])
+    assert found["energy_per_token_j"] == pytest.approx(found["energy_j"] / tokens)
+    assert found["idle_power_assumed"] is True
+    assert estimated(capsys, *job, "gpu=h200")["generation"]["idle_power_assumed"] is False
+    assert main(["estimate", *job]) == 0
+    out = capsys.readouterr().out
+    for word in ("TTFT", "TPOT", "tokens/s", "energy per task", "idle power assumed"):
+        assert word in out
+    assert "engine=generate as calibrated with two or three runs on one H200" in out
+
+
+def test_a_card_without_a_peak_has_no_time_and_says_why(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    report = estimated(capsys, "gpu.memory_bytes=16000000000", "gpu.bandwidth_bytes_per_s=3e11")
+    assert report["generation"] is None
+    assert "peak rate in this dtype is not known" in report["calibration"]
+
+
+def test_the_thesis_equations_give_the_thesis_figures(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    job = ["model=qwen_7b", "quant=gptq4", "gpu=l40s", "suite=bigcodebench",
+           "generation.max_new_tokens=660", "suite.prompt_tokens=660"]  # fmt: skip
+    assert main(["estimate", "--thesis", "--json", *job]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    # Table 5.35: 2.31 TFLOP, 0.0035 TB, 0.0072 s, 0.0041 s, 2.68 s, 3.50 GB.
+    expected = {
+        "prefill_compute": (2.31e12, 0.01e12), "decode_memory": (0.0035e12, 0.0001e12),
+        "ttft": (0.0072, 0.0001), "tpot": (0.0041, 0.0001), "tgt_as_tabled": (2.68, 0.01),
+        "vram": (3.5e9, 0.01e9),
+    }  # fmt: skip
+    for name, (value, unit) in expected.items():
+        assert figures[name]["value"] == pytest.approx(value, abs=unit)
+    assert figures["tgt"]["value"] > figures["tgt_as_tabled"]["value"]
+    assert figures["parameters_by_equation"]["value"] > 1e17
+    assert main(["estimate", "--thesis", "model=deepseek_coder_16b", "gpu=l40s"]) == 0
+    assert "eq. 3.33" in capsys.readouterr().out
+
+
+def test_the_thesis_tables_and_figures_are_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = ["model=qwen_7b", "gpu=l40s", "--thesis", "--out", str(tmp_path)]
+    assert main(["estimate", *job]) == 0
+    capsys.readouterr()
+    lines = {path.name: path.read_text().splitlines() for path in tmp_path.glob("*.csv")}
+    assert len(lines["tables.csv"]) == 1 + 43
+    assert len(lines["figure_checks.csv"]) == 1 + 8
+    assert lines["figures.csv"][0] == "figure,series,x,y,unit"
+    assert "4.4 KV cache" in (tmp_path / "figures.svg").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--out", "x"], "--out writes the thesis' tables and figures: it goes with --thesis"),
+        (["--thesis", "--calibrate", "x"], "--calibrate: the thesis' equations have nothing"),
+        (["--tracking-uri", "x"], "--tracking-uri says where --calibrate EXPERIMENT is"),
+        (["--thesis", "quant=bnb_nf4"], "quant=bnb_nf4: the thesis has none, gptq8, awq, gptq4"),
+        (["--calibrate", "x", "--tracking-uri", "sqlite:////nowhere/mlflow.db"], "no runs yet"),
+    ],
+)
+def test_flags_that_do_not_go_together_are_one_message(
+    arguments: list[str], text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert text in refused(capsys, "gpu=h200", "model=qwen_7b", *arguments)
+
+
+def test_own_runs_calibrate_the_estimate(
+    tracking_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two runs that a slower host made; an estimate's and a shortened model's are left out."""
+    from codejoule.config.schema import TrackingConfig
+    from codejoule.tracking import prepare_store
+
+    tracking = TrackingConfig(dir=str(tracking_folder), experiment="mine")
+    store = prepare_store(tracking, project_root=tracking_folder)
+    job = ["model=qwen_7b", "gpu=h200", "suite.prompt_tokens=100", "generation.max_new_tokens=50",
+           "model.dtype=bfloat16"]  # fmt: skip
+    for number, source in enumerate(("nvml", "nvml", "estimate", "nvml")):
+        own = {
+            "codejoule.gpu": "NVIDIA H200", "codejoule.energy_source": source,
+            "codejoule.dtype": "bfloat16", "codejoule.energy_scope": "gpu",
+            "codejoule.fingerprint": str(number),
+        }  # fmt: skip
+        params = {
+            "model.name": "qwen_7b", "quant.name": "none", "batch.size": 4,
+            "engine.name": "generate", "repeat": number,
+            "model.architecture.num_hidden_layers": 1 if number == 3 else 28,
+        }  # fmt: skip
+        run = store.start_run(name="run", parent_run_id=None, tags=own, params=params)
+        # 8 tasks in 2 batches of 50 steps of 0.14 s, at 150 W.
+        run.log(metrics={
+            "tasks": 8, "prompt_tokens": 800, "output_tokens": 400, "latency_s": 14.0,
+            "energy_gpu_j": 2100.0,
+        })  # fmt: skip
+        run.finish("FINISHED")
+    uri = f"sqlite:///{tracking_folder}/mlflow.db"
+    assert (
+        main(["estimate", "--json", "--calibrate", "mine", "--tracking-uri", uri, *job, "batch=b4"])
+        == 0
+    )
+    report = json.loads(capsys.readouterr().out)
+    assert report["calibration"].endswith("2 runs of experiment mine")
+    assert report["generation"]["latency_s"] == pytest.approx(7.0, rel=0.05)
+    assert report["generation"]["mean_power_w"] == pytest.approx(150, rel=0.05)
+    # What it has learnt holds for another model: 24 of 28 layers.
+    args = ["--json", "--calibrate", "mine", "--tracking-uri", uri, *job[1:], "model=qwen_0_5b"]
+    assert main(["estimate", *args]) == 0
+    small = json.loads(capsys.readouterr().out)["generation"]
+    assert small["latency_s"] == pytest.approx(7.0 * 24 / 28, rel=0.05)
+    assert main(["estimate", "--calibrate", "mine", "--tracking-uri", uri, *job,
+                 "quant=gptq4", "batch=b1"]) == 0  # fmt: skip
+
+
 def test_an_unknown_flag_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
-        main(["estimate", "gpu=h200", "--thesis"])
+        main(["estimate", "gpu=h200", "--speed"])
     assert stopped.value.code == 2
-    assert "unrecognized arguments: --thesis" in capsys.readouterr().err
+    assert "unrecognized arguments: --speed" in capsys.readouterr().err

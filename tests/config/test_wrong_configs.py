@@ -11,11 +11,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 WRONG = {
     # unknown choices and groups
-    "quant=gptq3": "quant=gptq3: no such choice; choose one of awq, gptq4, gptq8, none",
+    "quant=gptq3": "quant=gptq3: no such choice; choose one of awq, bnb_int8, bnb_nf4, gptq4, gptq8, none, torchao_int8",
     "model=gpt5": "model=gpt5: no such choice; choose one of deepseek_coder_16b, llama_8b, ",
     "batch=b3": "batch=b3: no such choice; choose one of b1, b16, b32, b4, b64, b8",
     "batch=8": "batch=8: a choice is a name; choose one of b1, b16, b32, b4, b64, b8",
-    "+experiment=nothing": "experiment=nothing: no such choice; choose one of smoke",
+    "+experiment=nothing": "experiment=nothing: no such choice; choose one of frontier, smoke, thesis_awq, thesis_batch_size, thesis_finetuning, thesis_gptq, thesis_granularity, thesis_model_size",
     "modle=qwen_7b": "modle=qwen_7b: no such key; did you mean model?",
     # unknown keys
     "model.pth=x": "model.pth=x: no such key; did you mean model.path?",
@@ -52,8 +52,12 @@ WRONG = {
     "model.weights=local": "model.weights=local needs the checkpoint's folder: model.path=FOLDER",
     "model=qwen_7b quant=awq model.dtype=bfloat16 device=cuda": "model.dtype=bfloat16 with quant=awq: quantized weights with a dtype that awq's CUDA kernels lack; use model.dtype=float16, or auto",
     "model=qwen_7b model.weights=bundled": "model.weights=bundled with model=qwen_7b: its weights do not ship with codejoule",
-    "model=qwen_7b model.weights=random quant=gptq4": "model.weights=random with quant=gptq4: ",
-    "model=deepseek_coder_16b quant=gptq4": "quant=gptq4 with a mixture of experts",
+    "model=deepseek_coder_16b quant=awq": "quant=awq with a mixture of experts",
+    "gpus=0": "gpus=0: must be at least 1, or null for as few as hold the model",
+    "gpus=2 device=cpu": "gpus=2: device=cpu uses none; leave it null",
+    "batch.on_out_of_memory=retry": "batch.on_out_of_memory=retry: no such choice; choose one of halve, fail",
+    # more memory than there is
+    "model=qwen_7b model.weights=random ++model.architecture.num_hidden_layers=9999 device=cpu": "model=qwen_7b with quant=none at batch size 1 needs about ",
     "model.path=conf": "model.path=conf: used only with model.weights=local",
     "tracking=server": "tracking.uri=null: tracking=server needs the server's address",
     # paths, tasks, devices

@@ -45,4 +45,5 @@ def test_several_gpus_are_named_with_their_number() -> None:
     hardware = replace(BARE, gpus=(CARD, CARD, replace(CARD, name="NVIDIA L40S")))
     assert name_of_gpus((0,), hardware) == "NVIDIA H200"
     assert name_of_gpus((0, 1, 2), hardware) == "2 x NVIDIA H200, NVIDIA L40S"
-    assert gpus_in_use("cpu") == ()
+    assert gpus_in_use("cpu", None) == ()
+    assert gpus_in_use("cuda", None) == (0,)

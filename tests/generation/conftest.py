@@ -28,6 +28,7 @@ def tokenizer() -> Any:
 def _model(seed: int, **changes: Any) -> Any:
     import torch
 
+    from codejoule.models.placement import Placement
     from codejoule.models.random_weights import random_model
 
     architecture = {
@@ -44,7 +45,9 @@ def _model(seed: int, **changes: Any) -> Any:
         # Weights this large make each token depend on all before it, not on the last alone.
         "initializer_range": 0.3,
     }
-    return random_model(architecture | changes, seed=seed, dtype=torch.float32, device="cpu").eval()
+    return random_model(
+        architecture | changes, seed=seed, dtype=torch.float32, place=Placement(device="cpu")
+    ).eval()
 
 
 @pytest.fixture

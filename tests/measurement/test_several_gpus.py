@@ -53,10 +53,10 @@ def test_one_stuck_counter_of_two_is_an_error_that_names_it(open_ledger: Any) ->
 def test_one_hanging_gpu_of_two_is_an_error_that_names_it(
     open_ledger: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("codejoule.measurement.ledger.SILENCE_LIMIT_S", 1.0)
+    monkeypatch.setattr("codejoule.measurement.ledger.SILENCE_LIMIT_S", 2.0)
     ledger = open_ledger("GPU-1", "GPU-2", cards={"GPU-2": {"hangs_after_s": 0.5}})
     opened_s = time.monotonic()
-    with pytest.raises(UserError, match="no sign of gpu:1 for 1 s: the driver does not answer"):
+    with pytest.raises(UserError, match="no sign of gpu:1 for 2 s: the driver does not answer"):
         ledger.entry(opened_s, opened_s + 1.0, {})
     ledger.close()
 

@@ -98,6 +98,7 @@ def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pat
     import torch
 
     from codejoule.models.byte_tokenizer import byte_tokenizer
+    from codejoule.models.placement import Placement
     from codejoule.models.random_weights import random_model
 
     root = tmp_path_factory.mktemp("tiny")
@@ -106,7 +107,9 @@ def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pat
         made = root / architecture / "base"
         if not made.exists():
             fields = ARCHITECTURES[architecture]
-            random_model(fields, seed=0, dtype=torch.float32, device="cpu").save_pretrained(made)
+            random_model(
+                fields, seed=0, dtype=torch.float32, place=Placement(device="cpu")
+            ).save_pretrained(made)
             byte_tokenizer(320).save_pretrained(made)
         return made
 

@@ -11,6 +11,7 @@ from codejoule.config import ConfigError, UserError
 from codejoule.config.schema import Device, Method, ModelConfig, QuantConfig, Weights
 from codejoule.models import check_model_config, load_model, locate_checkpoint
 from codejoule.models.kernels import accepted_kernels
+from codejoule.models.packed import build_kernels
 
 GPTQ4 = QuantConfig(name="gptq4", method=Method.gptq, bits=4)
 AWQ = QuantConfig(name="awq", method=Method.awq, bits=4, sym=False)
@@ -138,3 +139,43 @@ def test_a_kernel_that_cannot_be_built_is_told_with_what_it_needs(
     )
     assert "nvcc" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def builds(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Kernels that were tried, of which only Marlin can be built."""
+    from codejoule.models import packed
+
+    tried: list[str] = []
+
+    def build(quant: QuantConfig, **_: object) -> None:
+        tried.append(quant.kernel)
+        if quant.kernel != "marlin":
+            raise UserError(f"no {quant.kernel} here")
+
+    monkeypatch.setattr(packed, "_build_kernel", build)
+    return tried
+
+
+def test_auto_takes_the_first_kernel_that_can_be_built(builds: list[str]) -> None:
+    import torch
+
+    assert build_kernels(GPTQ4, dtype=torch.float16, device="cuda") == "marlin"
+    assert builds == ["swordfish", "machete", "marlin"]
+
+
+def test_a_kernel_that_was_asked_for_is_never_another(builds: list[str]) -> None:
+    import torch
+
+    machete = dataclasses.replace(GPTQ4, kernel="machete")
+    with pytest.raises(UserError, match="no machete here"):
+        build_kernels(machete, dtype=torch.float16, device="cuda")
+    assert builds == ["machete"]
+
+
+def test_without_any_kernel_auto_says_why_each_cannot_be_used(builds: list[str]) -> None:
+    import torch
+
+    with pytest.raises(UserError, match=r"on cpu \(torch_aten: no torch_aten here; torch_fused:"):
+        build_kernels(GPTQ4, dtype=torch.float16, device="cpu")
+    assert "torch" not in builds  # the fallback is only for those who ask for it

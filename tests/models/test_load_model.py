@@ -291,13 +291,14 @@ def test_parameters_of_another_dtype_or_device_are_refused(
 ) -> None:
     import torch
 
+    from codejoule.models.placement import Placement
     from codejoule.models.proof import prove_placement
 
     net = load_local(tiny_folder, make_model(tiny_folder), quants["none"]).model
     with pytest.raises(UserError, match=r"asked for torch\.float16, but .*\(torch\.float32\)"):
-        prove_placement(net, dtype=torch.float16, device="cpu", source="here")
+        prove_placement(net, dtype=torch.float16, place=Placement(device="cpu"), source="here")
     with pytest.raises(UserError, match="are not on cuda"):
-        prove_placement(net, dtype=torch.float32, device="cuda", source="here")
+        prove_placement(net, dtype=torch.float32, place=Placement(device="cuda"), source="here")
 
 
 def test_a_device_too_small_for_the_weights_is_told(
@@ -310,7 +311,7 @@ def test_a_device_too_small_for_the_weights_is_told(
     def full(*args: object, **options: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 4.00 GiB.\nmore")
 
-    monkeypatch.setattr(packed, "_materialize", full)
+    monkeypatch.setattr(packed, "materialize", full)
     model = ModelConfig(name="tiny", weights=Weights.random, architecture=tiny_architecture)
     quant = QuantConfig(name="gptq8", method=Method.gptq, bits=8)
     found = locate_checkpoint(model, quant, cache_dir=Path("unused"))

@@ -90,8 +90,8 @@ def test_a_library_that_cannot_be_imported_is_named_with_its_remedy(
     import sys
 
     from codejoule.config import UserError
-    from codejoule.models import import_libraries
+    from codejoule.models import prepare_libraries
 
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     with pytest.raises(UserError, match=r"quant=bnb_nf4: bitsandbytes cannot be imported .*pip"):
-        import_libraries(quants["bnb_nf4"])
+        prepare_libraries(ModelConfig(name="m", id="m/m"), quants["bnb_nf4"], device="cpu")

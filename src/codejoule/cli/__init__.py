@@ -14,7 +14,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Wrong input is one message on stderr and exit code 2; ``HYDRA_FULL_ERROR=1`` brings the
     traceback back, as it does for jobs.
     """
-    from codejoule.cli import analyze, doctor, estimate, evaluate, meter
+    from codejoule.cli import analyze, doctor, estimate, evaluate, import_thesis, meter
 
     parser = argparse.ArgumentParser(
         prog="codejoule",
@@ -25,12 +25,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         "evaluate": evaluate,
         "estimate": estimate,
         "analyze": analyze,
+        "import-thesis": import_thesis,
         "doctor": doctor,
         "meter": meter,
     }
     for command in commands.values():
         command.add_parser(subparsers)
-    args = parser.parse_args(argv)
+    args, more = parser.parse_known_args(argv)
+    if more:
+        # argparse takes KEY=VALUE after a flag for strangers, although there may be any number.
+        if not hasattr(args, "overrides") or any(text.startswith("-") for text in more):
+            parser.error(f"unrecognized arguments: {' '.join(more)}")
+        args.overrides += more
     try:
         return int(commands[args.command].run(args))
     except (ConfigError, UserError) as error:

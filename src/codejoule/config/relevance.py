@@ -2,7 +2,7 @@
 
 _OUTSIDE = ("tracking", "sweep", "carbon", "cost", "gpu")
 _OUTSIDE_KEYS = (
-    "on_finished", "isolation", "evaluator.workers", "evaluator.ground_truth",
+    "on_finished", "isolation", "preflight", "evaluator.workers", "evaluator.ground_truth",
     "model.license", "model.gated", "model.path", "suite.path", "suite.prompt_tokens",
     "quant.cache_dir",
 )  # fmt: skip

@@ -106,6 +106,16 @@ class OnFinished(Enum):
     rerun = "rerun"
 
 
+class OnOutOfMemory(Enum):
+    halve = "halve"
+    fail = "fail"
+
+
+class Preflight(Enum):
+    fail = "fail"
+    warn = "warn"
+
+
 class Order(Enum):
     given = "given"
     shuffled = "shuffled"
@@ -218,6 +228,7 @@ class QuantConfig:
 @dataclass(kw_only=True)
 class BatchConfig:
     size: int = 1
+    on_out_of_memory: OnOutOfMemory = OnOutOfMemory.halve
 
     def __post_init__(self) -> None:
         _require(
@@ -343,6 +354,7 @@ class SuiteConfig:
 @dataclass(kw_only=True)
 class GpuConfig:
     name: str = "???"
+    driver_names: list[str] = field(default_factory=list)
     memory_bytes: int | None = None
     bandwidth_bytes_per_s: float | None = None
     peak_float16_flop_per_s: float | None = None
@@ -355,7 +367,7 @@ class GpuConfig:
         for key in self.__dataclass_fields__:
             value = getattr(self, key)
             _require(
-                key == "name" or value is None or value > 0,
+                key in ("name", "driver_names") or value is None or value > 0,
                 f"gpu.{key}",
                 value,
                 "must be above 0, or null where it is not known",
@@ -555,12 +567,26 @@ class ExperimentConfig:
     carbon: CarbonConfig = field(default_factory=CarbonConfig)
     cost: CostConfig = field(default_factory=CostConfig)
     device: Device = Device.auto
+    gpus: int | None = None
+    preflight: Preflight = Preflight.fail
     isolation: Isolation = Isolation.auto
     on_finished: OnFinished = OnFinished.skip
     repeat: int = 1
 
     def __post_init__(self) -> None:
         _require(self.repeat >= 1, "repeat", self.repeat, "must be at least 1")
+        _require(
+            self.gpus is None or self.gpus >= 1,
+            "gpus",
+            self.gpus,
+            "must be at least 1, or null for as few as hold the model",
+        )
+        _require(
+            self.gpus is None or self.device is not Device.cpu,
+            "gpus",
+            self.gpus,
+            "device=cpu uses none; leave it null",
+        )
         _require(
             self.suite.split is Split.complete or self.model.variant is Variant.instruct,
             "suite.split",

@@ -17,6 +17,7 @@ from codejoule.domain.energy import (
     EnergySource,
     attribute_energy,
 )
+from codejoule.domain.placement import place_layers
 from codejoule.domain.quantization import Quantization
 from codejoule.domain.record import TASK_COLUMNS, TaskRecord
 from codejoule.domain.task import DOMAINS, Suite, Task
@@ -47,5 +48,6 @@ __all__ = [
     "dtype_bytes",
     "pass_at_1_interval",
     "pass_at_k",
+    "place_layers",
     "wilson_interval",
 ]

@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 
 from codejoule.domain import Architecture, Quantization
-from codejoule.estimate.kv_cache import kv_cache_bytes_per_token
 from codejoule.estimate.parameters import count_parameters
-from codejoule.estimate.weights import weight_bytes
+from codejoule.estimate.work import decode_work
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,18 +92,19 @@ def decode_bound(
     """
     if new_tokens < 2:
         return None
-    moe = architecture.moe
-    experts = None if moe is None else moe.routed * (1 - (1 - moe.active / moe.routed) ** batch)
-    share = 1.0 if moe is None or experts is None else experts / moe.routed
-    weights = weight_bytes(architecture, quantization, dtype=dtype, routed_share=share)
-    read = weights.total_bytes - weights.embedding_table_bytes
-    per_token = kv_cache_bytes_per_token(architecture, dtype=dtype)
-    cache = round(batch * (prompt_tokens + new_tokens / 2) * per_token)
+    work = decode_work(
+        architecture,
+        quantization,
+        batch=batch,
+        cached_tokens=prompt_tokens + new_tokens / 2,
+        dtype=dtype,
+    )
+    read, cache = round(work.weights_bytes), round(work.cache_bytes)
     active = count_parameters(architecture).active
     return DecodeBound(
         weights_read_bytes=read,
         kv_cache_read_bytes=cache,
-        experts_read=experts,
+        experts_read=work.experts,
         memory_s=(read + cache) / bandwidth_bytes_per_s,
         compute_s=None if peak_flop_per_s is None else 2 * active * batch / peak_flop_per_s,
         batch=batch,

@@ -2,20 +2,22 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from codejoule.config import UserError
 from codejoule.config.schema import Stop, Weights
-from codejoule.domain import Prompt
+from codejoule.domain import Completion, Prompt
+from codejoule.experiment.batch_limit import BatchLimit, is_out_of_memory, out_of_memory
 from codejoule.experiment.journal_entries import BatchEntry, reading_to_json
 from codejoule.experiment.memory import PeakMemory
 from codejoule.experiment.plan import Plan, Request
+from codejoule.experiment.preflight import check_memory
 from codejoule.experiment.quantize_stage import ensure_quantized
 
 if TYPE_CHECKING:
@@ -33,24 +35,34 @@ _POWER_CHUNK = 50
 def generate(plan: Plan, folder: Path) -> None:
     """Generate every batch that the journal in `folder` does not hold yet.
 
-    Each batch is on disk before the next one starts. Raises `UserError` when the GPU's
-    memory does not suffice, and whatever the rooms raise.
+    Each batch is on disk before the next one starts. A batch that memory is too small for is
+    decoded in halves, as ``batch.on_out_of_memory`` says. Raises `UserError` when memory does
+    not suffice, and whatever the rooms raise.
     """
     from codejoule.measurement import open_meter
     from codejoule.tracking import Journal
 
     with Journal(folder) as journal:
-        done = {entry["batch"] for entry in journal.entries("batch")}
-        todo = [number for number in range(len(plan.batches)) if number not in done]
+        done = _done(journal)
+        todo = [n for n, batch in enumerate(plan.batches) if done[n] < len(batch)]
         if not todo:
             return
+        check_memory(plan)
         with open_meter(plan.experiment.meter, gpu_indices=plan.gpus) as meter:
             try:
                 _generate(plan, journal, meter, todo)
             except RuntimeError as error:
-                if (told := _out_of_memory(error, plan)) is None:
+                if not is_out_of_memory(error):
                     raise
-                raise told from error
+                raise out_of_memory(error, plan, None, can_halve=False) from error
+
+
+def _done(journal: "Journal") -> Counter[int]:
+    """Sequences of each planned batch that are done, from its first on."""
+    done: Counter[int] = Counter()
+    for entry in journal.entries("batch"):
+        done[entry["batch"]] += len(entry["completions"])
+    return done
 
 
 def _generate(plan: Plan, journal: "Journal", meter: "Meter", todo: Sequence[int]) -> None:
@@ -61,38 +73,84 @@ def _generate(plan: Plan, journal: "Journal", meter: "Meter", todo: Sequence[int
     if cooling is not None:
         journal.append("cooldown", asdict(cooling))
     ensure_quantized(plan, meter, journal)
-    memory = PeakMemory(plan.device, own_process=plan.isolated)
+    memory = PeakMemory(plan.device, gpus=plan.gpus, own_process=plan.isolated)
     loaded = _load(plan, journal, meter)
     engine = _engine(plan, loaded)
-    prompts = [_prompts(plan, loaded, batch) for batch in plan.batches]
-    warmup = plan.experiment.engine
+    prompts = {number: _prompts(plan, loaded, plan.batches[number]) for number in todo}
+    limit = BatchLimit(plan, journal)
+    warmup = [prompts[number] for number in todo[: plan.experiment.engine.warmup_batches]]
     with meter.window("warmup") as window:
-        for number in todo[: warmup.warmup_batches]:
-            engine.warm_up(prompts[number], tokens=warmup.warmup_tokens)
+        for batch in warmup:
+            _warm_up(engine, batch, limit, tokens=plan.experiment.engine.warmup_tokens)
     journal.append("warmup", {"reading": reading_to_json(window.reading)})
     idle_power_w = meter.measure_idle()
     journal.append("idle", {"power_w": idle_power_w, "temperature_c": meter.temperature_c()})
     total = sum(map(len, plan.batches))
-    done = total - sum(len(plan.batches[number]) for number in todo)
-    with tqdm(total=total, initial=done, unit="task", disable=None, leave=False) as progress:
-        tokens, kept, began = 0, 0, time.monotonic()
+    tokens, kept, began = 0, 0, time.monotonic()
+    bar = tqdm(total=total, initial=_done(journal).total(), unit="task", disable=None, leave=False)
+    with bar as progress:
         for number in todo:
-            with meter.window("batch") as window:
-                completions = engine.generate(
-                    prompts[number], seed=plan.seed(number), mark=window.mark
-                )
-            entry = BatchEntry(
-                batch=number,
-                completions=tuple(completions),
-                reading=window.reading,
-                memory_peak_bytes=memory.read(),
-            )
-            journal.append("batch", entry.to_json())
-            tokens += sum(completion.output_tokens for completion in completions)
-            progress.update(len(completions))
-            progress.set_postfix_str(_speed(tokens, time.monotonic() - began, meter))
-            kept = _keep_power(journal, meter, kept, at_least=_POWER_CHUNK)
+            for entry in _decode(plan, engine, meter, journal, limit, number, prompts[number]):
+                whole = replace(entry, memory_peak_bytes=memory.read())
+                journal.append("batch", whole.to_json())
+                tokens += sum(completion.output_tokens for completion in entry.completions)
+                progress.update(len(entry.completions))
+                progress.set_postfix_str(_speed(tokens, time.monotonic() - began, meter))
+                kept = _keep_power(journal, meter, kept, at_least=_POWER_CHUNK)
     _keep_power(journal, meter, kept, at_least=1)
+
+
+def _warm_up(
+    engine: "GenerateEngine", prompts: Sequence[Prompt], limit: BatchLimit, *, tokens: int
+) -> None:
+    """Warm up with as many of a batch's prompts as will be decoded at once."""
+    while True:
+        chosen = prompts[: limit.size]
+        try:
+            engine.warm_up(chosen, tokens=tokens)
+        except RuntimeError as caught:
+            error = caught
+        else:
+            return
+        limit.reduce(error, sequences=len(chosen), during="warmup", reading=None)
+
+
+def _decode(
+    plan: Plan,
+    engine: "GenerateEngine",
+    meter: "Meter",
+    journal: "Journal",
+    limit: BatchLimit,
+    number: int,
+    prompts: Sequence[Prompt],
+) -> Iterator[BatchEntry]:
+    """What is left of one planned batch: at once, or in parts where memory is too small.
+
+    An attempt that ran out of memory has its own reading, which is in no batch's energy.
+    """
+    first = _done(journal)[number]
+    while first < len(prompts):
+        chosen = prompts[first : first + limit.size]
+        error: RuntimeError | None = None
+        completions: Sequence[Completion] = ()
+        with meter.window("batch") as window:
+            try:
+                completions = engine.generate(
+                    chosen, seed=plan.seed(number, first), mark=window.mark
+                )
+            except RuntimeError as caught:
+                error = caught
+        if error is not None:
+            limit.reduce(error, sequences=len(chosen), during="batch", reading=window.reading)
+            continue
+        yield BatchEntry(
+            batch=number,
+            first=first,
+            completions=tuple(completions),
+            reading=window.reading,
+            memory_peak_bytes=None,
+        )
+        first += len(chosen)
 
 
 def _keep_power(journal: "Journal", meter: "Meter", kept: int, *, at_least: int) -> int:
@@ -105,13 +163,18 @@ def _keep_power(journal: "Journal", meter: "Meter", kept: int, *, at_least: int)
 
 
 def _load(plan: Plan, journal: "Journal", meter: "Meter") -> "LoadedModel":
-    from codejoule.models import import_libraries, load_model
+    from codejoule.models import load_model, prepare_libraries
 
-    # Importing them is not loading a model, and only the first job of a process does it.
-    import_libraries(plan.experiment.quant)
+    # This is not loading a model, and only the first job of a process (or a machine) does it.
+    model = plan.experiment.model
+    quant = prepare_libraries(model, plan.experiment.quant, device=plan.device)
     with meter.window("load") as window:
         loaded = load_model(
-            plan.checkpoint, plan.experiment.model, plan.experiment.quant, device=plan.device
+            plan.checkpoint,
+            model,
+            quant,
+            device=plan.device,
+            device_map=plan.device_map,
         )
     meter.require_devices(_gpus_of(loaded.model))
     journal.append(
@@ -188,19 +251,3 @@ def _speed(tokens: int, seconds: float, meter: "Meter") -> str:
     watts = "" if power_w is None else f", {power_w:.0f} W"
     label = " (estimate)" if watts and meter.source.value == "estimate" else ""
     return f"{tokens / seconds:.0f} tokens/s{watts}{label}"
-
-
-def _out_of_memory(error: RuntimeError, plan: Plan) -> UserError | None:
-    """Out of GPU memory in the user's words; None for any other error."""
-    import torch
-
-    if not isinstance(error, torch.OutOfMemoryError):
-        return None
-    free, total = torch.cuda.mem_get_info()
-    name, size = plan.experiment.model.name, plan.experiment.batch.size
-    return UserError(
-        f"out of GPU memory with {name} at batch size {size} and up to {plan.max_new_tokens} new "
-        f"tokens ({free / 2**30:.1f} of {total / 2**30:.1f} GiB free); use a smaller batch "
-        "(batch=b1), quantized weights (quant=gptq4), a smaller generation.max_new_tokens, or a "
-        "larger GPU"
-    )

@@ -17,10 +17,13 @@ from codejoule.domain import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchEntry:
-    """One decoded batch: what was generated and what it cost."""
+    """Sequences decoded together: what was generated and what it cost."""
 
     batch: int
-    """Number of the batch, from 0."""
+    """Number of the planned batch, from 0."""
+    first: int = 0
+    """Where in the planned batch they begin: above 0 for a later part of one that memory was too
+    small for."""
     completions: tuple[Completion, ...]
     """One per request, in order."""
     reading: EnergyReading
@@ -32,6 +35,7 @@ class BatchEntry:
         """As a journal payload."""
         return {
             "batch": self.batch,
+            "first": self.first,
             "completions": [
                 asdict(c) | {"finish_reason": c.finish_reason.value} for c in self.completions
             ],
@@ -44,6 +48,7 @@ class BatchEntry:
         """From a journal payload."""
         return cls(
             batch=payload["batch"],
+            first=payload.get("first", 0),
             completions=tuple(
                 Completion(**row | {"finish_reason": FinishReason(row["finish_reason"])})
                 for row in payload["completions"]

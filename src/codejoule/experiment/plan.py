@@ -4,7 +4,7 @@ import hashlib
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from codejoule.config import UserError, project_root
 from codejoule.config.schema import Device, EvaluatorName, ExperimentConfig, Isolation, Weights
 from codejoule.domain import Suite, Task
 from codejoule.experiment.fingerprint import fingerprint
+from codejoule.experiment.memory_plan import MemoryPlan, plan_memory
 
 if TYPE_CHECKING:
     from codejoule.measurement import Hardware
@@ -46,6 +47,9 @@ class Plan:
     gpus: tuple[int, ...]
     """The GPUs that the model will lie on, by PyTorch's numbers: those the meter counts, and no
     others. Empty on the CPU."""
+    memory: MemoryPlan | None
+    """What it will need of which device; None for an architecture that the estimator does not
+    know."""
     fingerprint: str
     """Hash of all that can change the result."""
     batches: tuple[tuple[Request, ...], ...]
@@ -68,10 +72,20 @@ class Plan:
             return self.device == "cuda"
         return self.experiment.isolation is Isolation.process
 
-    def seed(self, batch: int) -> int:
-        """Seed of one batch: the same again when a killed run is continued."""
+    @property
+    def device_map(self) -> Mapping[str, int] | None:
+        """GPU of each part of the model; None where one device holds everything."""
+        return None if self.memory is None else self.memory.device_map
+
+    def seed(self, batch: int, first: int = 0) -> int:
+        """Seed of one batch: the same again when a killed run is continued.
+
+        `first` is where a part of a batch begins that memory was too small for.
+        """
         generation = self.experiment.generation
         text = f"{generation.seed}/{self.experiment.repeat}/{batch}"
+        if first:
+            text += f"/{first}"
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4])
 
 
@@ -88,18 +102,20 @@ def make_plan(experiment: ExperimentConfig) -> Plan:
     suite = load_suite(experiment.suite)
     hardware = detect_hardware()
     device = choose_device(experiment.device, hardware)
-    gpus = gpus_in_use(device)
     checkpoint = locate_checkpoint(
         experiment.model,
         experiment.quant,
         cache_dir=quant_cache(experiment),
         calibration_id=_calibration_id(experiment, suite),
     )
+    memory = plan_memory(experiment, suite, checkpoint, hardware, device=device)
+    gpus = gpus_in_use(device, memory)
     found = {
         "weights": checkpoint.checksum,
         "quant.group_size": checkpoint.quantization,
         "tasks": suite.checksum,
         "device": device,
+        "gpus": len(gpus),
         "hardware": name_of_gpus(gpus, hardware) if gpus else hardware.cpu_model,
         "energy sources": [
             source.value for source in energy_sources(experiment.meter, gpu=device == "cuda")
@@ -113,6 +129,7 @@ def make_plan(experiment: ExperimentConfig) -> Plan:
         hardware=hardware,
         device=device,
         gpus=gpus,
+        memory=memory,
         fingerprint=fingerprint(experiment, found),
         batches=_batches(suite, experiment),
     )
@@ -142,13 +159,15 @@ def _limits(
     return limits
 
 
-def gpus_in_use(device: str) -> tuple[int, ...]:
-    """GPUs that a model on `device` will lie on, by PyTorch's numbers.
+def gpus_in_use(device: str, memory: MemoryPlan | None) -> tuple[int, ...]:
+    """GPUs that a model on `device` will lie on, by PyTorch's numbers: the first so many.
 
     The one place that says so: the meter counts these GPUs, and the run stops if the model then
     lies on others.
     """
-    return (0,) if device == "cuda" else ()
+    if device != "cuda":
+        return ()
+    return tuple(range(1 if memory is None else len(memory.by_device_bytes)))
 
 
 def name_of_gpus(gpus: Sequence[int], hardware: "Hardware") -> str:

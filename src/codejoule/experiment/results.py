@@ -23,6 +23,7 @@ from codejoule.domain import (
     attribute_energy,
 )
 from codejoule.domain.metrics import RunFacts, WindowFacts, run_metrics
+from codejoule.experiment.batch_limit import OUT_OF_MEMORY
 from codejoule.experiment.benchmark_files import write_benchmark_files
 from codejoule.experiment.evaluation_stage import known_ground_truth
 from codejoule.experiment.journal_entries import (
@@ -32,6 +33,7 @@ from codejoule.experiment.journal_entries import (
 )
 from codejoule.experiment.machine import environment
 from codejoule.experiment.plan import Plan
+from codejoule.experiment.prediction import predicted_metrics
 
 if TYPE_CHECKING:
     from codejoule.evaluation import GroundTruth
@@ -67,6 +69,8 @@ class Results:
     """Time spent waiting for the GPUs to cool down [s]; None where the run does not wait."""
     power: tuple[Mapping[str, Any], ...]
     """Power samples of all sessions."""
+    out_of_memory: tuple[Mapping[str, Any], ...]
+    """Attempts that ran out of memory, and what the batch was then reduced to."""
 
 
 def read_results(folder: Path) -> Results:
@@ -75,7 +79,7 @@ def read_results(folder: Path) -> Results:
 
     with Journal(folder) as journal:
         entries = journal.entries
-        batches = sorted(map(BatchEntry.from_json, entries("batch")), key=lambda b: b.batch)
+        batches = sorted(map(BatchEntry.from_json, entries("batch")), key=_order)
         judged = entries("verdicts")
         source = EnergySource(judged[0]["source"]) if judged else None
         verdicts = _reallocated(verdicts_from_json(judged), source)
@@ -96,7 +100,12 @@ def read_results(folder: Path) -> Results:
             temperature_start_c=idle[-1]["temperature_c"] if idle else None,
             cooldown_s=cooled[-1]["waited_s"] if cooled else None,
             power=tuple(row for entry in entries("power") for row in entry["samples"]),
+            out_of_memory=tuple(entries(OUT_OF_MEMORY)),
         )
+
+
+def _order(entry: BatchEntry) -> tuple[int, int]:
+    return entry.batch, entry.first
 
 
 def _reallocated(
@@ -121,7 +130,8 @@ def log_results(plan: Plan, folder: Path, tracked: "TrackedRun") -> None:
     truth = known_ground_truth(plan)
     facts = _facts(plan, results, truth)
     metrics = run_metrics(records, facts, rng=np.random.default_rng(0))
-    metrics |= _footprint(plan, metrics.get("energy_total_kwh"))
+    metrics |= _memory(plan, results) | _footprint(plan, metrics.get("energy_total_kwh"))
+    metrics |= predicted_metrics(plan, results.batches)
     if plan.experiment.evaluator.challenge and results.verdicts:
         metrics["suspects"] = float(sum(v.suspect for v, _ in results.verdicts.values()))
     tracked.log(
@@ -144,7 +154,7 @@ def task_records(
     """
     domains = {task.task_id: task.domains for task in plan.suite.tasks}
     records: list[TaskRecord] = []
-    for entry in sorted(batches, key=lambda entry: entry.batch):
+    for window, entry in enumerate(sorted(batches, key=_order)):
         reading = entry.reading
         shares = _shares(entry)
         batch_energy_j = None if math.isnan(reading.energy_j) else reading.energy_j
@@ -157,7 +167,7 @@ def task_records(
                     task_id=completion.task_id,
                     sample=completion.sample,
                     order=len(records),
-                    batch=entry.batch,
+                    batch=window,
                     batch_size=len(entry.completions),
                     prompt_tokens=completion.prompt_tokens,
                     output_tokens=completion.output_tokens,
@@ -223,6 +233,18 @@ def _facts(plan: Plan, results: Results, truth: "GroundTruth | None") -> RunFact
     )
 
 
+def _memory(plan: Plan, results: Results) -> dict[str, float]:
+    """What was predicted, and the energy of attempts that ran out of memory [J]."""
+    found = {}
+    if plan.memory is not None:
+        found["predicted_memory_bytes"] = float(sum(plan.memory.by_device_bytes))
+    readings = [e["reading"] for e in results.out_of_memory if e["reading"] is not None]
+    lost_j = [reading_from_json(reading).energy_j for reading in readings]
+    if lost_j and not any(map(math.isnan, lost_j)):
+        found["energy_out_of_memory_j"] = sum(lost_j)
+    return found
+
+
 def _footprint(plan: Plan, energy_total_kwh: float | None) -> dict[str, float]:
     """Greenhouse gases [g CO2e] and cost of the run's total energy at the site's overhead."""
     if energy_total_kwh is None:
@@ -251,6 +273,9 @@ def _tags(plan: Plan, results: Results) -> dict[str, str]:
     if unresolved:
         # Windows shorter than a tick of the counter: the run's energy is then not known.
         tags["codejoule.unresolved_windows"] = str(unresolved)
+    if results.out_of_memory:
+        tags["codejoule.out_of_memory"] = str(len(results.out_of_memory))
+        tags["codejoule.batch_reduced_to"] = str(results.out_of_memory[-1]["reduced_to"])
     if plan.gpus:
         tags["codejoule.gpu"] = plan.gpu_name
     if results.evaluation_source is not None:

@@ -162,13 +162,17 @@ class Ledger:
         self._pull()
         while not done():
             self._raise_faults(opened_s, np.inf)
-            for device, book in zip(self.devices, self._books, strict=True):
-                if monotonic() - book.heard_s > SILENCE_LIMIT_S:
-                    raise UserError(
-                        f"the energy sampler has given no sign of {device} for "
-                        f"{SILENCE_LIMIT_S:.0f} s: the driver does not answer. See its log "
-                        "(dmesg); a hung GPU needs a reset or a reboot"
-                    )
+            silent = [
+                device
+                for device, book in zip(self.devices, self._books, strict=True)
+                if monotonic() - book.heard_s > SILENCE_LIMIT_S
+            ]
+            if silent:
+                raise UserError(
+                    f"the energy sampler has given no sign of {', '.join(silent)} for "
+                    f"{SILENCE_LIMIT_S:.0f} s: the driver does not answer. See its log "
+                    "(dmesg); a hung GPU needs a reset or a reboot"
+                )
             self._feed.pause()
             self._pull()
 

@@ -5,17 +5,20 @@ Finding and checking are cheap (no torch); loading and quantizing import what th
 
 from codejoule.models.check import check_model_config
 from codejoule.models.checkpoint import Checkpoint, locate_checkpoint
+from codejoule.models.described import Description, describe_model
 from codejoule.models.facts import LoadedModel, ModelFacts
-from codejoule.models.load import import_libraries, load_model
+from codejoule.models.load import load_model, prepare_libraries
 from codejoule.models.quantize import quantize_checkpoint
 
 __all__ = [
     "Checkpoint",
+    "Description",
     "LoadedModel",
     "ModelFacts",
     "check_model_config",
-    "import_libraries",
+    "describe_model",
     "load_model",
     "locate_checkpoint",
+    "prepare_libraries",
     "quantize_checkpoint",
 ]

@@ -27,7 +27,9 @@ class ModelFacts:
     dtype: str
     """Dtype of the unquantized parameters."""
     device: str
-    """Device of all parameters."""
+    """Device of all parameters, ``cpu`` or ``cuda``."""
+    device_map: Mapping[str, int] | None
+    """GPU of each part by its path, where there are several; None where one holds everything."""
     attention: str
     """transformers' attention implementation."""
     context_tokens: int | None

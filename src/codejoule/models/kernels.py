@@ -94,6 +94,11 @@ def accepted_kernels(quant: QuantConfig, device: str) -> dict[str, str]:
     return {found[quant.kernel]: quant.kernel}
 
 
+def kernels_to_try(quant: QuantConfig, device: str) -> list[str]:
+    """Names of the kernels that `quant` accepts on `device`, the one preferred first."""
+    return list(accepted_kernels(quant, device).values())
+
+
 def stored_bits(quant: QuantConfig, kernel: str) -> int:
     """Bits per weight that the kernel of this class keeps in memory."""
     assert quant.bits is not None

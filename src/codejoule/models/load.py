@@ -2,11 +2,13 @@
 
 import os
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codejoule.config import ConfigError, UserError, installed_versions
-from codejoule.config.schema import Dtype, Method, ModelConfig, QuantConfig
+from codejoule.config.schema import Method, ModelConfig, QuantConfig
 from codejoule.models.byte_tokenizer import byte_tokenizer
 from codejoule.models.check import check_dtype
 from codejoule.models.checkpoint import MANIFEST, Checkpoint
@@ -17,10 +19,13 @@ from codejoule.models.declared import (
     read_config,
     weight_files,
 )
+from codejoule.models.dtype import dtype_in_force
 from codejoule.models.facts import LoadedModel, ModelFacts
 from codejoule.models.group_size import with_group_size
 from codejoule.models.kernels import check_kernel
+from codejoule.models.packed import build_kernels
 from codejoule.models.packed_checkpoint import load_packed_model
+from codejoule.models.placement import Placement
 from codejoule.models.proof import (
     all_tensors,
     count_parameters,
@@ -45,6 +50,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _LIBRARIES = ("torch", "transformers", "gptqmodel", "bitsandbytes", "torchao")
+_SET_BY_GPTQMODEL = ("PYTORCH_ALLOC_CONF", "CUDA_DEVICE_ORDER")
 _KERNEL_NOTES = {
     "TorchAtenLinear": "computes in bfloat16 whatever the model's dtype",
     "TorchAtenAwqLinear": "computes in bfloat16 whatever the model's dtype",
@@ -54,19 +60,40 @@ _KERNEL_NOTES = {
 }
 
 
-def import_libraries(quant: QuantConfig) -> None:
-    """Import what `load_model` needs, so that a window around it holds loading alone."""
+def prepare_libraries(model: ModelConfig, quant: QuantConfig, *, device: str) -> QuantConfig:
+    """Import what `load_model` needs, and compile its CUDA kernels where that was never done;
+    `quant` with the name of the kernel that can be used here in place of ``auto``.
+
+    A window around `load_model` then holds loading alone. Raises what `load_model` raises for a
+    kernel that cannot be had.
+    """
     import torch
     import transformers
 
     assert torch.__version__ and transformers.AutoModelForCausalLM and transformers.AutoTokenizer
     with quiet_libraries():
         if quant.method in (Method.gptq, Method.awq):
-            import gptqmodel
-
-            assert gptqmodel.__name__
+            _import_gptqmodel()
+            if device == "cuda":
+                check_dtype(model, quant, device)
+                check_kernel(quant, device)
+                dtype = _dtype(model, quant, device, "float16")
+                quant = replace(quant, kernel=build_kernels(quant, dtype=dtype, device=device))
         elif quant.method is not Method.none:
             loading_options(quant, torch.float16)
+    return quant
+
+
+def _import_gptqmodel() -> None:
+    """Import it, and undo the settings of PyTorch's allocator and CUDA's order of GPUs that
+    gptqmodel 7.6 then makes: an unquantized baseline would run without them."""
+    before = {name: os.environ.get(name) for name in _SET_BY_GPTQMODEL}
+    import gptqmodel
+
+    assert gptqmodel.__name__
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)
 
 
 def torch_out_of_memory() -> type[RuntimeError]:
@@ -78,9 +105,16 @@ def torch_out_of_memory() -> type[RuntimeError]:
 
 
 def load_model(
-    checkpoint: Checkpoint, model: ModelConfig, quant: QuantConfig, *, device: str
+    checkpoint: Checkpoint,
+    model: ModelConfig,
+    quant: QuantConfig,
+    *,
+    device: str,
+    device_map: Mapping[str, int] | None = None,
 ) -> LoadedModel:
     """Load what `locate_checkpoint` found onto `device` (``cpu`` or ``cuda``), and prove it.
+
+    With a `device_map` (GPU of each part by its path) the model lies on several GPUs.
 
     Sets the CPU's thread count. Every linear layer is inspected for kernel, bits, group size
     and the memory it takes, every tensor for where it came from, its dtype and device; raises
@@ -93,17 +127,18 @@ def load_model(
         _set_threads(model.cpu_threads)
     try:
         with quiet_libraries():
-            return _load(checkpoint, model, quant, device)
+            return _load(checkpoint, model, quant, Placement(device=device, device_map=device_map))
     except torch_out_of_memory() as error:
         raise _too_small(error, checkpoint, quant, device) from error
 
 
 def _load(
-    checkpoint: Checkpoint, model: ModelConfig, quant: QuantConfig, device: str
+    checkpoint: Checkpoint, model: ModelConfig, quant: QuantConfig, place: Placement
 ) -> LoadedModel:
+    device = place.device
     if checkpoint.path is None:
         quant = with_group_size(quant, model.architecture)
-        net, dtype = _random(model, quant, device)
+        net, dtype = _random(model, quant, place)
         info: dict[str, Any] = {}
         declared: dict[str, Any] = {}
         tokenizer = byte_tokenizer(net.config.vocab_size)
@@ -112,7 +147,7 @@ def _load(
         config = read_config(checkpoint.path)
         quant = with_group_size(quant, config)
         declared = declared_quantization(config) or {}
-        net, info, dtype = _from_folder(checkpoint, model, quant, device)
+        net, info, dtype = _from_folder(checkpoint, model, quant, place)
         tokenizer = _tokenizer(checkpoint.path)
     net.eval()
     zero = _zero_biases(checkpoint, info)
@@ -122,7 +157,7 @@ def _load(
     prove_quantization(layers, quant, checkpoint.source, excepted=excepted)
     prove_no_experts_left(net, layers, quant, checkpoint.source)
     kernel = prove_kernels(layers, quant, device=device, source=checkpoint.source)
-    prove_placement(net, dtype=dtype, device=device, source=checkpoint.source)
+    prove_placement(net, dtype=dtype, place=place, source=checkpoint.source)
     kernels = Counter(layer.kernel for layer in layers)
     quantized = sum(1 for layer in layers if layer.bits is not None)
     facts = ModelFacts(
@@ -134,6 +169,7 @@ def _load(
         checksum=checkpoint.checksum,
         dtype=str(dtype).removeprefix("torch."),
         device=device,
+        device_map=None if place.device_map is None else dict(place.device_map),
         attention=str(net.config._attn_implementation),
         context_tokens=getattr(net.config, "max_position_embeddings", None),
         quantization=checkpoint.quantization,
@@ -153,21 +189,26 @@ def _load(
 
 
 def _random(
-    model: ModelConfig, quant: QuantConfig, device: str
+    model: ModelConfig, quant: QuantConfig, place: Placement
 ) -> tuple["PreTrainedModel", "torch.dtype"]:
-    dtype = _dtype(model, quant, device, str(model.architecture.get("torch_dtype")))
+    dtype = _dtype(model, quant, place.device, str(model.architecture.get("torch_dtype")))
     seed = model.random_seed
     if quant.method in (Method.gptq, Method.awq):
-        net = random_packed_model(model.architecture, quant, seed=seed, dtype=dtype, device=device)
+        net = random_packed_model(model.architecture, quant, seed=seed, dtype=dtype, place=place)
         return net, dtype
-    net = random_model(model.architecture, seed=seed, dtype=dtype, device=device)
+    net = random_model(model.architecture, seed=seed, dtype=dtype, place=place)
     if quant.method is Method.none:
         return net, dtype
     options = loading_options(quant, dtype)
     weights = net.state_dict()
     config = architecture_config(model.architecture)
     made: PreTrainedModel = type(net).from_pretrained(
-        None, config=config, state_dict=weights, dtype=dtype, device_map={"": device}, **options
+        None,
+        config=config,
+        state_dict=weights,
+        dtype=dtype,
+        device_map=place.for_transformers,
+        **options,
     )
     return made, dtype
 
@@ -197,7 +238,7 @@ def _check_folder(checkpoint: Checkpoint, quant: QuantConfig) -> None:
 
 
 def _from_folder(
-    checkpoint: Checkpoint, model: ModelConfig, quant: QuantConfig, device: str
+    checkpoint: Checkpoint, model: ModelConfig, quant: QuantConfig, place: Placement
 ) -> tuple["PreTrainedModel", dict[str, Any], "torch.dtype"]:
     import torch
     from safetensors import SafetensorError
@@ -207,10 +248,10 @@ def _from_folder(
     assert folder is not None
     try:
         config = AutoConfig.from_pretrained(folder)
-        dtype = _dtype(model, quant, device, str(config.dtype).removeprefix("torch."))
+        dtype = _dtype(model, quant, place.device, str(config.dtype).removeprefix("torch."))
         if quant.method in (Method.gptq, Method.awq):
             net, info = load_packed_model(
-                folder, config, quant, dtype=dtype, device=device, source=source
+                folder, config, quant, dtype=dtype, place=place, source=source
             )
             return net, info, dtype
         # transformers 5 puts the experts of a layer together, and names none that it misses.
@@ -219,7 +260,7 @@ def _from_folder(
             folder,
             config=config,
             dtype=dtype,
-            device_map={"": device},
+            device_map=place.for_transformers,
             output_loading_info=True,
             local_files_only=True,
             **loading_options(quant, dtype),
@@ -266,16 +307,7 @@ def _dtype(model: ModelConfig, quant: QuantConfig, device: str, own: str) -> "to
     """The dtype to load in; `own` is the name of the one that the weights are kept in."""
     import torch
 
-    if model.dtype is not Dtype.auto:
-        name = model.dtype.name
-    elif device == "cpu":
-        name = "float32"
-    elif quant.method is not Method.none:
-        # What AWQ's CUDA kernels take; GPTQ's take it too, and the two stay comparable.
-        name = "float16"
-    else:
-        name = own
-    dtype = getattr(torch, name, None)
+    dtype = getattr(torch, dtype_in_force(model, quant, device=device, own=own), None)
     return dtype if isinstance(dtype, torch.dtype) else torch.bfloat16
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from codejoule.config.schema import QuantConfig
 from codejoule.models.declared import declared_quantization, read_config, weight_files
 from codejoule.models.packed import empty_packed_model, finish_packed_model
+from codejoule.models.placement import Placement, spread
 
 if TYPE_CHECKING:
     import torch
@@ -20,10 +21,10 @@ def load_packed_model(
     quant: QuantConfig,
     *,
     dtype: "torch.dtype",
-    device: str,
+    place: Placement,
     source: str,
 ) -> tuple["PreTrainedModel", dict[str, Any]]:
-    """The model in `folder` on `device`, and what was missing, left over or of another shape.
+    """The model in `folder` in its place, and what was missing, left over or of another shape.
 
     Each tensor goes from its file to its place, once. transformers 5 has another way to the
     same modules, but it gives quantized experts random weights.
@@ -37,14 +38,16 @@ def load_packed_model(
         config,
         quant,
         dtype=dtype,
-        device=device,
+        place=place,
         layout=str(layouts[0]).lower() if layouts else None,
         excepted=declared.get("modules_to_not_convert") or (),
     )
     places = model.state_dict()
     left, unexpected, mismatched = set(places), [], []
+    # Onto several GPUs each tensor goes by way of the CPU.
+    through = place.device if place.device_map is None else "cpu"
     for file in weight_files(folder):
-        with safe_open(file, framework="pt", device=device) as tensors, torch.no_grad():
+        with safe_open(file, framework="pt", device=through) as tensors, torch.no_grad():
             names = tensors.keys()
             for name in names:
                 if name not in places:
@@ -57,8 +60,11 @@ def load_packed_model(
                     mismatched.append(name)
                 left.discard(name)
     filled = {tensor.data_ptr() for name, tensor in places.items() if name not in left}
-    # A tied tensor is in the file under one of its names.
-    missing = [name for name in left if places[name].data_ptr() not in filled]
+    # A tied tensor is in the file under one of its names; one without elements, such as the
+    # order of columns that Machete keeps for desc_act, is in none.
+    missing = [
+        name for name in left if places[name].numel() and places[name].data_ptr() not in filled
+    ]
     info = {
         "missing_keys": missing,
         "unexpected_keys": unexpected,
@@ -66,6 +72,7 @@ def load_packed_model(
     }
     if not missing and not mismatched:
         finish_packed_model(model, quant, source)
+        spread(model, place)
     _keep_generation_defaults(model, folder)
     return model, info
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from codejoule.config import UserError
 from codejoule.config.schema import Method, QuantConfig
 from codejoule.models.kernels import FALLBACK, accepted_kernels, stored_bits
+from codejoule.models.placement import Placement
 
 if TYPE_CHECKING:
     import torch
@@ -289,21 +290,31 @@ def prove_no_experts_left(
         raise _not_as_asked(source, quant, "not quantized", left)
 
 
+def _is_on(device: "torch.device", asked: "torch.device") -> bool:
+    return device.type == asked.type and asked.index in (None, device.index)
+
+
 def prove_placement(
-    model: "PreTrainedModel", *, dtype: "torch.dtype", device: str, source: str
+    model: "PreTrainedModel", *, dtype: "torch.dtype", place: Placement, source: str
 ) -> None:
     """Refuse parameters in another dtype or on another device than asked; `UserError`."""
+    import torch
+
     kept = [
         part
         for key in ("_keep_in_fp32_modules", "_keep_in_fp32_modules_strict")
         for part in getattr(model, key, None) or ()
     ]
     tensors = [*model.named_parameters(), *model.named_buffers()]
-    elsewhere = [name for name, tensor in tensors if tensor.device.type != device]
+    elsewhere = [
+        f"{name} ({tensor.device})"
+        for name, tensor in tensors
+        if not _is_on(tensor.device, torch.device(place.of(name)))
+    ]
     if elsewhere:
         raise UserError(
-            f"{source}: {len(elsewhere)} tensors are not on {device}: {_first(elsewhere)}; "
-            "free memory on the device, or choose another with device="
+            f"{source}: {len(elsewhere)} tensors are not on {place.device} where they should be: "
+            f"{_first(elsewhere)}; free memory on the device, or choose another with device="
         )
     packed = tuple(f"{layer.name}." for layer in linear_layers(model) if layer.bits is not None)
     other = [

@@ -20,6 +20,7 @@ from codejoule.models.group_size import with_group_size
 from codejoule.models.quiet import quiet_libraries
 
 if TYPE_CHECKING:
+    import torch
     from gptqmodel.quantization import AWQConfig, GPTQConfig
 
 _BATCH = 4
@@ -129,9 +130,15 @@ def _quantize(
 def _recipe(quant: QuantConfig, device: str) -> "GPTQConfig | AWQConfig":
     from gptqmodel.quantization import AWQConfig, GPTQConfig
 
+    # Left alone, gptqmodel 7.6 spreads its work over every GPU there is, metered or not.
+    only = _first_gpu if device == "cuda" else None
     if quant.method is Method.awq:
         return AWQConfig(
-            bits=quant.bits, group_size=quant.group_size, sym=quant.sym, offload_to_disk=False
+            bits=quant.bits,
+            group_size=quant.group_size,
+            sym=quant.sym,
+            offload_to_disk=False,
+            compute_device_filter=only,
         )
     return GPTQConfig(
         bits=quant.bits,
@@ -142,7 +149,12 @@ def _recipe(quant: QuantConfig, device: str) -> "GPTQConfig | AWQConfig":
         pack_impl="original" if device == "cpu" else "cpu",
         # Else the path of a temporary folder ends up in the checkpoint's config.json.
         offload_to_disk=False,
+        compute_device_filter=only,
     )
+
+
+def _first_gpu(devices: "list[torch.device]") -> "list[torch.device]":
+    return [device for device in devices if device.index in (None, 0)]
 
 
 def _check_room(checkpoint: Checkpoint, quant: QuantConfig) -> None:

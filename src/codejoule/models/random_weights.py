@@ -5,7 +5,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from codejoule.config.schema import Method, QuantConfig
-from codejoule.models.packed import empty_packed_model, finish_packed_model, packed_layers
+from codejoule.models.packed import (
+    empty_packed_model,
+    finish_packed_model,
+    materialize,
+    packed_layers,
+)
+from codejoule.models.placement import Placement, spread
 
 if TYPE_CHECKING:
     import torch
@@ -15,9 +21,9 @@ _SPREAD = 0.02
 
 
 def random_model(
-    architecture: Mapping[str, Any], *, seed: int, dtype: "torch.dtype", device: str
+    architecture: Mapping[str, Any], *, seed: int, dtype: "torch.dtype", place: Placement
 ) -> "PreTrainedModel":
-    """Build the model that `architecture` (a config.json) describes, on `device`.
+    """Build the model that `architecture` (a config.json) describes, in its place.
 
     The same seed gives the same weights on the same device; torch's random state is left as
     it was.
@@ -26,10 +32,20 @@ def random_model(
     from transformers import AutoModelForCausalLM
 
     config = architecture_config(architecture)
-    with _seeded(seed, device), torch.device(device):
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
-    assert isinstance(model, torch.nn.Module)
-    return model
+    if place.device_map is None:
+        with _seeded(seed, place.device), torch.device(place.device):
+            made: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype)
+        return made
+    from accelerate import init_empty_weights
+
+    with init_empty_weights(include_buffers=False):
+        made = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    materialize(made, place)
+    with _seeded(seed, place.device), torch.no_grad():
+        for name, parameter in made.named_parameters():
+            _fill(name, parameter, _spread_of(config))
+    spread(made, place)
+    return made
 
 
 def random_packed_model(
@@ -38,7 +54,7 @@ def random_packed_model(
     *,
     seed: int,
     dtype: "torch.dtype",
-    device: str,
+    place: Placement,
 ) -> "PreTrainedModel":
     """The same with packed linear layers of random bits, as `quant` says.
 
@@ -48,18 +64,19 @@ def random_packed_model(
     import torch
 
     config = architecture_config(architecture)
-    spread = float(getattr(config, "initializer_range", None) or _SPREAD)
-    model = empty_packed_model(config, quant, dtype=dtype, device=device)
+    deviation = _spread_of(config)
+    model = empty_packed_model(config, quant, dtype=dtype, place=place)
     inside = []
-    with _seeded(seed, device), torch.no_grad():
+    with _seeded(seed, place.device), torch.no_grad():
         for name, layer in packed_layers(model):
             inside.append(f"{name}.")
-            _fill_packed(layer, quant, spread)
+            _fill_packed(layer, quant, deviation)
         packed = tuple(inside)
         for name, parameter in model.named_parameters():
             if not name.startswith(packed):
-                _fill(name, parameter, spread)
+                _fill(name, parameter, deviation)
     finish_packed_model(model, quant, "random")
+    spread(model, place)
     return model
 
 
@@ -71,12 +88,16 @@ def architecture_config(architecture: Mapping[str, Any]) -> "PretrainedConfig":
     return AutoConfig.for_model(fields.pop("model_type"), **fields)
 
 
+def _spread_of(config: "PretrainedConfig") -> float:
+    return float(getattr(config, "initializer_range", None) or _SPREAD)
+
+
 @contextmanager
 def _seeded(seed: int, device: str) -> Iterator[None]:
     import torch
 
-    gpus = [torch.cuda.current_device()] if device == "cuda" else []
-    with torch.random.fork_rng(devices=gpus):
+    gpus = range(torch.cuda.device_count()) if device == "cuda" else ()
+    with torch.random.fork_rng(devices=list(gpus)):
         torch.manual_seed(seed)
         yield
 
@@ -97,14 +118,31 @@ def _fill_packed(layer: Any, quant: QuantConfig, spread: float) -> None:
     assert quant.bits is not None
     words = layer.qweight
     words.copy_(torch.randint(-(2**31), 2**31, words.shape, dtype=words.dtype, device=words.device))
+    _balance(words, quant.bits)
     # GPTQ's files hold zero points less one.
     middle = 2 ** (quant.bits - 1) - (quant.method is Method.gptq)
     word = sum(middle << shift for shift in range(0, 32, quant.bits))
     layer.qzeros.fill_(word - 2**32 if word >= 2**31 else word)
-    uniform_spread = ((4**quant.bits - 1) / 12) ** 0.5
-    layer.scales.uniform_(0.5, 1.5).mul_(spread / uniform_spread)
+    # Steps from the zero point: -top to top, each as likely, save that 0 is twice so.
+    top = 2 ** (quant.bits - 1) - 1
+    steps_spread = (top * (top + 1) * (2 * top + 1) / 3 / 2**quant.bits) ** 0.5
+    layer.scales.uniform_(0.5, 1.5).mul_(spread / steps_spread)
     if quant.method is Method.gptq:
         columns = torch.arange(layer.in_features, device=words.device, dtype=torch.int32)
         layer.g_idx.copy_(columns // layer.group_size)
     if layer.bias is not None:
         layer.bias.normal_(std=spread)
+
+
+def _balance(words: "torch.Tensor", bits: int) -> None:
+    """Put the zero point in place of the lowest value, which has no opposite.
+
+    Else the mean weight is half a step below 0, and each layer multiplies what its inputs have in
+    common by hundreds: a 7B model overflows in float16.
+    """
+    seen = words
+    for shift in (1, 2, 4):
+        if shift < bits:
+            seen = seen | (seen >> shift)
+    lowest_bits = sum(1 << place for place in range(0, 32, bits))
+    words.bitwise_or_((~seen & lowest_bits) << (bits - 1))

@@ -1,6 +1,14 @@
 """``codejoule estimate``: size and speed of a configuration on a card, before it runs."""
 
 import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from codejoule.config import ConfigError, project_root
+
+if TYPE_CHECKING:
+    from codejoule.cli.estimate.prediction import Prediction
 
 __all__ = ["add_parser", "run"]
 
@@ -11,27 +19,79 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Add ``codejoule estimate``."""
     parser = subparsers.add_parser(
         "estimate",
-        help="predict parameters, cache, memory and the fastest decoding of a configuration",
+        help="predict parameters, cache, memory, time and energy of a configuration",
         description="Predict, from the architecture alone, the parameters, the key-value cache, "
-        "the memory that a card needs, and a floor under the time per output token. Nothing is "
-        "loaded, no GPU is needed. The configuration is a job's: the same groups and keys as "
-        "python src/main.py takes, and gpu=, the card.",
+        "the memory that a card needs, a floor under the time per output token, and the time and "
+        "energy of a batch. Nothing is loaded, no GPU is needed. The configuration is a job's: the "
+        "same groups and keys as python src/main.py takes, and gpu=, the card.",
         epilog=f"example: {_EXAMPLE}",
     )
     parser.add_argument(
         "overrides", nargs="*", metavar="KEY=VALUE", help="as python src/main.py takes them"
     )
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+    parser.add_argument(
+        "--calibrate",
+        metavar="EXPERIMENT",
+        help="take the engine's speed and the card's power from the finished GPU runs of this "
+        "MLflow experiment, instead of what is on file",
+    )
+    parser.add_argument(
+        "--tracking-uri",
+        metavar="URI",
+        help="with --calibrate: sqlite:///... or http://...; default: the project's own store",
+    )
+    parser.add_argument(
+        "--thesis", action="store_true", help="by the thesis' own equations, 3.3 to 3.34"
+    )
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        type=Path,
+        help="with --thesis: also write its estimator tables and figures, computed anew",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the prediction; 0 also where the model does not fit, which is a result."""
+    from codejoule.cli.estimate.calibrated import calibrate_with
     from codejoule.cli.estimate.composed import compose_experiment
     from codejoule.cli.estimate.prediction import predict
     from codejoule.cli.estimate.remedies import remedies
     from codejoule.cli.estimate.report import as_json, as_text
 
-    prediction = predict(compose_experiment(args.overrides))
+    _check(args)
+    experiment = compose_experiment(args.overrides)
+    calibration = None
+    if args.calibrate:
+        uri = args.tracking_uri or f"sqlite:///{project_root()}/mlruns/mlflow.db"
+        calibration = calibrate_with(args.calibrate, uri, experiment)
+    prediction = predict(experiment, calibration=calibration)
+    if args.thesis:
+        return _thesis(args, prediction)
     advice = () if prediction.fits else remedies(prediction)
     print(as_json(prediction, advice) if args.json else as_text(prediction, advice))
+    return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    if args.out and not args.thesis:
+        raise ConfigError("--out writes the thesis' tables and figures: it goes with --thesis")
+    if args.calibrate and args.thesis:
+        raise ConfigError("--calibrate: the thesis' equations have nothing to calibrate")
+    if args.tracking_uri and not args.calibrate:
+        raise ConfigError("--tracking-uri says where --calibrate EXPERIMENT is; give both")
+
+
+def _thesis(args: argparse.Namespace, prediction: "Prediction") -> int:
+    import json
+
+    from codejoule.cli.estimate.thesis import thesis_json, thesis_text, write_thesis
+
+    print(json.dumps(thesis_json(prediction), indent=2) if args.json else thesis_text(prediction))
+    if args.out:
+        written = write_thesis(args.out)
+        print(
+            f"\nWritten to {args.out}: {', '.join(path.name for path in written)}", file=sys.stderr
+        )
     return 0

@@ -1,13 +1,11 @@
 """A job's configuration, composed as ``python src/main.py`` composes it."""
 
 from collections.abc import Sequence
-from typing import TypeVar
 
 from codejoule.config import ConfigError, project_root
 from codejoule.config.schema import ExperimentConfig
 
 _CONF = project_root() / "conf"
-_Schema = TypeVar("_Schema")
 
 
 def compose_experiment(overrides: Sequence[str]) -> ExperimentConfig:
@@ -34,20 +32,3 @@ def compose_experiment(overrides: Sequence[str]) -> ExperimentConfig:
         if text is None or isinstance(error, ConfigError):
             raise
         raise ConfigError(text) from error
-
-
-def choices(group: str, schema: type[_Schema], *, without: str | None = None) -> list[_Schema]:
-    """Every choice of a group of ``conf/``, typed, in the order of their names."""
-    from omegaconf import DictConfig, OmegaConf
-
-    found = []
-    for path in sorted((_CONF / group).glob("*.yaml")):
-        if path.stem == without:
-            continue
-        file = OmegaConf.load(path)
-        assert isinstance(file, DictConfig)
-        file.pop("defaults", None)
-        choice = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), file))
-        assert isinstance(choice, schema)
-        found.append(choice)
-    return found

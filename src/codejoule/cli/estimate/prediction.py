@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from codejoule.cli.estimate.cards import find_card
 from codejoule.config import ConfigError
 from codejoule.config.schema import (
     Dtype,
@@ -15,9 +14,19 @@ from codejoule.config.schema import (
     Weights,
 )
 from codejoule.domain import Architecture, Quantization
+from codejoule.experiment.cards import find_card
 
 if TYPE_CHECKING:
-    from codejoule.estimate import Card, DecodeBound, MemoryEstimate, ParameterCount, WeightBytes
+    from codejoule.estimate import (
+        Card,
+        DecodeBound,
+        EngineSpeed,
+        GenerationEstimate,
+        MemoryEstimate,
+        ParameterCount,
+        PowerModel,
+        WeightBytes,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +82,10 @@ class Prediction:
     """Most sequences that the card holds; 0 for none."""
     decode: "DecodeBound | None"
     """A floor under the time of a step; None for one new token."""
+    generation: "GenerationEstimate | None"
+    """Time and energy of one batch; None for an engine or a card's peak rate that is not known."""
+    calibration: str
+    """Where the engine's speed and the card's power come from, or why there is none."""
 
     @property
     def fits(self) -> bool:
@@ -80,17 +93,55 @@ class Prediction:
         return self.memory.total_bytes <= self.card.memory_bytes
 
 
-def predict(experiment: ExperimentConfig) -> Prediction:
-    """Ask the estimator; raises `ConfigError` for a model that it does not know."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """What the time and energy of a generation are predicted with."""
+
+    engine: "EngineSpeed"
+    """Speed of what runs the model."""
+    power: "PowerModel"
+    """Power of the card."""
+    source: str
+    """The measurements behind both, in words."""
+
+
+def default_calibration(experiment: ExperimentConfig) -> Calibration | None:
+    """What is on file for the configured engine; None where nothing is."""
+    from codejoule.estimate import ENGINES, POWER
+
+    engine = ENGINES.get(experiment.engine.name.value)
+    if engine is None:
+        return None
+    return Calibration(engine=engine, power=POWER, source="two or three runs on one H200")
+
+
+def predict(experiment: ExperimentConfig, *, calibration: Calibration | None = None) -> Prediction:
+    """Ask the estimator; raises `ConfigError` for a model that it does not know.
+
+    `calibration` replaces what is on file for the configured engine.
+    """
     from codejoule import estimate
 
     card = find_card(experiment.gpu)
-    work = _workload(experiment)
+    work = workload_of(experiment)
     model = (work.architecture, work.quantization)
+    calibration = calibration or default_calibration(experiment)
     try:
+        generation = None
+        if calibration is not None:
+            generation = estimate.estimate_generation(
+                *model,
+                card=card,
+                engine=calibration.engine,
+                power=calibration.power,
+                batch=work.batch,
+                **work.lengths,
+            )
         return Prediction(
             workload=work,
             card=card,
+            generation=generation,
+            calibration=_source(experiment, calibration, generation is not None),
             parameters=estimate.count_parameters(work.architecture),
             weights=estimate.weight_bytes(*model, dtype=work.dtype),
             kv_cache_bytes_per_token=estimate.kv_cache_bytes_per_token(
@@ -117,7 +168,17 @@ def predict(experiment: ExperimentConfig) -> Prediction:
         ) from error
 
 
-def _workload(experiment: ExperimentConfig) -> Workload:
+def _source(experiment: ExperimentConfig, calibration: Calibration | None, predicted: bool) -> str:
+    engine = f"engine={experiment.engine.name.value}"
+    if calibration is None:
+        return f"no measurement of {engine} is on file; --calibrate EXPERIMENT takes your runs"
+    if not predicted:
+        return "the card's peak rate in this dtype is not known (gpu.peak_float16_flop_per_s=...)"
+    return f"{engine} as calibrated with {calibration.source}"
+
+
+def workload_of(experiment: ExperimentConfig) -> Workload:
+    """What `experiment` asks to predict; `ConfigError` for a model that is not known."""
     try:
         config = _config_of(experiment.model)
         architecture = Architecture.from_config(config)

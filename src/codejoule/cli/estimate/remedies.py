@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from codejoule.cli.estimate.cards import known_cards
-from codejoule.cli.estimate.composed import choices
 from codejoule.config import ConfigError
+from codejoule.config.choices import choices
 from codejoule.config.schema import QuantConfig
+from codejoule.experiment.cards import known_cards
 
 if TYPE_CHECKING:
     from codejoule.cli.estimate.prediction import Prediction

@@ -33,6 +33,7 @@ def as_text(prediction: "Prediction", remedies: Sequence[str]) -> str:
         ("parameters", _parameters(prediction)),
         ("memory of one card", _memory(prediction)),
         ("decoding: a bound, no engine reaches it", _decoding(prediction)),
+        ("one batch to its limit of new tokens: an estimate", _generation(prediction)),
     ]
     rows = [row for _, section in sections[1:] for row in section]
     labels, figures = (max(len(row[column]) for row in rows) for column in (0, 1))
@@ -73,8 +74,24 @@ def as_json(prediction: "Prediction", remedies: Sequence[str]) -> str:
             "tokens_per_s": decode.tokens_per_s,
             "limit": decode.limit,
         },
+        "generation": _generation_json(prediction),
+        "calibration": prediction.calibration,
     }
     return json.dumps(report, indent=2)
+
+
+def _generation_json(prediction: "Prediction") -> dict[str, object] | None:
+    found = prediction.generation
+    if found is None:
+        return None
+    return asdict(found) | {
+        "latency_s": found.latency_s,
+        "tokens_per_s": found.tokens_per_s,
+        "energy_j": found.energy_j,
+        "mean_power_w": found.mean_power_w,
+        "energy_per_token_j": found.energy_j and found.energy_j / (found.batch * found.new_tokens),
+        "idle_power_assumed": prediction.card.idle_power_w is None,
+    }
 
 
 def _title(prediction: "Prediction") -> list[_Row]:
@@ -148,6 +165,43 @@ def _decoding(prediction: "Prediction") -> list[_Row]:
         ("TPOT, at least", _time(bound.tpot_s), f"limited by {bound.limit}"),
         ("tokens/s, at most", f"{bound.tokens_per_s:,.0f}", "of the whole batch"),
     ]
+
+
+def _generation(prediction: "Prediction") -> list[_Row]:
+    found = prediction.generation
+    if found is None:
+        return [("none", "-", prediction.calibration)]
+    card, tokens = prediction.card, found.batch * found.new_tokens
+    rows = [
+        ("TTFT", _time(found.ttft_s), "prefill of the whole batch"),
+        ("TPOT", _time(found.tpot_s), "per step"),
+        ("time", _duration(found.latency_s), f"for {tokens:,} tokens"),
+        ("tokens/s", f"{found.tokens_per_s:,.1f}", ""),
+    ]
+    if found.energy_j is None or found.mean_power_w is None:
+        rows.append(("energy", "-", "the card's power limit is not on file"))
+    else:
+        idle = "idle power assumed" if card.idle_power_w is None else "idle power measured"
+        rows += [
+            (
+                "power",
+                f"{found.mean_power_w:,.0f} W",
+                f"mean; {idle}, limit {card.power_limit_w:,.0f} W",
+            ),
+            ("energy", _energy(found.energy_j), f"{found.energy_j / tokens:,.3g} J per token"),
+            ("energy per task", _energy(found.energy_j / found.batch), ""),
+            ("energy of 1,000 tasks", f"{found.energy_j / found.batch / 3600:,.3g} kWh", ""),
+        ]
+    rows.append(("calibration", "", prediction.calibration))
+    return rows
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:,.2f} s"
+
+
+def _energy(energy_j: float) -> str:
+    return f"{energy_j:,.0f} J" if energy_j >= 100 else f"{energy_j:,.3g} J"
 
 
 def _peak(prediction: "Prediction") -> str:

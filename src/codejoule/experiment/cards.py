@@ -1,9 +1,10 @@
 """The cards of ``conf/gpu``, and this machine's."""
 
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
-from codejoule.cli.estimate.composed import choices
 from codejoule.config import ConfigError
+from codejoule.config.choices import choices
 from codejoule.config.schema import DETECTED_GPU, GpuConfig
 
 if TYPE_CHECKING:
@@ -12,19 +13,22 @@ if TYPE_CHECKING:
 
 def known_cards() -> "list[Card]":
     """All cards whose figures are on file, the smallest memory first."""
-    configs = choices("gpu", GpuConfig, without=DETECTED_GPU)
-    return sorted(map(_card, configs), key=lambda card: card.memory_bytes)
+    return sorted(map(_card, _on_file()), key=lambda card: card.memory_bytes)
+
+
+def known_card(driver_name: str) -> "Card | None":
+    """The card on file that the driver calls so; None where there is none."""
+    found = [config for config in _on_file() if driver_name in config.driver_names]
+    return _card(found[0]) if found else None
 
 
 def find_card(gpu: GpuConfig) -> "Card":
-    """The card that `gpu` describes; what it leaves null, NVML tells.
+    """The card that `gpu` describes; what it leaves null, NVML tells, or the file of that card.
 
     Raises `ConfigError` where there is no card to detect, and names the cards on file.
     """
     if gpu.name != DETECTED_GPU or None not in (gpu.memory_bytes, gpu.bandwidth_bytes_per_s):
         return _card(gpu)
-    from dataclasses import fields, replace
-
     from codejoule.estimate import read_card
     from codejoule.measurement import detect_hardware
 
@@ -44,12 +48,19 @@ def find_card(gpu: GpuConfig) -> "Card":
             f"gpu={DETECTED_GPU}: {hardware.gpus[0].name} does not tell its memory's clock and "
             f"width ({error}); name the card, gpu={_names()}"
         ) from error
-    given = {
-        field.name: getattr(gpu, field.name)
-        for field in fields(card)
-        if field.name != "name" and getattr(gpu, field.name) is not None
-    }
-    return replace(card, **given)
+    on_file = known_card(card.name)
+    for source in (on_file, gpu):
+        known = {
+            field.name: getattr(source, field.name, None)
+            for field in fields(card)
+            if field.name != "name" and (source is gpu or getattr(card, field.name) is None)
+        }
+        card = replace(card, **{key: value for key, value in known.items() if value is not None})
+    return card
+
+
+def _on_file() -> list[GpuConfig]:
+    return choices("gpu", GpuConfig, without=DETECTED_GPU)
 
 
 def _names() -> str:
@@ -60,13 +71,4 @@ def _card(gpu: GpuConfig) -> "Card":
     from codejoule.estimate import Card
 
     assert gpu.memory_bytes is not None and gpu.bandwidth_bytes_per_s is not None
-    return Card(
-        name=gpu.name,
-        memory_bytes=gpu.memory_bytes,
-        bandwidth_bytes_per_s=gpu.bandwidth_bytes_per_s,
-        peak_float16_flop_per_s=gpu.peak_float16_flop_per_s,
-        peak_bfloat16_flop_per_s=gpu.peak_bfloat16_flop_per_s,
-        peak_int8_op_per_s=gpu.peak_int8_op_per_s,
-        power_limit_w=gpu.power_limit_w,
-        idle_power_w=gpu.idle_power_w,
-    )
+    return Card(**{field.name: getattr(gpu, field.name) for field in fields(Card)})

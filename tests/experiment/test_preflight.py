@@ -1,0 +1,237 @@
+"""What a run is predicted to take is compared with what is free, before anything is loaded."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+
+from codejoule.config import ConfigError, UserError, project_root
+from codejoule.config.store import register_schemas
+from codejoule.config.typed import to_experiment
+from codejoule.domain import Architecture, Quantization, place_layers
+from codejoule.estimate import bytes_by_layer, weight_bytes
+from codejoule.experiment import memory_plan, plan, preflight
+from codejoule.experiment.generation_stage import generate
+from codejoule.experiment.memory_plan import Workload, place, place_on_fewest
+from codejoule.experiment.plan import Plan, make_plan
+from codejoule.measurement import Gpu, Hardware, RaplStatus
+
+GIB = 2**30
+H100 = Gpu(
+    index=0, name="NVIDIA H100", uuid="GPU-1", memory_bytes=80 * GIB, driver="1",
+    energy_counter=True, mig=False,
+)  # fmt: skip
+TWO = Hardware(
+    gpus=(H100, replace(H100, index=1)), hidden_gpus=(), gpu_problem=None,
+    rapl=RaplStatus(readable=False), cpu_model="x", cpu_cores=1, cpu_threads=1,
+)  # fmt: skip
+MODELS = ("qwen_0_5b", "qwen_14b", "llama_8b", "deepseek_coder_16b")
+QUANTS = (Quantization(), Quantization(method="gptq", bits=4, group_size=64))
+
+
+def planned(*overrides: str) -> Plan:
+    register_schemas()
+    with initialize_config_dir(str(project_root() / "conf"), version_base="1.3"):
+        experiment = to_experiment(compose("config", ["model.weights=random", *overrides]))
+    return make_plan(experiment)
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("codejoule.measurement.detect_hardware", lambda: TWO)
+    monkeypatch.setattr(plan, "choose_device", lambda *_: "cuda")
+
+
+@cache
+def fields(name: str) -> dict[str, Any]:
+    file = project_root() / "conf" / "model" / f"{name}.yaml"
+    found: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))["architecture"]
+    return found
+
+
+def architecture(name: str) -> Architecture:
+    return Architecture.from_config(fields(name))
+
+
+def workload(name: str, quantization: Quantization, *, batch: int = 8) -> Workload:
+    return Workload(
+        architecture=architecture(name), quantization=quantization, dtype="float16",
+        batch=batch, prompt_tokens=700, new_tokens=1280,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("quantization", QUANTS)
+def test_layers_add_up_to_the_whole_model(name: str, quantization: Quantization) -> None:
+    shape = architecture(name)
+    parts = bytes_by_layer(shape, quantization, dtype="float16")
+    whole = weight_bytes(shape, quantization, dtype="float16").total_bytes
+    assert parts.embedding_bytes + sum(parts.layers_bytes) + parts.head_bytes == whole
+    assert len(parts.layers_bytes) == shape.layers
+
+
+@pytest.mark.parametrize("gpus", [1, 2, 3, 7])
+def test_layers_are_dealt_out_in_runs_with_the_least_on_the_fullest_gpu(gpus: int) -> None:
+    sizes = [3, 1, 4, 1, 5, 9, 2]
+    placed = place_layers(sizes, first_bytes=6, last_bytes=2, gpus=gpus)
+    assert list(placed) == sorted(placed)
+    assert set(placed) == set(range(gpus))
+
+    def fullest(where: tuple[int, ...]) -> int:
+        held = [sum(s for s, g in zip(sizes, where, strict=True) if g == n) for n in range(gpus)]
+        held[0] += 6
+        held[-1] += 2
+        return max(held)
+
+    def every(left: int, gpu: int) -> list[tuple[int, ...]]:
+        if left == 0:
+            return [()] if gpu == gpus else []
+        if gpu == gpus:
+            return []
+        return [(gpu,) * n + rest for n in range(1, left + 1) for rest in every(left - n, gpu + 1)]
+
+    assert fullest(placed) == min(map(fullest, every(len(sizes), 0)))
+
+
+def test_more_gpus_than_layers_are_refused() -> None:
+    with pytest.raises(ValueError, match="at most 2, the number of layers"):
+        place_layers([1, 1], first_bytes=0, last_bytes=0, gpus=3)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_part_of_a_model_has_a_gpu_and_a_tied_head_lies_with_its_embedding(
+    name: str,
+) -> None:
+    from accelerate import init_empty_weights
+    from transformers import AutoModelForCausalLM
+
+    from codejoule.models.placement import Placement
+    from codejoule.models.random_weights import architecture_config
+
+    work = workload(name, Quantization())
+    device_map = place(work, 2).device_map
+    assert device_map is not None
+    small = architecture_config(fields(name) | {"num_hidden_layers": 2})
+    with init_empty_weights():
+        net = AutoModelForCausalLM.from_config(small)
+    named = [name for name, _ in (*net.named_parameters(), *net.named_buffers())]
+    unplaced = [n for n in named if not any(n.startswith(f"{part}.") for part in device_map)]
+    assert unplaced == []
+    spot = Placement(device="cuda", device_map=device_map).of
+    assert spot("model.layers.1.mlp.up_proj") == "cuda:0"
+    last = work.architecture.layers - 1
+    assert spot(f"model.layers.{last}.mlp") == spot("model.norm") == "cuda:1"
+    tied = spot("lm_head.weight") == spot("model.embed_tokens.weight")
+    assert tied is work.architecture.tied
+
+
+def test_as_few_gpus_as_hold_the_model() -> None:
+    work = workload("qwen_14b", Quantization(), batch=1)
+    assert len(place_on_fewest(work, [80 * GIB] * 4).by_device_bytes) == 1
+    assert len(place_on_fewest(work, [24 * GIB] * 4).by_device_bytes) == 2
+    assert len(place_on_fewest(work, [12 * GIB] * 4).by_device_bytes) == 3
+    assert len(place_on_fewest(work, [1 * GIB] * 2).by_device_bytes) == 2, "all, and still too few"
+
+
+def test_a_model_that_one_gpu_is_too_small_for_takes_and_meters_two(two_gpus: None) -> None:
+    one = planned("model=qwen_14b", "batch=b8")
+    assert (one.gpus, one.gpu_name, one.device_map) == ((0,), "NVIDIA H100", None)
+    two = planned("model=qwen_14b", "batch=b64", "generation.max_new_tokens=6000")
+    assert (two.gpus, two.gpu_name) == ((0, 1), "2 x NVIDIA H100")
+    assert two.device_map is not None
+    assert set(two.device_map.values()) == {0, 1}
+    assert two.fingerprint != one.fingerprint
+
+
+def test_the_number_of_gpus_can_be_asked_for_and_means_what_it_says(two_gpus: None) -> None:
+    assert planned("model=qwen_0_5b", "gpus=2").gpus == (0, 1)
+    asked, chosen = planned("model=qwen_0_5b", "gpus=1"), planned("model=qwen_0_5b")
+    assert asked.fingerprint == chosen.fingerprint
+    with pytest.raises(UserError, match="gpus=3: 2 visible on this machine"):
+        planned("model=qwen_0_5b", "gpus=3")
+    with pytest.raises(ConfigError, match="gpus=2: device=cpu uses none"):
+        planned("model=qwen_0_5b", "gpus=2", "device=cpu")
+
+
+def test_each_gpu_must_have_room_for_its_part(
+    two_gpus: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = planned("model=qwen_14b", "gpus=2", "batch=b8")
+    monkeypatch.setattr(preflight, "free_bytes", lambda *_: (70 * GIB, 3 * GIB))
+    with pytest.raises(UserError, match=r"on GPU 0, where 70\.0 GiB are free; 1.* on GPU 1, where"):
+        preflight.check_memory(job)
+    monkeypatch.setattr(preflight, "free_bytes", lambda *_: (70 * GIB, 70 * GIB))
+    preflight.check_memory(job)
+
+
+Free = Callable[[float], None]
+
+
+@pytest.fixture
+def free(monkeypatch: pytest.MonkeyPatch) -> Free:
+    def install(gib: float) -> None:
+        monkeypatch.setattr(preflight, "free_bytes", lambda *_: (int(gib * GIB),))
+
+    return install
+
+
+def test_too_little_memory_is_told_with_figures_and_what_helps(free: Free, tmp_path: Path) -> None:
+    job = planned("model=qwen_7b", "device=cpu", "batch=b32", "generation.max_new_tokens=128")
+    free(30.0)
+    with pytest.raises(UserError) as told:
+        generate(job, tmp_path)
+    text = str(told.value)
+    assert text.startswith("model=qwen_7b with quant=none at batch size 32 needs about ")
+    assert "on the host's memory, where 30.0 GiB are free" in text
+    for part in ("weights 28.4 GiB", "KV cache ", "activations ", "128 new ones"):
+        assert part in text
+    for remedy in ("use batch.size=", "use quant=gptq4 (", "preflight=warn"):
+        assert remedy in text
+    assert not list(tmp_path.glob("**/*.safetensors"))
+
+
+def test_a_smaller_batch_is_named_only_where_it_helps(free: Free, tmp_path: Path) -> None:
+    job = planned("model=qwen_7b", "device=cpu", "batch=b32")
+    free(5.0)
+    with pytest.raises(UserError) as told:
+        preflight.check_memory(job)
+    assert "batch.size" not in str(told.value)
+    assert "quant=gptq4" not in str(told.value)
+
+
+def test_the_check_can_be_made_a_warning(free: Free, caplog: pytest.LogCaptureFixture) -> None:
+    job = planned("model=qwen_7b", "device=cpu", "preflight=warn")
+    free(1.0)
+    with caplog.at_level(logging.WARNING):
+        preflight.check_memory(job)
+    assert "where 1.0 GiB are free" in caplog.text
+
+
+def test_an_architecture_that_is_not_known_is_said_to_be_unchecked(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        memory_plan.Architecture, "from_config", lambda _: (_ for _ in ()).throw(ValueError("no"))
+    )
+    job = planned("model=qwen_7b", "device=cpu")
+    assert job.memory is None
+    preflight.check_memory(job)
+    assert "does not know this architecture" in caplog.text
+
+
+def test_a_control_group_limits_what_is_free(tmp_path: Path) -> None:
+    inner = tmp_path / "slurm" / "job"
+    inner.mkdir(parents=True)
+    for folder, limit, used in ((inner, "max", 1), (inner.parent, str(8 * GIB), 3 * GIB)):
+        (folder / "memory.max").write_text(f"{limit}\n")
+        (folder / "memory.current").write_text(f"{used}\n")
+    listing = tmp_path / "cgroup"
+    listing.write_text("0::/slurm/job\n")
+    assert min(preflight._left_in_control_groups(tmp_path, listing)) == 5 * GIB
+    assert min(preflight._left_in_control_groups(tmp_path, tmp_path / "none")) == 2**63
