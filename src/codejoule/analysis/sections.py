@@ -15,6 +15,7 @@ from codejoule.analysis.text import WIDTH, legend, render_table, table_columns
 if TYPE_CHECKING:
     import pandas as pd
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
     """One group of comparable runs, analysed."""

@@ -115,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
         written = [
             *write_tables(analysis, args.out),
             *write_comparison(loaded, sections, args.out),
-            write_report(analysis, loaded, args.out),
+            write_report(analysis, loaded, args.out, notes=[s.notes for s in sections]),
         ]
     except OSError as error:
         raise UserError(f"--out {args.out}: cannot be written: {error}") from error

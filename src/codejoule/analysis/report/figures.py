@@ -17,7 +17,7 @@ MOST_TASK_ROWS = 120_000
 """Tasks times configurations that the page holds: about 3 MB."""
 MOST_POWER_RUNS = 60
 """Runs whose power over time the page holds."""
-POWER_POINTS = 150
+POWER_POINTS = 80
 """Points of power per run and device."""
 
 _POINT = (
@@ -110,7 +110,7 @@ def _tasks(group: "GroupAnalysis", room: int) -> dict[str, Any] | None:
         return None
     places = {task: i for i, task in enumerate(evidence.figures.task_ids)}
     names = list(evidence.figures.domains)
-    of = {label: own for label, own in frame.groupby("configuration", sort=False)}
+    of = {str(label): own for label, own in frame.groupby("configuration", sort=False)}
     front = dict(zip(evidence.labels, evidence.table["pareto"], strict=True))
     kept = []
     for label in sorted(of, key=lambda label: not front[label]):
@@ -153,8 +153,10 @@ def _power(analysis: "Analysis", loaded: "LoadedRuns", cut: list[str]) -> list[d
     names = dict(zip(loaded.frame["run_id"], loaded.frame["run_name"], strict=True))
     if frame.empty:
         return []
-    return [_line(str(run_id), str(device), own, owner, names)
-            for (run_id, device), own in frame.groupby(["run_id", "device"], sort=False)]  # fmt: skip
+    return [
+        _line(str(run_id), str(device), own, owner, names)
+        for (run_id, device), own in frame.groupby(["run_id", "device"], sort=False)
+    ]
 
 
 def _line(

@@ -148,9 +148,7 @@ def predictions_table(group: "GroupAnalysis") -> Table | None:
 def _configurations(group: "GroupAnalysis") -> list[str]:
     of = {
         run_id: label
-        for label, ids in zip(
-            group.evidence.labels, group.evidence.table["run_ids"], strict=True
-        )
+        for label, ids in zip(group.evidence.labels, group.evidence.table["run_ids"], strict=True)
         for run_id in ids
     }
     return [of[run_id] for run_id in group.group.frame["run_id"]]

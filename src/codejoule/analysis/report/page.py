@@ -1,5 +1,6 @@
 """The page: everything an analysis says, in one HTML file that needs no other."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,7 +67,13 @@ class View:
     """Every run."""
 
 
-def write_report(analysis: "Analysis", loaded: "LoadedRuns", folder: Path) -> Path:
+def write_report(
+    analysis: "Analysis",
+    loaded: "LoadedRuns",
+    folder: Path,
+    *,
+    notes: Sequence[Sequence[str]] = (),
+) -> Path:
     """Write the page.
 
     Parameters
@@ -77,6 +84,8 @@ def write_report(analysis: "Analysis", loaded: "LoadedRuns", folder: Path) -> Pa
         What it was made from.
     folder : pathlib.Path
         Where to; made where missing.
+    notes : sequence of sequence of str, optional
+        Further sentences for each group, e.g. `Section.notes`.
 
     Returns
     -------
@@ -101,7 +110,10 @@ def write_report(analysis: "Analysis", loaded: "LoadedRuns", folder: Path) -> Pa
     figures = figures_json(analysis, loaded)
     text = environment.get_template("report.html").render(
         analysis=analysis,
-        views=[_view(i, group) for i, group in enumerate(analysis.groups, start=1)],
+        views=[
+            _view(i + 1, group, notes[i] if notes else ())
+            for i, group in enumerate(analysis.groups)
+        ],
         figures=figures,
         most_rows=MOST_ROWS,
     )
@@ -111,7 +123,7 @@ def write_report(analysis: "Analysis", loaded: "LoadedRuns", folder: Path) -> Pa
     return page
 
 
-def _view(place: int, group: "GroupAnalysis") -> View:
+def _view(place: int, group: "GroupAnalysis", notes: Sequence[str]) -> View:
     pairs = tuple(s for s in group.findings if " against " in s.partition(": ")[0])
     return View(
         number=place,
@@ -120,7 +132,7 @@ def _view(place: int, group: "GroupAnalysis") -> View:
         kind=kind(group),
         cards=tuple(_cards(group)),
         findings=tuple(s for s in group.findings if s not in pairs),
-        pairs=pairs,
+        pairs=(*pairs, *notes),
         recommendation=group.recommendation,
         tables=tuple(table for table in group.tables.values() if len(table.frame)),
         predictions=predictions_table(group),

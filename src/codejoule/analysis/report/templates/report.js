@@ -43,7 +43,8 @@
   facets[4].values.sort((a, b) => Number(a) - Number(b));
   const isShown = (item) => facets.every((facet) => !facet.off.has(facet.of(item)));
   const shown = () => items.filter(isShown);
-  const coloured = facets[2].values.length > 1 ? facets[2] : facets[3];
+  const models = facets[2].values.length;
+  const coloured = models > 1 && models <= COLOURS ? facets[2] : facets[3];
   const colourOf = (item) => colour(coloured.values.indexOf(coloured.of(item)));
 
   function buildFacets() {
@@ -63,7 +64,8 @@
       }
       home.append(field);
     }
-    if (!home.children.length) byId("filters").hidden = true;
+    byId("filters").hidden = !home.children.length;
+    byId("filters").open = window.innerWidth > 640;
   }
 
   // Axes.
@@ -111,7 +113,7 @@
     }
     svg.append(
       make("text", { x: box.right, y: height - 8, "text-anchor": "end" }, xLabel),
-      make("text", { x: 4, y: 14 }, yLabel));
+      make("text", { x: 0, y: 14 }, yLabel));
     home.replaceChildren(svg);
     return { svg, x, y, box, width, height };
   }
@@ -232,8 +234,9 @@
       f.svg.append(node);
       const wide = node.getComputedTextLength();
       const places = [
-        [px + 12, py + 4], [px - 12 - wide, py + 4], [px + 8, py - 12], [px - 8 - wide, py - 12],
-        [px + 8, py + 20], [px - 8 - wide, py + 20], [px - wide / 2, py - 16], [px - wide / 2, py + 24],
+        // Up and to the left of the front there is nothing.
+        [px - 9 - wide, py - 9], [px - 12 - wide, py + 4], [px - wide / 2, py - 14],
+        [px + 9, py - 9], [px + 9, py + 20], [px - 9 - wide, py + 20], [px + 12, py + 4],
       ];
       const free = places.find(([l, b]) =>
         l >= f.box.left && l + wide <= f.box.right + 10 && b - 12 >= f.box.top - 8 && b <= f.box.bottom &&
