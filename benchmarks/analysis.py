@@ -8,6 +8,7 @@ batch sizes x repeats). `time` reads and analyses them, and says how long each p
 """
 
 import argparse
+import os
 import time
 from pathlib import Path
 
@@ -105,24 +106,24 @@ def make(folder: Path, runs: int, tasks: int, repeats: int) -> None:
 
 
 def measure(folder: Path) -> None:
-    from codejoule.analysis import Goal, Options, analyse, load_runs, read_tasks, write_tables
+    from codejoule.analysis import Goal, Options, analyse, load_runs, write_tables
 
     uri = f"sqlite:///{folder.resolve()}/mlruns/mlflow.db"
-    begin = time.monotonic()
+    begin, begin_cpu = time.monotonic(), time.process_time()
     loaded = load_runs(uri, "many")
-    read = time.monotonic()
-    print(f"load_runs: {len(loaded.frame)} runs in {read - begin:.1f} s")
-    figures, _ = read_tasks(loaded.frame, uri=uri)
-    print(f"read_tasks (once more inside analyse): {time.monotonic() - read:.1f} s")
-    start = time.monotonic()
+    read, read_cpu = time.monotonic(), time.process_time()
     analysis = analyse(loaded, Options(goal=Goal(min_pass_at_1=0.3)))
-    done = time.monotonic()
+    done, done_cpu = time.monotonic(), time.process_time()
     write_tables(analysis, folder / "out")
-    print(f"analyse: {done - start:.1f} s; write_tables: {time.monotonic() - done:.1f} s")
-    print(
-        f"read and analysed: {read - begin + done - start:.1f} s for {len(figures.run_ids)} runs "
-        f"of {len(figures.task_ids)} tasks"
-    )
+    end, end_cpu = time.monotonic(), time.process_time()
+    (group,) = analysis.groups
+    figures = group.evidence.figures
+    print(f"{len(figures.run_ids)} runs of {len(figures.task_ids)} tasks; wall (CPU) time:")
+    print(f"  load_runs {read - begin:.1f} s ({read_cpu - begin_cpu:.1f} s)")
+    print(f"  analyse {done - read:.1f} s ({done_cpu - read_cpu:.1f} s)")
+    print(f"  read and analysed {done - begin:.1f} s ({done_cpu - begin_cpu:.1f} s)")
+    print(f"  write_tables {end - done:.1f} s ({end_cpu - done_cpu:.1f} s)")
+    print(f"load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", flush=True)
     for name, table in analysis.groups[0].tables.items():
         print(f"  {name}: {len(table.frame)} rows")
 

@@ -26,7 +26,7 @@ from codejoule.analysis.configuration import COMPARABLE
 from codejoule.analysis.efficiency import efficiency_table
 from codejoule.analysis.evidence import Evidence, gather
 from codejoule.analysis.paired_tables import paired_tables
-from codejoule.analysis.statistics import ALPHA
+from codejoule.analysis.statistics import ALPHA, Resampler
 from codejoule.analysis.thesis_tables import regression_tables, unpaired_tables
 from codejoule.domain.metrics import J_PER_KWH
 
@@ -180,7 +180,7 @@ def whole(truth: Truth, seed: int) -> Counts:
     own = [
         *regression_tables(evidence),
         *unpaired_tables(evidence),
-        *paired_tables(evidence, margin=0.02, rng=rng),
+        *paired_tables(evidence, margin=0.02, resampler=Resampler(rng=rng)),
     ]
     tables = {table.name: table for table in own}
     found = _paired(tables) | _efficiency(evidence, truth, rng)
@@ -198,7 +198,7 @@ def paired(truth: Truth, seed: int) -> Counts:
     """The paired tests and verdicts alone."""
     rng = np.random.default_rng(seed)
     evidence = draw(truth, rng)
-    own = paired_tables(evidence, margin=0.02, rng=rng)
+    own = paired_tables(evidence, margin=0.02, resampler=Resampler(rng=rng))
     return _paired({table.name: table for table in own})
 
 
@@ -226,7 +226,7 @@ def _paired(tables: dict[str, Any]) -> Counts:
 
 def _efficiency(evidence: Evidence, truth: Truth, rng: np.random.Generator) -> Counts:
     """Whether intervals miss the truth of the population that tasks are drawn from."""
-    row = efficiency_table(evidence, rng=rng).frame.iloc[0]
+    row = efficiency_table(evidence, resampler=Resampler(rng=rng)).frame.iloc[0]
     mean_j = MEAN_J * math.exp((TASK_SD**2 + RATIO_SD**2 / 2) / 2)
     kwh = truth.tasks * mean_j * (1 + EVALUATION) / J_PER_KWH
     true = {"energy_kwh": kwh, "pass_at_1": 0.5, "pass_at_1_per_kwh": 0.5 / kwh}
@@ -240,10 +240,10 @@ def no_loss(truth: Truth, seed: int) -> Counts:
     """ "No loss" said of configurations that lose exactly the margin, and wrong recommendations."""
     rng = np.random.default_rng(seed)
     evidence = draw(truth, rng)
-    own = paired_tables(evidence, margin=0.02, rng=rng)
+    own = paired_tables(evidence, margin=0.02, resampler=Resampler(rng=rng))
     (pairs,) = (t.frame for t in own if t.name == "accuracy_pairs")
     wrong = pairs[pairs["reference"] == evidence.labels[0]]
-    reached = recommend(evidence, Goal(min_pass_at_1=0.5), rng=rng)
+    reached = recommend(evidence, Goal(min_pass_at_1=0.5), resampler=Resampler(rng=rng))
     return {
         "no loss, one pair": wrong["no_loss_p_value"].iloc[0] < ALPHA,
         'verdict "no loss", any pair (Holm)': wrong["no_loss_shown"].any(),
@@ -260,7 +260,7 @@ def budget(truth: Truth, seed: int) -> Counts:
     task_j = np.exp(np.log(evidence.figures.energy_j[rows]).mean(axis=0))
     spread = (RATIO_SD**2 / 2 + truth.run_sd**2) * (1 - 1 / rows.size) / 2
     limit_kwh = float(task_j.sum()) * math.exp(spread) * (1 + EVALUATION) / J_PER_KWH
-    found = recommend(evidence, Goal(max_kwh=limit_kwh), rng=rng)
+    found = recommend(evidence, Goal(max_kwh=limit_kwh), resampler=Resampler(rng=rng))
     return {"recommendation, budget exceeded": found.configuration is not None}
 
 
@@ -299,6 +299,10 @@ SCENARIOS: dict[str, tuple[str, Callable[[int], Counts]]] = {
     "no_loss_repeats": (
         "the same with 2 runs each",
         partial(no_loss, replace(NULL, runs=2, loss=(0.0, 0.02, 0.02))),
+    ),
+    "budget": (
+        "3 runs each that shift by 2 %, and a limit of energy that all just reach",
+        partial(budget, replace(NULL, runs=3, run_sd=0.02)),
     ),
     "autocorrelation": (
         "no effect of domains, noise of successive tasks correlated by 0.5",

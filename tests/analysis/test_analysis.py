@@ -17,7 +17,7 @@ from codejoule.analysis import (
     task_table,
     write_tables,
 )
-from codejoule.analysis.statistics import clusters, paired_log_ratio, wilcoxon
+from codejoule.analysis.statistics import Resampler, clusters, paired_log_ratio, wilcoxon
 from codejoule.config import UserError
 from tests.analysis.simulated import write_run, write_sweep
 from tests.analysis.test_analyze import run as run_command
@@ -73,7 +73,7 @@ def test_pairs_are_those_of_the_statistics(group, loaded):
     )
     expected = paired_log_ratio(
         logs["gptq8"][None], logs["none"][None], clusters([np.arange(60)]),
-        rng=np.random.default_rng(0),
+        resampler=Resampler(rng=np.random.default_rng(0)),
     )  # fmt: skip
     assert found["ratio"] == pytest.approx(expected.ratio)
     assert found["p_value"] == pytest.approx(expected.p_value)

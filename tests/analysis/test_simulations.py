@@ -4,9 +4,13 @@ The full one (1,000 simulations each) is `python benchmarks/simulations.py`; its
 docs/analysis.md.
 """
 
+import numpy as np
 import pytest
 
-from benchmarks.simulations import SCENARIOS, rates
+from benchmarks.simulations import SCENARIOS, Truth, draw, rates
+from codejoule.analysis.findings import _dependent
+from codejoule.analysis.paired_tables import paired_tables
+from codejoule.analysis.statistics import Resampler
 
 SIMULATIONS = 40
 
@@ -47,8 +51,21 @@ def test_a_thousand_simulations(name):
         )
         if expected_power:
             assert rate >= 0.9, key
+        elif name == "autocorrelation":
+            # Known to fail, and warned of: see docs/analysis.md.
+            continue
         elif "thesis" not in key and not (name.startswith("shifts") and key in given_runs):
             assert rate <= 0.065, key
     if name == "null":
         for key in ("Friedman", "Wilcoxon, one pair", "log-ratio, one pair"):
             assert found[key] >= 0.035, key
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.7])
+def test_differences_that_drift_are_told(correlation):
+    rng = np.random.default_rng(1)
+    evidence = draw(Truth(autocorrelation=correlation), rng)
+    tables = paired_tables(evidence, margin=0.02, resampler=Resampler(rng=rng))
+    (pairs,) = (t.frame for t in tables if t.name == "energy_pairs")
+    assert (pairs["durbin_watson"] < 1.5).all() == (correlation > 0)
+    assert bool(_dependent(pairs.to_dict("records"))) == (correlation > 0)

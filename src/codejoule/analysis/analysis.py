@@ -15,7 +15,7 @@ from codejoule.analysis.findings import findings
 from codejoule.analysis.paired_tables import paired_tables
 from codejoule.analysis.recommend import Goal, Recommendation, recommend
 from codejoule.analysis.runs import LoadedRuns
-from codejoule.analysis.statistics import MARGIN
+from codejoule.analysis.statistics import MARGIN, Resampler
 from codejoule.analysis.table import Table
 from codejoule.analysis.tasks import TaskFigures, read_tasks
 from codejoule.analysis.thesis_tables import thesis_tables
@@ -157,15 +157,17 @@ def analyse_group(
     if table is None:
         table = comparison_table(group.frame, mix=options.mix)
     evidence = gather(group.frame, table, figures)
-    rng = np.random.default_rng(options.seed)
+    resampler = Resampler(rng=np.random.default_rng(options.seed))
     own = [
         *thesis_tables(evidence),
-        *paired_tables(evidence, margin=options.margin, rng=rng),
-        efficiency_table(evidence, rng=rng),
+        *paired_tables(evidence, margin=options.margin, resampler=resampler),
+        efficiency_table(evidence, resampler=resampler),
     ]
     tables = {t.name: t for t in own}
     tables["disagreements"] = disagreement_table(tables)
-    advice = None if options.goal is None else recommend(evidence, options.goal, rng=rng)
+    advice = (
+        None if options.goal is None else recommend(evidence, options.goal, resampler=resampler)
+    )
     if advice is not None:
         tables["recommendation"] = advice.candidates
     return GroupAnalysis(

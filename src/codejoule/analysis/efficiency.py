@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from codejoule.analysis.comparison import front_energy
-from codejoule.analysis.statistics import ALPHA, Resampled, front_probability, resample
+from codejoule.analysis.statistics import ALPHA, Resampled, Resampler, front_probability, resample
 from codejoule.analysis.table import Table
 from codejoule.domain.metrics import J_PER_KWH
 
@@ -19,15 +19,15 @@ FEWEST_CLUSTERS = 8
 """Clusters of tasks below which resampling them says nothing of uncertainty."""
 
 
-def efficiency_table(evidence: "Evidence", *, rng: np.random.Generator) -> Table:
+def efficiency_table(evidence: "Evidence", *, resampler: Resampler) -> Table:
     """Energy, pass@1 and what follows of both, with intervals, and the Pareto front.
 
     Parameters
     ----------
     evidence : Evidence
         Configurations of one group.
-    rng : numpy.random.Generator
-        Source of randomness of the bootstrap.
+    resampler : Resampler
+        Source of the bootstrap's resamples.
 
     Returns
     -------
@@ -50,7 +50,7 @@ def efficiency_table(evidence: "Evidence", *, rng: np.random.Generator) -> Table
     frame["energy_per_solved_task_j"] = table["energy_per_solved_task_j"].to_numpy()
     frame["carbon_g"] = table["carbon_g"].to_numpy()
     frame["on_front"] = table["pareto"].to_numpy()
-    drawn = _drawn(evidence, basis, rng)
+    drawn = _drawn(evidence, basis, resampler)
     total = basis == "energy_total_j"
     _add(frame, "energy_kwh", None if drawn is None else drawn.energy_j / J_PER_KWH)
     _add(frame, "pass_at_1", None if drawn is None else drawn.pass_at_1)
@@ -96,7 +96,7 @@ def _one_sample(evidence: "Evidence") -> bool:
     return bool(np.isin(passed[~np.isnan(passed)], (0.0, 1.0)).all())
 
 
-def _drawn(evidence: "Evidence", basis: str, rng: np.random.Generator) -> Resampled | None:
+def _drawn(evidence: "Evidence", basis: str, resampler: Resampler) -> Resampled | None:
     everyone = range(len(evidence.labels))
     tasks = evidence.complete(everyone) & evidence.judged(everyone)
     if not tasks.any():
@@ -112,7 +112,7 @@ def _drawn(evidence: "Evidence", basis: str, rng: np.random.Generator) -> Resamp
     # Per task all tasks of the run count alike: figures of the tasks in common, scaled to all.
     scale = tasks.size / tasks.sum()
     passed = np.stack([evidence.passed(i, tasks) for i in everyone])
-    return resample([e * scale for e in own_j], passed, labels, rng=rng)
+    return resample([e * scale for e in own_j], passed, labels, resampler=resampler)
 
 
 def _add(frame: "pd.DataFrame", name: str, values: "NDArray[np.float64] | None") -> None:

@@ -65,12 +65,12 @@ def configuration_labels(table: "pd.DataFrame", settings: Sequence[str]) -> list
         E.g. ``qwen_7b gptq4 b8``: model, quantization and batch size always, others where they
         vary.
     """
+    varying = [n for n in settings if table[n].nunique(dropna=False) > 1]
+    further = [name for name in varying if name not in ("model", "quant", "batch")]
     labels = []
     for row in table.to_dict("records"):
         parts = [str(row["model"]), str(row["quant"]), f"b{row['batch']}"]
-        for name in settings:
-            if name in ("model", "quant", "batch") or table[name].nunique(dropna=False) == 1:
-                continue
+        for name in further:
             short = name.rpartition(".")[2]
             parts.append(str(row[name]) if name in SHOWN else f"{short}={row[name]}")
         labels.append(" ".join(parts))
@@ -104,15 +104,16 @@ def find_families(
         rows["variant"] = list(variants)
         names.append("variant")
     varying = [name for name in names if rows[name].map(str).nunique() > 1]
+    records = rows.to_dict("records")
     families = []
     for factor in varying:
         others = [name for name in varying if name != factor]
         found: dict[tuple[str, ...], list[int]] = {}
-        for place in range(len(rows)):
-            key = tuple(_text(name, rows.iloc[place][name]) for name in others)
+        for place, row in enumerate(records):
+            key = tuple(_text(name, row[name]) for name in others)
             found.setdefault(key, []).append(place)
         sets = tuple(
-            _set(factor, " ".join(key), [(str(rows.iloc[p][factor]), p) for p in places])
+            _set(factor, " ".join(key), [(str(records[p][factor]), p) for p in places])
             for key, places in found.items()
             if len(places) > 1
         )

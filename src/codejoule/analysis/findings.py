@@ -49,6 +49,7 @@ def findings(evidence: "Evidence", tables: Mapping[str, Table]) -> tuple[str, ..
         sentences += _accuracy(family.factor, own)
     sentences += _front(frames["efficiency"])
     sentences += _drift(frames["assumptions"])
+    sentences += _dependent(frames["energy_pairs"])
     count = len(frames["disagreements"])
     if count:
         words = frames["disagreements"][0]["words"]
@@ -154,6 +155,18 @@ def _drift(rows: list[dict[str, Any]]) -> list[str]:
     return [
         f"In {low} of {len(rows)} runs the energy of successive tasks is correlated "
         f"(Durbin-Watson below {_DRIFTS:g}): errors that allow for it are in the table regression."
+    ]
+
+
+def _dependent(rows: list[dict[str, Any]]) -> list[str]:
+    """Warn of comparisons of single runs in which successive tasks differ alike."""
+    low = [r for r in rows if not r["between_runs"] and r["durbin_watson"] < _DRIFTS]
+    if not low:
+        return []
+    return [
+        f"Caution: in {len(low)} of {len(rows)} comparisons the difference in energy drifts from "
+        f"task to task (Durbin-Watson below {_DRIFTS:g}, e.g. {_names(low[0])}). Tests of single "
+        "runs then find differences that are not there; repeats tell (repeat=1,2,3)."
     ]
 
 

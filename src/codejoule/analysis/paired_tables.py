@@ -8,8 +8,10 @@ import numpy as np
 from codejoule.analysis.families import ComparisonSet, Family
 from codejoule.analysis.statistics import (
     ALPHA,
+    Resampler,
     cliffs_delta,
     cluster_means,
+    durbin_watson,
     friedman,
     holm,
     kendalls_w,
@@ -33,7 +35,7 @@ _GIVEN = (
 _FAMILY = "p-values adjusted by Holm within the factor, all its comparisons together."
 
 
-def paired_tables(evidence: "Evidence", *, margin: float, rng: np.random.Generator) -> list[Table]:
+def paired_tables(evidence: "Evidence", *, margin: float, resampler: Resampler) -> list[Table]:
     """Friedman, Wilcoxon, log-ratios, mixed model, McNemar and non-inferiority.
 
     Parameters
@@ -42,8 +44,8 @@ def paired_tables(evidence: "Evidence", *, margin: float, rng: np.random.Generat
         Configurations of one group.
     margin : float
         Loss of pass@1 up to which "no loss" is said.
-    rng : numpy.random.Generator
-        Source of randomness of the bootstrap.
+    resampler : Resampler
+        Source of the bootstrap's resamples.
 
     Returns
     -------
@@ -61,7 +63,9 @@ def paired_tables(evidence: "Evidence", *, margin: float, rng: np.random.Generat
         omnibus += _adjusted([row for found in blocks for row in found[0]], "p_value")
         models += [row for found in blocks for row in found[1]]
         contrasts += _adjusted([row for found in blocks for row in found[2]], "p_value")
-        rows = [row for own in family.sets for row in _energy_rows(evidence, family, own, rng)]
+        rows = [
+            row for own in family.sets for row in _energy_rows(evidence, family, own, resampler)
+        ]
         energy += _with_verdicts(_adjusted(rows, "p_value", "wilcoxon_p_value"))
         rows = [row for own in family.sets for row in _accuracy_rows(evidence, family, own, margin)]
         accuracy += _with_rulings(_adjusted(rows, "p_value", "no_loss_p_value"))
@@ -126,7 +130,7 @@ def _block_rows(
 
 
 def _energy_rows(
-    evidence: "Evidence", family: Family, own: ComparisonSet, rng: np.random.Generator
+    evidence: "Evidence", family: Family, own: ComparisonSet, resampler: Resampler
 ) -> list[dict[str, Any]]:
     rows = []
     for i, j in own.pairs():
@@ -136,8 +140,9 @@ def _energy_rows(
             continue
         labels = evidence.clusters([a, b], tasks)
         logs_a, logs_b = evidence.logs(a, tasks), evidence.logs(b, tasks)
-        ratio = paired_log_ratio(logs_a, logs_b, labels, rng=rng)
+        ratio = paired_log_ratio(logs_a, logs_b, labels, resampler=resampler)
         mean_a, mean_b = logs_a.mean(axis=0), logs_b.mean(axis=0)
+        order = evidence.figures.order[evidence.rows[a][0]][tasks]
         ranks = wilcoxon(cluster_means(mean_a, labels), cluster_means(mean_b, labels))
         rows.append(
             {
@@ -155,6 +160,7 @@ def _energy_rows(
                 "wilcoxon_p_value": ranks.p_value,
                 "cliffs_delta": cliffs_delta(mean_a, mean_b),
                 "share_lower": float((mean_a < mean_b).mean()),
+                "durbin_watson": durbin_watson((mean_a - mean_b)[np.argsort(order)]),
             }
         )
     return rows
@@ -245,7 +251,7 @@ def _energy_table(rows: list[dict[str, Any]]) -> Table:
     columns = [
         *_KEY, "tasks", "clusters", "runs", "runs_reference", "between_runs", "ratio", "ci_low",
         "ci_high", "p_value", "p_value_holm", "wilcoxon_w", "wilcoxon_p_value",
-        "wilcoxon_p_value_holm", "cliffs_delta", "share_lower", "verdict",
+        "wilcoxon_p_value_holm", "cliffs_delta", "share_lower", "durbin_watson", "verdict",
     ]  # fmt: skip
     return Table(
         name="energy_pairs",
@@ -254,7 +260,9 @@ def _energy_table(rows: list[dict[str, Any]]) -> Table:
         notes=(
             "ratio: geometric mean of energy over the reference's energy, with its 95 % interval "
             "(one run each: bootstrap over clusters of tasks that shared a batch; repeats: t, "
-            "variance between runs included). share_lower: tasks that took less.",
+            "variance between runs included). share_lower: tasks that took less. durbin_watson: "
+            "of the differences in the order of generation; far below 2 they are not independent, "
+            "and errors are too small.",
             _GIVEN,
             _FAMILY,
         ),

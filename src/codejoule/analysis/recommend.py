@@ -11,6 +11,7 @@ from codejoule.analysis.comparison import front_energy
 from codejoule.analysis.disagreements import change_words
 from codejoule.analysis.statistics import (
     ALPHA,
+    Resampler,
     at_least,
     holm,
     lower_bound,
@@ -84,7 +85,7 @@ class Recommendation:
         }
 
 
-def recommend(evidence: "Evidence", goal: Goal, *, rng: np.random.Generator) -> Recommendation:
+def recommend(evidence: "Evidence", goal: Goal, *, resampler: Resampler) -> Recommendation:
     """Choose a configuration.
 
     Parameters
@@ -93,8 +94,8 @@ def recommend(evidence: "Evidence", goal: Goal, *, rng: np.random.Generator) -> 
         Configurations of one group.
     goal : Goal
         What is wanted.
-    rng : numpy.random.Generator
-        Source of randomness of the bootstrap.
+    resampler : Resampler
+        Source of the bootstrap's resamples.
 
     Returns
     -------
@@ -130,7 +131,7 @@ def recommend(evidence: "Evidence", goal: Goal, *, rng: np.random.Generator) -> 
         )  # fmt: skip
     best, others = ranked[0], ranked[1:]
     margin = _margins(rows[best], goal)
-    rivals, known = _rivals(evidence, rows, goal, best, others, rng)
+    rivals, known = _rivals(evidence, rows, goal, best, others, resampler)
     unsure = [*known, *_near_misses(rows, goal, best), *_limits(evidence, goal, best)]
     return Recommendation(
         goal=goal.words,
@@ -233,14 +234,14 @@ def _rivals(
     goal: Goal,
     best: int,
     others: Sequence[int],
-    rng: np.random.Generator,
+    resampler: Resampler,
 ) -> tuple[list[str], list[str]]:
     """What is known of the others that reach the goal: sentences for margin and for doubt."""
     if not others:
         return ["No other configuration is shown to reach the goal."], []
     names = evidence.labels
     by_energy = goal.min_pass_at_1 is not None
-    compared = [(i, _against(evidence, best, i, by_energy, rng)) for i in others]
+    compared = [(i, _against(evidence, best, i, by_energy, resampler)) for i in others]
     untested = [names[i] for i, row in compared if row is None]
     known = [(i, row) for i, row in compared if row is not None]
     adjusted = holm([row["p_value"] for _, row in known]) if known else np.empty(0)
@@ -273,7 +274,7 @@ def _rivals(
 
 
 def _against(
-    evidence: "Evidence", best: int, other: int, by_energy: bool, rng: np.random.Generator
+    evidence: "Evidence", best: int, other: int, by_energy: bool, resampler: Resampler
 ) -> dict[str, Any] | None:
     pair = [best, other]
     if by_energy:
@@ -282,7 +283,7 @@ def _against(
             return None
         found = paired_log_ratio(
             evidence.logs(best, tasks), evidence.logs(other, tasks),
-            evidence.clusters(pair, tasks), rng=rng,
+            evidence.clusters(pair, tasks), resampler=resampler,
         )  # fmt: skip
         return {
             "ratio": found.ratio, "ci_low": found.ci_low, "ci_high": found.ci_high,

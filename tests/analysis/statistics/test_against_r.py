@@ -124,7 +124,7 @@ def test_log_ratio_with_cluster_robust_error(by, r, tasks, energy):
     window = np.arange(120) if by == "by_task" else tasks["batch"].astype(int)
     found = s.paired_log_ratio(
         np.log(energy["gptq8"])[None], np.log(energy["none"])[None], s.clusters([window]),
-        rng=np.random.default_rng(0),
+        resampler=s.Resampler(rng=np.random.default_rng(0)),
     )  # fmt: skip
     expected = r["log_ratio"][by]
     for name in ("ratio", "standard_error", "df", "p_value"):
@@ -137,7 +137,9 @@ def test_log_ratio_of_repeats_contains_variance_between_runs(r, runs):
     expected = r["log_ratio_repeats"]
     assert expected["v_more"] > 0
     labels = s.clusters([np.arange(40)])
-    found = s.paired_log_ratio(runs[1], runs[0], labels, rng=np.random.default_rng(0))
+    found = s.paired_log_ratio(
+        runs[1], runs[0], labels, resampler=s.Resampler(rng=np.random.default_rng(0))
+    )
     for name in ("ratio", "standard_error", "df", "p_value", "ci_low", "ci_high"):
         same(getattr(found, name), expected[name])
     assert found.between_runs

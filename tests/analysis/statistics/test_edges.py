@@ -37,7 +37,9 @@ def test_friedman_of_two_leaves_it_to_wilcoxon():
 
 def test_tasks_of_one_window_alone_have_no_interval():
     logs = generator().normal(size=(2, 1, 20))
-    found = s.paired_log_ratio(*logs, s.clusters([np.zeros(20, int)]), rng=generator())
+    found = s.paired_log_ratio(
+        *logs, s.clusters([np.zeros(20, int)]), resampler=s.Resampler(rng=generator())
+    )
     assert found.clusters == 1
     assert found.ratio == pytest.approx(math.exp(logs[0].mean() - logs[1].mean()))
     assert math.isnan(found.p_value)
@@ -47,7 +49,9 @@ def test_tasks_of_one_window_alone_have_no_interval():
 
 def test_equal_energies_have_no_error_and_no_verdict():
     logs = generator().normal(size=(1, 20))
-    found = s.paired_log_ratio(logs, logs, s.clusters([np.arange(20)]), rng=generator())
+    found = s.paired_log_ratio(
+        logs, logs, s.clusters([np.arange(20)]), resampler=s.Resampler(rng=generator())
+    )
     assert found.ratio == 1.0
     assert math.isnan(found.p_value)
 
@@ -60,10 +64,10 @@ def test_a_shifted_run_does_not_fool_repeats():
         task + np.array(shifts)[:, None] + rng.normal(scale=0.05, size=(3, 200))
         for shifts in ((0.05, -0.04, 0.03), (-0.03, 0.02, -0.05))
     )
-    one = s.paired_log_ratio(a[:1], b[:1], tasks, rng=rng)
+    one = s.paired_log_ratio(a[:1], b[:1], tasks, resampler=s.Resampler(rng=rng))
     assert one.p_value < 0.001
     assert not one.between_runs
-    three = s.paired_log_ratio(a, b, tasks, rng=rng)
+    three = s.paired_log_ratio(a, b, tasks, resampler=s.Resampler(rng=rng))
     assert three.p_value > 0.3
     assert three.between_runs
 
@@ -71,7 +75,7 @@ def test_a_shifted_run_does_not_fool_repeats():
 def test_run_without_repeats_takes_the_variance_of_the_other():
     rng = generator()
     a, b = rng.normal(size=(4, 50)), rng.normal(size=(1, 50))
-    found = s.paired_log_ratio(a, b, s.clusters([np.arange(50)]), rng=rng)
+    found = s.paired_log_ratio(a, b, s.clusters([np.arange(50)]), resampler=s.Resampler(rng=rng))
     assert found.df == 3
     assert found.standard_error >= a.mean(axis=1).std(ddof=1) * math.sqrt(1 + 1 / 4)
 

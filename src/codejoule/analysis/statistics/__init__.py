@@ -23,7 +23,7 @@ from codejoule.analysis.statistics.regression import (
     hac_regression,
     thesis_regression,
 )
-from codejoule.analysis.statistics.resampling import RESAMPLES, resample_counts
+from codejoule.analysis.statistics.resampling import RESAMPLES, Resampler, resample_counts
 from codejoule.analysis.statistics.result import ALPHA, Result
 from codejoule.analysis.statistics.unpaired import (
     cliffs_delta,
@@ -34,9 +34,10 @@ from codejoule.analysis.statistics.unpaired import (
 
 __all__ = [
     "ALPHA", "MARGIN", "RESAMPLES", "LogRatio", "MixedModel", "PairedAccuracy", "Regression",
-    "Resampled", "Result", "Term", "at_least", "cliffs_delta", "cluster_means", "cluster_sums",
-    "clusters", "dunn", "durbin_watson", "epsilon_squared", "friedman", "front_probability",
-    "hac_lags", "hac_regression", "holm", "kendalls_w", "kruskal_wallis", "levene", "lower_bound",
-    "mixed_model", "paired_accuracy", "paired_log_ratio", "resample", "resample_counts",
-    "shapiro_wilk", "tango_interval", "tango_score", "thesis_regression", "wilcoxon",
+    "Resampled", "Resampler", "Result", "Term", "at_least", "cliffs_delta", "cluster_means",
+    "cluster_sums", "clusters", "dunn", "durbin_watson", "epsilon_squared", "friedman",
+    "front_probability", "hac_lags", "hac_regression", "holm", "kendalls_w", "kruskal_wallis",
+    "levene", "lower_bound", "mixed_model", "paired_accuracy", "paired_log_ratio", "resample",
+    "resample_counts", "shapiro_wilk", "tango_interval", "tango_score", "thesis_regression",
+    "wilcoxon",
 ]  # fmt: skip

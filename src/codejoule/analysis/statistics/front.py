@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from codejoule.analysis.statistics.clusters import cluster_sums
-from codejoule.analysis.statistics.resampling import RESAMPLES, resample_counts
+from codejoule.analysis.statistics.resampling import Resampler
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,8 +27,7 @@ def resample(
     passed: "NDArray[np.float64]",
     labels: "NDArray[np.int64]",
     *,
-    rng: np.random.Generator,
-    resamples: int = RESAMPLES,
+    resampler: Resampler,
 ) -> Resampled:
     """Draw clusters of tasks, the same for all configurations, and runs of each.
 
@@ -40,10 +39,8 @@ def resample(
         Share of each task's samples that passed.
     labels : ndarray of int, shape (tasks,)
         Cluster of each task.
-    rng : numpy.random.Generator
-        Source of randomness.
-    resamples : int
-        Resamples.
+    resampler : Resampler
+        Source of the resamples.
 
     Returns
     -------
@@ -52,14 +49,14 @@ def resample(
         not dearer for it.
     """
     sizes = np.bincount(labels).astype(float)
-    counts = resample_counts(sizes.size, rng=rng, resamples=resamples)
+    counts = resampler.counts(sizes.size)
     drawn = (counts @ sizes)[:, None]
     runs = np.concatenate(energy_j)
     totals_j = counts @ cluster_sums(runs, labels).T / drawn * labels.size
-    energies, start = np.empty((resamples, len(energy_j))), 0
+    energies, start = np.empty((resampler.resamples, len(energy_j))), 0
     for i, own in enumerate(energy_j):
         columns = totals_j[:, start : start + len(own)]
-        picks = rng.integers(len(own), size=(resamples, len(own)))
+        picks = resampler.rng.integers(len(own), size=(resampler.resamples, len(own)))
         energies[:, i] = np.take_along_axis(columns, picks, axis=1).mean(axis=1)
         start += len(own)
     return Resampled(energy_j=energies, pass_at_1=counts @ cluster_sums(passed, labels).T / drawn)

@@ -162,14 +162,21 @@ def _term(name: str, *values: float) -> Term:
 
 def _independent(columns: "dict[str, NDArray[np.float64]]") -> list[str]:
     """Names of the columns, those left out that are sums of earlier ones."""
-    names: list[str] = []
-    for name, column in columns.items():
-        scaled = np.column_stack(
-            [columns[n] / np.abs(columns[n]).max() for n in names] + [column / np.abs(column).max()]
-        )
-        if np.linalg.matrix_rank(scaled) == len(names) + 1:
-            names.append(name)
-    return names
+    if not columns:
+        return []
+    x = np.column_stack(list(columns.values()))
+    x = x / np.linalg.norm(x, axis=0)
+    # Of unit columns: the small matrix has the rank of the large one, and is quick to look at.
+    gram = x.T @ x
+    kept: list[int] = []
+    for i in range(len(columns)):
+        trial = [*kept, i]
+        if np.linalg.matrix_rank(gram[np.ix_(trial, trial)], tol=1e-9, hermitian=True) == len(
+            trial
+        ):
+            kept = trial
+    names = list(columns)
+    return [names[i] for i in kept]
 
 
 def _statistics(fit: Any, x: "NDArray[np.float64]") -> dict[str, float]:

@@ -1,5 +1,6 @@
 """Bootstrap resamples of clusters."""
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,3 +38,20 @@ def resample_counts(
         .reshape(resamples, count)
         .astype(float)
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resampler:
+    """Resamples that many comparisons share, drawn once for each number of clusters."""
+
+    rng: np.random.Generator
+    """Source of randomness."""
+    resamples: int = RESAMPLES
+    """Resamples."""
+    _drawn: "dict[int, NDArray[np.float64]]" = field(default_factory=dict)
+
+    def counts(self, count: int) -> "NDArray[np.float64]":
+        """`resample_counts` of `count` clusters; the same each time."""
+        if count not in self._drawn:
+            self._drawn[count] = resample_counts(count, rng=self.rng, resamples=self.resamples)
+        return self._drawn[count]
