@@ -9,7 +9,7 @@ STORE := sqlite:///$(CURDIR)/mlruns/mlflow.db
 PORT ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sandbox eval-env demo ui analysis doctor check format test test-slow test-gpu starter-suite starter-model clean
+.PHONY: help setup sandbox browser eval-env demo ui analysis doctor check format test test-slow test-gpu starter-suite starter-model clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -26,7 +26,10 @@ $(STAMP): pyproject.toml constraints.txt
 setup: $(STAMP) sandbox ## make .venv and install everything
 
 sandbox: ## install bubblewrap, the sandbox's launcher, where that is possible
-	@command -v bwrap >/dev/null || .ci/install-bubblewrap
+	@.ci/install-package bwrap bubblewrap "the sandbox uses kernel namespaces alone (codejoule doctor says what is there)"
+
+browser: ## install Chromium, which the report is tested in, where that is possible
+	@.ci/install-package chromium chromium "the tests of the report in a browser are skipped"
 
 eval-env: $(STAMP) ## build BigCodeBench's own environments (Python 3.11, and 3.10 where present)
 	@$(PY) -m codejoule.evaluation.build_environment
@@ -37,7 +40,7 @@ demo: setup ## fresh clone to results: sweep the bundled model and print the com
 ui: $(STAMP) ## MLflow UI on the project's store (PORT=5000)
 	@$(BIN)/mlflow ui --backend-store-uri '$(STORE)' --port $(PORT)
 
-analysis: $(STAMP) ## tables, statistics, figures and one page from the runs in MLflow
+analysis: $(STAMP) ## tables, statistics and one HTML report from the runs in MLflow
 	@$(BIN)/codejoule analyze
 
 doctor: $(STAMP) ## what this machine offers, and what is missing
@@ -52,7 +55,7 @@ check: $(STAMP) ## ruff, mypy --strict, import-linter
 format: $(STAMP) ## format the code
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
 
-test: setup ## fresh clone to green: the test suite (under 8 minutes on two cores)
+test: setup browser ## fresh clone to green: the test suite (under 8 minutes on two cores)
 	@$(PY) -m pytest -m 'not slow and not gpu'
 
 test-slow: setup ## the tests that take minutes

@@ -59,7 +59,7 @@ def test_sweep_becomes_tables_figures_and_a_page(sweep, tmp_path, capsys):
     assert "suite starter (complete, 20 tasks), energy: estimate (cpu)" in printed
     assert "gptq4 b1 gives the same text as none on 18 of 20 tasks" in printed
     assert f"Open file://{tmp_path}/out/index.html" in printed
-    assert max(map(len, printed.splitlines()[:-2])) <= 120
+    assert max(map(len, printed.splitlines()[:-3])) <= 120
     rows = list(csv.DictReader((tmp_path / "out" / "comparison.csv").open()))
     assert len(rows) == 6
     assert float(rows[0]["energy_generation_j"]) == 100.0
@@ -75,15 +75,21 @@ def test_page_needs_no_other_file_and_says_what_is_estimated(sweep, tmp_path):
     text = (tmp_path / "index.html").read_text()
     page.feed(text)
     assert page.outside == []
-    assert "script" not in page.tags
-    assert page.tags.count("svg") == 1
-    assert page.tags.count("tr") == 7
-    assert 'role="img" aria-label=' in text
+    assert "default-src 'none'" in text
     assert 'lang="en"' in text
-    assert "It is no measurement" in page.text
+    assert "Energy here is an estimate" in page.text
     assert NOTE in page.text
-    # The figure's own axis, not only the words around it.
-    assert "(estimate, not measured)" in page.text
+    assert '"kind":"estimate"' in text
+    # The card's own figure, not only the words around it.
+    assert "~35.0 J" in page.text
+
+
+def test_page_is_logged_unless_that_is_declined(sweep, tmp_path, capsys):
+    run(sweep, tmp_path, "--no-log")
+    assert "In MLflow" not in capsys.readouterr().out
+    run(sweep, tmp_path)
+    (parent,) = set(load_runs(sweep.store.uri, sweep.store.experiment).frame["sweep"])
+    assert f"In MLflow: report/index.html of run {parent}" in capsys.readouterr().out
 
 
 def test_same_runs_give_the_same_page(sweep, tmp_path):
@@ -104,8 +110,8 @@ def test_kinds_that_do_not_compare_get_a_table_each(recorder, tmp_path, capsys):
     assert (tmp_path / "frontier_1.svg").exists()
     assert (tmp_path / "frontier_2.svg").exists()
     text = (tmp_path / "index.html").read_text()
-    assert text.count("<table>") == 2
-    assert "2 kinds that cannot be compared" in text
+    assert text.count('<article class="group') == 2
+    assert "of 2 kinds that are not compared with one another" in text
     assert "NVIDIA &lt;H200&gt;" in text
     assert "Left out: 1 run not finished (1 FAILED)." in capsys.readouterr().out
 

@@ -14,7 +14,7 @@ from codejoule.analysis.output import render_findings, write_tables
 from codejoule.analysis.pareto import pareto_front
 from codejoule.analysis.power import power_table
 from codejoule.analysis.recommend import Goal, Recommendation, recommend
-from codejoule.analysis.report import Section, build_sections, render_section, write_report
+from codejoule.analysis.report import log_report, write_report
 from codejoule.analysis.resolution import (
     Agreement,
     PairedOutcome,
@@ -24,6 +24,12 @@ from codejoule.analysis.resolution import (
     resolution_note,
 )
 from codejoule.analysis.runs import LoadedRuns, load_runs
+from codejoule.analysis.sections import (
+    Section,
+    build_sections,
+    render_section,
+    write_comparison,
+)
 from codejoule.analysis.store import MAKE_RUNS
 from codejoule.analysis.table import Table
 from codejoule.analysis.task_table import task_table
@@ -53,6 +59,7 @@ __all__ = [
     "comparison_table",
     "frontier_figure",
     "load_runs",
+    "log_report",
     "paired_outcome",
     "pareto_front",
     "power_table",
@@ -64,6 +71,7 @@ __all__ = [
     "render_table",
     "resolution_note",
     "task_table",
+    "write_comparison",
     "write_report",
     "write_tables",
 ]

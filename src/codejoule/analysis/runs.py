@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 _PAGE = 1000
+_NO_JOBS = ("sweep", "analysis")
 _SWEEPS = "tags.`codejoule.kind` = 'sweep'"
 _EXAMPLE = "--where \"params.model.name = 'starter' and metrics.pass_at_1 > 0.5\""
 
@@ -63,7 +64,7 @@ def load_runs(
         ``run_name``, ``sweep`` (run id of the parent, or None), ``started_ms``,
         ``artifact_uri``, ``dataset_name`` and ``dataset_digest``, and ``params.*``,
         ``metrics.*`` and ``tags.*`` as `mlflow.search_runs` names them. A metric that a run
-        does not have is NaN. Parents of sweeps are no runs of this kind.
+        does not have is NaN. Parents of sweeps and reports are no runs of this kind.
 
     Raises
     ------
@@ -78,7 +79,7 @@ def load_runs(
         found = [run for run in found if run.info.run_id in run_ids]
     if sweep is not None:
         found = _of_sweep(found, parents, sweep)
-    found = [run for run in found if run.data.tags.get("codejoule.kind") != "sweep"]
+    found = [run for run in found if run.data.tags.get("codejoule.kind") not in _NO_JOBS]
     foreign = [run for run in found if run.data.tags.get("codejoule.kind") != "run"]
     own = [run for run in found if run.data.tags.get("codejoule.kind") == "run"]
     unfinished = Counter(run.info.status for run in own if run.info.status != "FINISHED")

@@ -46,8 +46,8 @@ class Table:
             "thesis": self.thesis,
             "notes": list(self.notes),
             "columns": [
-                {"name": name, "label": self.label(name), "kind": _kind(self.frame[name])}
-                for name in self.frame.columns
+                {"name": name, "label": self.label(name), "kind": kind}
+                for name, kind in zip(self.frame.columns, self.kinds(), strict=True)
             ],
             "rows": [[_plain(v) for v in row] for row in self.frame.itertuples(index=False)],
         }
@@ -55,6 +55,10 @@ class Table:
     def label(self, column: str) -> str:
         """Heading of a column."""
         return self.labels.get(column, column.replace("_", " "))
+
+    def kinds(self) -> list[str]:
+        """``number``, ``text`` or ``flag`` for each column."""
+        return [_kind(self.frame[name]) for name in self.frame.columns]
 
     def cells(self) -> list[list[str]]:
         """Rows as a reader sees them."""
@@ -65,7 +69,7 @@ class Table:
 
     def to_html(self) -> str:
         """A ``<table>`` with a caption."""
-        kinds = [_kind(self.frame[name]) for name in self.frame.columns]
+        kinds = self.kinds()
         head = "".join(
             f'<th scope="col" class="{kind}">{html.escape(self.label(name))}</th>'
             for name, kind in zip(self.frame.columns, kinds, strict=True)
@@ -85,7 +89,7 @@ class Table:
 
     def to_latex(self) -> str:
         """A ``longtable`` (package longtable) with booktabs' rules."""
-        numeric = [_kind(self.frame[name]) == "number" for name in self.frame.columns]
+        numeric = [kind == "number" for kind in self.kinds()]
         lines = [
             rf"\begin{{longtable}}{{{''.join('r' if n else 'l' for n in numeric)}}}",
             rf"\caption{{{_tex(self.caption())}}} \label{{tab:{self.name}}} \\",

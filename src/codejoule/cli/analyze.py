@@ -65,6 +65,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="folder to write to; default: %(default)s",
     )
     parser.add_argument(
+        "--no-log",
+        dest="log",
+        action="store_false",
+        help="do not log the page in MLflow (for a store that may only be read)",
+    )
+    parser.add_argument(
         "--tracking-uri",
         metavar="URI",
         help="sqlite:///... or http://...; default: the project's own store, mlruns/mlflow.db",
@@ -80,8 +86,10 @@ def run(args: argparse.Namespace) -> int:
         analyse,
         build_sections,
         load_runs,
+        log_report,
         render_findings,
         render_section,
+        write_comparison,
         write_report,
         write_tables,
     )
@@ -106,11 +114,15 @@ def run(args: argparse.Namespace) -> int:
     try:
         written = [
             *write_tables(analysis, args.out),
-            *write_report(loaded, sections, args.out),
+            *write_comparison(loaded, sections, args.out),
+            write_report(analysis, loaded, args.out, notes=[s.notes for s in sections]),
         ]
     except OSError as error:
         raise UserError(f"--out {args.out}: cannot be written: {error}") from error
     print(f"\nWritten to {args.out}: {', '.join(path.name for path in written)}")
+    if args.log:
+        run_id = log_report(loaded, written[-1])
+        print(f"In MLflow: report/index.html of run {run_id}")
     print(f"Open {written[-1].resolve().as_uri()}")
     return 0
 

@@ -1,6 +1,5 @@
-"""Tables, figures and one page from the runs in a store."""
+"""The comparison of the runs in a store: in a terminal, as CSV and Markdown, as a figure."""
 
-import html
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,27 +8,13 @@ from typing import TYPE_CHECKING
 from codejoule.analysis.comparison import comparison_table, front_energy
 from codejoule.analysis.configuration import Group, comparable_groups
 from codejoule.analysis.energy_notes import energy_notes
-from codejoule.analysis.frontier import frontier_figure, frontier_svg
+from codejoule.analysis.frontier import frontier_figure
 from codejoule.analysis.pairs import baseline_notes
 from codejoule.analysis.runs import LoadedRuns
 from codejoule.analysis.text import WIDTH, legend, render_table, table_columns
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff;
-       max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }
-h1, h2 { line-height: 1.2; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-caption { text-align: left; padding-bottom: .5rem; color: #444; }
-th, td { padding: .3rem .8rem; border-bottom: 1px solid #ccc; text-align: right; }
-th.setting, td.setting { text-align: left; }
-tr.front { background: #eef6ee; }
-svg { max-width: 100%; height: auto; }
-.estimate { border-left: 4px solid #b35c00; padding-left: .8rem; }
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,8 +78,8 @@ def render_section(section: Section) -> str:
     return "\n".join([section.group.title, "", render_table(section.table), *tail])
 
 
-def write_report(loaded: LoadedRuns, sections: Sequence[Section], folder: Path) -> list[Path]:
-    """Write the tables, figures and the page.
+def write_comparison(loaded: LoadedRuns, sections: Sequence[Section], folder: Path) -> list[Path]:
+    """Write the comparison.
 
     Parameters
     ----------
@@ -109,7 +94,7 @@ def write_report(loaded: LoadedRuns, sections: Sequence[Section], folder: Path) 
     -------
     list of pathlib.Path
         ``comparison.csv``, ``comparison.md``, ``frontier.svg`` and ``.png`` (numbered where
-        there are several groups) and ``index.html``, which needs no other file.
+        there are several groups).
     """
     import pandas as pd
 
@@ -129,9 +114,7 @@ def write_report(loaded: LoadedRuns, sections: Sequence[Section], folder: Path) 
         for ending in ("svg", "png") if section.has_figure else ():
             frontier_figure(section.table, folder / f"{stem}.{ending}")
             written.append(folder / f"{stem}.{ending}")
-    page = folder / "index.html"
-    page.write_text(_page(loaded, sections), encoding="utf-8")
-    return [*written, page]
+    return written
 
 
 def _intro(loaded: LoadedRuns, sections: Sequence[Section]) -> list[str]:
@@ -170,66 +153,3 @@ def _markdown(loaded: LoadedRuns, sections: Sequence[Section]) -> str:
 
 def _pipes(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def _page(loaded: LoadedRuns, sections: Sequence[Section]) -> str:
-    body = "\n".join(_section_html(section) for section in sections)
-    intro = "".join(f"<p>{html.escape(line)}</p>" for line in _intro(loaded, sections))
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>codejoule: energy and accuracy</title>
-<style>{_STYLE}</style>
-</head>
-<body>
-<main>
-<h1>Energy and accuracy</h1>
-{intro}
-{body}
-</main>
-</body>
-</html>
-"""
-
-
-def _section_html(section: Section) -> str:
-    title = html.escape(section.group.title)
-    columns = table_columns(section.table)
-    left = [heading for heading, _ in columns].index("pass@1 [95 % CI]")
-    kinds = [' class="setting"' if i < left else "" for i in range(len(columns))]
-    head = "".join(
-        f'<th scope="col"{kind}>{html.escape(heading)}</th>'
-        for (heading, _), kind in zip(columns, kinds, strict=True)
-    )
-    rows = [
-        f"<tr{' class=front' if on else ''}>"
-        + "".join(f"<td{k}>{html.escape(c)}</td>" for c, k in zip(cells, kinds, strict=True))
-        + "</tr>"
-        for on, cells in zip(
-            section.table["pareto"], zip(*(cells for _, cells in columns), strict=True), strict=True
-        )
-    ]
-    mark = ' class="estimate"' if section.group.estimate else ""
-    explained = "".join(f"<p{mark}>{html.escape(line)}</p>" for line in legend(section.table))
-    notes = "".join(f"<li>{html.escape(note)}</li>" for note in section.notes)
-    figure = ""
-    if section.has_figure:
-        label = "Energy against pass@1 of every configuration, with the Pareto front"
-        svg = frontier_svg(section.table).replace(
-            "<svg", f'<svg role="img" aria-label="{label}"', 1
-        )
-        figure = f"<figure>{svg}</figure>"
-    return f"""<section>
-<h2>{title}</h2>
-<div class="scroll"><table>
-<caption>One row per configuration; rows on the Pareto front are tinted.</caption>
-<thead><tr>{head}</tr></thead>
-<tbody>
-{chr(10).join(rows)}
-</tbody></table></div>
-{explained}
-{figure}
-{f"<h3>Against the unquantized model</h3><ul>{notes}</ul>" if notes else ""}
-</section>"""
