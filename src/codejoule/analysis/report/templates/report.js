@@ -186,7 +186,7 @@
     const kinds = [...new Set(points.map((p) => (axis.key.match(/total|solved/) && p.group.total_estimate && p.kind === "measured" ? "evaluation: estimate" : p.kind)))];
     const f = frame(home, {
       label: `${axis.name} against pass@1, ${points.length} configurations`,
-      low: log ? least / pad ** 2 : Math.max(0, least - room), high: log ? most * pad : most + room, log,
+      low: log ? least / pad ** 3 : Math.max(0, least - room), high: log ? most * pad : most + room, log,
       xLabel: `${axis.name} [${unit}]${words(kinds)}${log ? ", logarithmic" : ""}`,
       yLow: Math.max(0, Math.min(...lows) - 0.03), yHigh: Math.min(1, Math.max(...highs) + 0.03),
       yLabel: "pass@1", tall: 520,
