@@ -1,6 +1,5 @@
 """The report in a real browser: one session, one page of measured, estimated and published runs."""
 
-import os
 import shutil
 from types import SimpleNamespace
 
@@ -57,10 +56,9 @@ def report(tmp_path_factory):
 def browser():
     from playwright.sync_api import sync_playwright
 
-    # Chromium's own sandbox does not start as root; the page is ours.
-    arguments = ["--no-sandbox"] if os.getuid() == 0 else []
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        # Without Chromium's own sandbox, which starts neither as root nor in most containers.
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, chromium_sandbox=False)
         yield browser
         browser.close()
 
