@@ -275,7 +275,7 @@ def test_command_recommends(store, tmp_path, capsys):
         "Recommendation (at least 0.4 pass@1 with 95 % confidence, least energy): qwen_7b gptq8 b1"
     ) in printed
     assert "no loss beyond 0.1 is shown" in printed
-    assert max(map(len, printed.splitlines()[:-2])) <= 120
+    assert max(map(len, printed.splitlines()[:-3])) <= 120
     for wrong, message in (
         (("--min-pass-at-1", "40"), "min_pass_at_1=40 must lie between 0 and 1"),
         (("--max-kwh", "0"), "max_kwh=0 must be above 0"),

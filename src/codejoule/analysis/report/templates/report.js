@@ -178,7 +178,7 @@
     const least = Math.min(...values) / scale;
     const most = Math.max(...values) / scale;
     const log = most / least > 8;
-    const pad = log ? 1.25 : 0;
+    const pad = log ? 1.25 : 1;
     const room = (most - least || most) * 0.08;
     const whiskers = points.length <= 12;
     const lows = points.map((p) => (whiskers && p.pass_at_1_ci_low !== null ? p.pass_at_1_ci_low : p.pass_at_1));
@@ -186,7 +186,7 @@
     const kinds = [...new Set(points.map((p) => (axis.key.match(/total|solved/) && p.group.total_estimate && p.kind === "measured" ? "evaluation: estimate" : p.kind)))];
     const f = frame(home, {
       label: `${axis.name} against pass@1, ${points.length} configurations`,
-      low: log ? least / pad : Math.max(0, least - room), high: log ? most * pad : most + room, log,
+      low: log ? least / pad ** 3 : Math.max(0, least - room), high: log ? most * pad : most + room, log,
       xLabel: `${axis.name} [${unit}]${words(kinds)}${log ? ", logarithmic" : ""}`,
       yLow: Math.max(0, Math.min(...lows) - 0.03), yHigh: Math.min(1, Math.max(...highs) + 0.03),
       yLabel: "pass@1", tall: 520,
