@@ -7,6 +7,7 @@ STAMP := $(VENV)/.installed
 SYSTEM_PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 STORE := sqlite:///$(CURDIR)/mlruns/mlflow.db
 PORT ?= 5000
+ALONE := tests/evaluation tests/measurement
 
 .DEFAULT_GOAL := help
 .PHONY: help setup sandbox browser eval-env demo ui analysis doctor check format test test-slow test-gpu starter-suite starter-model clean
@@ -56,7 +57,9 @@ format: $(STAMP) ## format the code
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
 
 test: setup browser ## fresh clone to green: the test suite (under 8 minutes on two cores)
-	@$(PY) -m pytest -m 'not slow and not gpu'
+	@# The sandbox and the sampler have time limits and use both cores: not beside other tests.
+	@$(PY) -m pytest -m 'not slow and not gpu' $(ALONE)
+	@$(PY) -m pytest -m 'not slow and not gpu' -n 2 --dist loadfile $(ALONE:%=--ignore=%)
 
 test-slow: setup ## the tests that take minutes
 	@$(PY) -m pytest -m slow

@@ -109,8 +109,8 @@ def _accuracy(factor: str, rows: list[dict[str, Any]]) -> list[str]:
     differ = sum(r["verdict"] in ("lower", "higher") for r in rows)
     kept = sum(r["no_loss_shown"] for r in rows)
     head = (
-        f"{factor}: {differ} of {len(rows)} comparisons resolve a difference in pass@1; for {kept} "
-        f"no loss beyond {rows[0]['margin']:g} is shown."
+        f"{factor}: {differ} of {len(rows)} comparisons resolve a difference in pass@1; {kept} "
+        f"exclude a loss beyond {rows[0]['margin']:g}."
     )
     if len(rows) > LISTED:
         return [head]
