@@ -26,7 +26,7 @@ def test_a_saving_is_told_with_the_tasks_after_which_quantizing_has_paid(recorde
     recorder.run(energy_j=100.0, judged=False)
     recorder.run(energy_j=60.0, judged=False, quant__name="gptq4", quantize_j=900.0)
     assert notes(recorder)[0] == (
-        "gptq4 b1 saves ~40% of none's energy per task (~3.00 against ~5.00 J); quantizing took "
+        "gptq4 b1 takes ~40% less energy per task than none (~3.00 against ~5.00 J); quantizing took "
         "~900 J, which is paid back after 450 tasks"
     )
 
@@ -34,7 +34,7 @@ def test_a_saving_is_told_with_the_tasks_after_which_quantizing_has_paid(recorde
 def test_a_loss_is_told_and_never_paid_back(recorder):
     recorder.run(energy_j=100.0, judged=False)
     recorder.run(energy_j=140.0, judged=False, quant__name="gptq8", quantize_j=900.0)
-    assert notes(recorder)[0].startswith("gptq8 b1 costs ~40% of none's energy per task")
+    assert notes(recorder)[0].startswith("gptq8 b1 takes ~40% more energy per task than none")
     assert notes(recorder)[0].endswith("which is never paid back")
 
 

@@ -56,9 +56,9 @@ def _saving(name: str, row: Row, base: Row, quantizing_j: float) -> list[str]:
         return []
     change = after_j / before_j - 1
     mark = "~" if row["energy_source"] == "estimate" else ""
-    how = "costs" if change >= 0 else "saves"
+    how = "more" if change >= 0 else "less"
     sentence = (
-        f"{name} {how} {mark}{abs(change):.0%} of none's energy per task "
+        f"{name} takes {mark}{abs(change):.0%} {how} energy per task than none "
         f"({mark}{number(after_j)} against {mark}{number(before_j)} J)"
     )
     if math.isnan(quantizing_j):
