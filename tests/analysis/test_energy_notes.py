@@ -47,7 +47,7 @@ def test_without_the_energy_of_quantizing_only_the_saving_is_told(recorder):
 def test_random_weights_are_compared_in_energy_alone(recorder):
     recorder.run(energy_j=100.0, model__weights="random")
     recorder.run(energy_j=60.0, model__weights="random", quant__name="awq")
-    assert [note.partition(" of ")[0] for note in notes(recorder)] == ["awq b1 saves ~40%"]
+    assert [note.partition(" energy ")[0] for note in notes(recorder)] == ["awq b1 takes ~40% less"]
 
 
 def test_a_batch_that_was_reduced_for_want_of_memory_is_told(recorder):
