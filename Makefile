@@ -56,7 +56,7 @@ check: $(STAMP) ## ruff, mypy --strict, import-linter
 format: $(STAMP) ## format the code
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
 
-test: setup browser ## fresh clone to green: the test suite (under 8 minutes on two cores)
+test: setup browser ## fresh clone to green: the test suite (8 to 15 minutes on two cores)
 	@# The sandbox and the sampler have time limits and use both cores: not beside other tests.
 	@$(PY) -m pytest -m 'not slow and not gpu' $(ALONE)
 	@$(PY) -m pytest -m 'not slow and not gpu' -n 2 --dist loadfile $(ALONE:%=--ignore=%)
