@@ -1,13 +1,13 @@
 """``codejoule import-thesis``: the thesis' published results in MLflow, beside one's own."""
 
 import argparse
-import csv
 import hashlib
 from collections.abc import Sequence
-from dataclasses import astuple, fields
+from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from codejoule.cli.records import write_csv
 from codejoule.config import UserError, project_root
 
 if TYPE_CHECKING:
@@ -193,10 +193,7 @@ def _write(folder: Path) -> list[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, rows in tables.items():
-            with (folder / name).open("w", encoding="utf-8", newline="") as file:
-                writer = csv.writer(file)
-                writer.writerow(field.name for field in fields(rows[0]))
-                writer.writerows(map(astuple, rows))
+            write_csv(folder / name, rows)
     except OSError as error:
         raise UserError(f"--out {folder}: cannot be written: {error}") from error
     return [folder / name for name in tables]

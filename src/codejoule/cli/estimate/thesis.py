@@ -1,11 +1,10 @@
 """``codejoule estimate --thesis``: the same configuration by the thesis' equations."""
 
-import csv
 from collections.abc import Sequence
-from dataclasses import astuple, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from codejoule.cli.records import write_csv
 from codejoule.config import ConfigError, UserError
 
 if TYPE_CHECKING:
@@ -117,10 +116,7 @@ def write_thesis(folder: Path) -> list[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, records in rows.items():
-            with (folder / name).open("w", encoding="utf-8", newline="") as file:
-                writer = csv.writer(file)
-                writer.writerow(field.name for field in fields(records[0]))
-                writer.writerows(map(astuple, records))
+            write_csv(folder / name, records)
         _draw(folder / "figures.svg")
     except OSError as error:
         raise UserError(f"--out {folder}: cannot be written: {error}") from error
