@@ -26,7 +26,8 @@ def make_engine(model: Any, tokenizer: Any, **changes: Any) -> GenerateEngine:
 
 
 def run(engine: Engine, prompts: list[Prompt], seed: int = 0) -> list[Completion]:
-    return engine.generate(prompts, seed=seed, mark=lambda name: None)
+    decoded = engine.generate(prompts, at_once=len(prompts), seed=seed, mark=lambda name: None)
+    return list(decoded.completions)
 
 
 def test_greedy_tokens_are_those_of_a_loop_without_padding(
@@ -180,7 +181,9 @@ def test_with_a_fixed_length_nothing_ends_early(
 
 def test_the_first_token_is_marked_once(model: Any, tokenizer: Any, prompts: MakePrompts) -> None:
     marks: list[str] = []
-    make_engine(model, tokenizer).generate(prompts(*MIXED), seed=0, mark=marks.append)
+    make_engine(model, tokenizer).generate(
+        prompts(*MIXED), at_once=len(MIXED), seed=0, mark=marks.append
+    )
     assert marks == [FIRST_TOKEN]
 
 

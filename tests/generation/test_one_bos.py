@@ -92,7 +92,9 @@ def test_the_model_is_fed_one_bos_and_a_mask_that_leaves_out_the_padding(
     )  # fmt: skip
     requests = prompts(llama_style, variant)
     try:
-        completions = engine.generate(requests, seed=0, mark=lambda name: None)
+        completions = engine.generate(
+            requests, at_once=len(requests), seed=0, mark=lambda name: None
+        ).completions
     finally:
         hook.remove()
     rows, mask = fed[0]["input_ids"], fed[0]["attention_mask"]

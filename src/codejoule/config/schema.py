@@ -46,6 +46,15 @@ class QuantSource(Enum):
 
 class EngineName(Enum):
     generate = "generate"
+    static = "static"
+    graph = "graph"
+    continuous = "continuous"
+    server = "server"
+
+
+class BatchOrder(Enum):
+    suite = "suite"
+    length = "length"
 
 
 class Stop(Enum):
@@ -228,6 +237,7 @@ class QuantConfig:
 @dataclass(kw_only=True)
 class BatchConfig:
     size: int = 1
+    order: BatchOrder = BatchOrder.suite
     on_out_of_memory: OnOutOfMemory = OnOutOfMemory.halve
 
     def __post_init__(self) -> None:
@@ -284,11 +294,30 @@ class GenerationConfig:
         )
 
 
+REFILLING = (EngineName.graph, EngineName.continuous, EngineName.server)
+"""Engines in which a waiting prompt takes the place of a sequence that has ended."""
+
+_KEYS_OF_ENGINES = {
+    "window_tasks": REFILLING,
+    "compile": (EngineName.graph,),
+    "check_every": (EngineName.graph,),
+    "url": (EngineName.server,),
+    "served_model": (EngineName.server,),
+    "timeout_s": (EngineName.server,),
+}
+
+
 @dataclass(kw_only=True)
 class EngineConfig:
     name: EngineName = EngineName.generate
     warmup_batches: int = 1
     warmup_tokens: int = 16
+    window_tasks: int | None = None
+    compile: bool | None = None
+    check_every: int | None = None
+    url: str | None = None
+    served_model: str | None = None
+    timeout_s: float | None = None
 
     def __post_init__(self) -> None:
         _require(
@@ -303,6 +332,33 @@ class EngineConfig:
             self.warmup_tokens,
             "must be at least 1",
         )
+        for key, engines in _KEYS_OF_ENGINES.items():
+            value = getattr(self, key)
+            _require(
+                value is None or self.name in engines,
+                f"engine.{key}",
+                value,
+                f"engine={self.name.name} does not use it; leave it null, or choose "
+                + " or ".join(f"engine={engine.name}" for engine in engines),
+            )
+            _require(
+                key in ("url", "served_model") or value is None or value is False or value > 0,
+                f"engine.{key}",
+                value,
+                "must be above 0",
+            )
+        _require(
+            self.name is not EngineName.server or bool(self.url),
+            "engine.url",
+            self.url,
+            "engine=server needs the address of an OpenAI-compatible server on this host, e.g. "
+            "engine.url=http://127.0.0.1:8000/v1",
+        )
+
+    @property
+    def refills(self) -> bool:
+        """Whether a waiting prompt takes the place of a sequence that has ended."""
+        return self.name in REFILLING
 
 
 @dataclass(kw_only=True)

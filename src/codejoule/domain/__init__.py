@@ -8,7 +8,7 @@ from codejoule.domain.accuracy import (
 )
 from codejoule.domain.architecture import Architecture, LatentAttention, MixtureOfExperts
 from codejoule.domain.break_even import break_even_tasks
-from codejoule.domain.completion import Completion, FinishReason, Prompt
+from codejoule.domain.completion import Completion, FinishReason, Pace, Prompt
 from codejoule.domain.dtype import dtype_bytes
 from codejoule.domain.energy import (
     FIRST_TOKEN,
@@ -17,6 +17,8 @@ from codejoule.domain.energy import (
     EnergyScope,
     EnergySource,
     attribute_energy,
+    later_prefill,
+    prefill_part,
 )
 from codejoule.domain.placement import place_layers
 from codejoule.domain.quantization import Quantization
@@ -37,6 +39,7 @@ __all__ = [
     "FinishReason",
     "LatentAttention",
     "MixtureOfExperts",
+    "Pace",
     "Prompt",
     "Quantization",
     "Status",
@@ -48,8 +51,10 @@ __all__ = [
     "bootstrap_interval",
     "break_even_tasks",
     "dtype_bytes",
+    "later_prefill",
     "pass_at_1_interval",
     "pass_at_k",
     "place_layers",
+    "prefill_part",
     "wilson_interval",
 ]

@@ -32,6 +32,21 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """When one sequence was decoded, where those of a window do not begin together."""
+
+    ttft_s: float
+    """From when the engine took it up to its first token [s]."""
+    decode_s: float
+    """From its first token to its last [s]."""
+    begin: float
+    """When it began, on a clock that all sequences of its window share and that stands still
+    where none of them is decoded: decode steps, or seconds."""
+    end: float
+    """When it ended, on the same clock."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
     """One sampled continuation of one prompt."""
 
@@ -48,3 +63,5 @@ class Completion:
     """Generated tokens, padding not counted; a final end token counts."""
     finish_reason: FinishReason
     """Why it ended."""
+    pace: Pace | None = None
+    """When it was decoded; None where all sequences of its window begin together."""

@@ -1,10 +1,11 @@
 """Energy readings, and the division of a batch's energy among its tasks."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from itertools import pairwise
+
+import numpy as np
 
 
 class EnergySource(Enum):
@@ -97,6 +98,39 @@ FIRST_TOKEN = "first_token"
 """The mark that divides a window of generation into prefill and decode."""
 
 
+def later_prefill(number: int) -> tuple[str, str]:
+    """The marks at the beginning and end of a window's prefill `number`, from 1: of prompts that
+    take the place of sequences that have ended."""
+    return f"prefill#{number}", f"decode#{number}"
+
+
+def prefill_part(at_marks: Mapping[str, float], marks: Collection[str]) -> float | None:
+    """How much of a quantity that grows through a window fell to its prefills.
+
+    Parameters
+    ----------
+    at_marks : mapping of str to float
+        What it had grown to at each mark: energy from the opening [J], or time [s].
+    marks : collection of str
+        Names of all marks of the window.
+
+    Returns
+    -------
+    float or None
+        The part up to `FIRST_TOKEN` and between the two marks of each `later_prefill`; None
+        where the window has no first token, or one of these is not known.
+    """
+    bounds = [FIRST_TOKEN]
+    while (later := later_prefill(len(bounds) // 2 + 1))[1] in marks:
+        bounds += later
+    if any(name not in at_marks for name in bounds):
+        return None
+    part = at_marks[FIRST_TOKEN]
+    for begin, end in zip(bounds[1::2], bounds[2::2], strict=True):
+        part += at_marks[end] - at_marks[begin]
+    return part
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchEnergy:
     """Energy of one accounting window, by phase where known."""
@@ -108,9 +142,13 @@ class BatchEnergy:
 
 
 def attribute_energy(
-    batch: BatchEnergy, *, prompt_tokens: Sequence[int], output_tokens: Sequence[int]
+    batch: BatchEnergy,
+    *,
+    prompt_tokens: Sequence[int],
+    output_tokens: Sequence[int],
+    spans: Sequence[tuple[float, float]] | None = None,
 ) -> tuple[float, ...]:
-    """Divide the energy of a batch among its sequences.
+    r"""Divide the energy of a window among its sequences.
 
     The shares are *allocated*, not measured: a GPU serves all sequences of a batch at
     once, and no counter can tell whose joule was whose.
@@ -123,6 +161,9 @@ def attribute_energy(
         Prompt length of each sequence, padding not counted.
     output_tokens : sequence of int, shape (n,)
         Generated tokens of each sequence.
+    spans : sequence of (float, float), shape (n,), optional
+        Where the decoding of each sequence begins and ends, on a clock that they share (decode
+        steps or seconds); by default they begin together and take one step per token.
 
     Returns
     -------
@@ -132,28 +173,37 @@ def attribute_energy(
     Raises
     ------
     ValueError
-        If the sequences differ in length or are empty.
+        If the sequences differ in length or are empty, or a span ends before it begins.
 
     Notes
     -----
     Prefill energy is divided in proportion to prompt tokens; the prefill makes the first
-    token of each sequence. Decode energy is divided evenly over the decode steps, and each
-    step's energy evenly among the sequences that still ran: sequence ``i`` takes part in
-    ``s[i] = output_tokens[i] - 1`` steps, so with ``m = max(s)`` steps of energy
-    ``e = E_decode / m`` it receives ``sum(e / active(t) for t < s[i])``. Where the prefill is
-    unknown, the whole window is divided by the decode rule with ``s[i] = output_tokens[i]``.
+    token of each sequence. Decode energy is divided evenly over the clock wherever a sequence
+    runs, and each moment's energy evenly among the sequences that then run: with
+    :math:`a(t)` of them, and :math:`T` the length of time with :math:`a(t) > 0`, sequence
+    :math:`i` with span :math:`(b_i, e_i)` receives
+
+    .. math:: \frac{E_\text{decode}}{T} \int_{b_i}^{e_i} \frac{dt}{a(t)}
+
+    By default sequence ``i`` takes part in the first ``output_tokens[i] - 1`` steps. Where the
+    prefill is unknown, the whole window is divided by the decode rule, each sequence's prefill
+    being one more step.
     """
     n = len(prompt_tokens)
-    if n == 0 or n != len(output_tokens):
+    if n == 0 or n != len(output_tokens) or (spans is not None and n != len(spans)):
         raise ValueError(
-            f"prompt_tokens and output_tokens need one entry per sequence, at least one; "
-            f"got {n} and {len(output_tokens)}"
+            f"prompt_tokens, output_tokens and spans need one entry per sequence, at least one; "
+            f"got {n}, {len(output_tokens)} and {'none' if spans is None else len(spans)}"
         )
+    if spans is None:
+        spans = [(0.0, max(0.0, tokens - 1)) for tokens in output_tokens]
+        first = [(0.0, float(tokens)) for tokens in output_tokens]
+    else:
+        first = [(begin, end + 1) for begin, end in spans]
     if batch.prefill_j is None:
-        return tuple(_decode_shares(batch.energy_j, output_tokens))
+        return tuple(_decode_shares(batch.energy_j, first))
     shares = _proportional(batch.prefill_j, prompt_tokens)
-    steps = [max(0, tokens - 1) for tokens in output_tokens]
-    decode = _decode_shares(batch.energy_j - batch.prefill_j, steps)
+    decode = _decode_shares(batch.energy_j - batch.prefill_j, spans)
     return tuple(a + b for a, b in zip(shares, decode, strict=True))
 
 
@@ -164,16 +214,21 @@ def _proportional(energy_j: float, weights: Sequence[int]) -> list[float]:
     return [energy_j * w / total for w in weights]
 
 
-def _decode_shares(energy_j: float, steps_of: Sequence[int]) -> list[float]:
-    """Each step's energy, divided evenly among the sequences that still run."""
-    steps = max(steps_of)
-    if steps == 0:
-        return [energy_j / len(steps_of)] * len(steps_of)
-    # Between two ending lengths the number of running sequences is constant, so the
-    # cumulative share is piecewise linear in the step: one sum per length suffices.
-    ends = sorted({0, *steps_of})
-    cumulative = {0: 0.0}
-    for start, end in pairwise(ends):
-        active = sum(1 for own in steps_of if own >= end)
-        cumulative[end] = cumulative[start] + (end - start) * energy_j / steps / active
-    return [cumulative[own] for own in steps_of]
+def _decode_shares(energy_j: float, spans: Sequence[tuple[float, float]]) -> list[float]:
+    """Each moment's energy, divided evenly among the sequences that then run."""
+    if any(end < begin for begin, end in spans):
+        raise ValueError("a sequence cannot end before it begins")
+    moments = np.unique(np.asarray(spans, dtype=float))
+    begins, ends = np.searchsorted(moments, np.asarray(spans, dtype=float)).T
+    # How many run between each moment and the next: constant, so one sum per moment suffices.
+    change = np.zeros(len(moments), dtype=int)
+    np.add.at(change, begins, 1)
+    np.add.at(change, ends, -1)
+    running = np.cumsum(change)[:-1]
+    lengths = np.diff(moments)
+    busy = float(lengths[running > 0].sum())
+    if busy == 0:
+        return [energy_j / len(spans)] * len(spans)
+    each = np.divide(lengths, running, out=np.zeros_like(lengths), where=running > 0)
+    reached = np.concatenate([[0.0], np.cumsum(each)]) * (energy_j / busy)
+    return [float(share) for share in reached[ends] - reached[begins]]

@@ -7,7 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from codejoule.domain.accuracy import pass_at_1_interval, pass_at_k
-from codejoule.domain.energy import FIRST_TOKEN, EnergyReading, EnergyScope, EnergySource
+from codejoule.domain.completion import Pace
+from codejoule.domain.energy import (
+    FIRST_TOKEN,
+    EnergyReading,
+    EnergyScope,
+    EnergySource,
+    prefill_part,
+)
 from codejoule.domain.record import TaskRecord
 from codejoule.domain.verdict import Status
 
@@ -26,6 +33,13 @@ class WindowFacts:
     """Its energy and time."""
     output_tokens: tuple[int, ...]
     """Generated tokens of each sequence that it decoded."""
+    paces: tuple[Pace, ...] = ()
+    """When each of them was decoded; empty where they began together."""
+    prompt_tokens: int = 0
+    """Tokens of all their prompts, padding not counted."""
+    positions: int | None = None
+    """Token positions that the model computed, padding and ended rows included; None where the
+    engine does not tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +50,8 @@ class RunFacts:
     """The windows of generation, all of one source and scope."""
     load: EnergyReading | None = None
     """Loading the weights."""
+    compile: tuple[EnergyReading, ...] = ()
+    """Compiling and capturing what the engine then runs, each time."""
     quantize: EnergyReading | None = None
     """Quantizing the weights, where this run did so."""
     idle_power_w: float | None = None
@@ -111,7 +127,12 @@ def run_metrics(
     - ``energy_per_task_j = E_generation / tasks`` and
       ``energy_per_output_token_j = E_generation / output tokens``
     - ``ttft_s`` is the mean over windows of the time to the first token, ``tpot_s`` the mean
-      of ``(latency - ttft) / (max(output tokens) - 1)`` over windows with a second token.
+      of ``(latency - ttft) / (max(output tokens) - 1)`` over windows with a second token. Where
+      the sequences of a window do not begin together, ``ttft_s`` is the mean over sequences,
+      and ``tpot_s`` the sum of their times from first to last token over ``sum(output tokens -
+      1)``.
+    - ``padding_share = 1 - (prompt tokens + sum(output tokens - 1)) / positions``: what the
+      model computed for padding and for rows that had ended.
 
     ``energy_crosscheck_rel`` is the GPUs' energy by the second method (instantaneous power
     integrated) over that of the counter, minus 1, over all windows of generation.
@@ -158,11 +179,22 @@ def _time(facts: RunFacts) -> dict[str, float]:
     if latency_s > 0:
         tokens = sum(sum(w.output_tokens) for w in facts.windows)
         metrics["throughput_tokens_per_s"] = tokens / latency_s
+    return metrics | _per_token_times(facts) | _padding(facts)
+
+
+def _per_token_times(facts: RunFacts) -> dict[str, float]:
+    if all(w.paces for w in facts.windows):
+        paces = [pace for w in facts.windows for pace in w.paces]
+        steps = sum(tokens - 1 for w in facts.windows for tokens in w.output_tokens if tokens > 1)
+        metrics = {"ttft_s": float(np.mean([pace.ttft_s for pace in paces]))}
+        if steps:
+            metrics["tpot_s"] = sum(pace.decode_s for pace in paces) / steps
+        return metrics
     ttfts_s = [w.reading.marks_s.get(FIRST_TOKEN) for w in facts.windows]
     known_s = [t for t in ttfts_s if t is not None]
     if len(known_s) < len(ttfts_s):
-        return metrics
-    metrics["ttft_s"] = float(np.mean(known_s))
+        return {}
+    metrics = {"ttft_s": float(np.mean(known_s))}
     tpots_s = [
         (w.reading.latency_s - ttft_s) / (max(w.output_tokens) - 1)
         for w, ttft_s in zip(facts.windows, known_s, strict=True)
@@ -173,6 +205,17 @@ def _time(facts: RunFacts) -> dict[str, float]:
     return metrics
 
 
+def _padding(facts: RunFacts) -> dict[str, float]:
+    positions = _sum_or_none([w.positions for w in facts.windows])
+    if not positions:
+        return {}
+    needed = sum(
+        w.prompt_tokens + sum(max(0, tokens - 1) for tokens in w.output_tokens)
+        for w in facts.windows
+    )
+    return {"padding_share": 1 - needed / positions}
+
+
 def _energy(facts: RunFacts) -> dict[str, float]:
     readings = [w.reading for w in facts.windows]
     energy_j = sum(r.energy_j for r in readings)
@@ -180,7 +223,7 @@ def _energy(facts: RunFacts) -> dict[str, float]:
     metrics = {"energy_generation_j": energy_j} | _gpu_energy(readings, facts.idle_power_w)
     if latency_s > 0:
         metrics["mean_power_w"] = energy_j / latency_s
-    prefill_j = _sum_or_none([r.energy_at_marks_j.get(FIRST_TOKEN) for r in readings])
+    prefill_j = _sum_or_none([prefill_part(r.energy_at_marks_j, r.marks_s) for r in readings])
     if prefill_j is not None:
         metrics["energy_prefill_j"] = prefill_j
         metrics["energy_decode_j"] = energy_j - prefill_j
@@ -191,6 +234,8 @@ def _energy(facts: RunFacts) -> dict[str, float]:
     optional = {
         "energy_cpu_j": _sum_or_none([r.of_j("cpu") for r in readings]),
         "energy_dram_j": _sum_or_none([r.of_j("dram") for r in readings]),
+        "energy_compile_j": sum(r.energy_j for r in facts.compile) if facts.compile else None,
+        "compile_s": sum(r.latency_s for r in facts.compile) if facts.compile else None,
         "energy_load_j": facts.load.energy_j if facts.load else None,
         "energy_quantize_j": facts.quantize.energy_j if facts.quantize else None,
         "energy_evaluation_j": facts.evaluation_energy_j,

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from codejoule.config.schema import Stop, Weights
-from codejoule.domain import Completion, Prompt
+from codejoule.domain import Prompt
 from codejoule.experiment.batch_limit import BatchLimit, is_out_of_memory, out_of_memory
+from codejoule.experiment.engines import engine_for
 from codejoule.experiment.journal_entries import BatchEntry, reading_to_json
 from codejoule.experiment.memory import PeakMemory
 from codejoule.experiment.plan import Plan, Request
@@ -23,7 +23,7 @@ from codejoule.experiment.quantize_stage import ensure_quantized
 if TYPE_CHECKING:
     import torch
 
-    from codejoule.generation import EndFinder, GenerateEngine
+    from codejoule.generation import Decoded, Engine
     from codejoule.measurement import Meter
     from codejoule.models import LoadedModel
     from codejoule.tracking import Journal
@@ -77,9 +77,25 @@ def _generate(plan: Plan, journal: "Journal", meter: "Meter", todo: Sequence[int
     ensure_quantized(plan, meter, journal)
     memory = PeakMemory(plan.device, gpus=plan.gpus, own_process=plan.isolated)
     loaded = _load(plan, journal, meter)
-    engine = _engine(plan, loaded)
+    engine = engine_for(plan, loaded)
+    try:
+        _decode_all(plan, journal, meter, todo, loaded, engine, memory)
+    finally:
+        engine.close()
+
+
+def _decode_all(
+    plan: Plan,
+    journal: "Journal",
+    meter: "Meter",
+    todo: Sequence[int],
+    loaded: "LoadedModel",
+    engine: "Engine",
+    memory: PeakMemory,
+) -> None:
     prompts = {number: _prompts(plan, loaded, plan.batches[number]) for number in todo}
     limit = BatchLimit(plan, journal)
+    _prepare(engine, meter, journal, limit, list(prompts.values()))
     warmup = [prompts[number] for number in todo[: plan.experiment.engine.warmup_batches]]
     with meter.window("warmup") as window:
         for batch in warmup:
@@ -92,7 +108,7 @@ def _generate(plan: Plan, journal: "Journal", meter: "Meter", todo: Sequence[int
     bar = tqdm(total=total, initial=_done(journal).total(), unit="task", disable=None, leave=False)
     with bar as progress:
         for number in todo:
-            for entry in _decode(plan, engine, meter, journal, limit, number, prompts[number]):
+            for entry in _decode(plan, engine, meter, journal, limit, number, prompts):
                 whole = replace(entry, memory_peak_bytes=memory.read())
                 journal.append("batch", whole.to_json())
                 tokens += sum(completion.output_tokens for completion in entry.completions)
@@ -102,8 +118,29 @@ def _generate(plan: Plan, journal: "Journal", meter: "Meter", todo: Sequence[int
     _keep_power(journal, meter, kept, at_least=1)
 
 
+def _prepare(
+    engine: "Engine",
+    meter: "Meter",
+    journal: "Journal",
+    limit: BatchLimit,
+    windows: Sequence[Sequence[Prompt]],
+) -> None:
+    """Compile and capture before anything is measured; the energy is booked apart."""
+    while engine.compiles:
+        error: RuntimeError | None = None
+        with meter.window("compile") as window:
+            try:
+                engine.prepare(windows, at_once=limit.size)
+            except RuntimeError as caught:
+                error = caught
+        journal.append("compile", {"reading": reading_to_json(window.reading)})
+        if error is None:
+            return
+        limit.reduce(error, sequences=limit.size, during="compile", reading=None)
+
+
 def _warm_up(
-    engine: "GenerateEngine", prompts: Sequence[Prompt], limit: BatchLimit, *, tokens: int
+    engine: "Engine", prompts: Sequence[Prompt], limit: BatchLimit, *, tokens: int
 ) -> None:
     """Warm up with as many of a batch's prompts as will be decoded at once."""
     while True:
@@ -119,37 +156,47 @@ def _warm_up(
 
 def _decode(
     plan: Plan,
-    engine: "GenerateEngine",
+    engine: "Engine",
     meter: "Meter",
     journal: "Journal",
     limit: BatchLimit,
     number: int,
-    prompts: Sequence[Prompt],
+    windows: Mapping[int, Sequence[Prompt]],
 ) -> Iterator[BatchEntry]:
-    """What is left of one planned batch: at once, or in parts where memory is too small.
+    """What is left of one planned window: at once, or in parts where memory is too small.
 
-    An attempt that ran out of memory has its own reading, which is in no batch's energy.
+    An engine that refills takes the whole window and decodes fewer of it at once. An attempt that
+    ran out of memory has its own reading, which is in no window's energy.
     """
+    prompts = windows[number]
     first = _done(journal)[number]
     while first < len(prompts):
-        chosen = prompts[first : first + limit.size]
+        last = None if plan.experiment.engine.refills else first + limit.size
+        chosen = prompts[first:last]
         error: RuntimeError | None = None
-        completions: Sequence[Completion] = ()
+        decoded: Decoded | None = None
         with meter.window("batch") as window:
             try:
-                completions = engine.generate(
-                    chosen, seed=plan.seed(number, first), mark=window.mark
+                decoded = engine.generate(
+                    chosen,
+                    at_once=limit.size,
+                    seed=plan.seed(number, first),
+                    mark=window.mark,
                 )
             except RuntimeError as caught:
                 error = caught
         if error is not None:
-            limit.reduce(error, sequences=len(chosen), during="batch", reading=window.reading)
+            at_once = min(limit.size, len(chosen))
+            limit.reduce(error, sequences=at_once, during="batch", reading=window.reading)
+            _prepare(engine, meter, journal, limit, [windows[n] for n in windows if n >= number])
             continue
+        assert decoded is not None
         yield BatchEntry(
             batch=number,
             first=first,
-            completions=tuple(completions),
+            completions=decoded.completions,
             reading=window.reading,
+            positions=decoded.positions,
             memory_peak_bytes=None,
         )
         first += len(chosen)
@@ -198,34 +245,6 @@ def _gpus_of(model: "torch.nn.Module") -> set[int]:
     """Numbers of the GPUs that hold some of the model."""
     places = (tensor.device for tensor in chain(model.parameters(), model.buffers()))
     return {place.index or 0 for place in places if place.type == "cuda"}
-
-
-def _engine(plan: Plan, loaded: "LoadedModel") -> "GenerateEngine":
-    from codejoule.generation import GenerateEngine
-    from codejoule.suites import stops_for
-
-    return GenerateEngine(
-        loaded.model,
-        loaded.tokenizer,
-        generation=plan.experiment.generation,
-        stop=stops_for(plan.suite, plan.experiment.model.variant),
-        max_new_tokens=plan.max_new_tokens,
-        fixed_length=plan.experiment.model.weights is Weights.random,
-        program_end=_program_end(plan),
-    )
-
-
-def _program_end(plan: Plan) -> "Callable[[Prompt], EndFinder] | None":
-    """What tells an engine that a prompt's program is complete, where that ends a sequence."""
-    from codejoule import suites
-
-    if plan.experiment.generation.stop is not Stop.complete:
-        return None
-    tasks = {task.task_id: task for task in plan.suite.tasks}
-    split, variant = plan.experiment.suite.split, plan.experiment.model.variant
-    return lambda prompt: (
-        suites.ProgramEnd(tasks[prompt.task_id], split=split, variant=variant).feed
-    )
 
 
 def _prompts(plan: Plan, loaded: "LoadedModel", batch: Sequence[Request]) -> list[Prompt]:

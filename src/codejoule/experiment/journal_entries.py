@@ -11,6 +11,7 @@ from codejoule.domain import (
     EnergyScope,
     EnergySource,
     FinishReason,
+    Pace,
     Verdict,
 )
 
@@ -28,6 +29,8 @@ class BatchEntry:
     """One per request, in order."""
     reading: EnergyReading
     """The window around its generation."""
+    positions: int | None = None
+    """Token positions that the model computed for them; None where the engine does not tell."""
     memory_peak_bytes: int | None
     """Largest memory so far in the process that ran it [bytes]; None where not known."""
 
@@ -40,6 +43,7 @@ class BatchEntry:
                 asdict(c) | {"finish_reason": c.finish_reason.value} for c in self.completions
             ],
             "reading": reading_to_json(self.reading),
+            "positions": self.positions,
             "memory_peak_bytes": self.memory_peak_bytes,
         }
 
@@ -49,13 +53,20 @@ class BatchEntry:
         return cls(
             batch=payload["batch"],
             first=payload.get("first", 0),
-            completions=tuple(
-                Completion(**row | {"finish_reason": FinishReason(row["finish_reason"])})
-                for row in payload["completions"]
-            ),
+            completions=tuple(map(_completion_from_json, payload["completions"])),
             reading=reading_from_json(payload["reading"]),
+            positions=payload.get("positions"),
             memory_peak_bytes=payload["memory_peak_bytes"],
         )
+
+
+def _completion_from_json(row: Mapping[str, Any]) -> Completion:
+    pace = row.get("pace")
+    typed = {
+        "finish_reason": FinishReason(row["finish_reason"]),
+        "pace": None if pace is None else Pace(**pace),
+    }
+    return Completion(**{**row, **typed})
 
 
 def reading_to_json(reading: EnergyReading) -> dict[str, Any]:

@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codejoule.config import UserError, project_root
-from codejoule.config.schema import Device, EvaluatorName, ExperimentConfig, Isolation, Weights
+from codejoule.config.schema import (
+    BatchOrder,
+    Device,
+    EvaluatorName,
+    ExperimentConfig,
+    Isolation,
+    Split,
+    Weights,
+)
 from codejoule.domain import Suite, Task
 from codejoule.experiment.fingerprint import fingerprint
 from codejoule.experiment.memory_plan import MemoryPlan, plan_memory
@@ -20,6 +28,9 @@ from codejoule.experiment.preflight import check_memory_before_download
 if TYPE_CHECKING:
     from codejoule.measurement import Hardware
     from codejoule.models import Checkpoint
+
+WINDOW_OF_BATCHES = 8
+"""Requests of an accounting window per sequence of the batch, for an engine that refills."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +66,8 @@ class Plan:
     fingerprint: str
     """Hash of all that can change the result."""
     batches: tuple[tuple[Request, ...], ...]
-    """The requests in order, cut into the batches that are decoded together."""
+    """The requests in order, cut into accounting windows: the batches that are decoded together,
+    or, for an engine that refills, as many as ``engine.window_tasks`` says."""
 
     @property
     def max_new_tokens(self) -> int:
@@ -237,5 +249,15 @@ def _calibration_id(experiment: ExperimentConfig, suite: Suite) -> str:
 def _batches(suite: Suite, experiment: ExperimentConfig) -> tuple[tuple[Request, ...], ...]:
     samples = range(experiment.generation.n_samples)
     requests = [Request(task=task, sample=s) for task in suite.tasks for s in samples]
+    if experiment.batch.order is BatchOrder.length:
+        instruct = experiment.suite.split is Split.instruct
+
+        def length(request: Request) -> int:
+            task = request.task
+            return len(task.instruct_prompt if instruct else task.complete_prompt)
+
+        requests.sort(key=length, reverse=True)
     size = experiment.batch.size
+    if experiment.engine.refills:
+        size = experiment.engine.window_tasks or WINDOW_OF_BATCHES * size
     return tuple(tuple(requests[i : i + size]) for i in range(0, len(requests), size))

@@ -18,9 +18,11 @@ from codejoule.domain import (
     BatchEnergy,
     EnergyReading,
     EnergySource,
+    Pace,
     TaskRecord,
     Verdict,
     attribute_energy,
+    prefill_part,
 )
 from codejoule.domain.metrics import RunFacts, WindowFacts, run_metrics
 from codejoule.experiment.batch_limit import OUT_OF_MEMORY
@@ -60,6 +62,8 @@ class Results:
     quantize: EnergyReading | None
     """Quantizing the weights, by this run or by the earlier one whose checkpoint it found; None
     where no run here did, or where that one's energy came from another source."""
+    compile: tuple[EnergyReading, ...]
+    """Every time that the engine compiled and captured what it runs."""
     loads: int
     """How often the model was loaded: more than once means that the run was continued."""
     idle_power_w: float | None
@@ -96,6 +100,7 @@ def read_results(folder: Path) -> Results:
             sandbox=sandboxes[-1] if sandboxes else None,
             load=loads[-1],
             quantize=_comparable(quantized, batches),
+            compile=tuple(reading_from_json(entry["reading"]) for entry in entries("compile")),
             loads=len(loads),
             idle_power_w=idle[-1]["power_w"] if idle else None,
             temperature_start_c=idle[-1]["temperature_c"] if idle else None,
@@ -187,7 +192,11 @@ def task_records(
                     energy_net_j=_net_share(energy_j, reading),
                     batch_energy_j=batch_energy_j,
                     latency_s=reading.latency_s,
-                    ttft_s=reading.marks_s.get(FIRST_TOKEN),
+                    ttft_s=(
+                        reading.marks_s.get(FIRST_TOKEN)
+                        if completion.pace is None
+                        else completion.pace.ttft_s
+                    ),
                     verdict=None if verdict is None else verdict.status.value,
                     verdict_reason=None if verdict is None else verdict.reason,
                     evaluation_s=None if verdict is None else verdict.evaluation_s,
@@ -203,14 +212,22 @@ def _shares(entry: BatchEntry) -> tuple[float, ...] | tuple[None, ...]:
     """Each sequence's share; None for a window too short for its counter to tick."""
     if math.isnan(entry.reading.energy_j):
         return (None,) * len(entry.completions)
+    reading = entry.reading
+    paces = _paces(entry)
     return attribute_energy(
         BatchEnergy(
-            energy_j=entry.reading.energy_j,
-            prefill_j=entry.reading.energy_at_marks_j.get(FIRST_TOKEN),
+            energy_j=reading.energy_j,
+            prefill_j=prefill_part(reading.energy_at_marks_j, reading.marks_s),
         ),
         prompt_tokens=[completion.prompt_tokens for completion in entry.completions],
         output_tokens=[completion.output_tokens for completion in entry.completions],
+        spans=[(pace.begin, pace.end) for pace in paces] or None,
     )
+
+
+def _paces(entry: BatchEntry) -> tuple[Pace, ...]:
+    """When each of the sequences was decoded; empty where they began together."""
+    return tuple(c.pace for c in entry.completions if c.pace is not None)
 
 
 def _net_share(share_j: float | None, reading: EnergyReading) -> float | None:
@@ -229,11 +246,15 @@ def _facts(plan: Plan, results: Results, truth: "GroundTruth | None") -> RunFact
             WindowFacts(
                 reading=entry.reading,
                 output_tokens=tuple(c.output_tokens for c in entry.completions),
+                paces=_paces(entry),
+                prompt_tokens=sum(c.prompt_tokens for c in entry.completions),
+                positions=entry.positions,
             )
             for entry in results.batches
         ),
         load=reading_from_json(results.load["reading"]),
         quantize=results.quantize,
+        compile=results.compile,
         idle_power_w=results.idle_power_w,
         evaluation_energy_j=sum(energies_j) if energies_j else None,
         evaluation_source=results.evaluation_source if energies_j else None,

@@ -1,7 +1,8 @@
 """Engines that turn prompts into completions."""
 
-from codejoule.generation.engine import Engine
+from codejoule.generation.choice import make_engine
+from codejoule.generation.engine import Decoded, Engine
 from codejoule.generation.generate import GenerateEngine
 from codejoule.generation.text_stop import EndFinder
 
-__all__ = ["EndFinder", "Engine", "GenerateEngine"]
+__all__ = ["Decoded", "EndFinder", "Engine", "GenerateEngine", "make_engine"]

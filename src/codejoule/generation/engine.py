@@ -1,9 +1,21 @@
 """What every engine offers."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from codejoule.domain import Completion, Prompt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoded:
+    """What came of the prompts of one accounting window."""
+
+    completions: tuple[Completion, ...]
+    """One per prompt, in the prompts' order."""
+    positions: int | None
+    """Token positions that the model computed, padding and ended rows included; None where the
+    engine cannot tell."""
 
 
 class Engine(Protocol):
@@ -13,14 +25,26 @@ class Engine(Protocol):
     limit on new tokens.
     """
 
+    compiles: bool
+    """Whether `prepare` has something to do."""
+
+    def prepare(self, windows: Sequence[Sequence[Prompt]], *, at_once: int) -> None:
+        """Compile and capture what decoding these windows' prompts, at most `at_once` together,
+        will run, so that none of it happens later."""
+
     def warm_up(self, prompts: Sequence[Prompt], *, tokens: int) -> None:
-        """Decode `prompts` for `tokens` new tokens each, for nothing but the caches' sake."""
+        """Decode `prompts` together for `tokens` new tokens each, for nothing but the caches'
+        sake."""
 
     def generate(
-        self, prompts: Sequence[Prompt], *, seed: int, mark: Callable[[str], None]
-    ) -> list[Completion]:
-        """Complete `prompts`, in their order.
+        self, prompts: Sequence[Prompt], *, at_once: int, seed: int, mark: Callable[[str], None]
+    ) -> Decoded:
+        """Complete `prompts`, at most `at_once` of them together.
 
-        `mark` is called with `FIRST_TOKEN` once, when the first tokens exist. The same seed
-        gives the same samples.
+        `mark` is called with `FIRST_TOKEN` once, when the first tokens exist, and around every
+        later prefill with the names that `later_prefill` has for it, where the engine tells
+        prefill from decode. The same seed gives the same samples.
         """
+
+    def close(self) -> None:
+        """Give back what the engine holds beside the model."""

@@ -5,8 +5,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from codejoule.config.schema import GenerationConfig
-from codejoule.domain import Completion, Prompt
+from codejoule.domain import Prompt
 from codejoule.generation.endings import Endings
+from codejoule.generation.engine import Decoded
 from codejoule.generation.text_stop import EndFinder
 from codejoule.generation.tokens import tokenize
 from codejoule.generation.watch import BatchWatch
@@ -48,19 +49,28 @@ class GenerateEngine:
         )
         self._context_tokens = getattr(model.config, "max_position_embeddings", None)
 
+    compiles = False
+
+    def prepare(self, windows: Sequence[Sequence[Prompt]], *, at_once: int) -> None:
+        """Nothing: this engine compiles nothing."""
+
+    def close(self) -> None:
+        """Nothing: it holds nothing but the model."""
+
     def warm_up(self, prompts: Sequence[Prompt], *, tokens: int) -> None:
         """Decode `prompts` for `tokens` new tokens each; what comes out is thrown away."""
         self._decode(prompts, seed=0, mark=lambda name: None, max_new_tokens=tokens)
 
     def generate(
-        self, prompts: Sequence[Prompt], *, seed: int, mark: Callable[[str], None]
-    ) -> list[Completion]:
+        self, prompts: Sequence[Prompt], *, at_once: int, seed: int, mark: Callable[[str], None]
+    ) -> Decoded:
         """Complete `prompts` as one batch, in their order.
 
         `seed` seeds torch for this batch alone, so that a continued run draws the same
         samples. `mark` is called once, with `FIRST_TOKEN`. Raises `UserError` for a prompt
         that does not fit the model's context.
         """
+        assert len(prompts) <= at_once, "a batch is decoded at once"
         return self._decode(prompts, seed=seed, mark=mark, max_new_tokens=self._max_new_tokens)
 
     def _decode(
@@ -70,7 +80,7 @@ class GenerateEngine:
         seed: int,
         mark: Callable[[str], None],
         max_new_tokens: int,
-    ) -> list[Completion]:
+    ) -> Decoded:
         import torch
         from transformers import StoppingCriteriaList
 
@@ -91,10 +101,13 @@ class GenerateEngine:
                 generation_config=self._settings(max_new_tokens),
                 stopping_criteria=StoppingCriteriaList([BatchWatch(sequences, mark=mark)]),
             )
-        return [
+        completions = tuple(
             sequence.completion(prompt_tokens=prompt_tokens)
             for sequence, prompt_tokens in zip(sequences, batch.lengths, strict=True)
-        ]
+        )
+        steps = max(completion.output_tokens for completion in completions) - 1
+        positions = len(prompts) * (batch.width + steps)
+        return Decoded(completions=completions, positions=positions)
 
     def _settings(self, max_new_tokens: int) -> "transformers.GenerationConfig":
         """Every setting that shapes the text, said aloud."""

@@ -1,0 +1,45 @@
+"""The engine that a run decodes with."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from codejoule.config.schema import Stop, Weights
+from codejoule.domain import Prompt
+from codejoule.experiment.plan import Plan
+
+if TYPE_CHECKING:
+    from codejoule.generation import EndFinder, Engine
+    from codejoule.models import LoadedModel
+
+
+def engine_for(plan: Plan, loaded: "LoadedModel") -> "Engine":
+    """The engine that `plan` asks for, around the model that was loaded.
+
+    Raises `UserError` where it cannot decode this model.
+    """
+    from codejoule.generation import make_engine
+    from codejoule.suites import stops_for
+
+    return make_engine(
+        plan.experiment.engine,
+        loaded.model,
+        loaded.tokenizer,
+        generation=plan.experiment.generation,
+        stop=stops_for(plan.suite, plan.experiment.model.variant),
+        max_new_tokens=plan.max_new_tokens,
+        fixed_length=plan.experiment.model.weights is Weights.random,
+        program_end=_program_end(plan),
+    )
+
+
+def _program_end(plan: Plan) -> "Callable[[Prompt], EndFinder] | None":
+    """What tells an engine that a prompt's program is complete, where that ends a sequence."""
+    from codejoule import suites
+
+    if plan.experiment.generation.stop is not Stop.complete:
+        return None
+    tasks = {task.task_id: task for task in plan.suite.tasks}
+    split, variant = plan.experiment.suite.split, plan.experiment.model.variant
+    return lambda prompt: (
+        suites.ProgramEnd(tasks[prompt.task_id], split=split, variant=variant).feed
+    )
