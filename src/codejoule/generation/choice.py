@@ -1,11 +1,13 @@
 """From ``engine=`` to an engine."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from codejoule.config.schema import EngineConfig, EngineName, GenerationConfig
 from codejoule.domain import Prompt
 from codejoule.generation.engine import Engine
+from codejoule.generation.graph import GraphEngine
 from codejoule.generation.generate import GenerateEngine
 from codejoule.generation.text_stop import EndFinder
 
@@ -30,8 +32,21 @@ def make_engine(
     strings count for nothing. `program_end` makes, for one sequence, what tells that its program
     is complete. Raises `UserError` for a model that the engine cannot decode.
     """
-    kinds: Mapping[EngineName, Callable[..., Engine]] = {EngineName.generate: GenerateEngine}
-    return kinds[config.name](
+    make: Callable[..., Engine]
+    match config.name:
+        case EngineName.generate:
+            make = GenerateEngine
+        case EngineName.static:
+            make = partial(GenerateEngine, static=True)
+        case EngineName.graph:
+            make = partial(
+                GraphEngine, compiled=config.compile, check_every=config.check_every or 8
+            )
+        case EngineName.continuous:
+            raise NotImplementedError
+        case EngineName.server:
+            raise NotImplementedError
+    return make(
         model,
         tokenizer,
         generation=generation,

@@ -39,12 +39,37 @@ def tokenize(
 ) -> TokenBatch:
     """Tokenize each prompt by its own rule and pad on the left.
 
+    Raises what `token_rows` raises.
+    """
+    import torch
+
+    rows = token_rows(
+        prompts, tokenizer, context_tokens=context_tokens, max_new_tokens=max_new_tokens
+    )
+    width = max(map(len, rows))
+    pad = tokenizer.pad_token_id
+    ids = [[pad] * (width - len(row)) + row for row in rows]
+    mask = [[0] * (width - len(row)) + [1] * len(row) for row in rows]
+    return TokenBatch(
+        ids=torch.tensor(ids, device=device),
+        mask=torch.tensor(mask, device=device),
+        lengths=tuple(map(len, rows)),
+    )
+
+
+def token_rows(
+    prompts: Sequence[Prompt],
+    tokenizer: "PreTrainedTokenizerBase",
+    *,
+    context_tokens: int | None,
+    max_new_tokens: int,
+) -> list[list[int]]:
+    """The tokens of each prompt, by its own rule.
+
     Raises `UserError` that names the task whose prompt is empty, or does not fit the model's
     context together with `max_new_tokens`: beyond it a model answers nonsense without an
     error.
     """
-    import torch
-
     rows: list[list[int]] = []
     for prompt in prompts:
         row = tokenizer(prompt.text, add_special_tokens=prompt.add_special_tokens)["input_ids"]
@@ -58,12 +83,4 @@ def tokenize(
                 "model with a longer context"
             )
         rows.append(list(row))
-    width = max(map(len, rows))
-    pad = tokenizer.pad_token_id
-    ids = [[pad] * (width - len(row)) + row for row in rows]
-    mask = [[0] * (width - len(row)) + [1] * len(row) for row in rows]
-    return TokenBatch(
-        ids=torch.tensor(ids, device=device),
-        mask=torch.tensor(mask, device=device),
-        lengths=tuple(map(len, rows)),
-    )
+    return rows

@@ -1,0 +1,5 @@
+"""codejoule's decode loop: static slots, whole steps as CUDA graphs."""
+
+from codejoule.generation.graph.engine import GraphEngine
+
+__all__ = ["GraphEngine"]

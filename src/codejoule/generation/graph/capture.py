@@ -1,0 +1,57 @@
+"""Steps as CUDA graphs."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from codejoule.config import UserError
+
+
+class Steps(Protocol):
+    """Runs a decode step of some rows over some cached tokens."""
+
+    def __call__(self, rows: int, length: int) -> None:
+        """One step."""
+
+
+class CapturedSteps:
+    """A CUDA graph for each size that `capture` was called with."""
+
+    def __init__(self, step: Callable[[int, int], None]) -> None:
+        self._step = step
+        self._graphs: dict[tuple[int, int], Any] = {}
+        self._pool: Any = None
+
+    def capture(self, rows: int, length: int) -> None:
+        """Record one step of this size; it runs twice before, which compiles what it needs.
+
+        Raises `UserError` where the model does something on the way that cannot be recorded.
+        """
+        import torch
+
+        beside = torch.cuda.Stream()
+        beside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(beside):
+            for _ in range(2):
+                self._step(rows, length)
+        torch.cuda.current_stream().wait_stream(beside)
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph, pool=self._pool):
+                self._step(rows, length)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            text = str(error).partition("\n")[0]
+            raise UserError(
+                f"engine=graph: a step of this model cannot be captured as a CUDA graph ({text}): "
+                "something in it waits for the host; choose engine=generate"
+            ) from error
+        self._pool = self._pool or graph.pool()
+        self._graphs[rows, length] = graph
+
+    def __call__(self, rows: int, length: int) -> None:
+        """Replay the step of this size."""
+        self._graphs[rows, length].replay()
+
+    def __len__(self) -> int:
+        return len(self._graphs)

@@ -1,0 +1,214 @@
+"""The model as the decode loop runs it: prompts into slots, and one token per row."""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from codejoule.config import UserError
+from codejoule.generation.graph import attention
+from codejoule.generation.graph.opaque import opaque
+from codejoule.generation.graph.slots import (
+    LayerSlots,
+    PrefillSlots,
+    allocate,
+    probes,
+)
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+_COMPILED = ("llama", "qwen2")
+_KNOWN = (*_COMPILED, "deepseek_v2")
+_BACKEND = "inductor"
+
+
+class Decoder:
+    """Runs the layers of a model over a slot cache.
+
+    While it is open it has the model's attention to itself: transformers' own `generate` works
+    again after `close`.
+    """
+
+    def __init__(self, model: "PreTrainedModel", *, compiled: bool | None) -> None:
+        """`compiled` None compiles where that is known to help: on a GPU, for dense models.
+
+        Raises `UserError` for a model that it cannot run.
+        """
+        _check(model)
+        self._model = model
+        self._base: Any = model.base_model
+        self._head: Any = model.get_output_embeddings()
+        kinds = {type(layer.mlp) for layer in self._base.layers}
+        dense = model.config.model_type in _COMPILED and len(kinds) == 1
+        on_gpu = model.device.type == "cuda"
+        self.compiled = on_gpu and dense and _plain(model) if compiled is None else compiled
+        self._closing = ExitStack()
+        self._of_one: tuple[Callable[..., Any], Callable[..., Any]] = (_layer, _head)
+        self._of_several = self._of_one
+        self._open()
+
+    def _open(self) -> None:
+        attention.register()
+        before = self._model.config._attn_implementation
+        self._model.set_attn_implementation(attention.NAME)
+        self._closing.callback(self._model.set_attn_implementation, before)
+        if not self.compiled:
+            return
+        self._closing.enter_context(opaque(self._model))
+        for number, layer in enumerate(self._base.layers):
+            # Each cache here belongs to one layer. A number that differs would make torch.compile
+            # compile every layer anew.
+            layer.self_attn.layer_idx = 0
+            self._closing.callback(setattr, layer.self_attn, "layer_idx", number)
+        self._of_several = _compiled(_layer), _compiled(_head)
+        # Products with one row become reductions, which come nearer to a GPU's bandwidth than
+        # cuBLAS does; without this option they are left to it.
+        options = {"coordinate_descent_tuning": True} if self._model.device.type == "cuda" else {}
+        self._of_one = _compiled(_layer_of_one, **options), _compiled(_head_of_one, **options)
+
+    def close(self) -> None:
+        """Give the model back as it was."""
+        self._closing.close()
+
+    def allocate(self, *, slots: int, length: int) -> list[LayerSlots]:
+        """Empty slots of `length` tokens for every layer."""
+        import torch
+
+        seen = probes(len(self._base.layers))
+        one = torch.zeros((1, 2), dtype=torch.long, device=self._model.device)
+        self._through(one, torch.arange(2, device=self._model.device)[None], None, seen, _layer)
+        return allocate(seen, slots=slots, length=length)
+
+    def prefill(
+        self, ids: "torch.Tensor", lengths: "torch.Tensor", rows: "torch.Tensor", slots: Any
+    ) -> "torch.Tensor":
+        """Read prompts into the slots of `rows`; logits behind each, shape (prompts, vocabulary).
+
+        `ids` has shape (prompts, width), padded on the right: what follows a prompt's end is
+        seen by no token of it, and is overwritten before it is read.
+        """
+        import torch
+
+        places = torch.arange(ids.shape[1], device=ids.device)[None]
+        caches = [PrefillSlots(layer, rows) for layer in slots]
+        hidden = self._through(ids, places, None, caches, _layer)
+        last = hidden[torch.arange(len(ids), device=ids.device), lengths - 1]
+        return _head(last, self._base.norm, self._head)
+
+    def step(
+        self, tokens: "torch.Tensor", positions: "torch.Tensor", slots: Any, *, length: int
+    ) -> "torch.Tensor":
+        """Logits behind one more token of each row, shape (rows, vocabulary).
+
+        Row `i` has ``positions[i]`` tokens in its slot before this one; `length` is more than
+        any of them.
+        """
+        import torch
+
+        seen = torch.arange(length, device=tokens.device)[None] <= positions[:, None]
+        mask = seen[:, None, None]
+        if self.compiled:
+            _mark_sizes_that_vary(mask, (3,), positions)
+        run_layer, run_head = self._of_one if len(tokens) == 1 else self._of_several
+        caches = [layer.step(positions, mask) for layer in slots]
+        hidden = self._through(tokens[:, None], positions[:, None], mask, caches, run_layer)
+        last = hidden[:, -1]
+        if self.compiled:
+            _mark_sizes_that_vary(last, ())
+        out = run_head(last, self._base.norm, self._head)
+        assert isinstance(out, torch.Tensor)
+        return out
+
+    def _through(
+        self,
+        ids: "torch.Tensor",
+        places: "torch.Tensor",
+        mask: "torch.Tensor | None",
+        caches: Sequence[Any],
+        run: Callable[..., Any],
+    ) -> "torch.Tensor":
+        hidden = self._base.embed_tokens(ids)
+        rotary = self._base.rotary_emb(hidden, position_ids=places)
+        if self.compiled and mask is not None:
+            _mark_sizes_that_vary(hidden, (), *rotary)
+        for layer, cache in zip(self._base.layers, caches, strict=True):
+            hidden = run(layer, hidden, mask, rotary, cache)
+        return hidden  # type: ignore[no-any-return]
+
+
+def _compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    import torch
+
+    made: Callable[..., Any] = torch.compile(
+        function, backend=_BACKEND, fullgraph=True, options=options or None
+    )
+    return made
+
+
+def _mark_sizes_that_vary(
+    tensor: "torch.Tensor", others: Sequence[int], *same_rows: "torch.Tensor"
+) -> None:
+    """Tell torch.compile which sizes are no constants: the rows, where there are several, and
+    the sizes `others` of `tensor`."""
+    import torch
+
+    for other in others:
+        torch._dynamo.mark_dynamic(tensor, other)
+    if len(tensor) > 1:
+        for each in (tensor, *same_rows):
+            torch._dynamo.mark_dynamic(each, 0)
+
+
+def _layer(layer: Any, hidden: Any, mask: Any, rotary: Any, cache: Any) -> Any:
+    return layer(
+        hidden,
+        attention_mask=mask,
+        past_key_values=cache,
+        use_cache=True,
+        position_embeddings=rotary,
+    )
+
+
+def _head(hidden: Any, norm: Any, head: Any) -> Any:
+    return head(norm(hidden))
+
+
+def _layer_of_one(layer: Any, hidden: Any, mask: Any, rotary: Any, cache: Any) -> Any:
+    # torch.compile keeps what it made by function: this one's is for a single row.
+    return _layer(layer, hidden, mask, rotary, cache)
+
+
+def _head_of_one(hidden: Any, norm: Any, head: Any) -> Any:
+    return _head(hidden, norm, head)
+
+
+def _check(model: "PreTrainedModel") -> None:
+    config = model.config
+    if config.model_type not in _KNOWN:
+        raise UserError(
+            f"engine=graph: runs models of type {', '.join(_KNOWN)}, not {config.model_type}; "
+            "choose engine=generate or engine=static"
+        )
+    if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
+        raise UserError(
+            "engine=graph: has no sliding-window attention, which this model uses; choose "
+            "engine=generate"
+        )
+    places = {parameter.device for parameter in model.parameters()}
+    if len(places) > 1:
+        raise UserError(
+            "engine=graph: the model lies on several devices "
+            f"({', '.join(sorted(map(str, places)))}); use one GPU (gpus=1), or engine=generate"
+        )
+
+
+def _plain(model: "PreTrainedModel") -> bool:
+    """Whether every linear layer is PyTorch's own or gptqmodel's."""
+    import torch
+
+    return all(
+        type(module) is torch.nn.Linear or type(module).__module__.startswith("gptqmodel.")
+        for module in model.modules()
+        if hasattr(module, "in_features") and hasattr(module, "out_features")
+    )
