@@ -50,6 +50,38 @@ def _model(seed: int, **changes: Any) -> Any:
     ).eval()
 
 
+FAMILIES: dict[str, dict[str, Any]] = {
+    "qwen2": {},
+    "llama": {"model_type": "llama"},
+    "deepseek_v2": {
+        "model_type": "deepseek_v2",
+        "num_key_value_heads": 2,
+        "q_lora_rank": None,
+        "kv_lora_rank": 32,
+        "qk_rope_head_dim": 16,
+        "qk_nope_head_dim": 32,
+        "v_head_dim": 32,
+        "n_routed_experts": 8,
+        "n_shared_experts": 1,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 64,
+        "first_k_dense_replace": 1,
+        "n_group": 1,
+        "topk_group": 1,
+        "topk_method": "greedy",
+    },
+}
+"""What a tiny model of each family has that the tiny Qwen2 has not."""
+
+
+@pytest.fixture(scope="session")
+def family() -> Callable[[str], Any]:
+    """Makes (once) a tiny model of one of `FAMILIES`, whose end token it may write."""
+    from functools import cache
+
+    return cache(lambda name: _model(0, **FAMILIES[name]))
+
+
 @pytest.fixture
 def model() -> Any:
     """A tiny Qwen2 that writes nonsense and never ends by itself."""

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from codejoule.config.schema import EngineConfig, EngineName, GenerationConfig
 from codejoule.domain import Prompt
+from codejoule.generation.continuous import ContinuousEngine
 from codejoule.generation.engine import Engine
-from codejoule.generation.graph import GraphEngine
 from codejoule.generation.generate import GenerateEngine
+from codejoule.generation.graph import GraphEngine
 from codejoule.generation.text_stop import EndFinder
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def make_engine(
                 GraphEngine, compiled=config.compile, check_every=config.check_every or 8
             )
         case EngineName.continuous:
-            raise NotImplementedError
+            make = ContinuousEngine
         case EngineName.server:
             raise NotImplementedError
     return make(

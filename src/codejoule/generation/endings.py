@@ -37,6 +37,8 @@ class Endings:
         self._program_end = program_end
         self.end_tokens = () if fixed_length else _end_tokens(model, tokenizer, self._strings)
         """Tokens that end a sequence."""
+        self.reads_text = bool(self._strings) or program_end is not None
+        """Whether anything but a token or the limit can end a sequence."""
 
     def begin(self, prompt: Prompt) -> DecodedSequence:
         """The sequence that will answer `prompt`."""

@@ -1,19 +1,26 @@
-"""The baseline engine: Hugging Face `generate`, unchanged."""
+"""The engines ``generate`` (Hugging Face `generate`, unchanged: the baseline) and ``static``."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from codejoule.config import UserError
 from codejoule.config.schema import GenerationConfig
 from codejoule.domain import Prompt
 from codejoule.generation.endings import Endings
 from codejoule.generation.engine import Decoded
+from codejoule.generation.settings import generation_settings
 from codejoule.generation.text_stop import EndFinder
-from codejoule.generation.tokens import tokenize
+from codejoule.generation.tokens import TokenBatch, tokenize
 from codejoule.generation.watch import BatchWatch
 
 if TYPE_CHECKING:
     import transformers
+
+
+_COMPILED_WITHIN = 4
+"""Tokens after which all that a decode step needs is compiled, and recorded where CUDA graphs
+are."""
 
 
 class GenerateEngine:
@@ -24,6 +31,9 @@ class GenerateEngine:
     above 1, which changes greedy decoding. (BigCodeBench's own harness passes do_sample,
     temperature and top_p alone, so that its figures for such models are with that penalty;
     it passes no attention mask either.)
+
+    With `static` the KV cache is allocated for the longest sequence of the run, and on a GPU
+    transformers compiles the decode step.
     """
 
     def __init__(
@@ -36,6 +46,7 @@ class GenerateEngine:
         max_new_tokens: int,
         fixed_length: bool,
         program_end: Callable[[Prompt], EndFinder] | None = None,
+        static: bool = False,
     ) -> None:
         """With `fixed_length` every sequence has exactly `max_new_tokens` tokens: end tokens
         and stop strings count for nothing. `program_end` makes, for one sequence, what tells
@@ -48,11 +59,27 @@ class GenerateEngine:
             model, tokenizer, stop=stop, program_end=program_end, fixed_length=fixed_length
         )
         self._context_tokens = getattr(model.config, "max_position_embeddings", None)
-
-    compiles = False
+        self.compiles = static
+        self._cache_tokens = 0
 
     def prepare(self, windows: Sequence[Sequence[Prompt]], *, at_once: int) -> None:
-        """Nothing: this engine compiles nothing."""
+        """With a static cache: decode a few tokens in batches of every size that there will be.
+
+        Raises `UserError` where transformers decodes without compiling on a GPU.
+        """
+        if not self.compiles:
+            return
+        rows = [self._tokenize(window, self._max_new_tokens).width for window in windows]
+        self._cache_tokens = max(rows) + self._max_new_tokens
+        cut = [w[i : i + at_once] for w in windows for i in range(0, len(w), at_once)]
+        for batch in {len(batch): batch for batch in cut}.values():
+            self.warm_up(batch, tokens=_COMPILED_WITHIN)
+        if self._model.device.type == "cuda" and not hasattr(self._model, "_compiled_call"):
+            raise UserError(
+                "engine=static: transformers does not compile the decode step of this model (of "
+                "its quantization, or of a model on several devices), and would run it as "
+                "engine=generate does; choose engine=graph or engine=generate"
+            )
 
     def close(self) -> None:
         """Nothing: it holds nothing but the model."""
@@ -84,13 +111,7 @@ class GenerateEngine:
         import torch
         from transformers import StoppingCriteriaList
 
-        batch = tokenize(
-            prompts,
-            self._tokenizer,
-            device=self._model.device,
-            context_tokens=self._context_tokens,
-            max_new_tokens=max_new_tokens,
-        )
+        batch = self._tokenize(prompts, max_new_tokens)
         sequences = [self._endings.begin(prompt) for prompt in prompts]
         if self._generation.do_sample:
             torch.manual_seed(seed)
@@ -109,28 +130,26 @@ class GenerateEngine:
         positions = len(prompts) * (batch.width + steps)
         return Decoded(completions=completions, positions=positions)
 
-    def _settings(self, max_new_tokens: int) -> "transformers.GenerationConfig":
-        """Every setting that shapes the text, said aloud."""
-        from transformers import GenerationConfig as Settings
+    def _tokenize(self, prompts: Sequence[Prompt], max_new_tokens: int) -> TokenBatch:
+        return tokenize(
+            prompts,
+            self._tokenizer,
+            device=self._model.device,
+            context_tokens=self._context_tokens,
+            max_new_tokens=max_new_tokens,
+        )
 
-        chosen: dict[str, Any] = {
-            "do_sample": self._generation.do_sample,
-            "num_beams": 1,
-            "repetition_penalty": 1.0,
-            "max_new_tokens": max_new_tokens,
-            "eos_token_id": list(self._endings.end_tokens) or None,
-            "pad_token_id": self._tokenizer.pad_token_id,
-            "use_cache": True,
-        }
-        if self._generation.do_sample:
-            top_p = self._generation.top_p
-            chosen |= {
-                "temperature": self._generation.temperature,
-                "top_p": 1.0 if top_p is None else top_p,
-                # transformers' default of 50 would cut the tail that top_p leaves.
-                "top_k": 0,
-            }
-        return Settings(**chosen)
+    def _settings(self, max_new_tokens: int) -> "transformers.GenerationConfig":
+        settings = generation_settings(
+            self._generation,
+            max_new_tokens=max_new_tokens,
+            end_tokens=self._endings.end_tokens,
+            pad_token=self._tokenizer.pad_token_id,
+        )
+        if self.compiles:
+            settings.cache_implementation = "static"
+            settings.max_cache_len = self._cache_tokens
+        return settings
 
 
 @contextmanager

@@ -94,7 +94,8 @@ class Decoder:
         caches = [PrefillSlots(layer, rows) for layer in slots]
         hidden = self._through(ids, places, None, caches, _layer)
         last = hidden[torch.arange(len(ids), device=ids.device), lengths - 1]
-        return _head(last, self._base.norm, self._head)
+        logits: torch.Tensor = _head(last, self._base.norm, self._head)
+        return logits
 
     def step(
         self, tokens: "torch.Tensor", positions: "torch.Tensor", slots: Any, *, length: int
@@ -116,9 +117,8 @@ class Decoder:
         last = hidden[:, -1]
         if self.compiled:
             _mark_sizes_that_vary(last, ())
-        out = run_head(last, self._base.norm, self._head)
-        assert isinstance(out, torch.Tensor)
-        return out
+        logits: torch.Tensor = run_head(last, self._base.norm, self._head)
+        return logits
 
     def _through(
         self,
@@ -127,14 +127,14 @@ class Decoder:
         mask: "torch.Tensor | None",
         caches: Sequence[Any],
         run: Callable[..., Any],
-    ) -> "torch.Tensor":
+    ) -> Any:
         hidden = self._base.embed_tokens(ids)
         rotary = self._base.rotary_emb(hidden, position_ids=places)
         if self.compiled and mask is not None:
             _mark_sizes_that_vary(hidden, (), *rotary)
         for layer, cache in zip(self._base.layers, caches, strict=True):
             hidden = run(layer, hidden, mask, rotary, cache)
-        return hidden  # type: ignore[no-any-return]
+        return hidden
 
 
 def _compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:

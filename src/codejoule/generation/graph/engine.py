@@ -117,9 +117,7 @@ class GraphEngine:
         import torch
 
         self._release()
-        longest = max(
-            len(row) for row in self._token_rows(list(chain.from_iterable(windows)))
-        )
+        longest = max(len(row) for row in self._token_rows(list(chain.from_iterable(windows))))
         slots = min(at_once, max(map(len, windows)))
         length = math.ceil((longest + self._max_new_tokens) / _ROUND) * _ROUND
         self._batches, self._lengths = batch_buckets(slots), length_buckets(length)
@@ -185,9 +183,7 @@ class GraphEngine:
 
         assert self._state is not None, "prepared first"
         ids = self._token_rows(prompts, max_new_tokens=max_new_tokens)
-        window = _Window(
-            waiting=deque(range(len(prompts))), rows=[None] * self._batches[-1]
-        )
+        window = _Window(waiting=deque(range(len(prompts))), rows=[None] * self._batches[-1])
         torch.manual_seed(seed)
         with torch.no_grad():
             self._state.end_all()
@@ -240,9 +236,7 @@ class GraphEngine:
         mark(end)
         window.prefills += 1
 
-    def _next_pass(
-        self, waiting: deque[int], ids: Sequence[Sequence[int]], most: int
-    ) -> list[int]:
+    def _next_pass(self, waiting: deque[int], ids: Sequence[Sequence[int]], most: int) -> list[int]:
         chosen: list[int] = []
         width = 0
         while waiting and len(chosen) < most:

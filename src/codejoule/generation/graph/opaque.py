@@ -14,27 +14,27 @@ and a number of its own would make torch.compile compile each layer anew."""
 
 
 @cache
-def _operation() -> Any:
+def _define_operation() -> None:
     import torch
 
-    @torch.library.custom_op("codejoule::packed_linear", mutates_args=())
+    @torch.library.custom_op("codejoule::packed_linear", mutates_args=())  # type: ignore[untyped-decorator]
     def packed_linear(x: torch.Tensor, packed: torch.Tensor, out_features: int) -> torch.Tensor:
         out = _LAYERS[packed.data_ptr()](x)
         assert isinstance(out, torch.Tensor)
         return out
 
-    @packed_linear.register_fake
+    @packed_linear.register_fake  # type: ignore[untyped-decorator]
     def _shape(x: torch.Tensor, packed: torch.Tensor, out_features: int) -> torch.Tensor:
         return x.new_empty((*x.shape[:-1], out_features))
-
-    return packed_linear
 
 
 @cache
 def _kind() -> Any:
     import torch
 
-    class OpaqueLinear(torch.nn.Module):
+    _define_operation()
+
+    class OpaqueLinear(torch.nn.Module):  # type: ignore[misc]
         """Stands for a packed layer."""
 
         def __init__(self, layer: Any, packed: torch.Tensor) -> None:
@@ -43,7 +43,7 @@ def _kind() -> Any:
             self.out_features = int(layer.out_features)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            out = _operation()(x, self.packed, self.out_features)
+            out = torch.ops.codejoule.packed_linear(x, self.packed, self.out_features)
             assert isinstance(out, torch.Tensor)
             return out
 
