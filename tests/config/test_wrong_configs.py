@@ -15,7 +15,7 @@ WRONG = {
     "model=gpt5": "model=gpt5: no such choice; choose one of deepseek_coder_16b, llama_8b, ",
     "batch=b3": "batch=b3: no such choice; choose one of b1, b16, b32, b4, b64, b8",
     "batch=8": "batch=8: a choice is a name; choose one of b1, b16, b32, b4, b64, b8",
-    "+experiment=nothing": "experiment=nothing: no such choice; choose one of frontier, smoke, thesis_awq, thesis_batch_size, thesis_finetuning, thesis_gptq, thesis_granularity, thesis_model_size",
+    "+experiment=nothing": "experiment=nothing: no such choice; choose one of engines, frontier, smoke, thesis_awq, thesis_batch_size, thesis_finetuning, thesis_gptq, thesis_granularity, thesis_model_size",
     "modle=qwen_7b": "modle=qwen_7b: no such key; did you mean model?",
     # unknown keys
     "model.pth=x": "model.pth=x: no such key; did you mean model.path?",

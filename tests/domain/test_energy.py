@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codejoule.domain import BatchEnergy, attribute_energy
+from codejoule.domain import BatchEnergy, attribute_energy, later_prefill, prefill_part
 
 sequences = st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 1300)), min_size=1, max_size=64)
 
@@ -59,3 +59,66 @@ def test_prefill_energy_follows_prompt_tokens() -> None:
 def test_a_batch_of_nothing_is_an_error() -> None:
     with pytest.raises(ValueError, match="at least one"):
         attribute_energy(BatchEnergy(energy_j=1.0), prompt_tokens=[], output_tokens=[])
+
+
+spans = st.lists(
+    st.tuples(st.integers(0, 40), st.integers(0, 40)).map(lambda s: (s[0], s[0] + s[1])),
+    min_size=1,
+    max_size=12,
+)
+
+
+def step_by_step_in_spans(energy_j: float, given: list[tuple[int, int]]) -> list[float]:
+    """Every busy step's energy among those that then run."""
+    steps = [t for t in range(max(e for _, e in given)) if any(b <= t < e for b, e in given)]
+    shares = [0.0] * len(given)
+    for step in steps:
+        running = [i for i, (begin, end) in enumerate(given) if begin <= step < end]
+        for i in running:
+            shares[i] += energy_j / len(steps) / len(running)
+    return shares
+
+
+@given(spans.filter(lambda given: any(end > begin for begin, end in given)))
+def test_sequences_that_begin_at_different_steps_share_the_steps_they_run_in(
+    given: list[tuple[int, int]],
+) -> None:
+    shares = attribute_energy(
+        BatchEnergy(energy_j=100.0, prefill_j=0.0),
+        prompt_tokens=[1] * len(given),
+        output_tokens=[end - begin + 1 for begin, end in given],
+        spans=given,
+    )
+    assert shares == pytest.approx(step_by_step_in_spans(100.0, given), rel=1e-9, abs=1e-9)
+    assert sum(shares) == pytest.approx(100.0)
+
+
+def test_without_a_known_prefill_each_sequences_own_is_one_more_step() -> None:
+    shares = attribute_energy(
+        BatchEnergy(energy_j=30.0),
+        prompt_tokens=[5, 5],
+        output_tokens=[1, 2],
+        spans=[(0, 0), (0, 1)],
+    )
+    # Steps of 15 J: the first shared, the second the longer sequence's own.
+    assert shares == pytest.approx((7.5, 22.5))
+
+
+def test_a_span_that_ends_before_it_begins_is_an_error() -> None:
+    with pytest.raises(ValueError, match="cannot end before it begins"):
+        attribute_energy(
+            BatchEnergy(energy_j=1.0, prefill_j=0.5),
+            prompt_tokens=[1],
+            output_tokens=[1],
+            spans=[(3, 2)],
+        )
+
+
+def test_the_prefill_of_a_window_is_all_of_its_prefills() -> None:
+    begin, end = later_prefill(1)
+    marks = {"first_token": 2.0, begin: 10.0, end: 13.0}
+    assert prefill_part(marks, marks) == 5.0
+    assert prefill_part({"first_token": 2.0}, ["first_token"]) == 2.0
+    # A mark without a known energy, or a window without marks: not known, and not 0.
+    assert prefill_part({"first_token": 2.0, begin: 10.0}, marks) is None
+    assert prefill_part({}, []) is None

@@ -299,3 +299,29 @@ def test_accuracy_over_the_tasks_that_can_be_solved_here_stands_beside_that_over
     none_valid = run_metrics(records, replace(facts, valid_tasks=frozenset()), rng=rng)
     assert none_valid["tasks_valid"] == 0
     assert "pass_at_1_valid" not in none_valid
+
+
+def test_sequences_that_do_not_begin_together_have_times_of_their_own(rng):
+    paces = (
+        Pace(ttft_s=0.1, decode_s=1.0, begin=0, end=10),
+        Pace(ttft_s=0.3, decode_s=0.8, begin=4, end=8),
+    )
+    facts = RunFacts(
+        windows=(
+            WindowFacts(
+                reading=reading(300.0, 2.0, ttft_s=0.2, prefill_j=40.0),
+                output_tokens=(11, 5),
+                paces=paces,
+                prompt_tokens=20,
+                positions=50,
+            ),
+        ),
+        compile=(reading(70.0, 5.0), reading(30.0, 2.0)),
+    )
+    metrics = run_metrics([record("a", 11), record("b", 5)], facts, rng=rng)
+    assert metrics["ttft_s"] == pytest.approx(0.2)
+    assert metrics["tpot_s"] == pytest.approx(1.8 / 14)
+    # 20 tokens of prompts and 14 steps were needed, and 50 positions computed.
+    assert metrics["padding_share"] == pytest.approx(1 - 34 / 50)
+    assert metrics["energy_compile_j"] == 100 and metrics["compile_s"] == 7
+    assert metrics["energy_prefill_j"] == 40

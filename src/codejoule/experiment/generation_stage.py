@@ -101,6 +101,7 @@ def _decode_all(
         for batch in warmup:
             _warm_up(engine, batch, limit, tokens=plan.experiment.engine.warmup_tokens)
     journal.append("warmup", {"reading": reading_to_json(window.reading)})
+    journal.append("engine", engine.facts())
     idle_power_w = meter.measure_idle()
     journal.append("idle", {"power_w": idle_power_w, "temperature_c": meter.temperature_c()})
     total = sum(map(len, plan.batches))

@@ -14,15 +14,18 @@ if TYPE_CHECKING:
 def predicted_metrics(plan: Plan, batches: Sequence[BatchEntry]) -> dict[str, float]:
     """``predicted_*`` for the batches that ran, from their real numbers of tokens.
 
-    Empty on a CPU, on several GPUs, on a card that is not on file or whose peak rate is not
-    known, with an engine or a family of models that the estimator does not know; without
-    energy where the card's power limit is not known.
+    Empty for windows in which waiting prompts take the place of others, on a CPU, on several
+    GPUs, on a card that is not on file or whose peak rate is not known, with an engine or a
+    family of models that the estimator does not know; without energy where the card's power
+    limit is not known.
     """
     from codejoule.estimate import ENGINES
 
     card = known_card(plan.gpu_name) if len(plan.gpus) == 1 else None
     engine = ENGINES.get(plan.experiment.engine.name.value)
     if card is None or engine is None or plan.memory is None:
+        return {}
+    if any(len(entry.completions) > plan.experiment.batch.size for entry in batches):
         return {}
     estimates = [_estimate(plan, entry, card, engine) for entry in batches]
     known = [estimate for estimate in estimates if estimate is not None]

@@ -62,6 +62,8 @@ class Results:
     quantize: EnergyReading | None
     """Quantizing the weights, by this run or by the earlier one whose checkpoint it found; None
     where no run here did, or where that one's energy came from another source."""
+    engine: Mapping[str, Any]
+    """How the engine decoded when it was set up last."""
     compile: tuple[EnergyReading, ...]
     """Every time that the engine compiled and captured what it runs."""
     loads: int
@@ -100,6 +102,7 @@ def read_results(folder: Path) -> Results:
             sandbox=sandboxes[-1] if sandboxes else None,
             load=loads[-1],
             quantize=_comparable(quantized, batches),
+            engine=entries("engine")[-1],
             compile=tuple(reading_from_json(entry["reading"]) for entry in entries("compile")),
             loads=len(loads),
             idle_power_w=idle[-1]["power_w"] if idle else None,
@@ -362,6 +365,7 @@ def _artifacts(
     (folder / "config.yaml").write_text(config, encoding="utf-8")
     _write_json(folder / "environment.json", environment(plan.hardware))
     _write_json(folder / "model.json", results.load["model"])
+    _write_json(folder / "engine.json", results.engine)
     if results.sandbox is not None:
         _write_json(folder / "sandbox.json", results.sandbox)
     if power:

@@ -1,5 +1,6 @@
 """The engine ``continuous``: transformers' continuous batching."""
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -80,6 +81,9 @@ class ContinuousEngine:
         )
         from transformers import ContinuousBatchingConfig
 
+        # It reports every decision at level INFO, whatever transformers' verbosity.
+        logging.getLogger("ContinuousBatchingLogger").setLevel(logging.WARNING)
+
         self._manager = self._model.init_continuous_batching(
             generation_config=settings,
             continuous_batching_config=ContinuousBatchingConfig(
@@ -110,6 +114,21 @@ class ContinuousEngine:
         return self._decode(
             prompts, at_once=at_once, seed=seed, max_new_tokens=self._max_new_tokens
         )
+
+    def facts(self) -> dict[str, Any]:
+        """What transformers made of the settings."""
+        resolved = self._manager.continuous_batching_config
+        varlen, decode = resolved.use_cuda_graph
+        return {
+            "kv_cache": "paged",
+            "page_tokens": resolved.page_size,
+            "pages": resolved.num_blocks,
+            "pass_tokens": resolved.max_batch_tokens,
+            "requests_in_flight": resolved.max_requests_per_batch,
+            "cuda_graphs": {"mixed": varlen, "decode": decode},
+            "compiled": resolved.varlen_compile_config is not None,
+            "attention": self._model.config._attn_implementation,
+        }
 
     def close(self) -> None:
         """Stop the manager's thread and free its pages."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from codejoule.domain import Completion, Prompt
 
@@ -45,6 +45,9 @@ class Engine(Protocol):
         later prefill with the names that `later_prefill` has for it, where the engine tells
         prefill from decode. The same seed gives the same samples.
         """
+
+    def facts(self) -> dict[str, Any]:
+        """How it decodes, as it was really set up; asked after `prepare`."""
 
     def close(self) -> None:
         """Give back what the engine holds beside the model."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from codejoule.config import UserError
 from codejoule.config.schema import GenerationConfig
@@ -80,6 +80,15 @@ class GenerateEngine:
                 "its quantization, or of a model on several devices), and would run it as "
                 "engine=generate does; choose engine=graph or engine=generate"
             )
+
+    def facts(self) -> dict[str, Any]:
+        """What holds the KV cache, and whether the decode step is compiled."""
+        return {
+            "kv_cache": "static" if self.compiles else "dynamic",
+            "kv_cache_tokens": self._cache_tokens or None,
+            "compiled": self.compiles and hasattr(self._model, "_compiled_call"),
+            "attention": self._model.config._attn_implementation,
+        }
 
     def close(self) -> None:
         """Nothing: it holds nothing but the model."""

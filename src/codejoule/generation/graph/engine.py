@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from codejoule.config.schema import GenerationConfig
 from codejoule.domain import FIRST_TOKEN, Completion, Pace, Prompt, later_prefill
@@ -157,6 +157,21 @@ class GraphEngine:
         fit the model's context.
         """
         return self._decode(prompts, seed=seed, mark=mark, max_new_tokens=self._max_new_tokens)
+
+    def facts(self) -> dict[str, Any]:
+        """Slots, sizes and what of the step is compiled and captured."""
+        captured = self._run if isinstance(self._run, CapturedSteps) else ()
+        return {
+            "kv_cache": "slots",
+            "kv_cache_tokens": self._lengths[-1],
+            "slots": self._batches[-1],
+            "batch_sizes": list(self._batches),
+            "lengths": list(self._lengths),
+            "cuda_graphs": len(captured),
+            "compiled": self._decoder.compiled,
+            "attention": "grouped batched products (decode), sdpa (prefill)",
+            "check_every": self._check_every,
+        }
 
     def close(self) -> None:
         """Free the slots and give the model back as it was."""

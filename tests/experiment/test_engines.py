@@ -1,0 +1,111 @@
+"""Runs of engines that refill: windows, paces and what is booked where."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+from codejoule.config import ConfigError, project_root
+from codejoule.config.store import register_schemas
+from codejoule.config.typed import to_experiment
+from codejoule.domain.metrics import run_metrics
+from codejoule.experiment.generation_stage import generate
+from codejoule.experiment.plan import Plan, make_plan
+from codejoule.experiment.results import _facts, read_results, task_records
+from codejoule.generation.graph import GraphEngine
+
+
+@pytest.fixture(scope="module")
+def plan_for() -> Callable[..., Plan]:
+    def make(*overrides: str) -> Plan:
+        register_schemas()
+        fixed = ["device=cpu", "meter=cpu_estimate", "meter.idle_s=0", "suite.limit=11",
+                 "generation.max_new_tokens=16", "engine.warmup_batches=0"]  # fmt: skip
+        with initialize_config_dir(str(project_root() / "conf"), version_base="1.3"):
+            return make_plan(to_experiment(compose("config", [*fixed, *overrides])))
+
+    return make
+
+
+@pytest.mark.parametrize("engine", ["graph", "continuous"])
+def test_a_window_is_so_many_tasks_and_its_energy_is_shared_among_them(
+    engine: str, plan_for: Callable[..., Plan], tmp_path: Path
+) -> None:
+    plan = plan_for(f"engine={engine}", "engine.window_tasks=8", "batch.size=3")
+    generate(plan, tmp_path)
+    results = read_results(tmp_path)
+    records = task_records(plan, results.batches, {})
+    assert [r.task_id for r in records] == [task.task_id for task in plan.suite.tasks]
+    assert [r.batch for r in records] == [0] * 8 + [1] * 3
+    assert [r.batch_size for r in records] == [8] * 8 + [3] * 3
+    for entry, part in zip(results.batches, (records[:8], records[8:]), strict=True):
+        shares = [r.energy_j for r in part if r.energy_j is not None]
+        assert sum(shares) == pytest.approx(entry.reading.energy_j) and len(shares) == len(part)
+    metrics = run_metrics(records, _facts(plan, results, None), rng=np.random.default_rng(0))
+    assert metrics["energy_compile_j"] > 0 and metrics["compile_s"] > 0
+    # Of each sequence, from when a slot was free: far less than a window takes.
+    assert 0 < metrics["ttft_s"] < results.batches[0].reading.latency_s / 2
+    assert 0 < metrics["tpot_s"] < metrics["latency_s"] / 16
+    if engine == "continuous":
+        assert "energy_prefill_j" not in metrics and "padding_share" not in metrics
+        assert results.engine["kv_cache"] == "paged"
+        return
+    assert metrics["energy_prefill_j"] + metrics["energy_decode_j"] == pytest.approx(
+        metrics["energy_generation_j"]
+    )
+    assert 0 < metrics["padding_share"] < 0.6
+    assert results.engine["slots"] == 3 and results.engine["cuda_graphs"] == 0
+
+
+def test_a_window_that_memory_is_too_small_for_is_decoded_again_with_fewer_slots(
+    plan_for: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    real = GraphEngine._decode
+    tried: list[tuple[int, int]] = []
+
+    def decode(engine: GraphEngine, prompts: Sequence[Any], **options: Any) -> Any:
+        slots = engine.facts()["slots"]
+        tried.append((slots, len(prompts)))
+        if slots > 2:
+            torch.randn(400, 400).matrix_power(40)  # long enough for CPU time to tick
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return real(engine, prompts, **options)
+
+    monkeypatch.setattr(GraphEngine, "_decode", decode)
+    plan = plan_for("engine=graph", "engine.window_tasks=8", "batch.size=4")
+    generate(plan, tmp_path)
+    assert tried == [(4, 8), (2, 8), (2, 3)]
+    results = read_results(tmp_path)
+    assert [(b.batch, b.first, len(b.completions)) for b in results.batches] == [
+        (0, 0, 8), (1, 0, 3)
+    ]  # fmt: skip
+    assert len(results.compile) == 2, "the second time for two slots"
+
+
+def test_order_by_length_puts_the_longest_prompts_first(plan_for: Callable[..., Plan]) -> None:
+    given = plan_for("batch=b4")
+    ordered = plan_for("batch=b4", "batch.order=length")
+    lengths = [len(r.task.complete_prompt) for batch in ordered.batches for r in batch]
+    assert (
+        lengths
+        == sorted(lengths, reverse=True)
+        != [len(r.task.complete_prompt) for batch in given.batches for r in batch]
+    )
+    assert given.fingerprint != ordered.fingerprint
+
+
+def test_windows_hold_eight_batches_unless_told_otherwise(plan_for: Callable[..., Plan]) -> None:
+    sizes = [len(b) for b in plan_for("engine=graph", "batch.size=1").batches]
+    assert sizes == [8, 3]
+
+
+def test_a_key_of_another_engine_is_refused(plan_for: Callable[..., Plan]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        plan_for("engine=static", "engine.check_every=4")
+    assert str(caught.value) == (
+        "engine.check_every=4: engine=static does not use it; leave it null, or choose engine=graph"
+    )
