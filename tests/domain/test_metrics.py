@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from codejoule.domain import EnergyReading, EnergyScope, EnergySource, TaskRecord
+from codejoule.domain import EnergyReading, EnergyScope, EnergySource, Pace, TaskRecord
 from codejoule.domain.metrics import RunFacts, WindowFacts, run_metrics
 
 
