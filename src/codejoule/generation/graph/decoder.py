@@ -53,6 +53,8 @@ class Decoder:
         before = self._model.config._attn_implementation
         self._model.set_attn_implementation(attention.NAME)
         self._closing.callback(self._model.set_attn_implementation, before)
+        experts = self._model.get_experts_implementation()
+        self._closing.callback(self._model.set_experts_implementation, experts)
         if not self.compiled:
             return
         self._closing.enter_context(opaque(self._model))
@@ -70,6 +72,17 @@ class Decoder:
     def close(self) -> None:
         """Give the model back as it was."""
         self._closing.close()
+
+    def suit_experts(self, rows: int) -> None:
+        """Run a mixture of experts, if there is one, in the way that moves fewer weights for so
+        many rows; either leaves the choice of experts on the device."""
+        config = self._model.config
+        experts = getattr(config, "n_routed_experts", None)
+        if experts is not None:
+            # Batched products copy the weights of every row's experts; grouped ones read each
+            # expert once.
+            few = rows * config.num_experts_per_tok <= experts
+            self._model.set_experts_implementation("batched_mm" if few else "grouped_mm")
 
     def allocate(self, *, slots: int, length: int) -> list[LayerSlots]:
         """Empty slots of `length` tokens for every layer."""

@@ -139,6 +139,7 @@ class GraphEngine:
         captured = CapturedSteps(state.step)
         # The largest first: its memory then serves the others.
         for rows in reversed(self._batches):
+            self._decoder.suit_experts(rows)
             for length in reversed(self._lengths):
                 state.begin_block()
                 captured.capture(rows, length)
@@ -146,17 +147,26 @@ class GraphEngine:
 
     def warm_up(self, prompts: Sequence[Prompt], *, tokens: int) -> None:
         """Decode `prompts` for `tokens` new tokens each; what comes out is thrown away."""
-        self._decode(prompts, seed=0, mark=lambda name: None, max_new_tokens=tokens)
+        at_once = len(prompts)
+        self._decode(
+            prompts, at_once=at_once, seed=0, mark=lambda name: None, max_new_tokens=tokens
+        )
 
     def generate(
         self, prompts: Sequence[Prompt], *, at_once: int, seed: int, mark: Callable[[str], None]
     ) -> Decoded:
-        """Complete `prompts`, as many at once as there are slots.
+        """Complete `prompts`, `at_once` of them together and as many as there are slots at most.
 
         `seed` seeds torch for this window alone. Raises `UserError` for a prompt that does not
         fit the model's context.
         """
-        return self._decode(prompts, seed=seed, mark=mark, max_new_tokens=self._max_new_tokens)
+        return self._decode(
+            prompts,
+            at_once=at_once,
+            seed=seed,
+            mark=mark,
+            max_new_tokens=self._max_new_tokens,
+        )
 
     def facts(self) -> dict[str, Any]:
         """Slots, sizes and what of the step is compiled and captured."""
@@ -190,6 +200,7 @@ class GraphEngine:
         self,
         prompts: Sequence[Prompt],
         *,
+        at_once: int,
         seed: int,
         mark: Callable[[str], None],
         max_new_tokens: int,
@@ -198,7 +209,8 @@ class GraphEngine:
 
         assert self._state is not None, "prepared first"
         ids = self._token_rows(prompts, max_new_tokens=max_new_tokens)
-        window = _Window(waiting=deque(range(len(prompts))), rows=[None] * self._batches[-1])
+        slots = min(at_once, self._batches[-1])
+        window = _Window(waiting=deque(range(len(prompts))), rows=[None] * slots)
         torch.manual_seed(seed)
         with torch.no_grad():
             self._state.end_all()
