@@ -32,6 +32,7 @@ def composed(*overrides: str) -> DictConfig:
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
 def test_every_choice_composes(group: str, choice: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    monkeypatch.setenv("CODEJOULE_SERVER_URL", "http://127.0.0.1:8000/v1")
     experiment = to_experiment(composed(f"{group}={choice}"))
     part = getattr(experiment, group)
     if hasattr(part, "name"):

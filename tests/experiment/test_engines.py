@@ -9,14 +9,15 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from codejoule.config import ConfigError, project_root
+from codejoule.config import ConfigError, UserError, project_root
 from codejoule.config.store import register_schemas
 from codejoule.config.typed import to_experiment
 from codejoule.domain.metrics import run_metrics
 from codejoule.experiment.generation_stage import generate
 from codejoule.experiment.plan import Plan, make_plan
-from codejoule.experiment.results import _facts, read_results, task_records
+from codejoule.experiment.results import _facts, _tags, read_results, task_records
 from codejoule.generation.graph import GraphEngine
+from tests.generation.served import event, told_server
 
 
 @pytest.fixture(scope="module")
@@ -109,3 +110,47 @@ def test_a_key_of_another_engine_is_refused(plan_for: Callable[..., Plan]) -> No
     assert str(caught.value) == (
         "engine.check_every=4: engine=static does not use it; leave it null, or choose engine=graph"
     )
+
+
+def test_a_run_on_a_server_continues_where_the_server_failed(
+    plan_for: Callable[..., Plan], tmp_path: Path
+) -> None:
+    asked: list[str] = []
+    healthy = [True]
+
+    def answer(body: dict[str, Any]) -> tuple[int, list[str]]:
+        asked.append(body["prompt"])
+        torch.randn(300, 300).matrix_power(20)  # long enough for CPU time to tick
+        if len(asked) > 6 and not healthy[0]:
+            return 500, ["worn out"]
+        return 200, [event("    return 1\n"), event("", "stop")]
+
+    with told_server(answer) as url:
+        overrides = ("engine=server", f"engine.url={url}", "engine.window_tasks=4", "batch.size=2")
+        plan = plan_for(*overrides)
+        assert plan.server is not None and plan.memory is None and not plan.isolated
+        healthy[0] = False
+        with pytest.raises(UserError, match=r"gives no answer \(500 worn out"):
+            generate(plan, tmp_path)
+        healthy[0] = True
+        asked.clear()
+        generate(plan_for(*overrides), tmp_path)
+    # The trial request, and what the first window's four tasks left.
+    assert len(asked) == 1 + 11 - 4
+    results = read_results(tmp_path)
+    records = task_records(plan, results.batches, {})
+    assert [r.task_id for r in records] == [task.task_id for task in plan.suite.tasks]
+    metrics = run_metrics(records, _facts(plan, results, None), rng=np.random.default_rng(0))
+    assert "energy_load_j" not in metrics and "energy_prefill_j" not in metrics
+    assert metrics["energy_generation_j"] > 0 and metrics["ttft_s"] > 0
+    assert results.engine["proven"] is False and results.load["model"]["served_model"] == "told"
+    assert _tags(plan, results)["codejoule.proof"] == "none: served"
+
+
+def test_what_is_served_is_part_of_what_a_run_is(plan_for: Callable[..., Plan]) -> None:
+    prints = []
+    for model in ("one", "one", "two"):
+        with told_server(lambda body: (200, []), models=[model]) as url:
+            plan = plan_for("engine=server", f"engine.url={url}")
+            prints.append(plan.fingerprint)
+    assert prints[0] == prints[1] != prints[2], "whatever its address"

@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING
 from codejoule.config.schema import Stop, Weights
 from codejoule.domain import Prompt
 from codejoule.experiment.plan import Plan
+from codejoule.experiment.served import Server
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from codejoule.generation import EndFinder, Engine
     from codejoule.models import LoadedModel
 
@@ -29,6 +32,25 @@ def engine_for(plan: Plan, loaded: "LoadedModel") -> "Engine":
         max_new_tokens=plan.max_new_tokens,
         fixed_length=plan.experiment.model.weights is Weights.random,
         program_end=_program_end(plan),
+    )
+
+
+def engine_at(server: Server, plan: Plan, tokenizer: "PreTrainedTokenizerBase") -> "Engine":
+    """The engine that sends `plan`'s prompts to `server`."""
+    from codejoule.generation import ServerEngine
+    from codejoule.models import end_token_owners
+    from codejoule.suites import stops_for
+
+    return ServerEngine(
+        plan.experiment.engine,
+        server.model,
+        tokenizer,
+        generation=plan.experiment.generation,
+        stop=stops_for(plan.suite, plan.experiment.model.variant),
+        max_new_tokens=plan.max_new_tokens,
+        fixed_length=plan.experiment.model.weights is Weights.random,
+        program_end=_program_end(plan),
+        token_owners=end_token_owners(plan.checkpoint),
     )
 
 

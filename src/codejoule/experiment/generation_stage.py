@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
@@ -13,15 +13,17 @@ from tqdm import tqdm
 
 from codejoule.domain import Prompt
 from codejoule.experiment.batch_limit import BatchLimit, is_out_of_memory, out_of_memory
-from codejoule.experiment.engines import engine_for
+from codejoule.experiment.engines import engine_at, engine_for
 from codejoule.experiment.journal_entries import BatchEntry, reading_to_json
 from codejoule.experiment.memory import PeakMemory
 from codejoule.experiment.plan import Plan, Request
 from codejoule.experiment.preflight import check_memory
 from codejoule.experiment.quantize_stage import ensure_quantized
+from codejoule.experiment.served import Server, check_meter, record_server
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedTokenizerBase
 
     from codejoule.generation import Decoded, Engine
     from codejoule.measurement import Meter
@@ -50,7 +52,11 @@ def generate(plan: Plan, folder: Path) -> None:
         check_memory(
             plan.experiment, plan.memory, device=plan.device, visible=len(plan.hardware.gpus)
         )
-        with open_meter(plan.experiment.meter, gpu_indices=plan.gpus) as meter:
+        with open_meter(
+            plan.experiment.meter,
+            gpu_indices=plan.gpus,
+            processes=plan.server.processes.pids if plan.server else (),
+        ) as meter:
             try:
                 _generate(plan, journal, meter, todo)
             except RuntimeError as error:
@@ -74,14 +80,38 @@ def _generate(plan: Plan, journal: "Journal", meter: "Meter", todo: Sequence[int
     cooling = meter.cool_down()
     if cooling is not None:
         journal.append("cooldown", asdict(cooling))
-    ensure_quantized(plan, meter, journal)
-    memory = PeakMemory(plan.device, gpus=plan.gpus, own_process=plan.isolated)
-    loaded = _load(plan, journal, meter)
-    engine = engine_for(plan, loaded)
+    if plan.server is None:
+        ensure_quantized(plan, meter, journal)
+        memory = PeakMemory(plan.device, gpus=plan.gpus, own_process=plan.isolated)
+        loaded = _load(plan, journal, meter)
+        tokenizer = loaded.tokenizer
+        engine = engine_for(plan, loaded)
+        peak_bytes = memory.read
+    else:
+        tokenizer, engine = _connect(plan, plan.server, journal, meter)
+        peak_bytes = _not_known
     try:
-        _decode_all(plan, journal, meter, todo, loaded, engine, memory)
+        _decode_all(plan, journal, meter, todo, tokenizer, engine, peak_bytes)
     finally:
         engine.close()
+
+
+def _connect(
+    plan: Plan, server: Server, journal: "Journal", meter: "Meter"
+) -> tuple["PreTrainedTokenizerBase", "Engine"]:
+    """What stands for a loaded model where a server decodes."""
+    from codejoule.models import load_tokenizer
+
+    check_meter(server, meter)
+    tokenizer = load_tokenizer(plan.checkpoint, plan.experiment.model)
+    record_server(
+        server, plan.experiment, tokenizer, meter=meter, journal=journal, device=plan.device
+    )
+    return tokenizer, engine_at(server, plan, tokenizer)
+
+
+def _not_known() -> None:
+    """Memory of a process that is not ours."""
 
 
 def _decode_all(
@@ -89,11 +119,11 @@ def _decode_all(
     journal: "Journal",
     meter: "Meter",
     todo: Sequence[int],
-    loaded: "LoadedModel",
+    tokenizer: "PreTrainedTokenizerBase",
     engine: "Engine",
-    memory: PeakMemory,
+    peak_bytes: Callable[[], int | None],
 ) -> None:
-    prompts = {number: _prompts(plan, loaded, plan.batches[number]) for number in todo}
+    prompts = {number: _prompts(plan, tokenizer, plan.batches[number]) for number in todo}
     limit = BatchLimit(plan, journal)
     _prepare(engine, meter, journal, limit, list(prompts.values()))
     warmup = [prompts[number] for number in todo[: plan.experiment.engine.warmup_batches]]
@@ -110,7 +140,7 @@ def _decode_all(
     with bar as progress:
         for number in todo:
             for entry in _decode(plan, engine, meter, journal, limit, number, prompts):
-                whole = replace(entry, memory_peak_bytes=memory.read())
+                whole = replace(entry, memory_peak_bytes=peak_bytes())
                 journal.append("batch", whole.to_json())
                 tokens += sum(completion.output_tokens for completion in entry.completions)
                 progress.update(len(entry.completions))
@@ -248,11 +278,13 @@ def _gpus_of(model: "torch.nn.Module") -> set[int]:
     return {place.index or 0 for place in places if place.type == "cuda"}
 
 
-def _prompts(plan: Plan, loaded: "LoadedModel", batch: Sequence[Request]) -> list[Prompt]:
+def _prompts(
+    plan: Plan, tokenizer: "PreTrainedTokenizerBase", batch: Sequence[Request]
+) -> list[Prompt]:
     from codejoule.suites import build_prompt
 
     def render(messages: list[dict[str, str]]) -> str:
-        text = loaded.tokenizer.apply_chat_template(messages, tokenize=False)
+        text = tokenizer.apply_chat_template(messages, tokenize=False)
         assert isinstance(text, str)
         return text
 

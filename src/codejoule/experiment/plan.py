@@ -14,9 +14,11 @@ from codejoule.config import UserError, project_root
 from codejoule.config.schema import (
     BatchOrder,
     Device,
+    EngineName,
     EvaluatorName,
     ExperimentConfig,
     Isolation,
+    QuantConfig,
     Split,
     Weights,
 )
@@ -24,6 +26,7 @@ from codejoule.domain import Suite, Task
 from codejoule.experiment.fingerprint import fingerprint
 from codejoule.experiment.memory_plan import MemoryPlan, plan_memory
 from codejoule.experiment.preflight import check_memory_before_download
+from codejoule.experiment.served import Server, find_the_server
 
 if TYPE_CHECKING:
     from codejoule.measurement import Hardware
@@ -60,6 +63,8 @@ class Plan:
     gpus: tuple[int, ...]
     """The GPUs that the model will lie on, by PyTorch's numbers: those the meter counts, and no
     others. Empty on the CPU."""
+    server: Server | None
+    """The server that decodes; None where a model is loaded here."""
     memory: MemoryPlan | None
     """What it will need of which device; None for an architecture that the estimator does not
     know."""
@@ -82,6 +87,8 @@ class Plan:
     @property
     def isolated(self) -> bool:
         """Whether the model lives in a child process of its own."""
+        if self.server is not None:
+            return False
         if self.experiment.isolation is Isolation.auto:
             return self.device == "cuda"
         return self.experiment.isolation is Isolation.process
@@ -119,16 +126,26 @@ def make_plan(experiment: ExperimentConfig) -> Plan:
         evaluator = with_python(experiment.evaluator, suite.tasks)
         experiment = dataclasses.replace(experiment, evaluator=evaluator)
     hardware = detect_hardware()
-    device = choose_device(experiment.device, hardware)
-    check_memory_before_download(experiment, suite, hardware, device=device)
-    checkpoint = locate_checkpoint(
-        experiment.model,
-        experiment.quant,
-        cache_dir=quant_cache(experiment),
-        calibration_id=_calibration_id(experiment, suite),
-    )
-    memory = plan_memory(experiment, suite, checkpoint, hardware, device=device)
-    gpus = gpus_in_use(device, memory)
+    server, memory = None, None
+    if experiment.engine.name is EngineName.server:
+        server = find_the_server(experiment, hardware)
+        gpus = server.processes.gpus
+        device = "cuda" if gpus else "cpu"
+        # For the tokenizer and the config alone: what is served is the server's.
+        checkpoint = locate_checkpoint(
+            experiment.model, QuantConfig(name="none"), cache_dir=quant_cache(experiment)
+        )
+    else:
+        device = choose_device(experiment.device, hardware)
+        check_memory_before_download(experiment, suite, hardware, device=device)
+        checkpoint = locate_checkpoint(
+            experiment.model,
+            experiment.quant,
+            cache_dir=quant_cache(experiment),
+            calibration_id=_calibration_id(experiment, suite),
+        )
+        memory = plan_memory(experiment, suite, checkpoint, hardware, device=device)
+        gpus = gpus_in_use(device, memory)
     found = {
         "weights": checkpoint.checksum,
         "quant.group_size": checkpoint.quantization,
@@ -139,6 +156,7 @@ def make_plan(experiment: ExperimentConfig) -> Plan:
         "energy sources": [
             source.value for source in energy_sources(experiment.meter, gpu=device == "cuda")
         ],
+        **({} if server is None else {"server": [server.model.id, server.model.software]}),
         **_limits(experiment, suite, device=device, threads=hardware.cpu_threads),
     }
     return Plan(
@@ -148,6 +166,7 @@ def make_plan(experiment: ExperimentConfig) -> Plan:
         hardware=hardware,
         device=device,
         gpus=gpus,
+        server=server,
         memory=memory,
         fingerprint=fingerprint(experiment, found),
         batches=_batches(suite, experiment),

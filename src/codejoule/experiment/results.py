@@ -244,6 +244,7 @@ def _facts(plan: Plan, results: Results, truth: "GroundTruth | None") -> RunFact
     peaks = [b.memory_peak_bytes for b in results.batches]
     known = [peak for peak in peaks if peak is not None]
     energies_j = [j for _, j in results.verdicts.values() if j is not None]
+    loading = results.load["reading"]  # None where a server has the model
     return RunFacts(
         windows=tuple(
             WindowFacts(
@@ -255,7 +256,7 @@ def _facts(plan: Plan, results: Results, truth: "GroundTruth | None") -> RunFact
             )
             for entry in results.batches
         ),
-        load=reading_from_json(results.load["reading"]),
+        load=None if loading is None else reading_from_json(loading),
         quantize=results.quantize,
         compile=results.compile,
         idle_power_w=results.idle_power_w,
@@ -308,6 +309,8 @@ def _tags(plan: Plan, results: Results) -> dict[str, str]:
     if unresolved:
         # Windows shorter than a tick of the counter: the run's energy is then not known.
         tags["codejoule.unresolved_windows"] = str(unresolved)
+    if plan.server is not None:
+        tags["codejoule.proof"] = "none: served"
     if results.out_of_memory:
         tags["codejoule.out_of_memory"] = str(len(results.out_of_memory))
         tags["codejoule.batch_reduced_to"] = str(results.out_of_memory[-1]["reduced_to"])

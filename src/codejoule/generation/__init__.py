@@ -3,6 +3,16 @@
 from codejoule.generation.choice import make_engine
 from codejoule.generation.engine import Decoded, Engine
 from codejoule.generation.generate import GenerateEngine
+from codejoule.generation.server import ServedModel, ServerEngine, identify
 from codejoule.generation.text_stop import EndFinder
 
-__all__ = ["Decoded", "EndFinder", "Engine", "GenerateEngine", "make_engine"]
+__all__ = [
+    "Decoded",
+    "EndFinder",
+    "Engine",
+    "GenerateEngine",
+    "ServedModel",
+    "ServerEngine",
+    "identify",
+    "make_engine",
+]

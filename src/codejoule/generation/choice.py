@@ -46,7 +46,7 @@ def make_engine(
         case EngineName.continuous:
             make = ContinuousEngine
         case EngineName.server:
-            raise NotImplementedError
+            raise ValueError("a server has its own model: make a ServerEngine")
     return make(
         model,
         tokenizer,

@@ -218,7 +218,7 @@ class _Requests:
                 list(self._ids[number]),
                 request_id=request_id,
                 max_new_tokens=self._max_new_tokens,
-                streaming=self._endings.reads_text,
+                streaming=self._endings.text.reads_text,
                 record_timestamps=True,
                 eos_token_id=list(self._endings.end_tokens) or -1,
             )

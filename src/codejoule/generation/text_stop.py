@@ -4,11 +4,36 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from codejoule.domain import FinishReason
+from codejoule.domain import FinishReason, Prompt
 
 EndFinder: TypeAlias = Callable[[str], int | None]
 """Takes the pieces of one sequence's text as they come. Once its program is complete it returns
 the number of characters, of all so far, up to the program's end; None before."""
+
+
+class TextStops:
+    """Stop strings and the ends of programs, for all sequences of an engine."""
+
+    def __init__(
+        self,
+        stop: Sequence[str],
+        *,
+        program_end: Callable[[Prompt], EndFinder] | None,
+        fixed_length: bool,
+    ) -> None:
+        """`program_end` makes, for one prompt, what tells that the answer's program is
+        complete. With `fixed_length` nothing ends a sequence."""
+        assert not (fixed_length and program_end), "a fixed length ends with no program"
+        self._program_end = program_end
+        self.strings = () if fixed_length else tuple(dict.fromkeys(stop))
+        """The stop strings."""
+        self.reads_text = bool(self.strings) or program_end is not None
+        """Whether anything but a token or the limit can end a sequence."""
+
+    def begin(self, prompt: Prompt) -> "TextStop":
+        """What ends the text that will answer `prompt`."""
+        program_end = None if self._program_end is None else self._program_end(prompt)
+        return TextStop(prompt=prompt.text, strings=self.strings, program_end=program_end)
 
 
 class TextStop:

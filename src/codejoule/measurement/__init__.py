@@ -7,6 +7,7 @@ from codejoule.measurement.meter import Meter, Window
 from codejoule.measurement.opening import open_command_meter, open_cpu_meter, open_meter
 from codejoule.measurement.rapl import RaplStatus
 from codejoule.measurement.sampler import PowerSample
+from codejoule.measurement.served import ServerProcesses, find_server
 from codejoule.measurement.sharing import share_evaluation_energy
 
 __all__ = [
@@ -15,10 +16,12 @@ __all__ = [
     "Meter",
     "PowerSample",
     "RaplStatus",
+    "ServerProcesses",
     "Window",
     "amd_problem",
     "detect_hardware",
     "energy_sources",
+    "find_server",
     "open_command_meter",
     "open_cpu_meter",
     "open_meter",

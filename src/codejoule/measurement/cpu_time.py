@@ -1,14 +1,18 @@
 """The estimate for machines without counters: CPU time x watts per core."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from time import process_time
 
+from codejoule.config import UserError
 from codejoule.domain import EnergyScope, EnergySource
 from codejoule.measurement.counter import CumulativeCounter
 
 
-def cpu_time_counter(watts_per_core: float) -> CumulativeCounter:
+def cpu_time_counter(watts_per_core: float, *, processes: Sequence[int] = ()) -> CumulativeCounter:
     """CPU time of all threads of this process [s] x `watts_per_core` [W]: an estimate.
+
+    `processes` are others whose time counts too, that of their descendants with it: a server's,
+    which works for this one.
 
     It knows nothing of the processor's real power, of memory, of other processes (children
     included) or of idle power. The default of 3.5 W is what a fully loaded cloud server
@@ -17,6 +21,27 @@ def cpu_time_counter(watts_per_core: float) -> CumulativeCounter:
     """
 
     def read_j() -> Mapping[str, float]:
-        return {"cpu": process_time() * watts_per_core}
+        return {"cpu": (process_time() + _time_of(processes)) * watts_per_core}
 
     return CumulativeCounter(read_j, source=EnergySource.estimate, scope=EnergyScope.cpu)
+
+
+def _time_of(processes: Sequence[int]) -> float:
+    """CPU time of other processes and of what they started [s]; UserError if one has ended: its
+    time is gone with it."""
+    import psutil
+
+    total_s = 0.0
+    for pid in processes:
+        try:
+            root = psutil.Process(pid)
+            for process in (root, *root.children(recursive=True)):
+                # Of those that have ended and been waited for, their parent has the time.
+                total_s += sum(process.cpu_times()[:4])
+        except psutil.Error as error:
+            raise UserError(
+                f"the server's process {pid} has ended ({error}), and its CPU time with it: the "
+                "energy since then is not known. Start the server again and run the job again, "
+                "which continues after its last window"
+            ) from error
+    return total_s

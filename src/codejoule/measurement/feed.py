@@ -41,7 +41,10 @@ class LiveFeed:
     if the run is busy, and which the system removes with its last user.
     """
 
-    def __init__(self, uuids: Mapping[str, str], *, period_s: float) -> None:
+    def __init__(
+        self, uuids: Mapping[str, str], *, period_s: float, processes: Sequence[int] = ()
+    ) -> None:
+        """`processes` are others that may use the devices: a server's that works for this one."""
         self.devices = tuple(uuids)
         self._file, self._errors = _nameless_file(), _nameless_file()
         self._offset = 0
@@ -52,6 +55,7 @@ class LiveFeed:
         command = [sys.executable, "-P", "-m", "codejoule.measurement.recorder"]
         command += ["--file", str(self._file), "--period-s", str(period_s)]
         command += ["--owner", str(os.getpid())]
+        command += [f"--also={pid}" for pid in processes]
         command += [f"--uuid={uuid}" for uuid in uuids.values()]
         self._process = subprocess.Popen(
             command,

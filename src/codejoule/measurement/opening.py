@@ -26,8 +26,13 @@ POWER_PERIOD_S = 0.02
 """Longest pause between looks at instantaneous power, which changes every 0.1 s [s]."""
 
 
-def open_meter(config: MeterConfig, *, gpu_indices: Sequence[int] = ()) -> Meter:
+def open_meter(
+    config: MeterConfig, *, gpu_indices: Sequence[int] = (), processes: Sequence[int] = ()
+) -> Meter:
     """Meter for a run on the GPUs that PyTorch calls `gpu_indices`, or on the CPU if empty.
+
+    `processes` are those of a server that works for the run: no strangers on a GPU, and their
+    CPU time counts in an estimate.
 
     ``auto`` takes NVML with a ledger of its ticks for a run on GPUs, else RAPL where it can be
     read, else the estimate from CPU time; ``zeus`` takes a counter or raises UserError;
@@ -46,9 +51,10 @@ def open_meter(config: MeterConfig, *, gpu_indices: Sequence[int] = ()) -> Meter
     if gpu_indices and config.name is not MeterName.cpu_estimate:
         nvml = nvml_counter(gpu_indices)
         beside = _beside(config)
-        return _meter(config, nvml, _live_ledger(config, nvml.uuids), beside=beside)
+        ledger = _live_ledger(config, nvml.uuids, processes)
+        return _meter(config, nvml, ledger, beside=beside)
     _require_ledger(config)
-    return _meter(config, _cpu_counter(config, gpu_indices))
+    return _meter(config, _cpu_counter(config, gpu_indices, processes))
 
 
 def open_cpu_meter(config: MeterConfig) -> Meter:
@@ -91,8 +97,11 @@ def open_command_meter(config: MeterConfig) -> Meter:
     )
 
 
-def _live_ledger(config: MeterConfig, uuids: Mapping[str, str]) -> Ledger:
-    feed = LiveFeed(uuids, period_s=min(config.sample_period_s, POWER_PERIOD_S))
+def _live_ledger(
+    config: MeterConfig, uuids: Mapping[str, str], processes: Sequence[int] = ()
+) -> Ledger:
+    period_s = min(config.sample_period_s, POWER_PERIOD_S)
+    feed = LiveFeed(uuids, period_s=period_s, processes=processes)
     return Ledger(feed, on_stranger=_on_stranger(config))
 
 
@@ -159,14 +168,16 @@ def _meter(
     )
 
 
-def _cpu_counter(config: MeterConfig, gpu_indices: Sequence[int]) -> Counter:
+def _cpu_counter(
+    config: MeterConfig, gpu_indices: Sequence[int], processes: Sequence[int]
+) -> Counter:
     if config.name is MeterName.cpu_estimate:
         if gpu_indices:
             logger.warning(
                 "meter=cpu_estimate on a run that uses GPUs %s: their energy is not in the figures",
                 list(gpu_indices),
             )
-        return cpu_time_counter(config.cpu_watts_per_core)
+        return cpu_time_counter(config.cpu_watts_per_core, processes=processes)
     rapl = rapl_status()
     if rapl.readable:
         return rapl_counter()
@@ -177,4 +188,4 @@ def _cpu_counter(config: MeterConfig, gpu_indices: Sequence[int]) -> Counter:
             "device=cuda. Without a counter choose meter=cpu_estimate, which is a labelled "
             "estimate"
         )
-    return cpu_time_counter(config.cpu_watts_per_core)
+    return cpu_time_counter(config.cpu_watts_per_core, processes=processes)

@@ -13,7 +13,7 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import pairwise
 from typing import Any
@@ -194,6 +194,7 @@ def main() -> None:
     parser.add_argument("--uuid", action="append", required=True)
     parser.add_argument("--period-s", type=float, required=True)
     parser.add_argument("--owner", type=int, required=True)
+    parser.add_argument("--also", type=int, action="append", default=[])
     args = parser.parse_args()
     os.nice(NICENESS)
 
@@ -208,7 +209,14 @@ def main() -> None:
     step_aside = Aside(args.owner)
 
     def follow(device: int, handle: Any) -> None:
-        _follow(device, handle, put, owner=args.owner, period_s=args.period_s, stopped=ended.wait)
+        _follow(
+            device,
+            handle,
+            put,
+            owners=(args.owner, *args.also),
+            period_s=args.period_s,
+            stopped=ended.wait,
+        )
 
     pool = ThreadPoolExecutor(len(handles))
     threads = [pool.submit(follow, device, handle) for device, handle in enumerate(handles)]
@@ -231,7 +239,7 @@ def _follow(
     handle: Any,
     put: Put,
     *,
-    owner: int,
+    owners: Sequence[int],
     period_s: float,
     stopped: Callable[[float], bool],
 ) -> None:
@@ -241,7 +249,7 @@ def _follow(
     from codejoule.measurement.strangers import Strangers
 
     quick, slow = list(_nvml_queries(handle, True)), list(_nvml_queries(handle, False))
-    changes, strangers = _Changes(put), Strangers(handle, owner)
+    changes, strangers = _Changes(put), Strangers(handle, owners)
     asleep_s = _suspended_s()
 
     def look_quickly() -> None:

@@ -5,11 +5,11 @@ from typing import Any
 
 
 class Strangers:
-    """Finds processes that compute on one device beside `owner` and its descendants."""
+    """Finds processes that compute on one device beside `owners` and their descendants."""
 
-    def __init__(self, handle: Any, owner: int) -> None:
+    def __init__(self, handle: Any, owners: Sequence[int]) -> None:
         self._handle = handle
-        self._owner = owner
+        self._owners = tuple(owners)
 
     def __call__(self) -> list[int]:
         """Their process ids now; empty where the driver does not list processes."""
@@ -20,9 +20,10 @@ class Strangers:
         except pynvml.NVMLError:
             return []
         pids = [process.pid for process in listed]
-        if all(pid == self._owner for pid in pids):
+        if all(pid in self._owners for pid in pids):
             return []
-        return strangers_among(pids, family(self._owner))
+        own = {member for owner in self._owners for member in family(owner)}
+        return strangers_among(pids, own)
 
 
 def family(owner: int) -> set[int]:

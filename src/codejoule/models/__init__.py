@@ -9,6 +9,7 @@ from codejoule.models.described import Description, describe_model
 from codejoule.models.facts import LoadedModel, ModelFacts
 from codejoule.models.load import load_model, prepare_libraries
 from codejoule.models.quantize import quantize_checkpoint
+from codejoule.models.tokenizer import end_token_owners, load_tokenizer
 
 __all__ = [
     "Checkpoint",
@@ -17,7 +18,9 @@ __all__ = [
     "ModelFacts",
     "check_model_config",
     "describe_model",
+    "end_token_owners",
     "load_model",
+    "load_tokenizer",
     "locate_checkpoint",
     "prepare_libraries",
     "quantize_checkpoint",

@@ -4,12 +4,10 @@ import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codejoule.config import ConfigError, UserError, installed_versions
 from codejoule.config.schema import Method, ModelConfig, QuantConfig
-from codejoule.models.byte_tokenizer import byte_tokenizer
 from codejoule.models.check import check_dtype
 from codejoule.models.checkpoint import MANIFEST, Checkpoint
 from codejoule.models.declared import (
@@ -43,11 +41,12 @@ from codejoule.models.random_weights import (
     random_model,
     random_packed_model,
 )
+from codejoule.models.tokenizer import load_tokenizer
 from codejoule.models.while_loading import loading_options
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
 _LIBRARIES = ("torch", "transformers", "gptqmodel", "bitsandbytes", "torchao")
 _SET_BY_GPTQMODEL = ("PYTORCH_ALLOC_CONF", "CUDA_DEVICE_ORDER")
@@ -141,14 +140,13 @@ def _load(
         net, dtype = _random(model, quant, place)
         info: dict[str, Any] = {}
         declared: dict[str, Any] = {}
-        tokenizer = byte_tokenizer(net.config.vocab_size)
     else:
         _check_folder(checkpoint, quant)
         config = read_config(checkpoint.path)
         quant = with_group_size(quant, config)
         declared = declared_quantization(config) or {}
         net, info, dtype = _from_folder(checkpoint, model, quant, place)
-        tokenizer = _tokenizer(checkpoint.path)
+    tokenizer = load_tokenizer(checkpoint, model)
     net.eval()
     zero = _zero_biases(checkpoint, info)
     prove_complete(info, checkpoint.source, zero=zero)
@@ -292,15 +290,6 @@ def _too_small(
         f"{checkpoint.source}: the weights do not fit into the memory of {device}{room}: {text}; "
         f"end what else uses it, or choose {smaller} or a larger device"
     )
-
-
-def _tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", local_files_only=True)
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
 
 
 def _dtype(model: ModelConfig, quant: QuantConfig, device: str, own: str) -> "torch.dtype":

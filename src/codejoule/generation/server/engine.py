@@ -1,0 +1,309 @@
+"""The engine ``server``: requests to an OpenAI-compatible server on this machine."""
+
+import asyncio
+import hashlib
+import json
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from codejoule.config import UserError
+from codejoule.config.schema import EngineConfig, GenerationConfig
+from codejoule.domain import Completion, FinishReason, Pace, Prompt
+from codejoule.generation.endings import end_tokens
+from codejoule.generation.engine import Decoded
+from codejoule.generation.server.dialect import Dialect, body
+from codejoule.generation.server.identity import ServedModel
+from codejoule.generation.text_stop import EndFinder, TextStops
+
+if TYPE_CHECKING:
+    import httpx
+    import transformers
+
+_DONE = "[DONE]"
+
+
+@dataclass(slots=True)
+class _Answer:
+    """What has come of one request."""
+
+    sent_s: float
+    first_s: float = 0.0
+    last_s: float = 0.0
+    text: str = ""
+    kept: int | None = None
+    ended: FinishReason | None = None
+    told: str | None = None
+    usage: dict[str, int] = field(default_factory=dict)
+
+
+class ServerEngine:
+    """Sends prompts to a server, so many requests in flight, and ends them by their text.
+
+    What the server makes of batches, caches and kernels is its own affair. Prefill cannot be
+    told from decode. A request whose text has ended is broken off, and its tokens are counted
+    with the model's tokenizer; otherwise the server's count holds.
+    """
+
+    compiles = False
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        served: ServedModel,
+        tokenizer: "transformers.PreTrainedTokenizerBase",
+        *,
+        generation: GenerationConfig,
+        stop: Sequence[str],
+        max_new_tokens: int,
+        fixed_length: bool,
+        program_end: Callable[[Prompt], EndFinder] | None = None,
+        token_owners: Sequence[Any] = (),
+    ) -> None:
+        """`token_owners` are the model's configs that name end tokens; the others as for
+        `GenerateEngine`."""
+        assert config.url is not None
+        self._url = config.url.rstrip("/")
+        self._timeout_s = config.timeout_s
+        self._served = served
+        self._tokenizer = tokenizer
+        self._generation = generation
+        self._max_new_tokens = max_new_tokens
+        self._fixed_length = fixed_length
+        self._stops = TextStops(stop, program_end=program_end, fixed_length=fixed_length)
+        self._end_tokens = (
+            () if fixed_length else end_tokens(token_owners, tokenizer, self._stops.strings)
+        )
+        self._dialect: Dialect | None = None
+        # A line for each request.
+        logging.getLogger("httpx").setLevel(logging.WARNING)
+
+    def prepare(self, windows: Sequence[Sequence[Prompt]], *, at_once: int) -> None:
+        """Nothing: what the server compiles it has compiled."""
+
+    def warm_up(self, prompts: Sequence[Prompt], *, tokens: int) -> None:
+        """Have `prompts` answered with `tokens` new tokens each, and throw that away."""
+        asyncio.run(self._decode(prompts, at_once=len(prompts), seed=0, max_new_tokens=tokens))
+
+    def generate(
+        self, prompts: Sequence[Prompt], *, at_once: int, seed: int, mark: Callable[[str], None]
+    ) -> Decoded:
+        """Have `prompts` answered, `at_once` requests in flight.
+
+        `mark` is not called: see the class. Each request has a seed of its own, which `seed`
+        decides; whether the same seed then gives the same text is for the server to say. Raises
+        `UserError` for a request that fails, is not answered, or is answered otherwise than
+        asked.
+        """
+        return asyncio.run(
+            self._decode(prompts, at_once=at_once, seed=seed, max_new_tokens=self._max_new_tokens)
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """What the server says of itself."""
+        return {
+            "served_model": self._served.id,
+            "software": self._served.software,
+            "fields": None if self._dialect is None else self._dialect.value,
+            "proven": False,
+            "output_tokens": "the server's usage; of a text that was cut, the tokenizer's count",
+        }
+
+    def close(self) -> None:
+        """Nothing: the server goes on."""
+
+    async def _decode(
+        self, prompts: Sequence[Prompt], *, at_once: int, seed: int, max_new_tokens: int
+    ) -> Decoded:
+        import httpx
+
+        opened_s = perf_counter()
+        room = asyncio.Semaphore(at_once)
+        limits = httpx.Limits(max_connections=at_once, max_keepalive_connections=at_once)
+        async with httpx.AsyncClient(timeout=self._timeout_s, limits=limits) as client:
+            if self._dialect is None:
+                self._dialect = await self._find_dialect(client)
+
+            async def ask(prompt: Prompt) -> Completion:
+                async with room:
+                    answer = await self._ask(client, prompt, seed, max_new_tokens)
+                return self._completion(prompt, answer, opened_s, max_new_tokens)
+
+            tasks = [asyncio.ensure_future(ask(prompt)) for prompt in prompts]
+            try:
+                completions = await asyncio.gather(*tasks)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+        return Decoded(completions=tuple(completions), positions=None)
+
+    async def _find_dialect(self, client: "httpx.AsyncClient") -> Dialect:
+        """Try the fields of each family; the first that the server accepts."""
+        probe = Prompt(task_id="probe", sample=0, text="a", add_special_tokens=True)
+        refusal: UserError | None = None
+        for dialect in Dialect:
+            try:
+                async for _ in self._stream(client, probe, dialect, seed=0, max_new_tokens=1):
+                    pass
+            except UserError as error:
+                refusal = refusal or error
+            else:
+                return dialect
+        assert refusal is not None
+        raise refusal
+
+    async def _stream(
+        self,
+        client: "httpx.AsyncClient",
+        prompt: Prompt,
+        dialect: Dialect,
+        *,
+        seed: int,
+        max_new_tokens: int,
+    ) -> AsyncIterator[dict[str, Any]]:
+        """The events of one request; UserError for anything that is not an answer."""
+        import httpx
+
+        fields = body(
+            prompt,
+            model=self._served.id,
+            generation=self._generation,
+            dialect=dialect,
+            max_tokens=max_new_tokens,
+            fixed_length=self._fixed_length,
+            end_tokens=self._end_tokens,
+            seed=seed,
+        )
+        try:
+            async with client.stream("POST", f"{self._url}/completions", json=fields) as response:
+                if response.status_code != httpx.codes.OK:
+                    text = (await response.aread()).decode(errors="replace")
+                    raise self._failure(prompt, f"{response.status_code} {text[:300]}")
+                async for line in response.aiter_lines():
+                    event = _event(line)
+                    if event is None:
+                        continue
+                    if "error" in event:
+                        raise self._failure(prompt, str(event["error"])[:300])
+                    yield event
+        except (httpx.HTTPError, ValueError) as error:
+            raise self._failure(prompt, f"{type(error).__name__}: {error}") from error
+
+    async def _ask(
+        self, client: "httpx.AsyncClient", prompt: Prompt, seed: int, max_new_tokens: int
+    ) -> _Answer:
+        assert self._dialect is not None
+        stop = self._stops.begin(prompt)
+        answer = _Answer(sent_s=perf_counter())
+        events = self._stream(
+            client,
+            prompt,
+            self._dialect,
+            seed=_seed(seed, prompt),
+            max_new_tokens=max_new_tokens,
+        )
+        async for event in events:
+            for choice in event.get("choices") or ():
+                answer.told = choice.get("finish_reason") or answer.told
+                piece = choice.get("text") or ""
+                if piece:
+                    answer.last_s = perf_counter()
+                    answer.first_s = answer.first_s or answer.last_s
+                    answer.text += piece
+                    stop.feed(piece)
+            answer.usage = event.get("usage") or answer.usage
+            if stop.reason is not None:
+                answer.ended, answer.kept = stop.reason, stop.kept
+                # The connection is closed, and with it the server's work on the request.
+                await events.aclose()  # type: ignore[attr-defined]
+                break
+        return answer
+
+    def _completion(
+        self, prompt: Prompt, answer: _Answer, opened_s: float, max_new_tokens: int
+    ) -> Completion:
+        """The answer as one; UserError where it is none."""
+        if answer.ended is None and answer.told is None:
+            raise self._failure(prompt, "the stream ended without saying why")
+        prompt_tokens = self._prompt_tokens(prompt, answer)
+        output_tokens = self._output_tokens(prompt, answer, max_new_tokens)
+        first_s = answer.first_s or perf_counter()
+        last_s = answer.last_s or first_s
+        reason = answer.ended or (
+            FinishReason.length if answer.told == "length" else FinishReason.eos
+        )
+        return Completion(
+            task_id=prompt.task_id,
+            sample=prompt.sample,
+            text=answer.text[: answer.kept],
+            prompt_tokens=prompt_tokens,
+            output_tokens=output_tokens,
+            finish_reason=reason,
+            pace=Pace(
+                ttft_s=first_s - answer.sent_s,
+                decode_s=last_s - first_s,
+                begin=answer.sent_s - opened_s,
+                end=last_s - opened_s,
+            ),
+        )
+
+    def _prompt_tokens(self, prompt: Prompt, answer: _Answer) -> int:
+        ids = self._tokenizer(prompt.text, add_special_tokens=prompt.add_special_tokens)
+        own = len(ids["input_ids"])
+        told = answer.usage.get("prompt_tokens", own)
+        if told == own:
+            return own
+        raise UserError(
+            f"{prompt.task_id}: the server counts {told} tokens in the prompt, and the model's "
+            f"tokenizer {own}. "
+            + (
+                "It puts a BOS in front of a prompt that has one"
+                if told == own + 1
+                else "It serves another model than the configuration names, or cuts prompts"
+            )
+            + "; choose a server that leaves prompts as they are (vllm serve), or the model that "
+            "it serves"
+        )
+
+    def _output_tokens(self, prompt: Prompt, answer: _Answer, max_new_tokens: int) -> int:
+        told = answer.usage.get("completion_tokens") if answer.ended is None else None
+        if told is None:
+            ids = self._tokenizer(answer.text, add_special_tokens=False)["input_ids"]
+            # An end token leaves no text.
+            told = len(ids) + (answer.ended is None and answer.told != "length")
+        if told == 0:
+            raise self._failure(prompt, "it answers with no token at all")
+        if self._fixed_length and told != max_new_tokens:
+            raise UserError(
+                f"{prompt.task_id}: {told} tokens came, and model.weights=random asks for exactly "
+                f"{max_new_tokens}: this server ends sequences by itself (it knows neither "
+                "ignore_eos and min_tokens nor transformers' generation_config); use real weights, "
+                "or another engine"
+            )
+        return told
+
+    def _failure(self, prompt: Prompt, what: str) -> UserError:
+        return UserError(
+            f"{prompt.task_id}: the server at {self._url} gives no answer ({what}); look at its "
+            "log, and run the job again, which continues after its last window"
+        )
+
+
+def _event(line: str) -> dict[str, Any] | None:
+    """One line of a stream of events; None for one that holds none."""
+    if not line.startswith("data:"):
+        return None
+    data = line.removeprefix("data:").strip()
+    if not data or data == _DONE:
+        return None
+    event: dict[str, Any] = json.loads(data)
+    return event
+
+
+def _seed(seed: int, prompt: Prompt) -> int:
+    """A seed for one request, the same whatever is decoded beside it."""
+    text = f"{seed}/{prompt.task_id}/{prompt.sample}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4]) >> 1

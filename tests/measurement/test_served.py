@@ -1,0 +1,74 @@
+"""Whose energy a run on a server is."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from codejoule.config import UserError
+from codejoule.config.schema import MeterConfig, MeterName
+from codejoule.measurement import Meter, ServerProcesses, detect_hardware, find_server, open_meter
+
+
+@pytest.fixture
+def busy() -> Iterator[int]:
+    """A process that listens nowhere and computes for ever."""
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
+        try:
+            yield process.pid
+        finally:
+            process.kill()
+
+
+def test_the_time_of_a_servers_processes_counts(busy: int) -> None:
+    config = MeterConfig(name=MeterName.cpu_estimate, cpu_watts_per_core=10.0)
+    with open_meter(config, processes=[busy]) as meter:
+        with meter.window("served") as window:
+            time.sleep(0.6)
+        assert window.reading.energy_j > 1.5, "0.6 s of one core at 10 W, and some of it is ours"
+
+
+def test_the_end_of_a_server_in_a_window_is_an_error(busy: int) -> None:
+    def die(meter: Meter) -> None:
+        with meter.window("served"):
+            os.kill(busy, 9)
+            os.waitpid(busy, 0)
+
+    config = MeterConfig(name=MeterName.cpu_estimate)
+    wanted = pytest.raises(UserError, match=rf"the server's process {busy} has ended")
+    with open_meter(config, processes=[busy]) as meter, wanted:
+        die(meter)
+
+
+def test_the_process_that_listens_is_found() -> None:
+    hardware = detect_hardware()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        for host in ("127.0.0.1", "localhost"):
+            found = find_server(f"http://{host}:{port}/v1", hardware)
+            assert found == ServerProcesses(
+                pids=(os.getpid(),), gpus=tuple(range(len(hardware.gpus)))
+            )
+    assert find_server(f"http://127.0.0.1:{port}/v1", hardware).pids == ()
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        (
+            "http://192.0.2.7:8000/v1",
+            "engine.url=http://192.0.2.7:8000/v1: 192.0.2.7 is not this machine, and the energy of "
+            "another cannot be metered here; run codejoule on the machine of the server",
+        ),
+        ("127.0.0.1:8000", "engine.url=127.0.0.1:8000: not an address of a server; write it like"),
+        ("http://no.such.host.invalid/v1", "the host no.such.host.invalid is not known"),
+    ],
+)
+def test_another_machines_server_is_refused(url: str, said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        find_server(url, detect_hardware())
+    assert said in str(caught.value)
