@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from codejoule.config import UserError
 from codejoule.generation.graph import attention
+from codejoule.generation.graph.dense import Joined, dense_layer, join
 from codejoule.generation.graph.opaque import opaque
 from codejoule.generation.graph.slots import (
     LayerSlots,
@@ -18,9 +19,11 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-_COMPILED = ("llama", "qwen2")
-_KNOWN = (*_COMPILED, "deepseek_v2")
+_DENSE = ("llama", "qwen2")
+_KNOWN = (*_DENSE, "deepseek_v2")
 _BACKEND = "inductor"
+_ROPES_BY_LENGTH = ("dynamic", "longrope")
+"""Rotary embeddings whose angles depend on how long a sequence is."""
 
 
 class Decoder:
@@ -39,13 +42,17 @@ class Decoder:
         self._model = model
         self._base: Any = model.base_model
         self._head: Any = model.get_output_embeddings()
-        kinds = {type(layer.mlp) for layer in self._base.layers}
-        dense = model.config.model_type in _COMPILED and len(kinds) == 1
+        dense = model.config.model_type in _DENSE
         on_gpu = model.device.type == "cuda"
         self.compiled = on_gpu and dense and _plain(model) if compiled is None else compiled
+        join_them = self.compiled and dense
+        self._joined: list[Joined | None] = [
+            join(layer.self_attn) if join_them else None for layer in self._base.layers
+        ]
+        self._angles: Any = None
         self._closing = ExitStack()
         self._of_one: tuple[Callable[..., Any], Callable[..., Any]] = (_layer, _head)
-        self._of_several = self._of_one
+        self._of_several: tuple[Callable[..., Any], Callable[..., Any]] = self._of_one
         self._open()
 
     def _open(self) -> None:
@@ -90,7 +97,11 @@ class Decoder:
 
         seen = probes(len(self._base.layers))
         one = torch.zeros((1, 2), dtype=torch.long, device=self._model.device)
-        self._through(one, torch.arange(2, device=self._model.device)[None], None, seen, _layer)
+        places = torch.arange(2, device=self._model.device)[None]
+        self._through(self._base.embed_tokens(one), self._rotary(one, places), None, seen)
+        if self._model.config.rope_parameters["rope_type"] not in _ROPES_BY_LENGTH:
+            every = torch.arange(length, device=self._model.device)[None]
+            self._angles = self._rotary(one, every)
         return allocate(seen, slots=slots, length=length)
 
     def prefill(
@@ -105,7 +116,8 @@ class Decoder:
 
         places = torch.arange(ids.shape[1], device=ids.device)[None]
         caches = [PrefillSlots(layer, rows) for layer in slots]
-        hidden = self._through(ids, places, None, caches, _layer)
+        rotary = self._rotary(ids, places)
+        hidden = self._through(self._base.embed_tokens(ids), rotary, None, caches)
         last = hidden[torch.arange(len(ids), device=ids.device), lengths - 1]
         logits: torch.Tensor = _head(last, self._base.norm, self._head)
         return logits
@@ -122,32 +134,49 @@ class Decoder:
 
         seen = torch.arange(length, device=tokens.device)[None] <= positions[:, None]
         mask = seen[:, None, None]
+        hidden = self._base.embed_tokens(tokens[:, None])
+        rotary = (
+            self._rotary(tokens, positions[:, None])
+            if self._angles is None
+            else _each(self._angles, lambda angles: angles[0, positions][:, None])
+        )
         if self.compiled:
-            _mark_sizes_that_vary(mask, (3,), positions)
+            _mark_sizes_that_vary(mask, (3,), positions, hidden)
+            _each(rotary, lambda angles: _mark_sizes_that_vary(angles, ()))
         run_layer, run_head = self._of_one if len(tokens) == 1 else self._of_several
         caches = [layer.step(positions, mask) for layer in slots]
-        hidden = self._through(tokens[:, None], positions[:, None], mask, caches, run_layer)
-        last = hidden[:, -1]
+        last = self._through(hidden, rotary, mask, caches, run_layer)[:, -1]
         if self.compiled:
             _mark_sizes_that_vary(last, ())
         logits: torch.Tensor = run_head(last, self._base.norm, self._head)
         return logits
 
+    def _rotary(self, ids: "torch.Tensor", places: "torch.Tensor") -> Any:
+        """Rotary embeddings of these places, in the form that the model's layers take."""
+        like = self._base.embed_tokens(ids[:1])  # for its dtype alone
+        return self._base.rotary_emb(like, position_ids=places)
+
     def _through(
         self,
-        ids: "torch.Tensor",
-        places: "torch.Tensor",
+        hidden: Any,
+        rotary: Any,
         mask: "torch.Tensor | None",
         caches: Sequence[Any],
-        run: Callable[..., Any],
+        run: "Callable[..., Any] | None" = None,
     ) -> Any:
-        hidden = self._base.embed_tokens(ids)
-        rotary = self._base.rotary_emb(hidden, position_ids=places)
-        if self.compiled and mask is not None:
-            _mark_sizes_that_vary(hidden, (), *rotary)
-        for layer, cache in zip(self._base.layers, caches, strict=True):
-            hidden = run(layer, hidden, mask, rotary, cache)
+        """The layers one after the other; without `run` each by its own forward."""
+        for layer, parts, cache in zip(self._base.layers, self._joined, caches, strict=True):
+            hidden = (
+                _layer(layer, None, hidden, mask, rotary, cache)
+                if run is None
+                else run(layer, parts, hidden, mask, rotary, cache)
+            )
         return hidden
+
+
+def _each(tensors: Any, function: Callable[["torch.Tensor"], Any]) -> Any:
+    """A function of each of some tensors, or of one."""
+    return tuple(map(function, tensors)) if isinstance(tensors, tuple) else function(tensors)
 
 
 def _compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
@@ -173,7 +202,11 @@ def _mark_sizes_that_vary(
             torch._dynamo.mark_dynamic(each, 0)
 
 
-def _layer(layer: Any, hidden: Any, mask: Any, rotary: Any, cache: Any) -> Any:
+def _layer(
+    layer: Any, parts: Joined | None, hidden: Any, mask: Any, rotary: Any, cache: Any
+) -> Any:
+    if parts is not None:
+        return dense_layer(layer, parts, hidden, mask, rotary, cache)
     return layer(
         hidden,
         attention_mask=mask,
@@ -187,13 +220,13 @@ def _head(hidden: Any, norm: Any, head: Any) -> Any:
     return head(norm(hidden))
 
 
-def _layer_of_one(layer: Any, hidden: Any, mask: Any, rotary: Any, cache: Any) -> Any:
+def _layer_of_one(*arguments: Any) -> Any:
     # torch.compile keeps what it made by function: this one's is for a single row.
-    return _layer(layer, hidden, mask, rotary, cache)
+    return _layer(*arguments)
 
 
-def _head_of_one(hidden: Any, norm: Any, head: Any) -> Any:
-    return _head(hidden, norm, head)
+def _head_of_one(*arguments: Any) -> Any:
+    return _head(*arguments)
 
 
 def _check(model: "PreTrainedModel") -> None:
