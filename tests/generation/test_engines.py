@@ -341,6 +341,23 @@ def test_graph_refuses_what_it_does_not_know(model: Any, tokenizer: Any) -> None
     )
 
 
+def test_a_model_that_cannot_be_compiled_is_not_compiled_in_part(
+    family: Callable[[str], Any], tokenizer: Any
+) -> None:
+    wanted = pytest.raises(UserError, match="engine.compile=true: compiles models of type llama")
+    with wanted, engine_of("graph", family("deepseek_v2"), tokenizer, compile=True):
+        pass
+
+
+def test_a_warm_up_is_no_longer_than_a_sequence(
+    family: Callable[[str], Any], tokenizer: Any
+) -> None:
+    for name in ("static", "graph", "continuous"):
+        with engine_of(name, family("qwen2"), tokenizer, max_new_tokens=2) as engine:
+            engine.prepare([PROMPTS[:4]], at_once=4)
+            engine.warm_up(PROMPTS[:4], tokens=100)
+
+
 def make_graph(model: Any, tokenizer: Any) -> None:
     with engine_of("graph", model, tokenizer):
         pass

@@ -101,6 +101,7 @@ class ContinuousEngine:
 
     def warm_up(self, prompts: Sequence[Prompt], *, tokens: int) -> None:
         """Decode `prompts` for `tokens` new tokens each; what comes out is thrown away."""
+        tokens = min(tokens, self._max_new_tokens)
         self._decode(prompts, at_once=len(prompts), seed=0, max_new_tokens=tokens)
 
     def generate(

@@ -42,12 +42,17 @@ class Decoder:
         self._model = model
         self._base: Any = model.base_model
         self._head: Any = model.get_output_embeddings()
-        dense = model.config.model_type in _DENSE
+        can = model.config.model_type in _DENSE and _plain(model)
+        if compiled and not can:
+            raise UserError(
+                "engine.compile=true: compiles models of type llama and qwen2 whose layers are "
+                f"PyTorch's own or gptqmodel's, and this is {model.config.model_type} with "
+                f"{_kinds(model)}; leave it null, which captures without compiling"
+            )
         on_gpu = model.device.type == "cuda"
-        self.compiled = on_gpu and dense and _plain(model) if compiled is None else compiled
-        join_them = self.compiled and dense
+        self.compiled = on_gpu and can if compiled is None else compiled
         self._joined: list[Joined | None] = [
-            join(layer.self_attn) if join_them else None for layer in self._base.layers
+            join(layer.self_attn) if self.compiled else None for layer in self._base.layers
         ]
         self._angles: Any = None
         self._closing = ExitStack()
@@ -249,12 +254,21 @@ def _check(model: "PreTrainedModel") -> None:
         )
 
 
+def _linear(model: "PreTrainedModel") -> list[Any]:
+    return [m for m in model.modules() if hasattr(m, "in_features") and hasattr(m, "out_features")]
+
+
 def _plain(model: "PreTrainedModel") -> bool:
-    """Whether every linear layer is PyTorch's own or gptqmodel's."""
+    """Whether every linear layer is PyTorch's own, of plain tensors, or gptqmodel's."""
     import torch
 
     return all(
-        type(module) is torch.nn.Linear or type(module).__module__.startswith("gptqmodel.")
-        for module in model.modules()
-        if hasattr(module, "in_features") and hasattr(module, "out_features")
+        type(layer.weight.data) is torch.Tensor
+        if type(layer) is torch.nn.Linear
+        else type(layer).__module__.startswith("gptqmodel.")
+        for layer in _linear(model)
     )
+
+
+def _kinds(model: "PreTrainedModel") -> str:
+    return ", ".join(sorted({type(layer).__name__ for layer in _linear(model)}))

@@ -147,9 +147,12 @@ class GraphEngine:
 
     def warm_up(self, prompts: Sequence[Prompt], *, tokens: int) -> None:
         """Decode `prompts` for `tokens` new tokens each; what comes out is thrown away."""
-        at_once = len(prompts)
         self._decode(
-            prompts, at_once=at_once, seed=0, mark=lambda name: None, max_new_tokens=tokens
+            prompts,
+            at_once=len(prompts),
+            seed=0,
+            mark=lambda name: None,
+            max_new_tokens=min(tokens, self._max_new_tokens),
         )
 
     def generate(

@@ -35,7 +35,8 @@ class DeviceState:
         self._tokens = torch.zeros(count, dtype=torch.long, device=device)
         self._positions = torch.zeros(count, dtype=torch.long, device=device)
         self._left = torch.zeros(count, dtype=torch.long, device=device)
-        self._recent = torch.zeros((steps, count), dtype=torch.long, device=device)
+        # While it is captured, a step runs three times without a look in between.
+        self._recent = torch.zeros((max(steps, 3), count), dtype=torch.long, device=device)
         self._tick = torch.zeros(1, dtype=torch.long, device=device)
         self._ends = torch.tensor(list(end_tokens), dtype=torch.long, device=device)
 
