@@ -344,7 +344,7 @@ def test_graph_refuses_what_it_does_not_know(model: Any, tokenizer: Any) -> None
 def test_a_model_that_cannot_be_compiled_is_not_compiled_in_part(
     family: Callable[[str], Any], tokenizer: Any
 ) -> None:
-    wanted = pytest.raises(UserError, match="engine.compile=true: compiles models of type llama")
+    wanted = pytest.raises(UserError, match=r"engine\.compile=true: compiles models of type llama")
     with wanted, engine_of("graph", family("deepseek_v2"), tokenizer, compile=True):
         pass
 

@@ -107,7 +107,9 @@ def _connect(
     record_server(
         server, plan.experiment, tokenizer, meter=meter, journal=journal, device=plan.device
     )
-    return tokenizer, engine_at(server, plan, tokenizer)
+    engine = engine_at(server, plan, tokenizer)
+    engine.prepare((), at_once=1)
+    return tokenizer, engine
 
 
 def _not_known() -> None:

@@ -81,10 +81,12 @@ class ServerEngine:
         logging.getLogger("httpx").setLevel(logging.WARNING)
 
     def prepare(self, windows: Sequence[Sequence[Prompt]], *, at_once: int) -> None:
-        """Nothing: what the server compiles it has compiled."""
+        """Find out which fields the server takes; raises `UserError` where it takes none."""
+        asyncio.run(self._decode((), at_once=1, seed=0, max_new_tokens=1))
 
     def warm_up(self, prompts: Sequence[Prompt], *, tokens: int) -> None:
         """Have `prompts` answered with `tokens` new tokens each, and throw that away."""
+        tokens = min(tokens, self._max_new_tokens)
         asyncio.run(self._decode(prompts, at_once=len(prompts), seed=0, max_new_tokens=tokens))
 
     def generate(
