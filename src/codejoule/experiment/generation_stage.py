@@ -141,11 +141,15 @@ def _decode_all(
     bar = tqdm(total=total, initial=_done(journal).total(), unit="task", disable=None, leave=False)
     with bar as progress:
         for number in todo:
-            for entry in _decode(plan, engine, meter, journal, limit, number, prompts):
+            entries = _decode(
+                plan, engine, meter, journal, limit, number, prompts, ended=progress.update
+            )
+            for entry in entries:
                 whole = replace(entry, memory_peak_bytes=peak_bytes())
                 journal.append("batch", whole.to_json())
                 tokens += sum(completion.output_tokens for completion in entry.completions)
-                progress.update(len(entry.completions))
+                # What ran out of memory has to be done again.
+                progress.n = _done(journal).total()
                 progress.set_postfix_str(_speed(tokens, time.monotonic() - began, meter))
                 kept = _keep_power(journal, meter, kept, at_least=_POWER_CHUNK)
     _keep_power(journal, meter, kept, at_least=1)
@@ -195,6 +199,8 @@ def _decode(
     limit: BatchLimit,
     number: int,
     windows: Mapping[int, Sequence[Prompt]],
+    *,
+    ended: Callable[[int], object],
 ) -> Iterator[BatchEntry]:
     """What is left of one planned window: at once, or in parts where memory is too small.
 
@@ -215,6 +221,7 @@ def _decode(
                     at_once=limit.size,
                     seed=plan.seed(number, first),
                     mark=window.mark,
+                    ended=ended,
                 )
             except RuntimeError as caught:
                 error = caught

@@ -12,7 +12,7 @@ from codejoule.config import UserError
 from codejoule.config.schema import GenerationConfig
 from codejoule.domain import Completion, Pace, Prompt
 from codejoule.generation.endings import Endings
-from codejoule.generation.engine import Decoded
+from codejoule.generation.engine import Decoded, unwatched
 from codejoule.generation.sequence import DecodedSequence
 from codejoule.generation.settings import generation_settings
 from codejoule.generation.text_stop import EndFinder
@@ -105,7 +105,13 @@ class ContinuousEngine:
         self._decode(prompts, at_once=len(prompts), seed=0, max_new_tokens=tokens)
 
     def generate(
-        self, prompts: Sequence[Prompt], *, at_once: int, seed: int, mark: Callable[[str], None]
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        at_once: int,
+        seed: int,
+        mark: Callable[[str], None],
+        ended: Callable[[int], object] = unwatched,
     ) -> Decoded:
         """Complete `prompts`, `at_once` requests in flight.
 
@@ -113,7 +119,11 @@ class ContinuousEngine:
         the model's context, and for a request that fails or is not answered.
         """
         return self._decode(
-            prompts, at_once=at_once, seed=seed, max_new_tokens=self._max_new_tokens
+            prompts,
+            at_once=at_once,
+            seed=seed,
+            max_new_tokens=self._max_new_tokens,
+            ended=ended,
         )
 
     def facts(self) -> dict[str, Any]:
@@ -147,7 +157,13 @@ class ContinuousEngine:
         )
 
     def _decode(
-        self, prompts: Sequence[Prompt], *, at_once: int, seed: int, max_new_tokens: int
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        at_once: int,
+        seed: int,
+        max_new_tokens: int,
+        ended: Callable[[int], object] = unwatched,
     ) -> Decoded:
         import torch
 
@@ -157,7 +173,9 @@ class ContinuousEngine:
         window = _Requests(self._manager, prompts, ids, self._endings, max_new_tokens)
         window.send(at_once)
         while len(window.completions) < len(prompts):
+            before = len(window.completions)
             window.take(self._answer())
+            ended(len(window.completions) - before)
             window.send(at_once)
         found = tuple(window.completions[number] for number in range(len(prompts)))
         return Decoded(completions=found, positions=None)

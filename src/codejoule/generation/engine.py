@@ -18,6 +18,10 @@ class Decoded:
     engine cannot tell."""
 
 
+def unwatched(count: int) -> None:
+    """Progress that nobody watches."""
+
+
 class Engine(Protocol):
     """Turns prompts into completions.
 
@@ -37,13 +41,20 @@ class Engine(Protocol):
         sake."""
 
     def generate(
-        self, prompts: Sequence[Prompt], *, at_once: int, seed: int, mark: Callable[[str], None]
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        at_once: int,
+        seed: int,
+        mark: Callable[[str], None],
+        ended: Callable[[int], object] = unwatched,
     ) -> Decoded:
         """Complete `prompts`, at most `at_once` of them together.
 
         `mark` is called with `FIRST_TOKEN` once, when the first tokens exist, and around every
         later prefill with the names that `later_prefill` has for it, where the engine tells
-        prefill from decode. The same seed gives the same samples.
+        prefill from decode. `ended` is called with the number of sequences that have ended since
+        the last call. The same seed gives the same samples, where the engine can say so.
         """
 
     def facts(self) -> dict[str, Any]:

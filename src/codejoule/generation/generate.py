@@ -8,7 +8,7 @@ from codejoule.config import UserError
 from codejoule.config.schema import GenerationConfig
 from codejoule.domain import Prompt
 from codejoule.generation.endings import Endings
-from codejoule.generation.engine import Decoded
+from codejoule.generation.engine import Decoded, unwatched
 from codejoule.generation.settings import generation_settings
 from codejoule.generation.text_stop import EndFinder
 from codejoule.generation.tokens import TokenBatch, tokenize
@@ -98,7 +98,13 @@ class GenerateEngine:
         self._decode(prompts, seed=0, mark=lambda name: None, max_new_tokens=tokens)
 
     def generate(
-        self, prompts: Sequence[Prompt], *, at_once: int, seed: int, mark: Callable[[str], None]
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        at_once: int,
+        seed: int,
+        mark: Callable[[str], None],
+        ended: Callable[[int], object] = unwatched,
     ) -> Decoded:
         """Complete `prompts` as one batch, in their order.
 
@@ -107,7 +113,9 @@ class GenerateEngine:
         that does not fit the model's context.
         """
         assert len(prompts) <= at_once, "a batch is decoded at once"
-        return self._decode(prompts, seed=seed, mark=mark, max_new_tokens=self._max_new_tokens)
+        decoded = self._decode(prompts, seed=seed, mark=mark, max_new_tokens=self._max_new_tokens)
+        ended(len(prompts))
+        return decoded
 
     def _decode(
         self,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from codejoule.config.schema import GenerationConfig
 from codejoule.domain import FIRST_TOKEN, Completion, Pace, Prompt, later_prefill
 from codejoule.generation.endings import Endings
-from codejoule.generation.engine import Decoded
+from codejoule.generation.engine import Decoded, unwatched
 from codejoule.generation.graph.buckets import batch_buckets, fit, length_buckets
 from codejoule.generation.graph.capture import CapturedSteps, Steps
 from codejoule.generation.graph.choose import chooser
@@ -156,7 +156,13 @@ class GraphEngine:
         )
 
     def generate(
-        self, prompts: Sequence[Prompt], *, at_once: int, seed: int, mark: Callable[[str], None]
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        at_once: int,
+        seed: int,
+        mark: Callable[[str], None],
+        ended: Callable[[int], object] = unwatched,
     ) -> Decoded:
         """Complete `prompts`, `at_once` of them together and as many as there are slots at most.
 
@@ -169,6 +175,7 @@ class GraphEngine:
             seed=seed,
             mark=mark,
             max_new_tokens=self._max_new_tokens,
+            ended=ended,
         )
 
     def facts(self) -> dict[str, Any]:
@@ -207,6 +214,7 @@ class GraphEngine:
         seed: int,
         mark: Callable[[str], None],
         max_new_tokens: int,
+        ended: Callable[[int], object] = unwatched,
     ) -> Decoded:
         import torch
 
@@ -218,10 +226,12 @@ class GraphEngine:
         with torch.no_grad():
             self._state.end_all()
             while window.waiting or window.running:
+                before = len(window.completions)
                 if self._time_to_admit(window):
                     self._admit(window, prompts, ids, mark, max_new_tokens)
                 else:
                     self._run_block(window)
+                ended(len(window.completions) - before)
         return Decoded(
             completions=tuple(window.completions[number] for number in range(len(prompts))),
             positions=window.positions,

@@ -13,7 +13,7 @@ from codejoule.config import UserError
 from codejoule.config.schema import EngineConfig, GenerationConfig
 from codejoule.domain import Completion, FinishReason, Pace, Prompt
 from codejoule.generation.endings import end_tokens
-from codejoule.generation.engine import Decoded
+from codejoule.generation.engine import Decoded, unwatched
 from codejoule.generation.server.dialect import Dialect, body
 from codejoule.generation.server.identity import ServedModel
 from codejoule.generation.text_stop import EndFinder, TextStops
@@ -90,7 +90,13 @@ class ServerEngine:
         asyncio.run(self._decode(prompts, at_once=len(prompts), seed=0, max_new_tokens=tokens))
 
     def generate(
-        self, prompts: Sequence[Prompt], *, at_once: int, seed: int, mark: Callable[[str], None]
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        at_once: int,
+        seed: int,
+        mark: Callable[[str], None],
+        ended: Callable[[int], object] = unwatched,
     ) -> Decoded:
         """Have `prompts` answered, `at_once` requests in flight.
 
@@ -100,7 +106,13 @@ class ServerEngine:
         asked.
         """
         return asyncio.run(
-            self._decode(prompts, at_once=at_once, seed=seed, max_new_tokens=self._max_new_tokens)
+            self._decode(
+                prompts,
+                at_once=at_once,
+                seed=seed,
+                max_new_tokens=self._max_new_tokens,
+                ended=ended,
+            )
         )
 
     def facts(self) -> dict[str, Any]:
@@ -117,7 +129,13 @@ class ServerEngine:
         """Nothing: the server goes on."""
 
     async def _decode(
-        self, prompts: Sequence[Prompt], *, at_once: int, seed: int, max_new_tokens: int
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        at_once: int,
+        seed: int,
+        max_new_tokens: int,
+        ended: Callable[[int], object] = unwatched,
     ) -> Decoded:
         import httpx
 
@@ -131,7 +149,9 @@ class ServerEngine:
             async def ask(prompt: Prompt) -> Completion:
                 async with room:
                     answer = await self._ask(client, prompt, seed, max_new_tokens)
-                return self._completion(prompt, answer, opened_s, max_new_tokens)
+                completion = self._completion(prompt, answer, opened_s, max_new_tokens)
+                ended(1)
+                return completion
 
             tasks = [asyncio.ensure_future(ask(prompt)) for prompt in prompts]
             try:
