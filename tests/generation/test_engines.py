@@ -21,8 +21,8 @@ from codejoule.generation.graph.choose import chooser
 
 GREEDY = GenerationConfig(name="greedy")
 SAMPLE = GenerationConfig(name="sample", do_sample=True, temperature=1.2, top_p=0.9, n_samples=2)
-NEW = 24
-STOPS = ("ab", "q(", "x")
+NEW = 16
+STOPS = ("ab", "q(", "x", "~", "0")
 
 
 def _prompts(count: int) -> list[Prompt]:
@@ -43,13 +43,13 @@ PROMPTS = _prompts(64)
 
 
 def _program_end(prompt: Prompt) -> Callable[[str], int | None]:
-    """For every fourth prompt a program is complete with its third line break or 15th letter."""
+    """For every fourth prompt a program is complete with its ninth letter, and ends two before."""
     seen: list[str] = []
 
     def feed(piece: str) -> int | None:
         seen.append(piece)
         text = "".join(seen)
-        return 12 if int(prompt.task_id[5:]) % 4 == 0 and len(text) >= 15 else None
+        return 7 if int(prompt.task_id[5:]) % 4 == 0 and len(text) >= 9 else None
 
     return feed
 
@@ -127,6 +127,8 @@ def test_all_engines_give_the_same_tokens(
 ) -> None:
     if (name, engine) == ("deepseek_v2", "continuous"):
         pytest.skip("refused: see the test of that")
+    if (engine, at_once) == ("generate", 1):
+        pytest.skip("what the others are compared with")
     wanted = reference(name)
     with engine_of(engine, family(name), tokenizer) as made:
         assert unpaced(decode(made, PROMPTS, at_once)) == wanted
@@ -145,7 +147,10 @@ def test_what_is_compiled_gives_the_same_tokens_and_once_for_all_layers(
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     with engine_of("graph", family("qwen2"), tokenizer, compile=True) as engine:
-        assert unpaced(decode(engine, PROMPTS, 5)) == wanted
+        engine.prepare([PROMPTS], at_once=5)
+        for prompts, at_once in ((PROMPTS[:3], 1), (PROMPTS, 5)):
+            found = engine.generate(prompts, at_once=at_once, seed=0, mark=lambda name: None)
+            assert unpaced(found) == wanted[: len(prompts)]
     # A layer and the head, each for one row and for several: of two layers, with batches of 5
     # rows, 4, 2 and 1.
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 4
