@@ -40,7 +40,7 @@ from codejoule.config.schema import EngineConfig, EngineName, GenerationConfig, 
 from codejoule.config.store import register_schemas
 from codejoule.config.typed import to_experiment
 from codejoule.domain import Prompt
-from codejoule.generation import Decoded, make_engine
+from codejoule.generation import Decoded, Decoding, make_engine
 from codejoule.measurement import Meter, open_meter
 from codejoule.models import LoadedModel, load_model, locate_checkpoint, prepare_libraries
 
@@ -289,11 +289,12 @@ class Bench:
             EngineConfig(name=EngineName[name]),
             loaded.model,
             loaded.tokenizer,
-            generation=GenerationConfig(name="greedy"),
-            stop=(),
-            max_new_tokens=new,
-            fixed_length=lengths is None,
-            program_end=None if lengths is None else ends_after(lengths),
+            Decoding(
+                generation=GenerationConfig(name="greedy"),
+                max_new_tokens=new,
+                fixed_length=lengths is None,
+                program_end=None if lengths is None else ends_after(lengths),
+            ),
         )
 
     def _run(

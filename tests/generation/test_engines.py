@@ -14,7 +14,7 @@ import pytest
 from codejoule.config import UserError
 from codejoule.config.schema import EngineConfig, EngineName, GenerationConfig
 from codejoule.domain import FIRST_TOKEN, Completion, Prompt, later_prefill
-from codejoule.generation import Decoded, Engine, make_engine
+from codejoule.generation import Decoded, Decoding, Engine, make_engine
 from codejoule.generation.graph import decoder
 from codejoule.generation.graph.buckets import batch_buckets, fit, length_buckets
 from codejoule.generation.graph.choose import chooser
@@ -60,13 +60,11 @@ def engine_of(name: str, model: Any, tokenizer: Any, **changes: Any) -> Iterator
         "generation": GREEDY,
         "stop": STOPS,
         "max_new_tokens": NEW,
-        "fixed_length": False,
         "program_end": _program_end,
     }
     config = {key: changes.pop(key) for key in ("compile", "check_every") if key in changes}
-    engine = make_engine(
-        EngineConfig(name=EngineName[name], **config), model, tokenizer, **(options | changes)
-    )
+    chosen = EngineConfig(name=EngineName[name], **config)
+    engine = make_engine(chosen, model, tokenizer, Decoding(**(options | changes)))
     try:
         yield engine
     finally:

@@ -6,7 +6,7 @@ import pytest
 from codejoule.config import UserError
 from codejoule.config.schema import GenerationConfig
 from codejoule.domain import FIRST_TOKEN, Completion, FinishReason, Prompt
-from codejoule.generation import EndFinder, Engine, GenerateEngine
+from codejoule.generation import Decoding, EndFinder, Engine, GenerateEngine
 
 GREEDY = GenerationConfig(name="greedy")
 SAMPLE = GenerationConfig(name="sample", do_sample=True, temperature=1.0)
@@ -16,13 +16,8 @@ MakePrompts = Callable[..., list[Prompt]]
 
 
 def make_engine(model: Any, tokenizer: Any, **changes: Any) -> GenerateEngine:
-    options: dict[str, Any] = {
-        "generation": GREEDY,
-        "stop": (),
-        "max_new_tokens": 24,
-        "fixed_length": False,
-    }
-    return GenerateEngine(model, tokenizer, **(options | changes))
+    options: dict[str, Any] = {"generation": GREEDY, "max_new_tokens": 24}
+    return GenerateEngine(model, tokenizer, Decoding(**(options | changes)))
 
 
 def run(engine: Engine, prompts: list[Prompt], seed: int = 0) -> list[Completion]:
@@ -102,7 +97,14 @@ def test_every_end_token_of_the_generation_config_ends(
 def test_stop_strings_stop_their_row_and_are_cut_off(
     scribe: Callable[[str], Any], tokenizer: Any, prompts: MakePrompts
 ) -> None:
-    engine = make_engine(scribe("x=1\ndef g():"), tokenizer, stop=["\ndef ", "zz"])
+    engine = make_engine(
+        scribe("x=1\ndef g():"),
+        tokenizer,
+        stop=(
+            "\ndef ",
+            "zz",
+        ),
+    )
     first, second = run(engine, prompts(">", ">x=1\ndef g"))
     assert (first.text, first.finish_reason) == ("x=1", FinishReason.stop)
     assert first.output_tokens == 8
@@ -123,7 +125,7 @@ def test_a_row_ends_when_its_own_program_is_complete(
 
         return feed
 
-    engine = make_engine(scribe("x=1 y\ndef():"), tokenizer, stop=["zz"], program_end=program_end)
+    engine = make_engine(scribe("x=1 y\ndef():"), tokenizer, stop=("zz",), program_end=program_end)
     first, second = run(engine, prompts(">", ">x"))
     assert (first.text, first.output_tokens) == ("x=1", 6)
     assert first.finish_reason is FinishReason.complete
@@ -141,7 +143,7 @@ def test_a_special_token_that_is_a_stop_string_ends(
     net.lm_head.weight.data[[turn, tokenizer.eos_token_id]] = net.lm_head.weight.data[
         [tokenizer.eos_token_id, turn]
     ]
-    engine = make_engine(net, tokenizer, stop=["<|im_start|>"])
+    engine = make_engine(net, tokenizer, stop=("<|im_start|>",))
     (only,) = run(engine, prompts(">"))
     assert (only.text, only.output_tokens) == ("ab", 3)
     assert run(make_engine(net, tokenizer), prompts(">"))[0].output_tokens == 24
@@ -150,7 +152,7 @@ def test_a_special_token_that_is_a_stop_string_ends(
 def test_a_stop_string_in_the_prompt_alone_stops_nothing(
     scribe: Callable[[str], Any], tokenizer: Any, prompts: MakePrompts
 ) -> None:
-    engine = make_engine(scribe("abc"), tokenizer, stop=["STOP"])
+    engine = make_engine(scribe("abc"), tokenizer, stop=("STOP",))
     (only,) = run(engine, prompts("STOP>"))
     assert only.text == "abc"
 
@@ -172,7 +174,7 @@ def test_the_limit_ends_what_nothing_else_does(
 def test_with_a_fixed_length_nothing_ends_early(
     scribe: Callable[[str], Any], tokenizer: Any, prompts: MakePrompts
 ) -> None:
-    engine = make_engine(scribe("abc"), tokenizer, stop=["b"], max_new_tokens=9, fixed_length=True)
+    engine = make_engine(scribe("abc"), tokenizer, stop=("b",), max_new_tokens=9, fixed_length=True)
     completions = run(engine, prompts(">", ">ab"))
     assert [completion.output_tokens for completion in completions] == [9, 9]
     assert {completion.finish_reason for completion in completions} == {FinishReason.length}

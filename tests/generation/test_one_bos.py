@@ -7,7 +7,7 @@ import pytest
 
 from codejoule.config.schema import GenerationConfig, Split, Variant
 from codejoule.domain import Prompt, Task
-from codejoule.generation import GenerateEngine
+from codejoule.generation import Decoding, GenerateEngine
 from codejoule.suites import build_prompt
 
 BOS, EOS = 1, 2
@@ -86,10 +86,8 @@ def test_the_model_is_fed_one_bos_and_a_mask_that_leaves_out_the_padding(
     hook = llama.register_forward_pre_hook(
         lambda module, args, kwargs: fed.append(dict(kwargs)), with_kwargs=True
     )
-    engine = GenerateEngine(
-        llama, llama_style, generation=GenerationConfig(name="greedy"), stop=(),
-        max_new_tokens=3, fixed_length=False,
-    )  # fmt: skip
+    decoding = Decoding(generation=GenerationConfig(name="greedy"), max_new_tokens=3)
+    engine = GenerateEngine(llama, llama_style, decoding)
     requests = prompts(llama_style, variant)
     try:
         completions = engine.generate(

@@ -11,7 +11,7 @@ import pytest
 from codejoule.config import UserError
 from codejoule.config.schema import EngineConfig, EngineName, GenerationConfig
 from codejoule.domain import Completion, Prompt
-from codejoule.generation import GenerateEngine, ServedModel, ServerEngine, identify
+from codejoule.generation import Decoding, GenerateEngine, ServedModel, ServerEngine, identify
 from tests.generation.served import (
     STARTER,
     Answer,
@@ -71,15 +71,13 @@ OPTIONS: dict[str, Any] = {
     "generation": GREEDY,
     "stop": STOPS,
     "max_new_tokens": 48,
-    "fixed_length": False,
 }
 
 
 def engine_at(url: str, model: str, tokenizer: Any, **changes: Any) -> ServerEngine:
     config = EngineConfig(name=EngineName.server, url=url, served_model=model, timeout_s=30)
-    return ServerEngine(
-        config, ServedModel(id=model, software="test"), tokenizer, **(OPTIONS | changes)
-    )
+    served = ServedModel(id=model, software="test")
+    return ServerEngine(config, served, tokenizer, Decoding(**(OPTIONS | changes)))
 
 
 def ask(engine: Any, prompts: list[Prompt], at_once: int = 4) -> list[Completion]:
@@ -92,7 +90,7 @@ def test_a_real_server_gives_the_same_text_as_generate(
     at_once: int, served: str, starter: tuple[Any, Any], tasks: list[Prompt]
 ) -> None:
     model, tokenizer = starter
-    reference = GenerateEngine(model, tokenizer, program_end=_program_end, **OPTIONS)
+    reference = GenerateEngine(model, tokenizer, Decoding(program_end=_program_end, **OPTIONS))
     wanted = [c for prompt in tasks for c in ask(reference, [prompt], 1)]
     ends = Counter(c.finish_reason.value for c in wanted)
     assert len(ends) >= 3, ends

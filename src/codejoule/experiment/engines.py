@@ -11,7 +11,7 @@ from codejoule.experiment.served import Server
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from codejoule.generation import EndFinder, Engine
+    from codejoule.generation import Decoding, EndFinder, Engine
     from codejoule.models import LoadedModel
 
 
@@ -21,36 +21,34 @@ def engine_for(plan: Plan, loaded: "LoadedModel") -> "Engine":
     Raises `UserError` where it cannot decode this model.
     """
     from codejoule.generation import make_engine
-    from codejoule.suites import stops_for
 
-    return make_engine(
-        plan.experiment.engine,
-        loaded.model,
-        loaded.tokenizer,
-        generation=plan.experiment.generation,
-        stop=stops_for(plan.suite, plan.experiment.model.variant),
-        max_new_tokens=plan.max_new_tokens,
-        fixed_length=plan.experiment.model.weights is Weights.random,
-        program_end=_program_end(plan),
-    )
+    return make_engine(plan.experiment.engine, loaded.model, loaded.tokenizer, _decoding(plan))
 
 
 def engine_at(server: Server, plan: Plan, tokenizer: "PreTrainedTokenizerBase") -> "Engine":
     """The engine that sends `plan`'s prompts to `server`."""
     from codejoule.generation import ServerEngine
     from codejoule.models import end_token_owners
-    from codejoule.suites import stops_for
 
     return ServerEngine(
         plan.experiment.engine,
         server.model,
         tokenizer,
+        _decoding(plan),
+        token_owners=end_token_owners(plan.checkpoint),
+    )
+
+
+def _decoding(plan: Plan) -> "Decoding":
+    from codejoule.generation import Decoding
+    from codejoule.suites import stops_for
+
+    return Decoding(
         generation=plan.experiment.generation,
-        stop=stops_for(plan.suite, plan.experiment.model.variant),
+        stop=tuple(stops_for(plan.suite, plan.experiment.model.variant)),
         max_new_tokens=plan.max_new_tokens,
         fixed_length=plan.experiment.model.weights is Weights.random,
         program_end=_program_end(plan),
-        token_owners=end_token_owners(plan.checkpoint),
     )
 
 

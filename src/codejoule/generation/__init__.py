@@ -1,6 +1,7 @@
 """Engines that turn prompts into completions."""
 
 from codejoule.generation.choice import make_engine
+from codejoule.generation.decoding import Decoding
 from codejoule.generation.engine import Decoded, Engine
 from codejoule.generation.generate import GenerateEngine
 from codejoule.generation.server import ServedModel, ServerEngine, identify
@@ -8,6 +9,7 @@ from codejoule.generation.text_stop import EndFinder
 
 __all__ = [
     "Decoded",
+    "Decoding",
     "EndFinder",
     "Engine",
     "GenerateEngine",

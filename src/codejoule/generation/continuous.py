@@ -9,13 +9,12 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from codejoule.config import UserError
-from codejoule.config.schema import GenerationConfig
 from codejoule.domain import Completion, Pace, Prompt
+from codejoule.generation.decoding import Decoding
 from codejoule.generation.endings import Endings
 from codejoule.generation.engine import Decoded, unwatched
 from codejoule.generation.sequence import DecodedSequence
 from codejoule.generation.settings import generation_settings
-from codejoule.generation.text_stop import EndFinder
 from codejoule.generation.tokens import token_rows
 
 if TYPE_CHECKING:
@@ -40,14 +39,9 @@ class ContinuousEngine:
         self,
         model: "transformers.PreTrainedModel",
         tokenizer: "transformers.PreTrainedTokenizerBase",
-        *,
-        generation: GenerationConfig,
-        stop: Sequence[str],
-        max_new_tokens: int,
-        fixed_length: bool,
-        program_end: Callable[[Prompt], EndFinder] | None = None,
+        decoding: Decoding,
     ) -> None:
-        """Parameters as for `GenerateEngine`. Raises `UserError` for a model whose requests
+        """Raises `UserError` for a model whose requests
         transformers' continuous batching would leave unanswered."""
         if getattr(model.config, "kv_lora_rank", None) is not None:
             raise UserError(
@@ -57,12 +51,10 @@ class ContinuousEngine:
             )
         self._model = model
         self._tokenizer = tokenizer
-        self._generation = generation
-        self._max_new_tokens = max_new_tokens
+        self._generation = decoding.generation
+        self._max_new_tokens = decoding.max_new_tokens
         self._context_tokens = getattr(model.config, "max_position_embeddings", None)
-        self._endings = Endings(
-            model, tokenizer, stop=stop, program_end=program_end, fixed_length=fixed_length
-        )
+        self._endings = Endings(model, tokenizer, decoding)
         self._manager: Any = None
 
     def prepare(self, windows: Sequence[Sequence[Prompt]], *, at_once: int) -> None:
@@ -237,7 +229,7 @@ class _Requests:
                 list(self._ids[number]),
                 request_id=request_id,
                 max_new_tokens=self._max_new_tokens,
-                streaming=self._endings.text.reads_text,
+                streaming=self._endings.text.in_force,
                 record_timestamps=True,
                 eos_token_id=list(self._endings.end_tokens) or -1,
             )

@@ -1,12 +1,13 @@
 """What ends the sequences of one engine."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from codejoule.domain import Prompt
+from codejoule.generation.decoding import Decoding
 from codejoule.generation.pieces import Pieces
 from codejoule.generation.sequence import DecodedSequence
-from codejoule.generation.text_stop import EndFinder, TextStops
+from codejoule.generation.text_stop import TextStops
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -24,17 +25,13 @@ class Endings:
         self,
         model: "PreTrainedModel",
         tokenizer: "PreTrainedTokenizerBase",
-        *,
-        stop: Sequence[str],
-        program_end: Callable[[Prompt], EndFinder] | None,
-        fixed_length: bool,
+        decoding: Decoding,
     ) -> None:
-        """Parameters as for `TextStops`."""
         self._pieces = Pieces(tokenizer)
-        self.text = TextStops(stop, program_end=program_end, fixed_length=fixed_length)
+        self.text = text_stops(decoding)
         """What ends a sequence by its text."""
         owners = (model.generation_config, model.config)
-        self.end_tokens = () if fixed_length else end_tokens(owners, tokenizer, self.text.strings)
+        self.end_tokens = end_tokens(owners, tokenizer, decoding)
         """Tokens that end a sequence."""
 
     def begin(self, prompt: Prompt) -> DecodedSequence:
@@ -44,11 +41,20 @@ class Endings:
         )
 
 
+def text_stops(decoding: Decoding) -> TextStops:
+    """What ends sequences by their text."""
+    strings = () if decoding.fixed_length else decoding.stop
+    return TextStops(strings, program_end=decoding.program_end)
+
+
 def end_tokens(
-    owners: Sequence[Any], tokenizer: "PreTrainedTokenizerBase", strings: Sequence[str]
+    owners: Sequence[Any], tokenizer: "PreTrainedTokenizerBase", decoding: Decoding
 ) -> tuple[int, ...]:
     """The end tokens that the model's generation config and config (`owners`) or its tokenizer
-    name, and special tokens that are stop strings: those leave no text in which to find them."""
+    name, and special tokens that are stop strings: those leave no text in which to find them.
+    None where the length is fixed."""
+    if decoding.fixed_length:
+        return ()
     found: list[int] = []
     for owner in (*owners, tokenizer):
         named = getattr(owner, "eos_token_id", None)
@@ -56,6 +62,6 @@ def end_tokens(
     found += [
         token
         for token, added in tokenizer.added_tokens_decoder.items()
-        if added.special and added.content in strings
+        if added.special and added.content in decoding.stop
     ]
     return tuple(dict.fromkeys(found))

@@ -5,12 +5,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from codejoule.config import UserError
-from codejoule.config.schema import GenerationConfig
 from codejoule.domain import Prompt
+from codejoule.generation.decoding import Decoding
 from codejoule.generation.endings import Endings
 from codejoule.generation.engine import Decoded, unwatched
 from codejoule.generation.settings import generation_settings
-from codejoule.generation.text_stop import EndFinder
 from codejoule.generation.tokens import TokenBatch, tokenize
 from codejoule.generation.watch import BatchWatch
 
@@ -40,24 +39,15 @@ class GenerateEngine:
         self,
         model: "transformers.PreTrainedModel",
         tokenizer: "transformers.PreTrainedTokenizerBase",
+        decoding: Decoding,
         *,
-        generation: GenerationConfig,
-        stop: Sequence[str],
-        max_new_tokens: int,
-        fixed_length: bool,
-        program_end: Callable[[Prompt], EndFinder] | None = None,
         static: bool = False,
     ) -> None:
-        """With `fixed_length` every sequence has exactly `max_new_tokens` tokens: end tokens
-        and stop strings count for nothing. `program_end` makes, for one sequence, what tells
-        that its program is complete."""
         self._model = model
         self._tokenizer = tokenizer
-        self._generation = generation
-        self._max_new_tokens = max_new_tokens
-        self._endings = Endings(
-            model, tokenizer, stop=stop, program_end=program_end, fixed_length=fixed_length
-        )
+        self._generation = decoding.generation
+        self._max_new_tokens = decoding.max_new_tokens
+        self._endings = Endings(model, tokenizer, decoding)
         self._context_tokens = getattr(model.config, "max_position_embeddings", None)
         self.compiles = static
         self._cache_tokens = 0

@@ -16,24 +16,21 @@ class TextStops:
 
     def __init__(
         self,
-        stop: Sequence[str],
+        strings: Sequence[str],
         *,
         program_end: Callable[[Prompt], EndFinder] | None,
-        fixed_length: bool,
     ) -> None:
         """`program_end` makes, for one prompt, what tells that the answer's program is
-        complete. With `fixed_length` nothing ends a sequence."""
-        assert not (fixed_length and program_end), "a fixed length ends with no program"
+        complete."""
         self._program_end = program_end
-        self.strings = () if fixed_length else tuple(dict.fromkeys(stop))
-        """The stop strings."""
-        self.reads_text = bool(self.strings) or program_end is not None
-        """Whether anything but a token or the limit can end a sequence."""
+        self._strings = tuple(dict.fromkeys(strings))
+        self.in_force = bool(strings) or program_end is not None
+        """Whether anything can end a text."""
 
     def begin(self, prompt: Prompt) -> "TextStop":
         """What ends the text that will answer `prompt`."""
         program_end = None if self._program_end is None else self._program_end(prompt)
-        return TextStop(prompt=prompt.text, strings=self.strings, program_end=program_end)
+        return TextStop(prompt=prompt.text, strings=self._strings, program_end=program_end)
 
 
 class TextStop:

@@ -9,8 +9,8 @@ from itertools import chain
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from codejoule.config.schema import GenerationConfig
 from codejoule.domain import FIRST_TOKEN, Completion, Pace, Prompt, later_prefill
+from codejoule.generation.decoding import Decoding
 from codejoule.generation.endings import Endings
 from codejoule.generation.engine import Decoded, unwatched
 from codejoule.generation.graph.buckets import batch_buckets, fit, length_buckets
@@ -19,7 +19,6 @@ from codejoule.generation.graph.choose import chooser
 from codejoule.generation.graph.decoder import Decoder
 from codejoule.generation.graph.state import DeviceState
 from codejoule.generation.sequence import DecodedSequence
-from codejoule.generation.text_stop import EndFinder
 from codejoule.generation.tokens import token_rows
 
 if TYPE_CHECKING:
@@ -86,26 +85,22 @@ class GraphEngine:
         self,
         model: "transformers.PreTrainedModel",
         tokenizer: "transformers.PreTrainedTokenizerBase",
+        decoding: Decoding,
         *,
-        generation: GenerationConfig,
-        stop: Sequence[str],
-        max_new_tokens: int,
-        fixed_length: bool,
-        program_end: Callable[[Prompt], EndFinder] | None = None,
         compiled: bool | None = None,
         check_every: int = 8,
     ) -> None:
-        """Parameters as for `GenerateEngine`; `compiled` compiles the layers (None: on a GPU,
-        where it is known to help). Raises `UserError` for a model that it cannot run."""
+        """`compiled` compiles the layers (None: on a GPU, where it is known to help).
+
+        Raises `UserError` for a model that it cannot run.
+        """
         self._device = model.device
         self._tokenizer = tokenizer
-        self._max_new_tokens = max_new_tokens
+        self._max_new_tokens = decoding.max_new_tokens
         self._check_every = check_every
         self._context_tokens = getattr(model.config, "max_position_embeddings", None)
-        self._endings = Endings(
-            model, tokenizer, stop=stop, program_end=program_end, fixed_length=fixed_length
-        )
-        self._choose = chooser(generation)
+        self._endings = Endings(model, tokenizer, decoding)
+        self._choose = chooser(decoding.generation)
         self._decoder = Decoder(model, compiled=compiled)
         self._state: DeviceState | None = None
         self._lengths: tuple[int, ...] = ()

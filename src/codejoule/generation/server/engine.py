@@ -10,13 +10,13 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from codejoule.config import UserError
-from codejoule.config.schema import EngineConfig, GenerationConfig
+from codejoule.config.schema import EngineConfig
 from codejoule.domain import Completion, FinishReason, Pace, Prompt
-from codejoule.generation.endings import end_tokens
+from codejoule.generation.decoding import Decoding
+from codejoule.generation.endings import end_tokens, text_stops
 from codejoule.generation.engine import Decoded, unwatched
 from codejoule.generation.server.dialect import Dialect, body
 from codejoule.generation.server.identity import ServedModel
-from codejoule.generation.text_stop import EndFinder, TextStops
 
 if TYPE_CHECKING:
     import httpx
@@ -54,28 +54,19 @@ class ServerEngine:
         config: EngineConfig,
         served: ServedModel,
         tokenizer: "transformers.PreTrainedTokenizerBase",
+        decoding: Decoding,
         *,
-        generation: GenerationConfig,
-        stop: Sequence[str],
-        max_new_tokens: int,
-        fixed_length: bool,
-        program_end: Callable[[Prompt], EndFinder] | None = None,
         token_owners: Sequence[Any] = (),
     ) -> None:
-        """`token_owners` are the model's configs that name end tokens; the others as for
-        `GenerateEngine`."""
+        """`token_owners` are the model's configs that name end tokens."""
         assert config.url is not None
         self._url = config.url.rstrip("/")
         self._timeout_s = config.timeout_s
         self._served = served
         self._tokenizer = tokenizer
-        self._generation = generation
-        self._max_new_tokens = max_new_tokens
-        self._fixed_length = fixed_length
-        self._stops = TextStops(stop, program_end=program_end, fixed_length=fixed_length)
-        self._end_tokens = (
-            () if fixed_length else end_tokens(token_owners, tokenizer, self._stops.strings)
-        )
+        self._decoding = decoding
+        self._stops = text_stops(decoding)
+        self._end_tokens = end_tokens(token_owners, tokenizer, decoding)
         self._dialect: Dialect | None = None
         # A line for each request.
         logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -86,7 +77,7 @@ class ServerEngine:
 
     def warm_up(self, prompts: Sequence[Prompt], *, tokens: int) -> None:
         """Have `prompts` answered with `tokens` new tokens each, and throw that away."""
-        tokens = min(tokens, self._max_new_tokens)
+        tokens = min(tokens, self._decoding.max_new_tokens)
         asyncio.run(self._decode(prompts, at_once=len(prompts), seed=0, max_new_tokens=tokens))
 
     def generate(
@@ -110,7 +101,7 @@ class ServerEngine:
                 prompts,
                 at_once=at_once,
                 seed=seed,
-                max_new_tokens=self._max_new_tokens,
+                max_new_tokens=self._decoding.max_new_tokens,
                 ended=ended,
             )
         )
@@ -192,10 +183,10 @@ class ServerEngine:
         fields = body(
             prompt,
             model=self._served.id,
-            generation=self._generation,
+            generation=self._decoding.generation,
             dialect=dialect,
             max_tokens=max_new_tokens,
-            fixed_length=self._fixed_length,
+            fixed_length=self._decoding.fixed_length,
             end_tokens=self._end_tokens,
             seed=seed,
         )
@@ -298,7 +289,7 @@ class ServerEngine:
             told = len(ids) + (answer.ended is None and answer.told != "length")
         if told == 0:
             raise self._failure(prompt, "it answers with no token at all")
-        if self._fixed_length and told != max_new_tokens:
+        if self._decoding.fixed_length and told != max_new_tokens:
             raise UserError(
                 f"{prompt.task_id}: {told} tokens came, and model.weights=random asks for exactly "
                 f"{max_new_tokens}: this server ends sequences by itself (it knows neither "
