@@ -82,8 +82,13 @@ def _start(
     while True:
         job = receive_frame(sock)
         if job is None:
-            os._exit(0)
+            break
         _judge(context, job, sock, line)
+    if line is not None:
+        # Reaped here, its CPU time is counted by whoever waits for this process.
+        line.close()
+        os.waitpid(-1, 0)
+    os._exit(0)
 
 
 def _start_zygote(
