@@ -1,5 +1,6 @@
 """Hostile and broken samples end as fails, and harm nothing."""
 
+import dataclasses
 import json
 import os
 import time
@@ -7,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from codejoule.config.schema import EvaluatorConfig
+from codejoule.config.schema import EvaluatorConfig, EvaluatorIsolation
 from codejoule.domain import Status, Verdict
 from codejoule.evaluation import Launcher, judge
+from codejoule.evaluation._inside import landlock
 from codejoule.evaluation.launch import find_bubblewrap
 
 from .conftest import (
@@ -42,7 +44,8 @@ REASONS = {
     "exits": "fail",
     "raises_keyboard_interrupt": "fail",
     "returns_from_a_fork": "fail",
-    "kills_its_parent": "fail",
+    # Its parent lies outside its namespace and has no number there: 0 means its own group.
+    "kills_its_parent": "crash",
     "kills_everyone": "fail",
     "leaves_a_daemon": "fail",
     "starts_endless_threads": "fail",
@@ -192,6 +195,26 @@ def test_an_ordinary_user_is_as_safe(launcher: Launcher, canary: Canary) -> None
     assert {name: found[name] for name in REASONS} == REASONS
     assert "pass" not in found.values()
     canary.assert_untouched()
+
+
+@pytest.mark.skipif(landlock.abi() == 0, reason="this kernel has no Landlock")
+def test_process_isolation_contains_them_too_where_there_is_landlock(canary: Canary) -> None:
+    python = as_nobody() if os.geteuid() == 0 else None
+    config = dataclasses.replace(_config(python), isolation=EvaluatorIsolation.process)
+    samples = [make_sample(canary.fill_in(text), task_id=name) for name, text in ATTACKS.items()]
+    verdicts = {v.task_id: v for v in judge(samples, config=config, timeout_s=LIMIT_S)}
+    found = {name: verdicts[name].reason for name in REASONS}
+    # Here its parent has a number, and is out of reach.
+    assert found == REASONS | {"kills_its_parent": "fail"}
+    assert [name for name, v in verdicts.items() if v.status is Status.passed] == []
+    assert max(v.evaluation_s for v in verdicts.values()) < LIMIT_S + 1
+    time.sleep(0.2)
+    canary.assert_untouched()
+    told = json.dumps([dict(verdict.details) for verdict in verdicts.values()])
+    assert SECRET not in told
+    assert FAKE_SECRET not in told
+    (plain,) = judge([make_sample(CONTROLS["plain"])], config=config, timeout_s=LIMIT_S)
+    assert plain.reason == "pass"
 
 
 def _sandboxed_processes() -> list[str]:

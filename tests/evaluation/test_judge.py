@@ -168,6 +168,58 @@ def test_each_sample_has_its_own_files(config: EvaluatorConfig) -> None:
     assert [v.reason for v in verdicts] == ["pass", "pass"]
 
 
+def test_a_sample_finds_nothing_of_the_one_before_in_its_memory(config: EvaluatorConfig) -> None:
+    mark = "a-mark-" + "that-stands-in-the-first-sample"
+    first = GOOD + f"MARK = {mark!r}\n"
+    test = TESTS + f"    def test_mark(self): self.assertNotEqual({mark[::-1]!r}, '')\n"
+    # The pattern does not match itself.
+    look = GOOD + (
+        "import re\n"
+        "def look():\n"
+        "    found = []\n"
+        "    with open('/proc/self/maps') as maps, open('/proc/self/mem', 'rb', 0) as memory:\n"
+        "        for line in maps:\n"
+        "            if ' rw' not in line or '[vv' in line:\n"
+        "                continue\n"
+        "            start, end = (int(one, 16) for one in line.split()[0].split('-'))\n"
+        "            memory.seek(start)\n"
+        "            part = memory.read(end - start)\n"
+        "            found += re.findall(b'a-mark-[t]hat-stands|elpmas-tsrif-[e]ht', part)\n"
+        "    return found\n"
+        "assert look() == [], 'found ' + repr(look())\n"
+    )
+    samples = [make_sample(first, test=test), make_sample(look, number=1)]
+    verdicts = judge(samples, config=config, timeout_s=10)
+    assert [dict(v.details) for v in verdicts] == [{}, {}]
+
+
+def test_samples_that_sleep_do_not_hold_up_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0})
+    sleeping = "import time\ntime.sleep(6)\n" + GOOD
+    samples = [make_sample(text, number=n) for n, text in enumerate([sleeping, GOOD, WRONG])]
+    order: list[int] = []
+
+    def note(verdict: Verdict) -> None:
+        order.append(verdict.sample)
+
+    verdicts = judge(samples, config=EvaluatorConfig(), timeout_s=30, on_verdict=note)
+    assert [v.reason for v in verdicts] == ["pass", "pass", "fail"]
+    assert order == [1, 2, 0]
+    assert _children() == []
+
+
+def test_a_number_of_workers_that_is_asked_for_is_kept_to(config: EvaluatorConfig) -> None:
+    sleeping = "import time\ntime.sleep(4)\n" + GOOD
+    order: list[int] = []
+    judge(
+        [make_sample(sleeping), make_sample(GOOD, number=1)],
+        config=config,
+        timeout_s=30,
+        on_verdict=lambda verdict: order.append(verdict.sample),
+    )
+    assert order == [0, 1]
+
+
 def test_a_solution_too_large_for_the_channel_is_a_fail(config: EvaluatorConfig) -> None:
     verdict = _judge_one("x = '" + "a" * 9 * 2**20 + "'\n" + GOOD, config)
     assert (verdict.status, verdict.reason) == (Status.failed, "too large")
@@ -192,6 +244,29 @@ def test_a_lost_worker_is_replaced_and_that_is_said(
     assert [v.reason for v in verdicts] == ["pass", "pass", "pass"]
     assert "sandbox worker lost on t/1 sample" in caplog.text
     assert "trying the sample again" in caplog.text
+
+
+def test_a_lost_zygote_is_replaced_with_its_worker(
+    config: EvaluatorConfig, caplog: pytest.LogCaptureFixture, launcher: Launcher
+) -> None:
+    samples = [make_sample(GOOD, number=n) for n in range(3)]
+    struck: list[int] = []
+
+    def strike(verdict: Verdict) -> None:
+        if not struck:
+            # The worker's first child, which is there for as long as the worker is.
+            pid = _children()[-1]
+            for _ in range(3 if launcher is Launcher.bubblewrap else 2):
+                struck.append(pid)
+                pid = int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+            os.kill(pid, signal.SIGKILL)
+
+    with caplog.at_level(logging.WARNING):
+        verdicts = judge(samples, config=config, timeout_s=10, on_verdict=strike, launcher=launcher)
+    assert struck
+    assert [v.reason for v in verdicts] == ["pass", "pass", "pass"]
+    assert "sandbox worker lost on t/1 sample" in caplog.text
+    assert _children() == []
 
 
 def _children() -> list[int]:

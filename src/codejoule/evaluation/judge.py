@@ -1,4 +1,4 @@
-"""Judge many samples, one worker per core."""
+"""Judge many samples, one worker per core, and a few more while samples sleep."""
 
 import dataclasses
 import logging
@@ -17,6 +17,7 @@ from codejoule.evaluation.interpreter import describe_interpreter
 from codejoule.evaluation.launch import Launcher, choose_launcher
 from codejoule.evaluation.ruling import rule
 from codejoule.evaluation.sample import Sample
+from codejoule.evaluation.stand_in import StandIns
 from codejoule.evaluation.worker import SandboxFacts, Worker
 
 _LOGGER = logging.getLogger(__name__)
@@ -52,35 +53,60 @@ def judge(
     interpreter = describe_interpreter(config.python)
     chosen = choose_launcher(launcher, config.isolation)
     preimport = modules_worth_importing({text for s in todo for text in (s.code_prompt, s.test)})
-    pending: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for index in range(len(todo)):
-        pending.put(index)
-    done: queue.SimpleQueue[_Outcome] = queue.SimpleQueue()
-    stop = threading.Event()
-    workers = [
-        Worker(config, interpreter, chosen, preimport=preimport)
-        for _ in range(min(config.workers or len(os.sched_getaffinity(0)), len(todo)))
-    ]
-    threads = [
-        threading.Thread(
-            target=_work,
-            args=(worker, todo, timeout_s, pending, done, stop),
-            kwargs={"challenge": config.challenge},
-        )
-        for worker in workers
-    ]
+    desk = _Desk(todo, timeout_s=timeout_s, challenge=config.challenge)
+    cores = len(os.sched_getaffinity(0))
+    count = min(config.workers or cores, len(todo))
+    # A number that was asked for is kept to.
+    more = min(cores, len(todo) - count) if config.workers is None else 0
+    workers = [Worker(config, interpreter, chosen, preimport=preimport) for _ in range(count)]
+    spare = [Worker(config, interpreter, chosen, preimport=preimport) for _ in range(more)]
+    stand_ins = StandIns(workers)
+    threads = [threading.Thread(target=_work, args=(worker, desk)) for worker in workers]
+    if spare:
+        threads.append(threading.Thread(target=stand_ins.watch, args=(desk.stop,)))
+    for worker in spare:
+        threads.append(threading.Thread(target=_stand_in, args=(worker, desk, stand_ins)))
     for thread in threads:
         thread.start()
     try:
-        return _collect(len(todo), done, on_verdict, on_start)
+        return _collect(len(todo), desk.done, on_verdict, on_start)
     except BaseException:
-        stop.set()
-        for worker in workers:
+        desk.stop.set()
+        for worker in [*workers, *spare]:
             worker.abort()
         raise
     finally:
+        desk.stop.set()
         for thread in threads:
             thread.join()
+
+
+class _Desk:
+    """What all workers share: samples to be judged, verdicts on others, the order to stop."""
+
+    def __init__(self, todo: Sequence[Sample], *, timeout_s: float, challenge: bool) -> None:
+        self._todo = todo
+        self._timeout_s = timeout_s
+        self._challenge = challenge
+        self._pending: queue.SimpleQueue[int] = queue.SimpleQueue()
+        for index in range(len(todo)):
+            self._pending.put(index)
+        self.done: queue.SimpleQueue[_Outcome] = queue.SimpleQueue()
+        self.stop = threading.Event()
+
+    def judge_next(self, worker: Worker) -> bool:
+        """Have `worker` judge one sample; False where none is left."""
+        try:
+            index = self._pending.get_nowait()
+        except queue.Empty:
+            return False
+        sample = self._todo[index]
+        verdict = _verdict_on(sample, worker, self._timeout_s)
+        if self._challenge and verdict.status is Status.passed:
+            result = _challenge(sample, worker, self._timeout_s)
+            verdict = dataclasses.replace(verdict, challenge=result)
+        self.done.put((index, verdict))
+        return True
 
 
 def _collect(
@@ -107,34 +133,43 @@ def _collect(
     return [verdicts[index] for index in range(count)]
 
 
-def _work(
-    worker: Worker,
-    todo: Sequence[Sample],
-    timeout_s: float,
-    pending: "queue.SimpleQueue[int]",
-    done: "queue.SimpleQueue[_Outcome]",
-    stop: threading.Event,
-    *,
-    challenge: bool,
-) -> None:
+def _work(worker: Worker, desk: _Desk) -> None:
     """One thread's share. It starts the worker itself and outlives it."""
     try:
-        done.put(worker.start())
-        while not stop.is_set():
-            try:
-                index = pending.get_nowait()
-            except queue.Empty:
-                return
-            sample = todo[index]
-            verdict = _verdict_on(sample, worker, timeout_s)
-            if challenge and verdict.status is Status.passed:
-                result = _challenge(sample, worker, timeout_s)
-                verdict = dataclasses.replace(verdict, challenge=result)
-            done.put((index, verdict))
+        desk.done.put(worker.start())
+        while not desk.stop.is_set() and desk.judge_next(worker):
+            pass
     except BaseException as error:
-        done.put(error)
+        desk.done.put(error)
     finally:
         worker.stop()
+
+
+def _stand_in(worker: Worker, desk: _Desk, stand_ins: StandIns) -> None:
+    """The same, while others sleep. The worker is started when it is first needed."""
+    try:
+        started = False
+        more = True
+        while more and stand_ins.begin():
+            try:
+                started = started or _starts(worker)
+                more = started and desk.judge_next(worker)
+            finally:
+                stand_ins.end()
+    except BaseException as error:
+        desk.done.put(error)
+    finally:
+        worker.stop()
+
+
+def _starts(worker: Worker) -> bool:
+    try:
+        worker.start()
+    except UserError as error:
+        # Nobody waits for it: the others do the work, as they would without it.
+        _LOGGER.warning("one more sandbox worker does not start: %s", error)
+        return False
+    return True
 
 
 def _verdict_on(sample: Sample, worker: Worker, timeout_s: float) -> Verdict:

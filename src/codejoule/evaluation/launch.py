@@ -37,31 +37,36 @@ class Launcher(Enum):
     """Nobody: an explicit choice (``evaluator.isolation=process``), never a fallback."""
 
 
-_MODULES = (
-    "frames", "become", "kernel", "landlock", "seccomp", "rootfs", "processes", "snapshot",
-    "audit", "voice", "outcomes", "task", "init", "supervisor", "worker",
+_OF_GUARDS = (
+    "frames", "become", "kernel", "landlock", "seccomp", "rootfs", "processes", "trial", "alone",
+    "init", "supervisor", "worker",
 )  # fmt: skip
+_OF_TASKS = ("untouched", "snapshot", "audit", "voice", "outcomes", "task", "zygote")
+_MODULES = _OF_GUARDS + _OF_TASKS
 """The code that is shipped inside, each module after those it imports."""
 
 _BOOT = """\
-import builtins, json, sys, types
+import builtins, functools, json, sys, types
 sys.path[:] = [entry for entry in sys.path if entry]
 with open({bundle}, "rb") as stream:
     bundle = json.load(stream)
 package = types.ModuleType("codejoule_inside")
 package.__path__ = []
 sys.modules["codejoule_inside"] = package
-for name, source in bundle["modules"]:
-    module = types.ModuleType("codejoule_inside." + name)
-    module.__package__ = "codejoule_inside"
-    # Its own copy: whoever replaces a builtin changes nothing in there.
-    module.__builtins__ = dict(vars(builtins))
-    sys.modules[module.__name__] = module
-    exec(compile(source, "codejoule_inside/" + name + ".py", "exec"), module.__dict__)
-    setattr(package, name, module)
-main, settings = module.main, bundle["settings"]
-del package, module, bundle, name, source, stream
-main(settings, {socket})
+def load(package, modules):
+    for name, source in modules:
+        module = types.ModuleType("codejoule_inside." + name)
+        module.__package__ = "codejoule_inside"
+        # Its own copy: whoever replaces a builtin changes nothing in there.
+        module.__builtins__ = dict(vars(builtins))
+        sys.modules[module.__name__] = module
+        exec(compile(source, "codejoule_inside/" + name + ".py", "exec"), module.__dict__)
+        setattr(package, name, module)
+load(package, bundle["guards"])
+main, settings = package.worker.main, bundle["settings"]
+load_tasks = functools.partial(load, package, bundle["tasks"])
+del package, bundle, stream
+main(settings, load_tasks, {socket})
 """
 
 
@@ -175,9 +180,13 @@ def launch(
 
 
 def _bundle(settings: dict[str, Any]) -> bytes:
+    bundle = {"guards": _sources(_OF_GUARDS), "tasks": _sources(_OF_TASKS), "settings": settings}
+    return json.dumps(bundle).encode("utf-8")
+
+
+def _sources(names: Sequence[str]) -> list[tuple[str, str]]:
     folder = Path(__file__).parent / "_inside"
-    modules = [(name, (folder / f"{name}.py").read_text(encoding="utf-8")) for name in _MODULES]
-    return json.dumps({"modules": modules, "settings": settings}).encode("utf-8")
+    return [(name, (folder / f"{name}.py").read_text(encoding="utf-8")) for name in names]
 
 
 def _in_memory(content: bytes) -> int:

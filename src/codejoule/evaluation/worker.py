@@ -21,6 +21,7 @@ from codejoule.evaluation._inside.frames import (
     encode_frame,
     receive_frame,
 )
+from codejoule.evaluation._inside.processes import cpu_of_tree_s
 from codejoule.evaluation.cgroup import Cgroup, open_cgroup
 from codejoule.evaluation.interpreter import Interpreter
 from codejoule.evaluation.launch import Launched, Launcher, launch
@@ -97,6 +98,8 @@ class Worker:
         self._cgroup: Cgroup | None = None
         self._folder: Path | None = None
         self._aborted = False
+        self._count = 0
+        self._judging = False
 
     def start(self) -> SandboxFacts:
         """Start the process and wait for its greeting; raises UserError, with the reason and
@@ -152,6 +155,26 @@ class Worker:
             frames = self._frames_for(sample, timeout_s)
         except FrameTooLargeError as error:
             return {"phase": "too large", "what": str(error), "wall_s": 0.0, "cpu_s": 0.0}
+        self._count += 1
+        self._judging = True
+        try:
+            return self._attempt(sample, frames, timeout_s)
+        finally:
+            self._judging = False
+
+    def progress(self) -> tuple[int, float] | None:
+        """For another thread: number of the sample that is being judged, and CPU time of the
+        worker and all below it [s]; None if there is none, or that cannot be told."""
+        launched, group, count = self._launched, self._cgroup, self._count
+        if launched is None or not self._judging:
+            return None
+        try:
+            cpu_s = cpu_of_tree_s(launched.process.pid) if group is None else group.cpu_s()
+        except (OSError, ValueError, IndexError, StopIteration):
+            return None
+        return count, cpu_s
+
+    def _attempt(self, sample: Sample, frames: bytes, timeout_s: float) -> dict[str, Any]:
         start_s = time.monotonic()
         for attempt in range(_ATTEMPTS):
             if self._launched is None:

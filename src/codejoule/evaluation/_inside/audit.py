@@ -58,10 +58,16 @@ class Audit:
         return len(self.calls)
 
     def guard(self, codes: Iterable[types.CodeType | None]) -> None:
-        """From now on, reading one of these code objects is evidence."""
+        """From now on, reading one of these code objects is evidence; nothing is if there are
+        none."""
         self._guarded = frozenset(id(code) for code in codes if code is not None)
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
+        # By far the most frequent, so first: comparing with the snapshot reads each function.
+        if event == "object.__getattr__":
+            if self._guarded and not self._busy:
+                self._notice_reading(*arguments)
+            return
         if event.startswith("socket."):
             if self._is_outside(event, arguments):
                 self.calls.append(event)
@@ -86,9 +92,8 @@ class Audit:
             if peeped:
                 self.evidence = f"{event} was called"
                 raise RuntimeError(self.evidence)
-        if not self._guarded or event != "object.__getattr__":
-            return
-        target, name = arguments
+
+    def _notice_reading(self, target: Any, name: str) -> None:
         if name not in ("f_code", "__code__"):
             return
         self._busy = True
@@ -122,7 +127,8 @@ class Audit:
 
     def _looks_into_tests(self, target: Any, name: str) -> bool:
         code = getattr(target, name)
-        reader: types.FrameType | None = sys._getframe(2)
+        # Above this method, the one that calls it, and the hook.
+        reader: types.FrameType | None = sys._getframe(3)
         if isinstance(target, types.FrameType):
             # Libraries walk frames to find their caller; only the reader itself counts.
             ours = code.co_filename == self._tests_file or id(code) in self._guarded

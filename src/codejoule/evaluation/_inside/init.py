@@ -14,13 +14,14 @@ import resource
 import select
 import shutil
 import signal
+import socket
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import kernel, processes, task
+from . import kernel, processes
 from .become import Become
 from .frames import encode_frame
 from .rootfs import make_mount_point
@@ -36,18 +37,41 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _TICK_HZ = os.sysconf("SC_CLK_TCK")
 
 
+NAMESPACES_OF_A_TASK = {
+    "pid": kernel.CLONE_NEWPID,
+    "mnt": kernel.CLONE_NEWNS,
+    "net": kernel.CLONE_NEWNET,
+    "ipc": kernel.CLONE_NEWIPC,
+}
+"""Names under /proc, in the order in which a task enters them."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Ends:
-    """This side's ends of the supervisor's channels, as file descriptors."""
+    """The task's ends of the supervisor's channels, as file descriptors."""
 
-    control: int
     channel: int
     failures: int
     output: int
 
 
-def run(context: "Context", job: dict[str, Any], ends: Ends, nonce: str) -> NoReturn:
-    """Prepare the sample's view, start the task, watch, kill, count, report, end."""
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where the sample lives."""
+
+    folder: str
+    """In which it may write."""
+    work: str
+    """Its working directory."""
+    home: str
+
+
+def run(
+    context: "Context", job: dict[str, Any], control: int, ends: Ends, nonce: str,
+    zygote: socket.socket | None,
+) -> NoReturn:  # fmt: skip
+    """Prepare the sample's view, start the task, watch, kill, count, report, end. Without a
+    `zygote` to ask for it, the task is a child of this process."""
     kernel.die_with_parent()
     # Python's own handler for SIGINT would make this process killable from below.
     for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
@@ -55,39 +79,59 @@ def run(context: "Context", job: dict[str, Any], ends: Ends, nonce: str) -> NoRe
     try:
         place = _prepare_place(context, int(job["tmp_bytes"]))
     except OSError as error:
-        _tell(ends.control, {"error": str(error), "exit": None})
+        _tell(control, {"error": str(error), "exit": None})
         os._exit(1)
-    _tell(ends.control, {"started": True})
-    child = os.fork()
-    if child == 0:
-        os.close(ends.control)
-        raise Become(functools.partial(task.run, context, job, ends, nonce, place))
+    _tell(control, {"started": True})
+    child: int | None = None
+    if zygote is None:
+        assert context.run_task is not None
+        child = os.fork()
+        if child == 0:
+            os.close(control)
+            raise Become(functools.partial(context.run_task, job, ends, nonce, place))
+    else:
+        _ask_for_task(zygote, job, ends, nonce, place)
     os.close(ends.channel)
     os.close(ends.failures)
     os.close(ends.output)
-    everyone = processes.below_init if context.alone is None else processes.descendants
-    watch = _Watch(child, int(job["memory_bytes"]), everyone)
-    watch.until_the_end(ends.control)
+    everyone = processes.below_init if context.guards is None else processes.descendants
+    watch = _Watch(child, zygote, int(job["memory_bytes"]), everyone)
+    watch.until_the_end(control)
     watch.kill_everyone()
-    _tell(ends.control, watch.summary())
+    _tell(control, watch.summary())
     os._exit(0)
 
 
-def _prepare_place(context: "Context", tmp_bytes: int) -> task.Place:
+def _ask_for_task(
+    zygote: socket.socket, job: dict[str, Any], ends: Ends, nonce: str, place: Place
+) -> None:
+    """Have it fork a task into this process's namespaces. It is the task itself that reads
+    the job: the zygote remembers nothing of a sample."""
+    fds = [os.open(f"/proc/self/ns/{name}", os.O_RDONLY) for name in NAMESPACES_OF_A_TASK]
+    meta = {"nonce": nonce, "place": dataclasses.asdict(place)}
+    # A zygote that is gone is found out by the watch, as a task that has ended.
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        socket.send_fds(zygote, [b"t"], [*fds, ends.channel, ends.failures, ends.output])
+        zygote.sendall(encode_frame(meta) + encode_frame(job))
+    for fd in fds:
+        os.close(fd)
+
+
+def _prepare_place(context: "Context", tmp_bytes: int) -> Place:
     """Where the sample may write. Raises OSError."""
-    alone = context.alone
-    if alone is None:
+    guards = context.guards
+    if guards is None:
         prepare_mounts(tmp_bytes, context.private, context.exposed)
         kernel.raise_loopback()
-        return task.Place("/tmp", work="/tmp/sandbox-work", home=context.home)
+        return Place(folder="/tmp", work="/tmp/sandbox-work", home=context.home)
     kernel.adopt_orphans()
     folder = Path(context.home).parent
     if folder.exists():
         folder.rename(tempfile.mkdtemp(dir=folder.parent))
     folder.mkdir(mode=0o700)
-    if alone.as_root:
+    if guards.as_root:
         os.chown(folder, kernel.SANDBOX_ID, kernel.SANDBOX_ID)
-    return task.Place(str(folder), work=f"{folder}/work", home=context.home)
+    return Place(folder=str(folder), work=f"{folder}/work", home=context.home)
 
 
 def remove_tree(folder: str) -> None:
@@ -135,8 +179,12 @@ def _tell(control: int, message: dict[str, Any]) -> None:
 class _Watch:
     """The sample's processes: how much memory and CPU time they use, and their end."""
 
-    def __init__(self, child: int, limit_bytes: int, everyone: Callable[[], list[int]]) -> None:
+    def __init__(
+        self, child: int | None, zygote: socket.socket | None, limit_bytes: int,
+        everyone: Callable[[], list[int]],
+    ) -> None:  # fmt: skip
         self._child = child
+        self._zygote = zygote
         self._everyone = everyone
         self._limit_bytes = limit_bytes
         self._exit: int | None = None
@@ -150,9 +198,10 @@ class _Watch:
         poll = select.poll()
         poll.register(control, select.POLLIN | select.POLLHUP)
         # A sample ends when its first process ends; without pidfd the next tick notices.
-        with _PidFd(self._child) as fd:
-            if fd is not None:
-                poll.register(fd, select.POLLIN)
+        with contextlib.ExitStack() as stack:
+            end = stack.enter_context(_PidFd(self._child)) if self._child else self._zygote
+            if end is not None:
+                poll.register(end, select.POLLIN)
             next_s = time.monotonic() + _WATCH_PERIOD_S
             while True:
                 left_s = next_s - time.monotonic()
@@ -160,13 +209,22 @@ class _Watch:
                 if any(where == control for where, _ in events):
                     return
                 self._reap(os.WNOHANG)
-                if self._exit is not None:
+                if self._has_ended():
                     return
                 if time.monotonic() >= next_s:
                     self._look()
                     if self._over_memory:
                         return
                     next_s = time.monotonic() + _WATCH_PERIOD_S
+
+    def _has_ended(self) -> bool:
+        """Whether the task has."""
+        if self._zygote is None:
+            return self._exit is not None
+        # The zygote, which is its parent, shuts its end of the socket then.
+        poll = select.poll()
+        poll.register(self._zygote, select.POLLIN)
+        return bool(poll.poll(0))
 
     def kill_everyone(self) -> None:
         """Kill all of the sample's processes and reap them, so that their CPU time is ours and
@@ -177,7 +235,9 @@ class _Watch:
             for pid in [-1] if os.getpid() == 1 else self._everyone():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            if not self._reap(os.WNOHANG):
+            # In this order: what the task leaves behind is ours by the time it has ended.
+            ended = self._zygote is None or self._has_ended()
+            if not self._reap(os.WNOHANG) and ended:
                 return
             time.sleep(0.0005)
 

@@ -69,6 +69,20 @@ def unshare(flags: int) -> None:
     _check(libc.unshare(flags), "unshare")
 
 
+def enter_namespace(fd: int, kind: int) -> None:
+    """Move this process (pid: its children) into the open namespace `fd` of that `kind`;
+    raises OSError."""
+    _check(libc.setns(fd, kind), "setns")
+
+
+def enter_user_namespace() -> None:
+    """Move this process into a user namespace of its own, in which it keeps its user and group
+    and has all rights; raises OSError."""
+    uid, gid = os.getuid(), os.getgid()
+    unshare(CLONE_NEWUSER)
+    map_identity(uid, gid)
+
+
 def map_identity(outside_uid: int, outside_gid: int) -> None:
     """After ``unshare(CLONE_NEWUSER)``: call the outer user and group `SANDBOX_ID`."""
     Path("/proc/self/setgroups").write_text("deny", encoding="utf-8")

@@ -24,6 +24,19 @@ def descendants() -> list[int]:
     return found
 
 
+def cpu_of_tree_s(root: int) -> float:
+    """CPU time of process `root`, of those below it, and of those that they have reaped [s].
+    Raises OSError where one has just ended."""
+    total, pending = 0, [root]
+    while pending:
+        pid = pending.pop()
+        pending += _children(pid)
+        # The command's name, in parentheses, may hold anything.
+        fields = read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+        total += sum(map(int, fields[11:15]))
+    return total / os.sysconf("SC_CLK_TCK")
+
+
 def kill_descendants(*, longest_s: float) -> None:
     """Kill and reap them all; one that forks faster than it is killed is left at the end."""
     until_s = time.monotonic() + longest_s

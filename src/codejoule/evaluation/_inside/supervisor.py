@@ -12,12 +12,13 @@ import select
 import signal
 import socket
 import time
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from . import init, kernel, processes
+from .alone import Alone
 from .become import Become
 from .frames import FrameTooLargeError, encode_frame, receive_frame, take_frame
-from .snapshot import Snapshot
 
 _STARTUP_S = 30.0
 """Longest wait for init's mounts before the sample's own clock starts."""
@@ -32,54 +33,29 @@ _TAIL_BYTES = 4096
 
 
 @dataclasses.dataclass(frozen=True)
-class Alone:
-    """What guards a sample where there are no namespaces."""
-
-    as_root: bool
-    """Whether the trusted processes are root, and the task becomes nobody."""
-    landlock: int
-    """Version of Landlock, 0 where it is missing."""
-    seccomp: bool
-    """Whether the kernel filters system calls."""
-    readable: list[str]
-    devices: list[str]
-
-
-@dataclasses.dataclass(frozen=True)
 class Context:
     """What the worker settled once for all samples."""
 
-    alone: "Alone | None"
+    guards: Alone | None
     """Set under process isolation only."""
-
+    run_task: Callable[..., NoReturn] | None
+    """What a task does that is forked here; set under process isolation only, elsewhere tasks
+    come from the zygote."""
     namespaces: int
-    by_user_namespace: bool
     private: list[str]
     exposed: list[str]
-    environment: dict[str, str]
     home: str
     """The sample's home directory, the same for all."""
-    files: dict[str, bytes]
-    """What it holds at first, by relative path."""
-    seccomp_program: bytes
-    snapshot: Snapshot
 
 
-def enter_namespaces(flags: int, *, by_user_namespace: bool) -> None:
-    """Unshare `flags`, inside a user namespace of their own if asked; raises OSError."""
-    uid, gid = os.getuid(), os.getgid()
-    if by_user_namespace:
-        kernel.unshare(flags | kernel.CLONE_NEWUSER)
-        kernel.map_identity(uid, gid)
-    else:
-        kernel.unshare(flags)
-
-
-def run(context: Context, job: dict[str, Any], host: socket.socket, report_fd: int) -> NoReturn:
+def run(
+    context: Context, job: dict[str, Any], host: socket.socket, report_fd: int,
+    zygote: socket.socket | None,
+) -> NoReturn:  # fmt: skip
     """Start the sample's init, watch over it, write one JSON report, end."""
     kernel.die_with_parent()
-    if context.alone is None:
-        enter_namespaces(context.namespaces, by_user_namespace=context.by_user_namespace)
+    if context.guards is None:
+        kernel.unshare(context.namespaces)
     else:
         kernel.set_dumpable(False)
         kernel.adopt_orphans()
@@ -94,13 +70,13 @@ def run(context: Context, job: dict[str, Any], host: socket.socket, report_fd: i
             held.close()
         for fd in (out_reader, failures, report_fd):
             os.close(fd)
-        ends = init.Ends(
-            control=init_control.detach(), channel=task_channel.detach(),
-            failures=task_failures, output=out_writer,
-        )  # fmt: skip
-        raise Become(functools.partial(init.run, context, job, ends, nonce))
+        ends = init.Ends(channel=task_channel.detach(), failures=task_failures, output=out_writer)
+        theirs = init_control.detach()
+        raise Become(functools.partial(init.run, context, job, theirs, ends, nonce, zygote))
     init_control.close()
     task_channel.close()
+    if zygote is not None:
+        zygote.close()
     os.close(out_writer)
     os.close(task_failures)
     # Made and read only now: neither ever was in the memory that the task is forked from.
@@ -114,7 +90,7 @@ def run(context: Context, job: dict[str, Any], host: socket.socket, report_fd: i
         output_limit=int(job["output_bytes"]),
     )  # fmt: skip
     report = watch.until_the_end(child)
-    if context.alone is not None:
+    if context.guards is not None:
         # Should init have been killed for taking too long: its orphans are ours.
         processes.kill_descendants(longest_s=_GRACE_S)
     data = json.dumps(report).encode("utf-8")

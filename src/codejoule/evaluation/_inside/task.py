@@ -8,6 +8,7 @@ import __future__
 
 import builtins
 import contextlib
+import dataclasses
 import gc
 import io
 import os
@@ -22,15 +23,14 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import kernel, landlock, seccomp
+from . import alone, kernel, seccomp
 from .audit import Audit
 from .outcomes import Outcomes
-from .snapshot import FROZEN, find_equal_to_everything, is_listed
+from .snapshot import FROZEN, Snapshot, find_equal_to_everything, is_listed
 from .voice import Voice, describe
 
 if TYPE_CHECKING:
-    from .init import Ends
-    from .supervisor import Alone, Context
+    from .init import Ends, Place
 
 SOLUTION_FILE = "solution.py"
 TESTS_FILE = "tests.py"
@@ -47,14 +47,20 @@ _Ended = tuple[str, bool] | None
 """How code ended that raised: with which words, and whether for want of memory."""
 
 
-class Place:
-    """Where the sample lives: `folder`, in which it may write, with its working directory
-    `work` and its `home`."""
+@dataclasses.dataclass(frozen=True)
+class Outfit:
+    """What every task begins with, settled once for all."""
 
-    def __init__(self, folder: str, *, work: str, home: str) -> None:
-        self.folder = folder
-        self.work = work
-        self.home = home
+    guards: alone.Alone | None
+    """Set under process isolation only."""
+    by_user_namespace: bool
+    """Whether a task has a user namespace of its own; else it may be root until it confines
+    itself."""
+    environment: dict[str, str]
+    files: dict[str, bytes]
+    """What its home holds at first, by relative path."""
+    seccomp_program: bytes
+    snapshot: Snapshot
 
 
 # Bound before any untrusted code runs: replacing them in their modules changes nothing here.
@@ -69,31 +75,31 @@ class _Bench:
     leads here: it is only an operand of the call that comes next, which Python code cannot
     look at. And it is frozen, so that the garbage collector does not list it."""
 
-    def __init__(self, say: Voice, audit: Audit, context: "Context", failures: int) -> None:
+    def __init__(self, say: Voice, audit: Audit, snapshot: Snapshot, failures: int) -> None:
         self.say = say
         self.audit = audit
-        self.snapshot = context.snapshot
+        self.snapshot = snapshot
         self.failures = failures
         self.listed: list[object] = []
         self.codes: list[types.CodeType | None] = []
 
 
-def run(
-    context: "Context", job: dict[str, Any], ends: "Ends", nonce: str, place: Place
-) -> NoReturn:
+def run(outfit: Outfit, job: dict[str, Any], ends: "Ends", nonce: str, place: "Place") -> NoReturn:
     """Confine this process, run the solution and the tests, report, end."""
     try:
-        channel, failures = _confine(context, job, ends, place)
+        channel, failures = _confine(outfit, job, ends, place)
     except OSError as error:
         Voice(ends.channel, nonce).end("stuck", f"could not confine itself: {error}")
-    audit = Audit(TESTS_FILE, any_socket=context.alone is not None)
-    hidden = [_Bench(Voice(channel, nonce, audit.outside_calls), audit, context, failures)]
+    audit = Audit(TESTS_FILE, any_socket=outfit.guards is not None)
+    say = Voice(channel, nonce, audit.outside_calls)
+    hidden = [_Bench(say, audit, outfit.snapshot, failures)]
     module = _make_module()
     code = _compile_solution(job["program"], hidden[0].say)
-    sys.addaudithook(audit)
+    # The bound method, which is quicker to call than the object: it is called thousands of times.
+    sys.addaudithook(audit.__call__)
     gc.freeze()
     hidden[0].listed = [hidden[0].failures]
-    del context, job, ends, nonce, place, channel, failures, audit
+    del outfit, job, ends, nonce, place, channel, failures, audit, say
     _after_solution(hidden.pop(), module, code.co_flags, _execute(code, module), _find_pliable(()))
 
 
@@ -161,15 +167,15 @@ def _report(bench: _Bench, outcomes: Outcomes, pliable: str | None) -> NoReturn:
     if is_listed(FROZEN, objects) or not is_listed(bench.listed, objects):
         say.unless_tampered("gc.freeze")
     say.unless_tampered(bench.audit.evidence)
+    # The tests are over: nothing is left to guard, and the comparison reads every judge.
+    bench.audit.guard(())
     say.unless_tampered(bench.snapshot.difference(mocks_allowed=True))
     say.unless_tampered(pliable)
     say.result(outcomes.outcomes)
     _exit(0)
 
 
-def _confine(
-    context: "Context", job: dict[str, Any], ends: "Ends", place: Place
-) -> tuple[int, int]:
+def _confine(outfit: Outfit, job: dict[str, Any], ends: "Ends", place: "Place") -> tuple[int, int]:
     """Give up everything for good; returns where the verdict's channel and that of failed
     tests now are."""
     os.setsid()
@@ -194,34 +200,34 @@ def _confine(
         resource.RLIMIT_STACK: _STACK_BYTES,
         resource.RLIMIT_CORE: 0,
     }
-    if context.alone is not None:
+    if outfit.guards is not None:
         limits[resource.RLIMIT_FSIZE] = int(job["tmp_bytes"])
-        uid = kernel.SANDBOX_ID if context.alone.as_root else os.getuid()
-        limits[resource.RLIMIT_NPROC] += _threads_of(uid)
+        uid = kernel.SANDBOX_ID if outfit.guards.as_root else os.getuid()
+        limits[resource.RLIMIT_NPROC] += alone.threads_of(uid)
     for limit, value in limits.items():
         _, hard = resource.getrlimit(limit)
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(limit, (value, value))
-    if context.alone is None:
-        if not context.by_user_namespace:
+    if outfit.guards is None:
+        if not outfit.by_user_namespace:
             kernel.become_sandbox_user()
         kernel.drop_capabilities_for_good()
-        seccomp.install(context.seccomp_program)
+        seccomp.install(outfit.seccomp_program)
     else:
-        confine_alone(context.alone, place.folder)
+        alone.confine(outfit.guards, place.folder)
     for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_DFL)
     # What a Python program starts with.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     os.environ.clear()
-    os.environ.update(context.environment, HOME=place.home)
+    os.environ.update(outfit.environment, HOME=place.home)
     for path in (place.home, place.work):
         Path(path).mkdir()
-    if context.alone is not None:
+    if outfit.guards is not None:
         os.environ["TMPDIR"] = f"{place.folder}/tmp"
         Path(place.folder, "tmp").mkdir()
-    _place_files(context.files, place.home)
+    _place_files(outfit.files, place.home)
     os.chdir(place.work)
     # Imports may have asked for it, and it is remembered.
     tempfile.tempdir = None
@@ -229,30 +235,6 @@ def _confine(
     sys.stdout, sys.stderr = _text_stream(1), _text_stream(2)
     _seed(int(job["seed"]))
     return channel, failures
-
-
-def confine_alone(alone: "Alone", folder: str) -> None:
-    """Without namespaces: what else this kernel offers. Raises OSError."""
-    if alone.as_root:
-        kernel.become_sandbox_user()
-    kernel.drop_capabilities_for_good()
-    if alone.landlock:
-        landlock.restrict(
-            alone.landlock, readable=alone.readable, devices=alone.devices, own=folder
-        )
-    if alone.seccomp:
-        seccomp.install(seccomp.build_program(alone=True, landlock=alone.landlock))
-
-
-def _threads_of(uid: int) -> int:
-    """How many the user has already: without a user namespace they count against the limit."""
-    count = 0
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                if entry.stat().st_uid == uid:
-                    count += len(list((entry / "task").iterdir()))
-    return count
 
 
 def _place_files(files: dict[str, bytes], home: str) -> None:

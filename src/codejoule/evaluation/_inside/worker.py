@@ -1,7 +1,7 @@
-"""The worker: enters the sandbox once, imports what is slow to import, forks per sample."""
+"""The worker: enters the sandbox once, starts the zygote, and has each sample supervised."""
 
-import dataclasses
 import functools
+import gc
 import importlib
 import json
 import os
@@ -11,93 +11,118 @@ import shutil
 import signal
 import socket
 import sys
-import tempfile
 import time
-import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import init, kernel, landlock, processes, rootfs, seccomp, supervisor, task
+from . import alone, init, kernel, processes, rootfs, supervisor
 from .become import Become, trampoline
 from .frames import MAX_FRAME_BYTES, encode_frame, receive_frame
-from .outcomes import Outcomes
-from .snapshot import Snapshot, freeze
+from .trial import check_readable, failure_of
 
 _NAMESPACES_PER_SAMPLE = (
     kernel.CLONE_NEWNS | kernel.CLONE_NEWPID | kernel.CLONE_NEWNET | kernel.CLONE_NEWIPC
 )
-
-
 _LAST_KILL_S = 1.0
 
-_FORKABLE_THREADS = frozenset({"jemalloc_bg_thd"})
-"""Threads of libraries that look after themselves when the process forks: jemalloc's."""
+
+def main(settings: dict[str, Any], load_tasks: Callable[[], None], socket_fd: int) -> NoReturn:
+    """Serve samples on the socket until it closes. `load_tasks` makes `task` and `zygote`,
+    and what they need, importable: the guards are lighter to fork without."""
+    sock = socket.socket(fileno=socket_fd)
+    trampoline(functools.partial(_start, settings, load_tasks, sock))
 
 
-class ThreadStartedError(Exception):
-    """A module, named by the text, starts a thread when imported: a fork would lack it."""
-
-
-def main(settings: dict[str, Any], socket_fd: int) -> NoReturn:
-    """Serve samples on the socket until it closes."""
-    trampoline(functools.partial(_start, settings, socket.socket(fileno=socket_fd)))
-
-
-def _start(settings: dict[str, Any], sock: socket.socket) -> NoReturn:
+def _start(
+    settings: dict[str, Any], load_tasks: Callable[[], None], sock: socket.socket
+) -> NoReturn:
+    guards, run_task, line, by_user_namespace = None, None, None, False
     try:
         in_cgroup = _enter_cgroup(settings["cgroup"])
         if settings["launcher"] == "namespaces":
             _enter_sandbox(settings, sock)
-        alone, by_user_namespace = None, False
         if settings["launcher"] == "process":
-            alone = _settle_alone(settings)
+            guards = alone.settle(settings)
         else:
-            by_user_namespace = _settle(settings)
-            _check_readable(settings["must_read"])
-        home = Path(settings["home"])
-        _seed_home(home, settings["font_caches"])
-        imported = _preimport(settings["preimport"])
-        files = _files_in(home)
-        if alone is not None:
-            shutil.rmtree(home.parent)
+            by_user_namespace = _settle()
+            check_readable(settings["must_read"])
     except OSError as error:
         sock.sendall(encode_frame({"error": str(error)}))
         os._exit(1)
-    except ThreadStartedError as error:
-        sock.sendall(encode_frame({"start_without": str(error)}))
+    if guards is None:
+        line = _start_zygote(settings, load_tasks, sock, by_user_namespace=by_user_namespace)
+        greeting = receive_frame(line)
+    else:
+        greeting, run_task = _prepare_here(settings, load_tasks, guards)
+    if greeting is None or "preimported" not in greeting:
+        if greeting is not None:
+            sock.sendall(encode_frame(greeting))
+        # Else its last words stand in the standard error.
         os._exit(1)
-    # Anyone could otherwise reach this program's modules through sys.modules.
-    for name in [name for name in sys.modules if name.startswith("codejoule_inside")]:
-        del sys.modules[name]
-    sys.modules["__main__"] = types.ModuleType("__main__")
     hello = {
         "hello": True,
-        "primitives": _primitives(alone, by_user_namespace=by_user_namespace),
+        "primitives": _primitives(guards, by_user_namespace=by_user_namespace),
         "user_namespace": by_user_namespace,
         "in_cgroup": in_cgroup,
         "python": list(sys.version_info[:3]),
-        "preimported": imported,
+        "preimported": greeting["preimported"],
     }
     context = supervisor.Context(
-        alone=alone,
+        guards=guards,
+        run_task=run_task,
         namespaces=_NAMESPACES_PER_SAMPLE,
-        by_user_namespace=by_user_namespace,
         private=settings["private"],
         exposed=settings["exposed"],
-        environment=settings["environment"],
         home=settings["home"],
-        files=files,
-        seccomp_program=seccomp.build_program(),
-        snapshot=Snapshot(Outcomes),
     )
-    freeze()
+    gc.collect()
+    gc.freeze()
     sock.sendall(encode_frame(hello))
     while True:
         job = receive_frame(sock)
         if job is None:
-            os._exit(0)
-        _judge(context, job, sock)
+            break
+        _judge(context, job, sock, line)
+    if line is not None:
+        # Reaped here, its CPU time is counted by whoever waits for this process.
+        line.close()
+        os.waitpid(-1, 0)
+    os._exit(0)
+
+
+def _start_zygote(
+    settings: dict[str, Any], load_tasks: Callable[[], None], sock: socket.socket, *,
+    by_user_namespace: bool,
+) -> socket.socket:  # fmt: skip
+    """The line to it."""
+    ours, theirs = socket.socketpair()
+
+    def be_zygote() -> NoReturn:
+        load_tasks()
+        from . import zygote
+
+        zygote.run(settings, theirs, by_user_namespace=by_user_namespace)
+
+    if os.fork() == 0:
+        ours.close()
+        sock.close()
+        raise Become(be_zygote)
+    theirs.close()
+    return ours
+
+
+def _prepare_here(
+    settings: dict[str, Any], load_tasks: Callable[[], None], guards: alone.Alone
+) -> tuple[dict[str, Any], Callable[..., NoReturn] | None]:
+    """Without namespaces this process is the zygote: a sample's processes are found, and
+    killed, as the descendants of its own init."""
+    load_tasks()
+    from . import task, zygote
+
+    greeting, outfit = zygote.prepare(settings, guards, by_user_namespace=False)
+    shutil.rmtree(Path(settings["home"]).parent, ignore_errors=True)
+    return greeting, None if outfit is None else functools.partial(task.run, outfit)
 
 
 def _enter_sandbox(settings: dict[str, Any], sock: socket.socket) -> None:
@@ -118,10 +143,11 @@ def _enter_sandbox(settings: dict[str, Any], sock: socket.socket) -> None:
     sys.path[:] = [entry for entry in sys.path if Path(entry).exists()]
 
 
-def _settle(settings: dict[str, Any]) -> bool:
+def _settle() -> bool:
     """Give up root where samples can have user namespaces without it, and say whether they
-    can. Root without user namespaces keeps its capabilities for the trusted processes; the
-    task gives them up all the same. Raises OSError where there is no way."""
+    can: then this process gets one of its own, to have rights over what it makes and over
+    nothing else. Root without user namespaces keeps its capabilities for the trusted
+    processes; the task gives them up all the same. Raises OSError where there is no way."""
     os.umask(0o022)
     os.chdir("/")
     uid = os.getuid()
@@ -129,7 +155,8 @@ def _settle(settings: dict[str, Any]) -> bool:
     if failure is None:
         if uid == 0:
             kernel.become_sandbox_user()
-            kernel.die_with_parent()
+        kernel.enter_user_namespace()
+        kernel.die_with_parent()
         return True
     if uid != 0:
         raise OSError(failure)
@@ -139,56 +166,15 @@ def _settle(settings: dict[str, Any]) -> bool:
     return False
 
 
-def _settle_alone(settings: dict[str, Any]) -> "supervisor.Alone":
-    """Find out which guards there are without namespaces. Raises OSError where samples would
-    be root, or could not read their Python."""
-    os.umask(0o022)
-    os.chdir("/")
-    kernel.adopt_orphans()
-    wanted = supervisor.Alone(
-        as_root=os.getuid() == 0,
-        landlock=landlock.abi(),
-        seccomp=True,
-        readable=settings["readable"],
-        devices=settings["devices"],
-    )
-    folder = tempfile.mkdtemp(dir=Path(settings["home"]).parents[1])
-    if _failure_of(functools.partial(_try_landlock, wanted, folder)) is not None:
-        wanted = dataclasses.replace(wanted, landlock=0)
-    if _failure_of(functools.partial(_try_seccomp, wanted)) is not None:
-        wanted = dataclasses.replace(wanted, seccomp=False)
-
-    def whole() -> None:
-        task.confine_alone(wanted, folder)
-        _check_readable(settings["must_read"])
-
-    failure = _failure_of(whole)
-    if failure is not None:
-        raise OSError(failure)
-    shutil.rmtree(folder)
-    kernel.set_dumpable(False)
-    return wanted
-
-
-def _try_landlock(wanted: "supervisor.Alone", folder: str) -> None:
-    kernel.drop_capabilities_for_good()
-    landlock.restrict(wanted.landlock, readable=wanted.readable, devices=wanted.devices, own=folder)
-
-
-def _try_seccomp(wanted: "supervisor.Alone") -> None:
-    kernel.drop_capabilities_for_good()
-    seccomp.install(seccomp.build_program(alone=True, landlock=wanted.landlock))
-
-
-def _primitives(alone: "supervisor.Alone | None", *, by_user_namespace: bool) -> list[str]:
+def _primitives(guards: "alone.Alone | None", *, by_user_namespace: bool) -> list[str]:
     """What isolates the samples, in words."""
-    if alone is None:
+    if guards is None:
         user = "user namespaces" if by_user_namespace else "root given up per sample"
         found = [user, "pid, mount, network and ipc namespaces", "seccomp"]
     else:
-        found = ["user nobody"] if alone.as_root else []
-        found += [f"Landlock {alone.landlock}"] if alone.landlock else []
-        found += ["seccomp"] if alone.seccomp else []
+        found = ["user nobody"] if guards.as_root else []
+        found += [f"Landlock {guards.landlock}"] if guards.landlock else []
+        found += ["seccomp"] if guards.seccomp else []
     return [*found, "resource limits"]
 
 
@@ -206,105 +192,47 @@ def _enter_cgroup(procs: int | None) -> bool:
     return True
 
 
-def _seed_home(home: Path, font_caches: list[str]) -> None:
-    """The directory that samples will call home, for the imports to write to: matplotlib's
-    list of fonts takes seconds to make, and remembers where it lies."""
-    cache = home / ".cache" / "matplotlib"
-    cache.mkdir(parents=True)
-    (home / ".config" / "matplotlib").mkdir(parents=True)
-    for path in font_caches:
-        shutil.copy(path, cache)
-    os.environ["HOME"] = str(home)
-
-
-def _files_in(home: Path) -> dict[str, bytes]:
-    files = {
-        str(path.relative_to(home)): path.read_bytes()
-        for path in sorted(home.rglob("*"))
-        if path.is_file() and path.suffix != ".matplotlib-lock"
-    }
-    return {**files, ".config/matplotlib/": b""}
-
-
 def _try_namespaces(*, by_user_namespace: bool) -> str | None:
-    """What goes wrong, if anything, when a child does what each sample's init will do."""
+    """What goes wrong, if anything, when a child does what each sample's guards will do."""
 
     def as_init() -> None:
         init.prepare_mounts(2**20, [], [])
         kernel.raise_loopback()
+        if by_user_namespace:
+            # The task's own, below that of the worker.
+            kernel.enter_user_namespace()
 
     def as_supervisor() -> None:
-        if by_user_namespace and os.getuid() == 0:
-            kernel.become_sandbox_user()
-        supervisor.enter_namespaces(_NAMESPACES_PER_SAMPLE, by_user_namespace=by_user_namespace)
-        failure = _failure_of(as_init)
+        if by_user_namespace:
+            if os.getuid() == 0:
+                kernel.become_sandbox_user()
+            kernel.enter_user_namespace()
+        kernel.unshare(_NAMESPACES_PER_SAMPLE)
+        failure = failure_of(as_init)
         if failure is not None:
             raise OSError(failure)
 
-    return _failure_of(as_supervisor)
+    return failure_of(as_supervisor)
 
 
-def _failure_of(step: Callable[[], None]) -> str | None:
-    """Text of the error that `step` raises in a child, None if it succeeds."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            step()
-        except Exception as error:
-            os.write(writer, (str(error) or repr(error)).encode("utf-8", "backslashreplace"))
-        finally:
-            os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as stream:
-        text = stream.read().decode("utf-8")
-    os.waitpid(child, 0)
-    return text or None
-
-
-def _check_readable(paths: list[str]) -> None:
-    for path in paths:
-        if not os.access(path, os.R_OK | (os.X_OK if os.path.isdir(path) else 0)):  # noqa: PTH112
-            raise OSError(
-                f"{path} cannot be read by user {os.getuid()}, as which samples run; "
-                f"make it so with: chmod -R a+rX {path}{_and_above(path)}"
-            )
-
-
-def _and_above(path: str) -> str:
-    """The topmost closed directory above `path`, if any: a sandbox that binds it passes by."""
-    closed = [str(above) for above in Path(path).parents if not os.access(above, os.X_OK)]
-    return f", and let others through {closed[-1]}: chmod a+x {closed[-1]}" if closed else ""
-
-
-def _preimport(names: list[str]) -> list[str]:
-    """Import what samples will want, so that each fork has it for nothing. A module that is
-    missing or fails is left for the samples to find out. Raises `ThreadStartedError`."""
-    done = []
-    for name in names:
-        try:
-            importlib.import_module(name)
-        except Exception:
-            continue
-        done.append(name)
-        comms = [entry / "comm" for entry in Path("/proc/self/task").iterdir()]
-        threads = sorted(comm.read_text(encoding="utf-8").strip() for comm in comms)
-        if len(threads) - sum(thread in _FORKABLE_THREADS for thread in threads) > 1:
-            raise ThreadStartedError(name)
-    return done
-
-
-def _judge(context: "supervisor.Context", job: dict[str, Any], sock: socket.socket) -> None:
-    """One sample: fork its supervisor, pass its report on with CPU and wall time."""
+def _judge(
+    context: "supervisor.Context", job: dict[str, Any], sock: socket.socket,
+    line: socket.socket | None,
+) -> None:  # fmt: skip
+    """One sample: fork its supervisor, pass its report on with CPU and wall time. Where there
+    is a zygote, at the other end of `line`, it is handed a socket to the sample's init."""
     reader, writer = os.pipe()
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start_s = time.monotonic()
+    to_zygote = None if line is None else _connect(line)
     child = os.fork()
     if child == 0:
         os.close(reader)
-        raise Become(functools.partial(supervisor.run, context, job, sock, writer))
+        raise Become(functools.partial(supervisor.run, context, job, sock, writer, to_zygote))
     os.close(writer)
-    data = _read_report(reader, sock, child)
+    if to_zygote is not None:
+        to_zygote.close()
+    data = _read_report(reader, sock, line, child)
     os.close(reader)
     os.waitpid(child, 0)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -314,18 +242,40 @@ def _judge(context: "supervisor.Context", job: dict[str, Any], sock: socket.sock
         # The tests may still lie unread in the socket: only a fresh worker is in step.
         os._exit(3)
     spent_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    if line is not None:
+        of_task = receive_frame(line)
+        if of_task is None:
+            os._exit(3)
+        spent_s += of_task.get("cpu_s", 0.0)
+        report["exit"] = of_task.get("exit")
+        peaks_bytes = (report["memory_peak_bytes"], of_task.get("largest_bytes"))
+        report["memory_peak_bytes"] = max(filter(None, peaks_bytes), default=None)
     report["cpu_s"] = max(spent_s, report.pop("cpu_polled_s"))
     report["wall_s"] = time.monotonic() - start_s
-    if context.alone is not None:
+    if context.guards is not None:
         init.remove_tree(str(Path(context.home).parent))
     sock.sendall(encode_frame(report))
 
 
-def _read_report(reader: int, sock: socket.socket, child: int) -> bytes:
+def _connect(line: socket.socket) -> socket.socket:
+    """The end for the sample's init of a socket whose other end the zygote gets."""
+    ours, theirs = socket.socketpair()
+    try:
+        socket.send_fds(line, [b"s"], [theirs.fileno()])
+    except OSError:
+        # The zygote is gone, and nothing can be judged without it.
+        os._exit(3)
+    theirs.close()
+    return ours
+
+
+def _read_report(reader: int, sock: socket.socket, line: socket.socket | None, child: int) -> bytes:
     poll = select.poll()
     poll.register(reader, select.POLLIN)
-    # Nothing but the other side's end: what else arrives is for the supervisor to read.
+    # Nothing but the other side's end: what else arrives is not for us to read here.
     poll.register(sock, 0)
+    if line is not None:
+        poll.register(line, 0)
     data = b""
     while len(data) <= MAX_FRAME_BYTES:
         for fd, _ in poll.poll():
@@ -333,7 +283,7 @@ def _read_report(reader: int, sock: socket.socket, child: int) -> bytes:
                 os.kill(child, signal.SIGKILL)
                 # Without a pid namespace the sample does not die with its supervisor.
                 processes.kill_descendants(longest_s=_LAST_KILL_S)
-                os._exit(0)
+                os._exit(0 if fd == sock.fileno() else 3)
             part = os.read(reader, 2**20)
             if not part:
                 return data
