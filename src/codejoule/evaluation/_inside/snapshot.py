@@ -13,8 +13,6 @@ import unittest.mock
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from .untouched import Untouched
-
 _COMPARING = frozenset(
     {
         "math", "posixpath", "numpy.testing", "numpy.testing._private.utils", "pandas.testing",
@@ -47,7 +45,7 @@ class Snapshot:
         self._modules = _judges()
         self._modules_by_name = sys.modules
         self._members: list[tuple[str, Mapping[str, object], dict[str, object]]] = []
-        self._classes: dict[int, tuple[str, type, frozenset[str]]] = {}
+        self._classes: list[tuple[str, type, frozenset[str]]] = []
         self._functions: list[types.FunctionType] = []
         self._names: list[str] = []
         self._parts: dict[str, list[object]] = {part: [] for part in _PARTS}
@@ -63,9 +61,6 @@ class Snapshot:
                 self._members.append((name, live, {key: live[key] for key in functions}))
         self._builtins = dict(vars(builtins))
         self._mock_base = unittest.mock.NonCallableMock
-        self._untouched_members = Untouched([_dictionary(live) for _, live, _ in self._members])
-        self._untouched_functions = Untouched(self._functions)
-        self._untouched_builtins = Untouched([vars(builtins)])
 
     def difference(self, *, mocks_allowed: bool) -> str | None:
         """Name of a changed judge. With `mocks_allowed`, a builtin that a test has replaced
@@ -74,29 +69,20 @@ class Snapshot:
             if self._modules_by_name.get(module.__name__) is not module:
                 return module.__name__
         # By identity, entry by entry: comparing would call what has been put there.
-        touched = self._untouched_members.touched()
-        for place in touched:
-            where, live, before = self._members[place]
+        for where, live, before in self._members:
             if not all(map(operator.is_, map(live.get, before), before.values())):
                 name = self._changed_entry(where, live, before, mocks_allowed)
                 if name is not None:
                     return f"{where}.{name}"
-        for place in self._untouched_functions.touched():
-            for part in _PARTS:
-                if getattr(self._functions[place], part) is not self._parts[part][place]:
-                    return self._names[place]
-        for place in touched:
-            if place in self._classes:
-                where, value, keys = self._classes[place]
-                added = vars(value).keys() - keys
-                if added:
-                    return f"{where}.{min(added)}"
-        changed = (
-            self._changed_builtin(mocks_allowed) if self._untouched_builtins.touched() else None
-        )
-        if changed is None and (sys.gettrace() is not None or sys.getprofile() is not None):
-            changed = "sys.settrace"
-        return changed or _broken_comparison()
+        for part in _PARTS:
+            now = map(operator.attrgetter(part), self._functions)
+            if not all(map(operator.is_, now, self._parts[part])):
+                return self._changed_function(part)
+        for where, value, keys in self._classes:
+            added = vars(value).keys() - keys
+            if added:
+                return f"{where}.{min(added)}"
+        return self._changed_builtin(mocks_allowed) or _broken_comparison()
 
     def _hold(self, where: str, live: Mapping[str, object]) -> None:
         self._members.append((where, live, dict(live)))
@@ -110,9 +96,13 @@ class Snapshot:
                     values.append(getattr(function, part))
 
     def _hold_class(self, where: str, value: type) -> None:
-        late = {"__abstractmethods__", "__annotations__"}
-        self._classes[len(self._members)] = (where, value, frozenset(vars(value)) | late)
         self._hold(where, vars(value))
+        late = {"__abstractmethods__", "__annotations__"}
+        self._classes.append((where, value, frozenset(vars(value)) | late))
+
+    def _changed_function(self, part: str) -> str:
+        pairs = zip(self._functions, self._parts[part], self._names, strict=True)
+        return next(n for function, value, n in pairs if getattr(function, part) is not value)
 
     def _changed_entry(
         self, where: str, live: Mapping[str, object], before: Mapping[str, object], mocks: bool
@@ -131,12 +121,9 @@ class Snapshot:
             tolerated = mocks_allowed and isinstance(found, self._mock_base)
             if found is not value and not tolerated:
                 return f"builtins.{name}"
+        if sys.gettrace() is not None or sys.getprofile() is not None:
+            return "sys.settrace"
         return None
-
-
-def _dictionary(live: Mapping[str, object]) -> object:
-    """The dictionary itself, of which a class shows a view."""
-    return live if type(live) is dict else gc.get_referents(live)[0]
 
 
 _UNEQUAL: tuple[tuple[object, object], ...] = (
