@@ -1,11 +1,14 @@
 """Every wrong configuration ends in one message that names key, value and choices."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests import warm
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -75,41 +78,52 @@ WRONG = {
 }
 
 
-def run_main(overrides: str, tmp_path: Path, **env: str) -> subprocess.CompletedProcess[str]:
-    environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
-    return subprocess.run(
-        [
-            sys.executable,
-            str(ROOT / "src" / "main.py"),
-            *overrides.split(),
-            f"tracking.dir={tmp_path}/mlruns",
-            f"hydra.run.dir={tmp_path}/out",
-            f"hydra.sweep.dir={tmp_path}/sweep",
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environment | {"CUDA_VISIBLE_DEVICES": ""} | env,
-    )
+def main(overrides: str, tmp_path: Path) -> list[str]:
+    return [
+        str(ROOT / "src" / "main.py"),
+        *overrides.split(),
+        f"tracking.dir={tmp_path}/mlruns",
+        f"hydra.run.dir={tmp_path}/out",
+        f"hydra.sweep.dir={tmp_path}/sweep",
+    ]
+
+
+@pytest.fixture
+def environment() -> dict[str, str]:
+    kept = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
+    return kept | {"CUDA_VISIBLE_DEVICES": ""}
+
+
+@pytest.fixture
+def store(tmp_path: Path, empty_database: Path) -> Path:
+    """A folder with a database, so that what fails late need not make one."""
+    (tmp_path / "mlruns").mkdir()
+    shutil.copy(empty_database, tmp_path / "mlruns")
+    return tmp_path
 
 
 @pytest.mark.parametrize("overrides", WRONG)
-def test_wrong_config_is_one_message_without_traceback(overrides: str, tmp_path: Path) -> None:
-    done = run_main(overrides, tmp_path)
+def test_wrong_config_is_one_message_without_traceback(
+    overrides: str, store: Path, environment: dict[str, str]
+) -> None:
+    done = warm.run(main(overrides, store), env=environment)
     assert done.returncode in (1, 2), done.stderr
     assert WRONG[overrides] in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.count("error: ") == 1
 
 
-def test_full_error_brings_the_traceback_back(tmp_path: Path) -> None:
-    done = run_main("batch.size=-1", tmp_path, HYDRA_FULL_ERROR="1")
+def test_full_error_brings_the_traceback_back(tmp_path: Path, environment: dict[str, str]) -> None:
+    done = warm.run(main("batch.size=-1", tmp_path), env=environment | {"HYDRA_FULL_ERROR": "1"})
     assert done.returncode == 1
     assert "Traceback" in done.stderr
 
 
-def test_a_fault_in_one_job_stops_a_sweep_before_its_first_job(tmp_path: Path) -> None:
-    done = run_main("-m batch.size=1,2,-1 repeat=1,2", tmp_path)
+def test_a_fault_in_one_job_stops_a_sweep_before_its_first_job(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    command = [sys.executable, *main("-m batch.size=1,2,-1 repeat=1,2", tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 1
     assert (
         "batch.size=-1: prompts decoded together; must be at least 1 (in 2 of 6 jobs)"

@@ -6,6 +6,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from tests import warm
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -21,13 +26,25 @@ class Sweep:
         return f"sqlite:///{self.folder}/mlruns/mlflow.db"
 
 
+def runs_of(experiment: str, folder: Path) -> list[Run]:
+    """Every run in the store below `folder`."""
+    client = MlflowClient(f"sqlite:///{folder}/mlruns/mlflow.db")
+    (found,) = client.search_experiments(filter_string=f"name = '{experiment}'")
+    return list(client.search_runs([found.experiment_id]))
+
+
 def run_main(
-    folder: Path, *overrides: str, last: str | None = None, **env: str
+    folder: Path, *overrides: str, last: str | None = None
 ) -> subprocess.CompletedProcess[str]:
     """``python src/main.py`` with its store, outputs and sweeps below `folder`; `last` is an
     override that must come after these."""
+    return warm.run([*main(folder, *overrides), *([last] if last else [])], env=clean_env())
+
+
+def run_main_cold(folder: Path, *overrides: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """The same, imports and all, as a user starts it."""
     return subprocess.run(
-        [*main_command(folder, *overrides), *([last] if last else [])],
+        [sys.executable, *main(folder, *overrides)],
         env=clean_env() | env,
         capture_output=True,
         text=True,
@@ -35,9 +52,13 @@ def run_main(
     )
 
 
-def main_command(folder: Path, *overrides: str) -> list[str]:
+def start_main(folder: Path, *overrides: str, new_session: bool = False) -> warm.Job:
+    """`run_main` without waiting for its end."""
+    return warm.start(main(folder, *overrides), env=clean_env(), new_session=new_session)
+
+
+def main(folder: Path, *overrides: str) -> list[str]:
     return [
-        sys.executable,
         str(ROOT / "src" / "main.py"),
         *overrides,
         "meter=cpu_estimate",

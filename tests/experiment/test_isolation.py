@@ -1,14 +1,16 @@
 """A model in a child process of its own, and what becomes of one that dies."""
 
 import os
+import shutil
 import signal
-import subprocess
 import time
 from pathlib import Path
 
-from mlflow import MlflowClient
+import pytest
 
-from tests.experiment.job import Sweep, clean_env, main_command, run_main
+from tests.experiment.job import Sweep, run_main, runs_of, start_main
+
+JOBS = ("batch=b1,b8", "suite.limit=24", "evaluator=none")
 
 
 def child_of(pid: int) -> int | None:
@@ -29,16 +31,16 @@ def journal_of(folder: Path) -> str:
     return texts[0] if texts else ""
 
 
-def test_a_killed_model_process_fails_its_job_and_the_sweep_goes_on(tmp_path: Path) -> None:
-    command = main_command(
-        tmp_path, "-m", "isolation=process", "batch=b1,b8", "suite.limit=60", "evaluator=none"
-    )
-    process = subprocess.Popen(
-        command, env=clean_env(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Sweep:
+    """A sweep of two jobs, whose first was killed in the process that held the model."""
+    folder = tmp_path_factory.mktemp("killed")
+    (folder / "mlruns").mkdir()
+    shutil.copy(empty_database, folder / "mlruns")
+    process = start_main(folder, "-m", "isolation=process", *JOBS)
     deadline = time.monotonic() + 120
     while (
-        '"batch"' not in journal_of(tmp_path)
+        '"batch"' not in journal_of(folder)
         and process.poll() is None
         and time.monotonic() < deadline
     ):
@@ -46,35 +48,33 @@ def test_a_killed_model_process_fails_its_job_and_the_sweep_goes_on(tmp_path: Pa
     child = child_of(process.pid)
     assert child is not None
     os.kill(child, signal.SIGKILL)
-    out, err = process.communicate(timeout=180)
-    assert process.returncode == 1
-    assert "died with signal SIGKILL" in err
-    assert "finished batches are kept" in err
-    assert "2 jobs: 1 finished, 1 failed: starter-none-b1." in out
-    client = MlflowClient(f"sqlite:///{tmp_path}/mlruns/mlflow.db")
-    runs = {r.info.run_name: r for r in client.search_runs(["1"], "tags.`codejoule.kind` = 'run'")}
+    return Sweep(folder=folder, done=process.completed(timeout=180))
+
+
+def test_a_killed_model_process_fails_its_job_and_the_sweep_goes_on(killed: Sweep) -> None:
+    assert killed.done.returncode == 1
+    assert "died with signal SIGKILL" in killed.done.stderr
+    assert "finished batches are kept" in killed.done.stderr
+    assert "2 jobs: 1 finished, 1 failed: starter-none-b1." in killed.done.stdout
+    runs = {run.info.run_name: run for run in runs_of("codejoule", killed.folder)}
     assert runs["starter-none-b1"].info.status == "FAILED"
     assert "SIGKILL" in runs["starter-none-b1"].data.tags["codejoule.error"]
     assert runs["starter-none-b8"].info.status == "FINISHED"
 
 
-def test_a_child_process_decodes_what_this_process_decodes(sweep: Sweep) -> None:
+def test_a_child_process_decodes_what_this_process_decodes(killed: Sweep) -> None:
     done = run_main(
-        sweep.folder, "batch=b8", "suite.limit=12", "isolation=process",
-        "tracking.experiment=isolated",
-    )  # fmt: skip
+        killed.folder, "isolation=inline", *JOBS[1:], "batch=b8", "tracking.experiment=inline"
+    )
     assert done.returncode == 0, done.stderr
-    journals = sweep.folder / "mlruns/journals"
-    (isolated,) = journals.glob("isolated/*/artifacts/samples.jsonl")
-    inline = journals / "codejoule" / isolated.parents[1].name / "artifacts/samples.jsonl"
+    journals = killed.folder / "mlruns/journals"
+    (inline,) = journals.glob("inline/*/artifacts/samples.jsonl")
+    isolated = journals / "codejoule" / inline.parents[1].name / "artifacts/samples.jsonl"
     assert isolated.read_text() == inline.read_text()
 
 
-def test_an_error_in_the_child_is_one_message(sweep: Sweep) -> None:
-    done = run_main(
-        sweep.folder, "isolation=process", "suite.limit=1", "generation.max_new_tokens=5000",
-        "tracking.experiment=isolated",
-    )  # fmt: skip
+def test_an_error_in_the_child_is_one_message(store: Path) -> None:
+    done = run_main(store, "isolation=process", "suite.limit=1", "generation.max_new_tokens=5000")
     assert done.returncode == 1
     assert "Starter/0" in done.stderr
     assert "context" in done.stderr

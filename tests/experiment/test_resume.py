@@ -3,14 +3,13 @@
 import json
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.experiment.job import clean_env, main_command, run_main
+from tests.experiment.job import run_main, start_main
 
 # Each batch prints nothing, so the points are recognised by what is on disk.
 OVERRIDES = ("batch=b4", "suite.limit=24", "generation=sample", "generation.n_samples=2")
@@ -39,10 +38,7 @@ POINTS: dict[str, Callable[[Path], bool]] = {
 
 def start_and_kill(folder: Path, reached: Callable[[Path], bool]) -> None:
     """Start the run, and kill it (whole process group) as soon as the point is reached."""
-    process = subprocess.Popen(
-        main_command(folder, *OVERRIDES), env=clean_env(), start_new_session=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    process = start_main(folder, *OVERRIDES, new_session=True)
     deadline = time.monotonic() + 120
     while not reached(folder) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.002)

@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from codejoule.domain import TASK_COLUMNS
-from tests.experiment.job import Sweep, run_main
+from tests.experiment.job import Sweep, run_main, run_main_cold, runs_of
 
 # On a machine without GPU and without readable RAPL: everything that applies, nothing else.
 CPU_METRICS = {
@@ -32,7 +32,7 @@ ARTIFACTS = {
 
 @pytest.fixture(scope="module")
 def runs(sweep: Sweep) -> list[Run]:
-    return runs_of("codejoule", sweep)
+    return runs_of("codejoule", sweep.folder)
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +202,7 @@ def test_a_finished_config_is_skipped_with_a_word_and_a_repeat_is_not(sweep: Swe
     assert again.returncode == 0, again.stderr
     said = again.stdout + again.stderr
     assert said.count("has finished before") == 1
-    names = [r.info.run_name for r in runs_of("codejoule", sweep)]
+    names = [r.info.run_name for r in runs_of("codejoule", sweep.folder)]
     assert names.count("starter-none-b8") == 1
     assert names.count("starter-none-b8-r2") == 1
 
@@ -210,40 +210,33 @@ def test_a_finished_config_is_skipped_with_a_word_and_a_repeat_is_not(sweep: Swe
 def test_a_finished_config_runs_again_when_told_to(sweep: Sweep) -> None:
     again = run_main(sweep.folder, "batch=b8", "suite.limit=12", "on_finished=rerun")
     assert again.returncode == 0, again.stderr
-    names = [r.info.run_name for r in runs_of("codejoule", sweep)]
+    names = [r.info.run_name for r in runs_of("codejoule", sweep.folder)]
     assert names.count("starter-none-b8") == 2
 
 
-def runs_of(experiment: str, sweep: Sweep) -> list[Run]:
-    client = MlflowClient(sweep.uri)
-    (found,) = client.search_experiments(filter_string=f"name = '{experiment}'")
-    return list(client.search_runs([found.experiment_id]))
-
-
-def test_a_job_that_cannot_run_fails_alone(sweep: Sweep) -> None:
+def test_a_job_that_cannot_run_fails_alone(store: Path) -> None:
     """No hub here: qwen fails with one message, the starter model still runs."""
-    done = run_main(
-        sweep.folder, "-m", "model=qwen_0_5b,starter", "suite.limit=2",
-        "tracking.experiment=alone", HF_ENDPOINT="http://127.0.0.1:9",
-        HF_HOME=str(sweep.folder / "hf"),
+    done = run_main_cold(
+        store, "-m", "model=qwen_0_5b,starter", "suite.limit=2", "evaluator=none",
+        HF_ENDPOINT="http://127.0.0.1:9", HF_HOME=str(store / "hf"),
     )  # fmt: skip
     assert done.returncode == 1
     said = done.stdout + done.stderr
     assert "Traceback" not in said
     assert "model.weights=random" in said
     assert "model.weights=local model.path=" in said
-    status = {run.info.run_name: run.info.status for run in runs_of("alone", sweep)}
+    status = {run.info.run_name: run.info.status for run in runs_of("codejoule", store)}
     assert status["qwen_0_5b-none-b1"] == "FAILED"
     assert status["starter-none-b1"] == "FINISHED"
 
 
-def test_a_shuffled_sweep_is_recorded_and_runs_every_job_once(sweep: Sweep) -> None:
+def test_a_shuffled_sweep_is_recorded_and_runs_every_job_once(store: Path) -> None:
     done = run_main(
-        sweep.folder, "-m", "sweep.order=shuffled", "sweep.seed=1", "repeat=1,2,3",
-        "suite.limit=1", "evaluator=none", "tracking.experiment=shuffled",
+        store, "-m", "sweep.order=shuffled", "sweep.seed=1", "repeat=1,2,3", "suite.limit=1",
+        "evaluator=none",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    runs = runs_of("shuffled", sweep)
+    runs = runs_of("codejoule", store)
     jobs = [run for run in runs if run.data.tags["codejoule.kind"] == "run"]
     order = [int(run.data.params["repeat"]) for run in sorted(jobs, key=started)]
     assert sorted(order) == [1, 2, 3]

@@ -9,13 +9,6 @@ from codejoule.config.schema import TrackingConfig
 from codejoule.tracking import Store, prepare_store
 
 
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("template")
-    prepare_store(TrackingConfig(experiment="unused"), project_root=folder)
-    return folder / "mlruns" / "mlflow.db"
-
-
 @pytest.fixture
 def project(tmp_path: Path, empty_database: Path) -> Path:
     (tmp_path / "mlruns").mkdir()

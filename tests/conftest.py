@@ -1,0 +1,22 @@
+"""What every room's tests share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Two test processes share two cores; for models as small as these, threads only wait for one
+# another. Read when torch and numpy's libraries are imported, here and in processes from here.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database of MLflow's to copy: its migrations take a second each time."""
+    from codejoule.config.schema import TrackingConfig
+    from codejoule.tracking import prepare_store
+
+    folder = tmp_path_factory.mktemp("database")
+    # An experiment keeps the path of its artifacts: this one is nobody's.
+    prepare_store(TrackingConfig(experiment="unused"), project_root=folder)
+    return folder / "mlruns" / "mlflow.db"
