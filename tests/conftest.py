@@ -1,6 +1,8 @@
 """What every room's tests share."""
 
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,3 +22,15 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # An experiment keeps the path of its artifacts: this one is nobody's.
     prepare_store(TrackingConfig(experiment="unused"), project_root=folder)
     return folder / "mlruns" / "mlflow.db"
+
+
+@pytest.fixture(scope="session")
+def with_database(empty_database: Path) -> Callable[[Path], Path]:
+    """Puts an empty database where a project in the given folder has its own; the folder."""
+
+    def project(folder: Path) -> Path:
+        (folder / "mlruns").mkdir()
+        shutil.copy(empty_database, folder / "mlruns")
+        return folder
+
+    return project

@@ -1,10 +1,10 @@
 """Jobs that are forked from an interpreter which has their libraries imported already.
 
 Importing torch, transformers and MLflow takes most of a small job's time, and the tests start
-some two hundred jobs. A job from here is a process of its own like any other: it has its own
-arguments, environment, output, exit code and signals. Only what happens while libraries are imported
-is not seen here (what they print, which variables they read): that needs a cold process, and
-`tests.experiment.job.run_main` starts one where it is told to.
+a hundred jobs. A job from here is a process of its own like any other, with its own arguments,
+environment, output, exit code and signals. Only what happens while libraries are imported is not
+seen (what they print, which variables they read): that needs a cold process, and some tests
+start one (`tests.experiment.job.run_main_cold`).
 """
 
 import atexit
@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
@@ -89,15 +89,18 @@ def run(argv: Sequence[str], *, env: Mapping[str, str]) -> subprocess.CompletedP
     return start(argv, env=env).completed()
 
 
-@cache
+@lru_cache(maxsize=1)
 def _interpreter() -> socket.socket:
     """The channel to this test process's interpreter, which ends when nobody holds it."""
+    # The hub's library reads its cache's place when it is imported. Jobs from here have none.
+    cache = tempfile.TemporaryDirectory()
+    atexit.register(cache.cleanup)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         process = subprocess.Popen(
             [sys.executable, str(_PROGRAM), str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
-            env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+            env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "HF_HOME": cache.name},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
         )

@@ -1,7 +1,7 @@
 """A real store with a small sweep in it, made once."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -108,9 +108,10 @@ def _record(i: int, verdict: str, judged: bool) -> TaskRecord:
 
 
 @pytest.fixture(scope="session")
-def session_store(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    project = tmp_path_factory.mktemp("project")
-    prepare_store(TrackingConfig(experiment="unused"), project_root=project)
+def session_store(
+    tmp_path_factory: pytest.TempPathFactory, with_database: Callable[[Path], Path]
+) -> tuple[Path, Path]:
+    project = with_database(tmp_path_factory.mktemp("project"))
     return project, tmp_path_factory.mktemp("files")
 
 

@@ -45,8 +45,8 @@ def embedded(html):
 
 
 @pytest.fixture(scope="module")
-def simulated(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("simulated")
+def simulated(tmp_path_factory, with_database):
+    folder = with_database(tmp_path_factory.mktemp("simulated"))
     return write_sweep(folder, folder)
 
 
@@ -98,8 +98,8 @@ def test_what_does_not_fit_is_left_out_and_said(simulated, tmp_path, monkeypatch
     assert "The first 2 of 3 rows; all of them are in <code>tables/summary.csv</code>" in html
 
 
-def test_full_study_stays_below_five_megabytes(tmp_path):
-    store = prepare_store(TrackingConfig(experiment="large"), project_root=tmp_path)
+def test_full_study_stays_below_five_megabytes(tmp_path, with_database):
+    store = prepare_store(TrackingConfig(experiment="large"), project_root=with_database(tmp_path))
     rng = np.random.default_rng(0)
     for i in range(2):
         write_run(
@@ -112,8 +112,10 @@ def test_full_study_stays_below_five_megabytes(tmp_path):
     assert path.stat().st_size + 26 * one < 5_000_000
 
 
-def test_names_are_escaped_everywhere(tmp_path):
-    store = prepare_store(TrackingConfig(experiment="hostile"), project_root=tmp_path)
+def test_names_are_escaped_everywhere(tmp_path, with_database):
+    store = prepare_store(
+        TrackingConfig(experiment="hostile"), project_root=with_database(tmp_path)
+    )
     name = "</script><img src=x onerror=alert(1)>"
     write_run(
         store, tmp_path, quant=name, energy_j=np.full(12, 5.0), passed=np.ones(12, dtype=bool),
@@ -125,8 +127,10 @@ def test_names_are_escaped_everywhere(tmp_path):
     assert embedded(path.read_text())["groups"][0]["configurations"][0]["quant"] == name
 
 
-def test_predictions_stand_beside_what_was_measured(tmp_path):
-    store = prepare_store(TrackingConfig(experiment="predicted"), project_root=tmp_path)
+def test_predictions_stand_beside_what_was_measured(tmp_path, with_database):
+    store = prepare_store(
+        TrackingConfig(experiment="predicted"), project_root=with_database(tmp_path)
+    )
     run_id = write_run(
         store, tmp_path, quant="none", energy_j=np.full(10, 5.0), passed=np.ones(10, dtype=bool)
     )
@@ -151,8 +155,8 @@ def test_report_of_one_sweep_is_an_artifact_of_its_parent(simulated, tmp_path):
     assert logged == "report/index.html"
 
 
-def test_report_of_other_runs_gets_one_run_of_its_own(tmp_path):
-    store = prepare_store(TrackingConfig(experiment="alone"), project_root=tmp_path)
+def test_report_of_other_runs_gets_one_run_of_its_own(tmp_path, with_database):
+    store = prepare_store(TrackingConfig(experiment="alone"), project_root=with_database(tmp_path))
     write_run(
         store, tmp_path, quant="none", energy_j=np.full(10, 5.0), passed=np.ones(10, dtype=bool)
     )

@@ -23,9 +23,9 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory):
+def report(tmp_path_factory, with_database):
     """Three measured configurations with power and a prediction, an estimated and a published."""
-    folder = tmp_path_factory.mktemp("report")
+    folder = with_database(tmp_path_factory.mktemp("report"))
     store = write_sweep(folder, folder)
     client = MlflowClient(store.uri)
     measured = load_runs(store.uri, store.experiment).frame

@@ -1,9 +1,9 @@
 """Every wrong configuration ends in one message that names key, value and choices."""
 
 import os
-import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -95,11 +95,9 @@ def environment() -> dict[str, str]:
 
 
 @pytest.fixture
-def store(tmp_path: Path, empty_database: Path) -> Path:
+def store(tmp_path: Path, with_database: Callable[[Path], Path]) -> Path:
     """A folder with a database, so that what fails late need not make one."""
-    (tmp_path / "mlruns").mkdir()
-    shutil.copy(empty_database, tmp_path / "mlruns")
-    return tmp_path
+    return with_database(tmp_path)
 
 
 @pytest.mark.parametrize("overrides", WRONG)

@@ -1,6 +1,6 @@
 """A store for each test, and one real sweep shared by those that look at what it left."""
 
-import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,11 +9,9 @@ from tests.experiment.job import Sweep, run_main_cold
 
 
 @pytest.fixture
-def store(tmp_path: Path, empty_database: Path) -> Path:
-    """A folder with a database, for jobs of this test."""
-    (tmp_path / "mlruns").mkdir()
-    shutil.copy(empty_database, tmp_path / "mlruns")
-    return tmp_path
+def store(tmp_path: Path, with_database: Callable[[Path], Path]) -> Path:
+    """A folder with a database, for the jobs of one test."""
+    return with_database(tmp_path)
 
 
 @pytest.fixture(scope="module")

@@ -34,11 +34,12 @@ def runs_of(experiment: str, folder: Path) -> list[Run]:
 
 
 def run_main(
-    folder: Path, *overrides: str, last: str | None = None
+    folder: Path, *overrides: str, last: str | None = None, **env: str
 ) -> subprocess.CompletedProcess[str]:
     """``python src/main.py`` with its store, outputs and sweeps below `folder`; `last` is an
     override that must come after these."""
-    return warm.run([*main(folder, *overrides), *([last] if last else [])], env=clean_env())
+    command = [*main(folder, *overrides), *([last] if last else [])]
+    return warm.run(command, env=clean_env() | env)
 
 
 def run_main_cold(folder: Path, *overrides: str, **env: str) -> subprocess.CompletedProcess[str]:

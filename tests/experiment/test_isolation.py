@@ -1,9 +1,9 @@
 """A model in a child process of its own, and what becomes of one that dies."""
 
 import os
-import shutil
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -32,11 +32,11 @@ def journal_of(folder: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def killed(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Sweep:
+def killed(
+    tmp_path_factory: pytest.TempPathFactory, with_database: Callable[[Path], Path]
+) -> Sweep:
     """A sweep of two jobs, whose first was killed in the process that held the model."""
-    folder = tmp_path_factory.mktemp("killed")
-    (folder / "mlruns").mkdir()
-    shutil.copy(empty_database, folder / "mlruns")
+    folder = with_database(tmp_path_factory.mktemp("killed"))
     process = start_main(folder, "-m", "isolation=process", *JOBS)
     deadline = time.monotonic() + 120
     while (

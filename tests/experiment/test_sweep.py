@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from codejoule.domain import TASK_COLUMNS
-from tests.experiment.job import Sweep, run_main, run_main_cold, runs_of
+from tests.experiment.job import Sweep, run_main, runs_of
 
 # On a machine without GPU and without readable RAPL: everything that applies, nothing else.
 CPU_METRICS = {
@@ -216,9 +216,9 @@ def test_a_finished_config_runs_again_when_told_to(sweep: Sweep) -> None:
 
 def test_a_job_that_cannot_run_fails_alone(store: Path) -> None:
     """No hub here: qwen fails with one message, the starter model still runs."""
-    done = run_main_cold(
+    done = run_main(
         store, "-m", "model=qwen_0_5b,starter", "suite.limit=2", "evaluator=none",
-        HF_ENDPOINT="http://127.0.0.1:9", HF_HOME=str(store / "hf"),
+        HF_ENDPOINT="http://127.0.0.1:9",
     )  # fmt: skip
     assert done.returncode == 1
     said = done.stdout + done.stderr

@@ -1,6 +1,6 @@
 """A fresh store per test without running MLflow's migrations for each."""
 
-import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,10 +10,8 @@ from codejoule.tracking import Store, prepare_store
 
 
 @pytest.fixture
-def project(tmp_path: Path, empty_database: Path) -> Path:
-    (tmp_path / "mlruns").mkdir()
-    shutil.copy(empty_database, tmp_path / "mlruns" / "mlflow.db")
-    return tmp_path
+def project(tmp_path: Path, with_database: Callable[[Path], Path]) -> Path:
+    return with_database(tmp_path)
 
 
 @pytest.fixture

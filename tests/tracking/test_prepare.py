@@ -132,7 +132,7 @@ def test_server_that_refuses_is_told_with_its_reason(tmp_path):
             pass
 
     server = HTTPServer(("127.0.0.1", 0), Refusing)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
     try:
         config = TrackingConfig(
             name=TrackingName.server, uri=f"http://127.0.0.1:{server.server_port}"

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 def environment(hardware: "Hardware") -> dict[str, Any]:
     """Hardware, operating system, Python and every installed distribution with its version."""
-    packages = {d.metadata["Name"]: d.version for d in distributions()}
+    # A distribution's metadata is parsed anew with each access.
+    metadata = [distribution.metadata for distribution in distributions()]
+    packages = {facts["Name"]: facts["Version"] for facts in metadata}
     return {
         "hardware": asdict(hardware),
         "host": socket.gethostname(),
