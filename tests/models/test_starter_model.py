@@ -32,7 +32,7 @@ def passes(row: dict[str, str], completion: str) -> bool:
     return result.testsRun > 0 and result.wasSuccessful()
 
 
-def complete(folder: Path, prompts: list[str], *, batch: int = 8, tokens: int = 200) -> list[str]:
+def complete(folder: Path, prompts: list[str], *, batch: int = 32, tokens: int = 200) -> list[str]:
     """Greedy continuations on one thread."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
