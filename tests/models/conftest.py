@@ -71,25 +71,6 @@ QUANTS = {
 }
 
 
-@pytest.fixture(scope="session", autouse=True)
-def libraries_are_not_garbage() -> None:
-    """gptqmodel 7.6 collects garbage with every model that it loads, and looks through all that
-    was imported each time: a third of a second, and a third of this room's tests."""
-    import gc
-
-    import torch
-    import transformers
-
-    from codejoule.models.load import _import_gptqmodel
-    from codejoule.models.quiet import quiet_libraries
-
-    assert torch.__version__ and transformers.__version__
-    with quiet_libraries():
-        _import_gptqmodel()
-    gc.collect()
-    gc.freeze()
-
-
 def local_model(path: Path, **changes: Any) -> ModelConfig:
     fields: dict[str, Any] = {
         "name": "tiny",

@@ -1,7 +1,15 @@
 """The only place where untyped configuration becomes typed objects."""
 
 from codejoule.config.errors import ConfigError, UserError
+from codejoule.config.imports import importing
 from codejoule.config.paths import project_root, user_cache
 from codejoule.config.versions import installed_versions
 
-__all__ = ["ConfigError", "UserError", "installed_versions", "project_root", "user_cache"]
+__all__ = [
+    "ConfigError",
+    "UserError",
+    "importing",
+    "installed_versions",
+    "project_root",
+    "user_cache",
+]

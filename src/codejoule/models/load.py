@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from codejoule.config import ConfigError, UserError, installed_versions
+from codejoule.config import ConfigError, UserError, importing, installed_versions
 from codejoule.config.schema import Method, ModelConfig, QuantConfig
 from codejoule.models.check import check_dtype
 from codejoule.models.checkpoint import MANIFEST, Checkpoint
@@ -66,11 +66,18 @@ def prepare_libraries(model: ModelConfig, quant: QuantConfig, *, device: str) ->
     A window around `load_model` then holds loading alone. Raises what `load_model` raises for a
     kernel that cannot be had.
     """
+    with importing():
+        return _prepare_libraries(model, quant, device=device)
+
+
+def _prepare_libraries(model: ModelConfig, quant: QuantConfig, *, device: str) -> QuantConfig:
     import torch
     import transformers
 
     assert torch.__version__ and transformers.AutoModelForCausalLM and transformers.AutoTokenizer
     with quiet_libraries():
+        # The better half of transformers is imported with the first model.
+        assert transformers.PreTrainedModel
         if quant.method in (Method.gptq, Method.awq):
             _import_gptqmodel()
             if device == "cuda":

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from codejoule.config import UserError
+from codejoule.config import UserError, importing
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -28,12 +28,14 @@ def open_client(uri: str) -> "MlflowClient":
     """
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
-    from mlflow.tracking import MlflowClient
+    # MLflow imports what a kind of store needs when it opens one.
+    with importing():
+        from mlflow.tracking import MlflowClient
 
-    if "MLFLOW_LOGGING_LEVEL" not in os.environ:
-        logging.getLogger("mlflow").setLevel(logging.WARNING)
-    with explained(uri, "open the store"):
-        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+        if "MLFLOW_LOGGING_LEVEL" not in os.environ:
+            logging.getLogger("mlflow").setLevel(logging.WARNING)
+        with explained(uri, "open the store"):
+            return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
 @contextmanager
