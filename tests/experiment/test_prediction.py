@@ -58,7 +58,8 @@ def plan(**changes: Any) -> Any:
             )
         ),
         "experiment": SimpleNamespace(
-            engine=SimpleNamespace(name=SimpleNamespace(value="generate"))
+            engine=SimpleNamespace(name=SimpleNamespace(value="generate")),
+            batch=SimpleNamespace(size=2),
         ),
     }
     return SimpleNamespace(**(base | changes))
@@ -102,6 +103,12 @@ def test_an_engine_that_is_not_known_logs_nothing() -> None:
     other = plan()
     other.experiment.engine.name.value = "server"
     assert predicted_metrics(other, BATCHES) == {}
+
+
+def test_a_window_that_was_refilled_is_no_batch_and_logs_nothing() -> None:
+    refilled = plan()
+    refilled.experiment.batch.size = 1
+    assert predicted_metrics(refilled, BATCHES) == {}
 
 
 def test_a_card_of_unknown_power_has_times_and_no_energy(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ CPU_METRICS = {
     "throughput_tokens_per_s", "output_tokens", "prompt_tokens", "tasks", "pass_at_1",
     "pass_at_1_ci_low", "pass_at_1_ci_high", "pass_at_1_per_kwh", "carbon_g", "tasks_valid",
     "pass_at_1_valid", "pass_at_1_valid_ci_low", "pass_at_1_valid_ci_high",
-    "predicted_memory_bytes",
+    "predicted_memory_bytes", "padding_share",
 }  # fmt: skip
 ARTIFACTS = {
     "tasks.parquet", "samples.jsonl", "eval_results.json", "pass_at_k.json", "power.parquet",

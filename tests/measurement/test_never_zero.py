@@ -329,6 +329,7 @@ def test_what_was_not_measured_is_absent_in_the_store_and_null_in_the_table(
     facts = {"model": {}, "meter": {"source": "nvml", "scope": "gpu", "devices": ["gpu:0"]}}
     with Journal(tmp_path) as journal:
         journal.append("load", facts | {"reading": reading_to_json(unresolved)})
+        journal.append("engine", {})
         journal.append("idle", {"power_w": None, "temperature_c": None})
         journal.append("batch", entry.to_json())
         judged = {"source": "estimate", "verdicts": [verdict_to_json(verdict, None)]}
