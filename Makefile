@@ -56,10 +56,11 @@ check: $(STAMP) ## ruff, mypy --strict, import-linter
 format: $(STAMP) ## format the code
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
 
-test: setup browser ## fresh clone to green: the test suite (8 to 15 minutes on two cores)
+test: setup browser ## fresh clone to green: the test suite (on two cores 4 to 8 minutes, once installed)
 	@# The sandbox and the sampler have time limits and use both cores: not beside other tests.
 	@$(PY) -m pytest -m 'not slow and not gpu' $(ALONE)
-	@$(PY) -m pytest -m 'not slow and not gpu' -n 2 --dist loadfile $(ALONE:%=--ignore=%)
+	@# The files in their order: ordered by their number of tests, those of few long ones come last.
+	@$(PY) -m pytest -m 'not slow and not gpu' -n 2 --dist loadfile --no-loadscope-reorder $(ALONE:%=--ignore=%)
 
 test-slow: setup ## the tests that take minutes
 	@$(PY) -m pytest -m slow

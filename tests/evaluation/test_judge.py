@@ -1,5 +1,6 @@
 """Verdicts on many samples."""
 
+import contextlib
 import logging
 import os
 import signal
@@ -273,7 +274,8 @@ def _children() -> list[int]:
     text = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
     mine = [int(pid) for pid in text.split()]
     for task in Path("/proc/self/task").iterdir():
-        mine += [int(pid) for pid in (task / "children").read_text().split()]
+        with contextlib.suppress(FileNotFoundError):  # a thread that has just ended
+            mine += [int(pid) for pid in (task / "children").read_text().split()]
     return sorted(set(mine))
 
 

@@ -143,7 +143,8 @@ def test_a_run_on_a_gpu_without_cpu_counters_has_no_figure_of_the_cpu(
 ) -> None:
     opened: list[Any] = []
     monkeypatch.setattr(
-        "codejoule.measurement.opening._live_ledger", lambda config, uuids: opened.append(uuids)
+        "codejoule.measurement.opening._live_ledger",
+        lambda config, uuids, processes: opened.append(uuids),
     )
     with open_meter(MeterConfig(), gpu_indices=[0]) as meter:
         assert meter._beside is not None
