@@ -274,7 +274,8 @@ def _children() -> list[int]:
     text = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
     mine = [int(pid) for pid in text.split()]
     for task in Path("/proc/self/task").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # a thread that has just ended
+        # Of a thread that has just ended there is nothing to read.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             mine += [int(pid) for pid in (task / "children").read_text().split()]
     return sorted(set(mine))
 
