@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,8 @@ def next_job(channel: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
             ended, status = os.waitpid(order["pid"], os.WNOHANG)
             running.discard(ended)
             answer = os.waitstatus_to_exitcode(status) if ended else None
-        channel.send(json.dumps(answer).encode())
+        with suppress(BrokenPipeError):  # then nothing comes any more, either
+            channel.send(json.dumps(answer).encode())
 
 
 def become(job: dict[str, Any], files: list[int]) -> int:
@@ -81,7 +83,7 @@ def become(job: dict[str, Any], files: list[int]) -> int:
     os.environ.clear()
     os.environ.update(job["environment"])
     sys.argv = job["argv"]
-    sys.path[0] = str(Path(sys.argv[0]).parent)
+    sys.path.insert(0, str(Path(sys.argv[0]).parent))
     try:
         runpy.run_path(sys.argv[0], run_name="__main__")
     except SystemExit as ended:
