@@ -85,7 +85,10 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
         "--timeout-s", metavar="N", type=float, help="time limit per sample; default: the suite's"
     )
     how.add_argument(
-        "--workers", metavar="N", type=int, help="samples judged at once; default: one per core"
+        "--workers",
+        metavar="N",
+        type=int,
+        help="samples judged at once; default: one per core, and more while samples sleep",
     )
     how.add_argument(
         "--python", metavar="PATH",
