@@ -36,6 +36,7 @@ from pathlib import Path
 from typing import Any
 
 from codejoule.evaluation._inside.kernel import adopt_orphans
+from codejoule.evaluation._inside.processes import kill_descendants
 
 _FEW, _MANY = 40, 240
 _TIMEOUT_S = 240.0
@@ -222,7 +223,7 @@ def _measure(
 
 
 def _reap_orphans() -> None:
-    """Wait for those who are ending; who runs on after a few seconds is not counted."""
+    """Wait for those who are ending; upstream leaves some that never do, who are ended then."""
     until_s = time.monotonic() + _ORPHANS_S
     while time.monotonic() < until_s:
         try:
@@ -230,6 +231,7 @@ def _reap_orphans() -> None:
                 time.sleep(0.05)
         except ChildProcessError:
             return
+    kill_descendants(longest_s=_ORPHANS_S)
 
 
 def _print(theirs: dict[str, Any], ours: dict[str, Any], count: int) -> None:
