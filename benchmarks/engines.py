@@ -56,7 +56,7 @@ SMOKE = (
     "++model.architecture.num_key_value_heads=2", "++model.architecture.max_window_layers=2",
 )  # fmt: skip
 NEEDED_S = {"one": 330, "many": 150, "curve": 240, "job": 150, "same": 150, "profile": 70}
-"""What each part takes at most on an H200, compilation included."""
+"""Room that each part is given, compilation included: a guess, no GPU has run them yet."""
 
 
 def main() -> None:

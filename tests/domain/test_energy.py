@@ -93,15 +93,15 @@ def test_sequences_that_begin_at_different_steps_share_the_steps_they_run_in(
     assert sum(shares) == pytest.approx(100.0)
 
 
-def test_without_a_known_prefill_each_sequences_own_is_one_more_step() -> None:
+def test_without_a_known_prefill_spans_have_it_inside_and_nothing_is_added() -> None:
     shares = attribute_energy(
         BatchEnergy(energy_j=30.0),
         prompt_tokens=[5, 5],
-        output_tokens=[1, 2],
-        spans=[(0, 0), (0, 1)],
+        output_tokens=[40, 80],
+        spans=[(0.0, 0.1), (0.0, 0.3)],  # seconds
     )
-    # Steps of 15 J: the first shared, the second the longer sequence's own.
-    assert shares == pytest.approx((7.5, 22.5))
+    # 100 J/s: the first tenth of a second shared, the rest the longer sequence's own.
+    assert shares == pytest.approx((5.0, 25.0))
 
 
 def test_a_span_that_ends_before_it_begins_is_an_error() -> None:

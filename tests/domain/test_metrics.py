@@ -303,8 +303,8 @@ def test_accuracy_over_the_tasks_that_can_be_solved_here_stands_beside_that_over
 
 def test_sequences_that_do_not_begin_together_have_times_of_their_own(rng):
     paces = (
-        Pace(ttft_s=0.1, decode_s=1.0, begin=0, end=10),
-        Pace(ttft_s=0.3, decode_s=0.8, begin=4, end=8),
+        Pace(ttft_s=0.1, decode_s=1.0, begin=-1, first=0, end=10),
+        Pace(ttft_s=0.3, decode_s=0.8, begin=3, first=4, end=8),
     )
     facts = RunFacts(
         windows=(

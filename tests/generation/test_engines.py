@@ -241,10 +241,10 @@ def test_windows_of_the_graph_engine_tell_prefill_from_decode(
     later = [name for number in range(1, len(marks) // 2 + 1) for name in later_prefill(number)]
     assert len(later) > 4 and marks[1:] == later
     paces = [(c.pace, c.output_tokens) for c in decoded.completions]
-    assert all(pace is not None and pace.end - pace.begin == n - 1 for pace, n in paces)
-    assert min(pace.begin for pace, _ in paces if pace) == 0
+    assert all(pace is not None and pace.end - pace.first == n - 1 for pace, n in paces)
+    assert min(pace.first for pace, _ in paces if pace) == 0
     # At no step do more sequences run than there are slots.
-    edges = [(p.begin, 1) for p, _ in paces if p] + [(p.end, -1) for p, _ in paces if p]
+    edges = [(p.first, 1) for p, _ in paces if p] + [(p.end, -1) for p, _ in paces if p]
     running = most = 0
     for _, change in sorted(edges):
         running += change
@@ -262,6 +262,7 @@ def test_requests_in_flight_are_no_more_than_asked_for(
     assert decoded.positions is None
     spans = [(c.pace.begin, c.pace.end) for c in decoded.completions if c.pace]
     assert len(spans) == 20 and all(0 <= begin < end for begin, end in spans)
+    assert all(c.pace and c.pace.begin < c.pace.first <= c.pace.end for c in decoded.completions)
     for begin, _ in spans:
         assert sum(1 for b, e in spans if b <= begin < e) <= 3
 

@@ -12,10 +12,9 @@ _MANY = 100
 def importing() -> Iterator[None]:
     """Import what is imported inside without collecting garbage.
 
-    The collector would look a thousand times through objects of which nearly all stay, a fifth
-    of a small job's time. Afterwards it leaves them alone for good: a collection while a model
-    decodes is then one of the run's own objects, not of PyTorch's and MLflow's, for which a GPU
-    would wait a third of a second.
+    The collector would look again and again through objects of which nearly all stay. Afterwards
+    it leaves them alone for good: a collection while a model decodes is then one of the run's own
+    objects, not of PyTorch's and MLflow's.
     """
     if not gc.isenabled():  # inside of another, or the user's own choice
         yield

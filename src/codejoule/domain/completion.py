@@ -40,10 +40,12 @@ class Pace:
     decode_s: float
     """From its first token to its last [s]."""
     begin: float
-    """When it began, on a clock that all sequences of its window share and that stands still
-    where none of them is decoded: decode steps, or seconds."""
+    """When it was taken up, on a clock that all sequences of its window share: decode steps (a
+    prefill being one), or seconds."""
+    first: float
+    """When it had its first token, on the same clock."""
     end: float
-    """When it ended, on the same clock."""
+    """When it had its last, on the same clock."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

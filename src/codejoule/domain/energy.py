@@ -162,8 +162,9 @@ def attribute_energy(
     output_tokens : sequence of int, shape (n,)
         Generated tokens of each sequence.
     spans : sequence of (float, float), shape (n,), optional
-        Where the decoding of each sequence begins and ends, on a clock that they share (decode
-        steps or seconds); by default they begin together and take one step per token.
+        Where each sequence takes part in what is not known to be prefill, on a clock that they
+        share (decode steps or seconds). By default they begin together and take a step for each
+        token that the known prefill did not make.
 
     Returns
     -------
@@ -186,8 +187,8 @@ def attribute_energy(
     .. math:: \frac{E_\text{decode}}{T} \int_{b_i}^{e_i} \frac{dt}{a(t)}
 
     By default sequence ``i`` takes part in the first ``output_tokens[i] - 1`` steps. Where the
-    prefill is unknown, the whole window is divided by the decode rule, each sequence's prefill
-    being one more step.
+    prefill is unknown, the whole window is divided by the decode rule: by default the prefill is
+    one more step, and given spans have it inside.
     """
     n = len(prompt_tokens)
     if n == 0 or n != len(output_tokens) or (spans is not None and n != len(spans)):
@@ -196,12 +197,10 @@ def attribute_energy(
             f"got {n}, {len(output_tokens)} and {'none' if spans is None else len(spans)}"
         )
     if spans is None:
-        spans = [(0.0, max(0.0, tokens - 1)) for tokens in output_tokens]
-        first = [(0.0, float(tokens)) for tokens in output_tokens]
-    else:
-        first = [(begin, end + 1) for begin, end in spans]
+        made = 0 if batch.prefill_j is None else 1
+        spans = [(0.0, max(0.0, tokens - made)) for tokens in output_tokens]
     if batch.prefill_j is None:
-        return tuple(_decode_shares(batch.energy_j, first))
+        return tuple(_decode_shares(batch.energy_j, spans))
     shares = _proportional(batch.prefill_j, prompt_tokens)
     decode = _decode_shares(batch.energy_j - batch.prefill_j, spans)
     return tuple(a + b for a, b in zip(shares, decode, strict=True))

@@ -216,15 +216,15 @@ def _shares(entry: BatchEntry) -> tuple[float, ...] | tuple[None, ...]:
     if math.isnan(entry.reading.energy_j):
         return (None,) * len(entry.completions)
     reading = entry.reading
-    paces = _paces(entry)
+    prefill_j = prefill_part(reading.energy_at_marks_j, reading.marks_s)
     return attribute_energy(
-        BatchEnergy(
-            energy_j=reading.energy_j,
-            prefill_j=prefill_part(reading.energy_at_marks_j, reading.marks_s),
-        ),
+        BatchEnergy(energy_j=reading.energy_j, prefill_j=prefill_j),
         prompt_tokens=[completion.prompt_tokens for completion in entry.completions],
         output_tokens=[completion.output_tokens for completion in entry.completions],
-        spans=[(pace.begin, pace.end) for pace in paces] or None,
+        spans=[
+            (pace.begin if prefill_j is None else pace.first, pace.end) for pace in _paces(entry)
+        ]
+        or None,
     )
 
 

@@ -271,6 +271,7 @@ class _Requests:
             ttft_s=first_s - sent.sent_s,
             decode_s=last_s - first_s,
             begin=sent.sent_s - self._opened_s,
+            first=first_s - self._opened_s,
             end=last_s - self._opened_s,
         )
         self.completions[sent.number] = replace(done, pace=pace)

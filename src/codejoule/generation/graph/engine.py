@@ -46,7 +46,7 @@ class _Row:
     left: int
     """Tokens that it may still have."""
     taken_up_s: float
-    begin: int
+    steps_before: int
     """Decode steps of the window before its first."""
     first_s: float
     last_s: float
@@ -315,7 +315,7 @@ class GraphEngine:
                 tokens=length,
                 left=max_new_tokens - 1,
                 taken_up_s=began_s,
-                begin=window.steps,
+                steps_before=window.steps,
                 first_s=now_s,
                 last_s=now_s,
             )
@@ -373,7 +373,8 @@ class GraphEngine:
         pace = Pace(
             ttft_s=row.first_s - row.taken_up_s,
             decode_s=row.last_s - row.first_s,
-            begin=row.begin,
-            end=row.begin + done.output_tokens - 1,
+            begin=row.steps_before - 1,
+            first=row.steps_before,
+            end=row.steps_before + done.output_tokens - 1,
         )
         window.completions[row.number] = replace(done, pace=pace)

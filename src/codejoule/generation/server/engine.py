@@ -259,6 +259,7 @@ class ServerEngine:
                 ttft_s=first_s - answer.sent_s,
                 decode_s=last_s - first_s,
                 begin=answer.sent_s - opened_s,
+                first=first_s - opened_s,
                 end=last_s - opened_s,
             ),
         )
