@@ -325,16 +325,17 @@ class Bench:
             decoded = decode(engine, asked, at_once, mark=window.mark)
         reading = window.reading
         tokens = sum(c.output_tokens for c in decoded.completions)
-        steps = max(c.output_tokens for c in decoded.completions) - 1
         first = reading.marks_s.get("first_token")
-        decode_s = None if first is None or len(asked) > at_once else reading.latency_s - first
+        longest = max(c.output_tokens for c in decoded.completions)
+        one_batch = len(asked) <= at_once and tokens == len(asked) * longest
+        decode_s = reading.latency_s - first if first is not None and one_batch else None
         return {
             "batch": at_once,
             "tokens": tokens,
             "latency_s": reading.latency_s,
             "ttft_s": first,
             # Of the decode steps alone where one batch has both phases, else of the whole.
-            "tokens_per_s": len(asked) * steps / decode_s
+            "tokens_per_s": (tokens - len(asked)) / decode_s
             if decode_s
             else tokens / reading.latency_s,
             "whole_tokens_per_s": tokens / reading.latency_s,

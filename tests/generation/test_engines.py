@@ -15,7 +15,7 @@ from codejoule.config import UserError
 from codejoule.config.schema import EngineConfig, EngineName, GenerationConfig
 from codejoule.domain import FIRST_TOKEN, Completion, Prompt, later_prefill
 from codejoule.generation import Decoded, Decoding, Engine, make_engine
-from codejoule.generation.graph import decoder
+from codejoule.generation.graph import dense
 from codejoule.generation.graph.buckets import batch_buckets, fit, length_buckets
 from codejoule.generation.graph.choose import chooser
 
@@ -140,7 +140,7 @@ def test_what_is_compiled_gives_the_same_tokens_and_once_for_all_layers(
 ) -> None:
     import torch
 
-    monkeypatch.setattr(decoder, "_BACKEND", "aot_eager")
+    monkeypatch.setattr(dense, "_BACKEND", "aot_eager")
     wanted = reference("qwen2")  # not while another engine has the model
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
@@ -149,9 +149,9 @@ def test_what_is_compiled_gives_the_same_tokens_and_once_for_all_layers(
         for prompts, at_once in ((PROMPTS[:3], 1), (PROMPTS, 5)):
             found = engine.generate(prompts, at_once=at_once, seed=0, mark=lambda name: None)
             assert unpaced(found) == wanted[: len(prompts)]
-    # A layer and the head, each for one row and for several: of two layers, with batches of 5
-    # rows, 4, 2 and 1.
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 4
+    # Five pieces, each for one row and for several: of two layers, with batches of 5 rows, 4, 2
+    # and 1.
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 10
 
 
 def test_a_closed_engine_gives_the_model_back(
@@ -190,7 +190,7 @@ def test_gptq_layers_are_single_operations_of_what_is_compiled(
     ).eval()
     packed = {type(m).__name__ for m in model.modules() if hasattr(m, "qweight")}
     assert packed, "a model without packed layers shows nothing"
-    monkeypatch.setattr(decoder, "_BACKEND", "aot_eager")
+    monkeypatch.setattr(dense, "_BACKEND", "aot_eager")
     few = PROMPTS[:6]
     with engine_of("graph", model, tokenizer, compile=False) as engine:
         plain = unpaced(decode(engine, few, 3))

@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import chain, count
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -79,7 +79,7 @@ class ContinuousEngine:
         self._manager = self._model.init_continuous_batching(
             generation_config=settings,
             continuous_batching_config=ContinuousBatchingConfig(
-                page_size=_PAGE_TOKENS,
+                **{_page_setting(): _PAGE_TOKENS},
                 num_blocks=at_once * pages + 1,
                 max_batch_tokens=max(at_once, 2 * longest, _PAGE_TOKENS),
                 max_requests_per_batch=at_once,
@@ -124,7 +124,7 @@ class ContinuousEngine:
         varlen, decode = resolved.use_cuda_graph
         return {
             "kv_cache": "paged",
-            "page_tokens": resolved.page_size,
+            "page_tokens": getattr(resolved, _page_setting()),
             "pages": resolved.num_blocks,
             "pass_tokens": resolved.max_batch_tokens,
             "requests_in_flight": resolved.max_requests_per_batch,
@@ -183,6 +183,14 @@ class ContinuousEngine:
                     "engine=continuous: transformers' generation thread has ended with requests "
                     "unanswered; its log says why. Choose engine=graph or engine=generate"
                 )
+
+
+def _page_setting() -> str:
+    """What transformers calls the tokens of a page: `block_size` until 5.17, later `page_size`."""
+    from transformers import ContinuousBatchingConfig
+
+    names = {field.name for field in fields(ContinuousBatchingConfig)}
+    return "page_size" if "page_size" in names else "block_size"
 
 
 _NUMBERS = count()

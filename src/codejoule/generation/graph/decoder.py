@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from codejoule.config import UserError
 from codejoule.generation.graph import attention
-from codejoule.generation.graph.dense import Joined, dense_layer, join
+from codejoule.generation.graph.dense import DenseStep, Joined, join, sizes_vary
 from codejoule.generation.graph.opaque import opaque
 from codejoule.generation.graph.slots import (
     LayerSlots,
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 _DENSE = ("llama", "qwen2")
 _KNOWN = (*_DENSE, "deepseek_v2")
-_BACKEND = "inductor"
 _ROPES_BY_LENGTH = ("dynamic", "longrope")
 """Rotary embeddings whose angles depend on how long a sequence is."""
 
@@ -54,10 +53,11 @@ class Decoder:
         self._joined: list[Joined | None] = [
             join(layer.self_attn) if self.compiled else None for layer in self._base.layers
         ]
+        self.row_product = False
+        """Whether packed layers multiply single rows by a kernel of their own."""
         self._angles: Any = None
         self._closing = ExitStack()
-        self._of_one: tuple[Callable[..., Any], Callable[..., Any]] = (_layer, _head)
-        self._of_several: tuple[Callable[..., Any], Callable[..., Any]] = self._of_one
+        self._dense = DenseStep(model.device) if self.compiled else None
         self._open()
 
     def _open(self) -> None:
@@ -69,17 +69,12 @@ class Decoder:
         self._closing.callback(self._model.set_experts_implementation, experts)
         if not self.compiled:
             return
-        self._closing.enter_context(opaque(self._model))
+        self.row_product = self._closing.enter_context(opaque(self._model))
         for number, layer in enumerate(self._base.layers):
             # Each cache here belongs to one layer. A number that differs would make torch.compile
             # compile every layer anew.
             layer.self_attn.layer_idx = 0
             self._closing.callback(setattr, layer.self_attn, "layer_idx", number)
-        self._of_several = _compiled(_layer), _compiled(_head)
-        # Products with one row become reductions, which come nearer to a GPU's bandwidth than
-        # cuBLAS does; without this option they are left to it.
-        options = {"coordinate_descent_tuning": True} if self._model.device.type == "cuda" else {}
-        self._of_one = _compiled(_layer_of_one, **options), _compiled(_head_of_one, **options)
 
     def close(self) -> None:
         """Give the model back as it was."""
@@ -124,7 +119,7 @@ class Decoder:
         rotary = self._rotary(ids, places)
         hidden = self._through(self._base.embed_tokens(ids), rotary, None, caches)
         last = hidden[torch.arange(len(ids), device=ids.device), lengths - 1]
-        logits: torch.Tensor = _head(last, self._base.norm, self._head)
+        logits: torch.Tensor = self._head(self._base.norm(last))
         return logits
 
     def step(
@@ -145,15 +140,20 @@ class Decoder:
             if self._angles is None
             else _each(self._angles, lambda angles: angles[0, positions][:, None])
         )
-        if self.compiled:
-            _mark_sizes_that_vary(mask, (3,), positions, hidden)
-            _each(rotary, lambda angles: _mark_sizes_that_vary(angles, ()))
-        run_layer, run_head = self._of_one if len(tokens) == 1 else self._of_several
         caches = [layer.step(positions, mask) for layer in slots]
-        last = self._through(hidden, rotary, mask, caches, run_layer)[:, -1]
-        if self.compiled:
-            _mark_sizes_that_vary(last, ())
-        logits: torch.Tensor = run_head(last, self._base.norm, self._head)
+        logits: torch.Tensor
+        if self._dense is None:
+            hidden = self._through(hidden, rotary, mask, caches)
+            logits = self._head(self._base.norm(hidden[:, -1]))
+            return logits
+        sizes_vary(mask, 3)
+        if len(tokens) > 1:
+            for tensor in (mask, positions):
+                sizes_vary(tensor, 0)
+            _each(rotary, lambda angles: sizes_vary(angles, 0))
+        for layer, parts, cache in zip(self._base.layers, self._joined, caches, strict=True):
+            hidden = self._dense.layer(layer, parts, hidden, mask, rotary, cache)
+        logits = self._dense.head(self._base.norm, self._head, hidden)
         return logits
 
     def _rotary(self, ids: "torch.Tensor", places: "torch.Tensor") -> Any:
@@ -162,19 +162,16 @@ class Decoder:
         return self._base.rotary_emb(like, position_ids=places)
 
     def _through(
-        self,
-        hidden: Any,
-        rotary: Any,
-        mask: "torch.Tensor | None",
-        caches: Sequence[Any],
-        run: "Callable[..., Any] | None" = None,
+        self, hidden: Any, rotary: Any, mask: "torch.Tensor | None", caches: Sequence[Any]
     ) -> Any:
-        """The layers one after the other; without `run` each by its own forward."""
-        for layer, parts, cache in zip(self._base.layers, self._joined, caches, strict=True):
-            hidden = (
-                _layer(layer, None, hidden, mask, rotary, cache)
-                if run is None
-                else run(layer, parts, hidden, mask, rotary, cache)
+        """The layers one after the other, each by its own forward."""
+        for layer, cache in zip(self._base.layers, caches, strict=True):
+            hidden = layer(
+                hidden,
+                attention_mask=mask,
+                past_key_values=cache,
+                use_cache=True,
+                position_embeddings=rotary,
             )
         return hidden
 
@@ -182,56 +179,6 @@ class Decoder:
 def _each(tensors: Any, function: Callable[["torch.Tensor"], Any]) -> Any:
     """A function of each of some tensors, or of one."""
     return tuple(map(function, tensors)) if isinstance(tensors, tuple) else function(tensors)
-
-
-def _compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-    import torch
-
-    made: Callable[..., Any] = torch.compile(
-        function, backend=_BACKEND, fullgraph=True, options=options or None
-    )
-    return made
-
-
-def _mark_sizes_that_vary(
-    tensor: "torch.Tensor", others: Sequence[int], *same_rows: "torch.Tensor"
-) -> None:
-    """Tell torch.compile which sizes are no constants: the rows, where there are several, and
-    the sizes `others` of `tensor`."""
-    import torch
-
-    for other in others:
-        torch._dynamo.mark_dynamic(tensor, other)
-    if len(tensor) > 1:
-        for each in (tensor, *same_rows):
-            torch._dynamo.mark_dynamic(each, 0)
-
-
-def _layer(
-    layer: Any, parts: Joined | None, hidden: Any, mask: Any, rotary: Any, cache: Any
-) -> Any:
-    if parts is not None:
-        return dense_layer(layer, parts, hidden, mask, rotary, cache)
-    return layer(
-        hidden,
-        attention_mask=mask,
-        past_key_values=cache,
-        use_cache=True,
-        position_embeddings=rotary,
-    )
-
-
-def _head(hidden: Any, norm: Any, head: Any) -> Any:
-    return head(norm(hidden))
-
-
-def _layer_of_one(*arguments: Any) -> Any:
-    # torch.compile keeps what it made by function: this one's is for a single row.
-    return _layer(*arguments)
-
-
-def _head_of_one(*arguments: Any) -> Any:
-    return _head(*arguments)
 
 
 def _check(model: "PreTrainedModel") -> None:

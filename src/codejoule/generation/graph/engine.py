@@ -184,6 +184,7 @@ class GraphEngine:
             "lengths": list(self._lengths),
             "cuda_graphs": len(captured),
             "compiled": self._decoder.compiled,
+            "one_row_kernel": "triton" if self._decoder.row_product else None,
             "attention": "grouped batched products (decode), sdpa (prefill)",
             "check_every": self._check_every,
         }
@@ -264,22 +265,13 @@ class GraphEngine:
         if begin is not None:
             mark(begin)
         free = [slot for slot, row in enumerate(window.rows) if row is None]
-        while free and window.waiting:
-            chosen = self._next_pass(window.waiting, ids, len(free))
+        count = min(len(free), len(window.waiting))
+        admitted = [window.waiting.popleft() for _ in range(count)]
+        for chosen in _passes(admitted, ids):
             slots, free = free[: len(chosen)], free[len(chosen) :]
             self._read(window, chosen, slots, prompts, ids, max_new_tokens)
         mark(end)
         window.prefills += 1
-
-    def _next_pass(self, waiting: deque[int], ids: Sequence[Sequence[int]], most: int) -> list[int]:
-        chosen: list[int] = []
-        width = 0
-        while waiting and len(chosen) < most:
-            width = max(width, len(ids[waiting[0]]))
-            if chosen and width * (len(chosen) + 1) > _PREFILL_TOKENS:
-                break
-            chosen.append(waiting.popleft())
-        return chosen
 
     def _read(
         self,
@@ -378,3 +370,15 @@ class GraphEngine:
             end=row.steps_before + done.output_tokens - 1,
         )
         window.completions[row.number] = replace(done, pace=pace)
+
+
+def _passes(admitted: Sequence[int], ids: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Prompts that are read together: alike in length, so that little is padding."""
+    passes: list[list[int]] = []
+    for number in sorted(admitted, key=lambda number: -len(ids[number])):
+        # The first of a pass is its longest.
+        if passes and len(ids[passes[-1][0]]) * (len(passes[-1]) + 1) <= _PREFILL_TOKENS:
+            passes[-1].append(number)
+        else:
+            passes.append([number])
+    return passes

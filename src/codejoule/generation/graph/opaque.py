@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from codejoule.generation.graph.gemv import bias_in_order, has_row_product, marlin_row, splits
+
 if TYPE_CHECKING:
     import torch
 
@@ -27,6 +29,15 @@ def _define_operation() -> None:
     def _shape(x: torch.Tensor, packed: torch.Tensor, out_features: int) -> torch.Tensor:
         return x.new_empty((*x.shape[:-1], out_features))
 
+    @torch.library.custom_op("codejoule::packed_row", mutates_args=())  # type: ignore[untyped-decorator]
+    def packed_row(x: torch.Tensor, packed: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
+        return marlin_row(x, packed, scales)
+
+    @packed_row.register_fake  # type: ignore[untyped-decorator]
+    def _sums(x: torch.Tensor, packed: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
+        outputs = scales.shape[1]
+        return x.new_empty((splits(x.shape[1], outputs), outputs), dtype=torch.float32)
+
 
 @cache
 def _kind() -> Any:
@@ -41,18 +52,32 @@ def _kind() -> Any:
             super().__init__()
             self.register_buffer("packed", packed, persistent=False)
             self.out_features = int(layer.out_features)
+            self.by_row = has_row_product(layer)
+            if self.by_row:
+                self.register_buffer("scales", layer.scales, persistent=False)
+                self.register_buffer("bias", bias_in_order(layer.bias), persistent=False)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if self.by_row and x.shape[0] == 1:
+                return self._row(x)
             out = torch.ops.codejoule.packed_linear(x, self.packed, self.out_features)
             assert isinstance(out, torch.Tensor)
             return out
+
+        def _row(self, x: torch.Tensor) -> torch.Tensor:
+            row = x.reshape(1, x.shape[-1])
+            out = torch.ops.codejoule.packed_row(row, self.packed, self.scales).sum(dim=0)
+            if self.bias is not None:
+                out = out + self.bias
+            return out.to(x.dtype).reshape(*x.shape[:-1], self.out_features)
 
     return OpaqueLinear
 
 
 @contextmanager
-def opaque(model: "torch.nn.Module") -> Iterator[int]:
-    """While inside, gptqmodel's layers of `model` are single operations; yields their number."""
+def opaque(model: "torch.nn.Module") -> Iterator[bool]:
+    """While inside, gptqmodel's layers of `model` are single operations; yields whether any of
+    them multiplies single rows by a kernel of its own."""
     replaced: list[tuple[Any, str, Any]] = []
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
@@ -63,7 +88,7 @@ def opaque(model: "torch.nn.Module") -> Iterator[int]:
             setattr(parent, name, _kind()(child, packed))
             replaced.append((parent, name, child))
     try:
-        yield len(replaced)
+        yield any(getattr(parent, name).by_row for parent, name, _ in replaced)
     finally:
         for parent, name, child in replaced:
             setattr(parent, name, child)

@@ -1,0 +1,80 @@
+"""A product of one row with 4-bit weights in Marlin's layout, as a Triton kernel.
+
+Marlin is made for tensor cores: for a single row it reads weights at a fraction of a GPU's
+bandwidth. Here each program reads 64 columns of a part of the rows, and multiplies by what it has
+unpacked in registers.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+GROUP_ROWS = 128
+"""Inputs that one pass of a program reads: all of one group of the quantization."""
+
+_COLUMNS = 64
+_PROGRAMS = 1500
+"""How many programs keep a GPU's memory busy: some for each of over a hundred multiprocessors."""
+
+
+_BIAS_ORDER = [2 * i + j for i in range(4) for j in (0, 1, 8, 9, 16, 17, 24, 25)]
+"""Which of 32 biases Marlin keeps at each place."""
+
+
+def has_row_product(layer: Any) -> bool:
+    """Whether `marlin_row` computes what this layer of gptqmodel's does, for one row."""
+    return (
+        type(layer).__name__ == "MarlinLinear"
+        and layer.bits == 4
+        and not layer.desc_act
+        and layer._marlin_tile_padding is None
+        and layer.adapter is None
+        and layer.in_features % GROUP_ROWS == 0
+        and layer.out_features % _COLUMNS == 0
+        and layer.scales.shape[0] > 1
+        and layer.in_features // layer.scales.shape[0] % GROUP_ROWS == 0
+    )
+
+
+def bias_in_order(bias: "torch.Tensor | None") -> "torch.Tensor | None":
+    """A bias that Marlin has permuted, as it was."""
+    if bias is None:
+        return None
+    ordered = bias.new_empty(bias.numel() // len(_BIAS_ORDER), len(_BIAS_ORDER))
+    ordered[:, _BIAS_ORDER] = bias.reshape(ordered.shape)
+    return ordered.flatten()
+
+
+def splits(in_features: int, out_features: int) -> int:
+    """Into how many parts the inputs are divided: each part's sums are a row of the result."""
+    groups = in_features // GROUP_ROWS
+    wanted = min(groups, -(-_PROGRAMS // (out_features // _COLUMNS)))
+    return next(parts for parts in range(wanted, groups + 1) if groups % parts == 0)
+
+
+def marlin_row(x: "torch.Tensor", packed: "torch.Tensor", scales: "torch.Tensor") -> "torch.Tensor":
+    """Partial sums of ``x @ weights``, shape (splits, outputs), float32; their sum is the product.
+
+    `x` has shape (1, inputs); `packed` (inputs / 16, 2 * outputs) holds 4-bit weights without
+    zero points as gptqmodel's `gptq_marlin_repack` leaves them; `scales` has shape
+    (groups, outputs), permuted as Marlin's are.
+    """
+    import torch
+
+    from codejoule.generation.graph.gemv_kernel import sum_rows
+
+    inputs, outputs = x.shape[-1], scales.shape[1]
+    parts = splits(inputs, outputs)
+    sums = torch.empty((parts, outputs), dtype=torch.float32, device=x.device)
+    groups = inputs // GROUP_ROWS
+    sum_rows[outputs // _COLUMNS, parts](
+        x,
+        packed,
+        scales,
+        sums,
+        outputs,
+        groups_each=groups // parts,
+        groups_per_scale=groups // scales.shape[0],
+    )
+    return sums
