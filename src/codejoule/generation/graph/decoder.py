@@ -57,7 +57,11 @@ class Decoder:
         """Whether packed layers multiply single rows by a kernel of their own."""
         self._angles: Any = None
         self._closing = ExitStack()
-        self._dense = DenseStep(model.device) if self.compiled else None
+        self._dense = (
+            [DenseStep(model.device, one_row=one_row) for one_row in (False, True)]
+            if self.compiled
+            else None
+        )
         self._open()
 
     def _open(self) -> None:
@@ -151,9 +155,10 @@ class Decoder:
             for tensor in (mask, positions):
                 sizes_vary(tensor, 0)
             _each(rotary, lambda angles: sizes_vary(angles, 0))
+        dense = self._dense[len(tokens) == 1]
         for layer, parts, cache in zip(self._base.layers, self._joined, caches, strict=True):
-            hidden = self._dense.layer(layer, parts, hidden, mask, rotary, cache)
-        logits = self._dense.head(self._base.norm, self._head, hidden)
+            hidden = dense.layer(layer, parts, hidden, mask, rotary, cache)
+        logits = dense.head(self._base.norm, self._head, hidden)
         return logits
 
     def _rotary(self, ids: "torch.Tensor", places: "torch.Tensor") -> Any:

@@ -50,10 +50,11 @@ def join(attn: Any) -> Joined | None:
 class DenseStep:
     """Runs layers and head; the pieces are compiled once and serve every layer."""
 
-    def __init__(self, device: "torch.device") -> None:
+    def __init__(self, device: "torch.device", *, one_row: bool) -> None:
         # Products with one row become reductions, which come nearer to a GPU's bandwidth than
         # cuBLAS does; without this option they are left to it.
-        options = {"coordinate_descent_tuning": True} if device.type == "cuda" else None
+        tuned = one_row and device.type == "cuda"
+        options = {"coordinate_descent_tuning": True} if tuned else None
         self._norm, self._attend, self._gate, self._down, self._head = (
             _compiled(piece, options) for piece in (_norm, _attend, _gate, _down, _head)
         )

@@ -58,7 +58,7 @@ def _kind() -> Any:
                 self.register_buffer("bias", bias_in_order(layer.bias), persistent=False)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            if self.by_row and x.shape[0] == 1:
+            if self.by_row and x.shape[:-1].numel() == 1:
                 return self._row(x)
             out = torch.ops.codejoule.packed_linear(x, self.packed, self.out_features)
             assert isinstance(out, torch.Tensor)
