@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from codejoule.generation.graph.attention import attention
+from codejoule.generation.graph.opaque import products
 
 if TYPE_CHECKING:
     import torch
@@ -125,7 +126,7 @@ def _projections(attn: Any, parts: Joined | None, x: Any) -> Sequence[Any]:
 
     modules = [getattr(attn, name) for name in _NAMES]
     if parts is None:
-        return [module(x) for module in modules]
+        return products(modules, x)
     states = torch.nn.functional.linear(x, parts.weight)
     if parts.bias is not None:
         states = states + parts.bias
@@ -134,7 +135,8 @@ def _projections(attn: Any, parts: Joined | None, x: Any) -> Sequence[Any]:
 
 
 def _gate(mlp: Any, x: Any) -> Any:
-    return mlp.act_fn(mlp.gate_proj(x)) * mlp.up_proj(x)
+    gate, up = products((mlp.gate_proj, mlp.up_proj), x)
+    return mlp.act_fn(gate) * up
 
 
 def _down(mlp: Any, hidden: Any, x: Any) -> Any:

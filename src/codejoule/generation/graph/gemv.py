@@ -5,6 +5,7 @@ bandwidth. Here each program reads 64 columns of a part of the rows, and multipl
 unpacked in registers.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -50,31 +51,43 @@ def splits(in_features: int, out_features: int) -> int:
     """Into how many parts the inputs are divided: each part's sums are a row of the result."""
     groups = in_features // GROUP_ROWS
     wanted = min(groups, -(-_PROGRAMS // (out_features // _COLUMNS)))
-    return next(parts for parts in range(wanted, groups + 1) if groups % parts == 0)
+    return -(-groups // -(-groups // wanted))
 
 
-def marlin_row(x: "torch.Tensor", packed: "torch.Tensor", scales: "torch.Tensor") -> "torch.Tensor":
-    """Partial sums of ``x @ weights``, shape (splits, outputs), float32; their sum is the product.
+def marlin_row(
+    x: "torch.Tensor", packed: Sequence["torch.Tensor"], scales: Sequence["torch.Tensor"]
+) -> "torch.Tensor":
+    """Partial sums of ``x @ weights``, shape (splits, all outputs), float32; they add up to the
+    product.
 
-    `x` has shape (1, inputs); `packed` (inputs / 16, 2 * outputs) holds 4-bit weights without
-    zero points as gptqmodel's `gptq_marlin_repack` leaves them; `scales` has shape
-    (groups, outputs), permuted as Marlin's are.
+    `x` has shape (1, inputs). Each of up to three `packed`, of shape (inputs / 16, 2 * outputs),
+    holds 4-bit weights without zero points as gptqmodel's `gptq_marlin_repack` leaves them; its
+    `scales`, shape (groups, outputs), are permuted as Marlin's are.
     """
     import torch
 
     from codejoule.generation.graph.gemv_kernel import sum_rows
 
-    inputs, outputs = x.shape[-1], scales.shape[1]
-    parts = splits(inputs, outputs)
-    sums = torch.empty((parts, outputs), dtype=torch.float32, device=x.device)
+    inputs = x.shape[-1]
+    outputs = [each.shape[1] for each in scales]
+    blocks = [each // _COLUMNS for each in outputs]
+    parts = splits(inputs, sum(outputs))
+    sums = torch.empty((parts, sum(outputs)), dtype=torch.float32, device=x.device)
     groups = inputs // GROUP_ROWS
-    sum_rows[outputs // _COLUMNS, parts](
+    packed, scales = list(packed), list(scales)
+    absent = 3 - len(packed)
+    sum_rows[sum(blocks), parts](
         x,
-        packed,
-        scales,
+        *packed,
+        *packed[:1] * absent,
+        *scales,
+        *scales[:1] * absent,
         sums,
-        outputs,
-        groups_each=groups // parts,
-        groups_per_scale=groups // scales.shape[0],
+        *blocks,
+        *[0] * absent,
+        groups=groups,
+        groups_each=-(-groups // parts),
+        groups_per_scale=groups // scales[0].shape[0],
+        num_warps=2,
     )
     return sums

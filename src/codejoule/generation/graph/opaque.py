@@ -1,6 +1,6 @@
 """Packed layers as single operations that torch.compile does not look into."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -30,12 +30,16 @@ def _define_operation() -> None:
         return x.new_empty((*x.shape[:-1], out_features))
 
     @torch.library.custom_op("codejoule::packed_row", mutates_args=())  # type: ignore[untyped-decorator]
-    def packed_row(x: torch.Tensor, packed: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
+    def packed_row(
+        x: torch.Tensor, packed: list[torch.Tensor], scales: list[torch.Tensor]
+    ) -> torch.Tensor:
         return marlin_row(x, packed, scales)
 
     @packed_row.register_fake  # type: ignore[untyped-decorator]
-    def _sums(x: torch.Tensor, packed: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
-        outputs = scales.shape[1]
+    def _sums(
+        x: torch.Tensor, packed: list[torch.Tensor], scales: list[torch.Tensor]
+    ) -> torch.Tensor:
+        outputs = sum(each.shape[1] for each in scales)
         return x.new_empty((splits(x.shape[1], outputs), outputs), dtype=torch.float32)
 
 
@@ -58,20 +62,34 @@ def _kind() -> Any:
                 self.register_buffer("bias", bias_in_order(layer.bias), persistent=False)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            if self.by_row and x.shape[:-1].numel() == 1:
-                return self._row(x)
+            if _by_row([self], x):
+                return products([self], x)[0]
             out = torch.ops.codejoule.packed_linear(x, self.packed, self.out_features)
             assert isinstance(out, torch.Tensor)
             return out
 
-        def _row(self, x: torch.Tensor) -> torch.Tensor:
-            row = x.reshape(1, x.shape[-1])
-            out = torch.ops.codejoule.packed_row(row, self.packed, self.scales).sum(dim=0)
-            if self.bias is not None:
-                out = out + self.bias
-            return out.to(x.dtype).reshape(*x.shape[:-1], self.out_features)
-
     return OpaqueLinear
+
+
+def products(layers: Sequence[Any], x: "torch.Tensor") -> list["torch.Tensor"]:
+    """What up to three layers make of the same input: of packed ones and a single row in one
+    operation."""
+    import torch
+
+    if not _by_row(layers, x):
+        return [layer(x) for layer in layers]
+    row = x.reshape(1, x.shape[-1])
+    packed, scales = [layer.packed for layer in layers], [layer.scales for layer in layers]
+    sums = torch.ops.codejoule.packed_row(row, packed, scales).sum(dim=0)
+    parts = sums.split([layer.out_features for layer in layers])
+    return [
+        (part if layer.bias is None else part + layer.bias).to(x.dtype).reshape(*x.shape[:-1], -1)
+        for layer, part in zip(layers, parts, strict=True)
+    ]
+
+
+def _by_row(layers: Sequence[Any], x: "torch.Tensor") -> bool:
+    return x.shape[:-1].numel() == 1 and all(getattr(layer, "by_row", False) for layer in layers)
 
 
 @contextmanager
