@@ -65,7 +65,8 @@ class DenseStep:
     ) -> Any:
         """What the layer's own forward computes; `hidden` has shape (rows, 1, width)."""
         x = self._norm(layer.input_layernorm, _rows_vary(hidden))
-        hidden, x = self._attend(layer, parts, hidden, _rows_vary(x), mask, rotary, cache)
+        hidden = self._attend(layer.self_attn, parts, hidden, _rows_vary(x), mask, rotary, cache)
+        x = self._norm(layer.post_attention_layernorm, _rows_vary(hidden))
         x = self._gate(layer.mlp, _rows_vary(x))
         return self._down(layer.mlp, _rows_vary(hidden), _rows_vary(x))
 
@@ -102,11 +103,10 @@ def _norm(norm: Any, hidden: Any) -> Any:
 
 
 def _attend(
-    layer: Any, parts: Joined | None, hidden: Any, x: Any, mask: Any, rotary: Any, cache: Any
-) -> tuple[Any, Any]:
+    attn: Any, parts: Joined | None, hidden: Any, x: Any, mask: Any, rotary: Any, cache: Any
+) -> Any:
     from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
-    attn = layer.self_attn
     rows = x.shape[0]
     query, key, value = (
         states.view(rows, 1, -1, attn.head_dim).transpose(1, 2)
@@ -115,8 +115,7 @@ def _attend(
     query, key = apply_rotary_pos_emb(query, key, *rotary)
     key, value = cache.update(key, value)
     out, _ = attention(attn, query, key, value, mask, scaling=attn.scaling)
-    hidden = hidden + attn.o_proj(out.reshape(rows, 1, -1))
-    return hidden, layer.post_attention_layernorm(hidden)
+    return hidden + attn.o_proj(out.reshape(rows, 1, -1))
 
 
 def _projections(attn: Any, parts: Joined | None, x: Any) -> Sequence[Any]:

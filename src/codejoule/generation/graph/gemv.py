@@ -28,6 +28,7 @@ def has_row_product(layer: Any) -> bool:
     return (
         type(layer).__name__ == "MarlinLinear"
         and layer.bits == 4
+        and str(layer.scales.dtype) == "torch.float16"
         and not layer.desc_act
         and layer._marlin_tile_padding is None
         and layer.adapter is None
@@ -60,9 +61,10 @@ def marlin_row(
     """Partial sums of ``x @ weights``, shape (splits, all outputs), float32; they add up to the
     product.
 
-    `x` has shape (1, inputs). Each of up to three `packed`, of shape (inputs / 16, 2 * outputs),
-    holds 4-bit weights without zero points as gptqmodel's `gptq_marlin_repack` leaves them; its
-    `scales`, shape (groups, outputs), are permuted as Marlin's are.
+    `x` has shape (1, inputs), in half precision. Each of up to three `packed`, of shape
+    (inputs / 16, 2 * outputs), holds 4-bit weights without zero points as gptqmodel's
+    `gptq_marlin_repack` leaves them; its `scales`, shape (groups, outputs), are permuted as
+    Marlin's are.
     """
     import torch
 
@@ -77,7 +79,7 @@ def marlin_row(
     packed, scales = list(packed), list(scales)
     absent = 3 - len(packed)
     sum_rows[sum(blocks), parts](
-        x,
+        x.view(torch.int32),
         *packed,
         *packed[:1] * absent,
         *scales,

@@ -3,26 +3,54 @@
 import triton
 import triton.language as tl
 
+# Two half-precision numbers at a time. Or-ing four bits into the last places of 1024 makes
+# 1024 + n of them, and 1024 + 16 n where they are four places higher: in both cases a subtraction,
+# or a multiplication and a subtraction, gives n - 8 without rounding.
+_MULTIPLY = tl.constexpr(
+    """{
+    .reg .b32 one, two, rest;
+    .reg .b32 ones, eight, sixteenth, high;
+    mov.b32 ones, 0x64006400;
+    mov.b32 eight, 0x64086408;
+    mov.b32 sixteenth, 0x2C002C00;
+    mov.b32 high, 0xD480D480;
+    shr.u32 rest, $2, 8;
+    lop3.b32 one, $2, 0x000F000F, ones, 0xEA;
+    lop3.b32 two, $2, 0x00F000F0, ones, 0xEA;
+    sub.rn.f16x2 one, one, eight;
+    fma.rn.f16x2 two, two, sixteenth, high;
+    fma.rn.f16x2 one, one, $3, $5;
+    fma.rn.f16x2 $0, two, $4, one;
+    lop3.b32 one, rest, 0x000F000F, ones, 0xEA;
+    lop3.b32 two, rest, 0x00F000F0, ones, 0xEA;
+    sub.rn.f16x2 one, one, eight;
+    fma.rn.f16x2 two, two, sixteenth, high;
+    fma.rn.f16x2 one, one, $3, $6;
+    fma.rn.f16x2 $1, two, $4, one;
+    }"""
+)
+_ADD_HALVES = tl.constexpr(
+    """{
+    .reg .b16 low, high;
+    .reg .f32 one, two;
+    mov.b32 {low, high}, $1;
+    cvt.f32.f16 one, low;
+    cvt.f32.f16 two, high;
+    add.f32 $0, one, two;
+    }"""
+)
+
 
 @triton.jit
-def _weight(numbers, place: tl.constexpr):
-    # The four bits at `place`, less 8 and times 16**place: last bits of a float whose unit is 1.
-    # A conversion and a shift would take longer than the memory does; and an OR of an AND is one
-    # instruction, which the compiler makes two of.
-    bits = tl.inline_asm_elementwise(
-        "lop3.b32 $0, $1, $2, $3, 0xEA;",
-        "=r,r,r,r",
-        [numbers, 0xF << (4 * place), 0x4B000000],
-        dtype=tl.int32,
-        is_pure=True,
-        pack=1,
+def _add_halves(pairs):
+    return tl.inline_asm_elementwise(
+        _ADD_HALVES, "=f,r", [pairs], dtype=tl.float32, is_pure=True, pack=1
     )
-    return bits.to(tl.float32, bitcast=True) - (8388608.0 + 8.0 * (1 << (4 * place)))
 
 
 @triton.jit(do_not_specialize=["blocks_0", "blocks_1", "blocks_2"])
 def sum_rows(
-    x,
+    pairs,
     packed_0,
     packed_1,
     packed_2,
@@ -37,7 +65,10 @@ def sum_rows(
     groups_each: tl.constexpr,
     groups_per_scale: tl.constexpr,
 ):
-    """See `gemv.marlin_row`; program (i, j) is for the i-th 64 outputs and the j-th part."""
+    """See `gemv.marlin_row`; program (i, j) is for the i-th 64 outputs and the j-th part.
+
+    `pairs` are the inputs, two in a number of 32 bits.
+    """
     block, part = tl.program_id(0), tl.program_id(1)
     out = sums + (part * (blocks_0 + blocks_1 + blocks_2) + block) * 64
     packed, scales, blocks = packed_0, scales_0, blocks_0
@@ -51,32 +82,33 @@ def sum_rows(
     # the output, `low` the inputs, of which a number holds four, for two outputs eight apart.
     high = tl.arange(0, 8)[:, None, None, None]
     low = tl.arange(0, 4)[None, :, None, None]
-    rows = tl.arange(0, 8)[None, None, :, None]
+    warp = tl.arange(0, 2)[None, None, :, None]
     tile = tl.arange(0, 4)[None, None, None, :]
-    first = tl.zeros((8, 4, 8, 4), dtype=tl.float32)
-    second = tl.zeros((8, 4, 8, 4), dtype=tl.float32)
+    first = tl.zeros((8, 4, 2, 4), dtype=tl.float32)
+    second = tl.zeros((8, 4, 2, 4), dtype=tl.float32)
     begin = part * groups_each
     for group in tl.range(begin, min(begin + groups_each, groups)):
-        row = group * 8 + rows
-        place = packed + (row * blocks + block) * 128 + high * 16 + low * 4 + tile
-        numbers = tl.load(tl.multiple_of(place, (1, 1, 1, 16)))
-        inputs = x + row * 16 + low * 2
-        a = tl.load(inputs).to(tl.float32)
-        b = tl.load(inputs + 1).to(tl.float32)
-        c = tl.load(inputs + 8).to(tl.float32)
-        d = tl.load(inputs + 9).to(tl.float32)
-        rest = numbers >> 20
-        products = a * _weight(numbers, 0)
-        products += (c * 0.0625) * _weight(numbers, 1)
-        products += (b * 0.0000152587890625) * _weight(numbers, 4)
-        products += d * _weight(rest, 0)
         scale = scales + ((group // groups_per_scale) * blocks + block) * 64 + high * 8 + 2 * tile
-        first += products * tl.load(scale).to(tl.float32)
-        products = (a * 0.00390625) * _weight(numbers, 2)
-        products += (c * 0.000244140625) * _weight(numbers, 3)
-        products += (b * 0.0625) * _weight(rest, 1)
-        products += (d * 0.00390625) * _weight(rest, 2)
-        second += products * tl.load(scale + 1).to(tl.float32)
+        one = tl.load(scale).to(tl.float32)
+        two = tl.load(scale + 1).to(tl.float32)
+        for some in tl.static_range(0, 8, 4):
+            # Eight products are added in half precision, and all others in single precision.
+            half_one = tl.zeros((8, 4, 2, 4), dtype=tl.int32)
+            half_two = tl.zeros((8, 4, 2, 4), dtype=tl.int32)
+            for step in tl.static_range(0, 4, 2):
+                row = group * 8 + some + step + warp
+                place = packed + (row * blocks + block) * 128 + high * 16 + low * 4 + tile
+                inputs = pairs + row * 8 + low
+                half_one, half_two = tl.inline_asm_elementwise(
+                    _MULTIPLY,
+                    "=&r,=&r,r,r,r,r,r",
+                    [tl.load(place), tl.load(inputs), tl.load(inputs + 4), half_one, half_two],
+                    dtype=(tl.int32, tl.int32),
+                    is_pure=True,
+                    pack=1,
+                )
+            first += _add_halves(half_one) * one
+            second += _add_halves(half_two) * two
     column = tl.arange(0, 8)[:, None] + 16 * tl.arange(0, 4)[None, :]
     tl.store(out + column, tl.sum(tl.sum(first, axis=2), axis=1))
     tl.store(out + column + 8, tl.sum(tl.sum(second, axis=2), axis=1))
