@@ -82,14 +82,13 @@ def marlin_row(
         x.view(torch.int32),
         *packed,
         *packed[:1] * absent,
-        *scales,
-        *scales[:1] * absent,
+        *[each.view(torch.int32) for each in [*scales, *scales[:1] * absent]],
         sums,
         *blocks,
         *[0] * absent,
         groups=groups,
         groups_each=-(-groups // parts),
         groups_per_scale=groups // scales[0].shape[0],
-        num_warps=2,
+        num_warps=1,
     )
     return sums

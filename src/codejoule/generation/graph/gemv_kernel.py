@@ -29,22 +29,20 @@ _MULTIPLY = tl.constexpr(
     fma.rn.f16x2 $1, two, $4, one;
     }"""
 )
-_ADD_HALVES = tl.constexpr(
+_HALVES = tl.constexpr(
     """{
     .reg .b16 low, high;
-    .reg .f32 one, two;
-    mov.b32 {low, high}, $1;
-    cvt.f32.f16 one, low;
-    cvt.f32.f16 two, high;
-    add.f32 $0, one, two;
+    mov.b32 {low, high}, $2;
+    cvt.f32.f16 $0, low;
+    cvt.f32.f16 $1, high;
     }"""
 )
 
 
 @triton.jit
-def _add_halves(pairs):
+def _halves(pairs):
     return tl.inline_asm_elementwise(
-        _ADD_HALVES, "=f,r", [pairs], dtype=tl.float32, is_pure=True, pack=1
+        _HALVES, "=f,=f,r", [pairs], dtype=(tl.float32, tl.float32), is_pure=True, pack=1
     )
 
 
@@ -65,9 +63,9 @@ def sum_rows(
     groups_each: tl.constexpr,
     groups_per_scale: tl.constexpr,
 ):
-    """See `gemv.marlin_row`; program (i, j) is for the i-th 64 outputs and the j-th part.
+    """See `gemv.marlin_row`; program (i, j), a warp, is for the i-th 64 outputs and the j-th part.
 
-    `pairs` are the inputs, two in a number of 32 bits.
+    `pairs` are the inputs, two in a number of 32 bits; so are the scales.
     """
     block, part = tl.program_id(0), tl.program_id(1)
     out = sums + (part * (blocks_0 + blocks_1 + blocks_2) + block) * 64
@@ -80,23 +78,22 @@ def sum_rows(
         block -= blocks_0
     # 16 inputs by 64 outputs are 128 numbers, which a warp reads at once: `high` and `tile` choose
     # the output, `low` the inputs, of which a number holds four, for two outputs eight apart.
-    high = tl.arange(0, 8)[:, None, None, None]
-    low = tl.arange(0, 4)[None, :, None, None]
-    warp = tl.arange(0, 2)[None, None, :, None]
-    tile = tl.arange(0, 4)[None, None, None, :]
-    first = tl.zeros((8, 4, 2, 4), dtype=tl.float32)
-    second = tl.zeros((8, 4, 2, 4), dtype=tl.float32)
+    high = tl.arange(0, 8)[:, None, None]
+    low = tl.arange(0, 4)[None, :, None]
+    tile = tl.arange(0, 4)[None, None, :]
+    first = tl.zeros((8, 4, 4), dtype=tl.float32)
+    second = tl.zeros((8, 4, 4), dtype=tl.float32)
     begin = part * groups_each
     for group in tl.range(begin, min(begin + groups_each, groups)):
-        scale = scales + ((group // groups_per_scale) * blocks + block) * 64 + high * 8 + 2 * tile
-        one = tl.load(scale).to(tl.float32)
-        two = tl.load(scale + 1).to(tl.float32)
+        scale = scales + ((group // groups_per_scale) * blocks + block) * 32 + high * 4 + tile
+        # Every thread loads what it needs, in the order of the weights: moving it would take longer.
+        one, two = _halves(tl.load(scale + low * 0))
         for some in tl.static_range(0, 8, 4):
-            # Eight products are added in half precision, and all others in single precision.
-            half_one = tl.zeros((8, 4, 2, 4), dtype=tl.int32)
-            half_two = tl.zeros((8, 4, 2, 4), dtype=tl.int32)
-            for step in tl.static_range(0, 4, 2):
-                row = group * 8 + some + step + warp
+            # Products of 16 inputs are added in half precision, and all others in single precision.
+            half_one = tl.zeros((8, 4, 4), dtype=tl.int32)
+            half_two = tl.zeros((8, 4, 4), dtype=tl.int32)
+            for step in tl.static_range(0, 4):
+                row = group * 8 + some + step
                 place = packed + (row * blocks + block) * 128 + high * 16 + low * 4 + tile
                 inputs = pairs + row * 8 + low
                 half_one, half_two = tl.inline_asm_elementwise(
@@ -107,8 +104,10 @@ def sum_rows(
                     is_pure=True,
                     pack=1,
                 )
-            first += _add_halves(half_one) * one
-            second += _add_halves(half_two) * two
+            even, odd = _halves(half_one)
+            first += (even + odd) * one
+            even, odd = _halves(half_two)
+            second += (even + odd) * two
     column = tl.arange(0, 8)[:, None] + 16 * tl.arange(0, 4)[None, :]
-    tl.store(out + column, tl.sum(tl.sum(first, axis=2), axis=1))
-    tl.store(out + column + 8, tl.sum(tl.sum(second, axis=2), axis=1))
+    tl.store(out + column, tl.sum(first, axis=1))
+    tl.store(out + column + 8, tl.sum(second, axis=1))
