@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from codejoule.config import UserError
 from codejoule.generation.graph import attention
-from codejoule.generation.graph.dense import DenseStep, Joined, join, sizes_vary
+from codejoule.generation.graph.dense import DenseLayer, DenseStep, sizes_vary
 from codejoule.generation.graph.opaque import opaque
 from codejoule.generation.graph.slots import (
     LayerSlots,
@@ -50,18 +50,12 @@ class Decoder:
             )
         on_gpu = model.device.type == "cuda"
         self.compiled = on_gpu and can if compiled is None else compiled
-        self._joined: list[Joined | None] = [
-            join(layer.self_attn) if self.compiled else None for layer in self._base.layers
-        ]
         self.row_product = False
         """Whether packed layers multiply single rows by a kernel of their own."""
         self._angles: Any = None
         self._closing = ExitStack()
-        self._dense = (
-            [DenseStep(model.device, one_row=one_row) for one_row in (False, True)]
-            if self.compiled
-            else None
-        )
+        self._dense: list[DenseLayer] = []
+        self._step = DenseStep() if self.compiled else None
         self._open()
 
     def _open(self) -> None:
@@ -79,6 +73,7 @@ class Decoder:
             # compile every layer anew.
             layer.self_attn.layer_idx = 0
             self._closing.callback(setattr, layer.self_attn, "layer_idx", number)
+            self._dense.append(DenseLayer(layer))
 
     def close(self) -> None:
         """Give the model back as it was."""
@@ -146,7 +141,7 @@ class Decoder:
         )
         caches = [layer.step(positions, mask) for layer in slots]
         logits: torch.Tensor
-        if self._dense is None:
+        if self._step is None:
             hidden = self._through(hidden, rotary, mask, caches)
             logits = self._head(self._base.norm(hidden[:, -1]))
             return logits
@@ -155,10 +150,7 @@ class Decoder:
             for tensor in (mask, positions):
                 sizes_vary(tensor, 0)
             _each(rotary, lambda angles: sizes_vary(angles, 0))
-        dense = self._dense[len(tokens) == 1]
-        for layer, parts, cache in zip(self._base.layers, self._joined, caches, strict=True):
-            hidden = dense.layer(layer, parts, hidden, mask, rotary, cache)
-        logits = dense.head(self._base.norm, self._head, hidden)
+        logits = self._step(self._dense, self._base.norm, self._head, hidden, mask, rotary, caches)
         return logits
 
     def _rotary(self, ids: "torch.Tensor", places: "torch.Tensor") -> Any:

@@ -1,21 +1,19 @@
 """Layers of Llama's and Qwen2's kind in compiled pieces, for one token per row.
 
-What a product reads is an output of the piece before: where it is computed in the same piece,
-torch.compile computes it anew for every row of weights (torch 2.11), and a product with a single
-row then comes no nearer to a GPU's bandwidth than three quarters.
+Between the products lie small pieces that torch.compile fuses. On a GPU the products of a single
+row are kernels of our own (`gemv`), those of several rows cuBLAS's.
 """
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from codejoule.generation.graph.attention import attention
-from codejoule.generation.graph.opaque import products
+from codejoule.generation.graph.opaque import define_operations, packed_products
 
 if TYPE_CHECKING:
     import torch
 
 _BACKEND = "inductor"
-_NAMES = ("q_proj", "k_proj", "v_proj")
 
 
 class Joined(NamedTuple):
@@ -27,60 +25,83 @@ class Joined(NamedTuple):
     """Shape (outputs of all three,)."""
 
 
-def join(attn: Any) -> Joined | None:
-    """Make the weights of an attention's projections parts of one tensor; None where they are
-    not PyTorch's own layers."""
+def join(modules: Sequence[Any]) -> Joined | None:
+    """Make the weights of some layers with the same input parts of one tensor; None where they
+    are not PyTorch's own layers."""
     import torch
 
-    parts = [getattr(attn, name) for name in _NAMES]
-    if any(type(part) is not torch.nn.Linear for part in parts):
+    if any(type(module) is not torch.nn.Linear for module in modules):
         return None
     with torch.no_grad():
-        weight = torch.cat([part.weight for part in parts])
+        weight = torch.cat([module.weight for module in modules])
         begin = 0
-        for part in parts:
+        for module in modules:
             # A part of the whole, so that nothing is in memory twice.
-            end = begin + part.out_features
-            part.weight = torch.nn.Parameter(weight[begin:end], requires_grad=False)
+            end = begin + module.out_features
+            module.weight = torch.nn.Parameter(weight[begin:end], requires_grad=False)
             begin = end
-        biases = [part.bias for part in parts]
+        biases = [module.bias for module in modules]
         bias = None if any(b is None for b in biases) else torch.cat(biases)
     return Joined(weight, bias)
+
+
+class DenseLayer:
+    """A decoder layer with its joined weights."""
+
+    def __init__(self, layer: Any) -> None:
+        self.of = layer
+        attn, mlp = layer.self_attn, layer.mlp
+        self.attn, self.mlp = attn, mlp
+        self.projections = (attn.q_proj, attn.k_proj, attn.v_proj)
+        self.gates = (mlp.gate_proj, mlp.up_proj)
+        self.joined_projections = join(self.projections)
+        self.joined_gates = join(self.gates)
 
 
 class DenseStep:
     """Runs layers and head; the pieces are compiled once and serve every layer."""
 
-    def __init__(self, device: "torch.device", *, one_row: bool) -> None:
-        # Products with one row become reductions, which come nearer to a GPU's bandwidth than
-        # cuBLAS does; without this option they are left to it.
-        tuned = one_row and device.type == "cuda"
-        options = {"coordinate_descent_tuning": True} if tuned else None
-        self._norm, self._attend, self._gate, self._down, self._head = (
-            _compiled(piece, options) for piece in (_norm, _attend, _gate, _down, _head)
-        )
+    def __init__(self) -> None:
+        define_operations()
+        self._add = _compiled(_add)
+        self._attend = _compiled(_attend)
+        self._gate = _compiled(_gate)
+        self._down = _compiled(_down)
+        self._head = _compiled(_head)
 
-    def layer(
-        self, layer: Any, parts: Joined | None, hidden: Any, mask: Any, rotary: Any, cache: Any
+    def __call__(
+        self,
+        layers: Sequence[DenseLayer],
+        norm: Any,
+        head: Any,
+        hidden: Any,
+        mask: Any,
+        rotary: Any,
+        caches: Sequence[Any],
     ) -> Any:
-        """What the layer's own forward computes; `hidden` has shape (rows, 1, width)."""
-        x = self._norm(layer.input_layernorm, _rows_vary(hidden))
-        hidden = self._attend(layer.self_attn, parts, hidden, _rows_vary(x), mask, rotary, cache)
-        x = self._norm(layer.post_attention_layernorm, _rows_vary(hidden))
-        x = self._gate(layer.mlp, _rows_vary(x))
-        return self._down(layer.mlp, _rows_vary(hidden), _rows_vary(x))
+        """Logits, shape (rows, vocabulary), of what the layers' own forwards compute from
+        `hidden`, shape (rows, 1, width)."""
+        import torch
 
-    def head(self, norm: Any, head: Any, hidden: Any) -> Any:
-        """Logits, shape (rows, vocabulary)."""
-        return self._head(head, _rows_vary(self._norm(norm, _rows_vary(hidden))[:, -1]))
+        # What a layer adds is added where it is read next.
+        more = torch.zeros_like(hidden)
+        for layer, cache in zip(layers, caches, strict=True):
+            hidden, x = self._add(layer.of.input_layernorm, _vary(hidden), _vary(more))
+            more = self._attend(
+                layer.attn, layer.projections, layer.joined_projections, _vary(x), mask, rotary,
+                cache,
+            )  # fmt: skip
+            hidden, x = self._add(layer.of.post_attention_layernorm, _vary(hidden), _vary(more))
+            x = self._gate(layer.mlp, layer.gates, layer.joined_gates, _vary(x))
+            more = self._down(layer.mlp, _vary(x))
+        _, x = self._add(norm, _vary(hidden), _vary(more))
+        return self._head(head, _vary(x[:, -1]))
 
 
-def _compiled(function: Callable[..., Any], options: dict[str, Any] | None) -> Callable[..., Any]:
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     import torch
 
-    made: Callable[..., Any] = torch.compile(
-        function, backend=_BACKEND, fullgraph=True, options=options
-    )
+    made: Callable[..., Any] = torch.compile(function, backend=_BACKEND, fullgraph=True)
     return made
 
 
@@ -92,55 +113,74 @@ def sizes_vary(tensor: "torch.Tensor", *sizes: int) -> None:
         torch._dynamo.mark_dynamic(tensor, size)
 
 
-def _rows_vary(tensor: Any) -> Any:
+def _vary(tensor: Any) -> Any:
+    """A tensor whose rows, if there are several, may be more or fewer."""
     if len(tensor) > 1:
         sizes_vary(tensor, 0)
     return tensor
 
 
-def _norm(norm: Any, hidden: Any) -> Any:
-    return norm(hidden)
+def _add(norm: Any, hidden: Any, more: Any) -> tuple[Any, Any]:
+    hidden = hidden + more
+    return hidden, norm(hidden)
 
 
 def _attend(
-    attn: Any, parts: Joined | None, hidden: Any, x: Any, mask: Any, rotary: Any, cache: Any
+    attn: Any,
+    projections: Sequence[Any],
+    joined: Joined | None,
+    x: Any,
+    mask: Any,
+    rotary: Any,
+    cache: Any,
 ) -> Any:
     from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
     rows = x.shape[0]
     query, key, value = (
         states.view(rows, 1, -1, attn.head_dim).transpose(1, 2)
-        for states in _projections(attn, parts, x)
+        for states in _products(projections, joined, x)
     )
     query, key = apply_rotary_pos_emb(query, key, *rotary)
     key, value = cache.update(key, value)
     out, _ = attention(attn, query, key, value, mask, scaling=attn.scaling)
-    return hidden + attn.o_proj(out.reshape(rows, 1, -1))
+    return _product(attn.o_proj, out.reshape(rows, 1, -1))
 
 
-def _projections(attn: Any, parts: Joined | None, x: Any) -> Sequence[Any]:
-    """Queries, keys and values. The bias is added apart: only a product without one becomes a
-    reduction for a single row (torch 2.13)."""
-    import torch
-
-    modules = [getattr(attn, name) for name in _NAMES]
-    if parts is None:
-        return products(modules, x)
-    states = torch.nn.functional.linear(x, parts.weight)
-    if parts.bias is not None:
-        states = states + parts.bias
-    found: Sequence[Any] = states.split([module.out_features for module in modules], dim=-1)
-    return found
-
-
-def _gate(mlp: Any, x: Any) -> Any:
-    gate, up = products((mlp.gate_proj, mlp.up_proj), x)
+def _gate(mlp: Any, gates: Sequence[Any], joined: Joined | None, x: Any) -> Any:
+    gate, up = _products(gates, joined, x)
     return mlp.act_fn(gate) * up
 
 
-def _down(mlp: Any, hidden: Any, x: Any) -> Any:
-    return hidden + mlp.down_proj(x)
+def _down(mlp: Any, x: Any) -> Any:
+    return _product(mlp.down_proj, x)
 
 
 def _head(head: Any, x: Any) -> Any:
-    return head(x)
+    return _product(head, x)
+
+
+def _products(modules: Sequence[Any], joined: Joined | None, x: Any) -> Sequence[Any]:
+    if joined is None:
+        return packed_products(modules, x)
+    sizes = [module.out_features for module in modules]
+    found: Sequence[Any] = _linear(x, joined.weight, joined.bias).split(sizes, dim=-1)
+    return found
+
+
+def _product(module: Any, x: Any) -> Any:
+    import torch
+
+    if type(module) is not torch.nn.Linear:
+        return module(x)
+    return _linear(x, module.weight, module.bias)
+
+
+def _linear(x: "torch.Tensor", weight: "torch.Tensor", bias: "torch.Tensor | None") -> Any:
+    import torch
+
+    if weight.is_cuda and x.shape[:-1].numel() == 1:
+        sums = torch.ops.codejoule.dense_row(x.reshape(1, x.shape[-1]), weight)
+        out = sums.sum(dim=0).to(x.dtype).reshape(*x.shape[:-1], -1)
+        return out if bias is None else out + bias
+    return torch.nn.functional.linear(x, weight, bias)

@@ -1,4 +1,4 @@
-"""A product of one row with 4-bit weights in Marlin's layout, as a Triton kernel.
+"""Products of one row as Triton kernels: with plain weights, and with 4-bit ones of Marlin's.
 
 Marlin is made for tensor cores: for a single row it reads weights at a fraction of a GPU's
 bandwidth. Here each program reads 64 columns of a part of the rows, and multiplies by what it has
@@ -15,7 +15,7 @@ GROUP_ROWS = 128
 """Inputs that one pass of a program reads: all of one group of the quantization."""
 
 _COLUMNS = 64
-_PROGRAMS = 1500
+_PROGRAMS = 4000
 """How many programs keep a GPU's memory busy: some for each of over a hundred multiprocessors."""
 
 
@@ -48,17 +48,20 @@ def bias_in_order(bias: "torch.Tensor | None") -> "torch.Tensor | None":
     return ordered.flatten()
 
 
-def splits(in_features: int, out_features: int) -> int:
-    """Into how many parts the inputs are divided: each part's sums are a row of the result."""
-    groups = in_features // GROUP_ROWS
-    wanted = min(groups, -(-_PROGRAMS // (out_features // _COLUMNS)))
-    return -(-groups // -(-groups // wanted))
+def marlin_sums(x: "torch.Tensor", outputs: int) -> "torch.Tensor":
+    """Room for what `marlin_row` returns."""
+    import torch
+
+    groups = x.shape[1] // GROUP_ROWS
+    wanted = min(groups, -(-_PROGRAMS // (outputs // _COLUMNS)))
+    parts = -(-groups // -(-groups // wanted))
+    return x.new_empty((parts, outputs), dtype=torch.float32)
 
 
 def marlin_row(
     x: "torch.Tensor", packed: Sequence["torch.Tensor"], scales: Sequence["torch.Tensor"]
 ) -> "torch.Tensor":
-    """Partial sums of ``x @ weights``, shape (splits, all outputs), float32; they add up to the
+    """Partial sums of ``x @ weights``, shape (parts, all outputs), float32; they add up to the
     product.
 
     `x` has shape (1, inputs), in half precision. Each of up to three `packed`, of shape
@@ -70,12 +73,10 @@ def marlin_row(
 
     from codejoule.generation.graph.gemv_kernel import sum_rows
 
-    inputs = x.shape[-1]
     outputs = [each.shape[1] for each in scales]
     blocks = [each // _COLUMNS for each in outputs]
-    parts = splits(inputs, sum(outputs))
-    sums = torch.empty((parts, sum(outputs)), dtype=torch.float32, device=x.device)
-    groups = inputs // GROUP_ROWS
+    sums = marlin_sums(x, sum(outputs))
+    groups, parts = x.shape[1] // GROUP_ROWS, len(sums)
     packed, scales = list(packed), list(scales)
     absent = 3 - len(packed)
     sum_rows[sum(blocks), parts](
@@ -90,5 +91,37 @@ def marlin_row(
         groups_each=-(-groups // parts),
         groups_per_scale=groups // scales[0].shape[0],
         num_warps=1,
+    )
+    return sums
+
+
+_LONG = 8192
+
+
+def _split(inputs: int) -> int:
+    return 2 if inputs > _LONG else 1
+
+
+def dense_sums(x: "torch.Tensor", weight: "torch.Tensor") -> "torch.Tensor":
+    """Room for what `dense_row` returns."""
+    import torch
+
+    parts = _split(x.shape[1])
+    return x.new_empty((parts, len(weight)), dtype=x.dtype if parts == 1 else torch.float32)
+
+
+def dense_row(x: "torch.Tensor", weight: "torch.Tensor") -> "torch.Tensor":
+    """Partial sums of ``x @ weight.T``, shape (parts, outputs); they add up to the product.
+
+    `x` has shape (1, inputs), `weight` (outputs, inputs). One part has the dtype of `x`, several
+    are float32.
+    """
+    from codejoule.generation.graph.gemv_kernel import multiply_rows
+
+    (outputs, inputs), sums = weight.shape, dense_sums(x, weight)
+    block, width, warps = 2, 2048, 4
+    each = -(-inputs // (len(sums) * width)) * width
+    multiply_rows[-(-outputs // block), len(sums)](
+        x, weight, sums, inputs, outputs, each, block=block, width=width, num_warps=warps
     )
     return sums

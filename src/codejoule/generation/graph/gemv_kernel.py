@@ -86,7 +86,7 @@ def sum_rows(
     begin = part * groups_each
     for group in tl.range(begin, min(begin + groups_each, groups)):
         scale = scales + ((group // groups_per_scale) * blocks + block) * 32 + high * 4 + tile
-        # Every thread loads what it needs, in the order of the weights: moving it would take longer.
+        # Each thread loads what it needs, in the order of the weights: moving it takes longer.
         one, two = _halves(tl.load(scale + low * 0))
         for some in tl.static_range(0, 8, 4):
             # Products of 16 inputs are added in half precision, and all others in single precision.
@@ -111,3 +111,18 @@ def sum_rows(
     column = tl.arange(0, 8)[:, None] + 16 * tl.arange(0, 4)[None, :]
     tl.store(out + column, tl.sum(first, axis=1))
     tl.store(out + column + 8, tl.sum(second, axis=1))
+
+
+@triton.jit
+def multiply_rows(x, weight, sums, inputs, outputs, each, block: tl.constexpr, width: tl.constexpr):
+    """See `gemv.dense_row`; program (i, j) is for the i-th outputs and the j-th inputs."""
+    part = tl.program_id(1)
+    rows = tl.program_id(0) * block + tl.arange(0, block)
+    begin = weight + rows.to(tl.int64)[:, None] * inputs
+    products = tl.zeros((block, width), dtype=tl.float32)
+    for first in tl.range(part * each, min((part + 1) * each, inputs), width):
+        places = first + tl.arange(0, width)[None, :]
+        there = places < inputs
+        numbers = tl.load(begin + places, mask=there & (rows < outputs)[:, None], other=0.0)
+        products += numbers.to(tl.float32) * tl.load(x + places, mask=there, other=0.0)
+    tl.store(sums + part * outputs + rows, tl.sum(products, axis=1), mask=rows < outputs)

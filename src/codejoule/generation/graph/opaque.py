@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from codejoule.generation.graph.gemv import bias_in_order, has_row_product, marlin_row, splits
+from codejoule.generation.graph import gemv
 
 if TYPE_CHECKING:
     import torch
@@ -16,7 +16,8 @@ and a number of its own would make torch.compile compile each layer anew."""
 
 
 @cache
-def _define_operation() -> None:
+def define_operations() -> None:
+    """Make the operations known to torch."""
     import torch
 
     @torch.library.custom_op("codejoule::packed_linear", mutates_args=())  # type: ignore[untyped-decorator]
@@ -29,25 +30,33 @@ def _define_operation() -> None:
     def _shape(x: torch.Tensor, packed: torch.Tensor, out_features: int) -> torch.Tensor:
         return x.new_empty((*x.shape[:-1], out_features))
 
+    @torch.library.custom_op("codejoule::dense_row", mutates_args=())  # type: ignore[untyped-decorator]
+    def dense_row(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        return gemv.dense_row(x, weight)
+
+    @dense_row.register_fake  # type: ignore[untyped-decorator]
+    def _dense(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        return gemv.dense_sums(x, weight)
+
     @torch.library.custom_op("codejoule::packed_row", mutates_args=())  # type: ignore[untyped-decorator]
     def packed_row(
         x: torch.Tensor, packed: list[torch.Tensor], scales: list[torch.Tensor]
     ) -> torch.Tensor:
-        return marlin_row(x, packed, scales)
+        return gemv.marlin_row(x, packed, scales)
 
     @packed_row.register_fake  # type: ignore[untyped-decorator]
     def _sums(
         x: torch.Tensor, packed: list[torch.Tensor], scales: list[torch.Tensor]
     ) -> torch.Tensor:
         outputs = sum(each.shape[1] for each in scales)
-        return x.new_empty((splits(x.shape[1], outputs), outputs), dtype=torch.float32)
+        return gemv.marlin_sums(x, outputs)
 
 
 @cache
 def _kind() -> Any:
     import torch
 
-    _define_operation()
+    define_operations()
 
     class OpaqueLinear(torch.nn.Module):  # type: ignore[misc]
         """Stands for a packed layer."""
@@ -56,14 +65,14 @@ def _kind() -> Any:
             super().__init__()
             self.register_buffer("packed", packed, persistent=False)
             self.out_features = int(layer.out_features)
-            self.by_row = has_row_product(layer)
+            self.by_row = gemv.has_row_product(layer)
             if self.by_row:
                 self.register_buffer("scales", layer.scales, persistent=False)
-                self.register_buffer("bias", bias_in_order(layer.bias), persistent=False)
+                self.register_buffer("bias", gemv.bias_in_order(layer.bias), persistent=False)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             if _by_row([self], x):
-                return products([self], x)[0]
+                return packed_products([self], x)[0]
             out = torch.ops.codejoule.packed_linear(x, self.packed, self.out_features)
             assert isinstance(out, torch.Tensor)
             return out
@@ -71,7 +80,7 @@ def _kind() -> Any:
     return OpaqueLinear
 
 
-def products(layers: Sequence[Any], x: "torch.Tensor") -> list["torch.Tensor"]:
+def packed_products(layers: Sequence[Any], x: "torch.Tensor") -> list["torch.Tensor"]:
     """What up to three layers make of the same input: of packed ones and a single row in one
     operation."""
     import torch
