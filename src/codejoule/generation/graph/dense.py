@@ -180,7 +180,7 @@ def _linear(x: "torch.Tensor", weight: "torch.Tensor", bias: "torch.Tensor | Non
     import torch
 
     if weight.is_cuda and x.shape[:-1].numel() == 1:
-        sums = torch.ops.codejoule.dense_row(x.reshape(1, x.shape[-1]), weight)
-        out = sums.sum(dim=0).to(x.dtype).reshape(*x.shape[:-1], -1)
+        out = torch.ops.codejoule.dense_row(x.reshape(1, x.shape[-1]), weight)
+        out = out.reshape(*x.shape[:-1], -1)
         return out if bias is None else out + bias
     return torch.nn.functional.linear(x, weight, bias)

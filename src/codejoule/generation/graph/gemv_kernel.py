@@ -114,15 +114,18 @@ def sum_rows(
 
 
 @triton.jit
-def multiply_rows(x, weight, sums, inputs, outputs, each, block: tl.constexpr, width: tl.constexpr):
-    """See `gemv.dense_row`; program (i, j) is for the i-th outputs and the j-th inputs."""
-    part = tl.program_id(1)
-    rows = tl.program_id(0) * block + tl.arange(0, block)
-    begin = weight + rows.to(tl.int64)[:, None] * inputs
+def multiply_rows(
+    x, weight, out, inputs, outputs, block: tl.constexpr, width: tl.constexpr, unroll: tl.constexpr
+):
+    """See `gemv.dense_row`; a program is for as many outputs as it has warps."""
+    rows = (tl.program_id(0) * block + tl.arange(0, block))[:, None]
+    begin = weight + rows.to(tl.int64) * inputs
     products = tl.zeros((block, width), dtype=tl.float32)
-    for first in tl.range(part * each, min((part + 1) * each, inputs), width):
+    for first in tl.range(0, inputs, width, loop_unroll_factor=unroll):
         places = first + tl.arange(0, width)[None, :]
-        there = places < inputs
-        numbers = tl.load(begin + places, mask=there & (rows < outputs)[:, None], other=0.0)
-        products += numbers.to(tl.float32) * tl.load(x + places, mask=there, other=0.0)
-    tl.store(sums + part * outputs + rows, tl.sum(products, axis=1), mask=rows < outputs)
+        there = (places < inputs) & (rows < outputs)
+        numbers = tl.load(begin + places, mask=there, other=0.0)
+        # Every warp loads the inputs for itself: sharing them would make warps wait.
+        inputs_here = tl.load(x + places + rows * 0, mask=there, other=0.0)
+        products += numbers.to(tl.float32) * inputs_here.to(tl.float32)
+    tl.store(out + rows, tl.sum(products, axis=1)[:, None], mask=rows < outputs)

@@ -36,7 +36,7 @@ def define_operations() -> None:
 
     @dense_row.register_fake  # type: ignore[untyped-decorator]
     def _dense(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        return gemv.dense_sums(x, weight)
+        return x.new_empty((1, len(weight)))
 
     @torch.library.custom_op("codejoule::packed_row", mutates_args=())  # type: ignore[untyped-decorator]
     def packed_row(
