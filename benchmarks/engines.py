@@ -1,11 +1,13 @@
 """How near each engine comes to what the memory of one NVIDIA GPU allows, and what that costs.
 
     python benchmarks/engines.py --out DIR [--parts one many curve job same profile] [--seconds 560]
+    python benchmarks/engines.py --out DIR --draw
 
 Random weights of Qwen2.5, no network. Each part is complete in itself, the bandwidth it is
 compared with measured in the same call; parts for which too little of ``--seconds`` is left are
-named and left out, and a later call with the same DIR goes on. Prints tables, and leaves
-``engines.json`` and ``curve.svg`` in DIR:
+named and left out, and a later call with the same DIR goes on. What fails is told, and the
+other parts are done. Prints tables, and leaves
+``engines.json`` in DIR, from which --draw makes ``curve.svg`` there (no GPU needed):
 
 one      one sequence: tokens/s and J/token of 7B and 0.5B in bfloat16 with every engine, and of
          7B in float16 unquantized and gptq4, beside the bandwidth bound;
@@ -25,8 +27,9 @@ import gc
 import json
 import os
 import random
+import sys
 import time
-from collections import Counter
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
@@ -55,8 +58,8 @@ SMOKE = (
     "++model.architecture.intermediate_size=256", "++model.architecture.num_attention_heads=4",
     "++model.architecture.num_key_value_heads=2", "++model.architecture.max_window_layers=2",
 )  # fmt: skip
-NEEDED_S = {"one": 330, "many": 150, "curve": 240, "job": 150, "same": 150, "profile": 70}
-"""Room that each part is given, compilation included: a guess, no GPU has run them yet."""
+NEEDED_S = {"one": 170, "many": 120, "curve": 110, "job": 100, "same": 90, "profile": 45}
+"""Room that each part is given, compilation included."""
 
 
 def main() -> None:
@@ -67,22 +70,32 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=NEEDED_S, default=list(NEEDED_S))
     parser.add_argument("--seconds", type=float, default=560)
     parser.add_argument("--smoke", action="store_true")
+    parser.add_argument("--draw", action="store_true")
     options = parser.parse_args()
+    if options.draw:
+        draw(options.out)
+        return
     began = time.monotonic()
     options.out.mkdir(parents=True, exist_ok=True)
     register_schemas()
     bench = Bench(options.out, smoke=options.smoke)
     print(json.dumps(bench.machine), flush=True)
+    failed = []
     for part in options.parts:
         left_s = options.seconds - (time.monotonic() - began)
         if left_s < NEEDED_S[part] and not options.smoke:
             print(f"left out, {left_s:.0f} s are left: {part}", flush=True)
             continue
         start = time.monotonic()
-        rows = getattr(bench, part)()
-        bench.keep(part, rows)
+        try:
+            bench.keep(part, getattr(bench, part)())
+        except Exception:
+            traceback.print_exc(file=sys.stdout)
+            failed.append(part)
         print(f"part {part} took {time.monotonic() - start:.0f} s", flush=True)
     bench.close()
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
 
 
 class Bench:
@@ -141,10 +154,8 @@ class Bench:
         lengths = [min(longest, max(8, int(rng.lognormvariate(5.6, 0.7)))) for _ in asked]
         rows = []
         with self._model("qwen_7b", "bfloat16", "none") as loaded:
-            for engine, at_once in (("graph", count), ("graph", count // 2), ("continuous", count)):
-                row = self._run(
-                    engine, loaded, asked, at_once=at_once, new=longest, lengths=lengths
-                )
+            for engine in ("graph", "continuous"):
+                row = self._run(engine, loaded, asked, at_once=count, new=longest, lengths=lengths)
                 rows.append(row | {"model": "qwen_7b", "quant": "none"})
                 print_rows(rows[-1:])
         print(f"\n{count} requests, {sum(lengths) / len(lengths):.0f} new tokens on average")
@@ -168,7 +179,6 @@ class Bench:
                 engine.close()
         print("\ngraph, 200 prompt and 256 new tokens")
         print_rows(rows)
-        draw(rows, self.machine["device"], self._out / "curve.svg")
         return rows
 
     def job(self) -> list[dict[str, Any]]:
@@ -219,44 +229,35 @@ class Bench:
             asked = prompts([200])
             engine.prepare([asked], at_once=1)
             decode(engine, asked, 1)
+            pace = decode(engine, asked, 1).completions[0].pace
             with profile(
                 activities=[ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * CUDA]
             ) as seen:
-                decoded = decode(engine, asked, 1)
+                decode(engine, asked, 1)
             bound_s = 1 / self._bound(loaded, rows=1, tokens=200 + new // 2)
             engine.close()
-        pace = decoded.completions[0].pace
         assert pace is not None
         steps = new - 1
-        kernels = Counter[str]()
-        calls = Counter[str]()
-        spans = []
+        # Kernels of one step are those that ran once or oftener for each; prefill ran once.
+        times: dict[str, list[float]] = {}
         for event in seen.events():
             if event.device_type.name == "CUDA":
-                kernels[event.name] += event.time_range.elapsed_us()
-                calls[event.name] += 1
-                spans.append((event.time_range.start, event.time_range.end))
-        step_us = pace.decode_s / steps * 1e6
-        # The prefill's kernels come first; the decode's last ones are those of the replays.
-        spans = [
-            s
-            for s in sorted(spans)
-            if s[0] >= max((e for _, e in spans), default=0) - pace.decode_s * 1e6
-        ]
-        busy_us = sum(end - start for start, end in spans) / steps
-        found = {
-            "step_us": step_us,
-            "bound_us": bound_s * 1e6,
-            "kernels_us": busy_us,
-            "kernels": len(spans) / steps,
-        }
-        print("\none step of 7B:", json.dumps(found))
+                times.setdefault(event.name, []).append(event.time_range.elapsed_us())
         rows = [
-            {"kernel": name[:110], "us": us, "calls": calls[name]}
-            for name, us in kernels.most_common(24)
+            {"kernel": name[:110], "us": sum(each) / steps, "calls": len(each) / steps}
+            for name, each in times.items()
+            if len(each) >= steps
         ]
-        for row in rows:
-            print(f"{row['us']:>10.0f} us {row['calls']:>6} x  {row['kernel']}", flush=True)
+        rows.sort(key=lambda row: -row["us"])
+        found = {
+            "step_us": pace.decode_s / steps * 1e6,
+            "bound_us": bound_s * 1e6,
+            "kernels_us": sum(row["us"] for row in rows),
+            "kernels": sum(row["calls"] for row in rows),
+        }
+        print("\none step of 7B, the profiler aside:", json.dumps(found))
+        for row in rows[:30]:
+            print(f"{row['us']:>10.1f} us {row['calls']:>6.1f} x  {row['kernel']}", flush=True)
         return [found, *rows]
 
     @contextmanager
@@ -448,9 +449,12 @@ def print_rows(rows: Sequence[dict[str, Any]]) -> None:
         print("".join(cells), flush=True)
 
 
-def draw(rows: Sequence[dict[str, Any]], device: str, path: Path) -> None:
+def draw(out: Path) -> None:
     """J/token over the batch, one line per quantization."""
     import matplotlib
+
+    found = json.loads((out / "engines.json").read_text(encoding="utf-8"))["curve"]
+    rows, device = found["rows"], found["machine"]["device"]
 
     matplotlib.use("svg")
     from matplotlib import pyplot
@@ -467,7 +471,7 @@ def draw(rows: Sequence[dict[str, Any]], device: str, path: Path) -> None:
     axes.xaxis.set_major_formatter(matplotlib.ticker.ScalarFormatter())
     axes.legend()
     axes.grid(visible=True, which="both", alpha=0.3)
-    figure.savefig(path)
+    figure.savefig(out / "curve.svg")
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def test_gptq_layers_are_captured_and_what_lies_between_is_compiled(tokenizer: A
         "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
         "max_position_embeddings": 256, "max_window_layers": 2, "tie_word_embeddings": False,
     }  # fmt: skip
-    quant = QuantConfig(name="gptq4", method=Method.gptq, bits=4, group_size=128)
+    quant = QuantConfig(name="gptq4", method=Method.gptq, bits=4, group_size=128, kernel="marlin")
     model = random_packed_model(
         architecture, quant, seed=0, dtype=torch.float16, place=Placement(device="cuda")
     ).eval()
@@ -74,6 +74,7 @@ def test_gptq_layers_are_captured_and_what_lies_between_is_compiled(tokenizer: A
     with engine_of("graph", model, tokenizer) as made:
         found = unpaced(decode(made, PROMPTS, 8))
         assert made.facts()["compiled"] is True and made.facts()["cuda_graphs"] > 3
+        assert made.facts()["one_row_kernel"] == "triton"
     # Half precision and random weights: many tokens are as good as others.
     assert sum(a == b for a, b in zip(wanted, found, strict=True)) >= 24
 
@@ -91,3 +92,58 @@ def test_replayed_steps_draw_anew_and_the_same_for_the_same_seed(
         )
     assert first == again != other
     assert len(set(first)) == 6, "rows of one batch draw apart"
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_single_rows_of_packed_layers_are_what_marlin_computes(bias: bool) -> None:
+    import torch
+
+    from codejoule.generation.graph.gemv import bias_in_order, has_row_product, marlin_row
+    from codejoule.models.placement import Placement
+    from codejoule.models.random_weights import random_packed_model
+
+    architecture = {
+        "model_type": "qwen2", "vocab_size": 320, "hidden_size": 1024, "intermediate_size": 2816,
+        "num_hidden_layers": 1, "num_attention_heads": 16, "num_key_value_heads": 2,
+        "max_position_embeddings": 256, "max_window_layers": 2, "tie_word_embeddings": False,
+    }  # fmt: skip
+    quant = QuantConfig(name="gptq4", method=Method.gptq, bits=4, group_size=128, kernel="marlin")
+    model = random_packed_model(
+        architecture, quant, seed=0, dtype=torch.float16, place=Placement(device="cuda")
+    )
+    attn, mlp = model.model.layers[0].self_attn, model.model.layers[0].mlp
+    for layers in (
+        [attn.q_proj, attn.k_proj, attn.v_proj],
+        [mlp.gate_proj, mlp.up_proj],
+        [mlp.down_proj],
+    ):
+        assert all(map(has_row_product, layers))
+        x = torch.randn(1, layers[0].in_features, device="cuda", dtype=torch.float16)
+        for layer in layers:
+            if layer.bias is not None:
+                layer.bias.data.normal_().mul_(bias)
+        wanted = torch.cat([layer(x)[0] for layer in layers]).float()
+        found = marlin_row(x, [y.qweight for y in layers], [y.scales for y in layers]).sum(dim=0)
+        if layers[0].bias is not None:
+            found += torch.cat([bias_in_order(layer.bias) for layer in layers])
+        assert (found - wanted).abs().max() < 2e-3 * wanted.abs().max()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize(("outputs", "inputs"), [(320, 128), (70, 896), (130, 1000), (3, 4864)])
+def test_single_rows_of_plain_layers(outputs: int, inputs: int, dtype: str) -> None:
+    import torch
+
+    from codejoule.generation.graph.gemv import dense_row
+
+    kind = getattr(torch, dtype)
+    weight = torch.randn(2 * outputs, inputs, device="cuda").to(kind)
+    x = torch.randn(1, inputs, device="cuda").to(kind)
+    exact = torch.nn.functional.linear(x.double(), weight.double())
+    unit = torch.finfo(kind).eps * exact.abs().max() * 2 + 1e-4
+    assert (dense_row(x, weight, gated=False) - exact).abs().max() < unit
+    gate, up = exact.chunk(2, dim=-1)
+    wanted = torch.nn.functional.silu(gate) * up
+    found = dense_row(x, weight, gated=True)
+    assert found.shape == (1, outputs)
+    assert (found - wanted).abs().max() < torch.finfo(kind).eps * wanted.abs().max() * 4 + 1e-2

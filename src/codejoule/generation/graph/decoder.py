@@ -86,9 +86,12 @@ class Decoder:
         experts = getattr(config, "n_routed_experts", None)
         if experts is not None:
             # Batched products copy the weights of every row's experts; grouped ones read each
-            # expert once.
+            # expert once, but in bfloat16 alone without a look at what the experts are.
+            grouped = self._model.dtype == torch.bfloat16
             few = rows * config.num_experts_per_tok <= experts
-            self._model.set_experts_implementation("batched_mm" if few else "grouped_mm")
+            self._model.set_experts_implementation(
+                "batched_mm" if few or not grouped else "grouped_mm"
+            )
 
     def allocate(self, *, slots: int, length: int) -> list[LayerSlots]:
         """Empty slots of `length` tokens for every layer."""

@@ -148,6 +148,8 @@ def _attend(
 
 
 def _gate(mlp: Any, gates: Sequence[Any], joined: Joined | None, x: Any) -> Any:
+    if joined is not None and joined.bias is None and _is_row(x) and _is_silu(mlp.act_fn):
+        return _row(x, joined.weight, gated=True)
     gate, up = _products(gates, joined, x)
     return mlp.act_fn(gate) * up
 
@@ -179,8 +181,26 @@ def _product(module: Any, x: Any) -> Any:
 def _linear(x: "torch.Tensor", weight: "torch.Tensor", bias: "torch.Tensor | None") -> Any:
     import torch
 
-    if weight.is_cuda and x.shape[:-1].numel() == 1:
-        out = torch.ops.codejoule.dense_row(x.reshape(1, x.shape[-1]), weight)
-        out = out.reshape(*x.shape[:-1], -1)
+    if _is_row(x):
+        out = _row(x, weight, gated=False)
         return out if bias is None else out + bias
     return torch.nn.functional.linear(x, weight, bias)
+
+
+def _is_row(x: "torch.Tensor") -> bool:
+    """Whether it is a single row on a GPU."""
+    return bool(x.is_cuda and x.shape[:-1].numel() == 1)
+
+
+def _is_silu(function: Any) -> bool:
+    import torch
+
+    return isinstance(function, torch.nn.SiLU) or type(function).__name__ == "SiLUActivation"
+
+
+def _row(x: "torch.Tensor", weight: "torch.Tensor", *, gated: bool) -> "torch.Tensor":
+    import torch
+
+    out = torch.ops.codejoule.dense_row(x.reshape(1, x.shape[-1]), weight, gated)
+    assert isinstance(out, torch.Tensor)
+    return out.reshape(*x.shape[:-1], -1)

@@ -15,11 +15,6 @@ GROUP_ROWS = 128
 """Inputs that one pass of a program reads: all of one group of the quantization."""
 
 _COLUMNS = 64
-_WARPS = 4
-_WIDTH = 256
-"""A warp's inputs at a time, all for one output: of what was tried on an H200 the fastest for
-every layer of Qwen2.5 7B, or within 3 % of it."""
-
 _PROGRAMS = 4000
 """How many programs keep a GPU's memory busy: some for each of over a hundred multiprocessors."""
 
@@ -100,13 +95,18 @@ def marlin_row(
     return sums
 
 
-def dense_row(x: "torch.Tensor", weight: "torch.Tensor") -> "torch.Tensor":
-    """``x @ weight.T`` of `x`, shape (1, inputs), and `weight`, shape (outputs, inputs)."""
+def dense_row(x: "torch.Tensor", weight: "torch.Tensor", *, gated: bool) -> "torch.Tensor":
+    """``x @ weight.T`` of `x`, shape (1, inputs), and `weight`, shape (outputs, inputs).
+
+    With `gated` the first half of the products goes through SiLU and is multiplied by the second.
+    How the work is cut is tried out when a shape is met first.
+    """
     from codejoule.generation.graph.gemv_kernel import multiply_rows
 
     outputs, inputs = weight.shape
+    outputs = outputs // 2 if gated else outputs
     out = x.new_empty((1, outputs))
-    multiply_rows[-(-outputs // _WARPS),](
-        x, weight, out, inputs, outputs, block=_WARPS, width=_WIDTH, unroll=4, num_warps=_WARPS
+    multiply_rows[lambda chosen: (-(-outputs // chosen["block"]),)](
+        x, weight, out, inputs, outputs, gated
     )
     return out

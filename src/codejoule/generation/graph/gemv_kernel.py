@@ -113,19 +113,49 @@ def sum_rows(
     tl.store(out + column + 8, tl.sum(second, axis=1))
 
 
+# Outputs of a program, inputs at a time, warps, and how often the loop is unrolled.
+_SHAPES = (
+    (1, 512, 1, 2), (1, 256, 1, 4), (2, 256, 2, 4), (4, 256, 4, 4), (2, 1024, 4, 1),
+    (4, 1024, 4, 1), (8, 1024, 8, 1),
+)  # fmt: skip
+
+
+@triton.autotune(
+    configs=[
+        triton.Config({"block": block, "width": width, "unroll": unroll}, num_warps=warps)
+        for block, width, warps, unroll in _SHAPES
+    ],
+    key=["inputs", "outputs", "gated"],
+)
 @triton.jit
 def multiply_rows(
-    x, weight, out, inputs, outputs, block: tl.constexpr, width: tl.constexpr, unroll: tl.constexpr
+    x,
+    weight,
+    out,
+    inputs,
+    outputs,
+    gated: tl.constexpr,
+    block: tl.constexpr,
+    width: tl.constexpr,
+    unroll: tl.constexpr,
 ):
-    """See `gemv.dense_row`; a program is for as many outputs as it has warps."""
+    """See `gemv.dense_row`; a program is for some of the outputs."""
     rows = (tl.program_id(0) * block + tl.arange(0, block))[:, None]
     begin = weight + rows.to(tl.int64) * inputs
     products = tl.zeros((block, width), dtype=tl.float32)
+    others = tl.zeros((block, width), dtype=tl.float32)
     for first in tl.range(0, inputs, width, loop_unroll_factor=unroll):
         places = first + tl.arange(0, width)[None, :]
         there = (places < inputs) & (rows < outputs)
-        numbers = tl.load(begin + places, mask=there, other=0.0)
         # Every warp loads the inputs for itself: sharing them would make warps wait.
-        inputs_here = tl.load(x + places + rows * 0, mask=there, other=0.0)
-        products += numbers.to(tl.float32) * inputs_here.to(tl.float32)
-    tl.store(out + rows, tl.sum(products, axis=1)[:, None], mask=rows < outputs)
+        numbers = tl.load(x + places + rows * 0, mask=there, other=0.0).to(tl.float32)
+        products += tl.load(begin + places, mask=there, other=0.0).to(tl.float32) * numbers
+        if gated:
+            second = begin + outputs * inputs
+            others += tl.load(second + places, mask=there, other=0.0).to(tl.float32) * numbers
+    sums = tl.sum(products, axis=1)[:, None].to(out.dtype.element_ty)
+    if gated:
+        gate = sums.to(tl.float32)
+        gate = (gate * tl.sigmoid(gate)).to(out.dtype.element_ty)
+        sums = gate * tl.sum(others, axis=1)[:, None].to(out.dtype.element_ty)
+    tl.store(out + rows, sums, mask=rows < outputs)

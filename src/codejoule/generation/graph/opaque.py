@@ -31,12 +31,12 @@ def define_operations() -> None:
         return x.new_empty((*x.shape[:-1], out_features))
 
     @torch.library.custom_op("codejoule::dense_row", mutates_args=())  # type: ignore[untyped-decorator]
-    def dense_row(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        return gemv.dense_row(x, weight)
+    def dense_row(x: torch.Tensor, weight: torch.Tensor, gated: bool) -> torch.Tensor:
+        return gemv.dense_row(x, weight, gated=gated)
 
     @dense_row.register_fake  # type: ignore[untyped-decorator]
-    def _dense(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        return x.new_empty((1, len(weight)))
+    def _dense(x: torch.Tensor, weight: torch.Tensor, gated: bool) -> torch.Tensor:
+        return x.new_empty((1, len(weight) // 2 if gated else len(weight)))
 
     @torch.library.custom_op("codejoule::packed_row", mutates_args=())  # type: ignore[untyped-decorator]
     def packed_row(
