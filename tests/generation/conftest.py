@@ -25,7 +25,7 @@ def tokenizer() -> Any:
     return byte_tokenizer(VOCABULARY)
 
 
-def _model(seed: int, **changes: Any) -> Any:
+def tiny_model(seed: int, **changes: Any) -> Any:
     import torch
 
     from codejoule.models.placement import Placement
@@ -79,13 +79,13 @@ def family() -> Callable[[str], Any]:
     """Makes (once) a tiny model of one of `FAMILIES`, whose end token it may write."""
     from functools import cache
 
-    return cache(lambda name: _model(0, **FAMILIES[name]))
+    return cache(lambda name: tiny_model(0, **FAMILIES[name]))
 
 
 @pytest.fixture
 def model() -> Any:
     """A tiny Qwen2 that writes nonsense and never ends by itself."""
-    return _model(0)
+    return tiny_model(0)
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def scribe(tokenizer: Any) -> Callable[[str], Any]:
     import torch
 
     def make(text: str) -> Any:
-        net = _model(1, eos_token_id=tokenizer.eos_token_id, initializer_range=1.0)
+        net = tiny_model(1, eos_token_id=tokenizer.eos_token_id, initializer_range=1.0)
         with torch.no_grad():
             for layer in net.model.layers:
                 # Only the embedding is left: the next token depends on the last one alone.

@@ -18,6 +18,8 @@ from codejoule.generation import Decoded, Decoding, Engine, make_engine
 from codejoule.generation.graph import dense
 from codejoule.generation.graph.buckets import batch_buckets, fit, length_buckets
 from codejoule.generation.graph.choose import chooser
+from codejoule.generation.graph.decoder import Decoder
+from tests.generation.conftest import FAMILIES, tiny_model
 
 GREEDY = GenerationConfig(name="greedy")
 SAMPLE = GenerationConfig(name="sample", do_sample=True, temperature=1.2, top_p=0.9, n_samples=2)
@@ -353,6 +355,29 @@ def test_a_model_that_cannot_be_compiled_is_not_compiled_in_part(
     wanted = pytest.raises(UserError, match=r"engine\.compile=true: compiles models of type llama")
     with wanted, engine_of("graph", family("deepseek_v2"), tokenizer, compile=True):
         pass
+
+
+@pytest.mark.parametrize(
+    ("dtype", "rows", "wanted"),
+    [
+        ("float32", 1, "batched_mm"),
+        ("float32", 32, "batched_mm"),
+        ("bfloat16", 1, "batched_mm"),
+        ("bfloat16", 32, "grouped_mm"),
+    ],
+)
+def test_experts_that_are_captured_leave_the_choice_on_the_device(
+    dtype: str, rows: int, wanted: str
+) -> None:
+    import torch
+
+    model = tiny_model(0, **FAMILIES["deepseek_v2"]).to(getattr(torch, dtype))
+    before = model.get_experts_implementation()
+    decoder = Decoder(model, compiled=None)
+    decoder.suit_experts(rows)
+    assert set(model.get_experts_implementation().values()) == {wanted}
+    decoder.close()
+    assert model.get_experts_implementation() == before
 
 
 def test_a_warm_up_is_no_longer_than_a_sequence(

@@ -25,9 +25,9 @@ def on_gpu() -> Callable[[str], Any]:
     """Makes a tiny model of a family on the GPU, float32."""
     from functools import cache
 
-    from tests.generation.conftest import _model
+    from tests.generation.conftest import tiny_model
 
-    return cache(lambda name: _model(0, **FAMILIES[name]).to("cuda"))
+    return cache(lambda name: tiny_model(0, **FAMILIES[name]).to("cuda"))
 
 
 @pytest.mark.parametrize("engine", ["static", "graph", "continuous"])
@@ -48,6 +48,7 @@ def test_engines_give_the_same_tokens(
         if engine == "graph":
             assert facts["cuda_graphs"] == len(facts["batch_sizes"]) * len(facts["lengths"])
             assert facts["compiled"] is (name != "deepseek_v2")
+            assert facts["triton_row_products"] == (["dense"] if facts["compiled"] else [])
         if engine == "static":
             assert facts["compiled"] is True
         if engine == "continuous":
@@ -74,7 +75,7 @@ def test_gptq_layers_are_captured_and_what_lies_between_is_compiled(tokenizer: A
     with engine_of("graph", model, tokenizer) as made:
         found = unpaced(decode(made, PROMPTS, 8))
         assert made.facts()["compiled"] is True and made.facts()["cuda_graphs"] > 3
-        assert made.facts()["one_row_kernel"] == "triton"
+        assert made.facts()["triton_row_products"] == ["dense", "packed"]
     # Half precision and random weights: many tokens are as good as others.
     assert sum(a == b for a, b in zip(wanted, found, strict=True)) >= 24
 

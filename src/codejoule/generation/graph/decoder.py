@@ -50,8 +50,8 @@ class Decoder:
             )
         on_gpu = model.device.type == "cuda"
         self.compiled = on_gpu and can if compiled is None else compiled
-        self.row_product = False
-        """Whether packed layers multiply single rows by a kernel of their own."""
+        self.row_products: tuple[str, ...] = ()
+        """Which layers multiply single rows by a kernel of this package: dense, packed."""
         self._angles: Any = None
         self._closing = ExitStack()
         self._dense: list[DenseLayer] = []
@@ -67,7 +67,9 @@ class Decoder:
         self._closing.callback(self._model.set_experts_implementation, experts)
         if not self.compiled:
             return
-        self.row_product = self._closing.enter_context(opaque(self._model))
+        packed = self._closing.enter_context(opaque(self._model))
+        if self._model.device.type == "cuda":
+            self.row_products = ("dense", "packed") if packed else ("dense",)
         for number, layer in enumerate(self._base.layers):
             # Each cache here belongs to one layer. A number that differs would make torch.compile
             # compile every layer anew.
@@ -82,6 +84,8 @@ class Decoder:
     def suit_experts(self, rows: int) -> None:
         """Run a mixture of experts, if there is one, in the way that moves fewer weights for so
         many rows; either leaves the choice of experts on the device."""
+        import torch
+
         config = self._model.config
         experts = getattr(config, "n_routed_experts", None)
         if experts is not None:

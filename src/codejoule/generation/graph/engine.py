@@ -184,7 +184,7 @@ class GraphEngine:
             "lengths": list(self._lengths),
             "cuda_graphs": len(captured),
             "compiled": self._decoder.compiled,
-            "one_row_kernel": "triton" if self._decoder.row_product else None,
+            "triton_row_products": list(self._decoder.row_products),
             "attention": "grouped batched products (decode), sdpa (prefill)",
             "check_every": self._check_every,
         }
