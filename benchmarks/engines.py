@@ -11,7 +11,8 @@ other parts are done. Prints tables, and leaves
 
 one      one sequence: tokens/s and J/token of 7B and 0.5B in bfloat16 with every engine, and of
          7B in float16 unquantized and gptq4, beside the bandwidth bound;
-many     128 requests of mixed lengths, 7B, bfloat16;
+many     128 requests of mixed lengths, 7B, bfloat16, all at once; the bound's time is that of the
+         steps in which they run, each reading the keys and values of those that have not ended;
 curve    J/token and tokens/s of `graph` for batches of 1 to 128, unquantized and gptq4 (float16);
 job      as many prompts as BigCodeBench has, 362 new tokens each;
 same     the share of sequences that are the same with every engine, bfloat16;
@@ -154,9 +155,11 @@ class Bench:
         lengths = [min(longest, max(8, int(rng.lognormvariate(5.6, 0.7)))) for _ in asked]
         rows = []
         with self._model("qwen_7b", "bfloat16", "none") as loaded:
-            for engine in ("graph", "continuous"):
+            bound = self._mixed_bound(loaded, [len(prompt.text) for prompt in asked], lengths)
+            for engine in ("graph", "continuous", "generate"):
                 row = self._run(engine, loaded, asked, at_once=count, new=longest, lengths=lengths)
-                rows.append(row | {"model": "qwen_7b", "quant": "none"})
+                row |= {"model": "qwen_7b", "quant": "none", "bound_tokens_per_s": bound}
+                rows.append(row | {"of_bound": row["tokens_per_s"] / bound})
                 print_rows(rows[-1:])
         print(f"\n{count} requests, {sum(lengths) / len(lengths):.0f} new tokens on average")
         print_rows(rows)
@@ -348,14 +351,29 @@ class Bench:
 
     def _bound(self, loaded: LoadedModel, *, rows: int, tokens: int) -> float:
         """Tokens per second if reading weights, keys and values were all there is."""
-        config = loaded.model.config
-        table = loaded.model.get_input_embeddings().weight
-        read = loaded.facts.memory_bytes
-        if not config.tie_word_embeddings:
-            read -= table.numel() * table.element_size()
-        width = config.hidden_size // config.num_attention_heads
-        per_token = 2 * config.num_hidden_layers * config.num_key_value_heads * width * 2
-        return rows * self.bandwidth / (read + rows * tokens * per_token)
+        return rows * self.bandwidth / step_bytes(loaded, cached_tokens=rows * tokens)
+
+    def _mixed_bound(
+        self, loaded: LoadedModel, prompt_tokens: Sequence[int], new_tokens: Sequence[int]
+    ) -> float:
+        """The same of sequences that begin together and end apart; prompts take no time."""
+        each = list(zip(prompt_tokens, new_tokens, strict=True))
+        read = sum(
+            step_bytes(loaded, cached_tokens=sum(p + step for p, new in each if new > step))
+            for step in range(max(new_tokens))
+        )
+        return sum(new_tokens) * self.bandwidth / read
+
+
+def step_bytes(loaded: LoadedModel, *, cached_tokens: int) -> int:
+    """Bytes of the weights, keys and values (of all rows together) that one step reads."""
+    config = loaded.model.config
+    table = loaded.model.get_input_embeddings().weight
+    read = int(loaded.facts.memory_bytes)
+    if not config.tie_word_embeddings:
+        read -= table.numel() * table.element_size()
+    width = config.hidden_size // config.num_attention_heads
+    return read + cached_tokens * 4 * config.num_hidden_layers * config.num_key_value_heads * width
 
 
 def decode(

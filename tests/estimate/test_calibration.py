@@ -3,7 +3,7 @@
 import csv
 import statistics
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import yaml
@@ -27,7 +27,7 @@ from .conftest import ROOT, fields_of
 GOLDEN = ROOT / "tests" / "golden"
 PRIOR = EngineSpeed(
     bandwidth_efficiency=0.7, compute_efficiency=0.5, kernel_s_per_layer=50e-6, sequence_s=50e-6,
-    host_s_per_layer=0.0, expands_heads=True,
+    host_s_per_layer=0.0, expands_heads=False,
 )  # fmt: skip
 POWER_PRIOR = PowerModel(active_share=0.06, bandwidth_share=0.8, compute_share=5.0)
 TASKS = 1140
@@ -44,23 +44,52 @@ def rows(name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def h200_runs() -> dict[tuple[str, str, int], MeasuredRun]:
-    found = {}
-    for row in rows("h200_speed.csv"):
-        batch = int(row["batch"])
-        tokens = 128 * batch
-        found[row["engine"], row["model"], batch] = MeasuredRun(
+class H200Run(NamedTuple):
+    engine: str
+    model: str
+    quant: str
+    run: MeasuredRun
+
+
+def h200_runs() -> list[H200Run]:
+    """What one benchmark measured, and then older runs of `generate` and `static`."""
+    found = []
+    for row in rows("h200_engines.csv") + rows("h200_speed.csv"):
+        if row["engine"] not in ENGINES or row.get("part") in ("many", "job"):
+            continue
+        batch, new = int(row["batch"]), int(row.get("new_tokens", 128))
+        tokens = batch * new
+        latency_s = row.get("latency_s") or tokens / float(row["tokens_per_s"])
+        energy_j = row.get("energy_j") or tokens * float(row["j_per_token"] or 0)
+        quant = row.get("quant", "none")
+        run = MeasuredRun(
             architecture=Architecture.from_config(fields_of(row["model"])),
-            quantization=Quantization(),
-            dtype="bfloat16",
+            quantization=Quantization()
+            if quant == "none"
+            else Quantization(method="gptq", bits=4, group_size=128),
+            dtype=row.get("dtype", "bfloat16"),
             card=card("h200"),
             batch=batch,
             prompt_tokens=200,
-            new_tokens=128,
-            latency_s=tokens / float(row["tokens_per_s"]),
-            energy_j=float(row["j_per_token"]) * tokens if row["j_per_token"] else None,
+            new_tokens=new,
+            latency_s=float(latency_s),
+            energy_j=float(energy_j) or None,
         )
+        found.append(H200Run(row["engine"], row["model"], quant, run))
     return found
+
+
+def unquantized() -> list[H200Run]:
+    return [each for each in h200_runs() if each.quant == "none"]
+
+
+def first(engine: str, model: str, batch: int) -> MeasuredRun:
+    """The newest of those runs."""
+    return next(
+        each.run
+        for each in unquantized()
+        if (each.engine, each.model, each.run.batch) == (engine, model, batch)
+    )
 
 
 def thesis_runs() -> dict[str, MeasuredRun]:
@@ -102,10 +131,10 @@ def off(run: MeasuredRun, engine: EngineSpeed, power: PowerModel) -> tuple[float
 
 
 def test_what_is_on_file_of_the_engines_is_what_the_h200_s_runs_give() -> None:
-    runs = h200_runs()
-    by_engine = {e: [r for key, r in runs.items() if key[0] == e] for e in ENGINES}
+    runs = unquantized()
+    by_engine = {name: [each.run for each in runs if each.engine == name] for name in ENGINES}
     graph = calibrate_speed(by_engine["graph"], prior=PRIOR)
-    static = calibrate_speed(by_engine["static"], prior=graph)
+    static = calibrate_speed(by_engine["static"], prior=replace(graph, expands_heads=True))
     for fitted, name in ((graph, "graph"), (static, "static")):
         for field in EngineSpeed.__dataclass_fields__:
             assert getattr(fitted, field) == pytest.approx(getattr(ENGINES[name], field), rel=0.01)
@@ -113,48 +142,63 @@ def test_what_is_on_file_of_the_engines_is_what_the_h200_s_runs_give() -> None:
     assert statistics.geometric_mean(hosts_s) == pytest.approx(
         ENGINES["generate"].host_s_per_layer, rel=0.01
     )
-    power = calibrate_power(
-        [(run, ENGINES[key[0]]) for key, run in runs.items()], prior=POWER_PRIOR
-    )
+    power = calibrate_power([(each.run, ENGINES[each.engine]) for each in runs], prior=POWER_PRIOR)
     for field in PowerModel.__dataclass_fields__:
         assert getattr(power, field) == pytest.approx(getattr(POWER, field), rel=0.02)
 
 
-def test_what_is_on_file_gives_every_figure_of_the_h200_within_a_fifth() -> None:
-    for key, run in h200_runs().items():
-        time, energy = off(run, ENGINES[key[0]], POWER)
-        assert abs(time) < 0.13, key
-        assert abs(energy) < 0.20, key
+def test_what_is_on_file_gives_the_figures_of_the_h200() -> None:
+    """Of `generate` less well: its runs are of two machines, and the host sets its pace."""
+    most = {"graph": (0.13, 0.12), "static": (0.05, 0.12), "generate": (0.22, 0.18)}
+    runs = unquantized()
+    assert len(runs) == 20
+    for each in runs:
+        errors = off(each.run, ENGINES[each.engine], POWER)
+        for error, bound in zip(errors, most[each.engine], strict=True):
+            assert abs(error) < bound, each
 
 
-def test_calibrated_with_half_of_the_h200_s_runs_it_predicts_the_other_half() -> None:
-    runs = h200_runs()
-    graph = calibrate_speed(
-        [runs["graph", "qwen_7b", 1], runs["graph", "qwen_0_5b", 1]], prior=PRIOR
+def test_marlin_s_kernels_are_slower_than_their_bytes() -> None:
+    """A known weakness: with 4 bits and several sequences the estimate is twice too fast."""
+    errors = {
+        each.run.batch: off(each.run, ENGINES["graph"], POWER)
+        for each in h200_runs()
+        if (each.engine, each.quant) == ("graph", "gptq4")
+    }
+    assert list(errors) == [1, 2, 4, 8, 16, 32, 64, 128]
+    assert -0.25 < errors.pop(1)[0] < -0.1
+    assert all(-0.7 < time < -0.45 and -0.5 < energy < -0.35 for time, energy in errors.values())
+
+
+def test_calibrated_with_a_few_of_the_h200_s_runs_it_predicts_others() -> None:
+    known = first("graph", "qwen_7b", 1)
+    large = first("graph", "qwen_7b", 128)
+    graph = calibrate_speed([known, large, first("graph", "qwen_0_5b", 1)], prior=PRIOR)
+    static = calibrate_speed(
+        [first("static", "qwen_7b", 1), first("static", "qwen_0_5b", 1)],
+        prior=replace(graph, expands_heads=True),
     )
-    static = calibrate_speed([runs["static", "qwen_7b", 1]], prior=graph)
     generate = calibrate_speed(
-        [runs["generate", "qwen_7b", 1]], prior=replace(static, host_s_per_layer=1e-3)
+        [first("generate", "qwen_7b", 1)], prior=replace(static, host_s_per_layer=1e-3)
     )
     power = calibrate_power(
-        [
-            (runs["graph", "qwen_7b", 1], graph),
-            (runs["generate", "qwen_7b", 1], generate),
-        ],
+        [(known, graph), (large, graph), (first("generate", "qwen_7b", 1), generate)],
         prior=POWER_PRIOR,
     )
     unseen = {
-        ("graph", "qwen_7b", 32): (graph, 0.10, 0.10),
-        ("static", "qwen_7b", 32): (static, 0.15, 0.25),
-        ("generate", "qwen_0_5b", 1): (generate, 0.10, None),
-        # The host took 0.062 s a step here and 0.073 s at batch 1.
-        ("generate", "qwen_7b", 64): (generate, 0.25, 0.45),
+        # A single row has kernels of its own, from which little is to be learned about two.
+        ("graph", "qwen_7b", 2): (graph, 0.20, 0.10),
+        ("graph", "qwen_7b", 8): (graph, 0.20, 0.15),
+        ("graph", "qwen_7b", 32): (graph, 0.15, 0.10),
+        ("static", "qwen_7b", 32): (static, 0.15, 0.20),
+        ("generate", "qwen_0_5b", 1): (generate, 0.10, 0.20),
+        # Another machine: the host took 0.062 s a step there and 0.051 s here.
+        ("generate", "qwen_7b", 64): (generate, 0.20, 0.20),
     }
     for key, (engine, most_time, most_energy) in unseen.items():
-        time, energy = off(runs[key], engine, power)
+        time, energy = off(first(*key), engine, power)
         assert abs(time) < most_time, (key, time)
-        if most_energy is not None:
-            assert abs(energy) < most_energy, (key, energy)
+        assert abs(energy) < most_energy, (key, energy)
 
 
 def test_three_of_the_thesis_runs_predict_the_other_22() -> None:
@@ -165,9 +209,7 @@ def test_three_of_the_thesis_runs_predict_the_other_22() -> None:
     known = [
         "Qwen2.5-0.5B", "Qwen2.5-7B-Instruct", "Qwen2.5-7B-Instruct-GPTQ-Int4",
     ]  # fmt: skip
-    engine = calibrate_speed(
-        [runs[name] for name in known], prior=replace(ENGINES["graph"], expands_heads=False)
-    )
+    engine = calibrate_speed([runs[name] for name in known], prior=ENGINES["graph"])
     power = calibrate_power([(runs[name], engine) for name in known], prior=POWER)
     errors = {name: off(run, engine, power) for name, run in runs.items() if name not in known}
     assert len(errors) == 22
@@ -183,7 +225,7 @@ def test_three_of_the_thesis_runs_predict_the_other_22() -> None:
 def test_other_families_are_predicted_too_and_experts_come_out_too_fast() -> None:
     runs = thesis_runs()
     known = [runs[n] for n in ("Qwen2.5-0.5B", "Qwen2.5-7B-Instruct")]
-    engine = calibrate_speed(known, prior=replace(ENGINES["graph"], expands_heads=False))
+    engine = calibrate_speed(known, prior=ENGINES["graph"])
     power = calibrate_power([(run, engine) for run in known], prior=POWER)
     errors = {}
     for row in published_configurations():
@@ -204,16 +246,16 @@ def test_other_families_are_predicted_too_and_experts_come_out_too_fast() -> Non
 
 
 def test_runs_that_say_nothing_of_a_parameter_leave_it_at_its_prior() -> None:
-    run = h200_runs()["generate", "qwen_7b", 1]
+    run = first("generate", "qwen_7b", 1)
     prior = replace(PRIOR, host_s_per_layer=1e-3)
     fitted = calibrate_speed([run], prior=prior)
-    assert fitted.host_s_per_layer == pytest.approx(2.6e-3, rel=0.02)
+    assert fitted.host_s_per_layer == pytest.approx(1.82e-3, rel=0.02)
     assert fitted.kernel_s_per_layer == pytest.approx(prior.kernel_s_per_layer, rel=0.02)
     assert calibrate_speed([run], prior=PRIOR).host_s_per_layer == 0
 
 
 def test_calibration_says_what_it_lacks() -> None:
-    runs: Any = list(h200_runs().values())
+    runs: Any = [each.run for each in h200_runs()]
     with pytest.raises(ValueError, match="at least one measured run"):
         calibrate_speed([], prior=PRIOR)
     with pytest.raises(ValueError, match="whose energy was measured"):
