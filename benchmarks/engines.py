@@ -486,7 +486,8 @@ def draw(out: Path) -> None:
         ylabel="energy per output token [J]", title=f"Qwen2.5-7B, engine=graph, {device}",
     )  # fmt: skip
     axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_formatter(matplotlib.ticker.ScalarFormatter())
+    axes.xaxis.set_major_formatter("{x:.0f}")
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.legend()
     axes.grid(visible=True, which="both", alpha=0.3)
     figure.savefig(out / "curve.svg")

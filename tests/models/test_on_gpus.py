@@ -25,8 +25,9 @@ RANDOM = ModelConfig(
 )
 NONE = QuantConfig(name="none")
 PACKED = {
-    "gptq8": QuantConfig(name="gptq8", method=Method.gptq, bits=8),
-    "gptq4": QuantConfig(name="gptq4", method=Method.gptq, bits=4),
+    # Left to gptqmodel it would be Machete on Hopper, which is compiled from sources of the network.
+    "gptq8": QuantConfig(name="gptq8", method=Method.gptq, bits=8, kernel="marlin"),
+    "gptq4": QuantConfig(name="gptq4", method=Method.gptq, bits=4, kernel="marlin"),
     "awq": QuantConfig(name="awq", method=Method.awq, bits=4, sym=False),
 }
 
