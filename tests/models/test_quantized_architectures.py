@@ -97,9 +97,11 @@ def test_awq_of_a_mixture_of_experts_is_refused(
 
 @pytest.mark.slow
 def test_gptqmodel_cannot_make_awq_of_latent_attention(
-    base_folder: Callable[[str], Path], tmp_path: Path
+    base_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Why it is refused: raise the pin and see whether this still holds."""
+    # On two cores gptqmodel gives itself one worker, and asks it for two.
+    monkeypatch.setenv("GPTQMODEL_CPU_WORKERS", "2")
     import torch
     from gptqmodel import BACKEND, GPTQModel
     from gptqmodel.quantization import AWQConfig
