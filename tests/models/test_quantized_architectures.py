@@ -1,6 +1,9 @@
 """Each architecture with each quantization: made here, saved, loaded again, proven, generating."""
 
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -95,21 +98,35 @@ def test_awq_of_a_mixture_of_experts_is_refused(
         locate_checkpoint(make_model(base_folder("deepseek")), quants["awq"], cache_dir=tmp_path)
 
 
-@pytest.mark.slow
-def test_gptqmodel_cannot_make_awq_of_latent_attention(
-    base_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Why it is refused: raise the pin and see whether this still holds."""
-    # On two cores gptqmodel gives itself one worker, and asks it for two.
-    monkeypatch.setenv("GPTQMODEL_CPU_WORKERS", "2")
-    import torch
-    from gptqmodel import BACKEND, GPTQModel
-    from gptqmodel.quantization import AWQConfig
+_AWQ_OF_LATENT_ATTENTION = """
+import sys
+import torch
+from gptqmodel import BACKEND, GPTQModel
+from gptqmodel.quantization import AWQConfig
 
-    recipe = AWQConfig(bits=4, group_size=32, sym=False, offload_to_disk=False)
-    model = GPTQModel.load(str(base_folder("deepseek")), recipe, device="cpu", dtype=torch.float16)
-    with pytest.raises(AssertionError):
-        model.quantize(["def f(x):\n    return x\n" * 8] * 8, backend=BACKEND.AWQ_TORCH)
+recipe = AWQConfig(bits=4, group_size=32, sym=False, offload_to_disk=False)
+model = GPTQModel.load(sys.argv[1], recipe, device="cpu", dtype=torch.float16)
+print("loaded")
+model.quantize(["def f(x):\\n    return x\\n" * 8] * 8, backend=BACKEND.AWQ_TORCH)
+print("quantized")
+"""
+
+
+@pytest.mark.slow
+def test_gptqmodel_cannot_make_awq_of_latent_attention(base_folder: Callable[[str], Path]) -> None:
+    """Why it is refused: raise the pin and see whether this still holds.
+
+    In a process of its own: a worker of gptqmodel that fails ends the process.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", _AWQ_OF_LATENT_ATTENTION, str(base_folder("deepseek"))],
+        # On two cores gptqmodel gives itself one worker, and asks it for two.
+        env=os.environ | {"GPTQMODEL_CPU_WORKERS": "2"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "loaded" in done.stdout, done.stderr
+    assert done.returncode != 0 and "quantized" not in done.stdout
+    assert "AssertionError" in done.stderr
 
 
 @pytest.mark.parametrize("part", ["qweight", "scales", "qzeros"])
