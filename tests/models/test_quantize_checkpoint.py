@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -138,3 +139,29 @@ def test_what_gptqmodel_cannot_do_is_one_message_and_leaves_no_folder(
     assert found.path is not None
     assert not found.path.exists()
     assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("part", ["quantize", "add_batch"])
+def test_what_fails_in_gptqmodel_s_workers_is_told_too(
+    part: str,
+    tiny_folder: Path,
+    tmp_path: Path,
+    make_model: MakeModel,
+    calibration_texts: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It would end the process."""
+    from gptqmodel.quantization.gptq import GPTQ
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("the matrix is singular")
+
+    monkeypatch.setattr(GPTQ, part, fail)
+    quant = QuantConfig(name="gptq4", method=Method.gptq, bits=4)
+    found = locate_checkpoint(make_model(tiny_folder), quant, cache_dir=tmp_path)
+    wanted = pytest.raises(UserError, match=r"cannot quantize .* .RuntimeError: the matrix is sing")
+    with wanted as caught:
+        quantize_checkpoint(found, quant, calibration_texts=calibration_texts, device="cpu")
+    assert "its output is in" in str(caught.value)
+    assert found.path is not None
+    assert not found.path.exists()

@@ -18,6 +18,7 @@ from codejoule.models.checkpoint import MANIFEST, Checkpoint
 from codejoule.models.declared import read_config, weight_files
 from codejoule.models.group_size import with_group_size
 from codejoule.models.quiet import quiet_libraries
+from codejoule.models.worker_failures import worker_failures
 
 if TYPE_CHECKING:
     import torch
@@ -106,6 +107,8 @@ def _quantize(
     ):
         from gptqmodel import BACKEND, GPTQModel
 
+        failures = worker_failures()
+        failures.clear()
         # AWQ's packing takes no float32; GPTQ's sums are better in it where speed allows.
         exact = device == "cpu" and quant.method is Method.gptq
         dtype = torch.float32 if exact else torch.float16
@@ -113,6 +116,8 @@ def _quantize(
             model = GPTQModel.load(str(base), _recipe(quant, device), device=device, dtype=dtype)
             options = {"backend": BACKEND.AWQ_TORCH} if quant.method is Method.awq else {}
             model.quantize(list(texts), batch_size=_BATCH, **options)
+            if failures:
+                raise failures[0]
             model.save(str(work))
         except torch.OutOfMemoryError:
             raise
