@@ -3,6 +3,7 @@ import json
 import resource
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -165,3 +166,35 @@ def test_what_fails_in_gptqmodel_s_workers_is_told_too(
     assert "its output is in" in str(caught.value)
     assert found.path is not None
     assert not found.path.exists()
+
+
+_WORKERS_CANNOT_START = """
+import sys
+from pathlib import Path
+from gptqmodel.utils.threadx import _WorkerWarmupState
+from codejoule.config.schema import Method, ModelConfig, QuantConfig, Weights
+from codejoule.models import locate_checkpoint, quantize_checkpoint
+
+def fail(*_, **__):
+    raise RuntimeError("no memory is left")
+
+_WorkerWarmupState.run = fail
+model = ModelConfig(name="tiny", weights=Weights.local, path=sys.argv[1])
+quant = QuantConfig(name="gptq4", method=Method.gptq, bits=4)
+found = locate_checkpoint(model, quant, cache_dir=Path(sys.argv[2]))
+quantize_checkpoint(found, quant, calibration_texts=sys.argv[3:], device="cpu")
+"""
+
+
+def test_workers_that_cannot_start_end_the_process_with_a_reason(
+    tiny_folder: Path, tmp_path: Path, calibration_texts: list[str]
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _WORKERS_CANNOT_START, tiny_folder, tmp_path, *calibration_texts],
+        capture_output=True, text=True, check=False, timeout=200,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1] == (
+        "gptqmodel cannot start its workers (RuntimeError: no memory is left); free memory on the "
+        "device, or use a published checkpoint (quant.source=hub)"
+    )

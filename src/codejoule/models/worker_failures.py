@@ -10,10 +10,10 @@ from typing import Any
 def worker_failures() -> list[BaseException]:
     """The list that collects what fails in gptqmodel's workers from the first call on.
 
-    gptqmodel 7.6 ends the process without a word when a task of a worker fails, though the error
+    gptqmodel 7.6 ends the process (``os._exit``) when a task of a worker fails, though the error
     also reaches whoever waits for that task. It no longer does after this: look into the list for
     those for which nobody waited. A worker that cannot even start still ends the process, since
-    its tasks would be waited for without end, and says so.
+    its tasks would be waited for without end; why goes to the process' own standard error.
     """
     from gptqmodel.utils import threadx
 
@@ -24,8 +24,12 @@ def worker_failures() -> list[BaseException]:
     def collect(self: Any, error: BaseException) -> None:
         frames = traceback.extract_tb(error.__traceback__)
         if any(frame.name == "_run_warmup" for frame in frames):
-            kind = type(error).__name__
-            print(f"gptqmodel cannot start its workers ({kind}: {error})", file=sys.__stderr__)
+            print(
+                f"gptqmodel cannot start its workers ({type(error).__name__}: {error}); free "
+                "memory on the device, or use a published checkpoint (quant.source=hub)",
+                file=sys.__stderr__,
+                flush=True,
+            )
             end_process(self, error)
         found.append(error)
 
