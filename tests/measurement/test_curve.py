@@ -69,6 +69,23 @@ def test_late_reads_do_not_move_the_ticks() -> None:
     assert np.abs(found_s - true_s - 0.003).max() < 5e-4
 
 
+@pytest.mark.parametrize("count", [16, 100])
+@pytest.mark.parametrize("share", [0.02, 0.2, 0.5])
+def test_reads_held_up_by_a_busy_machine_do_not_move_the_clock(share: float, count: int) -> None:
+    for seed in range(50):
+        rng = np.random.default_rng(seed)
+        true_s = np.arange(count) * 0.05 + 7.0
+        before_s = true_s - rng.uniform(0.002, 0.004, count)
+        after_s = true_s + 0.002 + np.minimum(rng.exponential(0.0005, count), 0.003)
+        # As seen where other processes took both cores: a read that takes from a tick to the next,
+        # and, apart from others, one that ends most of a tick late.
+        started = rng.random(count) < share
+        before_s[started] = true_s[started] - rng.uniform(0.03, 0.0495, started.sum())
+        ended = rng.random(count) < share / 5
+        after_s[ended] = true_s[ended] + rng.uniform(0.026, 0.044, ended.sum())
+        assert np.abs(tick_times(before_s, after_s) - true_s - 0.002).max() < 0.003, seed
+
+
 def test_an_irregular_counter_keeps_its_reads_bounds() -> None:
     rng = np.random.default_rng(0)
     true_s = np.cumsum(rng.uniform(0.05, 0.15, 100))

@@ -15,9 +15,6 @@ from codejoule.config import UserError
 
 DRIVER = Path(__file__).parent / "fake_driver"
 
-ONE_TICK_OF_THE_STEP_J = 0.05 * 400.0
-"""The driver's power steps by 400 W, and its counter ticks every 50 ms."""
-
 
 def _energy_j(now_s: float) -> float:
     seconds, rest = divmod(now_s, 1.0)
@@ -46,12 +43,9 @@ def test_windows_at_the_steps_of_power_are_resolved_within_their_uncertainty(
         ledger.close()
     for (start, end), entry in zip(pairwise(moments), entries, strict=True):
         true_j = _energy_j(end) - _energy_j(start)
-        # A busy machine sees ticks late, and the curve with them: the recordings (test_replay) say
-        # how sharp it is, this only that the ledger knows how sharp.
-        error_j = abs(entry.by_device_j["gpu:0"] - true_j)
-        assert error_j <= 3 * entry.uncertainty_j
-        assert 0 < entry.uncertainty_j < 0.5 * ONE_TICK_OF_THE_STEP_J
-        assert entry.ticks == pytest.approx(10, abs=2)
+        assert entry.by_device_j["gpu:0"] == pytest.approx(true_j, rel=0.03)
+        assert 0 < entry.uncertainty_j < 0.05 * true_j + 2.0
+        assert entry.ticks == pytest.approx(10, abs=1)
     total_j = sum(entry.by_device_j["gpu:0"] for entry in entries)
     assert total_j == pytest.approx(whole.by_device_j["gpu:0"], rel=1e-9)
     assert whole.integrated_j == pytest.approx(total_j, rel=0.1)

@@ -31,6 +31,9 @@ CLEAR_EDGE = 0.08
 """Standard error of the place of an edge, in ticks, where whole ticks lie on both sides: the lag
 and the slopes of power at a step (calibrated on a recording, docs/energy.md)."""
 
+CLOCK_ERROR = 0.1
+"""How early a tick may seem by the clock that was fitted to few of them, in ticks."""
+
 PAUSE_S = 0.03
 """Edges nearer than this count as one for the uncertainty: the pause between two windows."""
 
@@ -96,20 +99,32 @@ def tick_times(before_s: Floats, after_s: Floats, *, reach: int = 32) -> Floats:
     -----
     A driver ticks by a clock of its own (an H200's stayed within 0.15 ms of a straight line for
     four minutes), whereas a read takes 3 to 40 ms and sees a tick late, never early. So the
-    least late of the neighbouring reads show the clock. Where a counter ticks irregularly,
-    the bounds that its own reads set hold.
+    least late of the neighbouring reads show the clock. Only reads within half a period of the
+    tick take part in that, for one that was held up longer does not say which turn of the clock
+    it saw; it is given the last turn before its end that its neighbours leave. Where a counter ticks irregularly, the
+    bounds that its own reads set hold.
     """
     if len(after_s) < 3:
         return np.array(after_s, dtype=float)
     period_s = float(np.median(np.diff(after_s)))
-    turn = np.round((after_s - after_s[0]) / period_s)
-    for _ in range(3):
-        period_s = _slope(turn, after_s, period_s)
-        turn = np.round((after_s - after_s[0]) / period_s)
-    late_s = after_s - turn * period_s
-    padded = np.pad(late_s, reach, constant_values=np.inf)
+    sharp = after_s - before_s < period_s / 2
+    if not sharp.any():
+        sharp[:] = True
+    since_s = after_s - after_s[int(np.argmax(sharp))]
+    for _ in range(4):
+        turn = np.round(since_s / period_s)
+        period_s = _slope(turn[sharp], since_s[sharp], period_s)
+    turn = np.round(since_s / period_s)
+    late_s = since_s - turn * period_s
+    padded = np.pad(np.where(sharp, late_s, np.inf), reach, constant_values=np.inf)
     least_s = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1).min(axis=1)
-    times_s: Floats = np.clip(turn * period_s + least_s, before_s, after_s)
+    least_s = np.where(np.isfinite(least_s), least_s, late_s)
+    seen = np.pad(np.where(sharp, turn, np.nan), 1, constant_values=np.nan)
+    last = np.floor((since_s - least_s) / period_s + CLOCK_ERROR)
+    held_up = np.fmin(np.fmax(last, seen[:-2] + 1), seen[2:] - 1)
+    turn = np.where(sharp, turn, held_up)
+    clock_s = after_s - since_s + turn * period_s + least_s
+    times_s: Floats = np.clip(clock_s, before_s, after_s)
     return times_s
 
 
