@@ -101,31 +101,42 @@ def tick_times(before_s: Floats, after_s: Floats, *, reach: int = 32) -> Floats:
     four minutes), whereas a read takes 3 to 40 ms and sees a tick late, never early. So the
     least late of the neighbouring reads show the clock. Only reads within half a period of the
     tick take part in that, for one that was held up longer does not say which turn of the clock
-    it saw; it is given the last turn before its end that its neighbours leave. Where a counter ticks irregularly, the
-    bounds that its own reads set hold.
+    it saw; it is given the last turn before its end that its neighbours leave. Where a counter
+    ticks irregularly, the bounds that its own reads set hold.
     """
     if len(after_s) < 3:
         return np.array(after_s, dtype=float)
     period_s = float(np.median(np.diff(after_s)))
-    sharp = after_s - before_s < period_s / 2
-    if not sharp.any():
-        sharp[:] = True
-    since_s = after_s - after_s[int(np.argmax(sharp))]
-    for _ in range(4):
-        turn = np.round(since_s / period_s)
-        period_s = _slope(turn[sharp], since_s[sharp], period_s)
-    turn = np.round(since_s / period_s)
-    late_s = since_s - turn * period_s
-    padded = np.pad(np.where(sharp, late_s, np.inf), reach, constant_values=np.inf)
-    least_s = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1).min(axis=1)
-    least_s = np.where(np.isfinite(least_s), least_s, late_s)
-    seen = np.pad(np.where(sharp, turn, np.nan), 1, constant_values=np.nan)
-    last = np.floor((since_s - least_s) / period_s + CLOCK_ERROR)
-    held_up = np.fmin(np.fmax(last, seen[:-2] + 1), seen[2:] - 1)
-    turn = np.where(sharp, turn, held_up)
-    clock_s = after_s - since_s + turn * period_s + least_s
+    sharp = np.flatnonzero(after_s - before_s < period_s / 2)
+    if len(sharp) < 3:
+        sharp = np.arange(len(after_s))
+    since_s = after_s - after_s[sharp[0]]
+    step_s = np.diff(since_s[sharp])
+    if (np.diff(sharp) == 1).any():
+        period_s = float(np.median(step_s[np.diff(sharp) == 1]))
+    # From one to the next, so that an error of the period does not grow into a turn of its own.
+    seen = np.concatenate([[0.0], np.cumsum(np.round(step_s / period_s))])
+    period_s = _slope(seen, since_s[sharp], period_s)
+    late_s = np.full(len(after_s) + 2 * reach, np.inf)
+    late_s[reach + sharp] = since_s[sharp] - seen * period_s
+    least_s = np.lib.stride_tricks.sliding_window_view(late_s, 2 * reach + 1).min(axis=1)
+    least_s = np.where(np.isfinite(least_s), least_s, late_s.min())
+    turn = np.floor((since_s - least_s) / period_s + CLOCK_ERROR)
+    turn[sharp] = seen
+    _keep_apart(turn, sharp)
+    clock_s = after_s[sharp[0]] + turn * period_s + least_s
     times_s: Floats = np.clip(clock_s, before_s, after_s)
     return times_s
+
+
+def _keep_apart(turn: Floats, sharp: NDArray[np.int_]) -> None:
+    """No two ticks come in one turn: between those that are `sharp`, move the others."""
+    others = np.setdiff1d(np.arange(len(turn)), sharp)
+    for here in others[others > 0]:
+        if here - 1 in sharp:
+            turn[here] = max(turn[here], turn[here - 1] + 1)
+    for here in others[others < len(turn) - 1][::-1]:
+        turn[here] = min(turn[here], turn[here + 1] - 1)
 
 
 def _slope(turn: Floats, after_s: Floats, period_s: float) -> float:
