@@ -154,7 +154,8 @@ class FakeRapl:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.start_uj = dict.fromkeys(self.POWER_W, 1_000_000)
-        self.frozen: set[str] = set()
+        self._frozen: set[str] = set()
+        self._writing = threading.Lock()
         self._began_s = perf_counter()
         for zone, name in zip(self.POWER_W, ("package-0", "dram", "psys"), strict=True):
             (folder / zone).mkdir(parents=True)
@@ -165,14 +166,24 @@ class FakeRapl:
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
+    def freeze(self, zone: str) -> None:
+        """Let the counter of `zone` stand still once this returns: no write is under way then."""
+        with self._writing:
+            self._frozen.add(zone)
+
     def _write(self) -> None:
-        for zone, power_w in self.POWER_W.items():
-            if zone in self.frozen and (self.folder / zone / "energy_uj").exists():
-                continue
-            raw_uj = self.start_uj[zone] + int((perf_counter() - self._began_s) * power_w * 1e6)
-            new = self.folder / zone / "new"
-            new.write_text(f"{raw_uj % self.RANGE_UJ}\n")
-            new.replace(self.folder / zone / "energy_uj")
+        for zone in self.POWER_W:
+            with self._writing:
+                if zone not in self._frozen:
+                    self._advance(zone)
+
+    def _advance(self, zone: str) -> None:
+        raw_uj = self.start_uj[zone] + int(
+            (perf_counter() - self._began_s) * self.POWER_W[zone] * 1e6
+        )
+        new = self.folder / zone / "new"
+        new.write_text(f"{raw_uj % self.RANGE_UJ}\n")
+        new.replace(self.folder / zone / "energy_uj")
 
     def _run(self) -> None:
         while not self._stop.wait(0.002):

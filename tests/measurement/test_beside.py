@@ -99,7 +99,7 @@ def test_a_cpu_counter_that_fails_beside_ends_its_figures_with_a_word(
     open_ledger: Any, rapl: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     with _meter(open_ledger, in_scope=False) as meter, caplog.at_level(logging.WARNING):
-        rapl.frozen.add("intel-rapl:0")
+        rapl.freeze("intel-rapl:0")
         readings = []
         for _ in range(2):
             with meter.window("batch") as window:
@@ -114,7 +114,7 @@ def test_a_cpu_counter_that_fails_beside_ends_its_figures_with_a_word(
 
 def test_a_cpu_counter_that_fails_in_scope_is_an_error(open_ledger: Any, rapl: Any) -> None:
     meter = _meter(open_ledger, in_scope=True)
-    rapl.frozen.add("intel-rapl:0")
+    rapl.freeze("intel-rapl:0")
     time.sleep(0.02)
     with (
         meter,
