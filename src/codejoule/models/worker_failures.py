@@ -1,6 +1,7 @@
 """Errors of gptqmodel's workers, which would end the process."""
 
 import sys
+import threading
 import traceback
 from functools import cache
 from typing import Any
@@ -20,17 +21,19 @@ def worker_failures() -> list[BaseException]:
     found: list[BaseException] = []
     worker: Any = threadx._DeviceWorker
     end_process = worker._abort_process
+    ending = threading.Lock()
 
     def collect(self: Any, error: BaseException) -> None:
         frames = traceback.extract_tb(error.__traceback__)
         if any(frame.name == "_run_warmup" for frame in frames):
-            print(
-                f"gptqmodel cannot start its workers ({type(error).__name__}: {error}); free "
-                "memory on the device, or use a published checkpoint (quant.source=hub)",
-                file=sys.__stderr__,
-                flush=True,
-            )
-            end_process(self, error)
+            with ending:  # workers often fail together: the first ends the process, alone
+                print(
+                    f"gptqmodel cannot start its workers ({type(error).__name__}: {error}); free "
+                    "memory on the device, or use a published checkpoint (quant.source=hub)",
+                    file=sys.__stderr__,
+                    flush=True,
+                )
+                end_process(self, error)
         found.append(error)
 
     worker._abort_process = collect
