@@ -72,7 +72,6 @@ def test_a_counter_that_was_reset_is_an_error(rapl: Any) -> None:
 def test_a_counter_that_stops_is_an_error_and_not_zero(rapl: Any) -> None:
     meter = _meter()
     rapl.freeze("intel-rapl:0/intel-rapl:0:1")
-    time.sleep(0.02)
     with (
         meter,
         pytest.raises(UserError, match=r"counter of dram:0 stood still"),
@@ -83,10 +82,8 @@ def test_a_counter_that_stops_is_an_error_and_not_zero(rapl: Any) -> None:
 
 def test_counters_that_never_move_are_no_counters(rapl: Any) -> None:
     rapl.freeze("intel-rapl:0/intel-rapl:0:1")
-    time.sleep(0.02)
     assert rapl_status().devices == ("cpu:0",)
     rapl.freeze("intel-rapl:0")
-    time.sleep(0.02)
     status = rapl_status()
     assert not status.readable
     assert status.problem == "RAPL counter of cpu:0 stands still, as in virtual machines"
