@@ -175,6 +175,7 @@ class Bench:
                 asked = prompts([200] * sizes[-1])
                 engine.prepare([asked], at_once=sizes[-1])
                 for size in sizes:
+                    engine.warm_up(asked[:size], tokens=8)
                     row = self._measure(engine, asked[:size], at_once=size)
                     bound = self._bound(loaded, rows=size, tokens=200 + new // 2)
                     row |= {"engine": "graph", "model": "qwen_7b", "quant": quant}
