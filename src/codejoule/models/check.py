@@ -14,7 +14,6 @@ from codejoule.config.schema import (
 )
 from codejoule.models.declared import (
     declared_quantization,
-    differences,
     has_experts,
     read_config,
 )
@@ -119,10 +118,9 @@ def _check_local(model: ModelConfig, quant: QuantConfig) -> None:
     if quant.method is Method.none:
         raise ConfigError(
             f"quant=none with model.path={model.path}: the folder holds weights quantized with "
-            f"{declared.get('quant_method')} ({declared.get('bits')} bits); choose the quant "
-            "that it has, or an unquantized folder"
+            f"{declared}; choose the quant that it has, or an unquantized folder"
         )
-    if found := differences(declared, quant):
+    if found := declared.differences(quant):
         raise ConfigError(
             f"quant={quant.name} with model.path={model.path}: {'; '.join(found)}; set these "
             "quant.* keys to what the folder has, or give an unquantized folder"

@@ -5,7 +5,6 @@ import json
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from codejoule.config import ConfigError, installed_versions
 from codejoule.config.schema import (
@@ -22,13 +21,14 @@ from codejoule.models.check import (
     refuse_quantized_experts,
 )
 from codejoule.models.declared import (
+    QUANTIZATION_FILES,
     declared_quantization,
-    differences,
     read_config,
     weight_files,
 )
 from codejoule.models.group_size import with_group_size
 from codejoule.models.hub import fetch
+from codejoule.models.quantization_fields import DeclaredQuantization
 
 MANIFEST = "codejoule.json"
 
@@ -171,15 +171,17 @@ def _quant(quant: QuantConfig) -> str:
     return "" if quant.method is Method.none else f" quant={quant.name}"
 
 
-def _check_declared(found: Checkpoint, quant: QuantConfig, declared: dict[str, Any] | None) -> None:
+def _check_declared(
+    found: Checkpoint, quant: QuantConfig, declared: DeclaredQuantization | None
+) -> None:
     if declared is None:
         return
     if quant.method is Method.none:
         raise ConfigError(
-            f"quant=none, but {found.source} is quantized with {declared.get('quant_method')}; "
+            f"quant=none, but {found.source} is quantized with {declared.method}; "
             "name an unquantized repository or folder"
         )
-    if changed := differences(declared, quant):
+    if changed := declared.differences(quant):
         raise ConfigError(
             f"quant={quant.name}: {found.source} is not what was asked for "
             f"({'; '.join(changed)}); leave these quant.* keys as they are, or quantize here "
@@ -240,7 +242,8 @@ def folder_checksum(folder: Path) -> str:
             f"{folder}: holds no complete set of *.safetensors; save the model with "
             "transformers' save_pretrained, or download all of its shards"
         )
-    others = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
+    others = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
+              *QUANTIZATION_FILES)  # fmt: skip
     files = [*weights, *(folder / name for name in others if (folder / name).exists())]
     digest = hashlib.sha256()
     for file in sorted(files):

@@ -59,6 +59,9 @@ class ModelFacts:
     """Threads of the CPU's kernels; None on a GPU."""
     versions: Mapping[str, str]
     """Versions of torch, transformers and the libraries that quantize."""
+    values: Sequence[Mapping[str, Any]]
+    """Quantized layers whose outputs were compared with what the checkpoint stores: path, kernel,
+    number of outputs, of zero points among them, and relative error."""
 
     def to_json(self) -> dict[str, Any]:
         """The facts as plain JSON types."""

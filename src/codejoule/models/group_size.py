@@ -18,11 +18,10 @@ def with_group_size(quant: QuantConfig, config: Mapping[str, object]) -> QuantCo
     """
     if quant.method is Method.none or quant.method in QUANTIZED_WHILE_LOADING:
         return quant
-    declared = declared_quantization(dict(config))
+    declared = declared_quantization(config)
     if declared is not None:
-        there = declared.get("group_size")
-        keep = quant.group_size is not None or not isinstance(there, int)
-        return quant if keep else replace(quant, group_size=there)
+        keep = quant.group_size is not None or declared.group_size is None
+        return quant if keep else replace(quant, group_size=declared.group_size)
     inputs = input_widths(config)
     fitting = [size for size in _SIZES if all(width % size == 0 for width in inputs.values())]
     if quant.group_size is None:

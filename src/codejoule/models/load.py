@@ -12,7 +12,6 @@ from codejoule.models.check import check_dtype
 from codejoule.models.checkpoint import MANIFEST, Checkpoint
 from codejoule.models.declared import (
     declared_quantization,
-    differences,
     missing_experts,
     read_config,
     weight_files,
@@ -35,13 +34,16 @@ from codejoule.models.proof import (
     prove_placement,
     prove_quantization,
 )
+from codejoule.models.quantization_fields import DeclaredQuantization
 from codejoule.models.quiet import quiet_libraries
 from codejoule.models.random_weights import (
     architecture_config,
     random_model,
     random_packed_model,
 )
+from codejoule.models.stored_layer import read_tensors
 from codejoule.models.tokenizer import load_tokenizer
+from codejoule.models.value_proof import prove_values, sampled_layers
 from codejoule.models.while_loading import loading_options
 
 if TYPE_CHECKING:
@@ -142,29 +144,32 @@ def _load(
     checkpoint: Checkpoint, model: ModelConfig, quant: QuantConfig, place: Placement
 ) -> LoadedModel:
     device = place.device
+    declared: DeclaredQuantization | None = None
     if checkpoint.path is None:
         quant = with_group_size(quant, model.architecture)
-        net, dtype = _random(model, quant, place)
+        net, dtype, stored = _random(model, quant, place)
         info: dict[str, Any] = {}
-        declared: dict[str, Any] = {}
     else:
-        _check_folder(checkpoint, quant)
         config = read_config(checkpoint.path)
+        declared = declared_quantization(config)
+        _check_folder(checkpoint, quant, declared)
         quant = with_group_size(quant, config)
-        declared = declared_quantization(config) or {}
-        net, info, dtype = _from_folder(checkpoint, model, quant, place)
+        net, info, dtype = _from_folder(checkpoint, model, quant, declared, place)
     tokenizer = load_tokenizer(checkpoint, model)
     net.eval()
     zero = _zero_biases(checkpoint, info)
     prove_complete(info, checkpoint.source, zero=zero)
     layers = linear_layers(net)
-    excepted = declared.get("modules_to_not_convert") or ()
+    excepted = declared.excepted if declared else ()
     prove_quantization(layers, quant, checkpoint.source, excepted=excepted)
     prove_no_experts_left(net, layers, quant, checkpoint.source)
     kernel = prove_kernels(layers, quant, device=device, source=checkpoint.source)
     prove_placement(net, dtype=dtype, place=place, source=checkpoint.source)
     kernels = Counter(layer.kernel for layer in layers)
     quantized = sum(1 for layer in layers if layer.bits is not None)
+    sampled = sampled_layers(layers)
+    if checkpoint.path is not None:
+        stored = read_tensors(checkpoint.path, [layer.name for layer in sampled])
     facts = ModelFacts(
         architecture=type(net).__name__,
         n_parameters=count_parameters(net, layers),
@@ -189,21 +194,34 @@ def _load(
         ignored_zero_biases=len(zero),
         cpu_threads=_threads() if device == "cpu" else None,
         versions=installed_versions(_LIBRARIES),
+        # Last: a kernel may change its tensors when it first computes.
+        values=prove_values(
+            net,
+            [layer for layer in sampled if stored[layer.name]],
+            stored,
+            quant,
+            declared.layout if declared else None,
+            dtype=dtype,
+            source=checkpoint.source,
+        ),
     )
     return LoadedModel(model=net, tokenizer=tokenizer, facts=facts)
 
 
 def _random(
     model: ModelConfig, quant: QuantConfig, place: Placement
-) -> tuple["PreTrainedModel", "torch.dtype"]:
+) -> tuple["PreTrainedModel", "torch.dtype", dict[str, dict[str, "torch.Tensor"]]]:
+    """The model, its dtype, and some layers' tensors as a checkpoint would store them."""
     dtype = _dtype(model, quant, place.device, str(model.architecture.get("torch_dtype")))
     seed = model.random_seed
     if quant.method in (Method.gptq, Method.awq):
-        net = random_packed_model(model.architecture, quant, seed=seed, dtype=dtype, place=place)
-        return net, dtype
+        net, stored = random_packed_model(
+            model.architecture, quant, seed=seed, dtype=dtype, place=place
+        )
+        return net, dtype, stored
     net = random_model(model.architecture, seed=seed, dtype=dtype, place=place)
     if quant.method is Method.none:
-        return net, dtype
+        return net, dtype, {}
     options = loading_options(quant, dtype)
     weights = net.state_dict()
     config = architecture_config(model.architecture)
@@ -215,10 +233,14 @@ def _random(
         device_map=place.for_transformers,
         **options,
     )
-    return made, dtype
+    names = [layer.name for layer in sampled_layers(linear_layers(made))]
+    stored = {name: dict(net.get_submodule(name).state_dict()) for name in names}
+    return made, dtype, stored
 
 
-def _check_folder(checkpoint: Checkpoint, quant: QuantConfig) -> None:
+def _check_folder(
+    checkpoint: Checkpoint, quant: QuantConfig, declared: DeclaredQuantization | None
+) -> None:
     """Refuse a folder that is not there yet, or quantized otherwise than `quant` says."""
     folder = checkpoint.path
     assert folder is not None
@@ -226,16 +248,15 @@ def _check_folder(checkpoint: Checkpoint, quant: QuantConfig) -> None:
         raise UserError(
             f"{folder}: not quantized yet; quantize_checkpoint makes it from {checkpoint.base_path}"
         )
-    declared = declared_quantization(read_config(folder)) or {}
     packed = quant.method in (Method.gptq, Method.awq)
-    if packed != bool(declared):
-        there = declared.get("quant_method", "none")
+    if packed != (declared is not None):
+        there = declared.method if declared else "none"
         raise UserError(
             f"{checkpoint.source}: asked for quant={quant.name}, but the checkpoint's "
             f"quantization is {there}; name a checkpoint that has what quant says, or "
             "change quant"
         )
-    if packed and (changed := differences(declared, quant)):
+    if declared and (changed := declared.differences(quant)):
         raise UserError(
             f"{checkpoint.source}: not what quant={quant.name} asks for ({'; '.join(changed)}); "
             "name a checkpoint that has it, or change quant"
@@ -243,7 +264,11 @@ def _check_folder(checkpoint: Checkpoint, quant: QuantConfig) -> None:
 
 
 def _from_folder(
-    checkpoint: Checkpoint, model: ModelConfig, quant: QuantConfig, place: Placement
+    checkpoint: Checkpoint,
+    model: ModelConfig,
+    quant: QuantConfig,
+    declared: DeclaredQuantization | None,
+    place: Placement,
 ) -> tuple["PreTrainedModel", dict[str, Any], "torch.dtype"]:
     import torch
     from safetensors import SafetensorError
@@ -254,9 +279,9 @@ def _from_folder(
     try:
         config = AutoConfig.from_pretrained(folder)
         dtype = _dtype(model, quant, place.device, str(config.dtype).removeprefix("torch."))
-        if quant.method in (Method.gptq, Method.awq):
+        if declared is not None:
             net, info = load_packed_model(
-                folder, config, quant, dtype=dtype, place=place, source=source
+                folder, config, quant, declared, dtype=dtype, place=place, source=source
             )
             return net, info, dtype
         # transformers 5 puts the experts of a layer together, and names none that it misses.

@@ -1,6 +1,7 @@
 """Models of packed linear layers, through gptqmodel's own modules and choice of kernel."""
 
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -30,13 +31,13 @@ def empty_packed_model(
     *,
     dtype: "torch.dtype",
     place: Placement,
-    layout: str | None = None,
     excepted: Sequence[str] = (),
 ) -> "PreTrainedModel":
     """The model of `config` in its place, its decoder's linear layers packed, its tensors blank.
 
-    Layers whose path holds a name of `excepted` stay as they are. Experts that transformers
-    keeps in one tensor become a linear layer each. Nothing of full size is ever allocated.
+    Layers in whose path an expression of `excepted` is found stay as they are. Experts that
+    transformers keeps in one tensor become a linear layer each. Nothing of full size is ever
+    allocated.
     """
     import torch
     from accelerate import init_empty_weights
@@ -49,11 +50,11 @@ def empty_packed_model(
             import defuser
 
             defuser.convert_model(model, cleanup_original=True)
-    kernel = select_kernel(quant, layout or _LAYOUTS[quant.method], place.device)
+    kernel = select_kernel(quant, _LAYOUTS[quant.method], place.device)
     for name, module in list(model.named_modules()):
         if not isinstance(module, torch.nn.Linear) or _DECODER not in name:
             continue
-        if any(part in name for part in excepted):
+        if any(re.search(part, name) for part in excepted):
             continue
         packed = _packed_layer(
             kernel,

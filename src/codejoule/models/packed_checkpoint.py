@@ -4,21 +4,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codejoule.config.schema import QuantConfig
-from codejoule.models.declared import declared_quantization, read_config, weight_files
+from codejoule.models.declared import weight_files
 from codejoule.models.packed import empty_packed_model, finish_packed_model
 from codejoule.models.placement import Placement, spread
+from codejoule.models.quantization_fields import GPTQ_V2, DeclaredQuantization
+from codejoule.models.stored_layer import one_in_each_place
 
 if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig, PreTrainedModel
-
-_LAYOUT_KEYS = ("checkpoint_format", "format", "version")
 
 
 def load_packed_model(
     folder: Path,
     config: "PretrainedConfig",
     quant: QuantConfig,
+    declared: DeclaredQuantization,
     *,
     dtype: "torch.dtype",
     place: Placement,
@@ -32,16 +33,8 @@ def load_packed_model(
     import torch
     from safetensors import safe_open
 
-    declared = declared_quantization(read_config(folder)) or {}
-    layouts = [declared[key] for key in _LAYOUT_KEYS if declared.get(key)]
-    model = empty_packed_model(
-        config,
-        quant,
-        dtype=dtype,
-        place=place,
-        layout=str(layouts[0]).lower() if layouts else None,
-        excepted=declared.get("modules_to_not_convert") or (),
-    )
+    assert quant.bits is not None
+    model = empty_packed_model(config, quant, dtype=dtype, place=place, excepted=declared.excepted)
     places = model.state_dict()
     left, unexpected, mismatched = set(places), [], []
     # Onto several GPUs each tensor goes by way of the CPU.
@@ -54,6 +47,8 @@ def load_packed_model(
                     unexpected.append(name)
                     continue
                 tensor = tensors.get_tensor(name)
+                if declared.layout == GPTQ_V2 and name.endswith(".qzeros"):
+                    tensor = tensor - one_in_each_place(quant.bits)
                 if tensor.shape == places[name].shape:
                     places[name].copy_(tensor)
                 else:

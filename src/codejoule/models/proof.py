@@ -198,8 +198,8 @@ def prove_quantization(
     """Refuse a model whose layers are not quantized as asked.
 
     Every linear layer of the decoder must have the bits and group size of `quant`, and no more
-    memory than they take, save those whose path holds a name of `excepted` (which the
-    checkpoint declares unquantized); without quantization none may be quantized. Raises
+    memory than they take, save those in whose path an expression of `excepted` is found (which
+    the checkpoint declares unquantized); without quantization none may be quantized. Raises
     `UserError`.
     """
     quantized = [layer for layer in layers if layer.bits is not None]
@@ -212,7 +212,7 @@ def prove_quantization(
         for layer in layers
         if layer.bits is None
         and _DECODER in layer.name
-        and not any(name in layer.name for name in excepted)
+        and not any(re.search(part, layer.name) for part in excepted)
     ]
     if plain or not quantized:
         raise _not_as_asked(source, quant, "not quantized", plain)

@@ -12,6 +12,8 @@ from codejoule.models.packed import (
     packed_layers,
 )
 from codejoule.models.placement import Placement, spread
+from codejoule.models.proof import linear_layers
+from codejoule.models.value_proof import sampled_layers
 
 if TYPE_CHECKING:
     import torch
@@ -55,11 +57,12 @@ def random_packed_model(
     seed: int,
     dtype: "torch.dtype",
     place: Placement,
-) -> "PreTrainedModel":
+) -> tuple["PreTrainedModel", dict[str, dict[str, "torch.Tensor"]]]:
     """The same with packed linear layers of random bits, as `quant` says.
 
     The bits stand for weights as spread out as an untrained model's, so that its outputs are
-    finite. No unquantized model is made on the way.
+    finite. No unquantized model is made on the way. Also returns the tensors of some layers, as a
+    checkpoint would store them.
     """
     import torch
 
@@ -75,9 +78,16 @@ def random_packed_model(
         for name, parameter in model.named_parameters():
             if not name.startswith(packed):
                 _fill(name, parameter, deviation)
+    stored = {
+        layer.name: {
+            part: tensor.to("cpu", copy=True)
+            for part, tensor in model.get_submodule(layer.name).state_dict().items()
+        }
+        for layer in sampled_layers(linear_layers(model))
+    }
     finish_packed_model(model, quant, "random")
     spread(model, place)
-    return model
+    return model, stored
 
 
 def architecture_config(architecture: Mapping[str, Any]) -> "PretrainedConfig":

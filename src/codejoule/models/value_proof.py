@@ -1,0 +1,160 @@
+"""The proof that kernels compute with the weights that the checkpoint stores."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from codejoule.config import UserError
+from codejoule.config.schema import Method, QuantConfig
+from codejoule.models.proof import LinearLayer
+from codejoule.models.stored_layer import StoredLayer, Tensors, stored_layer
+
+if TYPE_CHECKING:
+    import torch
+
+_GROUPS = 16
+"""Groups of a layer whose zero points are looked at, each by an input of its own."""
+_SIGNS = 4
+"""Inputs of random signs."""
+_CLOSE = 0.05
+"""Relative error of outputs: kernels that work in bfloat16 reach 0.005, a wrong order 1.4."""
+_CLOSE_NF4 = 0.25
+"""The same for 4-bit NormalFloat against the weights before: 0.1 for a normal distribution."""
+_LARGEST = 8192.0
+"""What an output's summands come to: far inside of float16, and large beside biases, whose
+rounding must not hide a step."""
+_UNSCALED = 4.0
+"""Inputs where no steps are stored: below what LLM.int8() sets apart as outliers."""
+_ROUNDED_AGAIN = ("TorchInt8Linear", "TorchInt8AwqLinear", "Linear8bitLt", "Int8Tensor")
+"""Kernels that round weights to int8, with one scale per output."""
+_ROUNDING = 12**-0.5
+"""Standard deviation of what rounding adds, in steps."""
+
+
+def sampled_layers(layers: Sequence[LinearLayer]) -> list[LinearLayer]:
+    """One quantized layer of each kind, from the first kind's first to the last kind's last."""
+    kinds: dict[str, list[LinearLayer]] = {}
+    for layer in layers:
+        if layer.bits is not None:
+            kinds.setdefault(re.sub(r"(?<=\.)\d+(?=\.)", "*", layer.name), []).append(layer)
+    last = max(len(kinds) - 1, 1)
+    return [alike[(len(alike) - 1) * i // last] for i, alike in enumerate(kinds.values())]
+
+
+def prove_values(
+    model: "torch.nn.Module",
+    layers: Sequence[LinearLayer],
+    stored: Mapping[str, Tensors],
+    quant: QuantConfig,
+    layout: str | None,
+    *,
+    dtype: "torch.dtype",
+    source: str,
+) -> list[dict[str, Any]]:
+    """Compare what `layers` compute with what their `stored` tensors say, read by our own rule.
+
+    Each gets inputs of ones in one group of its inputs and zeros elsewhere, and inputs of random
+    signs. With a zero point off by one, an output for the former is off by the sum of the group's
+    steps; half of that is the tolerance. Rounding stays far below (see docs/quantization.md).
+    Returns, for each layer, what was looked at and how close it was. Raises `UserError` that
+    names the first layer which computes something else.
+    """
+    import torch
+
+    found = []
+    for layer in layers:
+        module = model.get_submodule(layer.name)
+        kept = stored_layer(
+            stored[layer.name], quant, layout, device=torch.device(layer.device.split(",")[0])
+        )
+        if quant.method is Method.gptq and quant.sym:
+            _check_symmetry(kept, quant, layer.name, source)
+        found.append(_compare(layer, module, kept, quant, dtype, source))
+    return found
+
+
+def _compare(
+    layer: LinearLayer,
+    module: Any,
+    kept: StoredLayer,
+    quant: QuantConfig,
+    dtype: "torch.dtype",
+    source: str,
+) -> dict[str, Any]:
+    import torch
+
+    weight = kept.weight.double()
+    inputs, groups = _inputs(kept)
+    with torch.no_grad():
+        computed = module(inputs.to(dtype))[:, kept.outputs].double()
+    meant = inputs @ weight
+    error = computed - meant - (0.0 if kept.bias is None else kept.bias.double())
+    again = weight.abs().amax(0) / 127 if layer.kernel in _ROUNDED_AGAIN else weight.new_zeros(1)
+    rounded = _ROUNDING * again * inputs.norm(dim=1, keepdim=True)
+    close = _CLOSE_NF4 if layer.kernel == "Linear4bit" else _CLOSE
+    of_signs, spread = _rms(error[-_SIGNS:]), _rms(meant[-_SIGNS:])
+    # Written so that what is not a number is no match.
+    if not of_signs <= close * spread + 2 * _rms(rounded[-_SIGNS:]):
+        raise _other_values(source, layer, f"its outputs are off by {of_signs / spread:.0%}")
+    step = inputs[:-_SIGNS].abs() @ _per_input(kept) if groups else weight.new_zeros(0, 1)
+    noise = 6 * rounded[:-_SIGNS]
+    if not (error[:-_SIGNS].abs() <= step / 2 + noise).all():
+        raise _other_values(source, layer, "they are off as if by zero points of another value")
+    return {
+        "name": layer.name,
+        "kernel": layer.kernel,
+        "outputs": len(kept.outputs),
+        "zero_points": int((step / 2 > 2 * noise)[:groups].sum()),
+        "relative_error": float(of_signs / spread) if spread else 0.0,
+    }
+
+
+def _inputs(kept: StoredLayer) -> tuple["torch.Tensor", int]:
+    """Inputs in double precision, and how many of the first of them are one group each."""
+    import torch
+
+    weight = kept.weight
+    size, device = weight.shape[0], weight.device
+    drawn = torch.randint(0, 2, (_SIGNS, size), generator=torch.Generator().manual_seed(0))
+    signs = 2.0 * drawn.to(device) - 1
+    if kept.groups is None:
+        return _UNSCALED * signs.double(), 0
+    last = int(kept.groups.max())
+    chosen = torch.linspace(0, last, min(last + 1, _GROUPS), device=device).round().long()
+    alone = (kept.groups == chosen[:, None]).float()
+    rows = torch.cat([alone, torch.ones(1, size, device=device), signs])
+    sums = (rows.abs() @ weight.abs()).amax(1).clamp(min=2.0)
+    # Powers of two, which every dtype holds exactly.
+    scale = (_LARGEST / sums).log2().floor().exp2()
+    return (rows * scale[:, None]).double(), len(chosen)
+
+
+def _per_input(kept: StoredLayer) -> "torch.Tensor":
+    """What a zero point higher by one takes from each weight; shape (inputs, outputs)."""
+    assert kept.steps is not None and kept.groups is not None
+    return kept.steps[kept.groups].double()
+
+
+def _rms(values: "torch.Tensor") -> float:
+    return float(values.square().mean().sqrt())
+
+
+def _check_symmetry(kept: StoredLayer, quant: QuantConfig, name: str, source: str) -> None:
+    """Refuse zero points that symmetric weights do not have: kernels for those ignore them."""
+    assert kept.zeros is not None and quant.bits is not None
+    middle = 2 ** (quant.bits - 1)
+    others = kept.zeros[kept.zeros != middle]
+    if others.numel():
+        raise UserError(
+            f"{source}: declared symmetric, but {name} has zero points of {int(others[0])} where "
+            f"symmetric weights have {middle}; its quantization_config is wrong in sym, or in "
+            "checkpoint_format (gptq keeps zero points less one, gptq_v2 as they are)"
+        )
+
+
+def _other_values(source: str, layer: LinearLayer, how: str) -> UserError:
+    return UserError(
+        f"{source}: {layer.kernel} does not compute with the weights of {layer.name} as the "
+        f"checkpoint stores them: {how}; correct its quantization_config, or choose another "
+        "quant.kernel"
+    )
