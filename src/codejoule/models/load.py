@@ -18,6 +18,7 @@ from codejoule.models.declared import (
 )
 from codejoule.models.dtype import dtype_in_force
 from codejoule.models.facts import LoadedModel, ModelFacts
+from codejoule.models.folder_config import folder_config, no_code
 from codejoule.models.group_size import with_group_size
 from codejoule.models.kernels import check_kernel
 from codejoule.models.packed import build_kernels
@@ -231,6 +232,7 @@ def _random(
         state_dict=weights,
         dtype=dtype,
         device_map=place.for_transformers,
+        trust_remote_code=False,
         **options,
     )
     names = [layer.name for layer in sampled_layers(linear_layers(made))]
@@ -272,12 +274,12 @@ def _from_folder(
 ) -> tuple["PreTrainedModel", dict[str, Any], "torch.dtype"]:
     import torch
     from safetensors import SafetensorError
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
     folder, source = checkpoint.path, checkpoint.source
     assert folder is not None
     try:
-        config = AutoConfig.from_pretrained(folder)
+        config = folder_config(folder)
         dtype = _dtype(model, quant, place.device, str(config.dtype).removeprefix("torch."))
         if declared is not None:
             net, info = load_packed_model(
@@ -293,6 +295,9 @@ def _from_folder(
             device_map=place.for_transformers,
             output_loading_info=True,
             local_files_only=True,
+            trust_remote_code=False,
+            # Those are what was checked and hashed; others hold pickled Python.
+            use_safetensors=True,
             **loading_options(quant, dtype),
         )
     except (torch.OutOfMemoryError, ConfigError, UserError):
@@ -300,8 +305,8 @@ def _from_folder(
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         text = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"{source}: cannot be loaded ({type(error).__name__}: {text}); check "
-            "the folder's files, or download them again"
+            f"{source}: cannot be loaded ({type(error).__name__}: {text})"
+            f"{no_code(folder / 'config.json')}; check the folder's files, or download them again"
         ) from error
     return net, info, dtype
 

@@ -45,7 +45,7 @@ def empty_packed_model(
 
     # Buffers, such as the frequencies of rotary embeddings, come from no checkpoint: they are real.
     with init_empty_weights(include_buffers=False):
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
         if has_experts(config.to_dict()):
             import defuser
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from codejoule.config.schema import QuantConfig
 from codejoule.models.declared import weight_files
+from codejoule.models.folder_config import generation_defaults
 from codejoule.models.packed import empty_packed_model, finish_packed_model
 from codejoule.models.placement import Placement, spread
 from codejoule.models.quantization_fields import GPTQ_V2, DeclaredQuantization
@@ -68,12 +69,5 @@ def load_packed_model(
     if not missing and not mismatched:
         finish_packed_model(model, quant, source)
         spread(model, place)
-    _keep_generation_defaults(model, folder)
+    model.generation_config = generation_defaults(folder) or model.generation_config
     return model, info
-
-
-def _keep_generation_defaults(model: "PreTrainedModel", folder: Path) -> None:
-    from transformers import GenerationConfig
-
-    if (folder / "generation_config.json").exists():
-        model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)

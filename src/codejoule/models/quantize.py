@@ -18,6 +18,7 @@ from codejoule.models.checkpoint import MANIFEST, Checkpoint
 from codejoule.models.declared import read_config, weight_files
 from codejoule.models.group_size import with_group_size
 from codejoule.models.quiet import quiet_libraries
+from codejoule.models.tokenizer import tokenizer_in
 from codejoule.models.worker_failures import worker_failures
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def quantize_checkpoint(
         return checkpoint.path
     assert checkpoint.base_path is not None, "this checkpoint needs no quantization"
     quant = with_group_size(quant, read_config(checkpoint.base_path))
+    tokenizer_in(checkpoint.base_path)  # what gptqmodel cannot read, or makes an empty one of
     _check_room(checkpoint, quant)
     target = checkpoint.path
     work = target.with_name(f".{target.name}.{os.getpid()}")
@@ -113,7 +115,13 @@ def _quantize(
         exact = device == "cpu" and quant.method is Method.gptq
         dtype = torch.float32 if exact else torch.float16
         try:
-            model = GPTQModel.load(str(base), _recipe(quant, device), device=device, dtype=dtype)
+            model = GPTQModel.load(
+                str(base),
+                _recipe(quant, device),
+                device=device,
+                dtype=dtype,
+                trust_remote_code=False,
+            )
             options = {"backend": BACKEND.AWQ_TORCH} if quant.method is Method.awq else {}
             model.quantize(list(texts), batch_size=_BATCH, **options)
             if failures:

@@ -36,12 +36,14 @@ def random_model(
     config = architecture_config(architecture)
     if place.device_map is None:
         with _seeded(seed, place.device), torch.device(place.device):
-            made: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype)
+            made: PreTrainedModel = AutoModelForCausalLM.from_config(
+                config, dtype=dtype, trust_remote_code=False
+            )
         return made
     from accelerate import init_empty_weights
 
     with init_empty_weights(include_buffers=False):
-        made = AutoModelForCausalLM.from_config(config, dtype=dtype)
+        made = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
     materialize(made, place)
     with _seeded(seed, place.device), torch.no_grad():
         for name, parameter in made.named_parameters():

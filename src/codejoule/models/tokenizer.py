@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from codejoule.config import UserError
 from codejoule.config.schema import ModelConfig
 from codejoule.models.byte_tokenizer import byte_tokenizer
 from codejoule.models.checkpoint import Checkpoint
+from codejoule.models.folder_config import folder_config, generation_defaults, no_code
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -19,10 +21,31 @@ def load_tokenizer(checkpoint: Checkpoint, model: ModelConfig) -> "PreTrainedTok
 
 
 def tokenizer_in(folder: Path) -> "PreTrainedTokenizerBase":
-    """The tokenizer in `folder`, padding on the left, with a padding token."""
+    """The tokenizer in `folder`, padding on the left, with a padding token.
+
+    Raises `UserError` where the folder has none, or one that cannot be read without code of the
+    folder, and what `folder_config` raises.
+    """
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", local_files_only=True)
+    folder_config(folder)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, padding_side="left", local_files_only=True, trust_remote_code=False
+        )
+    except Exception as error:
+        # Each tokenizer's reader has errors of its own for files that it cannot read.
+        text = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"{folder}: its tokenizer cannot be read ({type(error).__name__}: {text})"
+            f"{no_code(folder / 'tokenizer_config.json')}; download its files again"
+        ) from error
+    files = {"tokenizer.json", *tokenizer.vocab_files_names.values()}
+    if not any((folder / name).exists() for name in files):
+        raise UserError(
+            f"{folder}: holds no tokenizer (none of {', '.join(sorted(files))}); save the model's "
+            "own beside the weights with its save_pretrained, or download its files"
+        )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -30,12 +53,7 @@ def tokenizer_in(folder: Path) -> "PreTrainedTokenizerBase":
 
 def end_token_owners(checkpoint: Checkpoint) -> list[Any]:
     """The checkpoint's configs that name end tokens; none for random weights."""
-    from transformers import AutoConfig, GenerationConfig
-
     folder = checkpoint.path
     if folder is None:
         return []
-    owners: list[Any] = [AutoConfig.from_pretrained(folder, local_files_only=True)]
-    if (folder / "generation_config.json").exists():
-        owners.insert(0, GenerationConfig.from_pretrained(folder, local_files_only=True))
-    return owners
+    return [owner for owner in (generation_defaults(folder), folder_config(folder)) if owner]
