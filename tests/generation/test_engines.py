@@ -19,6 +19,7 @@ from codejoule.generation.graph import dense
 from codejoule.generation.graph.buckets import batch_buckets, fit, length_buckets
 from codejoule.generation.graph.choose import chooser
 from codejoule.generation.graph.decoder import Decoder
+from codejoule.models.byte_tokenizer import byte_tokenizer
 from tests.generation.conftest import FAMILIES, tiny_model
 
 GREEDY = GenerationConfig(name="greedy")
@@ -204,6 +205,41 @@ def test_gptq_layers_are_single_operations_of_what_is_compiled(
         assert unpaced(decode(engine, few, 3)) == plain
     assert torch._dynamo.utils.counters["graph_break"] == {}
     assert packed <= {type(module).__name__ for module in model.modules()}
+
+
+@pytest.fixture(scope="session")
+def without_room() -> tuple[Any, Any]:
+    """A model without a row to spare, and a tokenizer with tokens beyond its vocabulary: one for
+    padding, as transformers 5 adds it, and one for text."""
+    longer = byte_tokenizer(259)
+    longer.add_special_tokens({"pad_token": "<pad>", "additional_special_tokens": ["<new>"]})
+    assert sorted(longer.convert_tokens_to_ids(["<pad>", "<new>"])) == [259, 260]
+    return tiny_model(0, vocab_size=259), longer
+
+
+@pytest.mark.parametrize("engine", ["generate", "static", "graph", "continuous"])
+def test_a_padding_token_that_the_model_has_not_changes_nothing(
+    engine: str, without_room: tuple[Any, Any]
+) -> None:
+    model, longer = without_room
+    prompts = PROMPTS[:8]
+    with engine_of("generate", model, byte_tokenizer(259)) as alone:
+        wanted = unpaced(decode(alone, prompts, 1))
+    with engine_of(engine, model, longer) as made:
+        assert unpaced(decode(made, prompts, 4)) == wanted
+
+
+@pytest.mark.parametrize("engine", ["generate", "static", "graph", "continuous"])
+def test_a_prompt_with_a_token_that_the_model_has_not_is_named(
+    engine: str, without_room: tuple[Any, Any]
+) -> None:
+    model, longer = without_room
+    prompts = [*PROMPTS[:2], replace(PROMPTS[2], text="def <new>():")]
+    with (
+        engine_of(engine, model, longer) as made,
+        pytest.raises(UserError, match=r"tiny/2: .* token '<new>', number 2\d\d, .* knows 259"),
+    ):
+        decode(made, prompts, 3)
 
 
 @pytest.mark.parametrize("engine", ["static", "graph"])

@@ -15,7 +15,7 @@ from codejoule.generation.endings import Endings
 from codejoule.generation.engine import Decoded, unwatched
 from codejoule.generation.sequence import DecodedSequence
 from codejoule.generation.settings import generation_settings
-from codejoule.generation.tokens import token_rows
+from codejoule.generation.tokens import PromptTokens
 
 if TYPE_CHECKING:
     import transformers
@@ -50,10 +50,9 @@ class ContinuousEngine:
                 "engine=static or engine=generate"
             )
         self._model = model
-        self._tokenizer = tokenizer
+        self._tokens = PromptTokens(model, tokenizer)
         self._generation = decoding.generation
         self._max_new_tokens = decoding.max_new_tokens
-        self._context_tokens = getattr(model.config, "max_position_embeddings", None)
         self._endings = Endings(model, tokenizer, decoding)
         self._manager: Any = None
 
@@ -61,7 +60,8 @@ class ContinuousEngine:
         """Allocate the pages, capture the graphs and start the manager's thread."""
         self.close()
         prompts = list(chain.from_iterable(windows))
-        longest = max(map(len, self._token_rows(prompts, self._max_new_tokens)))
+        rows = self._tokens.rows(prompts, max_new_tokens=self._max_new_tokens)
+        longest = max(map(len, rows))
         at_once = min(at_once, max(map(len, windows)))
         on_gpu = self._model.device.type == "cuda"
         pages = math.ceil((longest + self._max_new_tokens) / _PAGE_TOKENS)
@@ -69,7 +69,7 @@ class ContinuousEngine:
             self._generation,
             max_new_tokens=self._max_new_tokens,
             end_tokens=self._endings.end_tokens or (-1,),
-            pad_token=self._tokenizer.pad_token_id,
+            pad_token=self._tokens.pad_token,
         )
         from transformers import ContinuousBatchingConfig
 
@@ -140,14 +140,6 @@ class ContinuousEngine:
             self._manager.destroy()
             self._manager = None
 
-    def _token_rows(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[list[int]]:
-        return token_rows(
-            prompts,
-            self._tokenizer,
-            context_tokens=self._context_tokens,
-            max_new_tokens=max_new_tokens,
-        )
-
     def _decode(
         self,
         prompts: Sequence[Prompt],
@@ -160,7 +152,7 @@ class ContinuousEngine:
         import torch
 
         assert self._manager is not None, "prepared first"
-        ids = self._token_rows(prompts, max_new_tokens)
+        ids = self._tokens.rows(prompts, max_new_tokens=max_new_tokens)
         torch.manual_seed(seed)
         window = _Requests(self._manager, prompts, ids, self._endings, max_new_tokens)
         window.send(at_once)

@@ -10,7 +10,7 @@ from codejoule.generation.decoding import Decoding
 from codejoule.generation.endings import Endings
 from codejoule.generation.engine import Decoded, unwatched
 from codejoule.generation.settings import generation_settings
-from codejoule.generation.tokens import TokenBatch, tokenize
+from codejoule.generation.tokens import PromptTokens
 from codejoule.generation.watch import BatchWatch
 
 if TYPE_CHECKING:
@@ -44,11 +44,10 @@ class GenerateEngine:
         static: bool = False,
     ) -> None:
         self._model = model
-        self._tokenizer = tokenizer
+        self._tokens = PromptTokens(model, tokenizer)
         self._generation = decoding.generation
         self._max_new_tokens = decoding.max_new_tokens
         self._endings = Endings(model, tokenizer, decoding)
-        self._context_tokens = getattr(model.config, "max_position_embeddings", None)
         self.compiles = static
         self._cache_tokens = 0
 
@@ -59,7 +58,8 @@ class GenerateEngine:
         """
         if not self.compiles:
             return
-        rows = [self._tokenize(window, self._max_new_tokens).width for window in windows]
+        new = self._max_new_tokens
+        rows = [self._tokens.batch(window, max_new_tokens=new).width for window in windows]
         self._cache_tokens = max(rows) + self._max_new_tokens
         cut = [w[i : i + at_once] for w in windows for i in range(0, len(w), at_once)]
         for batch in {len(batch): batch for batch in cut}.values():
@@ -118,7 +118,7 @@ class GenerateEngine:
         import torch
         from transformers import StoppingCriteriaList
 
-        batch = self._tokenize(prompts, max_new_tokens)
+        batch = self._tokens.batch(prompts, max_new_tokens=max_new_tokens)
         sequences = [self._endings.begin(prompt) for prompt in prompts]
         if self._generation.do_sample:
             torch.manual_seed(seed)
@@ -137,21 +137,12 @@ class GenerateEngine:
         positions = len(prompts) * (batch.width + steps)
         return Decoded(completions=completions, positions=positions)
 
-    def _tokenize(self, prompts: Sequence[Prompt], max_new_tokens: int) -> TokenBatch:
-        return tokenize(
-            prompts,
-            self._tokenizer,
-            device=self._model.device,
-            context_tokens=self._context_tokens,
-            max_new_tokens=max_new_tokens,
-        )
-
     def _settings(self, max_new_tokens: int) -> "transformers.GenerationConfig":
         settings = generation_settings(
             self._generation,
             max_new_tokens=max_new_tokens,
             end_tokens=self._endings.end_tokens,
-            pad_token=self._tokenizer.pad_token_id,
+            pad_token=self._tokens.pad_token,
         )
         if self.compiles:
             settings.cache_implementation = "static"

@@ -9,7 +9,7 @@ from codejoule.domain import Prompt
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,58 +29,60 @@ class TokenBatch:
         return max(self.lengths)
 
 
-def tokenize(
-    prompts: Sequence[Prompt],
-    tokenizer: "PreTrainedTokenizerBase",
-    *,
-    device: "torch.device",
-    context_tokens: int | None,
-    max_new_tokens: int,
-) -> TokenBatch:
-    """Tokenize each prompt by its own rule and pad on the left.
+class PromptTokens:
+    """Turns prompts into tokens that one model can take."""
 
-    Raises what `token_rows` raises.
-    """
-    import torch
+    def __init__(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
+        self._tokenizer = tokenizer
+        self._device = model.device
+        self._context_tokens = getattr(model.config, "max_position_embeddings", None)
+        self._vocabulary = model.get_input_embeddings().weight.shape[0]
+        own = tokenizer.pad_token_id
+        self.pad_token: int = own if own is not None and own < self._vocabulary else 0
+        """What fills masked positions: any number serves that the embedding has, and transformers 5
+        adds padding tokens that it has not."""
 
-    rows = token_rows(
-        prompts, tokenizer, context_tokens=context_tokens, max_new_tokens=max_new_tokens
-    )
-    width = max(map(len, rows))
-    pad = tokenizer.pad_token_id
-    ids = [[pad] * (width - len(row)) + row for row in rows]
-    mask = [[0] * (width - len(row)) + [1] * len(row) for row in rows]
-    return TokenBatch(
-        ids=torch.tensor(ids, device=device),
-        mask=torch.tensor(mask, device=device),
-        lengths=tuple(map(len, rows)),
-    )
+    def batch(self, prompts: Sequence[Prompt], *, max_new_tokens: int) -> TokenBatch:
+        """The prompts padded on the left. Raises what `rows` raises."""
+        import torch
 
+        rows = self.rows(prompts, max_new_tokens=max_new_tokens)
+        width = max(map(len, rows))
+        ids = [[self.pad_token] * (width - len(row)) + row for row in rows]
+        mask = [[0] * (width - len(row)) + [1] * len(row) for row in rows]
+        return TokenBatch(
+            ids=torch.tensor(ids, device=self._device),
+            mask=torch.tensor(mask, device=self._device),
+            lengths=tuple(map(len, rows)),
+        )
 
-def token_rows(
-    prompts: Sequence[Prompt],
-    tokenizer: "PreTrainedTokenizerBase",
-    *,
-    context_tokens: int | None,
-    max_new_tokens: int,
-) -> list[list[int]]:
-    """The tokens of each prompt, by its own rule.
+    def rows(self, prompts: Sequence[Prompt], *, max_new_tokens: int) -> list[list[int]]:
+        """The tokens of each prompt, by its own rule.
 
-    Raises `UserError` that names the task whose prompt is empty, or does not fit the model's
-    context together with `max_new_tokens`: beyond it a model answers nonsense without an
-    error.
-    """
-    rows: list[list[int]] = []
-    for prompt in prompts:
-        row = tokenizer(prompt.text, add_special_tokens=prompt.add_special_tokens)["input_ids"]
+        Raises `UserError` that names the task whose prompt is empty, has tokens that the model
+        has not, or does not fit the model's context together with `max_new_tokens`: beyond it a
+        model answers nonsense without an error.
+        """
+        return [self._row(prompt, max_new_tokens) for prompt in prompts]
+
+    def _row(self, prompt: Prompt, max_new_tokens: int) -> list[int]:
+        encode = self._tokenizer
+        row = list(encode(prompt.text, add_special_tokens=prompt.add_special_tokens)["input_ids"])
         if not row:
             raise UserError(f"{prompt.task_id}: its prompt has no tokens; nothing to continue")
-        if context_tokens is not None and len(row) + max_new_tokens > context_tokens:
+        if max(row) >= self._vocabulary:
+            token = self._tokenizer.convert_ids_to_tokens(max(row))
+            raise UserError(
+                f"{prompt.task_id}: its prompt has the token {token!r}, number {max(row)}, but the "
+                f"model knows {self._vocabulary} from 0 on: the tokenizer is another model's, or "
+                "tokens were added to it alone; put the model's own tokenizer beside its weights"
+            )
+        context = self._context_tokens
+        if context is not None and len(row) + max_new_tokens > context:
             raise UserError(
                 f"{prompt.task_id}: its prompt of {len(row)} tokens and up to {max_new_tokens} "
-                f"new ones exceed the model's context of {context_tokens} tokens; lower "
+                f"new ones exceed the model's context of {context} tokens; lower "
                 "generation.max_new_tokens, leave the task out (suite.task_ids), or choose a "
                 "model with a longer context"
             )
-        rows.append(list(row))
-    return rows
+        return row

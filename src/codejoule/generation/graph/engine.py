@@ -19,7 +19,7 @@ from codejoule.generation.graph.choose import chooser
 from codejoule.generation.graph.decoder import Decoder
 from codejoule.generation.graph.state import DeviceState
 from codejoule.generation.sequence import DecodedSequence
-from codejoule.generation.tokens import token_rows
+from codejoule.generation.tokens import PromptTokens
 
 if TYPE_CHECKING:
     import transformers
@@ -95,10 +95,9 @@ class GraphEngine:
         Raises `UserError` for a model that it cannot run.
         """
         self._device = model.device
-        self._tokenizer = tokenizer
+        self._tokens = PromptTokens(model, tokenizer)
         self._max_new_tokens = decoding.max_new_tokens
         self._check_every = check_every
-        self._context_tokens = getattr(model.config, "max_position_embeddings", None)
         self._endings = Endings(model, tokenizer, decoding)
         self._choose = chooser(decoding.generation)
         self._decoder = Decoder(model, compiled=compiled)
@@ -112,7 +111,9 @@ class GraphEngine:
         import torch
 
         self._release()
-        longest = max(len(row) for row in self._token_rows(list(chain.from_iterable(windows))))
+        prompts = list(chain.from_iterable(windows))
+        rows = self._tokens.rows(prompts, max_new_tokens=self._max_new_tokens)
+        longest = max(map(len, rows))
         slots = min(at_once, max(map(len, windows)))
         length = math.ceil((longest + self._max_new_tokens) / _ROUND) * _ROUND
         self._batches, self._lengths = batch_buckets(slots), length_buckets(length)
@@ -215,7 +216,7 @@ class GraphEngine:
         import torch
 
         assert self._state is not None, "prepared first"
-        ids = self._token_rows(prompts, max_new_tokens=max_new_tokens)
+        ids = self._tokens.rows(prompts, max_new_tokens=max_new_tokens)
         slots = min(at_once, self._batches[-1])
         window = _Window(waiting=deque(range(len(prompts))), rows=[None] * slots)
         torch.manual_seed(seed)
@@ -231,16 +232,6 @@ class GraphEngine:
         return Decoded(
             completions=tuple(window.completions[number] for number in range(len(prompts))),
             positions=window.positions,
-        )
-
-    def _token_rows(
-        self, prompts: Sequence[Prompt], max_new_tokens: int | None = None
-    ) -> list[list[int]]:
-        return token_rows(
-            prompts,
-            self._tokenizer,
-            context_tokens=self._context_tokens,
-            max_new_tokens=self._max_new_tokens if max_new_tokens is None else max_new_tokens,
         )
 
     def _time_to_admit(self, window: _Window) -> bool:
@@ -289,7 +280,10 @@ class GraphEngine:
         began_s = perf_counter()
         lengths = [len(ids[number]) for number in chosen]
         width = max(lengths)
-        padded = [[*ids[number], *[0] * (width - len(ids[number]))] for number in chosen]
+        padded = [
+            [*ids[number], *[self._tokens.pad_token] * (width - len(ids[number]))]
+            for number in chosen
+        ]
         first = self._state.admit(
             torch.tensor(padded, device=self._device),
             torch.tensor(lengths, device=self._device),
