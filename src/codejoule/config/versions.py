@@ -1,15 +1,29 @@
 """Versions of installed libraries, without importing them."""
 
+import re
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
 
 
 def installed_versions(names: Iterable[str]) -> dict[str, str]:
-    """Version of each distribution that is installed; the others are absent."""
+    """Version of each distribution that is installed, as it calls itself; others are absent."""
     found = {}
     for name in names:
         try:
-            found[name] = version(name)
+            found[name] = (_torch_build() if name == "torch" else None) or version(name)
         except PackageNotFoundError:
             continue
     return found
+
+
+def _torch_build() -> str | None:
+    """``torch.__version__``: the package index names its build for CUDA 13 plain ``2.13.0``, which
+    calls itself ``2.13.0+cu130``."""
+    spec = find_spec("torch")
+    if spec is None or spec.origin is None:
+        return None
+    text = Path(spec.origin).with_name("version.py").read_text(encoding="utf-8")
+    named = re.search(r"^__version__ = '([^']+)'", text, re.MULTILINE)
+    return named.group(1) if named else None

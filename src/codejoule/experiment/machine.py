@@ -8,7 +8,7 @@ from dataclasses import asdict
 from importlib.metadata import distributions
 from typing import TYPE_CHECKING, Any
 
-from codejoule.config import project_root
+from codejoule.config import installed_versions, project_root
 
 if TYPE_CHECKING:
     from codejoule.measurement import Hardware
@@ -19,6 +19,7 @@ def environment(hardware: "Hardware") -> dict[str, Any]:
     # A distribution's metadata is parsed anew with each access.
     metadata = [distribution.metadata for distribution in distributions()]
     packages = {facts["Name"]: facts["Version"] for facts in metadata}
+    packages |= installed_versions(["torch"])  # with its build, which the metadata may leave out
     return {
         "hardware": asdict(hardware),
         "host": socket.gethostname(),
