@@ -87,8 +87,31 @@ def test_calibration_texts_are_prompts_that_the_run_does_not_evaluate(plan_for: 
     assert not {task.complete_prompt for task in plan.suite.tasks} & set(texts)
     assert texts == _calibration_texts(plan_for(*suite, "quant.calibration.seed=3"))
     assert texts != _calibration_texts(plan_for(*suite, "quant.calibration.seed=4"))
-    with pytest.raises(ConfigError, match=r"only \d+ calibration texts are there .*path"):
-        _calibration_texts(plan_for(*suite, "quant.calibration.samples=100000"))
+
+
+def test_fewer_calibration_texts_than_asked_for_are_all_taken_and_told(
+    plan_for: PlanFor, caplog: pytest.LogCaptureFixture
+) -> None:
+    plan = plan_for("quant.calibration.path=null", "quant.calibration.samples=128")
+    texts = _calibration_texts(plan)
+    assert len(set(texts)) == len(texts) == 61, "all of the suite's 63 but the two evaluated"
+    assert "samples=128: only 61 calibration texts are there" in caplog.text
+    caplog.clear()
+    assert len(_calibration_texts(plan_for("quant.calibration.path=null"))) == 3
+    assert not caplog.text
+
+
+def test_without_any_calibration_text_the_way_out_is_told(
+    plan_for: PlanFor, tmp_path: Path
+) -> None:
+    everything = plan_for("quant.calibration.path=null", "suite.limit=null")
+    with pytest.raises(
+        ConfigError, match=r"no calibration texts .*suite\.limit.*calibration\.path"
+    ):
+        _calibration_texts(everything)
+    (tmp_path / "empty.txt").write_text("\n\n \n")
+    with pytest.raises(ConfigError, match="no calibration texts"):
+        _calibration_texts(plan_for(f"quant.calibration.path={tmp_path}/empty.txt"))
 
 
 def test_calibration_texts_can_be_a_files_paragraphs(plan_for: PlanFor, tmp_path: Path) -> None:

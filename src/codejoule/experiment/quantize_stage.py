@@ -1,6 +1,7 @@
 """Quantizing here: once, into the cache, with its energy in the journal."""
 
 import json
+import logging
 import random
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,8 @@ from codejoule.experiment.plan import Plan
 if TYPE_CHECKING:
     from codejoule.measurement import Meter
     from codejoule.tracking import Journal
+
+_log = logging.getLogger(__name__)
 
 _READING = "quantize_energy.json"
 
@@ -56,13 +59,25 @@ def _calibration_texts(plan: Plan) -> list[str]:
         texts = training_texts(calibration.samples)
     else:
         texts = _unselected_prompts(plan)
-    if len(texts) < calibration.samples:
+    remedy = (
+        "evaluate fewer tasks (suite.limit), or name a text file of your own in "
+        "quant.calibration.path"
+    )
+    if not texts:
         raise ConfigError(
-            f"quant.calibration.samples={calibration.samples}: only {len(texts)} calibration "
-            "texts are there that the run does not evaluate; lower it, evaluate fewer tasks "
-            "(suite.limit), or name a text file of your own in quant.calibration.path"
+            f"quant={plan.experiment.quant.name}: no calibration texts are there that the run does "
+            f"not evaluate; {remedy}"
         )
-    return random.Random(calibration.seed).sample(texts, calibration.samples)
+    if len(texts) < calibration.samples:
+        _log.warning(
+            "quant.calibration.samples=%d: only %d calibration texts are there that the run does "
+            "not evaluate, and all are taken; for more, %s",
+            calibration.samples,
+            len(texts),
+            remedy,
+        )
+    count = min(calibration.samples, len(texts))
+    return random.Random(calibration.seed).sample(texts, count)
 
 
 def _unselected_prompts(plan: Plan) -> list[str]:

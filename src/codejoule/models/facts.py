@@ -42,6 +42,8 @@ class ModelFacts:
     """Bits of every quantized layer; None without quantization."""
     group_size: int | None
     """Group size of every quantized layer; None without quantization."""
+    calibration_texts: int | None
+    """Texts that the weights were calibrated with; None unless they were quantized here."""
     linear_quantized: int
     """Number of quantized linear layers."""
     linear_unquantized: int

@@ -1,9 +1,11 @@
 """From a checkpoint to a model on its device, proven."""
 
+import json
 import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codejoule.config import ConfigError, UserError, importing, installed_versions
@@ -187,6 +189,7 @@ def _load(
         kernel=kernel,
         bits=quant.bits if quantized else None,
         group_size=quant.group_size if quantized else None,
+        calibration_texts=_calibration_texts(checkpoint.path),
         linear_quantized=quantized,
         linear_unquantized=len(layers) - quantized,
         kernels=dict(kernels),
@@ -357,6 +360,13 @@ def _zero_biases(checkpoint: Checkpoint, info: dict[str, Any]) -> list[str]:
                 if not tensors.get_tensor(name).any()
             ]
     return sorted(found)
+
+
+def _calibration_texts(folder: Path | None) -> int | None:
+    if folder is None or not (folder / MANIFEST).exists():
+        return None
+    count = json.loads((folder / MANIFEST).read_text(encoding="utf-8")).get("calibration_texts")
+    return None if count is None else int(count)
 
 
 def _memory_bytes(model: "torch.nn.Module") -> int:
