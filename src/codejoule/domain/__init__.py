@@ -23,10 +23,13 @@ from codejoule.domain.energy import (
 from codejoule.domain.placement import place_layers
 from codejoule.domain.quantization import Quantization
 from codejoule.domain.record import TASK_COLUMNS, TaskRecord
+from codejoule.domain.source import BOM, future_first, join_sources, preamble, source_lines
 from codejoule.domain.task import DOMAINS, Suite, Task
 from codejoule.domain.verdict import Status, Verdict
+from codejoule.domain.visible import visible
 
 __all__ = [
+    "BOM",
     "DOMAINS",
     "FIRST_TOKEN",
     "TASK_COLUMNS",
@@ -51,10 +54,15 @@ __all__ = [
     "bootstrap_interval",
     "break_even_tasks",
     "dtype_bytes",
+    "future_first",
+    "join_sources",
     "later_prefill",
     "pass_at_1_interval",
     "pass_at_k",
     "place_layers",
+    "preamble",
     "prefill_part",
+    "source_lines",
+    "visible",
     "wilson_interval",
 ]

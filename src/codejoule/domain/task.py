@@ -27,7 +27,8 @@ class Task:
     canonical_solution: str
     """The body that, appended to ``complete_prompt``, passes the tests."""
     code_prompt: str
-    """Imports and signature without the docstring; the evaluator calibrates with it."""
+    """Imports and signature without the docstring; the evaluator calibrates with it. Schemas
+    without that precedent have the helpers alone: a stub would answer for a missing function."""
     test: str
     """Source of a ``unittest`` module with a ``TestCases`` class."""
     entry_point: str
@@ -38,6 +39,9 @@ class Task:
     """Top-level modules the task uses."""
     domains: tuple[str, ...]
     """Members of `DOMAINS` that its imports belong to."""
+    tested_names: tuple[str, ...] = ()
+    """Names beside ``entry_point`` that the tests expect of the program, so that sanitizing
+    keeps them; empty where the benchmark's own rule knows the entry point alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
