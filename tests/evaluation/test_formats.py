@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from codejoule.config import ConfigError
 from codejoule.domain import Status, Verdict
 from codejoule.evaluation import (
     SamplesName,
+    holds_samples,
     pass_rates,
     read_eval_results,
     read_samples,
@@ -19,6 +21,7 @@ from codejoule.evaluation import (
     write_pass_at_k,
     write_samples,
 )
+from codejoule.evaluation.formats import samples as samples_module
 
 
 def _verdict(task_id: str, sample: int, *, passed: bool) -> Verdict:
@@ -65,7 +68,10 @@ def test_solutions_and_completions_are_read_and_numbered(tmp_path: Path) -> None
     [
         ("", r"s\.jsonl: no samples in it"),
         ("\n{", r"s\.jsonl, line 2: not JSON"),
-        ("[]", r"s\.jsonl, line 1: a JSON object is expected, not list"),
+        (
+            "[]",
+            r"s\.jsonl, line 1: a row must be a JSON object, not a list; .* \(jq -c '\.\[\]' FILE",
+        ),
         ('{"solution": ""}', r"s\.jsonl, line 1: task_id is missing or no string"),
         ('{"task_id": "t/1"}', r"s\.jsonl, line 1: neither solution nor completion"),
         ('{"task_id": "t/1", "solution": 3}', r"s\.jsonl, line 1: solution is int, not a string"),
@@ -85,7 +91,7 @@ def test_a_generator_that_was_killed_leaves_half_a_line_that_is_left_out(
     path.write_text('{"task_id": "t/1", "solution": "a"}\n{"task_id": "t/2", "solu')
     assert [s.task_id for s in read_samples(path)] == ["t/1"]
     assert "s.jsonl, line 2: cut off in the middle, so left out" in caplog.text
-    path.write_text('{"task_id": "t/1", "solution": "a"}\n{"task_id": 2, "solution": "b"}')
+    path.write_text('{"task_id": "t/1", "solution": "a"}\n{"task_id": 2.5, "solution": "b"}')
     with pytest.raises(ConfigError, match="line 2: task_id is missing or no string"):
         read_samples(path)
 
@@ -101,6 +107,84 @@ def test_a_folder_of_programs_is_read_as_upstreams_tools_write_it(tmp_path: Path
         ("T/1", 2, "T_1/10.py"),
         ("T/2", 0, "T_2/0.py"),
     ]
+
+
+@pytest.mark.parametrize("link", ["T_1", "T_2/0.py", "T_2/1.py"])
+@pytest.mark.parametrize("target", ["/etc/hostname", "/etc", "T_2/0.py", "T_2"])
+def test_a_link_in_a_folder_of_programs_is_followed_nowhere(
+    tmp_path: Path, link: str, target: str
+) -> None:
+    folder = tmp_path / "samples"
+    (folder / "T_2").mkdir(parents=True)
+    (folder / "T_2/7.py").write_text("x = 1")
+    (tmp_path / "T_2").mkdir()
+    (tmp_path / "T_2/0.py").write_text("secret")
+    (folder / link).symlink_to(tmp_path / target)
+    if link == "T_1" and (tmp_path / target).is_file():
+        # A file beside the tasks' folders is no task, be it a link or not.
+        assert [sample.solution for sample in read_samples(folder)] == ["x = 1"]
+        return
+    with pytest.raises(ConfigError, match=r"a symbolic link, .*\(cp -RL FOLDER COPY\)") as caught:
+        read_samples(folder)
+    assert str(caught.value).startswith(f"{folder / link}: ")
+
+
+def test_a_folder_of_programs_is_bounded_and_holds_files_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "T_1").mkdir()
+    os.mkfifo(tmp_path / "T_1/0.py")
+    with pytest.raises(ConfigError, match=r"0\.py: a pipe or a device"):
+        read_samples(tmp_path)
+    (tmp_path / "T_1/0.py").unlink()
+    for number in range(3):
+        (tmp_path / f"T_1/{number}.py").write_text("#" * 100)
+    monkeypatch.setattr(samples_module, "MOST_LINE_BYTES", 99)
+    with pytest.raises(ConfigError, match=r"0\.py: larger than"):
+        read_samples(tmp_path)
+    monkeypatch.setattr(samples_module, "MOST_LINE_BYTES", 100)
+    monkeypatch.setattr(samples_module, "MOST_BYTES", 299)
+    with pytest.raises(ConfigError, match=rf"{tmp_path.name}: larger than"):
+        read_samples(tmp_path)
+
+
+def test_byte_order_marks_are_no_part_of_a_program(tmp_path: Path) -> None:
+    mark = "\ufeff"
+    (tmp_path / "T_1").mkdir()
+    (tmp_path / "T_1/0.py").write_text(f"{mark}x = 1")
+    assert [s.solution for s in read_samples(tmp_path)] == ["x = 1"]
+    path = tmp_path / "s.jsonl"
+    rows = [
+        {"task_id": "T/1", "solution": f"{mark}a"},
+        {"task_id": "T/1", "completion": f"{mark}b"},
+    ]
+    path.write_text(mark + "\r\n".join(map(json.dumps, rows)))
+    assert [s.program_after("p") for s in read_samples(path)] == ["a", "pb"]
+
+
+def test_a_completion_that_is_a_program_of_its_own_brings_its_future(tmp_path: Path) -> None:
+    path = tmp_path / "s.jsonl"
+    whole = "from __future__ import annotations\ndef f(x: X):\n    return x\n"
+    path.write_text(json.dumps({"task_id": "T/1", "completion": whole}))
+    (sample,) = read_samples(path)
+    compile(sample.program_after('def f(x):\n    """Doc."""\n'), "x", "exec", dont_inherit=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"task_id": "t/1", "solution": "x"}\n{"task_id": "t/2", "solution": "x"}', True),
+        ('\ufeff{"task_id": 1, "solution": "x"}', True),
+        ('{"date": "", "eval": {"t/1": []}}', False),
+        ('{\n  "date": ""\n}', False),
+        ('[{"task_id": "t/1"}]', False),
+        ("", False),
+    ],
+)
+def test_samples_are_known_by_what_they_hold(tmp_path: Path, text: str, expected: bool) -> None:
+    (tmp_path / "a.json").write_text(text)
+    assert holds_samples(tmp_path / "a.json") is expected
+    assert not holds_samples(tmp_path / "none.json")
 
 
 def test_a_program_that_was_not_sanitized_is_not_judged_as_if_it_were(tmp_path: Path) -> None:
@@ -125,10 +209,10 @@ def test_a_bad_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"missing\.jsonl: no such file of samples"):
         read_samples(tmp_path / "missing.jsonl")
     (tmp_path / "a.jsonl").write_bytes(b"\xff\xff")
-    with pytest.raises(ConfigError, match=r"a\.jsonl: not UTF-8 text"):
+    with pytest.raises(ConfigError, match=r"a\.jsonl, line 1: not UTF-8 \(byte 1 of"):
         read_samples(tmp_path / "a.jsonl")
     (tmp_path / "a.jsonl.gz").write_bytes(b"plain")
-    with pytest.raises(ConfigError, match=r"a\.jsonl\.gz: cannot be read"):
+    with pytest.raises(ConfigError, match=r"a\.jsonl\.gz: not a whole gzip file"):
         read_samples(tmp_path / "a.jsonl.gz")
 
 
@@ -194,6 +278,9 @@ def test_results_are_read_as_they_are_written(tmp_path: Path) -> None:
     [
         ("[]", "no results in it"),
         ("{", "not JSON"),
+        ("", r"not JSON: Expecting value at column 1 \(the file is empty\)"),
+        ('{"eval": {"t/1": [], "t/1": []}}', "the key 't/1' stands twice in one object"),
+        ('{"eval":\n{"t/1": \n,}', "not JSON: Expecting value at line 3, column 1"),
         ('{"eval": {"t/1": {}}}', "t/1: a list of samples is expected"),
         ('{"eval": {"t/1": [{}]}}', "t/1 sample 0: an object with the text `solution`"),
         (

@@ -1,14 +1,16 @@
 """Rows of a suite's file: JSON lines, the same gzipped, or Parquet."""
 
-import gzip
-import json
-import zlib
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
+import itertools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from codejoule.config import ConfigError
+from codejoule.config.files import MOST_BYTES, check_size, open_file, parse_row, read_lines
+from codejoule.domain import BOM
+
+_BATCH_ROWS = 16
+"""Rows of a Parquet file that are unpacked at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,10 +32,25 @@ class Row:
             )
 
     def text(self, column: str) -> str:
-        """The cell as text; `ConfigError` if it is anything else."""
+        """The cell as text, without a byte-order mark in front; `ConfigError` if it is anything
+        else."""
         value = self.values[column]
         if not isinstance(value, str):
             raise self.fault(f"{column} must be text, not {_kind(value)}")
+        return value.removeprefix(BOM)
+
+    def task_id(self, benchmark: str) -> str:
+        """The cell ``task_id``; of a whole number, `benchmark` with that number.
+
+        `ConfigError` if it is anything else, or would not show on a terminal as it is.
+        """
+        value = self.values["task_id"]
+        if isinstance(value, int) and not isinstance(value, bool):
+            return f"{benchmark}/{value}"
+        if not isinstance(value, str) or not value.isprintable() or not value.strip():
+            raise self.fault(
+                f"task_id must be printable text or a whole number, not {_kind(value)}"
+            )
         return value
 
     def texts(self, column: str) -> tuple[str, ...]:
@@ -52,15 +69,16 @@ def read_rows(path: Path) -> list[Row]:
     """All rows of `path`, at least one.
 
     Raises `ConfigError` naming file and line for a file that is missing, of another kind,
-    damaged or empty.
+    damaged, empty or larger than any suite.
     """
-    if not path.is_file():
+    if not path.exists():
         raise ConfigError(f"suite.path={path}: no such file; name a .jsonl, .jsonl.gz or .parquet")
     name = path.name.lower()
     if name.endswith(".parquet"):
-        rows = _read_parquet(path)
-    elif name.endswith((".jsonl", ".jsonl.gz")):
-        rows = list(_read_json_lines(path))
+        rows = list(_read_parquet(path))
+    elif name.endswith((".jsonl", ".jsonl.gz", ".json", ".json.gz")):
+        lines = read_lines(path, "tasks")
+        rows = [Row(where=where, values=parse_row(where, line)) for where, line in lines]
     else:
         raise ConfigError(
             f"suite.path={path}: unknown kind of file; a suite is read from .jsonl (one JSON "
@@ -71,46 +89,28 @@ def read_rows(path: Path) -> list[Row]:
     return rows
 
 
-def _read_json_lines(path: Path) -> Iterator[Row]:
-    try:
-        with _open_binary(path) as stream:
-            for number, line in enumerate(stream, 1):
-                if line.strip():
-                    where = f"{path}, line {number}"
-                    yield Row(where=where, values=_object(line, where))
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise ConfigError(f"suite.path={path}: not a whole gzip file ({error})") from error
-
-
-def _open_binary(path: Path) -> AbstractContextManager[Iterable[bytes]]:
-    return gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb")
-
-
-def _object(line: bytes, where: str) -> dict[str, object]:
-    try:
-        value = json.loads(line.rstrip(b"\r\n").decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{where}: not UTF-8 (byte {error.start + 1} of the line)") from error
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{where}: not JSON: {error.msg} at column {error.colno}") from error
-    if not isinstance(value, dict):
-        raise ConfigError(f"{where}: a row must be a JSON object, not {_kind(value)}")
-    return value
-
-
-def _read_parquet(path: Path) -> list[Row]:
+def _read_parquet(path: Path) -> Iterator[Row]:
     import pyarrow
     import pyarrow.parquet
 
     try:
-        table = pyarrow.parquet.read_table(path)
+        # Opened here, so that a pipe or a device is refused.
+        with open_file(path, "tasks") as stream, pyarrow.parquet.ParquetFile(stream) as file:
+            groups = [file.metadata.row_group(n) for n in range(file.num_row_groups)]
+            check_size(path, sum(group.total_byte_size for group in groups), MOST_BYTES)
+            names = file.schema_arrow.names
+            if len(set(names)) < len(names):
+                raise ConfigError(f"{path}: two columns have one name, of {', '.join(names)}")
+            numbers, total = itertools.count(1), 0
+            # What a column repeats is stored once: its size shows only here.
+            for batch in file.iter_batches(batch_size=_BATCH_ROWS):
+                total += batch.nbytes
+                check_size(path, total, MOST_BYTES)
+                for values in batch.to_pylist():
+                    yield Row(where=f"{path}, row {next(numbers)}", values=values)
     except (pyarrow.ArrowException, OSError) as error:
         said = str(error).splitlines()[0]
         raise ConfigError(f"suite.path={path}: not a readable Parquet file ({said})") from error
-    return [
-        Row(where=f"{path}, row {number}", values=values)
-        for number, values in enumerate(table.to_pylist(), 1)
-    ]
 
 
 def _kind(value: object) -> str:
@@ -118,4 +118,5 @@ def _kind(value: object) -> str:
         return "null"
     if isinstance(value, list):
         return f"a list of {len(value)}"
-    return f"{type(value).__name__} ({str(value)[:40]})"
+    shown = repr(value[:40]) if isinstance(value, str) else str(value)[:40]
+    return f"{type(value).__name__} ({shown})"

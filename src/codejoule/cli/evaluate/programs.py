@@ -1,8 +1,11 @@
 """From what was submitted to the samples that are judged."""
 
-from collections.abc import Mapping
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from codejoule.config import ConfigError
 from codejoule.domain import Suite, Task
@@ -10,9 +13,12 @@ from codejoule.evaluation import (
     RecordedVerdict,
     Sample,
     SubmittedSample,
+    holds_samples,
     read_eval_results,
     read_samples,
 )
+
+_One = TypeVar("_One", SubmittedSample, RecordedVerdict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,32 +35,44 @@ def read_submission(path: Path, suite: Suite, *, sanitizing: bool) -> Submission
     """The samples at `path`, or in an ``eval_results.json``, as programs for the tasks of
     `suite`. Raises ConfigError, naming file and line, for what cannot be read or joined."""
     tasks = {task.task_id: task for task in suite.tasks}
-    if path.name.endswith((".json", ".json.gz")):
-        recorded = read_eval_results(path)
+    if path.name.endswith((".json", ".json.gz")) and not holds_samples(path):
+        verdicts = read_eval_results(path)
         if sanitizing:
             raise ConfigError(f"--sanitize: the programs of {path} have been judged as they are")
-        samples = [
-            _sample(_task(f"{path}, {one.task_id}", one.task_id, suite, tasks), one)
-            for one in recorded
-        ]
+        recorded = list(_under_whole_names(verdicts, suite, where=lambda _: str(path)))
+        samples = [_sample(tasks[one.task_id], one) for one in recorded]
         return Submission(samples=tuple(samples), recorded=tuple(recorded))
-    submitted = read_samples(path)
-    samples = [
-        _sample(_task(one.where, one.task_id, suite, tasks), one, sanitizing=sanitizing)
-        for one in submitted
-    ]
+    submitted = _under_whole_names(read_samples(path), suite, where=lambda one: one.where)
+    samples = [_sample(tasks[one.task_id], one, sanitizing=sanitizing) for one in submitted]
     return Submission(samples=tuple(samples), recorded=())
 
 
-def _task(where: str, task_id: str, suite: Suite, tasks: Mapping[str, Task]) -> Task:
-    task = tasks.get(task_id)
-    if task is None:
-        raise ConfigError(
-            f"{where}: task_id {task_id} is not in suite {suite.name}, "
-            f"which has {len(tasks)} tasks, {suite.tasks[0].task_id} to "
-            f"{suite.tasks[-1].task_id}; is --suite the one the samples were made for?"
-        )
-    return task
+def _under_whole_names(
+    found: Iterable[_One], suite: Suite, *, where: Callable[[_One], str]
+) -> Iterator[_One]:
+    """What was `found`, each under the name that the suite has for its task, and numbered by
+    that: a file may call one task ``11`` and ``Mbpp/11``."""
+    by_number: dict[str, list[str]] = {}
+    for task in suite.tasks:
+        by_number.setdefault(task.task_id.rpartition("/")[2], []).append(task.task_id)
+    known = {task.task_id: [task.task_id] for task in suite.tasks}
+    counts: Counter[str] = Counter()
+    for one in found:
+        names = known.get(one.task_id) or by_number.get(one.task_id, [])
+        if len(names) != 1:
+            raise ConfigError(f"{where(one)}: {_unknown(one.task_id, names, suite)}")
+        yield dataclasses.replace(one, task_id=names[0], sample=counts[names[0]])
+        counts[names[0]] += 1
+
+
+def _unknown(task_id: str, names: Sequence[str], suite: Suite) -> str:
+    if names:
+        return f"task_id {task_id} may be any of {', '.join(names[:5])}; write it in full"
+    return (
+        f"task_id {task_id} is not in suite {suite.name}, which has {len(suite.tasks)} tasks, "
+        f"{suite.tasks[0].task_id} to {suite.tasks[-1].task_id}; is --suite the one the samples "
+        "were made for?"
+    )
 
 
 def _sample(
@@ -77,4 +95,6 @@ def _program(task: Task, one: SubmittedSample | RecordedVerdict, *, sanitizing: 
         return one.program_after(task.complete_prompt)
     from codejoule.suites import sanitize
 
-    return sanitize(one.unsanitized_after(task.complete_prompt), task.entry_point)
+    return sanitize(
+        one.unsanitized_after(task.complete_prompt), task.entry_point, task.tested_names
+    )

@@ -7,12 +7,18 @@ from codejoule.evaluation.formats.eval_results import (
 )
 from codejoule.evaluation.formats.naming import SamplesName, subset_of
 from codejoule.evaluation.formats.pass_rates import pass_rates, write_pass_at_k
-from codejoule.evaluation.formats.samples import SubmittedSample, read_samples, write_samples
+from codejoule.evaluation.formats.samples import (
+    SubmittedSample,
+    holds_samples,
+    read_samples,
+    write_samples,
+)
 
 __all__ = [
     "RecordedVerdict",
     "SamplesName",
     "SubmittedSample",
+    "holds_samples",
     "pass_rates",
     "read_eval_results",
     "read_samples",

@@ -1,6 +1,5 @@
 """``eval_results.json``: programs and what became of them."""
 
-import gzip
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from codejoule.config import ConfigError
+from codejoule.config.files import parse_json, read_bytes
 from codejoule.domain import Status, Verdict
 
 
@@ -47,20 +47,13 @@ def read_eval_results(path: Path) -> list[RecordedVerdict]:
 
 
 def _tasks(path: Path) -> Iterator[tuple[str, list[Any]]]:
-    try:
-        data = path.read_bytes()
-        content = json.loads(gzip.decompress(data) if path.suffix == ".gz" else data)
-    except FileNotFoundError as error:
-        raise ConfigError(f"{path}: no such file of results") from error
-    except (OSError, EOFError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from error
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: not JSON: {error}") from error
+    content = parse_json(path, read_bytes(path, "results"))
     tasks = content.get("eval") if isinstance(content, dict) else None
     if not isinstance(tasks, dict) or not tasks:
         raise ConfigError(
             f"{path}: no results in it; BigCodeBench's eval_results.json has an object `eval` "
-            "that maps each task_id to the list of its samples"
+            "that maps each task_id to the list of its samples, and a file of samples one JSON "
+            "object per line"
         )
     for task_id, rows in tasks.items():
         if not isinstance(rows, list):

@@ -1,6 +1,7 @@
 """Files of samples: one JSON object per line, or one program per file."""
 
 import gzip
+import itertools
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,6 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from codejoule.config import ConfigError
+from codejoule.config.files import (
+    MOST_BYTES,
+    MOST_LINE_BYTES,
+    check_size,
+    parse_row,
+    read_bytes,
+    read_lines,
+)
+from codejoule.domain import BOM, future_first, visible
 
 _LOGGER = logging.getLogger(__name__)
 _TEXTS = ("solution", "completion", "raw_solution")
@@ -37,7 +47,7 @@ class SubmittedSample:
         if self.solution is not None:
             return self.solution
         if self.completion is not None:
-            return complete_prompt + self.completion
+            return "".join(future_first((complete_prompt, self.completion)))
         raise ConfigError(
             f"{self.where}: only raw_solution, which has not been sanitized; sanitize it with "
             "--sanitize, or give solution or completion"
@@ -54,89 +64,95 @@ class SubmittedSample:
 
 
 def read_samples(path: Path) -> list[SubmittedSample]:
-    """The samples at `path`: a JSONL file (``.gz`` too) with ``task_id`` and ``solution``,
-    ``completion`` or ``raw_solution`` per line, other keys being ignored; or a folder with a
-    folder per task (``BigCodeBench_13/0.py``), as upstream's tools take it.
+    """The samples at `path`: a JSONL file (``.gz`` too) with ``task_id`` (text, or the number
+    alone) and ``solution``, ``completion`` or ``raw_solution`` per line, other keys being
+    ignored; or a folder with a folder per task (``BigCodeBench_13/0.py``), as upstream's tools
+    take it.
 
     A last line that was cut off, as a generator that was killed leaves it, is left out with a
-    warning. Raises ConfigError, naming the line, for what is missing, empty or not of this form.
+    warning. Raises ConfigError, naming the line, for what is missing, empty, not of this form,
+    a link, or larger than any sample.
     """
     rows = _folder(path) if path.is_dir() else _json_lines(path)
     counts: dict[str, int] = {}
     samples = []
     for where, row in rows:
-        task_id = row["task_id"]
+        task_id = str(row["task_id"])
         number = counts.setdefault(task_id, 0)
         counts[task_id] += 1
-        texts = {key: row.get(key) for key in _TEXTS}
+        texts = {key: _text(row.get(key)) for key in _TEXTS}
         samples.append(SubmittedSample(task_id=task_id, sample=number, where=where, **texts))
     if not samples:
         raise ConfigError(f"{path}: no samples in it; one JSON object per line is expected")
     return samples
 
 
+def holds_samples(path: Path) -> bool:
+    """Whether the first line of `path` is a sample by itself, whatever the file is called."""
+    try:
+        first = itertools.islice(read_lines(path, "samples"), 1)
+        return any("task_id" in parse_row(where, line) for where, line in first)
+    except ConfigError:
+        return False
+
+
 def _folder(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    total = 0
     for task in sorted(entry for entry in path.iterdir() if entry.is_dir()):
+        _refuse_link(task)
         files = [file for file in task.glob("*.py") if file.stem.isdecimal()]
         for file in sorted(files, key=lambda file: int(file.stem)):
-            prefix, _, number = task.name.rpartition("_")
-            row = {"task_id": f"{prefix}/{number}", "solution": _text(file, file.read_bytes())}
-            yield str(file), row
+            _refuse_link(file)
+            content = read_bytes(file, "one program", most_bytes=MOST_LINE_BYTES)
+            total += len(content)
+            check_size(path, total, MOST_BYTES)
+            try:
+                solution = content.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise ConfigError(
+                    f"{file}: not UTF-8 text ({error.reason} at byte {error.start})"
+                ) from error
+            benchmark, _, number = task.name.rpartition("_")
+            task_id = f"{benchmark}/{number}" if benchmark else number
+            yield str(file), {"task_id": task_id, "solution": solution}
+
+
+def _refuse_link(path: Path) -> None:
+    if path.is_symlink():
+        raise ConfigError(
+            f"{path}: a symbolic link, which may lead to any file of this machine; if you trust "
+            "the folder, copy it with what its links name (cp -RL FOLDER COPY)"
+        )
 
 
 def _json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    # Not splitlines: programs may hold its rarer separators unescaped.
-    *lines, last = _text(path, _content(path)).split("\n")
     empty = True
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            empty = False
-            yield _row(f"{path}, line {number}", line)
-    if not last.strip():
-        return
-    where = f"{path}, line {len(lines) + 1}"
-    try:
-        yield _row(where, last)
-    except ConfigError:
-        if empty or not last.startswith("{") or last.endswith("}"):
-            raise
-        _LOGGER.warning("%s: cut off in the middle, so left out", where)
+    for where, line in read_lines(path, "samples"):
+        try:
+            row = parse_row(where, line)
+        except ConfigError:
+            whole = line.endswith(b"\n") or line.endswith(b"}") or not line.startswith(b"{")
+            if empty or whole:
+                raise
+            _LOGGER.warning("%s: cut off in the middle, so left out", visible(where))
+            return
+        empty = False
+        yield where, _checked(where, row)
 
 
-def _content(path: Path) -> bytes:
-    try:
-        content = path.read_bytes()
-        return gzip.decompress(content) if path.suffix == ".gz" else content
-    except FileNotFoundError as error:
-        raise ConfigError(f"{path}: no such file of samples") from error
-    except (OSError, EOFError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from error
-
-
-def _text(path: Path, content: bytes) -> str:
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ConfigError(
-            f"{path}: not UTF-8 text ({error.reason} at byte {error.start})"
-        ) from error
-
-
-def _row(where: str, text: str) -> tuple[str, dict[str, Any]]:
-    try:
-        row = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{where}: not JSON: {error}") from error
-    if not isinstance(row, dict):
-        raise ConfigError(f"{where}: a JSON object is expected, not {type(row).__name__}")
-    if not isinstance(row.get("task_id"), str):
-        raise ConfigError(f"{where}: task_id is missing or no string")
+def _checked(where: str, row: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(row.get("task_id"), str | int) or isinstance(row["task_id"], bool):
+        raise ConfigError(f"{where}: task_id is missing or no string (or whole number)")
     if all(row.get(key) is None for key in _TEXTS):
         raise ConfigError(f"{where}: neither solution nor completion; one of them is needed")
     for key in _TEXTS:
         if not isinstance(row.get(key), str | None):
             raise ConfigError(f"{where}: {key} is {type(row[key]).__name__}, not a string")
-    return where, row
+    return row
+
+
+def _text(value: str | None) -> str | None:
+    return None if value is None else value.removeprefix(BOM)
 
 
 def write_samples(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
