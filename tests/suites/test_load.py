@@ -1,5 +1,6 @@
 import gzip
 import json
+import os
 import subprocess
 import sys
 import time
@@ -11,8 +12,8 @@ import pytest
 from codejoule.config import ConfigError
 from codejoule.config.paths import project_root
 from codejoule.config.schema import SuiteConfig
-from codejoule.domain import DOMAINS
-from codejoule.suites import load_suite, load_suite_named
+from codejoule.domain import DOMAINS, join_sources, preamble
+from codejoule.suites import load_suite, load_suite_named, sanitize
 
 DATA = Path(__file__).parent / "data"
 OWN = DATA / "bigcodebench.jsonl"
@@ -104,7 +105,9 @@ def test_an_unknown_task_is_named_with_its_near_matches() -> None:
 
 def test_a_humaneval_row_becomes_a_task() -> None:
     task = load(DATA / "humaneval.jsonl", format="humaneval").tasks[0]
-    assert task.code_prompt.endswith("def hypotenuse(a: float, b: float) -> float:\n")
+    assert task.code_prompt == "import math\n\n\n", "no stub answers for a missing function"
+    header = "def hypotenuse(a: float, b: float) -> float:\n"
+    assert task.instruct_prompt.endswith(f"{header}```")
     assert task.instruct_prompt.startswith("Length of the longest side")
     assert task.libs == ("math",)
     assert run_tests(task.code_prompt, task.complete_prompt + task.canonical_solution, task.test)
@@ -133,9 +136,140 @@ def test_an_mbpp_row_becomes_a_task_with_one_test_per_assertion() -> None:
 
 def run_tests(code_prompt: str, solution: str, test: str) -> bool:
     """The program as the evaluator assembles it, in a process of its own."""
-    program = f"{code_prompt}\n    pass\n{solution}\n{test}\nunittest.main()"
+    program = join_sources((preamble(code_prompt), solution, test, "unittest.main()"))
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
     return done.returncode == 0 and b"Ran 0 tests" not in done.stderr
+
+
+ODD = "a\x0cb\u2028c\x85d\x1ee"
+"""Characters at which `str.splitlines` cuts and the parser does not."""
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_odd_characters_in_a_prompt_shift_no_line(tmp_path: Path, end: str, mark: str) -> None:
+    prompt = end.join(
+        [f'{mark}"""{ODD}"""', "import math", f"def half(x):  # {ODD}", "    return x / 2",
+         "@twice", "def f(x):", f'    """Twice. {ODD}"""', ""]
+    )  # fmt: skip
+    test = (
+        f"def check(candidate):\n    assert candidate(1) == 2, '{ODD}'\n    assert half(2) == 1\n"
+    )
+    row = {
+        "task_id": 7,
+        "prompt": prompt,
+        "canonical_solution": "    return 2 * half(x) * 2\n",
+        "test": test,
+        "entry_point": "f",
+    }
+    (task,) = load(write(tmp_path, [row]), format="humaneval").tasks
+    assert task.code_prompt == end.join(prompt.removeprefix(mark).split(end)[:4]) + end
+    assert f"def f(x):{end}```" in task.instruct_prompt
+    assert (task.task_id, task.tested_names) == ("HumanEval/7", ("half",))
+    solution = task.complete_prompt.replace("@twice", "") + task.canonical_solution
+    assert run_tests(task.code_prompt, solution, task.test)
+
+
+TREE = "class Node:\n    def __init__(self, left=None):\n        self.left = left\n\n"
+HEIGHT = "def height(n):\n    return 0 if n is None else 1 + height(n.left)\n"
+SAME = "def same(s):\n    return s\n"
+MBPP: dict[str, tuple[str, dict[str, Any]]] = {
+    "text in triple quotes": (
+        SAME,
+        {"test_list": ['assert same("""a\n  b""") == "a\\n  b"', "assert same('''\n''') == '\\n'"]},
+    ),
+    "text in an f-string of several lines": (
+        SAME,
+        {"test_list": ['assert same(f"""{1}\nb""") == "1\\nb"', "assert same('a\\\nb') == 'ab'"]},
+    ),
+    "statements of several lines": (
+        SAME,
+        {"test_list": ["x = [\n  same(1),\n]\nfor y in x:\n    assert y == 1"]},
+    ),
+    "an escape that no docstring takes": (
+        SAME,
+        {"test_list": ["assert same(r'\\x') == chr(92) + 'x'"]},
+    ),
+    "imports beside an empty set-up": (
+        "def root2(x):\n    return x**0.5\n",
+        {
+            "test_list": ["assert math.isclose(root2(4), 2)"],
+            "test_imports": ["import math"],
+            "test_setup_code": "",
+        },
+    ),
+    "imports and a set-up that has a future": (
+        "def root2(x):\n    return x**0.5\n",
+        {
+            "test_list": ["assert math.isclose(root2(FOUR), 2)"],
+            "test_imports": ["import math"],
+            "test_setup_code": "from __future__ import annotations\nFOUR: Number = 4",
+        },
+    ),
+    "a set-up that uses a class of the solution": (
+        TREE + HEIGHT,
+        {"test_list": ["assert height(root) == 2"], "test_setup_code": "root = Node(Node())"},
+    ),
+    "a test that uses a class of the solution": (
+        TREE + HEIGHT,
+        {"test_list": ["assert height(Node(Node())) == 2"]},
+    ),
+    "a test that uses an assignment of the solution": (
+        'from collections import namedtuple\nNode = namedtuple("Node", "left")\n' + HEIGHT,
+        {"test_list": ["assert height(Node(Node(None))) == 2"]},
+    ),
+    "tabs": (
+        "def same(s):\n\tif s:\n\t\treturn s\n\treturn s\n\nprint(same(1))\n",
+        {"test_list": ["assert same(1) == 1"]},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MBPP)
+def test_an_mbpp_task_is_solved_by_its_own_solution(tmp_path: Path, name: str) -> None:
+    code, cells = MBPP[name]
+    row = {"task_id": 2, "text": f"Write it. {ODD}", "code": code, **cells}
+    (task,) = load(write(tmp_path, [row]), format="mbpp").tasks
+    cut = sanitize(task.complete_prompt + code, task.entry_point, task.tested_names)
+    for solution in (task.complete_prompt + code, cut):
+        assert run_tests(task.code_prompt, solution, task.test)
+    assert not run_tests(task.code_prompt, "x = 1", task.test)
+
+
+@pytest.mark.parametrize("kind", ["mbpp", "humaneval"])
+def test_a_missing_function_is_no_function_that_returns_none(tmp_path: Path, kind: str) -> None:
+    row = {
+        "task_id": 1,
+        "text": "Do nothing.",
+        "code": "def f(x):\n    pass",
+        "test_list": ["assert f([1]) == None"],
+    }
+    if kind == "humaneval":
+        row = {
+            "task_id": 1,
+            "prompt": "def f(x):\n",
+            "canonical_solution": "    pass\n",
+            "entry_point": "f",
+            "test": "def check(candidate):\n    assert candidate(1) is None\n",
+        }
+    (task,) = load(write(tmp_path, [row]), format=kind).tasks
+    assert run_tests(task.code_prompt, "def f(x):\n    pass", task.test)
+    assert not run_tests(task.code_prompt, "import os\ndef g(x):\n    pass", task.test)
+
+
+@pytest.mark.parametrize(
+    ("kind", "benchmark"),
+    [("bigcodebench", "BigCodeBench"), ("humaneval", "HumanEval"), ("mbpp", "Mbpp")],
+)
+def test_a_number_for_a_task_gets_its_benchmarks_name(
+    tmp_path: Path, kind: str, benchmark: str
+) -> None:
+    row = json.loads((DATA / f"{kind}.jsonl").read_text().splitlines()[0])
+    for given, name in ((11, f"{benchmark}/11"), (f"{benchmark}/3", f"{benchmark}/3"), ("x", "x")):
+        (task,) = load(write(tmp_path, [row | {"task_id": given}]), format=kind).tasks
+        assert task.task_id == name
+    with pytest.raises(ConfigError, match=r"must be printable text or a whole number, not bool"):
+        load(write(tmp_path, [row | {"task_id": True}]), format=kind)
 
 
 def damaged(**cells: Any) -> list[dict[str, Any]]:
@@ -147,7 +281,19 @@ def damaged(**cells: Any) -> list[dict[str, Any]]:
 FAULTS = {
     "a missing column": (damaged(test=...), ", line 2: column test missing; a row has task_id, "),
     "a cell of another type": (damaged(test=None), ", line 2: test must be text, not null"),
-    "a number for a text": (damaged(task_id=3), ", line 2: task_id must be text, not int (3)"),
+    "a number for a text": (damaged(test=3), ", line 2: test must be text, not int (3)"),
+    "half a number for a task": (
+        damaged(task_id=3.5),
+        ", line 2: task_id must be printable text or a whole number, not float (3.5)",
+    ),
+    "a task whose name steers a terminal": (
+        damaged(task_id="Own/\x1b[2J"),
+        ", line 2: task_id must be printable text or a whole number, not str ('Own/\\x1b[2J')",
+    ),
+    "a task whose name forges a line": (
+        damaged(task_id="Own/1\npass@1 1.0"),
+        ", line 2: task_id must be printable text or a whole number, not str (",
+    ),
     "libs of another kind": (
         damaged(libs="numpy"),
         ", line 2: libs must be a list of module names, not 'numpy'",
@@ -184,6 +330,9 @@ def test_a_faulty_file_is_refused_by_file_and_line(tmp_path: Path, fault: str) -
         ),
         ("a.parquet", b"plain", "a.parquet: not a readable Parquet file"),
         ("a.csv", b"task_id", "a.csv: unknown kind of file; a suite is read from .jsonl"),
+        ("a.json", b'[{"task_id": 1}]', "a.json, line 1: a row must be a JSON object, not a list"),
+        ("a.jsonl", b'{"test": 1, "test": 2}', "line 1: the key 'test' stands twice in one"),
+        ("a.jsonl", b"", "a.jsonl: the file has no rows; a suite needs at least 1 task"),
     ],
 )
 def test_a_damaged_file_is_refused(tmp_path: Path, name: str, content: bytes, said: str) -> None:
@@ -191,6 +340,60 @@ def test_a_damaged_file_is_refused(tmp_path: Path, name: str, content: bytes, sa
     with pytest.raises(ConfigError) as caught:
         load(tmp_path / name)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("encode", "name"),
+    [
+        (lambda text: b"\xef\xbb\xbf" + text, "a.jsonl"),
+        (lambda text: text.replace(b"\n", b"\r\n"), "a.jsonl"),
+        (lambda text: text, "a.json"),
+        (gzip.compress, "a.json.gz"),
+    ],
+)
+def test_a_suite_is_what_it_holds_whatever_its_marks_breaks_and_name(
+    tmp_path: Path, encode: Any, name: str
+) -> None:
+    (tmp_path / name).write_bytes(encode(OWN.read_bytes()))
+    assert load(tmp_path / name).tasks == load(OWN).tasks
+
+
+def test_a_parquet_file_is_refused_by_what_it_unpacks_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    from codejoule.suites import rows as reader
+
+    path = tmp_path / "a.parquet"
+    # One value that all rows share is stored once: the file says that it is small.
+    table = pyarrow.table({"task_id": range(64), "test": ["x" * 2**16] * 64})
+    pyarrow.parquet.write_table(table, path)
+    assert path.stat().st_size < 2**17
+    monkeypatch.setattr(reader, "MOST_BYTES", 2**20)
+    with pytest.raises(ConfigError, match=r"a\.parquet: larger than 1 MiB"):
+        reader.read_rows(path)
+    monkeypatch.setattr(reader, "MOST_BYTES", 2**10)
+    with pytest.raises(ConfigError, match=r"a\.parquet: larger than 0\.000976562 MiB"):
+        reader.read_rows(path)
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    table = pyarrow.table([["a"], ["b"], ["c"]], names=["task_id", "test", "test"])
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(ConfigError, match=r"two columns have one name, of task_id, test, test"):
+        load(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])
+def test_a_pipe_is_no_suite(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(ConfigError, match=r"a pipe or a device, not a file of tasks"):
+        load_suite_named(str(tmp_path / name))
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -211,6 +211,23 @@ def test_statements_that_prepare_a_call_are_left_to_go_on(task: Task) -> None:
     check_ends(task, program, "area(r)\n", Variant.instruct)
 
 
+def test_what_only_tests_ask_for_belongs_to_the_program(task: Task) -> None:
+    tested = dataclasses.replace(task, tested_names=("Circle",))
+    circle = "class Circle:\n    r = 1\n\n"
+    assert program_of(tested, FUNCTION + "area(1)\n", Variant.instruct) is None
+    assert program_of(tested, FUNCTION + "def other():\n    pass\n", Variant.instruct) is None
+    for program in (circle + FUNCTION, FUNCTION + circle):
+        assert program_of(tested, program + "area(1)\n", Variant.instruct) == program
+    given = dataclasses.replace(tested, code_prompt="class Circle:\n    pass\n")
+    assert program_of(given, FUNCTION + "area(1)\n", Variant.instruct) == FUNCTION
+
+
+def test_lines_end_where_the_parsers_do(task: Task) -> None:
+    for end in ("\r\n", "\r"):
+        program = (FUNCTION + "# it's \u2028 area(1)\n").replace("\n", end)
+        assert program_of(task, program + f"area(1){end}\n", Variant.instruct) == program
+
+
 def test_names_that_the_code_prompt_binds_are_there(task: Task) -> None:
     program = "def area(r):\n" + BODY
     check_ends(task, program, "area(1)\n", Variant.instruct)

@@ -145,6 +145,31 @@ def test_columns_are_counted_in_bytes_behind_other_scripts() -> None:
     assert sanitize(text, "f") == "X = 'ö'\ndef f():\n    return 'é' + X  # ß"
 
 
+def test_functions_indented_with_tabs_stay() -> None:
+    text = "import os\ndef f(x):\n\tif x:\n\t\treturn os.sep\n\treturn x\n\tx = f(1)  # f"
+    assert sanitize(text, "f") == text
+    assert sanitize(f"{text}\n\nprint(f(1))", "f") == text
+
+
+def test_what_tests_ask_for_by_name_stays_with_what_it_needs() -> None:
+    text = "class A:\n    x = K\nK = 1\nclass B:\n    pass\ndef f():\n    return 1"
+    assert sanitize(text, "f", ["A", "absent"]) == text.replace("class B:\n    pass\n", "")
+    assert sanitize(text, "f") == "def f():\n    return 1"
+
+
+def test_a_byte_order_mark_costs_no_line() -> None:
+    assert sanitize("\ufeffimport os\ndef f():\n    return os", "f").startswith("import os")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("odd", "\x0b\x0c\x1c\x85\u2028\u2029")
+def test_only_the_parsers_breaks_cut_lines(odd: str, end: str) -> None:
+    lines = [f"K = '{odd}f'  # {odd}", "def f():", f"    return K  # {odd}", f"    # {odd}f"]
+    cut = sanitize(end.join([*lines, f"L = '{odd}f'", "f()"]), "f")
+    first, *rest = lines
+    assert cut == "\n".join([first.partition("  #")[0], end.join(rest)])
+
+
 def test_carriage_returns_do_not_shift_the_cut() -> None:
     assert sanitize("X = 1\r\ndef f():\r\n    return X\r\nf()", "f") == (
         "X = 1\ndef f():\r\n    return X"
@@ -178,15 +203,16 @@ _LINES = st.sampled_from(
 )  # fmt: skip
 
 
-@given(st.lists(_LINES, max_size=9))
-def test_the_quick_search_finds_what_trying_every_span_finds(lines: list[str]) -> None:
+@pytest.mark.parametrize("cut", ["\n", "\r\n", "\r"])
+@given(lines=st.lists(_LINES, max_size=9))
+def test_the_quick_search_finds_what_trying_every_span_finds(lines: list[str], cut: str) -> None:
     best, found = 0, (lines or [""])[:1]
     for start in range(len(lines)):
         for end in range(start + 2, len(lines) + 1):
             filled = sum(bool(line.strip()) for line in lines[start:end])
             if filled > best and _parses(lines[start:end]):
                 best, found = filled, lines[start:end]
-    assert longest_parseable_span("\n".join(lines)) == "\n".join(found)
+    assert longest_parseable_span(cut.join(lines)) == cut.join(found)
 
 
 @given(st.lists(_LINES, max_size=12))

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from codejoule.domain import join_sources, preamble
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
@@ -24,4 +26,4 @@ class Sample:
     @property
     def program(self) -> str:
         """What runs before the tests."""
-        return f"{self.code_prompt}\n    pass\n{self.solution}\n"
+        return join_sources((preamble(self.code_prompt), self.solution))

@@ -5,7 +5,7 @@ import re
 import warnings
 from collections.abc import Iterable
 
-from codejoule.domain import DOMAINS
+from codejoule.domain import DOMAINS, source_lines
 
 # Top-level modules of each domain: facts published with BigCodeBench as
 # analysis/lib2domain.json (github.com/bigcode-project/bigcodebench, commit 2a11c99,
@@ -74,7 +74,7 @@ def _in_order(found: Iterable[str]) -> tuple[str, ...]:
     return tuple(domain for domain in DOMAINS if domain in present)
 
 
-_IMPORT_LINE = re.compile(r"^\s*(?:import|from)\s.*$", re.MULTILINE)
+_IMPORT_LINE = re.compile(r"\s*(?:import|from)\s")
 
 
 def _parse_leniently(source: str) -> ast.Module:
@@ -85,7 +85,7 @@ def _parse_leniently(source: str) -> ast.Module:
         except (SyntaxError, ValueError, RecursionError):
             pass
         statements: list[ast.stmt] = []
-        for line in _IMPORT_LINE.findall(source):
+        for line in filter(_IMPORT_LINE.match, source_lines(source)):
             try:
                 statements += ast.parse(line.strip()).body
             except (SyntaxError, ValueError):

@@ -6,12 +6,13 @@ programs on different interpreters, and published scores were made on 3.10 and 3
 """
 
 import ast
-import io
 import re
 import string
 import sys
 import tokenize
 import warnings
+
+from codejoule.domain import source_lines
 
 _VERSION = (3, 11)
 _MAY_HOLD_FSTRING = re.compile(r"""(?i)(?:\bf|\br?fr?)['"]""")
@@ -32,9 +33,9 @@ def parse(text: str) -> ast.Module:
 if sys.version_info >= (3, 12):
 
     def _refuse_newer_fstrings(text: str) -> None:
-        lines = [line + "\n" for line in text.split("\n")]
+        lines = [line.rstrip("\r\n") + "\n" for line in source_lines(text)]
         starts: list[tuple[int, int]] = []
-        for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        for token in tokenize.generate_tokens(iter(lines).__next__):
             literal = token.type == tokenize.FSTRING_MIDDLE and len(starts) == 1
             if token.type == tokenize.FSTRING_START:
                 starts.append(token.start)

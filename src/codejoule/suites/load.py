@@ -38,7 +38,7 @@ def load_suite_named(name_or_file: str) -> Suite:
     if (folder / f"{name_or_file}.yaml").is_file():
         return load_suite(_read_config(folder / f"{name_or_file}.yaml"))
     path = Path(name_or_file).expanduser()
-    if not path.is_file():
+    if not path.exists():
         known = sorted(file.stem for file in folder.glob("*.yaml"))
         guess = difflib.get_close_matches(name_or_file, known, n=1)
         raise ConfigError(
@@ -143,11 +143,12 @@ def _near(name: str, known: Sequence[str]) -> list[str]:
 
 
 def _checksum(tasks: Sequence[Task]) -> str:
-    """SHA-256 over the tasks' contents; the domains are ours, no content of the suite."""
+    """SHA-256 over the tasks' contents; domains and tested names are ours, no content of the
+    suite."""
     digest = hashlib.sha256()
     for task in tasks:
         content = dataclasses.asdict(task)
-        del content["domains"]
+        del content["domains"], content["tested_names"]
         line = json.dumps(content, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
         digest.update(line.encode() + b"\n")
     return digest.hexdigest()

@@ -2,6 +2,7 @@
 
 import builtins
 import symtable
+import warnings
 from collections.abc import Iterator
 
 _GIVEN = frozenset(dir(builtins)) | {"__file__", "__builtins__", "__annotations__"}
@@ -32,8 +33,19 @@ def unbound_names(program: str) -> frozenset[str]:
     return frozenset(used) - bound_names(program) - _GIVEN
 
 
+def names_asked_of(entry_point: str, test: str) -> tuple[str, ...]:
+    """Names beside `entry_point` that the source `test` uses and leaves to the program to bind;
+    none where it does not compile."""
+    try:
+        return tuple(sorted(unbound_names(test) - {entry_point}))
+    except (SyntaxError, ValueError):
+        return ()
+
+
 def _scopes(program: str) -> Iterator[symtable.SymbolTable]:
-    todo = [symtable.symtable(program, "<answer>", "exec")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a model's invalid escape sequence
+        todo = [symtable.symtable(program, "<answer>", "exec")]
     while todo:
         scope = todo.pop()
         yield scope

@@ -3,10 +3,9 @@
 import ast
 import keyword
 import re
-import warnings
 
 from codejoule.config.schema import Split, Variant
-from codejoule.domain import Task
+from codejoule.domain import Task, preamble, source_lines
 from codejoule.suites.grammar import parse
 from codejoule.suites.names import bound_names, unbound_names
 from codejoule.suites.nesting import Nesting
@@ -35,15 +34,15 @@ class ProgramEnd:
     def __init__(self, task: Task, *, split: Split, variant: Variant) -> None:
         self._task, self._split, self._variant = task, split, variant
         self._definition = re.compile(
-            rf"^(?:async\s+def|def|class)\s+{re.escape(task.entry_point)}\b", re.MULTILINE
+            rf"(?:\A|[\r\n])(?:async\s+def|def|class)\s+{re.escape(task.entry_point)}\b"
         )
         self._given = _given(task)
         self._answer = ""
         self._nesting = Nesting()
-        before = raw_solution(task, "", split=split, variant=variant)
-        *whole, self._begun = before.split("\n")
-        for line in whole:
-            self._nesting.take(line)
+        before = source_lines(raw_solution(task, "", split=split, variant=variant))
+        self._begun = before.pop() if before and not before[-1].endswith(("\n", "\r")) else ""
+        for line in before:
+            self._nesting.take(line.rstrip("\r\n"))
         self._line_start = -len(self._begun)
         self._hopeless = False
 
@@ -53,13 +52,14 @@ class ProgramEnd:
         self._answer += piece
         if "\n" not in piece or self._hopeless:
             return None
-        while (end := self._answer.find("\n", max(0, self._line_start))) >= 0:
-            line = self._begun + self._answer[max(0, self._line_start) : end]
-            self._begun = ""
-            if self._ends_before(line):
+        end = self._answer.rfind("\n") + 1
+        fresh = self._begun + self._answer[max(0, self._line_start) : end]
+        self._begun = ""
+        for line in source_lines(fresh):
+            if self._ends_before(line.rstrip("\r\n")):
                 return self._line_start
-            self._nesting.take(line)
-            self._line_start = end + 1
+            self._nesting.take(line.rstrip("\r\n"))
+            self._line_start += len(line)
         return None
 
     def _ends_before(self, line: str) -> bool:
@@ -75,7 +75,7 @@ class ProgramEnd:
             return False
         try:
             parse(raw)
-            program = sanitize(raw, self._task.entry_point)
+            program = sanitize(raw, self._task.entry_point, self._task.tested_names)
             return self._is_complete(program) and not _keeps(program, line)
         except _FAULTS:
             # A statement begins here, so the text before stands: no more lines will mend it.
@@ -87,7 +87,8 @@ class ProgramEnd:
         return (
             defined is not None
             and any(_does_something(statement, defined) for statement in defined.body)
-            and _unbound(program) <= self._given
+            and unbound_names(program) <= self._given
+            and set(self._task.tested_names) <= self._given | bound_names(program)
         )
 
     def _may_start_something_else(self, line: str) -> bool:
@@ -132,15 +133,9 @@ def _keeps(program: str, line: str) -> bool:
 def _given(task: Task) -> frozenset[str]:
     """Names that the judged program has from ``code_prompt``, which is put in front of it."""
     try:
-        return bound_names(task.code_prompt + "\n    pass\n")
+        return bound_names(preamble(task.code_prompt))
     except _FAULTS:
         return frozenset()
-
-
-def _unbound(program: str) -> frozenset[str]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a model's invalid escape sequence
-        return unbound_names(program)
 
 
 def _definitions(program: str) -> dict[str, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]:

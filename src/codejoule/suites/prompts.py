@@ -60,7 +60,7 @@ def solution_of(
     """Raw and sanitized program that `completion` stands for (upstream's ``raw_solution``
     and ``solution``)."""
     raw = raw_solution(task, completion.text, split=split, variant=variant)
-    return raw, sanitize(raw, task.entry_point)
+    return raw, sanitize(raw, task.entry_point, task.tested_names)
 
 
 def raw_solution(task: Task, answer: str, *, split: Split, variant: Variant) -> str:

@@ -6,27 +6,32 @@ different nodes, tree-sitter's view is followed. `docs/suites.md` lists the rule
 """
 
 import ast
+import bisect
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import accumulate, pairwise
 
+from codejoule.domain import BOM, source_lines
 from codejoule.suites.grammar import parse
 
-_AFTER_LAST_STATEMENT = re.compile(rb"[ \t\f]*(;)?[ \t\f]*(#[^\n]*)?")
-_CONTINUED_HEADER = re.compile(rb":[ \t]*\\\r?\n\Z")
+_AFTER_LAST_STATEMENT = re.compile(rb"[ \t\f]*(;)?[ \t\f]*(#[^\r\n]*)?")
+_CONTINUED_HEADER = re.compile(rb":[ \t]*\\(?:\r\n|\r|\n)\Z")
 _TAB_WIDTH = 8
 """Columns of a tab where indentation is compared (tree-sitter's count)."""
 
 
-def sanitize(code: str, entry_point: str) -> str:
-    """Cut `code` down to its imports and the definitions that `entry_point` reaches.
+def sanitize(code: str, entry_point: str, tested_names: Collection[str] = ()) -> str:
+    """Cut `code` down to its imports and the definitions that `entry_point` reaches, or that
+    the tests ask for by name.
 
     Text around the program (prose, a closing fence, a broken tail) falls away. Where nothing
     of use is left the longest parseable span comes back, so that the judge can say what is
     wrong with it. Never raises: unparseable text is an answer like any other.
     """
+    code = code.removeprefix(BOM)
     span = longest_parseable_span(code.strip())
     tree = _parse(span)
-    program = "" if tree is None else _program(span, tree, entry_point)
+    program = "" if tree is None else _program(span, tree, entry_point, tested_names)
     return program.strip() or longest_parseable_span(code)
 
 
@@ -35,7 +40,9 @@ def longest_parseable_span(text: str) -> str:
 
     The first such run wins a tie; where none parses, the first line is the answer.
     """
-    lines = text.split("\n")
+    lines = source_lines(text)
+    if not lines or lines[-1].endswith(("\n", "\r")):
+        lines.append("")  # upstream counts what follows the last break as a line
     filled = [0]
     for line in lines:
         filled.append(filled[-1] + bool(line.strip()))
@@ -47,7 +54,12 @@ def longest_parseable_span(text: str) -> str:
         found = _longest_run(lines, start, max(least, start + 2))
         if found is not None:
             best, first, end = filled[found] - filled[start], start, found
-    return "\n".join(lines[first:end])
+    return _joined(lines[first:end])
+
+
+def _joined(run: Sequence[str]) -> str:
+    """A run of lines without the break behind it."""
+    return "".join([*run[:-1], run[-1].rstrip("\r\n")])
 
 
 def _longest_run(lines: Sequence[str], start: int, least: int) -> int | None:
@@ -55,10 +67,10 @@ def _longest_run(lines: Sequence[str], start: int, least: int) -> int | None:
     out; None where no run that ends at `least` or later does."""
     end = len(lines)
     while end >= least:
-        error_line = _error_line("\n".join(lines[start:end]))
+        error_line = _error_line(_joined(lines[start:end]))
         if error_line is None:
             while end > least and not lines[end - 1].strip():
-                if _error_line("\n".join(lines[start : end - 1])) is not None:
+                if _error_line(_joined(lines[start : end - 1])) is not None:
                     break
                 end -= 1
             return end
@@ -73,8 +85,7 @@ def _error_line(text: str) -> int | None:
     try:
         parse(text)
     except SyntaxError as error:
-        # For the parser a lone carriage return ends a line, so its count is of no use then.
-        return len(text) if "\r" in text or error.lineno is None else error.lineno
+        return len(text) if error.lineno is None else error.lineno
     except (ValueError, MemoryError, RecursionError):
         return len(text)
     return None
@@ -84,7 +95,7 @@ def _parse(text: str) -> ast.Module | None:
     return parse(text) if _error_line(text) is None else None
 
 
-def _program(span: str, tree: ast.Module, entry_point: str) -> str:
+def _program(span: str, tree: ast.Module, entry_point: str, tested_names: Collection[str]) -> str:
     source = _Source(span)
     imports = [source.text(node) for node in tree.body if _is_import(node)]
     definitions: dict[str, ast.stmt] = {}
@@ -92,7 +103,7 @@ def _program(span: str, tree: ast.Module, entry_point: str) -> str:
         name = _defined_name(node)
         if name is not None:
             definitions.setdefault(name, node)
-    reachable = _reachable(entry_point, definitions)
+    reachable = _reachable({entry_point, *tested_names}, definitions)
     kept = [source.text(node) for name, node in definitions.items() if name in reachable]
     return _without_trailing_use("\n".join(imports + kept), entry_point)
 
@@ -120,9 +131,9 @@ def _defined_name(node: ast.stmt) -> str | None:
     return next((operand.id for operand in operands if isinstance(operand, ast.Name)), None)
 
 
-def _reachable(entry_point: str, definitions: Mapping[str, ast.stmt]) -> set[str]:
-    """Every identifier that can be reached from `entry_point` through definitions."""
-    reached, todo = {entry_point}, [entry_point]
+def _reachable(wanted: Collection[str], definitions: Mapping[str, ast.stmt]) -> set[str]:
+    """Every identifier that can be reached from those `wanted` through definitions."""
+    reached, todo = set(wanted), list(wanted)
     while todo:
         node = definitions.get(todo.pop())
         fresh = set() if node is None else set(_identifiers(node)) - reached
@@ -153,12 +164,12 @@ def _without_trailing_use(program: str, entry_point: str) -> str:
     The tail is what follows the last indented line, so a use of the function after its
     definition goes; so does a definition on one line, an oddity that is kept.
     """
-    lines = program.splitlines()
+    lines = source_lines(program)
     tail = len(lines)
-    while tail > 0 and not lines[tail - 1].startswith(" "):
+    while tail > 0 and not lines[tail - 1].startswith((" ", "\t")):
         tail -= 1
     uses = [i for i in range(tail, len(lines)) if entry_point in lines[i]]
-    return "\n".join(lines[: uses[0]]) if uses else program
+    return "".join(lines[: uses[0]]) if uses else program
 
 
 class _Source:
@@ -166,8 +177,8 @@ class _Source:
 
     def __init__(self, text: str) -> None:
         self._bytes = text.encode()
-        ends = [m.end() for m in re.finditer(rb"\r\n|\r|\n", self._bytes)]
-        self._line_starts = [0, *ends]
+        lengths = (len(line.encode()) for line in source_lines(text))
+        self._line_starts = [0, *accumulate(lengths)]
 
     def text(self, node: ast.stmt) -> str:
         start = self._offset(node.lineno, node.col_offset)
@@ -190,11 +201,9 @@ class _Source:
         indent = self._bytes[body_line : body_line + first.col_offset]
         if indent.strip() or _CONTINUED_HEADER.search(self._bytes[:body_line][-80:]):
             return end  # the body stands on the line of the colon: it has no block
-        line_end = self._bytes.find(b"\n", end)
-        while line_end != -1:
-            start = line_end + 1
-            line_end = self._bytes.find(b"\n", start)
-            line = self._bytes[start : line_end if line_end != -1 else None]
+        below = bisect.bisect_left(self._line_starts, end)
+        for start, stop in pairwise(self._line_starts[below:]):
+            line = self._bytes[start:stop].rstrip(b"\r\n")
             comment = line.lstrip()
             if not comment:
                 continue
@@ -207,6 +216,5 @@ class _Source:
 def _width(line: bytes, rest: bytes) -> int:
     """Columns of the white space before `rest`."""
     space = line[: len(line) - len(rest)]
-    # Form feed and carriage return put the column back to 0.
-    space = re.split(rb"[\f\r]", space)[-1]
+    space = space.rpartition(b"\f")[2]  # a form feed puts the column back to 0
     return len(space) + (_TAB_WIDTH - 1) * space.count(b"\t")

@@ -21,7 +21,7 @@ def convert(row: Row) -> Task:
     """The row as it is; ``doc_struct`` may be missing, and ``libs`` too (then: the imports)."""
     program = row.text("complete_prompt") + "\n" + row.text("canonical_solution")
     return Task(
-        task_id=row.text("task_id"),
+        task_id=row.task_id("BigCodeBench"),
         complete_prompt=row.text("complete_prompt"),
         instruct_prompt=row.text("instruct_prompt"),
         canonical_solution=row.text("canonical_solution"),

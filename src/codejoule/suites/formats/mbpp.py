@@ -1,11 +1,12 @@
 """Rows in MBPP's schema (Austin et al. 2021), sanitized or full."""
 
 import ast
-import textwrap
 from collections import Counter
 
-from codejoule.domain import Task
+from codejoule.domain import Task, join_sources, source_lines
 from codejoule.suites.domains import domains_of, imported_modules
+from codejoule.suites.grammar import parse
+from codejoule.suites.names import names_asked_of
 from codejoule.suites.rows import Row
 
 COLUMNS = ("task_id", "code", "test_list")
@@ -15,26 +16,27 @@ def convert(row: Row) -> Task:
     """The row as a task, one test method per assertion.
 
     MBPP has no signature to start from: as elsewhere, the model gets the request and the
-    assertions as a docstring and writes the whole function, so ``code_prompt`` is a stub.
+    assertions as a docstring and writes the whole function, so ``code_prompt`` is empty.
     """
     code, asserts = row.text("code"), row.texts("test_list")
     entry_point = _entry_point(row, code, asserts)
     request = _request(row)
-    prompt = '"""\n' + "\n".join([request, *asserts]) + '\n"""\n'
+    test = _test_cases(row, asserts)
     return Task(
-        task_id=f"Mbpp/{row.values['task_id']}",
-        complete_prompt=prompt,
+        task_id=row.task_id("Mbpp"),
+        complete_prompt=_docstring("\n".join([request, *asserts])),
         instruct_prompt=(
             f"{request}\nThe function must be named {entry_point} and pass:\n"
             + "\n".join(["```", *asserts, "```"])
         ),
         canonical_solution=code,
-        code_prompt=f"def {entry_point}(*args, **kwargs):\n",
-        test=_test_cases(row, asserts),
+        code_prompt="",
+        test=test,
         entry_point=entry_point,
         doc_struct="{}",
         libs=imported_modules(code),
         domains=domains_of(code),
+        tested_names=names_asked_of(entry_point, test),
     )
 
 
@@ -50,8 +52,8 @@ def _entry_point(row: Row, code: str, asserts: tuple[str, ...]) -> str:
     try:
         defined = {n.name for n in ast.parse(code).body if isinstance(n, ast.FunctionDef)}
         trees = [ast.parse(text) for text in asserts]
-    except SyntaxError as error:
-        raise row.fault(f"code or test_list does not parse ({error.msg})") from error
+    except (SyntaxError, ValueError) as error:
+        raise row.fault(f"code or test_list does not parse ({error})") from error
     called = Counter(
         name
         for tree in trees
@@ -63,11 +65,37 @@ def _entry_point(row: Row, code: str, asserts: tuple[str, ...]) -> str:
     return called.most_common(1)[0][0]
 
 
+def _docstring(text: str) -> str:
+    """`text` between triple quotes; with escapes where it would not stand there as it is."""
+    plain = f'"""\n{text}\n"""\n'
+    try:
+        parse(plain)  # fails on what an assertion may say and a docstring not, such as r"\x"
+        if '"""' not in text:
+            return plain
+    except SyntaxError:
+        pass
+    escaped = text.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
+    return f'"""\n{escaped}\n"""\n'
+
+
 def _test_cases(row: Row, asserts: tuple[str, ...]) -> str:
-    setup = "\n".join(row.texts("test_imports")) if "test_imports" in row.values else ""
-    setup = row.text("test_setup_code") if "test_setup_code" in row.values else setup
-    lines = [*setup.splitlines(), "import unittest", "", ""]
-    lines += ["class TestCases(unittest.TestCase):"]
+    imports = row.texts("test_imports") if "test_imports" in row.values else ()
+    setup = row.text("test_setup_code") if "test_setup_code" in row.values else ""
+    lines = ["import unittest", "", "", "class TestCases(unittest.TestCase):"]
     for number, text in enumerate(asserts, 1):
-        lines += [f"    def test_case_{number}(self):", textwrap.indent(text, " " * 8), ""]
-    return "\n".join(lines)
+        lines += [f"    def test_case_{number}(self):", _indented(text), ""]
+    return join_sources((*imports, setup, "\n".join(lines)))
+
+
+def _indented(statements: str) -> str:
+    """The statements as the body of a method; what a string holds is not indented with them."""
+    inside = {
+        line
+        for node in ast.walk(ast.parse(statements))
+        if isinstance(node, ast.JoinedStr | ast.Constant) and node.end_lineno is not None
+        for line in range(node.lineno + 1, node.end_lineno + 1)
+    }
+    return "".join(
+        line if number in inside else f"        {line}"
+        for number, line in enumerate(source_lines(statements), 1)
+    )
