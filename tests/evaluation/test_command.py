@@ -109,6 +109,49 @@ def test_input_that_cannot_be_judged_is_one_message(
     assert "Traceback" not in err
 
 
+def test_programs_run_whatever_editors_put_around_them(tmp_path: Path, suite: Path) -> None:
+    """Numbers for names, futures, docstrings, byte-order marks and odd characters."""
+    whole = (
+        '\ufeff#!/usr/bin/env python\n"""Scale. \u2028\x0c"""\nfrom __future__ import annotations\n\n'
+        "def scale(values: list[Later], factor: Later) -> Later:\n" + GOOD
+    )
+    rows = [{"task_id": number, "solution": whole} for number in (0, 1)]
+    rows.append({"task_id": "t/0", "completion": GOOD})
+    tasks = [json.loads(line) for line in suite.read_text().splitlines()]
+    tasks[1]["test"] = f"from __future__ import annotations\n{TESTS}\nx: Never = 1\n"
+    suite.write_text("\ufeff" + "".join(json.dumps(task) + "\r\n" for task in tasks))
+    samples = tmp_path / "samples.json"
+    samples.write_text("\ufeff" + "\r\n".join(map(json.dumps, rows)))
+    files = ["--suite", str(suite), "--samples", str(samples), "--out", str(tmp_path / "out")]
+    assert main(["evaluate", *files]) == 0
+    results = json.loads((tmp_path / "out/eval_results.json").read_text())["eval"]
+    assert {name: [row["reason"] for row in found] for name, found in results.items()} == {
+        "t/0": ["pass", "pass"],
+        "t/1": ["pass"],
+    }
+
+
+def test_a_number_that_two_tasks_have_is_to_be_written_in_full(
+    tmp_path: Path, suite: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suite.write_text(suite.read_text().replace('"t/1"', '"u/0"'))
+    assert _evaluate(tmp_path, suite, [{"task_id": 0, "solution": ""}]) == 2
+    said = "line 1: task_id 0 may be any of t/0, u/0; write it in full"
+    assert said in capsys.readouterr().err
+
+
+def test_names_from_peoples_files_steer_no_terminal(
+    tmp_path: Path, suite: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    samples = tmp_path / "s\x1b[2J.jsonl"
+    samples.write_text(json.dumps({"task_id": "t/\x1b]0;title\x07\u202e", "solution": ""}))
+    files = ["--suite", str(suite), "--samples", str(samples), "--out", str(tmp_path / "out")]
+    assert main(["evaluate", *files]) == 2
+    err = capsys.readouterr().err
+    assert r"s\x1b[2J.jsonl, line 1: task_id t/\x1b]0;title\x07\u202e is not in suite" in err
+    assert err.rstrip("\n").isprintable()
+
+
 def test_what_upstreams_names_say_and_what_is_told_is_recorded(tmp_path: Path, suite: Path) -> None:
     name = "acme--coder--main--bigcodebench-hard-instruct--hf-0.0-1-sanitized_calibrated.jsonl"
     (tmp_path / name).write_text(json.dumps({"task_id": "t/0", "completion": GOOD}))

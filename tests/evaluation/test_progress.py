@@ -54,7 +54,7 @@ def test_on_a_terminal_one_line_changes_and_failures_stay() -> None:
     progress.add(_verdict(0, passed=False))
     progress.add(_verdict(1))
     assert stream.getvalue() == (
-        "\r\x1b[Kt/1 sample 0: fail: test_a: AssertionError: 1 != ?[2J\n"
+        "\r\x1b[Kt/1 sample 0: fail: test_a: AssertionError: 1 != \\x1b[2J\n"
         "\r\x1b[K1/2 judged, 0 passed"
         "\r\x1b[K2/2 judged, 1 passed\n"
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codejoule.config import UserError, project_root
+from codejoule.domain import visible
 
 if TYPE_CHECKING:
     from codejoule.analysis import LoadedRuns, Options
@@ -97,20 +98,20 @@ def run(args: argparse.Namespace) -> int:
     options = _options(args)
     uri = args.tracking_uri or f"sqlite:///{project_root()}/mlruns/mlflow.db"
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
-        print(_nothing_yet(uri), file=sys.stderr)
+        print(visible(_nothing_yet(uri)), file=sys.stderr)
         return 1
     loaded = load_runs(uri, args.experiment, where=args.where, sweep=args.sweep)
     if loaded.frame.empty:
-        print(_no_runs(loaded, args.where), file=sys.stderr)
+        print(visible(_no_runs(loaded, args.where)), file=sys.stderr)
         return 1
     sections = build_sections(loaded, mix=options.mix)
     analysis = analyse(loaded, options)
     for section, group in zip(sections, analysis.groups, strict=True):
-        print(f"\n{render_section(section)}\n\n{render_findings(group)}")
+        print(visible(f"\n{render_section(section)}\n\n{render_findings(group)}"))
     if loaded.left_out:
-        print(f"\nLeft out: {'; '.join(loaded.left_out)}.")
+        print(visible(f"\nLeft out: {'; '.join(loaded.left_out)}."))
     for note in analysis.notes:
-        print(f"\n{note}")
+        print(visible(f"\n{note}"))
     try:
         written = [
             *write_tables(analysis, args.out),

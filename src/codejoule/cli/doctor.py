@@ -13,6 +13,7 @@ from codejoule.cli.doctor_network import existing, hub_findings, tracking_server
 from codejoule.cli.finding import Finding
 from codejoule.config import installed_versions, project_root
 from codejoule.config.schema import EvaluatorConfig, MeterConfig
+from codejoule.domain import visible
 from codejoule.measurement import Gpu, Hardware, detect_hardware
 
 PACKAGES = ("torch", "transformers", "gptqmodel", "zeus", "mlflow", "hydra-core")
@@ -83,9 +84,9 @@ def _print(findings: Iterable[Finding]) -> None:
     width = max(len(finding.item) for finding in findings)
     for finding in findings:
         state = "ok" if finding.ok else "MISSING" if finding.required else "missing"
-        print(f"{finding.item:<{width}}  {state:<7}  {finding.detail}")
+        print(visible(f"{finding.item:<{width}}  {state:<7}  {finding.detail}"))
         if finding.fix is not None and not finding.ok:
-            print(f"{'':<{width}}           -> {finding.fix}")
+            print(visible(f"{'':<{width}}           -> {finding.fix}"))
     missing = [finding.item for finding in findings if finding.required and not finding.ok]
     print()
     if missing:

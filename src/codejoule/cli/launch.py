@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from codejoule.config import UserError
 from codejoule.config.explain import explain
+from codejoule.domain import visible
 
 _FULL_ERROR = "HYDRA_FULL_ERROR"
 
@@ -39,7 +40,7 @@ def launch(main: Callable[[], None]) -> int:
             _finish_sweep(interrupted=False)
             raise
         code = 1
-        print(f"error: {text}", file=sys.stderr)
+        print(f"error: {visible(text)}", file=sys.stderr)
     return max(code, _finish_sweep(interrupted=interrupted))
 
 
@@ -60,7 +61,7 @@ def _finish_sweep(*, interrupted: bool) -> int:
         print_summary(summary)
     except UserError as error:  # the store is gone; what is known is still said
         print_summary(summary, compare=False)
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {visible(str(error))}", file=sys.stderr)
         code = 1
     return code
 

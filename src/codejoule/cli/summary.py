@@ -5,6 +5,7 @@ import sys
 from codejoule.analysis import build_sections, load_runs, render_section
 from codejoule.config import project_root
 from codejoule.config.schema import TrackingName
+from codejoule.domain import visible
 from codejoule.experiment.outcome import Outcome, State
 from codejoule.experiment.sweep import Summary
 from codejoule.tracking import prepare_store
@@ -16,8 +17,8 @@ def print_summary(summary: Summary, *, compare: bool = True) -> None:
     if good and compare:
         _print_comparison(summary, {str(outcome.run_id) for outcome in good})
     for outcome in summary.failed:
-        print(f"\nFAILED {outcome.name}: {outcome.error}", file=sys.stderr)
-    print(f"\n{_counts(summary)}")
+        print(visible(f"\nFAILED {outcome.name}: {outcome.error}"), file=sys.stderr)
+    print(visible(f"\n{_counts(summary)}"))
     if summary.tracking.name is TrackingName.local and summary.tracking.dir is None:
         print("Next: make ui (every run in MLflow), make analysis (figure and report).")
 
@@ -26,9 +27,9 @@ def _print_comparison(summary: Summary, run_ids: set[str]) -> None:
     store = prepare_store(summary.tracking, project_root=project_root())
     loaded = load_runs(store.uri, store.experiment, run_ids=run_ids)
     for section in build_sections(loaded):
-        print(f"\n{render_section(section)}")
+        print(visible(f"\n{render_section(section)}"))
     for sentence in loaded.left_out:
-        print(sentence)
+        print(visible(sentence))
 
 
 def _counts(summary: Summary) -> str:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TextIO
 
-from codejoule.domain import Status, Verdict
+from codejoule.domain import Status, Verdict, visible
 
 _STEP = 0.1
 """Without a terminal, a line each time this share of the samples has been judged ..."""
@@ -75,5 +75,6 @@ def one_line(verdict: Verdict) -> str:
     """A failure in one line: the sample, the reason, the first failed test's last words."""
     name, text = next(iter(verdict.details.items()), ("", ""))
     words = text.strip().splitlines()
-    said = "".join(char if char.isprintable() else "?" for char in words[-1]) if words else ""
-    return f"{verdict.task_id} sample {verdict.sample}: {verdict.reason}: {name}: {said}"[:300]
+    said = words[-1] if words else ""
+    line = f"{verdict.task_id} sample {verdict.sample}: {verdict.reason}: {name}: {said}"
+    return visible(line[:300].replace("\n", "\\n"))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codejoule.config import ConfigError, project_root
+from codejoule.domain import visible
 
 if TYPE_CHECKING:
     from codejoule.cli.estimate.prediction import Prediction
@@ -70,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     if args.thesis:
         return _thesis(args, prediction)
     advice = () if prediction.fits else remedies(prediction)
-    print(as_json(prediction, advice) if args.json else as_text(prediction, advice))
+    print(as_json(prediction, advice) if args.json else visible(as_text(prediction, advice)))
     return 0
 
 

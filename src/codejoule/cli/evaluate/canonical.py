@@ -5,7 +5,7 @@ import argparse
 from codejoule.cli.evaluate.options import evaluator_config, launcher, make_folder
 from codejoule.cli.evaluate.report import truth_text
 from codejoule.config.schema import EvaluatorConfig
-from codejoule.domain import Suite
+from codejoule.domain import Suite, visible
 from codejoule.evaluation import (
     GroundTruth,
     Progress,
@@ -27,13 +27,13 @@ def check_canonical(args: argparse.Namespace) -> None:
     if args.out is not None:
         make_folder(args.out)
     truth = judged_truth(args, config, suite)
-    print(truth_text(truth, suite=suite))
+    print(visible(truth_text(truth, suite=suite)))
     if args.out is None:
         return
     record_truth(args, truth, config, suite)
     solutions = [canonical_sample(task).solution for task in suite.tasks]
     write_eval_results(args.out / "eval_results.json", truth.verdicts, solutions)
-    print(f"Written to {args.out}: {GROUND_TRUTH}, eval_results.json")
+    print(visible(f"Written to {args.out}: {GROUND_TRUTH}, eval_results.json"))
 
 
 def judged_truth(args: argparse.Namespace, config: EvaluatorConfig, suite: Suite) -> GroundTruth:

@@ -7,7 +7,7 @@ from codejoule.cli.evaluate.options import evaluator_config, launcher
 from codejoule.cli.evaluate.programs import read_submission
 from codejoule.config import ConfigError
 from codejoule.config.schema import Split
-from codejoule.domain import Status, Suite, Task
+from codejoule.domain import Status, Suite, Task, visible
 from codejoule.evaluation import Inspection, Sample, canonical_sample, inspect_sample
 from codejoule.suites import load_suite_named
 
@@ -23,15 +23,15 @@ def inspect_task(args: argparse.Namespace) -> None:
     what = "canonical solution" if args.samples is None else f"sample {args.sample} of {count}"
     instruct = args.split == Split.instruct.value
     prompt = task.instruct_prompt if instruct else task.complete_prompt
-    print(f"{task.task_id}, {what}: {seen.verdict.reason}")
+    print(f"{visible(task.task_id)}, {what}: {seen.verdict.reason}")
     for title, text in (
         (f"prompt ({'instruct' if instruct else 'complete'})", prompt),
         ("program (what the task gives, then the solution)", sample.program),
         ("tests", task.test),
-        ("output (standard output and error, the last 4 KiB at most)", _visible(seen.output)),
+        ("output (standard output and error, the last 4 KiB at most)", seen.output),
         ("results", "\n".join(_results(seen, timeout_s))),
     ):
-        print(f"\n== {title} ==\n{text.strip(chr(10)) or '(none)'}")
+        print(f"\n== {title} ==\n{visible(text).strip(chr(10)) or '(none)'}")
 
 
 def _task(args: argparse.Namespace, suite: Suite) -> Task:
@@ -69,7 +69,7 @@ def _results(seen: Inspection, timeout_s: float) -> Iterator[str]:
         yield f"{verdict.tests.get(name, 'did not run'):<11} {name}"
     for name, text in verdict.details.items():
         yield f"-- {name}"
-        yield _visible(text).rstrip()
+        yield text.rstrip()
     if verdict.status is not Status.passed and not verdict.details:
         yield "(nothing more is known)"
     memory = verdict.memory_peak_bytes
@@ -78,8 +78,3 @@ def _results(seen: Inspection, timeout_s: float) -> Iterator[str]:
         f"{verdict.evaluation_cpu_s:.3f} s CPU"
     )
     yield f"memory    {'not known' if memory is None else f'{memory / 2**20:.1f} MiB at most'}"
-
-
-def _visible(text: str) -> str:
-    """Text of untrusted origin must not steer the terminal."""
-    return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text)

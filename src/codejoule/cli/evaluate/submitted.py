@@ -12,7 +12,7 @@ from codejoule.cli.evaluate.programs import Submission, read_submission
 from codejoule.cli.evaluate.report import Report, truth_text
 from codejoule.config import ConfigError
 from codejoule.config.schema import EvaluatorConfig
-from codejoule.domain import Suite, Verdict
+from codejoule.domain import Suite, Verdict, visible
 from codejoule.evaluation import (
     GroundTruth,
     Judged,
@@ -61,8 +61,8 @@ def judge_samples(args: argparse.Namespace) -> None:
         agreement=compare(judged.verdicts, others) if others else None,
     )
     files = _write(args, report, submission, truth)
-    print(report.text())
-    print(f"Written to {args.out}: {', '.join(files)}")
+    print(visible(report.text()))
+    print(visible(f"Written to {args.out}: {', '.join(files)}"))
 
 
 def _keep_input(args: argparse.Namespace) -> None:
@@ -83,7 +83,7 @@ def _whole_truth(
         timeout_s = config.timeout_s or suite.timeout_s
         return cached_ground_truth(suite.tasks, config=config, timeout_s=timeout_s)
     truth = judged_truth(args, config, suite)
-    print(truth_text(truth, suite=suite))
+    print(visible(truth_text(truth, suite=suite)))
     record_truth(args, truth, config, suite)
     return truth
 
