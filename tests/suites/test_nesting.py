@@ -22,7 +22,17 @@ def open_after(text: str) -> bool:
 def test_real_modules_are_open_just_inside_their_simple_statements(
     module: types.ModuleType,
 ) -> None:
-    source = inspect.getsource(module)
+    check_open_inside_simple_statements(inspect.getsource(module))
+
+
+def test_compound_statements_of_every_kind_are_told_from_simple_ones() -> None:
+    check_open_inside_simple_statements(
+        "match x:\n    case [1,\n        2]:\n        y = (1,\n            2)\n"
+        "try:\n    z = 1\nexcept* E:\n    pass\nwith a as b:\n    del c\n"
+    )
+
+
+def check_open_inside_simple_statements(source: str) -> None:
     nesting, open_before = Nesting(), []
     for line in source.split("\n"):
         open_before.append(nesting.is_open)
@@ -31,7 +41,8 @@ def test_real_modules_are_open_just_inside_their_simple_statements(
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.stmt):
             begins.add(node.lineno)
-            if not hasattr(node, "body"):
+            blocks = (ast.stmt, ast.match_case, ast.ExceptHandler)
+            if not any(isinstance(child, blocks) for child in ast.iter_child_nodes(node)):
                 assert node.end_lineno is not None
                 inside |= set(range(node.lineno + 1, node.end_lineno + 1))
     assert inside, "the module has statements of several lines"
