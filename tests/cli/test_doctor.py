@@ -144,6 +144,16 @@ def test_gpus_and_what_auto_takes_are_listed(
     assert findings["meter=auto"]["detail"] == "on a GPU NVML; on the CPU RAPL"
 
 
+def test_what_a_driver_or_a_server_says_steers_no_terminal(
+    machine: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine.hardware = replace(BARE, gpu_problem="no \x1b[2J\x07driver")
+    doctor.run(_parse())
+    out = capsys.readouterr().out
+    assert r"no \x1b[2J\x07driver" in out
+    assert all(line.isprintable() for line in out.split("\n"))
+
+
 @pytest.mark.parametrize(
     ("gpu", "fix"),
     [
