@@ -9,11 +9,16 @@ from typing import Any
 
 import pytest
 
-from codejoule.config import project_root
+from codejoule.config import ConfigError, UserError, project_root
 from codejoule.config.schema import Dtype, Method, ModelConfig, QuantConfig, Weights
 from codejoule.domain import Architecture, Quantization
 from codejoule.experiment.memory_plan import Workload, place
 from codejoule.models import LoadedModel, load_model, locate_checkpoint, prepare_libraries
+from codejoule.models.placement import Placement
+from codejoule.models.proof import linear_layers
+from codejoule.models.random_weights import random_packed_model
+from codejoule.models.stored_layer import one_in_each_place
+from codejoule.models.value_proof import prove_values, sampled_layers
 
 SHAPE = {
     "model_type": "qwen2", "vocab_size": 320, "hidden_size": 256, "intermediate_size": 512,
@@ -86,6 +91,46 @@ def test_a_fast_kernel_computes_what_the_reference_kernel_computes(name: str) ->
     assert reference.facts.kernel == "torch"
     both = [logits(loaded).flatten() for loaded in (fast, reference)]
     assert float(torch.nn.functional.cosine_similarity(*both, dim=0)) > 0.999
+
+
+CUDA_KERNELS = [
+    ("gptq4", "marlin"), ("gptq4", "machete"), ("gptq4", "exllama_v2"), ("gptq4", "triton"),
+    ("gptq8", "marlin"), ("gptq8", "machete"), ("gptq8", "triton"),
+    ("awq", "marlin"), ("awq", "machete"), ("awq", "exllama_v2"), ("awq", "gemm"),
+    ("awq", "gemm_triton"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "kernel"), CUDA_KERNELS)
+def test_a_kernel_computes_what_is_stored_and_a_zero_point_off_by_one_is_noticed(
+    name: str, kernel: str
+) -> None:
+    import torch
+
+    quant = replace(PACKED[name], kernel=kernel, group_size=128)
+    try:
+        prepare_libraries(RANDOM, quant, device="cuda")
+    except (ConfigError, UserError) as error:
+        pytest.skip(f"cannot be used here: {error}")
+    net, stored = random_packed_model(
+        SHAPE, quant, seed=0, dtype=torch.float16, place=Placement(device="cuda")
+    )
+    layers = sampled_layers(linear_layers(net.eval()))
+
+    def prove(tensors: dict[str, Any]) -> list[dict[str, Any]]:
+        said = replace(quant, sym=False)  # else symmetry alone would tell
+        return prove_values(net, layers, tensors, said, None, dtype=torch.float16, source="here")
+
+    for entry in prove(stored):
+        assert entry["relative_error"] < 0.005
+        assert entry["zero_points"] >= entry["outputs"]
+    assert quant.bits is not None
+    one = one_in_each_place(quant.bits)
+    off = {
+        layer: tensors | {"qzeros": tensors["qzeros"] + one} for layer, tensors in stored.items()
+    }
+    with pytest.raises(UserError, match=r"as if zero points were off by up to 1\.0"):
+        prove(off)
 
 
 @pytest.mark.parametrize("quant", [NONE, *PACKED.values()], ids=lambda quant: quant.name)

@@ -16,6 +16,7 @@ from codejoule.config.schema import ModelConfig, QuantConfig
 from codejoule.models import load_model, locate_checkpoint
 from codejoule.models.check import BUNDLED_ROOT
 from codejoule.models.declared import declared_quantization, read_config
+from codejoule.models.folder_config import generation_defaults
 from codejoule.models.quantization_fields import read_quantization
 
 GPTQ = {"quant_method": "gptq", "bits": 4, "group_size": 128, "sym": True, "desc_act": False}
@@ -39,6 +40,10 @@ AWQ = {"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True}
 )
 def test_a_layout_that_can_be_read_is_known(fields: dict[str, Any], layout: str) -> None:
     assert read_quantization(fields).layout == layout
+
+
+def test_groups_are_of_128_where_no_size_is_named() -> None:
+    assert read_quantization({"quant_method": "awq", "bits": 4}).group_size == 128
 
 
 @pytest.mark.parametrize("layout", ["gptq_p", "marlin", "bitblas", "gptq_v3", "gemv"])
@@ -217,7 +222,12 @@ def test_bits_written_as_text_load(
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("hidden_size", "128"), ("num_hidden_layers", 3.5), ("eos_token_id", "0"), ("dtype", "floaty")],
+    [
+        ("hidden_size", "128"),
+        ("num_hidden_layers", 3.5),
+        ("eos_token_id", "0"),
+        ("dtype", "floaty"),
+    ],
 )
 def test_numbers_of_the_architecture_that_transformers_refuses_are_a_sentence(
     key: str,
@@ -232,6 +242,12 @@ def test_numbers_of_the_architecture_that_transformers_refuses_are_a_sentence(
     with pytest.raises(ConfigError, match=r"config\.json: transformers refuses it \(") as told:
         load_model(found, model, quants["gptq4"], device="cpu")
     assert "\n" not in str(told.value)
+
+
+def test_generation_defaults_that_cannot_be_read_are_a_sentence(folder: Path) -> None:
+    (folder / "generation_config.json").write_text('{"eos_token_id": ')
+    with pytest.raises(ConfigError, match=r"generation_config\.json: transformers refuses it"):
+        generation_defaults(folder)
 
 
 @pytest.mark.parametrize("gone", [["tokenizer.json"], ["tokenizer.json", "tokenizer_config.json"]])
@@ -249,11 +265,15 @@ def test_a_folder_without_a_tokenizer_is_told(
         load_model(found, model, quants["gptq4"], device="cpu")
 
 
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
 def test_a_tokenizer_that_is_cut_off_is_told(
-    folder: Path, make_model: Callable[..., ModelConfig], quants: dict[str, QuantConfig]
+    name: str,
+    folder: Path,
+    make_model: Callable[..., ModelConfig],
+    quants: dict[str, QuantConfig],
 ) -> None:
-    text = (folder / "tokenizer.json").read_text()
-    (folder / "tokenizer.json").write_text(text[: len(text) // 2])
+    text = (folder / name).read_text()
+    (folder / name).write_text(text[: len(text) // 2])
     model = make_model(folder)
     found = locate_checkpoint(model, quants["gptq4"], cache_dir=folder)
     with pytest.raises(UserError, match="its tokenizer cannot be read"):

@@ -1,6 +1,7 @@
 """transformers' config of a checkpoint's folder; no code of the folder is ever run."""
 
-import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,12 +27,8 @@ def folder_config(folder: Path) -> "PretrainedConfig":
             f"{no_code(folder / 'config.json')}; install a transformers that has it, or choose "
             "another model"
         )
-    try:
+    with _refusals(folder / "config.json"):
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:
-        # Validation of a field raises errors of its library, and what a wrong value leads to.
-        text = " ".join(str(error).split()) or type(error).__name__
-        raise ConfigError(f"{folder}/config.json: transformers refuses it ({text})") from error
     attention = str(getattr(config, "_attn_implementation", None))
     if "/" in attention:
         raise ConfigError(
@@ -42,18 +39,30 @@ def folder_config(folder: Path) -> "PretrainedConfig":
 
 
 def generation_defaults(folder: Path) -> "GenerationConfig | None":
-    """The folder's ``generation_config.json``; None without."""
+    """The folder's ``generation_config.json``; None without. Raises `ConfigError`."""
     from transformers import GenerationConfig
 
-    if not (folder / "generation_config.json").exists():
+    file = folder / "generation_config.json"
+    if not file.exists():
         return None
-    return GenerationConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    with _refusals(file):
+        return GenerationConfig.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+
+
+@contextmanager
+def _refusals(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        # Validation of a field raises errors of its library, and what a wrong value leads to.
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise ConfigError(f"{file}: transformers refuses it ({text})") from error
 
 
 def no_code(file: Path) -> str:
     """What to add to a message about a folder, where its JSON `file` names code of the folder."""
-    fields = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    if "auto_map" not in fields:
+    if not file.exists() or '"auto_map"' not in file.read_text(encoding="utf-8", errors="replace"):
         return ""
-    code = json.dumps(fields["auto_map"])
-    return f"; {file.name} names code of its own (auto_map: {code}), and codejoule runs none"
+    return f"; {file.name} names code of its own (auto_map), and codejoule runs none"

@@ -153,10 +153,8 @@ def _load(
         net, dtype, stored = _random(model, quant, place)
         info: dict[str, Any] = {}
     else:
-        config = read_config(checkpoint.path)
-        declared = declared_quantization(config)
-        _check_folder(checkpoint, quant, declared)
-        quant = with_group_size(quant, config)
+        declared = _check_folder(checkpoint, quant)
+        quant = with_group_size(quant, read_config(checkpoint.path))
         net, info, dtype = _from_folder(checkpoint, model, quant, declared, place)
     tokenizer = load_tokenizer(checkpoint, model)
     net.eval()
@@ -243,16 +241,16 @@ def _random(
     return made, dtype, stored
 
 
-def _check_folder(
-    checkpoint: Checkpoint, quant: QuantConfig, declared: DeclaredQuantization | None
-) -> None:
-    """Refuse a folder that is not there yet, or quantized otherwise than `quant` says."""
+def _check_folder(checkpoint: Checkpoint, quant: QuantConfig) -> DeclaredQuantization | None:
+    """What the folder declares; refuses one that is not there yet, or quantized otherwise than
+    `quant` says."""
     folder = checkpoint.path
     assert folder is not None
     if checkpoint.base_path is not None and not (folder / MANIFEST).exists():
         raise UserError(
             f"{folder}: not quantized yet; quantize_checkpoint makes it from {checkpoint.base_path}"
         )
+    declared = declared_quantization(read_config(folder))
     packed = quant.method in (Method.gptq, Method.awq)
     if packed != (declared is not None):
         there = declared.method if declared else "none"
@@ -266,6 +264,7 @@ def _check_folder(
             f"{checkpoint.source}: not what quant={quant.name} asks for ({'; '.join(changed)}); "
             "name a checkpoint that has it, or change quant"
         )
+    return declared
 
 
 def _from_folder(

@@ -12,6 +12,9 @@ GPTQ_V2 = "gptq_v2"
 _LAYOUTS = {Method.gptq.name: ("gptq", GPTQ_V2), Method.awq.name: ("gemm",)}
 """Layouts that can be read, the one that is meant where none is named first."""
 
+_GROUP_SIZE = 128
+"""Where none is named: gptqmodel's own."""
+
 _UNREAD = {
     "is_marlin_format": "Marlin's own layout",
     "lm_head": "a quantized output layer",
@@ -79,6 +82,7 @@ def read_quantization(fields: Mapping[str, Any]) -> DeclaredQuantization:
             f"its tensors are in the layout {layout!r}, which nothing here can read for {method}; "
             f"name a checkpoint in one of these: {', '.join(layouts)}"
         )
+    stated.setdefault("group_size", _GROUP_SIZE)
     _refuse_unread(fields)
     return DeclaredQuantization(**stated, excepted=_excepted(fields))
 

@@ -53,9 +53,9 @@ def prove_values(
 ) -> list[dict[str, Any]]:
     """Compare what `layers` compute with what their `stored` tensors say, read by our own rule.
 
-    Each gets inputs of ones in one group of its inputs and zeros elsewhere, and inputs of random
-    signs. With a zero point off by one, an output for the former is off by the sum of the group's
-    steps; half of that is the tolerance. Rounding stays far below (see docs/quantization.md).
+    Each layer gets inputs of ones in one group of its inputs and zeros elsewhere, and inputs of
+    random signs. With a zero point off by one, an output for the former is off by the sum of the
+    group's steps; half of that is the tolerance, and rounding stays far below it (docs/models.md).
     Returns, for each layer, what was looked at and how close it was. Raises `UserError` that
     names the first layer which computes something else.
     """
@@ -93,19 +93,28 @@ def _compare(
     rounded = _ROUNDING * again * inputs.norm(dim=1, keepdim=True)
     close = _CLOSE_NF4 if layer.kernel == "Linear4bit" else _CLOSE
     of_signs, spread = _rms(error[-_SIGNS:]), _rms(meant[-_SIGNS:])
-    # Written so that what is not a number is no match.
-    if not of_signs <= close * spread + 2 * _rms(rounded[-_SIGNS:]):
-        raise _other_values(source, layer, f"its outputs are off by {of_signs / spread:.0%}")
+    relative = of_signs / spread if spread else of_signs
     step = inputs[:-_SIGNS].abs() @ _per_input(kept) if groups else weight.new_zeros(0, 1)
     noise = 6 * rounded[:-_SIGNS]
+    wrong = []
+    # Written so that what is not a number is no match.
+    if not of_signs <= close * spread + 2 * _rms(rounded[-_SIGNS:]):
+        wrong.append(f"its outputs are off by {relative:.0%}")
     if not (error[:-_SIGNS].abs() <= step / 2 + noise).all():
-        raise _other_values(source, layer, "they are off as if by zero points of another value")
+        most = float((error[:-_SIGNS].abs() / step).max())
+        wrong.append(f"it is as if zero points were off by up to {most:.1f}")
+    if wrong:
+        raise UserError(
+            f"{source}: {layer.kernel} does not compute with the weights of {layer.name} as the "
+            f"checkpoint stores them: {', and '.join(wrong)}; correct its quantization_config, or "
+            "choose another quant.kernel"
+        )
     return {
         "name": layer.name,
         "kernel": layer.kernel,
         "outputs": len(kept.outputs),
         "zero_points": int((step / 2 > 2 * noise)[:groups].sum()),
-        "relative_error": float(of_signs / spread) if spread else 0.0,
+        "relative_error": relative,
     }
 
 
@@ -150,11 +159,3 @@ def _check_symmetry(kept: StoredLayer, quant: QuantConfig, name: str, source: st
             f"symmetric weights have {middle}; its quantization_config is wrong in sym, or in "
             "checkpoint_format (gptq keeps zero points less one, gptq_v2 as they are)"
         )
-
-
-def _other_values(source: str, layer: LinearLayer, how: str) -> UserError:
-    return UserError(
-        f"{source}: {layer.kernel} does not compute with the weights of {layer.name} as the "
-        f"checkpoint stores them: {how}; correct its quantization_config, or choose another "
-        "quant.kernel"
-    )
