@@ -188,7 +188,7 @@ def test_gptq_layers_are_single_operations_of_what_is_compiled(
         "max_position_embeddings": 256, "max_window_layers": 2, "tie_word_embeddings": False,
     }  # fmt: skip
     quant = QuantConfig(name="gptq4", method=Method.gptq, bits=4, group_size=64)
-    model = random_packed_model(
+    model, _ = random_packed_model(
         architecture, quant, seed=0, dtype=torch.float32, place=Placement(device="cpu")
     ).eval()
     packed = {type(m).__name__ for m in model.modules() if hasattr(m, "qweight")}

@@ -67,7 +67,7 @@ def test_gptq_layers_are_captured_and_what_lies_between_is_compiled(tokenizer: A
         "max_position_embeddings": 256, "max_window_layers": 2, "tie_word_embeddings": False,
     }  # fmt: skip
     quant = QuantConfig(name="gptq4", method=Method.gptq, bits=4, group_size=128, kernel="marlin")
-    model = random_packed_model(
+    model, _ = random_packed_model(
         architecture, quant, seed=0, dtype=torch.float16, place=Placement(device="cuda")
     ).eval()
     with engine_of("generate", model, tokenizer) as made:
@@ -109,7 +109,7 @@ def test_single_rows_of_packed_layers_are_what_marlin_computes(bias: bool) -> No
         "max_position_embeddings": 256, "max_window_layers": 2, "tie_word_embeddings": False,
     }  # fmt: skip
     quant = QuantConfig(name="gptq4", method=Method.gptq, bits=4, group_size=128, kernel="marlin")
-    model = random_packed_model(
+    model, _ = random_packed_model(
         architecture, quant, seed=0, dtype=torch.float16, place=Placement(device="cuda")
     )
     attn, mlp = model.model.layers[0].self_attn, model.model.layers[0].mlp
