@@ -190,7 +190,8 @@ def test_gptq_layers_are_single_operations_of_what_is_compiled(
     quant = QuantConfig(name="gptq4", method=Method.gptq, bits=4, group_size=64)
     model, _ = random_packed_model(
         architecture, quant, seed=0, dtype=torch.float32, place=Placement(device="cpu")
-    ).eval()
+    )
+    model.eval()
     packed = {type(m).__name__ for m in model.modules() if hasattr(m, "qweight")}
     assert packed, "a model without packed layers shows nothing"
     monkeypatch.setattr(dense, "_BACKEND", "aot_eager")
