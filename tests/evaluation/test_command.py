@@ -4,6 +4,7 @@ import gzip
 import json
 import subprocess
 import sys
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,40 @@ def test_failing_samples_are_a_result(
     assert rates == {"pass@1": pytest.approx(1 / 3), "calibrated": True, "subset": "suite"}
 
 
+def test_a_limit_of_memory_is_an_option(tmp_path: Path, suite: Path) -> None:
+    hungry = PROMPT + "    return bytearray(2**30)\n"
+    rows = [{"task_id": "t/0", "solution": hungry}]
+    assert _evaluate(tmp_path, suite, rows, "--memory-mib", "256") == 0
+    results = json.loads((tmp_path / "out/eval_results.json").read_text())["eval"]
+    assert results["t/0"][0]["reason"] == "memory"
+
+
+def test_what_could_not_be_judged_is_in_no_rate_and_is_named(
+    tmp_path: Path, suite: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    kills = count()
+    monkeypatch.setattr("codejoule.evaluation.memory.Memory.kills", lambda _: next(kills))
+    good = {"task_id": "t/0", "completion": GOOD}
+    bad = [{"task_id": f"t/{number}", "completion": "    return 1\n"} for number in (1, 2)]
+    assert _evaluate(tmp_path, suite, [good, *bad]) == 0
+    out = capsys.readouterr().out
+    assert "pass@1    1.0000" in out
+    assert "unjudged  t/1, t/2: samples of these are in no rate, for this machine" in out
+    assert "reasons   short of memory 2, pass 1" in out
+    results = json.loads((tmp_path / "out/eval_results.json").read_text())["eval"]
+    assert [results[f"t/{n}"][0]["status"] for n in range(3)] == ["pass", "unjudged", "unjudged"]
+    summary = json.loads((tmp_path / "out/summary.json").read_text())
+    assert (summary["samples_passed"], summary["samples_unjudged"]) == (1, 2)
+    assert _evaluate(tmp_path, suite, bad) == 0
+    assert "pass@1    unknown: no sample could be judged" in capsys.readouterr().out
+    assert "pass@1" not in json.loads((tmp_path / "out/pass_at_k.json").read_text())
+    recorded = tmp_path / "out/eval_results.json"
+    other = str(recorded.rename(tmp_path / "other.json"))
+    assert _evaluate(tmp_path, suite, bad, "--compare", other) == 0
+    assert "the other file has none of these samples" in capsys.readouterr().out
+
+
 def test_several_samples_per_task_have_a_bootstrap_interval(
     tmp_path: Path, suite: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -88,6 +123,9 @@ def test_several_samples_per_task_have_a_bootstrap_interval(
         ({"task_id": "t/1"}, [], "line 1: neither solution nor completion"),
         ({"task_id": "t/1", "solution": ""}, ["--workers", "0"], "evaluator.workers=0"),
         ({"task_id": "t/1", "solution": ""}, ["--timeout-s", "-1"], "evaluator.timeout_s=-1"),
+        ({"task_id": "t/1", "solution": ""}, ["--timeout-s", "inf"], "evaluator.timeout_s=inf"),
+        ({"task_id": "t/1", "solution": ""}, ["--timeout-s", "1e300"], "timeout_s=1e+300"),
+        ({"task_id": "t/1", "solution": ""}, ["--memory-mib", "0"], "evaluator.memory_bytes=0"),
         ({"task_id": "t/1", "solution": ""}, ["--python", "/no/py"], "evaluator.python=/no/py"),
         ({"task_id": "t/1", "solution": ""}, ["--suite", "sarter"], "sarter"),
         ({"task_id": "t/1", "solution": ""}, ["--samples", "/no/file"], "/no/file: no such file"),

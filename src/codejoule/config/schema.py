@@ -4,6 +4,7 @@ Hydra and OmegaConf need these dataclasses mutable (frozen ones break compositio
 / 2.3.1); `OmegaConf.to_object` runs ``__post_init__``, where every check lives.
 """
 
+import math
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -135,6 +136,9 @@ QUANTIZED_WHILE_LOADING = (Method.bnb, Method.torchao)
 
 BUNDLED_SUITES = ("starter", "starter_large")
 """Suites whose tasks ship with codejoule."""
+
+LONGEST_TIMEOUT_S = 86400.0
+"""What waiting takes: the kernel's clocks know neither infinity nor much more than days."""
 
 DETECTED_GPU = "detected"
 """The choice of `gpu` whose figures the driver tells."""
@@ -342,10 +346,13 @@ class EngineConfig:
                 + " or ".join(f"engine={engine.name}" for engine in engines),
             )
             _require(
-                key in ("url", "served_model") or value is None or value is False or value > 0,
+                key in ("url", "served_model")
+                or value is None
+                or value is False
+                or 0 < value < math.inf,
                 f"engine.{key}",
                 value,
-                "must be above 0",
+                "must be above 0 and finite",
             )
         _require(
             self.name is not EngineName.server or bool(self.url),
@@ -404,7 +411,12 @@ class SuiteConfig:
             self.prompt_tokens,
             "must be at least 1",
         )
-        _require(self.timeout_s > 0, "suite.timeout_s", self.timeout_s, "must be above 0 [s]")
+        _require(
+            0 < self.timeout_s <= LONGEST_TIMEOUT_S,
+            "suite.timeout_s",
+            self.timeout_s,
+            "must be above 0 [s] and at most 86400 (a day)",
+        )
 
 
 @dataclass(kw_only=True)
@@ -527,10 +539,10 @@ class EvaluatorConfig:
             "evaluator=none judges nothing; choose evaluator=sandbox, or leave it null",
         )
         _require(
-            self.timeout_s is None or self.timeout_s > 0,
+            self.timeout_s is None or 0 < self.timeout_s <= LONGEST_TIMEOUT_S,
             "evaluator.timeout_s",
             self.timeout_s,
-            "must be above 0 [s], or null for the suite's own limit",
+            "must be above 0 [s] and at most 86400 (a day), or null for the suite's own limit",
         )
         _require(
             self.workers is None or self.workers >= 1,
@@ -541,10 +553,10 @@ class EvaluatorConfig:
         for key in ("memory_bytes", "tmp_bytes", "output_bytes"):
             value = getattr(self, key)
             _require(
-                value >= 2**20,
+                2**20 <= value <= 2**50,
                 f"evaluator.{key}",
                 value,
-                "must be at least 1 MiB (1048576) [bytes]",
+                "must be from 1 MiB (1048576) to 1 PiB (2**50) [bytes]",
             )
 
 

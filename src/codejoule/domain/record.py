@@ -29,7 +29,8 @@ class TaskRecord:
     ttft_s: float | None
     """Time to first token of the window [s]."""
     verdict: str | None
-    """``pass``, ``fail`` or ``timeout``; None where the evaluator was off."""
+    """``pass``, ``fail`` or ``timeout``; None where the evaluator was off, or
+    could not judge it."""
     verdict_reason: str | None
     evaluation_s: float | None
     evaluation_cpu_s: float | None

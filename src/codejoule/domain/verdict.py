@@ -12,13 +12,17 @@ SUSPECT = "suspect"
 NOT_CHALLENGEABLE = "not challengeable"
 """The tests hold no literal that could be changed."""
 
+SHORT_OF_MEMORY = "short of memory"
+"""Reason of a sample that could not be judged: the machine's memory did not suffice."""
+
 
 class Status(Enum):
-    """Verdict on a sample, in BigCodeBench's words."""
+    """Verdict on a sample, in BigCodeBench's words; `unjudged` is none, and counts nowhere."""
 
     passed = "pass"
     failed = "fail"
     timeout = "timeout"
+    unjudged = "unjudged"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,10 +34,11 @@ class Verdict:
     sample: int
     """Number of the sample, from 0."""
     status: Status
-    """Pass, fail or timeout."""
+    """Pass, fail or timeout; unjudged where there is none."""
     reason: str
     """More about a failure: ``fail``, ``timeout``, ``memory``, ``crash``, ``tampered``,
-    ``no tests run``, ``needs network``, ``needs data``, ``syntax`` ...; ``pass`` for a pass."""
+    ``no tests run``, ``needs network``, ``needs data``, ``syntax`` ...; ``pass`` for a pass,
+    ``short of memory`` for an unjudged one."""
     details: Mapping[str, str] = field(default_factory=dict)
     """Traceback of each failed test, or ``{"ALL": message}`` (BigCodeBench's format)."""
     evaluation_s: float

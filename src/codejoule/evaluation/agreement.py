@@ -23,12 +23,17 @@ class Agreement:
 
 
 def compare(verdicts: Sequence[Verdict], recorded: Sequence[RecordedVerdict]) -> Agreement:
-    """Compare by task and number of the sample; samples that one side lacks do not count."""
-    others = {(other.task_id, other.sample): other for other in recorded}
+    """Compare by task and number of the sample; samples that one side lacks,
+    or could not judge, do not count."""
+    others = {
+        (other.task_id, other.sample): other
+        for other in recorded
+        if other.status is not Status.unjudged
+    }
     pairs = [
         (verdict, others[verdict.task_id, verdict.sample])
         for verdict in verdicts
-        if (verdict.task_id, verdict.sample) in others
+        if (verdict.task_id, verdict.sample) in others and verdict.status is not Status.unjudged
     ]
     differing = [
         (ours, theirs)

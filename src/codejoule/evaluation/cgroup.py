@@ -6,10 +6,11 @@ import subprocess
 import threading
 import time
 from functools import cache
-from itertools import count
 from pathlib import Path
 
-_NUMBERS = count()
+from codejoule.evaluation.held_folder import HeldFolder, abandoned_folders
+
+_PREFIX = "codejoule-worker-"
 _LOCK = threading.Lock()
 _RMDIR_S = 1.0
 
@@ -17,9 +18,9 @@ _RMDIR_S = 1.0
 class Cgroup:
     """A group of version 2 of its own, empty until a process joins it through `procs`."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        path.mkdir()
+    def __init__(self, base: Path) -> None:
+        self._folder = HeldFolder(base, prefix=_PREFIX)
+        self.path = path = self._folder.path
         self.procs = os.open(path / "cgroup.procs", os.O_WRONLY)
         """Open for writing: who writes "0" to it joins, also where it cannot be seen."""
         self._peak = _open_peak(path)
@@ -34,7 +35,7 @@ class Cgroup:
 
     def cpu_s(self) -> float:
         """CPU time of all processes that ever were in the group [s]."""
-        text = (self._path / "cpu.stat").read_text(encoding="ascii")
+        text = (self.path / "cpu.stat").read_text(encoding="ascii")
         return int(_value_of("usage_usec", text)) / 1e6
 
     def memory_peak_bytes(self) -> int | None:
@@ -47,16 +48,8 @@ class Cgroup:
         os.close(self.procs)
         if self._peak is not None:
             os.close(self._peak)
-        with contextlib.suppress(OSError):
-            (self._path / "cgroup.kill").write_text("1", encoding="ascii")
-        until_s = time.monotonic() + _RMDIR_S
-        while time.monotonic() < until_s:
-            try:
-                self._path.rmdir()
-            except OSError:
-                time.sleep(0.005)
-            else:
-                return
+        _remove(self.path)
+        self._folder.release()
 
 
 def open_cgroup() -> Cgroup | None:
@@ -66,9 +59,23 @@ def open_cgroup() -> Cgroup | None:
     if base is None:
         return None
     try:
-        return Cgroup(base / f"codejoule-{os.getpid()}-{next(_NUMBERS)}")
+        return Cgroup(base)
     except OSError:
         return None
+
+
+def _remove(path: Path) -> None:
+    """Kill whoever is left in the group, and remove it."""
+    with contextlib.suppress(OSError):
+        (path / "cgroup.kill").write_text("1", encoding="ascii")
+    until_s = time.monotonic() + _RMDIR_S
+    while time.monotonic() < until_s:
+        try:
+            path.rmdir()
+        except OSError:
+            time.sleep(0.005)
+        else:
+            return
 
 
 def _open_peak(path: Path) -> int | None:
@@ -88,7 +95,8 @@ def _open_peak(path: Path) -> int | None:
 @cache
 def _find_base() -> Path | None:
     """The group below which ours can be made and joined: our own or the one above it, which
-    may hand its controllers down. Found by trying."""
+    may hand its controllers down, unless ours has limits that must hold for samples, too.
+    Found by trying. What killed processes have left there is removed."""
     try:
         mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
         groups = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
@@ -99,10 +107,19 @@ def _find_base() -> Path | None:
     if not points or not ours:
         return None
     own = Path(points[0], ours[0])
-    above = [own.parent] if own != Path(points[0]) else []
+    above = [own.parent] if own != Path(points[0]) and not _limits_memory(own) else []
     usable = [base for base in [*above, own] if _usable(base)]
     measuring = [base for base in usable if "memory" in _controllers_below(base)]
-    return next(iter([*measuring, *usable]), None)
+    base = next(iter([*measuring, *usable]), None)
+    if base is not None:
+        for group in abandoned_folders(base, prefix=_PREFIX):
+            _remove(group)
+    return base
+
+
+def _limits_memory(group: Path) -> bool:
+    limits = [group / "memory.max", group / "memory.high"]
+    return any(file.exists() and file.read_text().strip() != "max" for file in limits)
 
 
 def _controllers_below(base: Path) -> list[str]:
@@ -110,11 +127,11 @@ def _controllers_below(base: Path) -> list[str]:
 
 
 def _usable(base: Path) -> bool:
-    trial = base / f"codejoule-{os.getpid()}-trial"
     try:
-        trial.mkdir()
+        folder = HeldFolder(base, prefix=_PREFIX)
     except OSError:
         return False
+    trial = folder.path
     try:
         joined = subprocess.run(
             ["/bin/sh", "-c", 'echo 0 > "$1"/cgroup.procs', "sh", str(trial)],
@@ -127,6 +144,7 @@ def _usable(base: Path) -> bool:
     finally:
         with contextlib.suppress(OSError):
             trial.rmdir()
+        folder.release()
 
 
 def _value_of(name: str, text: str) -> str:

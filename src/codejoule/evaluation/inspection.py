@@ -3,14 +3,13 @@
 import dataclasses
 from dataclasses import dataclass
 
-from codejoule.config import UserError
 from codejoule.config.schema import EvaluatorConfig
 from codejoule.domain import Status, Verdict
 from codejoule.evaluation.expected import expected_test_ids, modules_worth_importing
 from codejoule.evaluation.interpreter import describe_interpreter
-from codejoule.evaluation.judge import judge
+from codejoule.evaluation.judge import judge, verdict_and_report
 from codejoule.evaluation.launch import Launcher, choose_launcher
-from codejoule.evaluation.ruling import rule
+from codejoule.evaluation.memory import Memory
 from codejoule.evaluation.sample import Sample
 from codejoule.evaluation.worker import Worker
 
@@ -41,19 +40,14 @@ def inspect_sample(
         config, interpreter, choose_launcher(launcher, config.isolation), preimport=preimport
     )
     try:
-        report = worker.judge(sample, timeout_s)
+        verdict, report = verdict_and_report(sample, worker, timeout_s, Memory())
     finally:
         worker.stop()
-    if report["phase"] == "stuck" or report.get("init_error"):
-        words = report.get("init_error") or report.get("what")
-        raise UserError(f"the sandbox failed while judging {sample.task_id}: {words}")
-    expected = expected_test_ids(sample.test)
-    verdict = rule(sample, expected, report)
     if config.challenge and verdict.status is Status.passed:
         (again,) = judge([sample], config=config, timeout_s=timeout_s, launcher=launcher)
         verdict = dataclasses.replace(verdict, challenge=again.challenge)
     return Inspection(
         verdict=verdict,
-        tests=tuple(sorted(expected)),
+        tests=tuple(sorted(expected_test_ids(sample.test))),
         output=str(report.get("output_tail", "")),
     )

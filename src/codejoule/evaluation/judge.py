@@ -1,20 +1,24 @@
 """Judge many samples, one worker per core, and a few more while samples sleep."""
 
 import dataclasses
+import functools
 import logging
 import os
 import queue
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from codejoule.config import UserError
 from codejoule.config.schema import EvaluatorConfig
 from codejoule.domain import Status, Verdict
-from codejoule.domain.verdict import CLEAR, NOT_CHALLENGEABLE, SUSPECT
+from codejoule.domain.verdict import CLEAR, NOT_CHALLENGEABLE, SHORT_OF_MEMORY, SUSPECT
+from codejoule.evaluation.admission import Admission, workers_for
 from codejoule.evaluation.challenge import challenge_tests
 from codejoule.evaluation.expected import expected_test_ids, modules_worth_importing
 from codejoule.evaluation.interpreter import describe_interpreter
 from codejoule.evaluation.launch import Launcher, choose_launcher
+from codejoule.evaluation.memory import Memory
 from codejoule.evaluation.ruling import rule
 from codejoule.evaluation.sample import Sample
 from codejoule.evaluation.stand_in import StandIns
@@ -43,25 +47,61 @@ def judge(
     the order in which verdicts come, and `on_start` once before, with what isolates them.
     `launcher` forces a way to build the sandbox; by default bubblewrap is used where it is
     installed. With ``config.challenge`` passing samples run once more with changed
-    expectations; their costs are those of the first run. Raises ConfigError for an unusable
-    ``config.python`` and UserError, with the remedy, where this machine offers no isolation:
-    untrusted code never runs outside the sandbox, unless ``config.isolation`` says so.
+    expectations; their costs are those of the first run. A sample for which the memory of this
+    machine, or of the control groups around this process, was too short while others ran is
+    judged again alone; if that is not possible either, its status is `Status.unjudged`.
+
+    Raises ConfigError for an unusable ``config.python`` and UserError, with the remedy, where
+    this machine offers no isolation: untrusted code never runs outside the sandbox, unless
+    ``config.isolation`` says so.
     """
     todo = list(samples)
+
+    def settle(verdict: Verdict) -> None:
+        if verdict.status is not Status.unjudged:
+            on_verdict(verdict)
+
+    judge_them = functools.partial(_judge, timeout_s=timeout_s, launcher=launcher)
+    verdicts = judge_them(todo, config=config, on_verdict=settle, on_start=on_start)
+    short = [index for index, v in enumerate(verdicts) if v.status is Status.unjudged]
+    if short:
+        _LOGGER.info("%d samples found too little memory: judged again, one at a time", len(short))
+    again = judge_them(
+        [todo[index] for index in short],
+        config=dataclasses.replace(config, workers=1), on_verdict=on_verdict, on_start=_ignore,
+    )  # fmt: skip
+    for index, verdict in zip(short, again, strict=True):
+        verdicts[index] = verdict
+    return verdicts
+
+
+def _judge(
+    todo: Sequence[Sample],
+    *,
+    config: EvaluatorConfig,
+    timeout_s: float,
+    on_verdict: Callable[[Verdict], None],
+    on_start: Callable[[SandboxFacts], None],
+    launcher: Launcher | None,
+) -> list[Verdict]:
+    """Judge each once, whatever memory the others take meanwhile."""
     if not todo:
         return []
     interpreter = describe_interpreter(config.python)
     chosen = choose_launcher(launcher, config.isolation)
     preimport = modules_worth_importing({text for s in todo for text in (s.code_prompt, s.test)})
-    desk = _Desk(todo, timeout_s=timeout_s, challenge=config.challenge)
+    memory = Memory()
     cores = len(os.sched_getaffinity(0))
-    count = min(config.workers or cores, len(todo))
+    count = workers_for(min(config.workers or cores, len(todo)), memory)
     # A number that was asked for is kept to.
     more = min(cores, len(todo) - count) if config.workers is None else 0
+    admission = Admission(memory, most=count + more)
+    desk = _Desk(todo, admission, memory, timeout_s=timeout_s, challenge=config.challenge)
     workers = [Worker(config, interpreter, chosen, preimport=preimport) for _ in range(count)]
     spare = [Worker(config, interpreter, chosen, preimport=preimport) for _ in range(more)]
     stand_ins = StandIns(workers)
     threads = [threading.Thread(target=_work, args=(worker, desk)) for worker in workers]
+    threads.append(threading.Thread(target=admission.watch, args=(desk.stop,)))
     if spare:
         threads.append(threading.Thread(target=stand_ins.watch, args=(desk.stop,)))
     for worker in spare:
@@ -84,8 +124,13 @@ def judge(
 class _Desk:
     """What all workers share: samples to be judged, verdicts on others, the order to stop."""
 
-    def __init__(self, todo: Sequence[Sample], *, timeout_s: float, challenge: bool) -> None:
+    def __init__(
+        self, todo: Sequence[Sample], admission: Admission, memory: Memory, *, timeout_s: float,
+        challenge: bool,
+    ) -> None:  # fmt: skip
         self._todo = todo
+        self._admission = admission
+        self._memory = memory
         self._timeout_s = timeout_s
         self._challenge = challenge
         self._pending: queue.SimpleQueue[int] = queue.SimpleQueue()
@@ -101,12 +146,29 @@ class _Desk:
         except queue.Empty:
             return False
         sample = self._todo[index]
-        verdict = _verdict_on(sample, worker, self._timeout_s)
-        if self._challenge and verdict.status is Status.passed:
-            result = _challenge(sample, worker, self._timeout_s)
-            verdict = dataclasses.replace(verdict, challenge=result)
+        with self._admission.place(worker):
+            verdict = self._verdict_on(sample, worker)
+            if self._challenge and verdict.status is Status.passed:
+                verdict = dataclasses.replace(verdict, challenge=self._challenged(sample, worker))
+            if verdict.status is Status.unjudged:
+                self._admission.allow_fewer()
         self.done.put((index, verdict))
         return True
+
+    def _verdict_on(self, sample: Sample, worker: Worker) -> Verdict:
+        return verdict_and_report(sample, worker, self._timeout_s, self._memory)[0]
+
+    def _challenged(self, sample: Sample, worker: Worker) -> str | None:
+        """Whether a sample that passed notices that its tests expect something else; None where
+        there was too little memory to find out."""
+        challenged = challenge_tests(sample.test, name=f"{sample.task_id}\0{sample.sample}")
+        if challenged is None:
+            return NOT_CHALLENGEABLE
+        again = self._verdict_on(dataclasses.replace(sample, test=challenged.test), worker)
+        if again.status is Status.unjudged:
+            return None
+        deceived = [test for test in challenged.changed if again.tests.get(test) == "pass"]
+        return SUSPECT if deceived else CLEAR
 
 
 def _collect(
@@ -172,22 +234,35 @@ def _starts(worker: Worker) -> bool:
     return True
 
 
-def _verdict_on(sample: Sample, worker: Worker, timeout_s: float) -> Verdict:
+def verdict_and_report(
+    sample: Sample, worker: Worker, timeout_s: float, memory: Memory
+) -> tuple[Verdict, dict[str, Any]]:
+    """The verdict on `sample`, and what the worker has reported of it. Raises UserError where
+    the sandbox fails."""
+    kills_before = memory.kills()
     report = worker.judge(sample, timeout_s)
     if report["phase"] == "stuck" or report.get("init_error"):
         words = report.get("init_error") or report.get("what")
         raise UserError(f"the sandbox failed while judging {sample.task_id}: {words}")
-    return rule(sample, expected_test_ids(sample.test), report)
-
-
-def _challenge(sample: Sample, worker: Worker, timeout_s: float) -> str:
-    """Whether a sample that passed notices that its tests expect something else."""
-    challenged = challenge_tests(sample.test, name=f"{sample.task_id}\0{sample.sample}")
-    if challenged is None:
-        return NOT_CHALLENGEABLE
-    again = _verdict_on(dataclasses.replace(sample, test=challenged.test), worker, timeout_s)
-    deceived = [test for test in challenged.changed if again.tests.get(test) == "pass"]
-    return SUSPECT if deceived else CLEAR
+    verdict = rule(sample, expected_test_ids(sample.test), report)
+    if verdict.status is Status.passed or report.get("over_memory"):
+        return verdict, report
+    promised = memory.promised_bytes()
+    refused = promised is not None and promised < worker.memory_bytes
+    if not (
+        report["phase"] == "evicted"
+        or memory.kills() > kills_before
+        or (verdict.reason == "memory" and refused)
+    ):
+        return verdict, report
+    words = (
+        "not judged: this machine, or its control group, had too little memory for it, and the "
+        f"limit of {worker.memory_bytes / 2**20:.0f} MiB was not reached"
+    )
+    unjudged = dataclasses.replace(
+        verdict, status=Status.unjudged, reason=SHORT_OF_MEMORY, details={"ALL": words}, tests={}
+    )
+    return unjudged, report
 
 
 def _warn(facts: SandboxFacts) -> None:

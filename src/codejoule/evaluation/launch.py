@@ -41,7 +41,7 @@ _OF_GUARDS = (
     "frames", "become", "kernel", "landlock", "seccomp", "rootfs", "processes", "trial", "alone",
     "init", "supervisor", "worker",
 )  # fmt: skip
-_OF_TASKS = ("snapshot", "audit", "voice", "outcomes", "task", "zygote")
+_OF_TASKS = ("snapshot", "honest_reading", "audit", "voice", "outcomes", "task", "zygote")
 _MODULES = _OF_GUARDS + _OF_TASKS
 """The code that is shipped inside, each module after those it imports."""
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from codejoule.config.schema import EvaluatorConfig
-from codejoule.domain import Verdict
+from codejoule.domain import Status, Verdict
 from codejoule.evaluation.identity import sample_identity, setting_identity
 from codejoule.evaluation.judge import judge
 from codejoule.evaluation.launch import Launcher
@@ -35,7 +35,8 @@ def judge_resuming(
     launcher: Launcher | None = None,
 ) -> Judged:
     """As `judge`, but a verdict that `log` holds under the same program, tests, limits and
-    environment is kept, and each new one is on disk before `on_verdict` hears of it.
+    environment is kept, and each new one is on disk before `on_verdict` hears of it. A sample
+    that could not be judged is not kept: it is judged again by the next call.
     `on_kept` hears at the start which were kept."""
     setting = setting_identity(config, timeout_s=timeout_s)
     keys = {(sample.task_id, sample.sample): sample_identity(setting, sample) for sample in samples}
@@ -43,11 +44,12 @@ def judge_resuming(
     on_kept(kept)
 
     def note(verdict: Verdict) -> None:
-        log.add(keys[verdict.task_id, verdict.sample], verdict)
+        if verdict.status is not Status.unjudged:
+            log.add(keys[verdict.task_id, verdict.sample], verdict)
         on_verdict(verdict)
 
     missing = [s for s in samples if log.find(keys[s.task_id, s.sample]) is None]
-    judge(
+    new = judge(
         missing,
         config=config,
         timeout_s=timeout_s,
@@ -55,6 +57,6 @@ def judge_resuming(
         on_verdict=note,
         launcher=launcher,
     )
-    verdicts = [log.find(keys[sample.task_id, sample.sample]) for sample in samples]
-    assert all(verdicts)
-    return Judged(verdicts=tuple(filter(None, verdicts)), kept=len(kept))
+    known = {(verdict.task_id, verdict.sample): verdict for verdict in (*kept, *new)}
+    verdicts = tuple(known[sample.task_id, sample.sample] for sample in samples)
+    return Judged(verdicts=verdicts, kept=len(kept))

@@ -21,8 +21,9 @@ from codejoule.evaluation._inside.frames import (
     encode_frame,
     receive_frame,
 )
-from codejoule.evaluation._inside.processes import cpu_of_tree_s
+from codejoule.evaluation._inside.processes import cpu_of_tree_s, kill_tree, memory_of_tree_bytes
 from codejoule.evaluation.cgroup import Cgroup, open_cgroup
+from codejoule.evaluation.held_folder import HeldFolder, abandoned_folders
 from codejoule.evaluation.interpreter import Interpreter
 from codejoule.evaluation.launch import Launched, Launcher, launch
 from codejoule.evaluation.sample import Sample
@@ -34,6 +35,8 @@ _GREETING_S = 180.0
 
 _PATIENCE_S = 10.0
 """How long after a sample's time limit the worker must have answered."""
+
+_FOLDER_PREFIX = "codejoule-samples-"
 
 _ATTEMPTS = 2
 """How often a sample is tried whose worker is lost on it."""
@@ -94,10 +97,14 @@ class Worker:
         self._interpreter = interpreter
         self._launcher = launcher
         self._preimport = preimport
+        self.memory_bytes = min(config.memory_bytes, _most_memory_bytes())
+        """Limit of a sample."""
         self._launched: Launched | None = None
         self._cgroup: Cgroup | None = None
-        self._folder: Path | None = None
+        self._folder: HeldFolder | None = None
         self._aborted = False
+        self._evicted = False
+        self._own_bytes = 0
         self._count = 0
         self._judging = False
 
@@ -111,6 +118,7 @@ class Worker:
             self._preimport = [name for name in self._preimport if name != unfit]
         if not greeting["in_cgroup"]:
             self._close_cgroup()
+        self._own_bytes = self._tree_bytes()
         measures_memory = self._cgroup is not None and self._cgroup.measures_memory
         return SandboxFacts(
             launcher=self._launcher,
@@ -129,7 +137,8 @@ class Worker:
             self._folder = _make_folder()
         self._launched = launch(
             self._interpreter, self._launcher, preimport=self._preimport, words=words,
-            folder=self._folder, cgroup=None if self._cgroup is None else self._cgroup.procs,
+            folder=None if self._folder is None else self._folder.path,
+            cgroup=None if self._cgroup is None else self._cgroup.procs,
         )  # fmt: skip
         self._launched.sock.settimeout(_GREETING_S)
         try:
@@ -156,6 +165,7 @@ class Worker:
         except FrameTooLargeError as error:
             return {"phase": "too large", "what": str(error), "wall_s": 0.0, "cpu_s": 0.0}
         self._count += 1
+        self._evicted = False
         self._judging = True
         try:
             return self._attempt(sample, frames, timeout_s)
@@ -186,6 +196,9 @@ class Worker:
             except WorkerLostError as error:
                 if self._aborted:
                     raise
+                if self._evicted:
+                    self.stop()
+                    break
                 again = attempt + 1 < _ATTEMPTS
                 _LOGGER.warning(
                     "sandbox worker lost on %s sample %d (%s): restarted, %s",
@@ -193,7 +206,8 @@ class Worker:
                     "trying the sample again" if again else "the sample is a fail",
                 )  # fmt: skip
                 self.stop()
-        return {"phase": "lost", "wall_s": time.monotonic() - start_s, "cpu_s": 0.0}
+        phase = "evicted" if self._evicted else "lost"
+        return {"phase": phase, "wall_s": time.monotonic() - start_s, "cpu_s": 0.0}
 
     def stop(self) -> None:
         """End the worker and, with it, everything inside."""
@@ -209,13 +223,38 @@ class Worker:
         launched.words.close()
         self._close_cgroup()
         if self._folder is not None:
-            init.remove_tree(str(self._folder))
+            init.remove_tree(str(self._folder.path))
+            self._folder.release()
             self._folder = None
 
     def abort(self) -> None:
         """From another thread: make a `judge` that is under way raise `WorkerLostError` soon,
         instead of waiting for its sample."""
         self._aborted = True
+        self._strike()
+
+    def evict(self) -> None:
+        """From another thread: make a `judge` that is under way report, soon, that its sample
+        was ended to free its memory. The next sample gets a new process."""
+        self._evicted = True
+        if self._launched is not None:
+            # At once: until the worker's end has reached its sample, that takes more.
+            with contextlib.suppress(OSError):
+                kill_tree(self._launched.process.pid)
+        self._strike()
+
+    def sample_bytes(self) -> int:
+        """From another thread: memory that the present sample has taken."""
+        return self._tree_bytes() - self._own_bytes
+
+    def _tree_bytes(self) -> int:
+        launched = self._launched
+        try:
+            return 0 if launched is None else memory_of_tree_bytes(launched.process.pid)
+        except OSError:
+            return 0
+
+    def _strike(self) -> None:
         launched = self._launched
         if launched is None:
             return
@@ -234,7 +273,7 @@ class Worker:
             "program": sample.program,
             "seed": seed,
             "timeout_s": timeout_s,
-            "memory_bytes": min(self._config.memory_bytes, _most_memory_bytes()),
+            "memory_bytes": self.memory_bytes,
             "tmp_bytes": self._config.tmp_bytes,
             "output_bytes": self._config.output_bytes,
         }
@@ -279,12 +318,16 @@ class Worker:
         return report
 
 
-def _make_folder() -> Path:
-    """Where samples live that have no file system of their own."""
-    folder = Path(tempfile.mkdtemp(prefix="codejoule-")).resolve()
+def _make_folder() -> HeldFolder:
+    """Where samples live that have no file system of their own. Those that killed processes
+    have left are removed."""
+    parent = Path(tempfile.gettempdir()).resolve()
+    for left in abandoned_folders(parent, prefix=_FOLDER_PREFIX):
+        init.remove_tree(str(left))
+    folder = HeldFolder(parent, prefix=_FOLDER_PREFIX)
     if os.geteuid() == 0:
         # Passable, but not readable, for the user that samples become.
-        folder.chmod(0o711)
+        folder.path.chmod(0o711)
     return folder
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codejoule.config.schema import Method
-from codejoule.domain import Verdict
+from codejoule.domain import Status, Verdict
 from codejoule.experiment.evaluation_stage import programs
 from codejoule.experiment.journal_entries import BatchEntry
 from codejoule.experiment.plan import Plan
@@ -22,7 +22,8 @@ def write_benchmark_files(
     folder: Path,
 ) -> None:
     """Write ``samples.jsonl``; where samples were judged ``eval_results.json`` and
-    ``pass_at_k.json``; and, where it is known, ``ground_truth.json``."""
+    ``pass_at_k.json`` (unless one could not be judged: then the run has no pass@k); and, where it
+    is known, ``ground_truth.json``."""
     from codejoule.evaluation import write_eval_results, write_samples
 
     made = programs(plan, batches)
@@ -41,15 +42,16 @@ def _write_accuracy(
     from codejoule.evaluation import subset_of, write_ground_truth, write_pass_at_k
 
     suite, config = plan.suite, plan.experiment.evaluator
-    write_pass_at_k(
-        folder / "pass_at_k.json",
-        verdicts,
-        model=_upstream_name(plan),
-        split=plan.experiment.suite.split.value,
-        subset=subset_of(suite.name),
-        gt_pass_rate=None if truth is None else truth.pass_rate,
-        failed_tasks=None if truth is None else truth.failed_tasks,
-    )
+    if all(verdict.status is not Status.unjudged for verdict in verdicts):
+        write_pass_at_k(
+            folder / "pass_at_k.json",
+            verdicts,
+            model=_upstream_name(plan),
+            split=plan.experiment.suite.split.value,
+            subset=subset_of(suite.name),
+            gt_pass_rate=None if truth is None else truth.pass_rate,
+            failed_tasks=None if truth is None else truth.failed_tasks,
+        )
     if truth is not None:
         write_ground_truth(
             folder / "ground_truth.json",

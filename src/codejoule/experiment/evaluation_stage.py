@@ -1,5 +1,6 @@
 """The stage that judges: every sample without a verdict goes through the sandbox."""
 
+import logging
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codejoule.config.schema import EvaluatorName
-from codejoule.domain import Completion, EnergySource, Verdict
+from codejoule.domain import Completion, EnergySource, Status, Verdict
 from codejoule.experiment.journal_entries import (
     BatchEntry,
     verdict_to_json,
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from codejoule.evaluation import GroundTruth, Sample
     from codejoule.measurement import Meter
     from codejoule.tracking import Journal
+
+_LOGGER = logging.getLogger(__name__)
 
 _SLICE_S = 1.0
 """Shortest window of measured energy [s]: a counter must tick within it. A killed run judges
@@ -37,6 +40,7 @@ def evaluate(plan: Plan, folder: Path) -> None:
         judged = {
             (verdict.task_id, verdict.sample)
             for verdict, _ in verdicts_from_json(journal.entries("verdicts"))
+            if verdict.status is not Status.unjudged
         }
         batches = [BatchEntry.from_json(entry) for entry in journal.entries("batch")]
         samples = [
@@ -65,13 +69,22 @@ def _judge(plan: Plan, journal: "Journal", samples: Sequence["Sample"]) -> None:
             slices.add(verdict)
             progress.add(verdict)
 
-        judge(
+        verdicts = judge(
             samples,
             config=plan.experiment.evaluator,
             timeout_s=_timeout_s(plan),
             on_start=lambda facts: journal.append("sandbox", facts.to_json()),
             on_verdict=note,
         )
+    unjudged = sum(verdict.status is Status.unjudged for verdict in verdicts)
+    if unjudged:
+        _LOGGER.warning(
+            "%d of %d samples could not be judged, for this machine or its control group (a "
+            "batch job's, a container's) has too little memory for them: the run has no pass@1. "
+            "Judge its samples.jsonl with `codejoule evaluate` where there is more, or set "
+            "evaluator.memory_bytes to a limit that can be had here",
+            unjudged, len(samples),
+        )  # fmt: skip
 
 
 def _timeout_s(plan: Plan) -> float:

@@ -19,6 +19,7 @@ from codejoule.domain import (
     EnergyReading,
     EnergySource,
     Pace,
+    Status,
     TaskRecord,
     Verdict,
     attribute_energy,
@@ -200,7 +201,7 @@ def task_records(
                         if completion.pace is None
                         else completion.pace.ttft_s
                     ),
-                    verdict=None if verdict is None else verdict.status.value,
+                    verdict=_outcome(verdict),
                     verdict_reason=None if verdict is None else verdict.reason,
                     evaluation_s=None if verdict is None else verdict.evaluation_s,
                     evaluation_cpu_s=None if verdict is None else verdict.evaluation_cpu_s,
@@ -209,6 +210,13 @@ def task_records(
                 )
             )
     return records
+
+
+def _outcome(verdict: Verdict | None) -> str | None:
+    """What the tests said: nothing where there were none, or they could not be run."""
+    if verdict is None or verdict.status is Status.unjudged:
+        return None
+    return str(verdict.status.value)
 
 
 def _shares(entry: BatchEntry) -> tuple[float, ...] | tuple[None, ...]:

@@ -91,6 +91,12 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
         help="samples judged at once; default: one per core, and more while samples sleep",
     )
     how.add_argument(
+        "--memory-mib", metavar="N", type=int,
+        help="memory limit per sample [MiB], beyond which it fails; default: 30720, as in "
+        "BigCodeBench, or four fifths of the machine's memory if that is less. Where a control "
+        "group (a batch job's, a container's) has less, a sample that needs it is not judged",
+    )  # fmt: skip
+    how.add_argument(
         "--python", metavar="PATH",
         help="Python that runs the samples; default: that of `make eval-env` where the tasks use "
         "more than the standard library, else this one",
@@ -147,6 +153,7 @@ def evaluator_config(args: argparse.Namespace, suite: Suite) -> EvaluatorConfig:
     config = EvaluatorConfig(
         timeout_s=args.timeout_s,
         workers=args.workers,
+        **({} if args.memory_mib is None else {"memory_bytes": args.memory_mib * 2**20}),
         python=args.python,
         isolation=EvaluatorIsolation(args.isolation),
         challenge=args.challenge,

@@ -9,6 +9,7 @@ import numpy as np
 
 from codejoule.config.schema import EvaluatorConfig, EvaluatorIsolation
 from codejoule.domain import Status, Suite, Verdict, pass_at_1_interval
+from codejoule.domain.verdict import SHORT_OF_MEMORY
 from codejoule.evaluation import (
     Agreement,
     GroundTruth,
@@ -49,7 +50,7 @@ class Report:
         """A line each for what matters."""
         tasks = self._tasks()
         passed = sum(v.status is Status.passed for v in self.verdicts)
-        lines = _rates(self.verdicts)
+        lines = _rates(self.verdicts) or ["pass@1    unknown: no sample could be judged"]
         lines += self._whole_suite(tasks)
         if self.truth is not None:
             lines += _rates(self.verdicts, among=self.truth.valid, of=len(tasks))
@@ -57,6 +58,13 @@ class Report:
             f"samples   {len(self.verdicts)}, of which {passed} passed; "
             f"{len(tasks)} of the suite's {len(self.suite.tasks)} tasks"
         )
+        unjudged = self._tasks_with(SHORT_OF_MEMORY)
+        if unjudged:
+            lines.append(
+                f"unjudged  {_names(unjudged)}: samples of these are in no rate, for this machine "
+                "or its control group has too little memory for them; start the same command "
+                "where there is more, or set --memory-mib to a limit that can be had here"
+            )
         reasons = Counter(v.reason for v in self.verdicts)
         lines.append("reasons   " + ", ".join(f"{n} {c}" for n, c in reasons.most_common()))
         for reason in NOT_AN_ANSWER:
@@ -85,6 +93,7 @@ class Report:
             "samples": len(self.verdicts),
             "samples_passed": sum(v.status is Status.passed for v in self.verdicts),
             "pass_at_k": _keyed(pass_rates(self.verdicts)),
+            "samples_unjudged": sum(v.status is Status.unjudged for v in self.verdicts),
             "reasons": dict(Counter(v.reason for v in self.verdicts).most_common()),
             **{
                 reason.replace(" ", "_"): ids
@@ -133,9 +142,11 @@ class Report:
         """What a file that holds a part only says of the whole."""
         lines = []
         missing = len(self.suite.tasks) - len(tasks)
-        if missing:
-            (first, rate), *_ = pass_rates(self.verdicts).items()
-            least = rate * len(tasks) / len(self.suite.tasks)
+        rates = pass_rates(self.verdicts)
+        if missing and rates:
+            first, rate = next(iter(rates.items()))
+            judged = {v.task_id for v in self.verdicts if v.status is not Status.unjudged}
+            least = rate * len(judged) / len(self.suite.tasks)
             lines.append(
                 f"partial   over the {len(tasks)} tasks that have samples; {missing} of the "
                 f"suite's {len(self.suite.tasks)} have none (pass@{first} over all is at least "
@@ -163,6 +174,8 @@ def _rates(
         note = f"  over the {valid} of {of} tasks that are valid here"
         if not rates:
             return [f"valid     none of the {of} tasks: no canonical solution passes here"]
+    if not rates:
+        return []
     lines = [f"{f'pass@{k}':<9} {rate:.4f}{note}" for k, rate in rates.items()]
     interval = _interval(chosen)
     if interval is not None:
@@ -173,7 +186,10 @@ def _rates(
 def _interval(verdicts: Sequence[Verdict]) -> tuple[float, float] | None:
     by_task: dict[str, list[bool]] = {}
     for verdict in verdicts:
-        by_task.setdefault(verdict.task_id, []).append(verdict.status is Status.passed)
+        if verdict.status is not Status.unjudged:
+            by_task.setdefault(verdict.task_id, []).append(verdict.status is Status.passed)
+    if not by_task:
+        return None
     return pass_at_1_interval(list(by_task.values()), rng=np.random.default_rng(0))
 
 

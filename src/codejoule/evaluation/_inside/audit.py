@@ -1,6 +1,8 @@
 """Whether the solution looks into the tests, and whether it calls for other hosts."""
 
 import gc
+import inspect
+import opcode
 import os
 import socket
 import sys
@@ -8,6 +10,7 @@ import types
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from .honest_reading import codes_of, reads_no_constants
 from .snapshot import FROZEN, is_listed
 
 _OURSELVES = frozenset(
@@ -31,6 +34,16 @@ _LISTING = frozenset({"gc.get_objects", "gc.get_referrers"})
 
 _listed_objects = gc.get_objects
 
+_HONEST_READERS = frozenset(
+    function.__code__
+    for name in ("_has_code_flag", "_signature_from_function", "getfile")
+    for function in [getattr(inspect, name)]
+)
+"""Parts of ``inspect`` that look at a function's parameters, flags or file and hand on nothing
+else. unittest, asyncio, mock and many libraries ask them about any function they are given."""
+
+_READS_AN_ATTRIBUTE = frozenset({opcode.opmap["LOAD_ATTR"], opcode.opmap.get("LOAD_METHOD")})
+
 
 def _host_of(address: Any) -> Any:
     """Of the address of an internet socket; others are paths, or numbers, of this machine."""
@@ -45,6 +58,8 @@ class Audit:
 
     def __init__(self, tests_file: str, *, any_socket: bool = False) -> None:
         self._tests_file = tests_file
+        self._bottom = _bottom_of_the_stack()
+        self._harmless: frozenset[types.CodeType] = frozenset()
         self._any_socket = any_socket
         self._ourselves = _OURSELVES | {os.uname().nodename}
         self.evidence: str | None = None
@@ -56,6 +71,12 @@ class Audit:
     def outside_calls(self) -> int:
         """How many attempts there were to reach another host."""
         return len(self.calls)
+
+    def know(self, program: str, code: types.CodeType) -> None:
+        """Take the solution's text and what was compiled from it. If it asks code objects for
+        names and places alone, as those do who want to know their caller, it may."""
+        if reads_no_constants(program):
+            self._harmless = frozenset(codes_of(code))
 
     def guard(self, codes: Iterable[types.CodeType | None]) -> None:
         """From now on, reading one of these code objects is evidence; nothing is if there are
@@ -132,8 +153,13 @@ class Audit:
         if isinstance(target, types.FrameType):
             # Libraries walk frames to find their caller; only the reader itself counts.
             ours = code.co_filename == self._tests_file or id(code) in self._guarded
-            return ours and reader is not None and self._is_untrusted(reader)
-        if id(code) not in self._guarded:
+            return (
+                ours
+                and reader is not None
+                and not self._may_read(reader)
+                and self._is_untrusted(reader)
+            )
+        if id(code) not in self._guarded or (reader is not None and self._may_read(reader)):
             return False
         while reader is not None:
             if self._is_untrusted(reader):
@@ -141,8 +167,25 @@ class Audit:
             reader = reader.f_back
         return False
 
+    def _may_read(self, frame: types.FrameType) -> bool:
+        """Whether it is known what `frame` does with the code object that it reads."""
+        if frame.f_code in _HONEST_READERS:
+            return True
+        # Not through getattr or the like, which the text of the program would not show.
+        reading = frame.f_code.co_code[frame.f_lasti]
+        return frame.f_code in self._harmless and reading in _READS_AN_ATTRIBUTE
+
     def _is_untrusted(self, frame: types.FrameType) -> bool:
         """Whether `frame` runs the solution's code or code made on the spot."""
         name = frame.f_code.co_filename
         known = ("/", "codejoule_inside/", "<frozen")
-        return name != self._tests_file and not name.startswith(known)
+        ours = name == self._tests_file or frame.f_code is self._bottom
+        return not ours and not name.startswith(known)
+
+
+def _bottom_of_the_stack() -> types.CodeType:
+    """What this process was started with: ours, though it came from the command line."""
+    frame = sys._getframe()
+    while frame.f_back is not None:
+        frame = frame.f_back
+    return frame.f_code

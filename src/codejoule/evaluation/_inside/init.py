@@ -33,7 +33,6 @@ _WATCH_PERIOD_S = 0.05
 _KILL_S = 0.4
 """How long to go on killing before leaving the rest to the kernel."""
 _TMPFS_FILES = 65536
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _TICK_HZ = os.sysconf("SC_CLK_TCK")
 
 
@@ -268,7 +267,7 @@ class _Watch:
         resident = 0
         for pid in pids:
             try:
-                resident += _resident_bytes(pid)
+                resident += processes.resident_bytes(pid)
                 start, cpu_s = _started_and_cpu_s(pid)
             except (OSError, ValueError, IndexError):
                 continue
@@ -278,7 +277,7 @@ class _Watch:
         # proportional set size from above; the dear figure is asked for only if it matters.
         if not memory or resident <= self._peak_bytes:
             return
-        self._peak_bytes = max(self._peak_bytes, sum(map(_proportional_bytes, pids)))
+        self._peak_bytes = max(self._peak_bytes, sum(map(processes.proportional_bytes, pids)))
         self._over_memory = self._peak_bytes > self._limit_bytes
 
 
@@ -299,27 +298,7 @@ class _PidFd:
             os.close(self._fd)
 
 
-def _resident_bytes(pid: int) -> int:
-    return int(processes.read(f"/proc/{pid}/statm").split()[1]) * _PAGE_BYTES
-
-
 def _started_and_cpu_s(pid: int) -> tuple[str, float]:
     # The command's name, in parentheses, may hold anything.
     fields = processes.read(f"/proc/{pid}/stat").rpartition(")")[2].split()
     return fields[19], (int(fields[11]) + int(fields[12])) / _TICK_HZ
-
-
-def _proportional_bytes(pid: int) -> int:
-    try:
-        for line in processes.read(f"/proc/{pid}/smaps_rollup").splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
-        return 0
-    except PermissionError:
-        # It made itself undumpable; then it pays for what it shares, too.
-        try:
-            return _resident_bytes(pid)
-        except OSError:
-            return 0
-    except OSError:
-        return 0

@@ -8,6 +8,11 @@ from typing import Any
 
 from .voice import tell_failure
 
+_JUDGING_METHODS = frozenset(
+    name
+    for name in dir(unittest.TestCase)
+    if name.startswith(("assert", "fail", "run", "_callTest", "skipTest", "subTest"))
+)
 _STEPS_OF_A_TEST = type(vars(unittest.case)["_Outcome"](None))
 
 
@@ -53,7 +58,7 @@ class Outcomes(unittest.TestResult):
     def stopTest(self, test: Any) -> None:
         """Look whether the solution has reached the instance that tests it."""
         for name in vars(test):
-            if name.startswith(("assert", "fail", "run", "_callTest", "skipTest", "subTest")):
+            if name in _JUDGING_METHODS:
                 self._rebound = f"TestCases.{name}"
         if type(test) is not self._class:
             self._rebound = "TestCases"

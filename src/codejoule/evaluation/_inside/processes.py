@@ -6,6 +6,8 @@ import signal
 import time
 from pathlib import Path
 
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
 
 def below_init() -> list[int]:
     """Everyone in the pid namespace whose pid 1 this process is."""
@@ -27,14 +29,53 @@ def descendants() -> list[int]:
 def cpu_of_tree_s(root: int) -> float:
     """CPU time of process `root`, of those below it, and of those that they have reaped [s].
     Raises OSError where one has just ended."""
-    total, pending = 0, [root]
+    # The command's name, in parentheses, may hold anything.
+    rows = [read(f"/proc/{pid}/stat").rpartition(")")[2].split() for pid in _tree(root)]
+    return sum(int(value) for fields in rows for value in fields[11:15]) / os.sysconf("SC_CLK_TCK")
+
+
+def memory_of_tree_bytes(root: int) -> int:
+    """Memory of process `root` and of those below it. Raises OSError where that cannot be
+    known."""
+    return sum(map(proportional_bytes, _tree(root)))
+
+
+def kill_tree(root: int) -> None:
+    """Kill process `root` and those below it. Raises OSError where they cannot be found."""
+    for pid in _tree(root):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _tree(root: int) -> list[int]:
+    found, pending = [], [root]
     while pending:
         pid = pending.pop()
+        found.append(pid)
         pending += _children(pid)
-        # The command's name, in parentheses, may hold anything.
-        fields = read(f"/proc/{pid}/stat").rpartition(")")[2].split()
-        total += sum(map(int, fields[11:15]))
-    return total / os.sysconf("SC_CLK_TCK")
+    return found
+
+
+def resident_bytes(pid: int) -> int:
+    """Memory of one process, what it shares included. Raises OSError."""
+    return int(read(f"/proc/{pid}/statm").split()[1]) * _PAGE_BYTES
+
+
+def proportional_bytes(pid: int) -> int:
+    """Memory of one process, of what it shares its part; 0 when it has ended."""
+    try:
+        for line in read(f"/proc/{pid}/smaps_rollup").splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+        return 0
+    except PermissionError:
+        # It made itself undumpable; then it pays for what it shares, too.
+        try:
+            return resident_bytes(pid)
+        except OSError:
+            return 0
+    except OSError:
+        return 0
 
 
 def kill_descendants(*, longest_s: float) -> None:

@@ -95,6 +95,7 @@ def run(outfit: Outfit, job: dict[str, Any], ends: "Ends", nonce: str, place: "P
     hidden = [_Bench(say, audit, outfit.snapshot, failures)]
     module = _make_module()
     code = _compile_solution(job["program"], hidden[0].say)
+    audit.know(job["program"], code)
     # The bound method, which is quicker to call than the object: it is called thousands of times.
     sys.addaudithook(audit.__call__)
     gc.freeze()

@@ -39,6 +39,8 @@ def _start(
 ) -> NoReturn:
     guards, run_task, line, by_user_namespace = None, None, None, False
     try:
+        # Before the host's, after the samples': the kernel out of memory takes the largest score.
+        Path("/proc/self/oom_score_adj").write_text("500", encoding="utf-8")
         in_cgroup = _enter_cgroup(settings["cgroup"])
         if settings["launcher"] == "namespaces":
             _enter_sandbox(settings, sock)

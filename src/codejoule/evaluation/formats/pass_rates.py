@@ -17,9 +17,12 @@ def pass_rates(
     verdicts: Sequence[Verdict], *, among: Collection[str] | None = None
 ) -> dict[int, float]:
     """pass@k, the mean over tasks, for k of 1, 5, 10, 25, 100 as far as every task has that
-    many samples; over the tasks in `among` alone where that is given. Empty without verdicts."""
+    many samples; over the tasks in `among` alone where that is given. Samples that could not be
+    judged count nowhere. Empty without verdicts."""
     by_task: dict[str, list[bool]] = {}
     for verdict in verdicts:
+        if verdict.status is Status.unjudged:
+            continue
         if among is None or verdict.task_id in among:
             by_task.setdefault(verdict.task_id, []).append(verdict.status is Status.passed)
     if not by_task:

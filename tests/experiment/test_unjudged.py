@@ -1,0 +1,79 @@
+"""A sample that could not be judged: no fail, no pass@1, and judged again on resume."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from codejoule.domain import (
+    Completion,
+    EnergyReading,
+    EnergyScope,
+    EnergySource,
+    FinishReason,
+    Status,
+    Verdict,
+)
+from codejoule.experiment import evaluation_stage
+from codejoule.experiment.journal_entries import BatchEntry, verdict_to_json
+from codejoule.experiment.results import task_records
+from codejoule.tracking import Journal
+
+READING = EnergyReading(
+    name="generation", start_s=0.0, energy_j=4.0, energy_by_device_j={"cpu:0": 4.0}, latency_s=1.0, source=EnergySource.rapl,
+    scope=EnergyScope.cpu,
+)  # fmt: skip
+
+
+def _batch() -> BatchEntry:
+    completions = tuple(
+        Completion(
+            task_id="t/1", sample=number, text="", prompt_tokens=1, output_tokens=1,
+            finish_reason=FinishReason.eos,
+        )
+        for number in range(2)
+    )  # fmt: skip
+    return BatchEntry(batch=0, completions=completions, reading=READING, memory_peak_bytes=None)
+
+
+def _verdict(number: int, status: Status, reason: str) -> Verdict:
+    return Verdict(
+        task_id="t/1", sample=number, status=status, reason=reason, evaluation_s=1.0,
+        evaluation_cpu_s=1.0,
+    )  # fmt: skip
+
+
+def _plan() -> Any:
+    task = SimpleNamespace(task_id="t/1", domains=())
+    evaluator = SimpleNamespace(ground_truth=None)
+    return SimpleNamespace(
+        suite=SimpleNamespace(tasks=(task,)), experiment=SimpleNamespace(evaluator=evaluator)
+    )
+
+
+VERDICTS = [
+    _verdict(0, Status.failed, "fail"), _verdict(1, Status.unjudged, "short of memory"),
+]  # fmt: skip
+
+
+def test_its_row_has_no_verdict_and_says_why() -> None:
+    known = {("t/1", verdict.sample): (verdict, 1.0) for verdict in VERDICTS}
+    failed, unjudged = task_records(_plan(), [_batch()], known)
+    assert (failed.verdict, failed.verdict_reason) == ("fail", "fail")
+    assert (unjudged.verdict, unjudged.verdict_reason) == (None, "short of memory")
+    assert unjudged.evaluation_cpu_s == 1.0
+
+
+def test_it_is_judged_again_on_resume_and_no_other_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Journal(tmp_path) as journal:
+        journal.append("batch", _batch().to_json())
+        rows = [verdict_to_json(verdict, 1.0) for verdict in VERDICTS]
+        journal.append("verdicts", {"source": "rapl", "verdicts": rows})
+    again: list[Any] = []
+    monkeypatch.setattr(evaluation_stage, "_samples", lambda *_: VERDICTS)
+    monkeypatch.setattr(evaluation_stage, "_judge", lambda *arguments: again.extend(arguments[-1]))
+    evaluation_stage.evaluate(_plan(), tmp_path)
+    assert [sample.sample for sample in again] == [1]
