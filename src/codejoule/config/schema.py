@@ -4,11 +4,12 @@ Hydra and OmegaConf need these dataclasses mutable (frozen ones break compositio
 / 2.3.1); `OmegaConf.to_object` runs ``__post_init__``, where every check lives.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from typing import Any
 
 from codejoule.config.errors import ConfigError
+from codejoule.domain.suite_limits import LIMITS_OF_BUNDLED, SuiteLimits, limits_of
 
 
 class Weights(Enum):
@@ -133,7 +134,7 @@ class Order(Enum):
 QUANTIZED_WHILE_LOADING = (Method.bnb, Method.torchao)
 """Methods that need no checkpoint of their own."""
 
-BUNDLED_SUITES = ("starter", "starter_large")
+BUNDLED_SUITES = tuple(LIMITS_OF_BUNDLED)
 """Suites whose tasks ship with codejoule."""
 
 DETECTED_GPU = "detected"
@@ -373,13 +374,17 @@ class SuiteConfig:
     hub_split: str | None = None
     hub_file: str | None = None
     format: str = "bigcodebench"
-    max_new_tokens: int = 1280
+    max_new_tokens: int | None = None
     prompt_tokens: int = 660
-    timeout_s: float = 240.0
-    stop: list[str] = field(default_factory=list)
-    stop_base: list[str] = field(default_factory=list)
+    timeout_s: float | None = None
+    stop: list[str] | None = None
+    stop_base: list[str] | None = None
 
     def __post_init__(self) -> None:
+        # Settled here, so that what is in force is what everyone sees and a run records.
+        limits = self.limits
+        self.max_new_tokens, self.timeout_s = limits.max_new_tokens, limits.timeout_s
+        self.stop, self.stop_base = list(limits.stop), list(limits.stop_base)
         _require(
             self.limit is None or self.limit >= 1,
             "suite.limit",
@@ -393,10 +398,10 @@ class SuiteConfig:
             "an empty list selects nothing; use null for the whole suite",
         )
         _require(
-            self.max_new_tokens >= 1,
+            limits.max_new_tokens >= 1,
             "suite.max_new_tokens",
             self.max_new_tokens,
-            "must be at least 1",
+            "must be at least 1, or null for the schema's own limit",
         )
         _require(
             self.prompt_tokens >= 1,
@@ -404,7 +409,24 @@ class SuiteConfig:
             self.prompt_tokens,
             "must be at least 1",
         )
-        _require(self.timeout_s > 0, "suite.timeout_s", self.timeout_s, "must be above 0 [s]")
+        _require(
+            limits.timeout_s > 0,
+            "suite.timeout_s",
+            self.timeout_s,
+            "must be above 0 [s], or null for the schema's own limit",
+        )
+
+    @property
+    def limits(self) -> SuiteLimits:
+        """The limits that are set, and for the others those of the bundled suite or the schema."""
+        own = self.path is None and self.hub_id is None
+        implied = limits_of(self.format, bundled=self.name if own else None)
+        given: dict[str, Any] = {
+            limit.name: tuple(value) if isinstance(value, list) else value
+            for limit in fields(SuiteLimits)
+            if (value := getattr(self, limit.name)) is not None
+        }
+        return replace(implied, **given)
 
 
 @dataclass(kw_only=True)

@@ -13,6 +13,9 @@ DOMAINS = (
 )
 """The seven domains of BigCodeBench (Zhuo et al. 2024, table 1; thesis table 5.1)."""
 
+EXPECTED_OUTPUTS = "__outputs_of_the_canonical_solution__"
+"""Stands in tests for what only a run of the canonical solution can tell."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
@@ -38,6 +41,9 @@ class Task:
     """Top-level modules the task uses."""
     domains: tuple[str, ...]
     """Members of `DOMAINS` that its imports belong to."""
+    plus_test: str = ""
+    """Source of a further module of the same form, with tests beyond the benchmark's own
+    (EvalPlus); empty where there are none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,14 +3,14 @@
 import dataclasses
 from dataclasses import dataclass
 
-from codejoule.config import UserError
 from codejoule.config.schema import EvaluatorConfig
 from codejoule.domain import Status, Verdict
+from codejoule.evaluation.attempt import try_sample
 from codejoule.evaluation.expected import expected_test_ids, modules_worth_importing
+from codejoule.evaluation.expected_outputs import with_expected_outputs
 from codejoule.evaluation.interpreter import describe_interpreter
 from codejoule.evaluation.judge import judge
 from codejoule.evaluation.launch import Launcher, choose_launcher
-from codejoule.evaluation.ruling import rule
 from codejoule.evaluation.sample import Sample
 from codejoule.evaluation.worker import Worker
 
@@ -35,25 +35,24 @@ def inspect_sample(
     launcher: Launcher | None = None,
 ) -> Inspection:
     """Judge `sample` as `judge` does, and keep what it printed. Raises as `judge` does."""
-    preimport = modules_worth_importing([sample.code_prompt, sample.test])
+    (sample,) = with_expected_outputs(
+        [sample], config=config, timeout_s=timeout_s, launcher=launcher
+    )
+    preimport = modules_worth_importing([sample.code_prompt, sample.test, sample.plus_test])
     interpreter = describe_interpreter(config.python)
     worker = Worker(
         config, interpreter, choose_launcher(launcher, config.isolation), preimport=preimport
     )
     try:
-        report = worker.judge(sample, timeout_s)
+        verdict, output = try_sample(sample, worker, timeout_s)
     finally:
         worker.stop()
-    if report["phase"] == "stuck" or report.get("init_error"):
-        words = report.get("init_error") or report.get("what")
-        raise UserError(f"the sandbox failed while judging {sample.task_id}: {words}")
-    expected = expected_test_ids(sample.test)
-    verdict = rule(sample, expected, report)
+    expected = expected_test_ids(sample.test) | expected_test_ids(sample.plus_test)
     if config.challenge and verdict.status is Status.passed:
         (again,) = judge([sample], config=config, timeout_s=timeout_s, launcher=launcher)
         verdict = dataclasses.replace(verdict, challenge=again.challenge)
     return Inspection(
         verdict=verdict,
         tests=tuple(sorted(expected)),
-        output=str(report.get("output_tail", "")),
+        output=output,
     )

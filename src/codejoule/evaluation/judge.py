@@ -11,14 +11,17 @@ from codejoule.config import UserError
 from codejoule.config.schema import EvaluatorConfig
 from codejoule.domain import Status, Verdict
 from codejoule.domain.verdict import CLEAR, NOT_CHALLENGEABLE, SUSPECT
+from codejoule.evaluation.attempt import try_sample
 from codejoule.evaluation.challenge import challenge_tests
-from codejoule.evaluation.expected import expected_test_ids, modules_worth_importing
+from codejoule.evaluation.expected import modules_worth_importing
 from codejoule.evaluation.interpreter import describe_interpreter
 from codejoule.evaluation.launch import Launcher, choose_launcher
-from codejoule.evaluation.ruling import rule
 from codejoule.evaluation.sample import Sample
 from codejoule.evaluation.stand_in import StandIns
 from codejoule.evaluation.worker import SandboxFacts, Worker
+
+KEPT_OUTPUT = "OUTPUT"
+"""Key of what a sample printed, where its verdict keeps that."""
 
 _LOGGER = logging.getLogger(__name__)
 _Outcome = tuple[int, Verdict] | SandboxFacts | BaseException
@@ -52,7 +55,8 @@ def judge(
         return []
     interpreter = describe_interpreter(config.python)
     chosen = choose_launcher(launcher, config.isolation)
-    preimport = modules_worth_importing({text for s in todo for text in (s.code_prompt, s.test)})
+    sources = {text for s in todo for text in (s.code_prompt, s.test, s.plus_test)}
+    preimport = modules_worth_importing(sources)
     desk = _Desk(todo, timeout_s=timeout_s, challenge=config.challenge)
     cores = len(os.sched_getaffinity(0))
     count = min(config.workers or cores, len(todo))
@@ -101,7 +105,9 @@ class _Desk:
         except queue.Empty:
             return False
         sample = self._todo[index]
-        verdict = _verdict_on(sample, worker, self._timeout_s)
+        verdict, output = try_sample(sample, worker, self._timeout_s)
+        if sample.keeps_output and verdict.status is Status.passed:
+            verdict = dataclasses.replace(verdict, details={KEPT_OUTPUT: output})
         if self._challenge and verdict.status is Status.passed:
             result = _challenge(sample, worker, self._timeout_s)
             verdict = dataclasses.replace(verdict, challenge=result)
@@ -172,20 +178,13 @@ def _starts(worker: Worker) -> bool:
     return True
 
 
-def _verdict_on(sample: Sample, worker: Worker, timeout_s: float) -> Verdict:
-    report = worker.judge(sample, timeout_s)
-    if report["phase"] == "stuck" or report.get("init_error"):
-        words = report.get("init_error") or report.get("what")
-        raise UserError(f"the sandbox failed while judging {sample.task_id}: {words}")
-    return rule(sample, expected_test_ids(sample.test), report)
-
-
 def _challenge(sample: Sample, worker: Worker, timeout_s: float) -> str:
     """Whether a sample that passed notices that its tests expect something else."""
     challenged = challenge_tests(sample.test, name=f"{sample.task_id}\0{sample.sample}")
     if challenged is None:
         return NOT_CHALLENGEABLE
-    again = _verdict_on(dataclasses.replace(sample, test=challenged.test), worker, timeout_s)
+    changed = dataclasses.replace(sample, test=challenged.test, plus_test="")
+    again, _ = try_sample(changed, worker, timeout_s)
     deceived = [test for test in challenged.changed if again.tests.get(test) == "pass"]
     return SUSPECT if deceived else CLEAR
 

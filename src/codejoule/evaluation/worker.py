@@ -35,6 +35,12 @@ _GREETING_S = 180.0
 _PATIENCE_S = 10.0
 """How long after a sample's time limit the worker must have answered."""
 
+_TAIL_BYTES = 4096
+"""How much of the end of a sample's output is reported ..."""
+
+_KEPT_BYTES = 6 * 2**20
+"""... and where it is to be kept: what fits into a frame with the rest of the report."""
+
 _ATTEMPTS = 2
 """How often a sample is tried whose worker is lost on it."""
 
@@ -237,6 +243,7 @@ class Worker:
             "memory_bytes": min(self._config.memory_bytes, _most_memory_bytes()),
             "tmp_bytes": self._config.tmp_bytes,
             "output_bytes": self._config.output_bytes,
+            "tail_bytes": _KEPT_BYTES if sample.keeps_output else _TAIL_BYTES,
         }
         return encode_frame(job) + encode_frame({"tests": sample.test})
 

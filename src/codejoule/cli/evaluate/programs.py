@@ -60,14 +60,7 @@ def _task(where: str, task_id: str, suite: Suite, tasks: Mapping[str, Task]) -> 
 def _sample(
     task: Task, one: SubmittedSample | RecordedVerdict, *, sanitizing: bool = False
 ) -> Sample:
-    return Sample(
-        task_id=one.task_id,
-        sample=one.sample,
-        solution=_program(task, one, sanitizing=sanitizing),
-        code_prompt=task.code_prompt,
-        test=task.test,
-        entry_point=task.entry_point,
-    )
+    return Sample.of(task, _program(task, one, sanitizing=sanitizing), sample=one.sample)
 
 
 def _program(task: Task, one: SubmittedSample | RecordedVerdict, *, sanitizing: bool) -> str:

@@ -1,0 +1,64 @@
+"""The tests of a task in EvalPlus' formats, as a module with one `unittest` method."""
+
+import importlib.resources
+import re
+from functools import cache
+
+from codejoule.domain import EXPECTED_OUTPUTS
+
+_BY_REFERENCE = """\
+import unittest
+
+_rules = {{"__name__": "evalplus_rules"}}
+exec(compile({rules!r}, "tests.py", "exec"), _rules)
+
+
+class TestCases(unittest.TestCase):
+    def test_{part}(self, run=_rules["run"]):
+        run({entry_point}, {inputs!r}, {expected}, atol={atol!r}, rule={rule!r})
+
+
+del _rules
+"""
+
+_BY_PROGRAM = """\
+import unittest
+
+
+class TestCases(unittest.TestCase):
+    def test_{part}(self):
+        {imports}
+        exec(compile({program!r}, "tests.py", "exec"), {{**globals()}})
+"""
+# Neither names of the tests stand where the solution could replace them.
+
+_IMPORT = re.compile(r"^(?:import|from) +(\w+)", re.MULTILINE)
+
+
+def compare_with_reference(
+    part: str, entry_point: str, inputs: list[list[object]], *, atol: float, benchmark: str
+) -> str:
+    """Calls `entry_point` with each of `inputs`, and compares by the rules of `benchmark`
+    (``humaneval`` or ``mbpp``) with the outputs of the canonical solution, for which
+    `EXPECTED_OUTPUTS` stands. `part` is ``base`` or ``plus``."""
+    return _BY_REFERENCE.format(
+        rules=_rules(),
+        part=part,
+        entry_point=entry_point,
+        inputs=repr(inputs),
+        expected=EXPECTED_OUTPUTS,
+        atol=atol,
+        rule=f"{benchmark}.{entry_point}",
+    )
+
+
+def run_program(part: str, program: str) -> str:
+    """Runs `program`, which calls the solution and raises where it is wrong."""
+    modules = ", ".join(sorted({"unittest", *_IMPORT.findall(program)}))
+    return _BY_PROGRAM.format(part=part, program=program, imports=f"import {modules}")
+
+
+@cache
+def _rules() -> str:
+    file = importlib.resources.files("codejoule.suites") / "evalplus_rules.py"
+    return file.read_text(encoding="utf-8")
