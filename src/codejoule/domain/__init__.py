@@ -23,12 +23,12 @@ from codejoule.domain.energy import (
 from codejoule.domain.placement import place_layers
 from codejoule.domain.quantization import Quantization
 from codejoule.domain.record import TASK_COLUMNS, TaskRecord
-from codejoule.domain.task import DOMAINS, EXPECTED_OUTPUTS, Suite, Task
+from codejoule.domain.task import DOMAINS, EXPECTED_OUTPUT, Suite, Task
 from codejoule.domain.verdict import Status, Verdict
 
 __all__ = [
     "DOMAINS",
-    "EXPECTED_OUTPUTS",
+    "EXPECTED_OUTPUT",
     "FIRST_TOKEN",
     "TASK_COLUMNS",
     "Architecture",

@@ -13,8 +13,8 @@ DOMAINS = (
 )
 """The seven domains of BigCodeBench (Zhuo et al. 2024, table 1; thesis table 5.1)."""
 
-EXPECTED_OUTPUTS = "__outputs_of_the_canonical_solution__"
-"""Stands in tests for what only a run of the canonical solution can tell."""
+EXPECTED_OUTPUT = "@expected@"
+"""Stands in tests for each text that only a run of the canonical solution can tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,9 +1,10 @@
 """One sample before one worker: the verdict by all its tests."""
 
 import dataclasses
+import re
 
 from codejoule.config import UserError
-from codejoule.domain import EXPECTED_OUTPUTS, Status, Verdict
+from codejoule.domain import EXPECTED_OUTPUT, Status, Verdict
 from codejoule.evaluation.expected import expected_test_ids
 from codejoule.evaluation.ruling import rule
 from codejoule.evaluation.sample import Sample
@@ -36,11 +37,12 @@ def try_sample(sample: Sample, worker: Worker, timeout_s: float) -> tuple[Verdic
 
 
 def _try(sample: Sample, test: str, worker: Worker, timeout_s: float) -> tuple[Verdict, str]:
-    if EXPECTED_OUTPUTS in test:
+    if EXPECTED_OUTPUT in test:
         outputs = sample.expected[sample.reference, test]
         if outputs is None:
             return _unjudged(sample), ""
-        test = test.replace(EXPECTED_OUTPUTS, repr(outputs))
+        told = iter(outputs)
+        test = re.sub(EXPECTED_OUTPUT, lambda _: next(told), test)
     sample = dataclasses.replace(sample, test=test)
     report = worker.judge(sample, timeout_s)
     if report["phase"] == "stuck" or report.get("init_error"):

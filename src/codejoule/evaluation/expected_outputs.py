@@ -6,11 +6,12 @@ tests hold them.
 
 import dataclasses
 import logging
+import re
 from collections.abc import Sequence
 
 from codejoule.config import user_cache
 from codejoule.config.schema import EvaluatorConfig
-from codejoule.domain import EXPECTED_OUTPUTS, Status, Verdict
+from codejoule.domain import EXPECTED_OUTPUT, Status, Verdict
 from codejoule.evaluation.identity import sample_identity, setting_identity
 from codejoule.evaluation.judge import KEPT_OUTPUT, judge
 from codejoule.evaluation.launch import Launcher
@@ -36,7 +37,7 @@ def with_expected_outputs(
         (sample.reference, test): _reference(sample, test)
         for sample in samples
         for test in (sample.test, sample.plus_test)
-        if EXPECTED_OUTPUTS in test
+        if EXPECTED_OUTPUT in test
     }
     if not references:
         return list(samples)
@@ -50,13 +51,14 @@ def with_expected_outputs(
         asked = [references[which] for which in missing]
         found = judge(asked, config=config, timeout_s=timeout_s, launcher=launcher)
         for which, verdict in zip(missing, found, strict=True):
-            if _outputs(verdict) is not None:
+            if _outputs(verdict, which[1]) is not None:
                 log.add(keys[which], verdict)
             else:
                 _warn(verdict)
         known = {which: log.find(key) for which, key in keys.items()}
     expected = {
-        which: None if verdict is None else _outputs(verdict) for which, verdict in known.items()
+        which: None if verdict is None else _outputs(verdict, which[1])
+        for which, verdict in known.items()
     }
     return [dataclasses.replace(sample, expected=expected) for sample in samples]
 
@@ -65,15 +67,16 @@ def _reference(sample: Sample, test: str) -> Sample:
     """The canonical solution as a sample that prints what `test` expects."""
     return dataclasses.replace(
         sample, sample=0, solution=sample.reference, plus_test="", reference="",
-        test=test.replace(EXPECTED_OUTPUTS, repr(None)), keeps_output=True,
+        test=test.replace(EXPECTED_OUTPUT, "?"), keeps_output=True,
     )  # fmt: skip
 
 
-def _outputs(verdict: Verdict) -> str | None:
-    """What it printed last; None where it did not come to that, or the beginning is lost."""
-    printed = verdict.details.get(KEPT_OUTPUT, "").rstrip("\n").rpartition("\n")[2]
-    marked, _, outputs = printed.partition(" ")
-    return outputs if marked == "outputs" else None
+def _outputs(verdict: Verdict, test: str) -> list[str] | None:
+    """What it printed for each place of `test`; None where it did not come to that, or printed
+    more than is kept."""
+    printed = verdict.details.get(KEPT_OUTPUT, "")
+    told = re.findall(r"^output (#?-?[0-9a-f]+)$", printed, re.MULTILINE)
+    return told if len(told) == test.count(EXPECTED_OUTPUT) else None
 
 
 def _warn(verdict: Verdict) -> None:

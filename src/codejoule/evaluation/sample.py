@@ -1,10 +1,10 @@
 """One program to judge."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
-from codejoule.domain import EXPECTED_OUTPUTS, Task
+from codejoule.domain import EXPECTED_OUTPUT, Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +28,7 @@ class Sample:
     """Source of further tests, for a sample that passes the first; empty where there are none."""
     reference: str = ""
     """The program that tells what the tests expect, where they leave that to it."""
-    expected: Mapping[tuple[str, str], str | None] = field(default_factory=dict, repr=False)
+    expected: Mapping[tuple[str, str], Sequence[str] | None] = field(default_factory=dict)
     """What a reference told for tests, None where it failed; empty before it was asked."""
     keeps_output: bool = False
     """Whether the verdict on a pass shall hold the end of what was printed."""
@@ -36,7 +36,7 @@ class Sample:
     @classmethod
     def of(cls, task: Task, solution: str, *, sample: int = 0) -> Self:
         """`solution` to be judged by the tests of `task`."""
-        leaves_open = EXPECTED_OUTPUTS in task.test + task.plus_test
+        leaves_open = EXPECTED_OUTPUT in task.test + task.plus_test
         return cls(
             task_id=task.task_id,
             sample=sample,

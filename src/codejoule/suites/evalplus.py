@@ -4,7 +4,7 @@ import importlib.resources
 import re
 from functools import cache
 
-from codejoule.domain import EXPECTED_OUTPUTS
+from codejoule.domain import EXPECTED_OUTPUT
 
 _BY_REFERENCE = """\
 import unittest
@@ -14,11 +14,20 @@ exec(compile({rules!r}, "tests.py", "exec"), _rules)
 
 
 class TestCases(unittest.TestCase):
-    def test_{part}(self, run=_rules["run"]):
-        run({entry_point}, {inputs!r}, {expected}, atol={atol!r}, rule={rule!r})
+    def test_{part}(self, rules=_rules):
+        names = {{}}
+        exec(compile({calls!r}, "tests.py", "exec"), names)
+        check = rules["partial"](rules["check"], atol={atol!r}, rule={rule!r})
+        names["calls"]({entry_point}, rules["read"], check)
 
 
 del _rules
+"""
+# An expected output stands among the constants of the code alone, and is taken from there only
+# after the call that it is to be compared with.
+_CALL = """\
+ given = {given!r}
+ check(function(*read(given)), given, "{expected}")
 """
 
 _BY_PROGRAM = """\
@@ -39,14 +48,16 @@ def compare_with_reference(
     part: str, entry_point: str, inputs: list[list[object]], *, atol: float, benchmark: str
 ) -> str:
     """Calls `entry_point` with each of `inputs`, and compares by the rules of `benchmark`
-    (``humaneval`` or ``mbpp``) with the outputs of the canonical solution, for which
-    `EXPECTED_OUTPUTS` stands. `part` is ``base`` or ``plus``."""
+    (``humaneval`` or ``mbpp``) with the outputs of the canonical solution, for each of
+    which `EXPECTED_OUTPUT` stands. `part` is ``base`` or ``plus``."""
+    calls = "def calls(function, read, check):\n pass\n" + "".join(
+        _CALL.format(given=repr(given), expected=EXPECTED_OUTPUT) for given in inputs
+    )
     return _BY_REFERENCE.format(
         rules=_rules(),
         part=part,
         entry_point=entry_point,
-        inputs=repr(inputs),
-        expected=EXPECTED_OUTPUTS,
+        calls=calls,
         atol=atol,
         rule=f"{benchmark}.{entry_point}",
     )

@@ -98,6 +98,10 @@ def _list_of_sets(value: Any) -> list[Any]:
     return [set(item) if isinstance(item, list) and item else {} for item in value]
 
 
+def _tuple_of_tuples(value: Any) -> tuple[Any, ...]:
+    return tuple(tuple(item) if isinstance(item, list) else item for item in value)
+
+
 def _dict_of_tuples(value: Any) -> dict[str, Any]:
     return {key: tuple(item) for key, item in value.items()}
 
@@ -117,7 +121,8 @@ _TURNS: tuple[tuple[Callable[[Any], Any], int | None, frozenset[int]], ...] = (
         63, 64, 70, 94, 120, 237, 272, 299, 400, 409, 417, 438, 473, 614, 780,
     })),
     (_list_of_tuples, 0, frozenset({75, 413, 444, 753})),
-    (_tuple_throughout, None, frozenset({259, 278, 401, 445, 580, 615, 791})),
+    (_tuple_of_tuples, None, frozenset({259, 278, 401, 445})),
+    (_tuple_throughout, None, frozenset({580, 615, 791})),
     (_dict_of_tuples, 0, frozenset({722})),
     (_list_of_sets, 0, frozenset({115})),
     (float, 0, frozenset({124})),
