@@ -55,9 +55,9 @@ def test_canonical_solutions_pass_and_what_fails_further_tests_is_told_apart() -
     gap = "def widest_gap(values):\n    return "
     programs = {
         "humaneval_plus": [
-            ("widest_gap", gap + "(v := sorted(values)) and v[-1] - v[0] and 3", ONLY_BASE),
-            ("widest_gap", gap + "float(max(map(float.__sub__, *[iter([3.0])] * 2)))", NEITHER),
-            ("mean_of", "def mean_of(v):\n    return round(sum(v) / len(v), 3)", ONLY_BASE),
+            ("widest_gap", gap + "3.0", ONLY_BASE),
+            ("widest_gap", gap + "[3]", NEITHER),
+            ("mean_of", "def mean_of(v):\n    return 1.5", ONLY_BASE),
             ("mean_of", "def mean_of(v):\n    return sum(v) / len(v) + 1e-9", PASSES),
         ],
         "humaneval_plus_hub": [
@@ -76,17 +76,18 @@ def test_canonical_solutions_pass_and_what_fails_further_tests_is_told_apart() -
             ("is_even", "def is_even(n):\n    return True", NEITHER),
         ],
     }
-    samples, expected = [], []
+    samples, expected = [], {}
     for layout in LAYOUTS:
         tasks = tasks_of(layout)
         for task in tasks.values():
             samples.append(canonical_sample(task))
-            expected.append(PASSES)
+            expected[layout, task.task_id, 0] = PASSES
         for number, (name, program, told) in enumerate(programs[layout], 1):
             samples.append(Sample.of(tasks[name], program, sample=number))
-            expected.append(told)
-    found = [outcome(verdict) for verdict in verdicts_on(samples)]
-    assert list(zip(samples, found, strict=True)) == list(zip(samples, expected, strict=True))
+            expected[layout, tasks[name].task_id, number] = told
+    verdicts = verdicts_on(samples)
+    found = dict(zip(expected, map(outcome, verdicts), strict=True))
+    assert found == expected, [v.details for v in verdicts]
 
 
 def test_the_further_tests_have_a_process_and_a_time_limit_of_their_own() -> None:
@@ -120,12 +121,22 @@ def letters_of(text):
         seen += [*frame.f_locals.values(), *frame.f_globals.values()]
         frame = frame.f_back
     seen += [one for one in gc.get_objects() if isinstance(one, (list, tuple, dict, bytes))]
-    found = [one for one in map(repr, seen) if "Counter(text)" in one or "8004" in one or "8005" in one]
+    marks = [chr(67) + "ounter(text)", chr(56) + "004", chr(56) + "005"]
+    found = [one for one in map(repr, seen) if any(mark in one for mark in marks)]
     raise RuntimeError(f"found {len(found)}")
 """
-    (verdict,) = verdicts_on([Sample.of(task, program)])
-    assert verdict.status is Status.failed
-    assert "found 0" in str(verdict.details)
+    readers = [
+        "sys._getframe(1).f_code.co_consts",
+        "sys._getframe(1).f_globals['TestCases'].test_base.__code__.co_consts",
+    ]
+    samples = [Sample.of(task, program)]
+    for number, reader in enumerate(readers, 1):
+        read = f"import sys\ndef letters_of(text):\n    return len({reader})"
+        samples.append(Sample.of(task, read, sample=number))
+    looked, *read_code = verdicts_on(samples)
+    assert looked.status is Status.failed
+    assert "found 0" in str(looked.details)
+    assert [verdict.reason for verdict in read_code] == ["tampered", "tampered"]
 
 
 def test_outputs_are_asked_for_once_and_kept(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:

@@ -34,9 +34,9 @@ def with_expected_outputs(
     outputs stay in the user's cache, under all that they depend on. Raises as `judge` does.
     """
     references = {
-        (sample.reference, test): _reference(sample, test)
+        (sample.reference, test): _reference(sample, test, part)
         for sample in samples
-        for test in (sample.test, sample.plus_test)
+        for part, test in enumerate((sample.test, sample.plus_test))
         if EXPECTED_OUTPUT in test
     }
     if not references:
@@ -45,16 +45,28 @@ def with_expected_outputs(
     setting = setting_identity(config, timeout_s=timeout_s)
     keys = {which: sample_identity(setting, one) for which, one in references.items()}
     with VerdictLog(user_cache() / "expected_outputs" / f"{setting}.jsonl") as log:
-        missing = [which for which, key in keys.items() if log.find(key) is None]
-        if missing:
-            _LOGGER.info("asking canonical solutions for %d sets of outputs", len(missing))
-        asked = [references[which] for which in missing]
-        found = judge(asked, config=config, timeout_s=timeout_s, launcher=launcher)
-        for which, verdict in zip(missing, found, strict=True):
+        missing = {
+            (one.task_id, one.sample): which
+            for which, one in references.items()
+            if log.find(keys[which]) is None
+        }
+
+        def note(verdict: Verdict) -> None:
+            which = missing[verdict.task_id, verdict.sample]
             if _outputs(verdict, which[1]) is not None:
                 log.add(keys[which], verdict)
             else:
                 _warn(verdict)
+
+        if missing:
+            _LOGGER.info("asking canonical solutions for %d sets of outputs", len(missing))
+        judge(
+            [references[which] for which in missing.values()],
+            config=config,
+            timeout_s=timeout_s,
+            on_verdict=note,
+            launcher=launcher,
+        )
         known = {which: log.find(key) for which, key in keys.items()}
     expected = {
         which: None if verdict is None else _outputs(verdict, which[1])
@@ -63,10 +75,11 @@ def with_expected_outputs(
     return [dataclasses.replace(sample, expected=expected) for sample in samples]
 
 
-def _reference(sample: Sample, test: str) -> Sample:
-    """The canonical solution as a sample that prints what `test` expects."""
+def _reference(sample: Sample, test: str, part: int) -> Sample:
+    """The canonical solution as a sample that prints what `test` expects, the first or the
+    further tests."""
     return dataclasses.replace(
-        sample, sample=0, solution=sample.reference, plus_test="", reference="",
+        sample, sample=part, solution=sample.reference, plus_test="", reference="",
         test=test.replace(EXPECTED_OUTPUT, "?"), keeps_output=True,
     )  # fmt: skip
 
