@@ -125,6 +125,8 @@ def letters_of(text):
     found = [one for one in map(repr, seen) if any(mark in one for mark in marks)]
     raise RuntimeError(f"found {len(found)}")
 """
+    # What tests use is looked at before any test runs.
+    forged = "import pickle\npickle.loads = lambda _: 1\ndef letters_of(text):\n    return 1"
     readers = [
         "sys._getframe(1).f_code.co_consts",
         "sys._getframe(1).f_globals['TestCases'].test_base.__code__.co_consts",
@@ -133,10 +135,11 @@ def letters_of(text):
     for number, reader in enumerate(readers, 1):
         read = f"import sys\ndef letters_of(text):\n    return len({reader})"
         samples.append(Sample.of(task, read, sample=number))
-    looked, *read_code = verdicts_on(samples)
+    samples.append(Sample.of(task, forged, sample=3))
+    looked, *others = verdicts_on(samples)
     assert looked.status is Status.failed
     assert "found 0" in str(looked.details)
-    assert [verdict.reason for verdict in read_code] == ["tampered", "tampered"]
+    assert [verdict.reason for verdict in others] == ["tampered"] * 3
 
 
 def test_outputs_are_asked_for_once_and_kept(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:

@@ -28,7 +28,7 @@ _METHOD = """\
 def test_{part}(
     self,
     read=_rules["read"],
-    check=_rules["partial"](_rules["check"], atol={atol!r}, rule={rule!r}),
+    check=_rules["checker"](atol={atol!r}, rule={rule!r}),
 ):
     pass
 """

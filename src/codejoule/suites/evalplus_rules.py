@@ -5,12 +5,10 @@ Python 3.10's standard library. What it compares comes from an untrusted functio
 after a first call of that is bound here before.
 """
 
-import cmath
 import math
 import pickle
 import reprlib
 from collections.abc import Callable
-from functools import partial  # noqa: F401 (for the tests)
 from typing import Any
 
 _LARGE_BYTES = 2**10
@@ -18,7 +16,7 @@ _LARGE_BYTES = 2**10
 
 _RTOL, _ATOL_OF_FLOATS = 1e-7, 1e-6
 
-_show, _unpickle, _isfinite = reprlib.repr, pickle.loads, cmath.isfinite
+_show, _unpickle, _isfinite = reprlib.repr, pickle.loads, math.isfinite
 _power, _sqrt, _NAMES = math.pow, math.sqrt, {"inf": math.inf, "nan": math.nan}
 
 
@@ -40,6 +38,11 @@ def check(got: Any, given: str, expected: str, *, atol: float, rule: str) -> Non
         right, wanted = agrees(got, value, read(given), atol=atol, rule=rule), _show(value)
     if not right:
         raise AssertionError(f"{_show(got)}, not {wanted}, for {given[:1000]}")
+
+
+def checker(*, atol: float, rule: str) -> Callable[[Any, str, str], None]:
+    """`check` with these settings."""
+    return lambda got, given, expected: check(got, given, expected, atol=atol, rule=rule)
 
 
 def _recorded(output: Any, atol: float, rule: str) -> str:
@@ -86,7 +89,7 @@ def _is_close(got: Any, wanted: Any, atol: float) -> bool:
         return False
     if got == wanted:
         return True
-    return _isfinite(wanted) and abs(got - wanted) <= atol + _RTOL * abs(wanted)
+    return _isfinite(abs(wanted)) and abs(got - wanted) <= atol + _RTOL * abs(wanted)
 
 
 _NUMBER = int | float | complex
