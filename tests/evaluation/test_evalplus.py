@@ -63,13 +63,13 @@ def test_canonical_solutions_pass_and_what_fails_further_tests_is_told_apart() -
         "humaneval_plus_hub": [
             ("widest_gap", gap + "3", ONLY_BASE),
             ("widest_gap", gap + "4", NEITHER),
-            ("find_zero", "def find_zero(xs):\n    return min(-xs[0], 12.0)", ONLY_BASE),
+            ("find_zero", "def find_zero(xs):\n    return min(-xs[0], 99.0)", ONLY_BASE),
         ],
         "mbpp_plus": [
             ("similar_elements", "similar_elements = lambda a, b: [5, 4, 4]", ONLY_BASE),
             ("similar_elements", "def similar_elements(a, b):\n    return set(a) & set(b)", PASSES),
-            ("letters_of", "def letters_of(t):\n    return {c: t.count(c) for c in t}", PASSES),
-            ("letters_of", "def letters_of(t):\n    return sorted(t)", NEITHER),
+            ("check", "def check(t):\n    return {c: t.count(c) for c in t}", PASSES),
+            ("check", "def check(t):\n    return sorted(t)", NEITHER),
         ],
         "mbpp_plus_hub": [
             ("is_even", "def is_even(n):\n    return n == 2", ONLY_BASE),
@@ -112,10 +112,10 @@ def test_the_further_tests_have_a_process_and_a_time_limit_of_their_own() -> Non
 
 
 def test_neither_the_canonical_solution_nor_what_is_expected_is_in_sight_when_called() -> None:
-    task = tasks_of("mbpp_plus")["letters_of"]
+    task = tasks_of("mbpp_plus")["check"]
     program = """
 import gc, sys
-def letters_of(text):
+def check(text):
     frame, seen = sys._getframe(1), []
     while frame is not None:
         seen += [*frame.f_locals.values(), *frame.f_globals.values()]
@@ -123,17 +123,17 @@ def letters_of(text):
     seen += [one for one in gc.get_objects() if isinstance(one, (list, tuple, dict, bytes))]
     marks = [chr(67) + "ounter(text)", chr(56) + "004", chr(56) + "005"]
     found = [one for one in map(repr, seen) if any(mark in one for mark in marks)]
-    raise RuntimeError(f"found {len(found)}")
+    raise RuntimeError(f"found {len(found)}: {[one[:300] for one in found]}")
 """
     # What tests use is looked at before any test runs.
-    forged = "import pickle\npickle.loads = lambda _: 1\ndef letters_of(text):\n    return 1"
+    forged = "import pickle\npickle.loads = lambda _: 1\ndef check(text):\n    return 1"
     readers = [
         "sys._getframe(1).f_code.co_consts",
         "sys._getframe(1).f_globals['TestCases'].test_base.__code__.co_consts",
     ]
     samples = [Sample.of(task, program)]
     for number, reader in enumerate(readers, 1):
-        read = f"import sys\ndef letters_of(text):\n    return len({reader})"
+        read = f"import sys\ndef check(text):\n    return len({reader})"
         samples.append(Sample.of(task, read, sample=number))
     samples.append(Sample.of(task, forged, sample=3))
     looked, *others = verdicts_on(samples)

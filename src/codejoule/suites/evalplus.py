@@ -21,20 +21,21 @@ class TestCases(unittest.TestCase):
 
 
 del _rules
+__import__("gc").collect()  # after which it lists no tuples of constants
 """
 # Parsing and compiling each call with the rest would take longer than many of the calls.
 
 _METHOD = """\
 def test_{part}(
     self,
-    read=_rules["read"],
-    check=_rules["checker"](atol={atol!r}, rule={rule!r}),
+    _read=_rules["read"],
+    _check=_rules["checker"](atol={atol!r}, rule={rule!r}),
 ):
     pass
 """
 _CALL = """\
-    given = {given!r}
-    check({entry_point}(*read(given)), given, "{expected}")
+    _given = {given!r}
+    _check({entry_point}(*_read(_given)), _given, "{expected}")
 """
 # An expected output is a constant of the code alone, and is taken from there after the call that
 # it is compared with: while the solution runs, no variable holds it.
