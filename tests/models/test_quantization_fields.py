@@ -217,7 +217,12 @@ def test_bits_written_as_text_load(
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("hidden_size", "128"), ("num_hidden_layers", 3.5), ("eos_token_id", "0"), ("dtype", "floaty")],
+    [
+        ("hidden_size", "128"),
+        ("num_hidden_layers", 3.5),
+        ("eos_token_id", "0"),
+        ("dtype", "floaty"),
+    ],
 )
 def test_numbers_of_the_architecture_that_transformers_refuses_are_a_sentence(
     key: str,

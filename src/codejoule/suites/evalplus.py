@@ -23,7 +23,8 @@ class TestCases(unittest.TestCase):
 del _rules
 __import__("gc").collect()  # after which it lists no tuples of constants
 """
-# Parsing and compiling each call with the rest would take longer than many of the calls.
+"""The method that counts is text: to parse a thousand calls wherever tests are looked at would
+take longer than to judge."""
 
 _METHOD = """\
 def test_{part}(
@@ -37,8 +38,8 @@ _CALL = """\
     _given = {given!r}
     _check({entry_point}(*_read(_given)), _given, "{expected}")
 """
-# An expected output is a constant of the code alone, and is taken from there after the call that
-# it is compared with: while the solution runs, no variable holds it.
+"""An expected output is a constant of the code alone, and is taken from there after the call that
+it is compared with: while the solution runs, no variable holds it."""
 
 _BY_PROGRAM = """\
 import unittest
@@ -49,7 +50,7 @@ class TestCases(unittest.TestCase):
         {imports}
         exec(compile({program!r}, "tests.py", "exec"), {{**globals()}})
 """
-# Neither names of the tests stand where the solution could replace them.
+"""The program's own names go into a copy of the module's, which the solution does not share."""
 
 _IMPORT = re.compile(r"^(?:import|from) +(\w+)", re.MULTILINE)
 

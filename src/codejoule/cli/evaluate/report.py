@@ -142,7 +142,11 @@ class Report:
         return Counter(v.task_id for v in self.verdicts)
 
     def _tasks_with(self, reason: str) -> list[str]:
-        return list(dict.fromkeys(v.task_id for v in self.verdicts if v.reason == reason))
+        return list(
+            dict.fromkeys(
+                v.task_id for v in self.verdicts if v.reason.removeprefix("plus ") == reason
+            )
+        )
 
     def _whole_suite(self, tasks: Mapping[str, int]) -> list[str]:
         """What a file that holds a part only says of the whole."""
