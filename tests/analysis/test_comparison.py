@@ -149,3 +149,16 @@ def test_long_names_are_shortened_at_the_front(recorder):
     lines = render_table(comparison_table(frame(recorder))).splitlines()
     assert max(map(len, lines)) <= 120
     assert "_7b_instruct" in lines[2]
+
+
+def test_a_rate_by_further_tests_has_its_own_column_where_there_is_one(recorder):
+    recorder.run()
+    runs = frame(recorder)
+    assert "plus [" not in render_table(comparison_table(runs))
+    runs["metrics.pass_at_1_plus"] = 0.65
+    table = comparison_table(runs)
+    assert table["pass_at_1_plus"].tolist() == [0.65]
+    drawn = render_table(table)
+    assert "pass@1 [95 % CI]" in drawn
+    assert "plus [95 % CI]" in drawn
+    assert "0.650" in drawn

@@ -325,3 +325,19 @@ def test_sequences_that_do_not_begin_together_have_times_of_their_own(rng):
     assert metrics["padding_share"] == pytest.approx(1 - 34 / 50)
     assert metrics["energy_compile_j"] == 100 and metrics["compile_s"] == 7
     assert metrics["energy_prefill_j"] == 40
+
+
+def test_further_tests_have_a_rate_of_their_own() -> None:
+    rng = np.random.default_rng(0)
+    verdicts = {"a": ("pass", "pass"), "b": ("pass", "fail"), "c": ("fail", "fail")}
+    records = [
+        replace(record(task, 5, verdict=base), verdict_plus=plus)
+        for task, (base, plus) in verdicts.items()
+    ]
+    facts = RunFacts(windows=(WindowFacts(reading=reading(1.0, 1.0), output_tokens=(5, 5, 5)),))
+    metrics = run_metrics(records, facts, rng=rng)
+    assert metrics["pass_at_1"] == pytest.approx(2 / 3)
+    assert metrics["pass_at_1_plus"] == pytest.approx(1 / 3)
+    assert metrics["pass_at_1_plus_ci_low"] < 1 / 3 < metrics["pass_at_1_plus_ci_high"]
+    without = [*records[:2], replace(records[2], verdict_plus=None)]
+    assert not [name for name in run_metrics(without, facts, rng=rng) if "plus" in name]

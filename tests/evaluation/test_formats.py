@@ -1,5 +1,6 @@
 """BigCodeBench's files."""
 
+import dataclasses
 import gzip
 import json
 import os
@@ -34,6 +35,39 @@ def _verdict(task_id: str, sample: int, *, passed: bool) -> Verdict:
         evaluation_s=1.0,
         evaluation_cpu_s=1.0,
     )
+
+
+@pytest.mark.parametrize(
+    ("base", "plus", "status"),
+    [
+        ("pass", "pass", Status.passed),
+        ("pass", "fail", Status.failed),
+        ("pass", "timeout", Status.timeout),
+        ("fail", "pass", Status.failed),
+        ("timeout", "fail", Status.timeout),
+        ("pass", None, Status.passed),
+    ],
+)
+def test_evalpluss_own_results_are_read(
+    tmp_path: Path, base: str, plus: str | None, status: Status
+) -> None:
+    row = {"task_id": "Mbpp/2", "solution": "x", "base_status": base, "plus_status": plus}
+    (tmp_path / "r.json").write_text(json.dumps({"hash": "0", "eval": {"Mbpp/2": [row]}}))
+    (read,) = read_eval_results(tmp_path / "r.json")
+    assert (read.status, read.solution) == (status, "x")
+
+
+def test_a_verdict_by_two_sets_of_tests_is_kept_whole(tmp_path: Path) -> None:
+    verdict = dataclasses.replace(_verdict("t/1", 0, passed=False), base=Status.passed)
+    assert Verdict.from_json(json.loads(json.dumps(verdict.to_json()))) == verdict
+    base = verdict.of_base_tests()
+    assert (base.status, base.reason, base.details) == (Status.passed, "pass", {})
+    write_eval_results(tmp_path / "r.json", [verdict], ["x"])
+    (read,) = read_eval_results(tmp_path / "r.json")
+    assert read.status is Status.failed
+    write_pass_at_k(tmp_path / "p.json", [verdict])
+    rates = json.loads((tmp_path / "p.json").read_text())
+    assert rates == {"pass@1": 1.0, "pass@1_plus": 0.0, "calibrated": True}
 
 
 def test_solutions_and_completions_are_read_and_numbered(tmp_path: Path) -> None:

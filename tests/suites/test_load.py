@@ -17,7 +17,10 @@ from codejoule.suites import load_suite, load_suite_named, sanitize
 
 DATA = Path(__file__).parent / "data"
 OWN = DATA / "bigcodebench.jsonl"
-NAMES = ("bigcodebench", "bigcodebench_hard", "humaneval", "mbpp", "starter", "starter_large")
+NAMES = (
+    "bigcodebench", "bigcodebench_hard", "humaneval", "humaneval_plus", "mbpp", "mbpp_plus",
+    "starter", "starter_large",
+)  # fmt: skip
 
 
 def load(path: Path, **settings: Any) -> Any:
@@ -436,7 +439,8 @@ def test_an_unknown_format_lists_the_choices() -> None:
     with pytest.raises(ConfigError) as caught:
         load(OWN, format="apps")
     assert str(caught.value) == (
-        "suite.format=apps: no such format; choose one of bigcodebench, humaneval, mbpp"
+        "suite.format=apps: no such format; choose one of bigcodebench, humaneval, "
+        "humaneval_plus, mbpp, mbpp_plus"
     )
 
 
@@ -466,7 +470,9 @@ def test_another_suite_is_one_module_and_one_yaml(
     assert (suite.name, suite.timeout_s) == ("mine", 7)
     assert [task.complete_prompt for task in suite.tasks] == ["def f():\n"]
     assert load_suite_named(str(tasks)).tasks == suite.tasks, "known by its columns, too"
-    with pytest.raises(ConfigError, match="choose one of bigcodebench, humaneval, mbpp, plain"):
+    with pytest.raises(
+        ConfigError, match="bigcodebench, humaneval, humaneval_plus, mbpp, mbpp_plus, plain"
+    ):
         load_suite(SuiteConfig(name="own", format="apps", path=str(tasks)))
 
 
@@ -503,12 +509,18 @@ def test_loading_json_lines_imports_neither_torch_nor_pandas_nor_pyarrow() -> No
     assert done.stdout == "[]\n", done.stderr
 
 
-@pytest.mark.parametrize("kind", ["bigcodebench", "humaneval", "mbpp"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "bigcodebench", "humaneval", "humaneval_plus", "humaneval_plus_hub", "mbpp", "mbpp_plus",
+        "mbpp_plus_hub",
+    ],
+)  # fmt: skip
 def test_a_file_of_tasks_is_known_by_its_columns(kind: str) -> None:
     suite = load_suite_named(str(DATA / f"{kind}.jsonl"))
     assert suite.name == kind
-    assert suite.tasks == load(DATA / f"{kind}.jsonl", format=kind).tasks
-    assert suite.timeout_s == 240
+    schema = kind.removesuffix("_hub")
+    assert suite.tasks == load(DATA / f"{kind}.jsonl", format=schema).tasks
 
 
 def test_a_name_that_is_no_suite_lists_the_choices() -> None:

@@ -17,7 +17,8 @@ KWH_FROM_J = 1e5
 
 _FIXED = (
     "model", "quant", "batch", "suite", "split", "runs", "tasks", "pass_at_1",
-    "pass_at_1_ci_low", "pass_at_1_ci_high", "energy_generation_j", "energy_total_j",
+    "pass_at_1_ci_low", "pass_at_1_ci_high", "pass_at_1_plus", "pass_at_1_plus_ci_low",
+    "pass_at_1_plus_ci_high", "energy_generation_j", "energy_total_j",
     "energy_per_output_token_j", "energy_per_task_j", "energy_per_solved_task_j",
     "pass_at_1_per_kwh", "throughput_tokens_per_s", "latency_s", "output_tokens", "carbon_g",
     "energy_generation_sd_j", "energy_source", "energy_scope", "energy_source_evaluation",
@@ -64,10 +65,10 @@ def table_columns(table: "pd.DataFrame") -> list[tuple[str, list[str]]]:
     columns += [(_heading(name, varying), [str(v) for v in table[name]]) for name in varying]
     if (table["runs"] > 1).any():
         columns.append(("runs", [str(v) for v in table["runs"]]))
-    intervals = zip(
-        table["pass_at_1"], table["pass_at_1_ci_low"], table["pass_at_1_ci_high"], strict=True
-    )
-    columns.append(("pass@1 [95 % CI]", [accuracy(*row) for row in intervals]))
+    for heading, name in (("pass@1", "pass_at_1"), ("plus", "pass_at_1_plus")):
+        if name == "pass_at_1" or table[name].notna().any():
+            rates = table[[name, f"{name}_ci_low", f"{name}_ci_high"]].to_numpy(dtype=float)
+            columns.append((f"{heading} [95 % CI]", [accuracy(*row) for row in rates]))
     large = bool(table["energy_generation_j"].max() >= KWH_FROM_J)
     energy, per = ("kWh", J_PER_KWH) if large else ("J", 1.0)
     for heading, name, mark, unit in (
@@ -99,6 +100,8 @@ def legend(table: "pd.DataFrame") -> list[str]:
             "~ marks an estimate (CPU time x assumed watts per core). It is no measurement: "
             "compare it with nothing but other estimates of this machine."
         )
+    if table["pass_at_1_plus"].notna().any():
+        lines.append("pass@1: by the benchmark's own tests; plus: by EvalPlus' further ones, too.")
     by = "total energy" if table["energy_total_j"].notna().all() else "energy of generation"
     lines.append(f"* is on the Pareto front of {by} against pass@1.")
     if (table["runs"] == 1).all():

@@ -5,11 +5,12 @@ Hydra and OmegaConf need these dataclasses mutable (frozen ones break compositio
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from typing import Any
 
 from codejoule.config.errors import ConfigError
+from codejoule.domain.suite_limits import LIMITS_OF_BUNDLED, SuiteLimits, limits_of
 
 
 class Weights(Enum):
@@ -134,7 +135,7 @@ class Order(Enum):
 QUANTIZED_WHILE_LOADING = (Method.bnb, Method.torchao)
 """Methods that need no checkpoint of their own."""
 
-BUNDLED_SUITES = ("starter", "starter_large")
+BUNDLED_SUITES = tuple(LIMITS_OF_BUNDLED)
 """Suites whose tasks ship with codejoule."""
 
 LONGEST_TIMEOUT_S = 86400.0
@@ -380,13 +381,17 @@ class SuiteConfig:
     hub_split: str | None = None
     hub_file: str | None = None
     format: str = "bigcodebench"
-    max_new_tokens: int = 1280
+    max_new_tokens: int | None = None
     prompt_tokens: int = 660
-    timeout_s: float = 240.0
-    stop: list[str] = field(default_factory=list)
-    stop_base: list[str] = field(default_factory=list)
+    timeout_s: float | None = None
+    stop: list[str] | None = None
+    stop_base: list[str] | None = None
 
     def __post_init__(self) -> None:
+        # Settled here, so that what is in force is what everyone sees and a run records.
+        limits = self.limits
+        self.max_new_tokens, self.timeout_s = limits.max_new_tokens, limits.timeout_s
+        self.stop, self.stop_base = list(limits.stop), list(limits.stop_base)
         _require(
             self.limit is None or self.limit >= 1,
             "suite.limit",
@@ -400,10 +405,10 @@ class SuiteConfig:
             "an empty list selects nothing; use null for the whole suite",
         )
         _require(
-            self.max_new_tokens >= 1,
+            limits.max_new_tokens >= 1,
             "suite.max_new_tokens",
             self.max_new_tokens,
-            "must be at least 1",
+            "must be at least 1, or null for the schema's own limit",
         )
         _require(
             self.prompt_tokens >= 1,
@@ -412,11 +417,23 @@ class SuiteConfig:
             "must be at least 1",
         )
         _require(
-            0 < self.timeout_s <= LONGEST_TIMEOUT_S,
+            0 < limits.timeout_s <= LONGEST_TIMEOUT_S,
             "suite.timeout_s",
             self.timeout_s,
-            "must be above 0 [s] and at most 86400 (a day)",
+            "must be above 0 [s] and at most 86400 (a day), or null for the schema's own limit",
         )
+
+    @property
+    def limits(self) -> SuiteLimits:
+        """The limits that are set, and for the others those of the bundled suite or the schema."""
+        own = self.path is None and self.hub_id is None
+        implied = limits_of(self.format, bundled=self.name if own else None)
+        given: dict[str, Any] = {
+            limit.name: tuple(value) if isinstance(value, list) else value
+            for limit in fields(SuiteLimits)
+            if (value := getattr(self, limit.name)) is not None
+        }
+        return replace(implied, **given)
 
 
 @dataclass(kw_only=True)

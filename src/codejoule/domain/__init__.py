@@ -24,13 +24,14 @@ from codejoule.domain.placement import place_layers
 from codejoule.domain.quantization import Quantization
 from codejoule.domain.record import TASK_COLUMNS, TaskRecord
 from codejoule.domain.source import BOM, future_first, join_sources, preamble, source_lines
-from codejoule.domain.task import DOMAINS, Suite, Task
+from codejoule.domain.task import DOMAINS, EXPECTED_OUTPUT, Suite, Task
 from codejoule.domain.verdict import Status, Verdict
 from codejoule.domain.visible import visible
 
 __all__ = [
     "BOM",
     "DOMAINS",
+    "EXPECTED_OUTPUT",
     "FIRST_TOKEN",
     "TASK_COLUMNS",
     "Architecture",

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -144,10 +144,13 @@ def run_metrics(
     has no accuracy.
 
     ``pass_at_1_valid`` (and so on) is over the ``tasks_valid`` tasks that can be solved in this
-    environment, ``pass_at_1`` always over all.
+    environment, ``pass_at_1`` always over all. ``pass_at_1_plus`` is by the further tests of
+    EvalPlus, too, where every task has them; ``pass_at_1``, and what is made from it, is by the
+    benchmark's own.
     """
     _check(records, facts)
     metrics = _counts(records) | _time(facts) | _energy(facts) | _accuracy(records, rng)
+    metrics |= _accuracy_by_all_tests(records, rng)
     metrics |= _accuracy_where_valid(records, facts.valid_tasks, rng)
     _add_ratios(metrics, records)
     # A window too short for its counter has an energy of NaN, and so has what it is part of.
@@ -302,10 +305,21 @@ def _accuracy_where_valid(
     metrics = {"tasks_valid": float(len({r.task_id for r in chosen}))}
     if not chosen:
         return metrics
-    for name, value in _accuracy(chosen, rng).items():
-        k, bound, side = name.partition("_ci_")
-        metrics[f"{k}_valid{bound}{side}"] = value
-    return metrics
+    return metrics | _named(_accuracy(chosen, rng), "valid")
+
+
+def _accuracy_by_all_tests(
+    records: Sequence[TaskRecord], rng: np.random.Generator
+) -> dict[str, float]:
+    if any(r.verdict_plus is None for r in records):
+        return {}
+    return _named(_accuracy([replace(r, verdict=r.verdict_plus) for r in records], rng), "plus")
+
+
+def _named(metrics: dict[str, float], which: str) -> dict[str, float]:
+    """The same as ``pass_at_1_WHICH``, ``pass_at_1_WHICH_ci_low`` and so on."""
+    parts = {name: name.partition("_ci_") for name in metrics}
+    return {f"{k}_{which}{ci}{side}": metrics[name] for name, (k, ci, side) in parts.items()}
 
 
 def _add_ratios(metrics: dict[str, float], records: Sequence[TaskRecord]) -> None:

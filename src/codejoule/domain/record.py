@@ -29,13 +29,15 @@ class TaskRecord:
     ttft_s: float | None
     """Time to first token of the window [s]."""
     verdict: str | None
-    """``pass``, ``fail`` or ``timeout``; None where the evaluator was off, or
-    could not judge it."""
+    """``pass``, ``fail`` or ``timeout``, by the benchmark's own tests; None where the evaluator
+    was off, or could not judge it."""
     verdict_reason: str | None
     evaluation_s: float | None
     evaluation_cpu_s: float | None
     evaluation_energy_j: float | None
     domains: tuple[str, ...]
+    verdict_plus: str | None = None
+    """The same by these and the further tests of EvalPlus; None where the task has none."""
 
 
 TASK_COLUMNS = tuple(f.name for f in fields(TaskRecord))

@@ -13,6 +13,9 @@ DOMAINS = (
 )
 """The seven domains of BigCodeBench (Zhuo et al. 2024, table 1; thesis table 5.1)."""
 
+EXPECTED_OUTPUT = "@expected@"
+"""Stands in tests for each text that only a run of the canonical solution can tell."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
@@ -42,6 +45,9 @@ class Task:
     tested_names: tuple[str, ...] = ()
     """Names beside ``entry_point`` that the tests expect of the program, so that sanitizing
     keeps them; empty where the benchmark's own rule knows the entry point alone."""
+    plus_test: str = ""
+    """Source of a further module of the same form, with tests beyond the benchmark's own
+    (EvalPlus); empty where there are none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """What the tests said of a sample."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from typing import Any, Self
 
@@ -38,7 +38,8 @@ class Verdict:
     reason: str
     """More about a failure: ``fail``, ``timeout``, ``memory``, ``crash``, ``tampered``,
     ``no tests run``, ``needs network``, ``needs data``, ``syntax`` ...; ``pass`` for a pass,
-    ``short of memory`` for an unjudged one."""
+    ``short of memory`` for an unjudged one. It begins with ``plus`` where only the further tests
+    failed."""
     details: Mapping[str, str] = field(default_factory=dict)
     """Traceback of each failed test, or ``{"ALL": message}`` (BigCodeBench's format)."""
     evaluation_s: float
@@ -54,6 +55,9 @@ class Verdict:
     reaped children, completed by a watch); None where nothing ran."""
     memory_source: str | None = None
     """Who measured the memory: ``cgroup`` or ``processes``; None where nothing was."""
+    base: Status | None = None
+    """The verdict of the benchmark's own tests, where the task has further ones (EvalPlus); then
+    all above is of both, and None where it has not."""
     challenge: str | None = None
     """Result of the run with changed expectations: ``clear``, ``suspect`` or ``not
     challengeable``; None where there was none."""
@@ -63,11 +67,21 @@ class Verdict:
         """Whether it still passed when the tests expected something else."""
         return self.challenge == SUSPECT
 
+    def of_base_tests(self) -> Self:
+        """The same by the benchmark's own tests alone."""
+        if self.base is None or self.base is self.status:
+            return self
+        # They passed, for otherwise the further ones were not run.
+        return replace(self, status=self.base, reason=self.base.value, details={}, base=None)
+
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
-        return asdict(self) | {"status": self.status.value}
+        base = None if self.base is None else self.base.value
+        return asdict(self) | {"status": self.status.value, "base": base}
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Self:
         """The inverse of `to_json`."""
-        return cls(**{**row, "status": Status(row["status"])})
+        base = row.get("base")
+        typed = {"status": Status(row["status"]), "base": None if base is None else Status(base)}
+        return cls(**{**row, **typed})

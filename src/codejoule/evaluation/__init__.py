@@ -1,7 +1,9 @@
 """The sandbox and its verdicts."""
 
 from codejoule.evaluation.agreement import Agreement, compare
+from codejoule.evaluation.attempt import NO_EXPECTED_OUTPUTS
 from codejoule.evaluation.environment import environment_name, find_environment, with_python
+from codejoule.evaluation.expected_outputs import with_expected_outputs
 from codejoule.evaluation.formats import (
     RecordedVerdict,
     SamplesName,
@@ -35,6 +37,7 @@ from codejoule.evaluation.verdict_log import VerdictLog
 from codejoule.evaluation.worker import SandboxFacts
 
 __all__ = [
+    "NO_EXPECTED_OUTPUTS",
     "Agreement",
     "GroundTruth",
     "Inspection",
@@ -65,6 +68,7 @@ __all__ = [
     "read_samples",
     "sandbox_support",
     "subset_of",
+    "with_expected_outputs",
     "with_python",
     "write_eval_results",
     "write_ground_truth",

@@ -80,6 +80,6 @@ def with_python(config: EvaluatorConfig, tasks: Sequence[Task]) -> EvaluatorConf
 
 def _third_party_modules(tasks: Iterable[Task]) -> set[str]:
     """Top-level names of what the tasks import beyond the standard library."""
-    sources = {text for task in tasks for text in (task.code_prompt, task.test)}
+    sources = {text for t in tasks for text in (t.code_prompt, t.test, t.plus_test)}
     names = {name.partition(".")[0] for source in sources for name in imported_modules(source)}
     return names - sys.stdlib_module_names

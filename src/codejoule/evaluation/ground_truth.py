@@ -13,7 +13,7 @@ from codejoule.domain import Status, Task, Verdict
 from codejoule.evaluation.identity import environment_facts, sample_identity, setting_identity
 from codejoule.evaluation.launch import Launcher
 from codejoule.evaluation.resume import judge_resuming
-from codejoule.evaluation.sample import Sample
+from codejoule.evaluation.sample import Sample, canonical_solution
 from codejoule.evaluation.verdict_log import VerdictLog
 
 
@@ -55,15 +55,8 @@ class GroundTruth:
 
 
 def canonical_sample(task: Task) -> Sample:
-    """The canonical solution as a sample, put together as upstream does."""
-    return Sample(
-        task_id=task.task_id,
-        sample=0,
-        solution=f"{task.complete_prompt}\n{task.canonical_solution}",
-        code_prompt=task.code_prompt,
-        test=task.test,
-        entry_point=task.entry_point,
-    )
+    """The canonical solution as a sample."""
+    return Sample.of(task, canonical_solution(task))
 
 
 def check_ground_truth(

@@ -56,7 +56,8 @@ def environment_facts(config: EvaluatorConfig) -> dict[str, Any]:
 def sample_identity(setting: str, sample: Sample) -> str:
     """Hash (hex) of one sample under the setting of that identity. Its number counts, for it
     seeds its random numbers."""
-    return _hash([setting, sample.task_id, sample.sample, sample.program, sample.test])
+    tests = [sample.test, sample.plus_test, sample.reference]
+    return _hash([setting, sample.task_id, sample.sample, sample.program, *tests])
 
 
 def _memory_bytes() -> int:

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 from codejoule.config.schema import EvaluatorConfig
 from codejoule.domain import Status, Verdict
+from codejoule.evaluation.attempt import try_sample
 from codejoule.evaluation.expected import expected_test_ids, modules_worth_importing
+from codejoule.evaluation.expected_outputs import with_expected_outputs
 from codejoule.evaluation.interpreter import describe_interpreter
-from codejoule.evaluation.judge import judge, verdict_and_report
+from codejoule.evaluation.judge import judge
 from codejoule.evaluation.launch import Launcher, choose_launcher
 from codejoule.evaluation.memory import Memory
 from codejoule.evaluation.sample import Sample
@@ -34,20 +36,24 @@ def inspect_sample(
     launcher: Launcher | None = None,
 ) -> Inspection:
     """Judge `sample` as `judge` does, and keep what it printed. Raises as `judge` does."""
-    preimport = modules_worth_importing([sample.code_prompt, sample.test])
+    (sample,) = with_expected_outputs(
+        [sample], config=config, timeout_s=timeout_s, launcher=launcher
+    )
+    preimport = modules_worth_importing([sample.code_prompt, sample.test, sample.plus_test])
     interpreter = describe_interpreter(config.python)
     worker = Worker(
         config, interpreter, choose_launcher(launcher, config.isolation), preimport=preimport
     )
     try:
-        verdict, report = verdict_and_report(sample, worker, timeout_s, Memory())
+        verdict, output = try_sample(sample, worker, timeout_s, Memory())
     finally:
         worker.stop()
+    expected = expected_test_ids(sample.test) | expected_test_ids(sample.plus_test)
     if config.challenge and verdict.status is Status.passed:
         (again,) = judge([sample], config=config, timeout_s=timeout_s, launcher=launcher)
         verdict = dataclasses.replace(verdict, challenge=again.challenge)
     return Inspection(
         verdict=verdict,
-        tests=tuple(sorted(expected_test_ids(sample.test))),
-        output=str(report.get("output_tail", "")),
+        tests=tuple(sorted(expected)),
+        output=output,
     )

@@ -7,22 +7,24 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 from codejoule.config import UserError
 from codejoule.config.schema import EvaluatorConfig
 from codejoule.domain import Status, Verdict
-from codejoule.domain.verdict import CLEAR, NOT_CHALLENGEABLE, SHORT_OF_MEMORY, SUSPECT
+from codejoule.domain.verdict import CLEAR, NOT_CHALLENGEABLE, SUSPECT
 from codejoule.evaluation.admission import Admission, workers_for
+from codejoule.evaluation.attempt import try_sample
 from codejoule.evaluation.challenge import challenge_tests
-from codejoule.evaluation.expected import expected_test_ids, modules_worth_importing
+from codejoule.evaluation.expected import modules_worth_importing
 from codejoule.evaluation.interpreter import describe_interpreter
 from codejoule.evaluation.launch import Launcher, choose_launcher
 from codejoule.evaluation.memory import Memory
-from codejoule.evaluation.ruling import rule
 from codejoule.evaluation.sample import Sample
 from codejoule.evaluation.stand_in import StandIns
 from codejoule.evaluation.worker import SandboxFacts, Worker
+
+KEPT_OUTPUT = "OUTPUT"
+"""Key of what a sample printed, where its verdict keeps that."""
 
 _LOGGER = logging.getLogger(__name__)
 _Outcome = tuple[int, Verdict] | SandboxFacts | BaseException
@@ -89,7 +91,8 @@ def _judge(
         return []
     interpreter = describe_interpreter(config.python)
     chosen = choose_launcher(launcher, config.isolation)
-    preimport = modules_worth_importing({text for s in todo for text in (s.code_prompt, s.test)})
+    sources = {text for s in todo for text in (s.code_prompt, s.test, s.plus_test)}
+    preimport = modules_worth_importing(sources)
     memory = Memory()
     cores = len(os.sched_getaffinity(0))
     count = workers_for(min(config.workers or cores, len(todo)), memory)
@@ -147,7 +150,9 @@ class _Desk:
             return False
         sample = self._todo[index]
         with self._admission.place(worker):
-            verdict = self._verdict_on(sample, worker)
+            verdict, output = try_sample(sample, worker, self._timeout_s, self._memory)
+            if sample.keeps_output and verdict.status is Status.passed:
+                verdict = dataclasses.replace(verdict, details={KEPT_OUTPUT: output})
             if self._challenge and verdict.status is Status.passed:
                 verdict = dataclasses.replace(verdict, challenge=self._challenged(sample, worker))
             if verdict.status is Status.unjudged:
@@ -155,16 +160,14 @@ class _Desk:
         self.done.put((index, verdict))
         return True
 
-    def _verdict_on(self, sample: Sample, worker: Worker) -> Verdict:
-        return verdict_and_report(sample, worker, self._timeout_s, self._memory)[0]
-
     def _challenged(self, sample: Sample, worker: Worker) -> str | None:
         """Whether a sample that passed notices that its tests expect something else; None where
         there was too little memory to find out."""
         challenged = challenge_tests(sample.test, name=f"{sample.task_id}\0{sample.sample}")
         if challenged is None:
             return NOT_CHALLENGEABLE
-        again = self._verdict_on(dataclasses.replace(sample, test=challenged.test), worker)
+        changed = dataclasses.replace(sample, test=challenged.test, plus_test="")
+        again, _ = try_sample(changed, worker, self._timeout_s, self._memory)
         if again.status is Status.unjudged:
             return None
         deceived = [test for test in challenged.changed if again.tests.get(test) == "pass"]
@@ -232,37 +235,6 @@ def _starts(worker: Worker) -> bool:
         _LOGGER.warning("one more sandbox worker does not start: %s", error)
         return False
     return True
-
-
-def verdict_and_report(
-    sample: Sample, worker: Worker, timeout_s: float, memory: Memory
-) -> tuple[Verdict, dict[str, Any]]:
-    """The verdict on `sample`, and what the worker has reported of it. Raises UserError where
-    the sandbox fails."""
-    kills_before = memory.kills()
-    report = worker.judge(sample, timeout_s)
-    if report["phase"] == "stuck" or report.get("init_error"):
-        words = report.get("init_error") or report.get("what")
-        raise UserError(f"the sandbox failed while judging {sample.task_id}: {words}")
-    verdict = rule(sample, expected_test_ids(sample.test), report)
-    if verdict.status is Status.passed or report.get("over_memory"):
-        return verdict, report
-    promised = memory.promised_bytes()
-    refused = promised is not None and promised < worker.memory_bytes
-    if not (
-        report["phase"] == "evicted"
-        or memory.kills() > kills_before
-        or (verdict.reason == "memory" and refused)
-    ):
-        return verdict, report
-    words = (
-        "not judged: this machine, or its control group, had too little memory for it, and the "
-        f"limit of {worker.memory_bytes / 2**20:.0f} MiB was not reached"
-    )
-    unjudged = dataclasses.replace(
-        verdict, status=Status.unjudged, reason=SHORT_OF_MEMORY, details={"ALL": words}, tests={}
-    )
-    return unjudged, report
 
 
 def _warn(facts: SandboxFacts) -> None:

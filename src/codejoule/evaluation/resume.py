@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from codejoule.config.schema import EvaluatorConfig
 from codejoule.domain import Status, Verdict
+from codejoule.evaluation.expected_outputs import with_expected_outputs
 from codejoule.evaluation.identity import sample_identity, setting_identity
 from codejoule.evaluation.judge import judge
 from codejoule.evaluation.launch import Launcher
@@ -50,7 +51,7 @@ def judge_resuming(
 
     missing = [s for s in samples if log.find(keys[s.task_id, s.sample]) is None]
     new = judge(
-        missing,
+        with_expected_outputs(missing, config=config, timeout_s=timeout_s, launcher=launcher),
         config=config,
         timeout_s=timeout_s,
         on_start=on_start,

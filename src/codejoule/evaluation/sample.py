@@ -1,8 +1,10 @@
 """One program to judge."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Self
 
-from codejoule.domain import join_sources, preamble
+from codejoule.domain import EXPECTED_OUTPUT, Task, join_sources, preamble
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,8 +24,36 @@ class Sample:
     """Source of a ``unittest`` module with a ``TestCases`` class."""
     entry_point: str
     """Name of the function that the tests call."""
+    plus_test: str = ""
+    """Source of further tests, for a sample that passes the first; empty where there are none."""
+    reference: str = ""
+    """The program that tells what the tests expect, where they leave that to it."""
+    expected: Mapping[tuple[str, str], Sequence[str] | None] = field(default_factory=dict)
+    """What a reference told for tests, None where it failed; empty before it was asked."""
+    keeps_output: bool = False
+    """Whether the verdict on a pass shall hold the end of what was printed."""
+
+    @classmethod
+    def of(cls, task: Task, solution: str, *, sample: int = 0) -> Self:
+        """`solution` to be judged by the tests of `task`."""
+        leaves_open = EXPECTED_OUTPUT in task.test + task.plus_test
+        return cls(
+            task_id=task.task_id,
+            sample=sample,
+            solution=solution,
+            code_prompt=task.code_prompt,
+            test=task.test,
+            entry_point=task.entry_point,
+            plus_test=task.plus_test,
+            reference=canonical_solution(task) if leaves_open else "",
+        )
 
     @property
     def program(self) -> str:
         """What runs before the tests."""
         return join_sources((preamble(self.code_prompt), self.solution))
+
+
+def canonical_solution(task: Task) -> str:
+    """The canonical solution as a whole program, put together as upstream does."""
+    return f"{task.complete_prompt}\n{task.canonical_solution}"

@@ -38,6 +38,12 @@ _PATIENCE_S = 10.0
 
 _FOLDER_PREFIX = "codejoule-samples-"
 
+_TAIL_BYTES = 4096
+"""How much of the end of a sample's output is reported ..."""
+
+_KEPT_BYTES = 6 * 2**20
+"""... and where it is to be kept: what fits into a frame with the rest of the report."""
+
 _ATTEMPTS = 2
 """How often a sample is tried whose worker is lost on it."""
 
@@ -276,6 +282,7 @@ class Worker:
             "memory_bytes": self.memory_bytes,
             "tmp_bytes": self._config.tmp_bytes,
             "output_bytes": self._config.output_bytes,
+            "tail_bytes": _KEPT_BYTES if sample.keeps_output else _TAIL_BYTES,
         }
         return encode_frame(job) + encode_frame({"tests": sample.test})
 

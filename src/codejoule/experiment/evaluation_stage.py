@@ -55,9 +55,12 @@ def evaluate(plan: Plan, folder: Path) -> None:
 
 
 def _judge(plan: Plan, journal: "Journal", samples: Sequence["Sample"]) -> None:
-    from codejoule.evaluation import Progress, judge
+    from codejoule.evaluation import Progress, judge, with_expected_outputs
     from codejoule.measurement import open_cpu_meter
 
+    evaluator, timeout_s = plan.experiment.evaluator, _timeout_s(plan)
+    # Before the meter counts: asking the canonical solutions is not judging these samples.
+    samples = with_expected_outputs(samples, config=evaluator, timeout_s=timeout_s)
     progress = Progress(len(samples))
     watts_per_core = plan.experiment.meter.cpu_watts_per_core
     with (
@@ -71,8 +74,8 @@ def _judge(plan: Plan, journal: "Journal", samples: Sequence["Sample"]) -> None:
 
         verdicts = judge(
             samples,
-            config=plan.experiment.evaluator,
-            timeout_s=_timeout_s(plan),
+            config=evaluator,
+            timeout_s=timeout_s,
             on_start=lambda facts: journal.append("sandbox", facts.to_json()),
             on_verdict=note,
         )
@@ -181,14 +184,7 @@ def _samples(plan: Plan, batches: Sequence[BatchEntry]) -> list["Sample"]:
 
     tasks = {task.task_id: task for task in plan.suite.tasks}
     return [
-        Sample(
-            task_id=completion.task_id,
-            sample=completion.sample,
-            solution=solution,
-            code_prompt=tasks[completion.task_id].code_prompt,
-            test=tasks[completion.task_id].test,
-            entry_point=tasks[completion.task_id].entry_point,
-        )
+        Sample.of(tasks[completion.task_id], solution, sample=completion.sample)
         for completion, _, solution in programs(plan, batches)
     ]
 

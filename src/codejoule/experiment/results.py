@@ -182,6 +182,7 @@ def task_records(
             verdict, evaluation_j = verdicts.get(
                 (completion.task_id, completion.sample), (None, None)
             )
+            base = None if verdict is None else verdict.of_base_tests()
             records.append(
                 TaskRecord(
                     task_id=completion.task_id,
@@ -201,12 +202,15 @@ def task_records(
                         if completion.pace is None
                         else completion.pace.ttft_s
                     ),
-                    verdict=_outcome(verdict),
-                    verdict_reason=None if verdict is None else verdict.reason,
+                    verdict=_outcome(base),
+                    verdict_reason=None if base is None else base.reason,
                     evaluation_s=None if verdict is None else verdict.evaluation_s,
                     evaluation_cpu_s=None if verdict is None else verdict.evaluation_cpu_s,
                     evaluation_energy_j=evaluation_j,
                     domains=domains[completion.task_id],
+                    verdict_plus=(
+                        None if verdict is None or verdict.base is None else _outcome(verdict)
+                    ),
                 )
             )
     return records

@@ -12,6 +12,7 @@ from codejoule.config import ConfigError
 from codejoule.config.paths import project_root
 from codejoule.config.schema import SuiteConfig
 from codejoule.domain import Suite, Task
+from codejoule.suites.columns import refuse_unread
 from codejoule.suites.formats import Format, get_format, recognize
 from codejoule.suites.hub import fetch
 from codejoule.suites.rows import Row, read_rows
@@ -30,9 +31,10 @@ def load_suite(config: SuiteConfig) -> Suite:
 
 
 def load_suite_named(name_or_file: str) -> Suite:
-    """The whole suite of that name in ``conf/suite``, or a file of tasks with default limits.
+    """The whole suite of that name in ``conf/suite``, or a file of tasks.
 
-    A file may be in any known schema, which its columns tell. Raises as `load_suite` does.
+    A file may be in any known schema, which its columns tell, and whose limits it has. Raises as
+    `load_suite` does.
     """
     folder = project_root() / "conf" / "suite"
     if (folder / f"{name_or_file}.yaml").is_file():
@@ -47,8 +49,9 @@ def load_suite_named(name_or_file: str) -> Suite:
             + f"choose one of {', '.join(known)}, or name a .jsonl, .jsonl.gz or .parquet file"
         )
     rows = read_rows(path)
-    config = SuiteConfig(name=path.name.partition(".")[0], path=str(path))
-    return _suite(config, _tasks(rows, recognize(rows[0])), str(path))
+    name, file_format = path.name.partition(".")[0], recognize(rows[0])
+    config = SuiteConfig(name=name, path=str(path), format=file_format.name)
+    return _suite(config, _tasks(rows, file_format), str(path))
 
 
 def _read_config(file: Path) -> SuiteConfig:
@@ -95,6 +98,7 @@ def _tasks(rows: Sequence[Row], file_format: Format) -> list[Task]:
     tasks = []
     for row in rows:
         row.require(file_format.columns)
+        refuse_unread(row, file_format)
         task = file_format.convert(row)
         if not task.entry_point.isidentifier():
             raise row.fault(f"entry_point {task.entry_point!r} is not the name of a function")
@@ -107,16 +111,16 @@ def _tasks(rows: Sequence[Row], file_format: Format) -> list[Task]:
 
 
 def _suite(config: SuiteConfig, tasks: Sequence[Task], source: str) -> Suite:
-    selected = _select(tasks, config)
+    selected, limits = _select(tasks, config), config.limits
     return Suite(
         name=config.name,
         tasks=tuple(selected),
         checksum=_checksum(selected),
         source=source,
-        max_new_tokens=config.max_new_tokens,
-        timeout_s=config.timeout_s,
-        stop=tuple(config.stop),
-        stop_base=tuple(config.stop_base),
+        max_new_tokens=limits.max_new_tokens,
+        timeout_s=limits.timeout_s,
+        stop=limits.stop,
+        stop_base=limits.stop_base,
     )
 
 
@@ -149,6 +153,8 @@ def _checksum(tasks: Sequence[Task]) -> str:
     for task in tasks:
         content = dataclasses.asdict(task)
         del content["domains"], content["tested_names"]
+        if not task.plus_test:
+            del content["plus_test"]
         line = json.dumps(content, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
         digest.update(line.encode() + b"\n")
     return digest.hexdigest()

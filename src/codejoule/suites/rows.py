@@ -60,6 +60,21 @@ class Row:
             raise self.fault(f"{column} must be a list of texts, not {_kind(value)}")
         return tuple(value)
 
+    def number(self, column: str) -> float:
+        """The cell as a number; `ConfigError` if it is anything else."""
+        value = self.values[column]
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self.fault(f"{column} must be a number, not {_kind(value)}")
+        return value
+
+    def inputs(self, column: str) -> list[list[object]]:
+        """The cell as a list of lists of arguments; `ConfigError` if it is anything else."""
+        # EvalPlus writes {} where there are none.
+        value = self.values[column] or []
+        if not isinstance(value, list) or not all(isinstance(item, list) for item in value):
+            raise self.fault(f"{column} must be a list of lists of arguments, not {_kind(value)}")
+        return value
+
     def fault(self, what: str) -> ConfigError:
         """The error for a row that is not as its schema says."""
         return ConfigError(f"{self.where}: {what}; see docs/suites.md for the schemas")

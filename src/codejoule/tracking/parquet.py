@@ -11,7 +11,7 @@ from codejoule.tracking.power import PowerSample
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_STRINGS = {"task_id", "finish_reason", "verdict", "verdict_reason"}
+_STRINGS = {"task_id", "finish_reason", "verdict", "verdict_reason", "verdict_plus"}
 _INTEGERS = {"sample", "order", "batch", "batch_size", "prompt_tokens", "output_tokens"}
 
 

@@ -195,7 +195,7 @@ def workload_of(experiment: ExperimentConfig) -> Workload:
         dtype=_dtype(experiment.model.dtype, architecture, quantization),
         batch=experiment.batch.size,
         prompt_tokens=experiment.suite.prompt_tokens,
-        new_tokens=experiment.generation.max_new_tokens or experiment.suite.max_new_tokens,
+        new_tokens=experiment.generation.max_new_tokens or experiment.suite.limits.max_new_tokens,
     )
 
 

@@ -78,14 +78,7 @@ def _unknown(task_id: str, names: Sequence[str], suite: Suite) -> str:
 def _sample(
     task: Task, one: SubmittedSample | RecordedVerdict, *, sanitizing: bool = False
 ) -> Sample:
-    return Sample(
-        task_id=one.task_id,
-        sample=one.sample,
-        solution=_program(task, one, sanitizing=sanitizing),
-        code_prompt=task.code_prompt,
-        test=task.test,
-        entry_point=task.entry_point,
-    )
+    return Sample.of(task, _program(task, one, sanitizing=sanitizing), sample=one.sample)
 
 
 def _program(task: Task, one: SubmittedSample | RecordedVerdict, *, sanitizing: bool) -> str:

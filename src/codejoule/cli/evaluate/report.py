@@ -11,6 +11,7 @@ from codejoule.config.schema import EvaluatorConfig, EvaluatorIsolation
 from codejoule.domain import Status, Suite, Verdict, pass_at_1_interval
 from codejoule.domain.verdict import SHORT_OF_MEMORY
 from codejoule.evaluation import (
+    NO_EXPECTED_OUTPUTS,
     Agreement,
     GroundTruth,
     SandboxFacts,
@@ -18,8 +19,9 @@ from codejoule.evaluation import (
     pass_rates,
 )
 
-NOT_AN_ANSWER = ("needs network", "needs data")
+NOT_AN_ANSWER = ("needs network", "needs data", NO_EXPECTED_OUTPUTS)
 """Reasons that say something of this machine, and nothing of the sample."""
+_BASE_TESTS, _ALL_TESTS = "base tests", "base and plus tests"
 _MOST_NAMES = 20
 
 
@@ -48,14 +50,19 @@ class Report:
 
     def text(self) -> str:
         """A line each for what matters."""
-        tasks = self._tasks()
-        passed = sum(v.status is Status.passed for v in self.verdicts)
-        lines = _rates(self.verdicts) or ["pass@1    unknown: no sample could be judged"]
+        tasks, kinds = self._tasks(), self._by_tests()
+        lines = [line for name, verdicts in kinds.items() for line in _rates(verdicts, name)]
+        lines = lines or ["pass@1    unknown: no sample could be judged"]
         lines += self._whole_suite(tasks)
         if self.truth is not None:
-            lines += _rates(self.verdicts, among=self.truth.valid, of=len(tasks))
+            for name, verdicts in kinds.items():
+                lines += _rates(verdicts, name, among=self.truth.valid, of=len(tasks))
+        passed = " and ".join(
+            f"{_passed(verdicts)} passed{name and f' the {name}'}"
+            for name, verdicts in kinds.items()
+        )
         lines.append(
-            f"samples   {len(self.verdicts)}, of which {passed} passed; "
+            f"samples   {len(self.verdicts)}, of which {passed}; "
             f"{len(tasks)} of the suite's {len(self.suite.tasks)} tasks"
         )
         unjudged = self._tasks_with(SHORT_OF_MEMORY)
@@ -91,8 +98,6 @@ class Report:
             "suite_tasks": len(self.suite.tasks),
             "tasks": len(tasks),
             "samples": len(self.verdicts),
-            "samples_passed": sum(v.status is Status.passed for v in self.verdicts),
-            "pass_at_k": _keyed(pass_rates(self.verdicts)),
             "samples_unjudged": sum(v.status is Status.unjudged for v in self.verdicts),
             "reasons": dict(Counter(v.reason for v in self.verdicts).most_common()),
             **{
@@ -101,13 +106,18 @@ class Report:
                 if (ids := self._tasks_with(reason))
             },
         }
-        interval = _interval(self.verdicts)
-        if interval is not None:
-            content["pass_at_1_ci"] = list(interval)
         if self.truth is not None:
-            valid = self.truth.valid & tasks.keys()
-            content["tasks_valid"] = len(valid)
-            content["pass_at_k_valid"] = _keyed(pass_rates(self.verdicts, among=valid))
+            content["tasks_valid"] = len(self.truth.valid & tasks.keys())
+        for name, verdicts in self._by_tests().items():
+            plus = "_plus" if name == _ALL_TESTS else ""
+            content[f"samples_passed{plus}"] = _passed(verdicts)
+            content[f"pass_at_k{plus}"] = _keyed(pass_rates(verdicts))
+            interval = _interval(verdicts)
+            if interval is not None:
+                content[f"pass_at_1{plus}_ci"] = list(interval)
+            if self.truth is not None:
+                rates = pass_rates(verdicts, among=self.truth.valid)
+                content[f"pass_at_k{plus}_valid"] = _keyed(rates)
         if self.config.challenge:
             content["suspect"] = [[v.task_id, v.sample] for v in self.verdicts if v.suspect]
         if self.agreement is not None:
@@ -131,21 +141,32 @@ class Report:
             content["sandbox"] = self.sandbox.to_json()
         return content | {"environment": environment_facts(self.config)}
 
+    def _by_tests(self) -> dict[str, Sequence[Verdict]]:
+        """The verdicts, and where there are further tests those by the base tests before them."""
+        if all(v.base is None for v in self.verdicts):
+            return {"": self.verdicts}
+        return {_BASE_TESTS: [v.of_base_tests() for v in self.verdicts], _ALL_TESTS: self.verdicts}
+
     def _tasks(self) -> dict[str, int]:
         """Samples per task."""
         return Counter(v.task_id for v in self.verdicts)
 
     def _tasks_with(self, reason: str) -> list[str]:
-        return list(dict.fromkeys(v.task_id for v in self.verdicts if v.reason == reason))
+        return list(
+            dict.fromkeys(
+                v.task_id for v in self.verdicts if v.reason.removeprefix("plus ") == reason
+            )
+        )
 
     def _whole_suite(self, tasks: Mapping[str, int]) -> list[str]:
         """What a file that holds a part only says of the whole."""
         lines = []
         missing = len(self.suite.tasks) - len(tasks)
-        rates = pass_rates(self.verdicts)
+        by_base_tests = [v.of_base_tests() for v in self.verdicts]
+        rates = pass_rates(by_base_tests)
         if missing and rates:
             first, rate = next(iter(rates.items()))
-            judged = {v.task_id for v in self.verdicts if v.status is not Status.unjudged}
+            judged = {v.task_id for v in by_base_tests if v.status is not Status.unjudged}
             least = rate * len(judged) / len(self.suite.tasks)
             lines.append(
                 f"partial   over the {len(tasks)} tasks that have samples; {missing} of the "
@@ -163,15 +184,19 @@ class Report:
         return f"time      {self.wall_s:.1f} s wall, {cpu_s:.1f} s CPU{kept}"
 
 
+def _passed(verdicts: Sequence[Verdict]) -> int:
+    return sum(v.status is Status.passed for v in verdicts)
+
+
 def _rates(
-    verdicts: Sequence[Verdict], *, among: Collection[str] | None = None, of: int = 0
+    verdicts: Sequence[Verdict], tests: str, *, among: Collection[str] | None = None, of: int = 0
 ) -> list[str]:
     chosen = [v for v in verdicts if among is None or v.task_id in among]
     rates = pass_rates(chosen)
-    note = ""
+    note = f"  {tests}" if tests else ""
     if among is not None:
         valid = len({v.task_id for v in chosen})
-        note = f"  over the {valid} of {of} tasks that are valid here"
+        note += f"  over the {valid} of {of} tasks that are valid here"
         if not rates:
             return [f"valid     none of the {of} tasks: no canonical solution passes here"]
     if not rates:

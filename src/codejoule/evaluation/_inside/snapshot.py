@@ -5,6 +5,7 @@ import builtins
 import gc
 import itertools
 import operator
+import pickle  # noqa: F401 (so that it is among the modules)
 import sys
 import types
 import unittest
@@ -19,7 +20,11 @@ _COMPARING = frozenset(
         "pandas._testing", "pandas._testing.asserters",
     }
 )  # fmt: skip
-_COMPARING_ALSO = {"numpy": ("allclose", "array_equal", "array_equiv", "isclose")}
+_COMPARING_ALSO = {
+    "numpy": ("allclose", "array_equal", "array_equiv", "isclose"),
+    # Tests by EvalPlus' rules read with it what they expect.
+    "pickle": ("loads",),
+}
 """Functions of modules whose other parts may change."""
 
 

@@ -28,9 +28,6 @@ _GRACE_S = 0.6
 
 _MAX_FAILURES_BYTES = 2**20
 
-_TAIL_BYTES = 4096
-"""How much of the end of a sample's output is reported."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Context:
@@ -87,7 +84,7 @@ def run(
     watch = _Watch(
         control=control, channel=channel, failures=failures, output=out_reader, nonce=nonce,
         key=key, tests=tests, limit_s=float(job["timeout_s"]),
-        output_limit=int(job["output_bytes"]),
+        output_limit=int(job["output_bytes"]), tail_limit=int(job["tail_bytes"]),
     )  # fmt: skip
     report = watch.until_the_end(child)
     if context.guards is not None:
@@ -114,6 +111,7 @@ class _Watch:
     def __init__(
         self, *, control: socket.socket, channel: socket.socket, failures: int, output: int,
         nonce: str, key: bytes, tests: dict[str, Any], limit_s: float, output_limit: int,
+        tail_limit: int,
     ) -> None:  # fmt: skip
         self._control = control
         self._channel = channel
@@ -124,6 +122,7 @@ class _Watch:
         self._tests = tests
         self._limit_s = limit_s
         self._output_limit = output_limit
+        self._tail_limit = tail_limit
         self._expected = "ready"
         self._failed = b""
         self._buffer = bytearray()
@@ -220,7 +219,7 @@ class _Watch:
         if not part:
             return _Heard.over
         self._output_bytes += len(part)
-        self._tail = (self._tail + part)[-_TAIL_BYTES:]
+        self._tail = (self._tail + part)[-self._tail_limit :]
         if self._output_bytes > self._output_limit and self._end is None:
             self._end = {"phase": "output"}
         return _Heard.something

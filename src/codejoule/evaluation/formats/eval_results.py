@@ -65,14 +65,17 @@ def _recorded(where: str, task_id: str, number: int, row: Any) -> RecordedVerdic
     if not isinstance(row, dict) or not isinstance(row.get("solution"), str):
         raise ConfigError(f"{where}: an object with the text `solution` is expected")
     known = [status.value for status in Status]
-    if row.get("status") not in known:
-        raise ConfigError(f"{where}: status {row.get('status')!r}, not one of {', '.join(known)}")
+    # EvalPlus' own files have a status for each part of the tests, and none for all.
+    base, plus = row.get("base_status"), row.get("plus_status")
+    said = row.get("status") or (plus if plus and base == Status.passed.value else base)
+    if said not in known:
+        raise ConfigError(f"{where}: status {said!r}, not one of {', '.join(known)}")
     details = row.get("details")
     return RecordedVerdict(
         task_id=task_id,
         sample=number,
         solution=row["solution"],
-        status=Status(row["status"]),
+        status=Status(said),
         details=details if isinstance(details, dict) else {},
         reason=row.get("reason"),
     )
@@ -81,7 +84,8 @@ def _recorded(where: str, task_id: str, number: int, row: Any) -> RecordedVerdic
 def write_eval_results(path: Path, verdicts: Sequence[Verdict], solutions: Sequence[str]) -> None:
     """Write ``eval_results.json``: per task its samples with their verdicts, in the given
     order. `solutions` holds the program of each verdict. Beyond BigCodeBench's keys each
-    sample has its ``reason`` and, where it was challenged, its ``challenge``."""
+    sample has its ``reason``; where it was challenged, its ``challenge``; and for EvalPlus'
+    formats, whose keys they are, ``base_status`` and ``plus_status`` (of all tests)."""
     rows: dict[str, list[dict[str, Any]]] = {}
     for verdict, solution in zip(verdicts, solutions, strict=True):
         row: dict[str, Any] = {
@@ -91,6 +95,8 @@ def write_eval_results(path: Path, verdicts: Sequence[Verdict], solutions: Seque
             "details": dict(verdict.details),
             "reason": verdict.reason,
         }
+        if verdict.base is not None:
+            row |= {"base_status": verdict.base.value, "plus_status": verdict.status.value}
         if verdict.challenge is not None:
             row["challenge"] = verdict.challenge
         rows.setdefault(verdict.task_id, []).append(row)

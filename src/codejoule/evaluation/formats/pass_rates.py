@@ -39,10 +39,14 @@ def write_pass_at_k(path: Path, verdicts: Sequence[Verdict], **known: Any) -> No
     """Write ``pass_at_k.json``: the pass@k that the samples allow, and what else is `known`
     of BigCodeBench's keys (``model``, ``split``, ``subset``, ``gt_pass_rate``,
     ``failed_tasks``). What is not known is absent, and no other key is added: upstream's
-    tool stumbles over keys that it does not know."""
+    tool stumbles over keys that it does not know. For EvalPlus' formats ``pass@1`` is that of
+    the base tests, and ``pass@1_plus`` that of all."""
     unknown = known.keys() - set(_ORDER)
     assert not unknown, f"not in BigCodeBench's pass_at_k.json: {unknown}"
     known["calibrated"] = True
-    content: dict[str, Any] = {f"pass@{k}": rate for k, rate in pass_rates(verdicts).items()}
+    base = [verdict.of_base_tests() for verdict in verdicts]
+    content: dict[str, Any] = {f"pass@{k}": rate for k, rate in pass_rates(base).items()}
+    if any(verdict.base is not None for verdict in verdicts):
+        content |= {f"pass@{k}_plus": rate for k, rate in pass_rates(verdicts).items()}
     content |= {key: known[key] for key in _ORDER if known.get(key) is not None}
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

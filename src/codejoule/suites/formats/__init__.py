@@ -1,7 +1,9 @@
 """One module per schema of a suite's rows.
 
 A module here has ``COLUMNS`` (the columns a row must have) and ``convert(row) -> Task``; its
-name is what ``suite.format`` chooses. To support another schema, add a module.
+name is what ``suite.format`` chooses. To support another schema, add a module. It may also have
+``OTHER_COLUMNS`` (what else it reads, or knows to change no verdict) and ``recognizes(row)``,
+where the columns alone do not tell its rows.
 """
 
 import importlib
@@ -24,6 +26,10 @@ class Format:
     """What ``suite.format`` calls it."""
     columns: tuple[str, ...]
     """Columns that a row must have."""
+    other_columns: tuple[str, ...]
+    """Further columns that it reads, or knows to change no verdict."""
+    recognizes: Callable[[Row], bool] | None
+    """Whether a row is of this schema, where its columns do not say so."""
     convert: Callable[[Row], Task]
     """The task that a row stands for; raises `ConfigError` for a faulty row."""
 
@@ -40,11 +46,19 @@ def get_format(name: str) -> Format:
             f"suite.format={name}: no such format; choose one of {', '.join(format_names())}"
         )
     module = importlib.import_module(f"{__name__}.{name}")
-    return Format(name=name, columns=module.COLUMNS, convert=module.convert)
+    return Format(
+        name=name,
+        columns=module.COLUMNS,
+        other_columns=getattr(module, "OTHER_COLUMNS", ()),
+        recognizes=getattr(module, "recognizes", None),
+        convert=module.convert,
+    )
 
 
 def recognize(row: Row) -> Format:
-    """The format whose columns `row` has; BigCodeBench's where none fits."""
+    """The format that recognizes `row`, else the one whose columns it has; BigCodeBench's where
+    none fits."""
     formats = [get_format(name) for name in format_names()]
-    fitting = [f for f in formats if set(f.columns) <= row.values.keys()]
+    fitting = [f for f in formats if f.recognizes is not None and f.recognizes(row)]
+    fitting += [f for f in formats if f.recognizes is None and set(f.columns) <= row.values.keys()]
     return fitting[0] if fitting else get_format("bigcodebench")

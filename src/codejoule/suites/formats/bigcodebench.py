@@ -15,6 +15,7 @@ COLUMNS = (
     "test",
     "entry_point",
 )
+OTHER_COLUMNS = ("doc_struct", "libs")
 
 
 def convert(row: Row) -> Task:

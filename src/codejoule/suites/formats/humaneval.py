@@ -9,6 +9,8 @@ from codejoule.suites.names import names_asked_of
 from codejoule.suites.rows import Row
 
 COLUMNS = ("task_id", "prompt", "canonical_solution", "test", "entry_point")
+# HumanEval-X repeats the examples of the prompt there.
+OTHER_COLUMNS = ("example_test",)
 
 _TEST_CASES = """
 

@@ -10,6 +10,8 @@ from codejoule.suites.names import names_asked_of
 from codejoule.suites.rows import Row
 
 COLUMNS = ("task_id", "code", "test_list")
+# MBPP itself judges without the challenge tests.
+OTHER_COLUMNS = ("text", "prompt", "test_imports", "test_setup_code", "challenge_test_list")
 
 
 def convert(row: Row) -> Task:
