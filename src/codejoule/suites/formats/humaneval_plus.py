@@ -75,8 +75,8 @@ def _released(row: Row) -> Task:
 
 def _base_inputs(row: Row) -> int | None:
     """How many inputs of the hub's `row` are HumanEval's own; None where that is not known."""
-    name, test = row.values["task_id"], row.values["test"]
-    found = re.fullmatch(r"HumanEval/(\d+)", name) if isinstance(name, str) else None
+    found = re.fullmatch(r"HumanEval/(\d+)", row.task_id("HumanEval"))
+    test = row.values["test"]
     number = int(found[1]) if found else len(_BASE_INPUTS)
     shaped = isinstance(test, str) and _INPUTS.search(test)
     return _BASE_INPUTS[number] if shaped and number < len(_BASE_INPUTS) else None

@@ -48,8 +48,8 @@ def convert(row: Row) -> Task:
 
 def _released(row: Row) -> Task:
     row.require(_RELEASE)
-    task_id, prompt, code = (row.text(c) for c in ("task_id", "prompt", "canonical_solution"))
-    entry_point = row.text("entry_point")
+    task_id, entry_point = row.task_id("Mbpp"), row.text("entry_point")
+    prompt, code = row.text("prompt"), row.text("canonical_solution")
     base, plus = (
         compare_with_reference(
             part, entry_point, _arguments(task_id, row.inputs(f"{part}_input")),
