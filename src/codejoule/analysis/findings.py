@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from codejoule.analysis.disagreements import change_words
-from codejoule.analysis.table import Table, p_text
+from codejoule.analysis.table import Table, p_words
 
 if TYPE_CHECKING:
     from codejoule.analysis.evidence import Evidence
@@ -100,7 +100,7 @@ def _tail(row: dict[str, Any]) -> str:
     if row["verdict"] == "unknown":
         return "; not tested: the tasks were not metered in separate groups."
     verdict = "resolved" if row["verdict"] != "not resolved" else "not resolved"
-    return f" (p {_p(row['p_value_holm'])}: {verdict})."
+    return f" (p {p_words(row['p_value_holm'])}: {verdict})."
 
 
 def _accuracy(factor: str, rows: list[dict[str, Any]]) -> list[str]:
@@ -129,7 +129,7 @@ def _accuracy_sentence(row: dict[str, Any]) -> str:
     )
     return (
         f"{_names(row)}: pass@1 {row['difference']:+.3f} ({interval}; {row['lost']} tasks lost, "
-        f"{row['gained']} gained; p {_p(row['p_value_holm'])}); {loss}."
+        f"{row['gained']} gained; p {p_words(row['p_value_holm'])}); {loss}."
     )
 
 
@@ -172,10 +172,3 @@ def _dependent(rows: list[dict[str, Any]]) -> list[str]:
 
 def _names(row: dict[str, Any]) -> str:
     return f"{row['configuration']} against {row['reference']}"
-
-
-def _p(value: float) -> str:
-    if math.isnan(value):
-        return "unknown"
-    text = p_text(value)
-    return text if text.startswith("<") else f"= {text}"

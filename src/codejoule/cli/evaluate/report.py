@@ -92,9 +92,7 @@ class Report:
                 if (ids := self._tasks_with(reason))
             },
         }
-        interval = _interval(self.verdicts)
-        if interval is not None:
-            content["pass_at_1_ci"] = list(interval)
+        content["pass_at_1_ci"] = list(_interval(self.verdicts))
         if self.truth is not None:
             valid = self.truth.valid & tasks.keys()
             content["tasks_valid"] = len(valid)
@@ -164,13 +162,12 @@ def _rates(
         if not rates:
             return [f"valid     none of the {of} tasks: no canonical solution passes here"]
     lines = [f"{f'pass@{k}':<9} {rate:.4f}{note}" for k, rate in rates.items()]
-    interval = _interval(chosen)
-    if interval is not None:
-        lines[0] += f"  (95 % interval {interval[0]:.4f} to {interval[1]:.4f})"
+    low, high = _interval(chosen)
+    lines[0] += f"  (95 % interval {low:.4f} to {high:.4f})"
     return lines
 
 
-def _interval(verdicts: Sequence[Verdict]) -> tuple[float, float] | None:
+def _interval(verdicts: Sequence[Verdict]) -> tuple[float, float]:
     by_task: dict[str, list[bool]] = {}
     for verdict in verdicts:
         by_task.setdefault(verdict.task_id, []).append(verdict.status is Status.passed)
