@@ -149,7 +149,8 @@ def bootstrap_interval(
     if not values:
         raise ValueError("no interval for the mean of no tasks")
     data = np.asarray(values, dtype=float)
-    if not np.ptp(data) > 0:
+    # Equal up to rounding.
+    if not np.ptp(data) > 1e-9 * np.abs(data).max():
         return math.nan, math.nan
     means = np.empty(resamples)
     for start in range(0, resamples, 1000):

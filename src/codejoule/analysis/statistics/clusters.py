@@ -80,7 +80,7 @@ def cluster_means(
 def cluster_sums(
     values: "NDArray[np.float64]", labels: "NDArray[np.int64]"
 ) -> "NDArray[np.float64]":
-    """Sum of each cluster; shapes and error as in `cluster_means`."""
+    """Sum of each cluster; shapes and ValueError as in `cluster_means`."""
     if labels.size == 0:
         raise ValueError("no clusters of no tasks")
     order = np.argsort(labels, kind="stable")
