@@ -371,7 +371,9 @@ def _nearest(rows: list[_Row], goal: Goal) -> list[str]:
     """Why no configuration is recommended."""
     known = [r for r in rows if not (math.isnan(r["energy_kwh"]) or math.isnan(r["pass_at_1"]))]
     if not known:
-        return ["No configuration has both energy and pass@1."]
+        return [
+            "No configuration has both energy and pass@1 (which means nothing with random weights)."
+        ]
     if goal.min_pass_at_1 is not None:
         row = max(known, key=lambda r: r["pass_at_1"])
         return [

@@ -132,7 +132,7 @@ def _view(place: int, group: "GroupAnalysis", notes: Sequence[str]) -> View:
         kind=kind(group),
         cards=tuple(_cards(group)),
         findings=tuple(s for s in group.findings if s not in pairs),
-        pairs=(*pairs, *notes),
+        pairs=(*pairs, *(note for note in notes if note not in pairs)),
         recommendation=group.recommendation,
         tables=tuple(table for table in group.tables.values() if len(table.frame)),
         predictions=predictions_table(group),
