@@ -6,6 +6,8 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from codejoule.analysis import build_sections, load_runs, log_report, read_tasks
+from codejoule.analysis.artifacts import relocated
+from codejoule.config import UserError
 from codejoule.config.schema import TrackingConfig
 from codejoule.tracking import prepare_store
 from tests.analysis.conftest import Recorder
@@ -75,3 +77,20 @@ def test_the_page_of_a_store_in_its_place_is_logged_through_mlflow(small_store, 
     assert [f.path for f in MlflowClient(uri).list_artifacts(run_id, "report")] == [
         "report/index.html"
     ]
+
+
+@pytest.mark.parametrize(
+    "uri", ["s3://bucket/artifacts/r/artifacts", "mlflow-artifacts:/0/r/artifacts"]
+)
+def test_artifacts_of_a_remote_place_are_where_the_store_says(uri, tmp_path):
+    assert relocated(f"sqlite:///{tmp_path}/mlflow.db", [uri]) is None
+
+
+def test_report_that_cannot_be_written_is_told(small_store, tmp_path):
+    new = shutil.move(small_store / "mlruns", tmp_path / "there")
+    loaded = load_runs(f"sqlite:///{new}/mlflow.db", "codejoule", sweep="demo")
+    (new / "artifacts" / loaded.frame["sweep"].iloc[0]).write_text("in the way")
+    page = tmp_path / "index.html"
+    page.write_text("page")
+    with pytest.raises(UserError, match=r"cannot be logged .* --no-log leaves it out"):
+        log_report(loaded, page)

@@ -43,7 +43,7 @@ def artifact(
     """
     from mlflow.exceptions import MlflowException
 
-    if urlparse(artifact_uri).scheme in ("", "file"):
+    if _is_local(artifact_uri):
         path = _folder(client.tracking_uri, _path(artifact_uri)) / name
         return path if path.is_file() else None
     folder = scratch / run_id
@@ -76,13 +76,17 @@ def relocated(store_uri: str, artifact_uris: Iterable[str]) -> Path | None:
     if not store_uri.startswith(_SQLITE):
         return None
     home = Path(store_uri.removeprefix(_SQLITE)).parent
-    for recorded in map(_path, artifact_uris):
+    for recorded in (_path(uri) for uri in artifact_uris if _is_local(uri)):
         found = _folder(store_uri, recorded)
         if found != recorded:
             return found.parents[1]
         if not recorded.is_relative_to(home) and not recorded.parents[1].exists():
             return home / recorded.parents[1].name
     return None
+
+
+def _is_local(artifact_uri: str) -> bool:
+    return urlparse(artifact_uri).scheme in ("", "file")
 
 
 def _path(artifact_uri: str) -> Path:

@@ -54,7 +54,7 @@ def energy_notes(runs: "pd.DataFrame", table: "pd.DataFrame") -> list[str]:
 
 def _saving(name: str, row: Row, base: Row, quantizing_j: float) -> list[str]:
     after_j, before_j = _per_task_j(row), _per_task_j(base)
-    if math.isnan(after_j) or math.isnan(before_j):
+    if math.isnan(after_j) or not before_j > 0:
         return []
     change = after_j / before_j - 1
     mark = "~" if row["energy_source"] == "estimate" else ""

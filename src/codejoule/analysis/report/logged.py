@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from codejoule.analysis.artifacts import relocated
 from codejoule.analysis.store import reading
+from codejoule.config.errors import UserError
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -45,13 +46,18 @@ def log_report(loaded: "LoadedRuns", page: Path) -> str:
             run_id = str(next(iter(parents)))
         else:
             run_id = _analysis_run(client, loaded)
-        if moved_to is None:
-            client.log_artifact(run_id, str(page), "report")
-        else:
-            # MLflow would write to the place that the store was moved or copied from.
-            folder = moved_to / run_id / "artifacts" / "report"
-            folder.mkdir(parents=True, exist_ok=True)
-            shutil.copy(page, folder)
+        try:
+            if moved_to is None:
+                client.log_artifact(run_id, str(page), "report")
+            else:
+                # MLflow would write to the place that the store was moved or copied from.
+                folder = moved_to / run_id / "artifacts" / "report"
+                folder.mkdir(parents=True, exist_ok=True)
+                shutil.copy(page, folder)
+        except OSError as error:
+            raise UserError(
+                f"the page cannot be logged in {loaded.uri}: {error}; --no-log leaves it out"
+            ) from error
     return run_id
 
 
