@@ -66,6 +66,14 @@ def test_one_sample_per_task_gets_wilsons_interval() -> None:
     assert pass_at_1_interval([[True], [False]], rng=rng) == wilson_interval(1, 2)
 
 
-def test_tasks_of_one_rate_have_no_bootstrap_interval() -> None:
-    """A bootstrap over equal rates has width 0, which would look like certainty."""
-    assert pass_at_1_interval([[False] * 5] * 3, rng=np.random.default_rng(0)) is None
+@pytest.mark.parametrize("passing", [0, 1, 3, 5])
+@pytest.mark.parametrize("tasks", [1, 3, 60])
+def test_tasks_of_one_rate_have_an_interval_that_claims_no_certainty(
+    passing: int, tasks: int
+) -> None:
+    """A bootstrap over equal rates has width 0."""
+    passed = [[True] * passing + [False] * (5 - passing)] * tasks
+    low, high = pass_at_1_interval(passed, rng=np.random.default_rng(0))
+    assert (low, high) == pytest.approx(wilson_interval(passing / 5 * tasks, tasks))
+    assert high - low > 0.05
+    assert 0 <= low <= passing / 5 <= high <= 1

@@ -17,11 +17,8 @@ from codejoule.analysis.recommend import Goal, Recommendation, recommend
 from codejoule.analysis.report import log_report, write_report
 from codejoule.analysis.resolution import (
     Agreement,
-    PairedOutcome,
     agreement,
-    paired_outcome,
     read_samples,
-    resolution_note,
 )
 from codejoule.analysis.runs import LoadedRuns, load_runs
 from codejoule.analysis.sections import (
@@ -46,7 +43,6 @@ __all__ = [
     "GroupAnalysis",
     "LoadedRuns",
     "Options",
-    "PairedOutcome",
     "Recommendation",
     "Section",
     "Table",
@@ -60,7 +56,6 @@ __all__ = [
     "frontier_figure",
     "load_runs",
     "log_report",
-    "paired_outcome",
     "pareto_front",
     "power_table",
     "read_samples",
@@ -69,7 +64,6 @@ __all__ = [
     "render_findings",
     "render_section",
     "render_table",
-    "resolution_note",
     "task_table",
     "write_comparison",
     "write_report",

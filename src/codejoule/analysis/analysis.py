@@ -1,7 +1,7 @@
 """Everything that is said of a set of runs, as one structure."""
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -152,7 +152,8 @@ def analyse_group(
     Returns
     -------
     GroupAnalysis
-        The group's tables and what they say.
+        The group's tables and what they say. Of random weights nothing is said that rests on
+        pass@1, and no configuration is recommended.
     """
     if table is None:
         table = comparison_table(group.frame, mix=options.mix)
@@ -170,6 +171,8 @@ def analyse_group(
     )
     if advice is not None:
         tables["recommendation"] = advice.candidates
+    if group.random:
+        tables = _without_accuracy(tables)
     return GroupAnalysis(
         group=group,
         evidence=evidence,
@@ -177,6 +180,20 @@ def analyse_group(
         findings=findings(evidence, tables),
         recommendation=advice,
     )
+
+
+def _without_accuracy(tables: dict[str, Table]) -> dict[str, Table]:
+    """The tables of random weights: nothing in them rests on pass@1."""
+    return {
+        name: replace(
+            table,
+            frame=table.frame[
+                [c for c in table.frame.columns if "pass_at" not in c and "solved" not in c]
+            ],
+        )
+        for name, table in tables.items()
+        if name not in ("accuracy_pairs", "efficiency")
+    }
 
 
 def _apart(groups: list[Group]) -> list[str]:

@@ -114,19 +114,25 @@ def _why_not(runs: "pd.DataFrame") -> str:
 
 
 def _extra_columns(frame: "pd.DataFrame", params: list[str]) -> list[str]:
-    """Settings that rows differ in and the shown columns do not tell apart; all that are mixed."""
-    shown = row_keys(frame, list(SHOWN.values()))
-    # Most settings are the same everywhere: only the others are worth a look at each row.
-    varying = [c for c in params if frame[c].nunique(dropna=False) > 1]
+    """Settings in which runs differ, but for those that come with a choice that is shown.
+
+    What ``quant=gptq4`` says of bits needs no column, a dtype that was set for one model does,
+    also where another column happens to differ at the same time.
+    """
     return [
         column
-        for column in varying
+        for column in params
         if column not in SHOWN.values()
-        and (
-            not column.startswith("params.")
-            or frame.groupby(shown)[column].nunique(dropna=False).max() > 1
-        )
+        and frame[column].nunique(dropna=False) > 1
+        and not _comes_with_choice(frame, column)
     ]
+
+
+def _comes_with_choice(frame: "pd.DataFrame", column: str) -> bool:
+    choice = SHOWN.get(column.removeprefix("params.").partition(".")[0])
+    if choice is None:
+        return False
+    return bool(frame.groupby(choice, dropna=False)[column].nunique(dropna=False).max() == 1)
 
 
 def _row(same: "pd.DataFrame", extra: list[str]) -> dict[str, object]:

@@ -63,6 +63,11 @@ class Group:
         return "published" in self.facts
 
     @property
+    def random(self) -> bool:
+        """Whether all weights are random, so that pass@1 means nothing."""
+        return self.facts.get("weights") == "random"
+
+    @property
     def title(self) -> str:
         """One line that names the group."""
         suite = self.facts.get("suite", "unknown suite")
@@ -77,7 +82,7 @@ class Group:
         ]
         if self.published:
             parts.append("published figures")
-        if self.facts.get("weights") == "random":
+        if self.random:
             parts.append("random weights: pass@1 means nothing")
         if self.mixed:
             parts.append(f"mixed on purpose: {', '.join(self.mixed)}")

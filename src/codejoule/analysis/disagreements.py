@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from codejoule.analysis.statistics import ALPHA
-from codejoule.analysis.table import Table, p_text
+from codejoule.analysis.table import Table, p_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,7 +73,7 @@ def _omnibus(kruskal: "pd.DataFrame", friedman: "pd.DataFrame") -> Iterator[dict
             "thesis_test": "Kruskal-Wallis", "thesis_p_value": other["p_value"],
             "paired_test": "Friedman", "paired_p_value": row["p_value_holm"],
             "words": f"{_where(row)}{row['levels']}: Kruskal-Wallis' test (p "
-            f"{_p(other['p_value'])}) {says} (p {_p(row['p_value_holm'])}).",
+            f"{p_words(other['p_value'])}) {says} (p {p_words(row['p_value_holm'])}).",
         }  # fmt: skip
 
 
@@ -83,7 +83,7 @@ def _pairs(dunn: "pd.DataFrame", energy: "pd.DataFrame") -> Iterator[dict[str, A
         other = known.get(_key(row))
         if other is None or not _differ(other["p_value_holm"], row["p_value_holm"]):
             continue
-        found = f"{change_words(row)}; p {_p(row['p_value_holm'])}"
+        found = f"{change_words(row)}; p {p_words(row['p_value_holm'])}"
         if row["p_value_holm"] < ALPHA:
             says = (
                 f"finds no difference in energy, the paired comparison does: {found}. Tasks "
@@ -100,7 +100,7 @@ def _pairs(dunn: "pd.DataFrame", energy: "pd.DataFrame") -> Iterator[dict[str, A
             )
         yield _row(
             row, "energy", ("Dunn", other["p_value_holm"]), ("log-ratio", row["p_value_holm"]),
-            f"Dunn's test (p {_p(other['p_value_holm'])}) {says}.",
+            f"Dunn's test (p {p_words(other['p_value_holm'])}) {says}.",
         )  # fmt: skip
 
 
@@ -123,7 +123,8 @@ def _ranks(energy: "pd.DataFrame") -> Iterator[dict[str, Any]]:
             )
         yield _row(
             row, "energy", ("Wilcoxon", ranks), ("log-ratio", ratio),
-            f"Wilcoxon's test (p {_p(ranks)}) {says} ({change_words(row)}; p {_p(ratio)}).",
+            f"Wilcoxon's test (p {p_words(ranks)}) {says} ({change_words(row)}; "
+            f"p {p_words(ratio)}).",
         )  # fmt: skip
 
 
@@ -133,13 +134,13 @@ def _accuracy(accuracy: "pd.DataFrame") -> Iterator[dict[str, Any]]:
         interval = f"{row['difference']:+.3f}, {_interval(row)}"
         if p >= ALPHA and not row["no_loss_shown"]:
             words = (
-                f"pass@1 does not differ significantly (p {_p(p)}), which the thesis reads as no "
-                f"loss. It is no such evidence: a loss of {row['margin']:g} or more is not "
-                f"excluded ({interval}; non-inferiority p {_p(no_loss)})."
+                f"pass@1 does not differ significantly (p {p_words(p)}), which the thesis reads as "
+                f"no loss. It is no such evidence: a loss of {row['margin']:g} or more is not "
+                f"excluded ({interval}; non-inferiority p {p_words(no_loss)})."
             )
         elif p < ALPHA and row["difference"] < 0 and row["no_loss_shown"]:
             words = (
-                f"pass@1 is significantly lower (p {_p(p)}), and yet the loss is shown to be "
+                f"pass@1 is significantly lower (p {p_words(p)}), and yet the loss is shown to be "
                 f"below the margin of {row['margin']:g} ({interval})."
             )
         else:
@@ -162,8 +163,8 @@ def _regression(regression: "pd.DataFrame") -> Iterator[dict[str, Any]]:
             "thesis_test": "OLS, lagged energy, HC3", "thesis_p_value": hc,
             "paired_test": "OLS, HAC", "paired_p_value": hac,
             "words": f"{configuration}, {term}: the thesis' regression finds {one} on energy (p "
-            f"{_p(hc)}), the one with an intercept and errors that allow for autocorrelation "
-            f"finds {other} (p {_p(hac)}).",
+            f"{p_words(hc)}), the one with an intercept and errors that allow for autocorrelation "
+            f"finds {other} (p {p_words(hac)}).",
         }  # fmt: skip
 
 
@@ -213,8 +214,3 @@ def _differ(p: float, q: float) -> bool:
 
 def _where(row: Mapping[str, Any]) -> str:
     return f"{row['factor']} ({row['held']}), " if row["held"] else f"{row['factor']}, "
-
-
-def _p(value: float) -> str:
-    text = p_text(value)
-    return text if text.startswith("<") else f"= {text}"

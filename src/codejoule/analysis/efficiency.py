@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from codejoule.analysis.comparison import front_energy
-from codejoule.analysis.statistics import ALPHA, Resampled, Resampler, front_probability, resample
+from codejoule.analysis.statistics import (
+    ALPHA,
+    Resampled,
+    Resampler,
+    front_probability,
+    has_spread,
+    resample,
+)
 from codejoule.analysis.table import Table
 from codejoule.domain.metrics import J_PER_KWH
 
@@ -34,8 +41,9 @@ def efficiency_table(evidence: "Evidence", *, resampler: Resampler) -> Table:
     Table
         ``efficiency``: one row per configuration. Intervals are percentiles of a bootstrap over
         clusters of tasks, the same for all configurations, and over runs; NaN where there are no
-        figures of tasks or fewer than `FEWEST_CLUSTERS`. ``front_probability`` is the share of
-        resamples in which a configuration is on the front.
+        figures of tasks or fewer than `FEWEST_CLUSTERS`, and where a figure is the same in all
+        resamples (all tasks pass, all fail): width 0 would look like certainty.
+        ``front_probability`` is the share of resamples in which a configuration is on the front.
     """
     import pandas as pd
 
@@ -56,11 +64,13 @@ def efficiency_table(evidence: "Evidence", *, resampler: Resampler) -> Table:
     _add(frame, "pass_at_1", None if drawn is None else drawn.pass_at_1)
     per_kwh = solved_j = None
     if drawn is not None and total:
-        per_kwh = drawn.pass_at_1 / (drawn.energy_j / J_PER_KWH)
+        # What the choice of tasks does to pass@1 is not known where no resample differs.
+        passed = np.where(np.ptp(drawn.pass_at_1, axis=0) > 0, drawn.pass_at_1, np.nan)
+        per_kwh = passed / (drawn.energy_j / J_PER_KWH)
         if evidence.figures.passed.size and _one_sample(evidence):
             with np.errstate(divide="ignore"):
                 tasks = len(evidence.figures.task_ids)
-                solved_j = drawn.energy_j / (drawn.pass_at_1 * tasks)
+                solved_j = drawn.energy_j / (passed * tasks)
     _add(frame, "pass_at_1_per_kwh", per_kwh)
     _add(frame, "energy_per_solved_task_j", solved_j)
     frame["front_probability"] = np.nan if drawn is None else front_probability(drawn)
@@ -88,7 +98,8 @@ def efficiency_table(evidence: "Evidence", *, resampler: Resampler) -> Table:
 def _spread(evidence: "Evidence", i: int) -> float:
     """Relative standard deviation of energy between a configuration's runs [percent]."""
     row = evidence.table.iloc[i]
-    return float(100 * row["energy_generation_sd_j"] / row["energy_generation_j"])
+    mean_j = float(row["energy_generation_j"])
+    return 100 * float(row["energy_generation_sd_j"]) / mean_j if mean_j else np.nan
 
 
 def _one_sample(evidence: "Evidence") -> bool:
@@ -116,10 +127,13 @@ def _drawn(evidence: "Evidence", basis: str, resampler: Resampler) -> Resampled 
 
 
 def _add(frame: "pd.DataFrame", name: str, values: "NDArray[np.float64] | None") -> None:
-    """Put the 95 % interval of a column beside it."""
+    """Put the 95 % interval of a column beside it; NaN where resamples tell nothing of it."""
     place = list(frame.columns).index(name) + 1
-    low = high = np.full(len(frame), np.nan)
-    if values is not None:
-        low, high = np.percentile(values, [100 * ALPHA / 2, 100 * (1 - ALPHA / 2)], axis=0)
-    frame.insert(place, f"{name}_ci_low", low)
-    frame.insert(place + 1, f"{name}_ci_high", high)
+    ends = np.full((2, len(frame)), np.nan)
+    for i, drawn in enumerate([] if values is None else values.T):
+        if has_spread(drawn[np.isfinite(drawn)]):
+            # Energy per solved task is infinite in resamples in which none is solved.
+            with np.errstate(invalid="ignore"):
+                ends[:, i] = np.percentile(drawn, [100 * ALPHA / 2, 100 * (1 - ALPHA / 2)])
+    frame.insert(place, f"{name}_ci_low", list(ends[0]))
+    frame.insert(place + 1, f"{name}_ci_high", list(ends[1]))

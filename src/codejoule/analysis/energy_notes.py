@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from codejoule.analysis.pairs import baseline_keys, row_name
+from codejoule.analysis.comparison import setting_columns
+from codejoule.analysis.families import short_names
+from codejoule.analysis.pairs import baselines
 from codejoule.analysis.text import number
 from codejoule.domain import break_even_tasks
 
@@ -39,20 +41,20 @@ def energy_notes(runs: "pd.DataFrame", table: "pd.DataFrame") -> list[str]:
     Gross energy of generation per task is compared, on these tasks at this batch size. The energy
     of quantizing is that of the run that did it; it is known only where that was here.
     """
-    keys = baseline_keys(runs)
+    settings = setting_columns(table)
+    names = short_names(table, settings)
     rows = table.to_dict("records")
-    unquantized = {keys[row["run_ids"][0]]: row for row in rows if row["quant"] == "none"}
     notes = []
-    for row in rows:
-        base = unquantized.get(keys[row["run_ids"][0]])
-        if row["quant"] != "none" and base is not None:
-            notes += _saving(row_name(row, table), row, base, _quantizing_j(runs, row))
-    return notes + [note for row in rows if (note := _reduced(row_name(row, table), runs, row))]
+    for i, base in baselines(table, settings).items():
+        if base is not None:
+            notes += _saving(names[i], rows[i], rows[base], _quantizing_j(runs, rows[i]))
+    reduced = [_reduced(name, runs, row) for name, row in zip(names, rows, strict=True)]
+    return notes + [note for note in reduced if note]
 
 
 def _saving(name: str, row: Row, base: Row, quantizing_j: float) -> list[str]:
     after_j, before_j = _per_task_j(row), _per_task_j(base)
-    if math.isnan(after_j) or math.isnan(before_j):
+    if math.isnan(after_j) or not before_j > 0:
         return []
     change = after_j / before_j - 1
     mark = "~" if row["energy_source"] == "estimate" else ""

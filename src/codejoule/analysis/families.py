@@ -70,11 +70,27 @@ def configuration_labels(table: "pd.DataFrame", settings: Sequence[str]) -> list
     labels = []
     for row in table.to_dict("records"):
         parts = [str(row["model"]), str(row["quant"]), f"b{row['batch']}"]
-        for name in further:
-            short = name.rpartition(".")[2]
-            parts.append(str(row[name]) if name in SHOWN else f"{short}={row[name]}")
-        labels.append(" ".join(parts))
+        labels.append(" ".join([*parts, *(setting_text(n, row[n], further) for n in further)]))
     return labels
+
+
+def setting_text(name: str, value: object, others: Sequence[str]) -> str:
+    """A setting in a label beside `others`: ``graph``, ``stop=complete``."""
+    return str(value) if name in SHOWN else f"{heading(name, others)}={value}"
+
+
+def heading(name: str, others: Sequence[str]) -> str:
+    """The last part of a setting's dotted name, where that is unambiguous among `others`."""
+    last = name.rpartition(".")[2]
+    return name if [o.rpartition(".")[2] for o in others].count(last) > 1 else last
+
+
+def short_names(table: "pd.DataFrame", settings: Sequence[str]) -> list[str]:
+    """`configuration_labels`, without the model where there is only one."""
+    labels = configuration_labels(table, settings)
+    if table["model"].nunique() > 1:
+        return labels
+    return [label.removeprefix(f"{m} ") for label, m in zip(labels, table["model"], strict=True)]
 
 
 def find_families(

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from codejoule.analysis.disagreements import change_words
-from codejoule.analysis.table import Table, p_text
+from codejoule.analysis.table import Table, p_words
 
 if TYPE_CHECKING:
     from codejoule.analysis.evidence import Evidence
@@ -45,9 +45,9 @@ def findings(evidence: "Evidence", tables: Mapping[str, Table]) -> tuple[str, ..
     for family in evidence.families:
         own = [r for r in frames["energy_pairs"] if r["factor"] == family.factor]
         sentences += _energy(family.factor, own)
-        own = [r for r in frames["accuracy_pairs"] if r["factor"] == family.factor]
+        own = [r for r in frames.get("accuracy_pairs", []) if r["factor"] == family.factor]
         sentences += _accuracy(family.factor, own)
-    sentences += _front(frames["efficiency"])
+    sentences += _front(frames.get("efficiency", []))
     sentences += _drift(frames["assumptions"])
     sentences += _dependent(frames["energy_pairs"])
     count = len(frames["disagreements"])
@@ -100,7 +100,7 @@ def _tail(row: dict[str, Any]) -> str:
     if row["verdict"] == "unknown":
         return "; not tested: the tasks were not metered in separate groups."
     verdict = "resolved" if row["verdict"] != "not resolved" else "not resolved"
-    return f" (p {_p(row['p_value_holm'])}: {verdict})."
+    return f" (p {p_words(row['p_value_holm'])}: {verdict})."
 
 
 def _accuracy(factor: str, rows: list[dict[str, Any]]) -> list[str]:
@@ -114,22 +114,23 @@ def _accuracy(factor: str, rows: list[dict[str, Any]]) -> list[str]:
     )
     if len(rows) > LISTED:
         return [head]
-    return [head, *(_accuracy_sentence(r) for r in rows)]
+    return [head, *(accuracy_sentence(r) for r in rows)]
 
 
-def _accuracy_sentence(row: dict[str, Any]) -> str:
-    interval = (
-        "interval unknown" if math.isnan(row["ci_low"])
-        else f"95 % interval {row['ci_low']:+.3f} to {row['ci_high']:+.3f}"
-    )  # fmt: skip
+def accuracy_sentence(row: Mapping[Any, Any]) -> str:
+    """What a row of ``accuracy_pairs`` says, wherever it is said."""
+    test = "exact McNemar" if row["test"] == "mcnemar" else "t-test"
+    resolved = "cannot resolve" if row["verdict"] == "not resolved" else "resolves"
     loss = (
         f"no loss beyond {row['margin']:g} is shown"
         if row["no_loss_shown"]
         else f"a loss of {row['margin']:g} is not excluded"
     )
     return (
-        f"{_names(row)}: pass@1 {row['difference']:+.3f} ({interval}; {row['lost']} tasks lost, "
-        f"{row['gained']} gained; p {_p(row['p_value_holm'])}); {loss}."
+        f"{_names(row)}: pass@1 {row['difference']:+.3f} (95 % interval {row['ci_low']:+.3f} to "
+        f"{row['ci_high']:+.3f}; of {row['tasks']} tasks {row['lost']} lost, {row['gained']} "
+        f"gained; {test}, p after Holm {p_words(row['p_value_holm'])}): this suite {resolved} a "
+        f"difference; {loss}."
     )
 
 
@@ -170,12 +171,5 @@ def _dependent(rows: list[dict[str, Any]]) -> list[str]:
     ]
 
 
-def _names(row: dict[str, Any]) -> str:
+def _names(row: Mapping[Any, Any]) -> str:
     return f"{row['configuration']} against {row['reference']}"
-
-
-def _p(value: float) -> str:
-    if math.isnan(value):
-        return "unknown"
-    text = p_text(value)
-    return text if text.startswith("<") else f"= {text}"

@@ -4,7 +4,8 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codejoule.analysis.comparison import front_energy
+from codejoule.analysis.comparison import front_energy, setting_columns
+from codejoule.analysis.families import setting_text
 from codejoule.analysis.text import KWH_FROM_J
 from codejoule.domain.metrics import J_PER_KWH
 
@@ -115,18 +116,31 @@ def _points(axes: "Axes", shown: "pd.DataFrame", x: "pd.Series[float]") -> None:
             alpha=0.9,
             label=f"{quant}, batch {batch}",
         )
-    if shown["model"].nunique() > 1:
+    if any(names := _point_names(shown)):
         # Names of more than a few points would cover one another.
-        named = shown if len(shown) <= _NAMES else shown[shown["pareto"]]
-        places = zip(named["model"], x[named.index], named["pass_at_1"], strict=True)
-        for model, energy, accuracy in places:
+        few = len(shown) <= _NAMES
+        for name, energy, accuracy, on in zip(
+            names, x, shown["pass_at_1"], shown["pareto"], strict=True
+        ):
+            if not (few or on):
+                continue
             axes.annotate(
-                str(model),
+                name,
                 (energy, accuracy),
                 textcoords="offset points",
                 xytext=(6, 5),
                 fontsize=7,
             )
+
+
+def _point_names(shown: "pd.DataFrame") -> list[str]:
+    """What tells points apart beside quantization and batch size, which the legend names."""
+    varying = [n for n in setting_columns(shown) if shown[n].nunique(dropna=False) > 1]
+    others = [name for name in varying if name not in ("quant", "batch")]
+    return [
+        " ".join(setting_text(name, row[name], others) for name in others)
+        for row in shown.to_dict("records")
+    ]
 
 
 def _front(axes: "Axes", shown: "pd.DataFrame", x: "pd.Series[float]") -> None:

@@ -1,6 +1,7 @@
 """An analysis as files."""
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,8 +43,21 @@ def write_tables(analysis: "Analysis", folder: Path) -> list[Path]:
     return [whole, root]
 
 
-def render_findings(group: "GroupAnalysis") -> str:
-    """What a group's tables say, and the recommendation, for a terminal."""
+def render_findings(group: "GroupAnalysis", *, said: Collection[str] = ()) -> str:
+    """What a group's tables say, and the recommendation, for a terminal.
+
+    Parameters
+    ----------
+    group : GroupAnalysis
+        Analysed.
+    said : collection of str
+        Sentences that are printed already, e.g. `Section.notes`.
+
+    Returns
+    -------
+    str
+        Lines.
+    """
     import textwrap
 
     def listed(sentences: tuple[str, ...]) -> list[str]:
@@ -53,7 +67,7 @@ def render_findings(group: "GroupAnalysis") -> str:
             for line in textwrap.wrap(sentence, WIDTH, initial_indent="- ", subsequent_indent="  ")
         ]
 
-    lines = ["Findings:", *listed(group.findings)]
+    lines = ["Findings:", *listed(tuple(s for s in group.findings if s not in said))]
     advice = group.recommendation
     if advice is not None:
         chosen = advice.configuration or "none"

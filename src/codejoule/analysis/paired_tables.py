@@ -57,7 +57,6 @@ def paired_tables(evidence: "Evidence", *, margin: float, resampler: Resampler) 
     models: list[dict[str, Any]] = []
     energy: list[dict[str, Any]] = []
     contrasts: list[dict[str, Any]] = []
-    accuracy: list[dict[str, Any]] = []
     for family in evidence.families:
         blocks = [_block_rows(evidence, family, own) for own in family.sets]
         omnibus += _adjusted([row for found in blocks for row in found[0]], "p_value")
@@ -67,15 +66,22 @@ def paired_tables(evidence: "Evidence", *, margin: float, resampler: Resampler) 
             row for own in family.sets for row in _energy_rows(evidence, family, own, resampler)
         ]
         energy += _with_verdicts(_adjusted(rows, "p_value", "wilcoxon_p_value"))
-        rows = [row for own in family.sets for row in _accuracy_rows(evidence, family, own, margin)]
-        accuracy += _with_rulings(_adjusted(rows, "p_value", "no_loss_p_value"))
     return [
         _friedman_table(omnibus),
         _energy_table(energy),
         _mixed_table(models),
         _contrast_table(contrasts),
-        _accuracy_table(accuracy, margin),
+        accuracy_table(evidence, margin=margin),
     ]
+
+
+def accuracy_table(evidence: "Evidence", *, margin: float) -> Table:
+    """``accuracy_pairs`` alone; parameters as `paired_tables`."""
+    accuracy: list[dict[str, Any]] = []
+    for family in evidence.families:
+        rows = [row for own in family.sets for row in _accuracy_rows(evidence, family, own, margin)]
+        accuracy += _with_rulings(_adjusted(rows, "p_value", "no_loss_p_value"))
+    return _accuracy_table(accuracy, margin)
 
 
 def _adjusted(rows: list[dict[str, Any]], *names: str) -> list[dict[str, Any]]:

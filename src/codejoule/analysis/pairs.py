@@ -1,111 +1,113 @@
-"""Every quantized row of a table beside its unquantized baseline."""
+"""Every quantized configuration beside its unquantized baseline."""
 
 import tempfile
-from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codejoule.analysis.artifacts import artifact
-from codejoule.analysis.configuration import relevant_params, row_keys
-from codejoule.analysis.resolution import (
-    agreement,
-    paired_outcome,
-    read_samples,
-    resolution_note,
-)
+from codejoule.analysis.configuration import row_keys
+from codejoule.analysis.families import short_names
+from codejoule.analysis.findings import accuracy_sentence
+from codejoule.analysis.resolution import agreement, read_samples
 from codejoule.analysis.store import reading
 from codejoule.config.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
     from mlflow.tracking import MlflowClient
 
-_PASS = "pass"
+    from codejoule.analysis.evidence import Evidence
+    from codejoule.analysis.table import Table
+
 _Run = tuple[str, str]
 """Id of a run, and where its artifacts are."""
 
 
-def baseline_notes(runs: "pd.DataFrame", table: "pd.DataFrame", *, uri: str) -> list[str]:
-    """Say for each quantized configuration what the suite can tell of its baseline.
+def baselines(table: "pd.DataFrame", settings: "Sequence[str]") -> dict[int, int | None]:
+    """The row that each quantized row is compared with.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From `comparison_table`.
+    settings : sequence of str
+        Its columns that are settings.
+
+    Returns
+    -------
+    dict of int to int or None
+        For each row with a quantization the row with ``quant=none`` and all other settings
+        equal; None where there is none.
+    """
+    others = [name for name in settings if name.partition(".")[0] != "quant"]
+    keys = list(row_keys(table, others))
+    unquantized = {keys[i]: i for i, quant in enumerate(table["quant"]) if quant == "none"}
+    return {
+        i: unquantized.get(keys[i]) for i, quant in enumerate(table["quant"]) if quant != "none"
+    }
+
+
+def baseline_notes(
+    runs: "pd.DataFrame", evidence: "Evidence", accuracy: "Table", *, uri: str
+) -> list[str]:
+    """Say how the text and the pass@1 of each quantized configuration differ from its baseline's.
 
     Parameters
     ----------
     runs : pandas.DataFrame
-        The runs that `table` was made of.
-    table : pandas.DataFrame
-        From `comparison_table`.
+        The runs that `evidence` was made of.
+    evidence : Evidence
+        Configurations of one group.
+    accuracy : Table
+        Its ``accuracy_pairs``.
     uri : str
-        The store that holds the runs' ``tasks.parquet`` and ``samples.jsonl``.
+        The store that holds the runs' ``samples.jsonl``.
 
     Returns
     -------
     list of str
-        One sentence per quantized row, from the first run of the row and of its baseline:
-        the row that has ``quant=none`` and all other settings equal.
+        For each quantized row a sentence on the texts, of the first run of the row and of its
+        baseline, and the sentence of the analysis on pass@1.
     """
-    rows = table.to_dict("records")
-    quantized = [row for row in rows if row["quant"] != "none"]
-    if not quantized:
-        return []
-    keys = baseline_keys(runs)
+    table = evidence.table
+    names = short_names(table, evidence.settings)
     places = dict(zip(runs["run_id"], runs["artifact_uri"], strict=True))
-    unquantized = {keys[r["run_ids"][0]]: r for r in rows if r["quant"] == "none"}
+    first = [(ids[0], places[ids[0]]) for ids in table["run_ids"]]
+    said = {
+        (row["configuration"], row["reference"]): accuracy_sentence(row)
+        for row in accuracy.frame.to_dict("records")
+        if row["factor"] == "quant"
+    }
     notes = []
     with reading(uri) as client, tempfile.TemporaryDirectory() as scratch:
-        for row in quantized:
-            name = row_name(row, table)
-            run_id = row["run_ids"][0]
-            base = unquantized.get(keys[run_id])
+        for i, base in baselines(table, evidence.settings).items():
             if base is None:
-                notes.append(f"{name}: no run with quant=none and otherwise the same settings")
+                notes.append(f"{names[i]}: no run with quant=none and otherwise the same settings")
                 continue
-            try:
-                pair = tuple((r, places[r]) for r in (run_id, base["run_ids"][0]))
-                notes.append(_note(client, name, pair, Path(scratch)))
-            except (UserError, ValueError) as error:
-                notes.append(f"{name}: cannot be compared with none: {error}")
+            notes.append(_text_note(client, names[i], (first[i], first[base]), Path(scratch)))
+            notes.append(
+                said.get(
+                    (evidence.labels[i], evidence.labels[base]),
+                    f"{names[i]}: pass@1 cannot be compared with none: no task was judged in both, "
+                    "or they differ in more than one setting",
+                )
+            )
     return notes
 
 
-def row_name(row: Mapping[Hashable, object], table: "pd.DataFrame") -> str:
-    """A row of `table` in a sentence, such as ``gptq4 b8``; with its model if there are several."""
-    name = f"{row['quant']} b{row['batch']}"
-    return f"{row['model']} {name}" if table["model"].nunique() > 1 else name
+def _text_note(client: "MlflowClient", name: str, runs: tuple[_Run, ...], scratch: Path) -> str:
+    try:
+        texts = [read_samples(_samples(client, run, scratch)) for run in runs]
+        found = agreement(*texts)
+    except (UserError, ValueError) as error:
+        return f"{name}: its text cannot be compared with that of none: {error}"
+    return f"{name} gives the same text as none on {found.same} of {found.tasks} tasks"
 
 
-def baseline_keys(runs: "pd.DataFrame") -> dict[str, str]:
-    """A text per run id that is equal where all but the quantization is."""
-    columns = [c for c in relevant_params(runs) if not c.startswith("params.quant.")]
-    return dict(zip(runs["run_id"], row_keys(runs, columns), strict=True))
-
-
-def _note(client: "MlflowClient", name: str, runs: tuple[_Run, ...], scratch: Path) -> str:
-    own, base = (_passed(client, run, scratch) for run in runs)
-    texts = [read_samples(_fetch(client, run, "samples.jsonl", scratch)) for run in runs]
-    outcome = paired_outcome(own, base)
-    return resolution_note(
-        name=name,
-        baseline="none",
-        outcome=outcome,
-        agreement=agreement(*texts),
-        pass_at_1_change=(sum(own.values()) - sum(base.values())) / len(own),
-        samples_per_task=len(own) // outcome.tasks,
-    )
-
-
-def _passed(client: "MlflowClient", run: _Run, scratch: Path) -> dict[tuple[str, int], bool]:
-    import pyarrow.parquet as pq
-
-    path = _fetch(client, run, "tasks.parquet", scratch)
-    table = pq.read_table(path, columns=["task_id", "sample", "verdict"])
-    rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
-    verdicts = {(task, sample): verdict for task, sample, verdict in rows}
-    if any(verdict is None for verdict in verdicts.values()):
-        raise UserError("its samples were not judged")
-    return {key: verdict == _PASS for key, verdict in verdicts.items()}
-
-
-def _fetch(client: "MlflowClient", run: _Run, name: str, scratch: Path) -> Path:
+def _samples(client: "MlflowClient", run: _Run, scratch: Path) -> Path:
+    name = "samples.jsonl"
     path = artifact(client, run_id=run[0], artifact_uri=run[1], name=name, scratch=scratch)
     if path is None:
         raise UserError(f"run {run[0]} has no artifact {name}")

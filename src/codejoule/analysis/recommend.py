@@ -11,6 +11,7 @@ from codejoule.analysis.comparison import front_energy
 from codejoule.analysis.disagreements import change_words
 from codejoule.analysis.statistics import (
     ALPHA,
+    ROUNDING,
     Resampler,
     at_least,
     holm,
@@ -18,7 +19,7 @@ from codejoule.analysis.statistics import (
     paired_accuracy,
     paired_log_ratio,
 )
-from codejoule.analysis.table import Table, p_text
+from codejoule.analysis.table import Table, p_words
 from codejoule.domain.metrics import J_PER_KWH
 
 if TYPE_CHECKING:
@@ -100,7 +101,9 @@ def recommend(evidence: "Evidence", goal: Goal, *, resampler: Resampler) -> Reco
     Returns
     -------
     Recommendation
-        Configurations without energy or pass@1 are never chosen.
+        Configurations without energy or pass@1 are never chosen. Of equal energy the better
+        pass@1 is taken, of equal pass@1 the lower energy. A neighbour that should give the same
+        text, and whose pass@1 is far off, is named in `unsure`.
 
     Notes
     -----
@@ -113,7 +116,7 @@ def recommend(evidence: "Evidence", goal: Goal, *, resampler: Resampler) -> Reco
     rows: list[_Row] = [{str(k): v for k, v in r.items()} for r in frame.to_dict("records")]
     ranked = [i for i, row in enumerate(rows) if row["qualifies"]]
     by_energy = goal.min_pass_at_1 is not None
-    ranked.sort(key=lambda i: rows[i]["energy_kwh"] if by_energy else -rows[i]["pass_at_1"])
+    ranked.sort(key=lambda i: _rank(rows[i], by_energy))
     table = Table(
         name="recommendation",
         title=f"Configurations against the goal: {goal.words}",
@@ -132,7 +135,12 @@ def recommend(evidence: "Evidence", goal: Goal, *, resampler: Resampler) -> Reco
     best, others = ranked[0], ranked[1:]
     margin = _margins(rows[best], goal)
     rivals, known = _rivals(evidence, rows, goal, best, others, resampler)
-    unsure = [*known, *_near_misses(rows, goal, best), *_limits(evidence, goal, best)]
+    unsure = [
+        *_doubts(evidence, best),
+        *known,
+        *_near_misses(rows, goal, best),
+        *_limits(evidence, rows, goal, best),
+    ]
     return Recommendation(
         goal=goal.words,
         configuration=evidence.labels[best],
@@ -140,6 +148,13 @@ def recommend(evidence: "Evidence", goal: Goal, *, resampler: Resampler) -> Reco
         unsure=tuple(unsure),
         candidates=table,
     )
+
+
+def _rank(row: _Row, by_energy: bool) -> tuple[float, float]:
+    """Sorts the better first."""
+    # Means over repeats of one rate differ by rounding.
+    energy_kwh, failed = row["energy_kwh"], 1 - round(row["pass_at_1"], 9)
+    return (energy_kwh, failed) if by_energy else (failed, energy_kwh)
 
 
 def _candidates(evidence: "Evidence", goal: Goal) -> "pd.DataFrame":
@@ -168,9 +183,8 @@ def _candidates(evidence: "Evidence", goal: Goal) -> "pd.DataFrame":
     frame["energy_upper_kwh"] = within[0]
     if goal.max_kwh is not None:
         frame["budget_p_value_holm"] = within[1]
-        single = frame["runs"] == 1
         qualifies &= np.where(
-            single, frame["energy_kwh"] <= goal.max_kwh, frame["budget_p_value_holm"] < ALPHA
+            np.isnan(within[1]), frame["energy_kwh"] <= goal.max_kwh, within[1] < ALPHA
         )
     frame["qualifies"] = qualifies
     return frame
@@ -192,21 +206,20 @@ def _rates(evidence: "Evidence", i: int) -> "NDArray[np.float64] | None":
 def _energy_bounds(
     evidence: "Evidence", kwh: "NDArray[np.float64]", limit: float | None
 ) -> "tuple[NDArray[np.float64], NDArray[np.float64]]":
-    """Upper 95 % bound of mean energy, and p-values that it exceeds the limit; NaN: one run."""
+    """Upper 95 % bound of mean energy, and p-values that it exceeds the limit.
+
+    NaN with one run, and where runs do not differ: they tell nothing of variance between runs.
+    """
     from scipy import stats
 
     table = evidence.table
     runs = table["runs"].to_numpy(dtype=float)
     spread = (table["energy_generation_sd_j"] / table["energy_generation_j"]).to_numpy(dtype=float)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        error = np.where(runs > 1, kwh * spread / np.sqrt(runs), np.nan)
-        upper = kwh + stats.t.ppf(1 - ALPHA, runs - 1) * error
-        p = (
-            np.full(kwh.shape, np.nan)
-            if limit is None
-            else stats.t.cdf((kwh - limit) / np.where(error > 0, error, np.nan), runs - 1)
-        )
-    return upper, holm(p)
+    error = np.where(spread > ROUNDING, kwh * spread / np.sqrt(runs), np.nan)
+    upper = kwh + stats.t.ppf(1 - ALPHA, runs - 1) * error
+    if limit is None:
+        return upper, np.full(kwh.shape, np.nan)
+    return upper, holm(stats.t.cdf((kwh - limit) / error, runs - 1))
 
 
 def _margins(row: _Row, goal: Goal) -> list[str]:
@@ -251,7 +264,7 @@ def _rivals(
         i, row = known[0]
         margin.append(
             f"Against the next, {names[i]}: {_difference(row, by_energy)} "
-            f"(p {_p(float(adjusted[0]))})."
+            f"(p {p_words(float(adjusted[0]))})."
         )
     if open_:
         what = "less energy" if by_energy else "a better pass@1"
@@ -308,6 +321,32 @@ def _difference(row: dict[str, Any], by_energy: bool) -> str:
     )
 
 
+def _doubts(evidence: "Evidence", best: int) -> list[str]:
+    """Configurations that should give the same text as the chosen one, and do not."""
+    own = evidence.table.iloc[best]
+    low, high = own["pass_at_1_ci_low"], own["pass_at_1_ci_high"]
+    far = (evidence.table["pass_at_1"] < low) | (evidence.table["pass_at_1"] > high)
+    held = [name for name in evidence.settings if not _same_text(name)]
+    texts = evidence.table[held].map(str)
+    alike = (texts == texts.iloc[best]).all(axis=1)
+    if own["generation"] != "greedy" or not (far & alike).any():
+        return []
+    neighbours = "; ".join(
+        f"{evidence.labels[i]}, pass@1 {evidence.table['pass_at_1'].iloc[i]:.3f}"
+        for i in np.flatnonzero(far & alike)
+    )
+    return [
+        "Doubtful: a change of batch or engine alone hardly changes greedy text, and yet pass@1 "
+        f"is far from {own['pass_at_1']:.3f} (95 % interval {low:.3f} to {high:.3f}) for "
+        f"{neighbours}. One of these figures may be wrong."
+    ]
+
+
+def _same_text(setting: str) -> bool:
+    """Whether a setting changes greedy text by rounding alone."""
+    return setting.partition(".")[0] in ("batch", "engine")
+
+
 def _near_misses(rows: list[_Row], goal: Goal, best: int) -> list[str]:
     """Configurations that would be taken if what the data only suggest were sure."""
     target = goal.min_pass_at_1
@@ -323,7 +362,7 @@ def _near_misses(rows: list[_Row], goal: Goal, best: int) -> list[str]:
     return [
         f"{row['configuration']} takes less energy ({_kwh(row['energy_kwh'])}) and has pass@1 "
         f"{row['pass_at_1']:.3f}, but it is not sure to reach the goal (p "
-        f"{_p(row['goal_p_value_holm'])})."
+        f"{p_words(row['goal_p_value_holm'])})."
         for row in sorted(near, key=lambda row: row["energy_kwh"])[:5]
     ]
 
@@ -332,13 +371,20 @@ def _nearest(rows: list[_Row], goal: Goal) -> list[str]:
     """Why no configuration is recommended."""
     known = [r for r in rows if not (math.isnan(r["energy_kwh"]) or math.isnan(r["pass_at_1"]))]
     if not known:
-        return ["No configuration has both energy and pass@1."]
+        return [
+            "No configuration has both energy and pass@1 (which means nothing with random weights)."
+        ]
     if goal.min_pass_at_1 is not None:
         row = max(known, key=lambda r: r["pass_at_1"])
         return [
             f"No configuration is shown to reach the goal. The best pass@1 is that of "
-            f"{row['configuration']}: {row['pass_at_1']:.3f}, with 95 % confidence at least "
-            f"{row['pass_at_1_lower']:.3f}, with {_kwh(row['energy_kwh'])}."
+            f"{row['configuration']}: {row['pass_at_1']:.3f}"
+            + (
+                ""
+                if math.isnan(row["pass_at_1_lower"])
+                else f", with 95 % confidence at least {row['pass_at_1_lower']:.3f}"
+            )
+            + f", with {_kwh(row['energy_kwh'])}."
         ]
     row = min(known, key=lambda r: r["energy_kwh"])
     return [
@@ -347,12 +393,16 @@ def _nearest(rows: list[_Row], goal: Goal) -> list[str]:
     ]
 
 
-def _limits(evidence: "Evidence", goal: Goal, best: int) -> list[str]:
+def _limits(evidence: "Evidence", rows: list[_Row], goal: Goal, best: int) -> list[str]:
     row = evidence.table.iloc[best]
     sentences = []
     if row["runs"] == 1:
         sentences.append(
             "One run: how much its energy varies between runs is not known (repeat=1,2,3 tells)."
+        )
+    elif math.isnan(rows[best]["energy_upper_kwh"]):
+        sentences.append(
+            "Its runs took the same energy to the last digit: that tells nothing of variance."
         )
     if goal.min_pass_at_1 is None:
         sentences.append("The best of several looks better than it is: expect a little less.")
@@ -367,8 +417,3 @@ def _kwh(value: float) -> str:
     from codejoule.analysis.text import number
 
     return f"{number(value)} kWh" if value >= 1e-3 else f"{number(value * J_PER_KWH)} J"
-
-
-def _p(value: float) -> str:
-    text = p_text(value)
-    return text if text.startswith("<") else f"= {text}"

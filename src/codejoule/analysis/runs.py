@@ -64,7 +64,8 @@ def load_runs(
         ``run_name``, ``sweep`` (run id of the parent, or None), ``started_ms``,
         ``artifact_uri``, ``dataset_name`` and ``dataset_digest``, and ``params.*``,
         ``metrics.*`` and ``tags.*`` as `mlflow.search_runs` names them. A metric that a run
-        does not have is NaN. Parents of sweeps and reports are no runs of this kind.
+        does not have is NaN, and so is what rests on pass@1 with random weights, for it means
+        nothing there. Parents of sweeps and reports are no runs of this kind.
 
     Raises
     ------
@@ -165,6 +166,9 @@ def _frame(runs: list["Run"]) -> "pd.DataFrame":
         if not column.startswith("metrics.") and column != "started_ms":
             # An absent param or tag is None everywhere, not a float NaN among strings.
             frame[column] = frame[column].astype(object).where(frame[column].notna(), None)
+    metrics = [c for c in columns if c.startswith("metrics.")]
+    meaningless = [c for c in metrics if "pass_at" in c or "solved" in c]
+    frame.loc[frame["tags.codejoule.weights"] == "random", meaningless] = float("nan")
     return frame
 
 

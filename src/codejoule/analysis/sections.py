@@ -5,13 +5,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from codejoule.analysis.analysis import Analysis
 from codejoule.analysis.comparison import comparison_table, front_energy
 from codejoule.analysis.configuration import Group, comparable_groups
 from codejoule.analysis.energy_notes import energy_notes
+from codejoule.analysis.evidence import Evidence, gather
 from codejoule.analysis.frontier import frontier_figure
+from codejoule.analysis.paired_tables import accuracy_table
 from codejoule.analysis.pairs import baseline_notes
 from codejoule.analysis.runs import LoadedRuns
-from codejoule.analysis.text import WIDTH, legend, render_table, table_columns
+from codejoule.analysis.statistics import MARGIN
+from codejoule.analysis.table import Table
+from codejoule.analysis.tasks import read_tasks
+from codejoule.analysis.text import WIDTH, legend, render_table, setting_count, table_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,8 +41,10 @@ class Section:
         return bool(known.any())
 
 
-def build_sections(loaded: LoadedRuns, *, mix: Collection[str] = ()) -> list[Section]:
-    """Analyse runs, each group of comparable ones by itself.
+def build_sections(
+    loaded: LoadedRuns, *, mix: Collection[str] = (), analysis: Analysis | None = None
+) -> list[Section]:
+    """Compare runs, each group of comparable ones by itself.
 
     Parameters
     ----------
@@ -44,6 +52,8 @@ def build_sections(loaded: LoadedRuns, *, mix: Collection[str] = ()) -> list[Sec
         From `load_runs`.
     mix : collection of str
         Facts in which runs of one section may differ, by the names of `COMPARABLE`.
+    analysis : Analysis, optional
+        Of these runs, where it is known already: its figures are taken, not computed again.
 
     Returns
     -------
@@ -55,14 +65,25 @@ def build_sections(loaded: LoadedRuns, *, mix: Collection[str] = ()) -> list[Sec
     UserError
         If the store fails.
     """
+    if analysis is not None:
+        return [
+            _section(g.group, g.evidence, g.tables.get("accuracy_pairs"), uri=loaded.uri)
+            for g in analysis.groups
+        ]
+    figures, _ = read_tasks(loaded.frame, uri=loaded.uri)
     sections = []
     for group in comparable_groups(loaded.frame, mix=mix):
-        table = comparison_table(group.frame, mix=mix)
-        notes = energy_notes(group.frame, table)
-        if group.facts.get("weights") != "random":
-            notes += baseline_notes(group.frame, table, uri=loaded.uri)
-        sections.append(Section(group=group, table=table, notes=tuple(notes)))
+        evidence = gather(group.frame, comparison_table(group.frame, mix=mix), figures)
+        pairs = accuracy_table(evidence, margin=MARGIN)
+        sections.append(_section(group, evidence, pairs, uri=loaded.uri))
     return sections
+
+
+def _section(group: Group, evidence: Evidence, pairs: Table | None, *, uri: str) -> Section:
+    notes = energy_notes(group.frame, evidence.table)
+    if pairs is not None and not group.random:
+        notes += baseline_notes(group.frame, evidence, pairs, uri=uri)
+    return Section(group=group, table=evidence.table, notes=tuple(notes))
 
 
 def render_section(section: Section) -> str:
@@ -137,7 +158,7 @@ def _markdown(loaded: LoadedRuns, sections: Sequence[Section]) -> str:
     parts = ["# Energy and accuracy", *_intro(loaded, sections)]
     for section in sections:
         columns = table_columns(section.table)
-        left = [heading for heading, _ in columns].index("pass@1 [95 % CI]")
+        left = setting_count(columns)
         rows = zip(*(cells for _, cells in columns), strict=True)
         lines = [
             _pipes(heading for heading, _ in columns),

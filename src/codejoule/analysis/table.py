@@ -148,5 +148,13 @@ def p_text(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
+def p_words(value: float) -> str:
+    """The same in a sentence, after "p": ``= 0.012``, ``< 0.001`` or ``unknown``."""
+    if math.isnan(value):
+        return "unknown"
+    text = p_text(value)
+    return text if text.startswith("<") else f"= {text}"
+
+
 def _tex(text: str) -> str:
     return text.translate(_LATEX)

@@ -69,7 +69,7 @@ def read_tasks(runs: "pd.DataFrame", *, uri: str) -> tuple[TaskFigures, tuple[st
     Parameters
     ----------
     runs : pandas.DataFrame
-        From `load_runs`; ``run_id`` and ``artifact_uri`` are used.
+        From `load_runs`; with random weights no verdict is taken over.
     uri : str
         The store they come from.
 
@@ -106,12 +106,15 @@ def read_tasks(runs: "pd.DataFrame", *, uri: str) -> tuple[TaskFigures, tuple[st
                     absent.append(run_id)
                 else:
                     tables.append((run_id, table))
+    random = set(runs["run_id"][runs["tags.codejoule.weights"] == "random"])
+    figures = _figures(tables)
+    figures.passed[[run_id in random for run_id in figures.run_ids]] = np.nan
     notes = []
     if absent:
         some = ", ".join(absent[:3]) + (", ..." if len(absent) > 3 else "")
         count = "1 run has" if len(absent) == 1 else f"{len(absent)} runs have"
         notes.append(f"{count} no figures of single tasks (no {_ARTIFACT}): {some}.")
-    return _figures(tables), tuple(notes)
+    return figures, tuple(notes)
 
 
 def _read(path: Path, run_id: str) -> "pa.Table":

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from codejoule.analysis.families import heading
 from codejoule.domain.metrics import J_PER_KWH
 
 if TYPE_CHECKING:
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
 
 WIDTH = 120
 """Columns of a terminal that a table may need."""
+
+_ACCURACY = "pass@1 [95 % CI]"
+_ACCURACY_PLUS = "plus [95 % CI]"
 
 KWH_FROM_J = 1e5
 """Energies from here on are shown in kilowatt-hours."""
@@ -56,30 +60,35 @@ def table_columns(table: "pd.DataFrame") -> list[tuple[str, list[str]]]:
     -------
     list of (str, list of str)
         Settings first (those that never vary left out, save model, quant and batch), then
-        figures. An estimated figure starts with ``~``.
+        figures; what rests on pass@1 only where that is known. An estimated figure starts with
+        ``~``.
     """
     generation = "~" if (table["energy_source"] == "estimate").any() else ""
     total = "~" if generation or (table["energy_source_evaluation"] == "estimate").any() else ""
     columns = [(name, [str(v) for v in table[name]]) for name in ("model", "quant", "batch")]
     varying = [c for c in table.columns if c not in _FIXED and table[c].nunique(dropna=False) > 1]
-    columns += [(_heading(name, varying), [str(v) for v in table[name]]) for name in varying]
+    columns += [(heading(name, varying), [str(v) for v in table[name]]) for name in varying]
     if (table["runs"] > 1).any():
         columns.append(("runs", [str(v) for v in table["runs"]]))
-    for heading, name in (("pass@1", "pass_at_1"), ("plus", "pass_at_1_plus")):
-        if name == "pass_at_1" or table[name].notna().any():
+    judged = bool(table["pass_at_1"].notna().any())
+    for title, name in ((_ACCURACY, "pass_at_1"), (_ACCURACY_PLUS, "pass_at_1_plus")):
+        if table[name].notna().any():
             rates = table[[name, f"{name}_ci_low", f"{name}_ci_high"]].to_numpy(dtype=float)
-            columns.append((f"{heading} [95 % CI]", [accuracy(*row) for row in rates]))
+            columns.append((title, [accuracy(*row) for row in rates]))
     large = bool(table["energy_generation_j"].max() >= KWH_FROM_J)
     energy, per = ("kWh", J_PER_KWH) if large else ("J", 1.0)
-    for heading, name, mark, unit in (
+    for title, name, mark, unit in (
         (f"energy {energy}", "energy_generation_j", generation, per),
         (f"total {energy}", "energy_total_j", total, per),
         ("J/token", "energy_per_output_token_j", generation, 1.0),
         ("J/solved", "energy_per_solved_task_j", total, 1.0),
         ("tokens/s", "throughput_tokens_per_s", "", 1.0),
     ):
-        columns.append((heading, [_marked(number(float(v) / unit), mark) for v in table[name]]))
-    columns.append(("front", ["*" if on else "" for on in table["pareto"]]))
+        if judged or title != "J/solved":
+            cells = [_marked(number(float(v) / unit), mark) for v in table[name]]
+            columns.append((title, cells))
+    if judged:
+        columns.append(("front", ["*" if on else "" for on in table["pareto"]]))
     return columns
 
 
@@ -87,12 +96,14 @@ def legend(table: "pd.DataFrame") -> list[str]:
     """Sentences that say what the columns of a table mean and where its joules come from."""
     source, scope = _all(table, "energy_source"), _all(table, "energy_scope")
     judged = _all(table, "energy_source_evaluation")
+    known = bool(table["pass_at_1"].notna().any())
+    per_solved = "; J/solved: total per task solved" if known else ""
     lines = [
         f"energy and J/token: generation alone, {_source(source)}, scope {scope}. "
         + (
-            f"total: with evaluation ({_source(judged)}); J/solved: total per task solved."
+            f"total: with evaluation ({_source(judged)}){per_solved}."
             if judged
-            else "total and J/solved: not known, evaluation was not metered."
+            else "total: not known, evaluation was not metered."
         )
     ]
     if "estimate" in f"{source}, {judged}":
@@ -103,7 +114,8 @@ def legend(table: "pd.DataFrame") -> list[str]:
     if table["pass_at_1_plus"].notna().any():
         lines.append("pass@1: by the benchmark's own tests; plus: by EvalPlus' further ones, too.")
     by = "total energy" if table["energy_total_j"].notna().all() else "energy of generation"
-    lines.append(f"* is on the Pareto front of {by} against pass@1.")
+    if known:
+        lines.append(f"* is on the Pareto front of {by} against pass@1.")
     if (table["runs"] == 1).all():
         lines.append(
             "One run per configuration: how much energy varies between runs is not known "
@@ -131,7 +143,7 @@ def render_table(table: "pd.DataFrame") -> str:
 
     columns = _fitted(table_columns(table))
     widths = [_width(column) for column in columns]
-    left = _settings(columns)
+    left = setting_count(columns)
 
     def line(cells: Sequence[str]) -> str:
         padded = [
@@ -144,12 +156,6 @@ def render_table(table: "pd.DataFrame") -> str:
     head = line([heading for heading, _ in columns])
     notes = [wrapped for text in legend(table) for wrapped in textwrap.wrap(text, WIDTH)]
     return "\n".join([head, "-" * len(head), *rows, "", *notes])
-
-
-def _heading(name: str, others: Sequence[str]) -> str:
-    """The last part of a setting's dotted name, where that is unambiguous."""
-    last = name.rpartition(".")[2]
-    return name if [o.rpartition(".")[2] for o in others].count(last) > 1 else last
 
 
 def _marked(text: str, mark: str) -> str:
@@ -170,15 +176,16 @@ def _width(column: tuple[str, list[str]]) -> int:
     return max(len(heading), *map(len, cells))
 
 
-def _settings(columns: Sequence[tuple[str, list[str]]]) -> int:
-    """How many columns, from the left, are settings."""
-    return [heading for heading, _ in columns].index("pass@1 [95 % CI]")
+def setting_count(columns: Sequence[tuple[str, list[str]]]) -> int:
+    """How many columns of `table_columns`, from the left, are settings."""
+    figures = (_ACCURACY, "energy J", "energy kWh")
+    return next(i for i, (heading, _) in enumerate(columns) if heading in figures)
 
 
 def _fitted(columns: list[tuple[str, list[str]]]) -> list[tuple[str, list[str]]]:
     """The columns, the widest settings shortened until a line fits."""
     columns = list(columns)
-    settings = range(_settings(columns))
+    settings = range(setting_count(columns))
     while sum(map(_width, columns)) + 2 * (len(columns) - 1) > WIDTH:
         widest = max(settings, key=lambda i: _width(columns[i]))
         target = _width(columns[widest]) - 1

@@ -82,7 +82,7 @@ def summary_table(evidence: "Evidence") -> Table:
         frame[name] = source[name].to_numpy()
     return Table(
         name="summary",
-        title="Energy, latency, throughput, pass@1 and pass@kWh",
+        title="Figures of each configuration",
         frame=frame,
         thesis="tables 5.18, 5.24, 5.29, 5.34, 5.40",
         notes=("Means over the runs of a configuration.",),
@@ -121,7 +121,7 @@ def reductions_table(evidence: "Evidence") -> Table:
     what = "generation" if use == "energy_generation_j" else "generation and evaluation"
     return Table(
         name="reductions",
-        title="Energy saved and pass@1 lost, configuration against configuration",
+        title="What each configuration saves and loses against its reference",
         frame=pd.DataFrame(rows, columns=columns),
         notes=(f"Energy of {what}, means over runs. Without uncertainty: see energy_pairs.",),
     )

@@ -104,10 +104,11 @@ def run(args: argparse.Namespace) -> int:
     if loaded.frame.empty:
         print(visible(_no_runs(loaded, args.where)), file=sys.stderr)
         return 1
-    sections = build_sections(loaded, mix=options.mix)
     analysis = analyse(loaded, options)
+    sections = build_sections(loaded, analysis=analysis)
     for section, group in zip(sections, analysis.groups, strict=True):
-        print(visible(f"\n{render_section(section)}\n\n{render_findings(group)}"))
+        found = render_findings(group, said=section.notes)
+        print(visible(f"\n{render_section(section)}\n\n{found}"))
     if loaded.left_out:
         print(visible(f"\nLeft out: {'; '.join(loaded.left_out)}."))
     for note in analysis.notes:

@@ -46,13 +46,15 @@ def pass_at_k(n: int, c: int, k: int) -> float:
     return 1.0 - math.prod(1.0 - k / i for i in range(n - c + 1, n + 1))
 
 
-def wilson_interval(c: int, n: int, *, z: float = 1.959963984540054) -> tuple[float, float]:
+def wilson_interval(c: float, n: int, *, z: float = 1.959963984540054) -> tuple[float, float]:
     """Wilson score interval of a proportion.
 
     Parameters
     ----------
-    c, n : int
-        Successes and trials, ``n >= 1``.
+    c : float
+        Successes; a fraction where trials succeed in part.
+    n : int
+        Trials, at least 1.
     z : float
         Standard normal quantile; the default gives 95 %.
 
@@ -84,7 +86,7 @@ def wilson_interval(c: int, n: int, *, z: float = 1.959963984540054) -> tuple[fl
 
 def pass_at_1_interval(
     passed: Sequence[Sequence[bool]], *, rng: np.random.Generator
-) -> tuple[float, float] | None:
+) -> tuple[float, float]:
     """95 % interval of pass@1.
 
     Parameters
@@ -96,20 +98,22 @@ def pass_at_1_interval(
 
     Returns
     -------
-    tuple of float or None
-        Wilson's interval where every task has one sample, else the bootstrap's over tasks;
-        None where all tasks have the same rate, from which a bootstrap learns nothing.
+    tuple of float
+        Wilson's interval where every task has one sample, else the bootstrap's over tasks. Where
+        all tasks have the same rate a bootstrap would claim certainty: it is Wilson's of that
+        rate over the tasks, which errs on the safe side, for rates of one mean vary most where
+        each is 0 or 1.
 
     Raises
     ------
     ValueError
-        If there are no tasks.
+        If there are no tasks, or one without samples.
     """
+    if any(not samples for samples in passed):
+        raise ValueError("no pass rate of a task without samples")
     rates = [sum(samples) / len(samples) for samples in passed]
-    if all(len(samples) == 1 for samples in passed):
-        return wilson_interval(int(sum(rates)), len(rates))
-    if len(set(rates)) == 1:
-        return None
+    if all(len(samples) == 1 for samples in passed) or len(set(rates)) == 1:
+        return wilson_interval(math.fsum(rates), len(rates))
     return bootstrap_interval(rates, rng=rng)
 
 
@@ -130,7 +134,8 @@ def bootstrap_interval(
     Returns
     -------
     tuple of float
-        2.5th and 97.5th percentile of the resampled means.
+        2.5th and 97.5th percentile of the resampled means; NaN where all values are equal, from
+        which a bootstrap learns nothing, or one is NaN.
 
     Raises
     ------
@@ -144,6 +149,9 @@ def bootstrap_interval(
     if not values:
         raise ValueError("no interval for the mean of no tasks")
     data = np.asarray(values, dtype=float)
+    # Equal up to rounding.
+    if not np.ptp(data) > 1e-9 * np.abs(data).max():
+        return math.nan, math.nan
     means = np.empty(resamples)
     for start in range(0, resamples, 1000):
         count = min(1000, resamples - start)

@@ -289,10 +289,8 @@ def _accuracy(records: Sequence[TaskRecord], rng: np.random.Generator) -> dict[s
         metrics[f"pass_at_{k}"] = float(
             np.mean([pass_at_k(len(p), sum(p), k) for p in passed.values()])
         )
-    interval = pass_at_1_interval(list(passed.values()), rng=rng)
-    if interval is not None:
-        metrics["pass_at_1_ci_low"], metrics["pass_at_1_ci_high"] = interval
-    return metrics
+    low, high = pass_at_1_interval(list(passed.values()), rng=rng)
+    return metrics | {"pass_at_1_ci_low": low, "pass_at_1_ci_high": high}
 
 
 def _accuracy_where_valid(

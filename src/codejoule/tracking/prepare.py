@@ -1,9 +1,11 @@
 """A store that is ready before the first job starts."""
 
 import fcntl
+import logging
 import os
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Experiment
     from mlflow.tracking import MlflowClient
 
+_log = logging.getLogger(__name__)
+
 
 def prepare_store(config: TrackingConfig, *, project_root: Path) -> Store:
     """Open the configured store, making its database and experiment where they are missing.
@@ -23,7 +27,7 @@ def prepare_store(config: TrackingConfig, *, project_root: Path) -> Store:
     Safe when many processes do so at once. Raises `UserError` for a folder that cannot be
     written, a deleted experiment, a store of another MLflow version and a server that does
     not answer within seconds; `ConfigError` for a folder name that no SQLite address can
-    hold.
+    hold. A store that was moved is told where its artifacts are now.
     """
     if config.name is TrackingName.server:
         assert config.uri is not None, "the schema checks tracking.uri"
@@ -45,11 +49,15 @@ def _on_disk(folder: Path, experiment: str) -> Store:
             _create_database(folder)
         client = open_client(uri)
         found = _experiment(client, uri, experiment, artifact_location=artifacts)
+        if _was_moved(found.artifact_location):
+            _record_move(folder / "mlflow.db", found.artifact_location, artifacts)
+            found = _experiment(client, uri, experiment, artifact_location=artifacts)
     if not _below(found.artifact_location, folder):
         raise UserError(
             f"tracking store {uri}: experiment {experiment!r} keeps its artifacts in "
             f"{found.artifact_location}, outside this folder (was the store moved or copied?); "
-            "move it back, or choose another name with tracking.experiment=..."
+            "move it together with its artifacts, or choose another name with "
+            "tracking.experiment=..."
         )
     return Store(client, uri=uri, experiment=experiment, experiment_id=found.experiment_id)
 
@@ -131,10 +139,49 @@ def _experiment(
     return found
 
 
+def _was_moved(location: str) -> bool:
+    """Whether the folder of ours that held these artifacts is gone, its database with it."""
+    place = _local(location)
+    return (
+        place is not None
+        and place.name == "artifacts"
+        and not place.exists()
+        and not (place.parent / "mlflow.db").exists()
+    )
+
+
+def _record_move(database: Path, old: str, new: str) -> None:
+    """Tell the store where its artifacts are.
+
+    MLflow has no call for it. Columns as in 3.17: ``experiments.artifact_location`` and
+    ``runs.artifact_uri``, which begins with it.
+    """
+    try:
+        with closing(sqlite3.connect(database)) as connection, connection:
+            connection.execute(
+                "UPDATE experiments SET artifact_location = ? WHERE artifact_location = ?",
+                (new, old),
+            )
+            connection.execute(
+                "UPDATE runs SET artifact_uri = ? || substr(artifact_uri, ?) "
+                "WHERE substr(artifact_uri, 1, ?) = ?",
+                (new, len(old) + 1, len(old) + 1, f"{old}/"),
+            )
+    except sqlite3.Error as error:
+        raise UserError(
+            f"{database}: the store was moved, and where its artifacts are now cannot be recorded "
+            f"in it: {error}"
+        ) from error
+    _log.warning("the store was moved: its artifacts are now recorded below %s, not %s", new, old)
+
+
 def _below(location: str, folder: Path) -> bool:
+    place = _local(location)
+    return place is None or place.is_relative_to(folder)
+
+
+def _local(location: str) -> Path | None:
     from urllib.parse import unquote, urlparse
 
     parsed = urlparse(location)
-    if parsed.scheme not in ("", "file"):
-        return True
-    return Path(unquote(parsed.path)).is_relative_to(folder)
+    return Path(unquote(parsed.path)) if parsed.scheme in ("", "file") else None

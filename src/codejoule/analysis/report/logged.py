@@ -1,10 +1,13 @@
 """The report as an artifact of the runs that it is about."""
 
 import hashlib
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from codejoule.analysis.artifacts import relocated
 from codejoule.analysis.store import reading
+from codejoule.config.errors import UserError
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -29,7 +32,7 @@ def log_report(loaded: "LoadedRuns", page: Path) -> str:
     str
         Run id that now has the artifact ``report/index.html``: the sweep's parent where all
         runs are of one sweep, otherwise a run of kind ``analysis``, the same one for the same
-        runs.
+        runs. In a store that was moved or copied it lies beside the database.
 
     Raises
     ------
@@ -37,12 +40,24 @@ def log_report(loaded: "LoadedRuns", page: Path) -> str:
         If the store cannot be written.
     """
     parents = set(loaded.frame["sweep"])
+    moved_to = relocated(loaded.uri, loaded.frame["artifact_uri"])
     with reading(loaded.uri) as client:
         if len(parents) == 1 and None not in parents:
             run_id = str(next(iter(parents)))
         else:
             run_id = _analysis_run(client, loaded)
-        client.log_artifact(run_id, str(page), "report")
+        try:
+            if moved_to is None:
+                client.log_artifact(run_id, str(page), "report")
+            else:
+                # MLflow would write to the place that the store was moved or copied from.
+                folder = moved_to / run_id / "artifacts" / "report"
+                folder.mkdir(parents=True, exist_ok=True)
+                shutil.copy(page, folder)
+        except OSError as error:
+            raise UserError(
+                f"the page cannot be logged in {loaded.uri}: {error}; --no-log leaves it out"
+            ) from error
     return run_id
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from codejoule.analysis.text import KWH_FROM_J, accuracy, number
 from codejoule.domain.metrics import J_PER_KWH
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from numpy.typing import NDArray
 
     from codejoule.analysis.analysis import Analysis, GroupAnalysis
     from codejoule.analysis.recommend import Recommendation
@@ -132,7 +132,7 @@ def _view(place: int, group: "GroupAnalysis", notes: Sequence[str]) -> View:
         kind=kind(group),
         cards=tuple(_cards(group)),
         findings=tuple(s for s in group.findings if s not in pairs),
-        pairs=(*pairs, *notes),
+        pairs=(*pairs, *(note for note in notes if note not in pairs)),
         recommendation=group.recommendation,
         tables=tuple(table for table in group.tables.values() if len(table.frame)),
         predictions=predictions_table(group),
@@ -146,16 +146,17 @@ def _cards(group: "GroupAnalysis") -> list[Card]:
     basis = front_energy(table)
     what = "generation and evaluation" if basis == "energy_total_j" else "generation"
     cards = []
-    i = _best(table[basis], least=True)
+    passed, energy_j = table["pass_at_1"].to_numpy(float), table[basis].to_numpy(float)
+    i = _best(energy_j, -passed)
     if i is not None:
         value = energy_text(float(table[basis].iloc[i]))
         cards.append(Card(name=f"Least energy ({what})", value=value, of=labels[i]))
-    i = _best(table["pass_at_1"], least=False)
+    i = _best(-passed, energy_j)
     if i is not None:
         row = table.iloc[i]
         value = accuracy(row["pass_at_1"], row["pass_at_1_ci_low"], row["pass_at_1_ci_high"])
         cards.append(Card(name="Best pass@1 [95 % interval]", value=value, of=labels[i]))
-    i = _best(table["energy_per_solved_task_j"], least=True)
+    i = _best(table["energy_per_solved_task_j"].to_numpy(float), energy_j)
     if i is not None:
         value = energy_text(float(table["energy_per_solved_task_j"].iloc[i]))
         cards.append(Card(name="Least energy per solved task", value=value, of=labels[i]))
@@ -166,12 +167,10 @@ def _cards(group: "GroupAnalysis") -> list[Card]:
     return cards
 
 
-def _best(column: "pd.Series[Any]", *, least: bool) -> int | None:
-    """Row of the smallest or largest figure; None where none is known."""
-    values = column.to_numpy(dtype=float)
-    if np.isnan(values).all():
-        return None
-    return int(np.nanargmin(values) if least else np.nanargmax(values))
+def _best(values: "NDArray[np.float64]", ties: "NDArray[np.float64]") -> int | None:
+    """Row of the smallest figure, of equal ones that of the smallest tie; None: none is known."""
+    i = int(np.lexsort((ties, np.round(values, 9)))[0])
+    return None if np.isnan(values[i]) else i
 
 
 def energy_text(energy_j: float) -> str:

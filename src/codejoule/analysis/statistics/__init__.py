@@ -8,6 +8,8 @@ from codejoule.analysis.statistics.accuracy import (
     paired_accuracy,
     tango_interval,
     tango_score,
+    unseen,
+    unseen_share,
 )
 from codejoule.analysis.statistics.assumptions import durbin_watson, levene, shapiro_wilk
 from codejoule.analysis.statistics.clusters import cluster_means, cluster_sums, clusters
@@ -24,7 +26,7 @@ from codejoule.analysis.statistics.regression import (
     thesis_regression,
 )
 from codejoule.analysis.statistics.resampling import RESAMPLES, Resampler, resample_counts
-from codejoule.analysis.statistics.result import ALPHA, Result
+from codejoule.analysis.statistics.result import ALPHA, ROUNDING, Result, has_spread
 from codejoule.analysis.statistics.unpaired import (
     cliffs_delta,
     dunn,
@@ -33,11 +35,11 @@ from codejoule.analysis.statistics.unpaired import (
 )
 
 __all__ = [
-    "ALPHA", "MARGIN", "RESAMPLES", "LogRatio", "MixedModel", "PairedAccuracy", "Regression",
-    "Resampled", "Resampler", "Result", "Term", "at_least", "cliffs_delta", "cluster_means",
-    "cluster_sums", "clusters", "dunn", "durbin_watson", "epsilon_squared", "friedman",
-    "front_probability", "hac_lags", "hac_regression", "holm", "kendalls_w", "kruskal_wallis",
-    "levene", "lower_bound", "mixed_model", "paired_accuracy", "paired_log_ratio", "resample",
-    "resample_counts", "shapiro_wilk", "tango_interval", "tango_score", "thesis_regression",
-    "wilcoxon",
+    "ALPHA", "MARGIN", "RESAMPLES", "ROUNDING", "LogRatio", "MixedModel", "PairedAccuracy",
+    "Regression", "Resampled", "Resampler", "Result", "Term", "at_least", "cliffs_delta",
+    "cluster_means", "cluster_sums", "clusters", "dunn", "durbin_watson", "epsilon_squared",
+    "friedman", "front_probability", "hac_lags", "hac_regression", "has_spread", "holm",
+    "kendalls_w", "kruskal_wallis", "levene", "lower_bound", "mixed_model", "paired_accuracy",
+    "paired_log_ratio", "resample", "resample_counts", "shapiro_wilk", "tango_interval",
+    "tango_score", "thesis_regression", "unseen", "unseen_share", "wilcoxon",
 ]  # fmt: skip

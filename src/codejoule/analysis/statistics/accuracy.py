@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from codejoule.analysis.statistics.result import ALPHA
+from codejoule.analysis.statistics.result import ALPHA, has_spread
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -57,12 +57,13 @@ def paired_accuracy(
     -------
     PairedAccuracy
         With a verdict per task (all rates 0 or 1) McNemar's exact test, and Tango's score
-        interval and non-inferiority test; otherwise t-tests of the differences of rates.
+        interval and non-inferiority test; otherwise t-tests of the differences of rates, none
+        of which is surer than tasks that were not seen allow (`unseen`).
 
     Raises
     ------
     ValueError
-        If the margin is not above 0, or there are no tasks.
+        If the margin does not lie between 0 and 1, if there are no tasks, or a rate is unknown.
 
     Notes
     -----
@@ -74,10 +75,12 @@ def paired_accuracy(
     """
     from scipy import stats
 
-    if not margin > 0:
-        raise ValueError(f"a non-inferiority margin of {margin}: it must be above 0")
+    if not 0 < margin < 1:
+        raise ValueError(f"a non-inferiority margin of {margin}: it must be above 0 and below 1")
     if a.size == 0:
         raise ValueError("no tasks to compare")
+    if np.isnan(a).any() or np.isnan(b).any():
+        raise ValueError("a task without a verdict cannot be compared: leave it out")
     d = a - b
     gained, lost, n = int((d > 0).sum()), int((d < 0).sum()), int(d.size)
     difference = float(d.mean())
@@ -87,12 +90,19 @@ def paired_accuracy(
         p_value = float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
         p_no_loss = float(stats.norm.sf(tango_score(gained, lost, n, -margin)))
     else:
-        error = float(d.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan
-        error = error if error > 0 else math.nan
-        half = float(stats.t.ppf(1 - ALPHA / 2, n - 1)) * error
-        low, high = difference - half, difference + half
-        p_value = float(2 * stats.t.sf(abs(difference) / error, n - 1))
-        p_no_loss = float(stats.t.sf((difference + margin) / error, n - 1))
+        # As shares of the way from -1 to 1, so that `unseen` holds for differences too.
+        up, down = (1 + difference) / 2, (1 - difference) / 2
+        rest = unseen_share(n, ALPHA / 2)
+        low, high = 2 * up * rest - 1, 1 - 2 * down * rest
+        p_value = 2 * unseen(n, max(up, down), 0.5)
+        p_no_loss = unseen(n, up, (1 - margin) / 2)
+        if has_spread(d, scale=1.0):
+            error = float(d.std(ddof=1)) / math.sqrt(n)
+            half = float(stats.t.ppf(1 - ALPHA / 2, n - 1)) * error
+            low, high = min(low, difference - half), max(high, difference + half)
+            p_value = max(p_value, float(2 * stats.t.sf(abs(difference) / error, n - 1)))
+            p_no_loss = max(p_no_loss, float(stats.t.sf((difference + margin) / error, n - 1)))
+        p_value = min(1.0, p_value)
     return PairedAccuracy(
         lost=lost, gained=gained, tasks=n, difference=difference, ci_low=low, ci_high=high,
         p_value=p_value, p_value_no_loss=p_no_loss, margin=margin,
@@ -117,10 +127,17 @@ def tango_score(gained: int, lost: int, n: int, delta: float) -> float:
     float
         Standard normal under the hypothesis; its square at 0 is McNemar's chi-squared.
 
+    Raises
+    ------
+    ValueError
+        If there are no pairs.
+
     References
     ----------
     Tango (1998), Statistics in Medicine 17, 891-908.
     """
+    if n < 1:
+        raise ValueError("no score of no pairs")
     b = -(gained + lost) + (2 * n - gained + lost) * delta
     c = -lost * delta * (1 - delta)
     q = (math.sqrt(max(b * b - 8 * n * c, 0.0)) - b) / (4 * n)
@@ -132,9 +149,14 @@ def tango_score(gained: int, lost: int, n: int, delta: float) -> float:
 
 
 def tango_interval(gained: int, lost: int, n: int) -> tuple[float, float]:
-    """95 % interval of a paired difference of proportions: the deltas that are not rejected."""
+    """95 % interval of a paired difference of proportions: the deltas that are not rejected.
+
+    Raises ValueError if there are no pairs.
+    """
     from scipy import optimize, stats
 
+    if n < 1:
+        raise ValueError("no interval for the difference of no pairs")
     z = float(stats.norm.ppf(1 - ALPHA / 2))
     estimate, edge = (gained - lost) / n, 1 - 1e-12
     ends = []
@@ -150,6 +172,39 @@ def tango_interval(gained: int, lost: int, n: int) -> tuple[float, float]:
     return ends[0], ends[1]
 
 
+def unseen(n: int, mean: float, target: float) -> float:
+    """Probability that tasks which would bring a mean of rates down to a target were not drawn.
+
+    Parameters
+    ----------
+    n : int
+        Tasks drawn.
+    mean : float
+        Mean of their rates, above 0.
+    target : float
+        Mean under the hypothesis, above 0.
+
+    Returns
+    -------
+    float
+        ``(target / mean)^n``, at most 1: the share of tasks with rate 0 that makes the mean
+        `target`, drawn not once. No p-value may be below it, however little the rates differ.
+
+    References
+    ----------
+    Hanley and Lippman-Hand (1983), JAMA 249, 1743-1745 (for a mean of 1, the "rule of three").
+    """
+    return float(min(1.0, target / mean) ** n)
+
+
+def unseen_share(n: int, alpha: float) -> float:
+    """What tasks that were not drawn leave of a mean, with confidence ``1 - alpha``.
+
+    The inverse of `unseen`: ``alpha^(1/n)``.
+    """
+    return float(alpha ** (1 / n))
+
+
 def at_least(rates: "NDArray[np.float64]", target: float) -> float:
     """One-sided p-value that pass@1 lies below a target; small means it is reached.
 
@@ -163,15 +218,22 @@ def at_least(rates: "NDArray[np.float64]", target: float) -> float:
     Returns
     -------
     float
-        Exact binomial with a verdict per task, else a t-test of the rates.
+        Exact binomial with a verdict per task, and where all tasks have one rate: a t-test
+        would take that for certainty, while no rate varies more than a verdict does, so that
+        counting each task as a trial errs on the safe side. Else a t-test of the rates, but
+        never below `unseen`. NaN without tasks or with an unknown rate.
     """
     from scipy import stats
 
     n = rates.size
-    if np.isin(rates, (0.0, 1.0)).all():
-        return float(stats.binom.sf(int(rates.sum()) - 1, n, target))
+    if n == 0 or np.isnan(rates).any():
+        return math.nan
+    if _are_trials(rates):
+        passed = float(rates.sum())
+        return float(stats.beta.cdf(target, passed, n - passed + 1)) if passed else 1.0
     error = float(rates.std(ddof=1)) / math.sqrt(n)
-    return float(stats.t.sf((rates.mean() - target) / error, n - 1))
+    p_value = float(stats.t.sf((rates.mean() - target) / error, n - 1))
+    return max(p_value, unseen(n, float(rates.mean()), target))
 
 
 def lower_bound(rates: "NDArray[np.float64]", *, alpha: float = ALPHA) -> float:
@@ -187,7 +249,8 @@ def lower_bound(rates: "NDArray[np.float64]", *, alpha: float = ALPHA) -> float:
     Returns
     -------
     float
-        Clopper and Pearson's with a verdict per task, else Student's.
+        Clopper and Pearson's with a verdict per task or one rate of all tasks, else Student's,
+        but never above what `unseen` allows. NaN without tasks or with an unknown rate.
 
     References
     ----------
@@ -196,8 +259,15 @@ def lower_bound(rates: "NDArray[np.float64]", *, alpha: float = ALPHA) -> float:
     from scipy import stats
 
     n = rates.size
-    if np.isin(rates, (0.0, 1.0)).all():
-        c = int(rates.sum())
-        return float(stats.beta.ppf(alpha, c, n - c + 1)) if c else 0.0
+    if n == 0 or np.isnan(rates).any():
+        return math.nan
+    if _are_trials(rates):
+        passed = float(rates.sum())
+        return float(stats.beta.ppf(alpha, passed, n - passed + 1)) if passed else 0.0
     error = float(rates.std(ddof=1)) / math.sqrt(n)
-    return float(max(0.0, rates.mean() - stats.t.ppf(1 - alpha, n - 1) * error))
+    student = rates.mean() - stats.t.ppf(1 - alpha, n - 1) * error
+    return float(max(0.0, min(student, rates.mean() * unseen_share(n, alpha))))
+
+
+def _are_trials(rates: "NDArray[np.float64]") -> bool:
+    return bool(np.isin(rates, (0.0, 1.0)).all()) or not has_spread(rates, scale=1.0)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from codejoule.analysis.statistics.result import Result
+from codejoule.analysis.statistics.result import Result, has_spread
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,7 +25,7 @@ def durbin_watson(series: "NDArray[np.float64]") -> float:
     -------
     float
         Between 0 and 4: near 2 without, below 2 with positive autocorrelation. NaN for fewer
-        than two values or a constant series.
+        than two values, a constant series or a NaN.
 
     References
     ----------
@@ -33,10 +33,9 @@ def durbin_watson(series: "NDArray[np.float64]") -> float:
     """
     from statsmodels.stats.stattools import durbin_watson as statistic
 
-    residuals = series - series.mean() if series.size else series
-    if series.size < 2 or np.ptp(series) == 0:
+    if not has_spread(series):
         return UNDEFINED
-    return float(statistic(residuals))
+    return float(statistic(series - series.mean()))
 
 
 def shapiro_wilk(values: "NDArray[np.float64]") -> Result:
@@ -50,7 +49,7 @@ def shapiro_wilk(values: "NDArray[np.float64]") -> Result:
     Returns
     -------
     Result
-        W and its p-value; NaN for fewer than three values or a constant sample.
+        W and its p-value; NaN for fewer than three values, a constant sample or a NaN.
 
     References
     ----------
@@ -60,7 +59,7 @@ def shapiro_wilk(values: "NDArray[np.float64]") -> Result:
 
     from scipy import stats
 
-    if values.size < 3 or np.ptp(values) == 0:
+    if values.size < 3 or not has_spread(values):
         return Result(statistic=UNDEFINED, p_value=UNDEFINED, n=values.size)
     with warnings.catch_warnings():
         # Above 5,000 values scipy warns that p is approximate: it is far below any level then.
@@ -80,7 +79,7 @@ def levene(groups: "Sequence[NDArray[np.float64]]") -> Result:
     Returns
     -------
     Result
-        F and its p-value; NaN for fewer than two groups, groups of one value, or no spread.
+        F and its p-value; NaN for fewer than two groups, groups of one value, no spread or a NaN.
 
     References
     ----------
@@ -89,8 +88,12 @@ def levene(groups: "Sequence[NDArray[np.float64]]") -> Result:
     from scipy import stats
 
     n = sum(g.size for g in groups)
-    spread = any(np.ptp(np.abs(g - np.median(g))) > 0 for g in groups if g.size > 1)
-    if len(groups) < 2 or min(g.size for g in groups) < 2 or not spread:
+    known = all(g.size > 1 and np.isfinite(g).all() for g in groups)
+    if (
+        len(groups) < 2
+        or not known
+        or not any(has_spread(np.abs(g - np.median(g)), scale=np.abs(g).max()) for g in groups)
+    ):
         return Result(statistic=UNDEFINED, p_value=UNDEFINED, n=n)
     f, p_value = stats.levene(*groups, center="median")
     return Result(

@@ -22,6 +22,11 @@ def clusters(windows: "Sequence[NDArray[np.int64]]") -> "NDArray[np.int64]":
     ndarray of int, shape (tasks,)
         Number of each task's cluster, from 0. With one task per window these are the tasks.
 
+    Raises
+    ------
+    ValueError
+        If there are no runs or no tasks.
+
     Notes
     -----
     The energy of a window is measured as a whole and allocated to its tasks, so that they share
@@ -31,13 +36,15 @@ def clusters(windows: "Sequence[NDArray[np.int64]]") -> "NDArray[np.int64]":
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
+    if not windows or windows[0].size == 0:
+        raise ValueError("no clusters of no tasks")
     count = windows[0].size
     rows, columns, offset = [], [], count
     for window in {w.tobytes(): w for w in windows}.values():
         _, label = np.unique(window, return_inverse=True)
         rows.append(np.arange(count))
         columns.append(offset + label)
-        offset += int(label.max()) + 1 if count else 0
+        offset += int(label.max()) + 1
     i, j = np.concatenate(rows), np.concatenate(columns)
     graph = coo_array((np.ones(i.size), (i, j)), shape=(offset, offset))
     _, label = connected_components(graph, directed=False)
@@ -61,6 +68,11 @@ def cluster_means(
     -------
     ndarray of float, shape (..., clusters)
         Independent blocks.
+
+    Raises
+    ------
+    ValueError
+        If there are no tasks.
     """
     return cluster_sums(values, labels) / np.bincount(labels)
 
@@ -68,7 +80,9 @@ def cluster_means(
 def cluster_sums(
     values: "NDArray[np.float64]", labels: "NDArray[np.int64]"
 ) -> "NDArray[np.float64]":
-    """Sum of each cluster; shapes as in `cluster_means`."""
+    """Sum of each cluster; shapes and ValueError as in `cluster_means`."""
+    if labels.size == 0:
+        raise ValueError("no clusters of no tasks")
     order = np.argsort(labels, kind="stable")
     starts = np.searchsorted(labels[order], np.arange(labels.max() + 1))
     return np.asarray(np.add.reduceat(values[..., order], starts, axis=-1))

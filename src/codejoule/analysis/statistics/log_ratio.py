@@ -8,10 +8,13 @@ import numpy as np
 
 from codejoule.analysis.statistics.clusters import cluster_sums
 from codejoule.analysis.statistics.resampling import Resampler
-from codejoule.analysis.statistics.result import ALPHA
+from codejoule.analysis.statistics.result import ALPHA, ROUNDING
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+_LEAST_VARIANCE = ROUNDING**2
+"""Variance of a mean logarithm below which it is rounding: an error of it would be certainty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +62,14 @@ def paired_log_ratio(
     LogRatio
         The p-value is that of a t-test with a cluster-robust error. With one run each the
         interval is the symmetric bootstrap-t over clusters, and both say nothing of variance
-        between runs. With repeats both contain it.
+        between runs. With repeats both contain it, unless the runs do not differ at all: then
+        they are taken as one run. Where tasks or clusters do not differ either, only the ratio
+        is defined.
+
+    Raises
+    ------
+    ValueError
+        If there are no tasks.
 
     Notes
     -----
@@ -82,12 +92,14 @@ def paired_log_ratio(
     """
     from scipy import stats
 
+    if labels.size == 0:
+        raise ValueError("no tasks to compare")
     difference = a.mean(axis=0) - b.mean(axis=0)
     theta, groups = float(difference.mean()), int(labels.max()) + 1
     v_tasks = _cluster_variance(difference - theta, labels)
     runs = _run_variance(a, b)
     if runs is None:
-        error = math.sqrt(v_tasks) if v_tasks > 0 else math.nan
+        error = math.sqrt(v_tasks) if v_tasks > _LEAST_VARIANCE else math.nan
         df = float(groups - 1)
         p_value = float(2 * stats.t.sf(abs(theta) / error, df))
         half = _bootstrap_half_width(difference, labels, resampler)
@@ -99,7 +111,7 @@ def paired_log_ratio(
             v_noise *= 1 + max(len(a), len(b))
         v_more = 0.0 if groups < 2 else max(0.0, v_tasks - v_noise)
         parts = ((v_runs, df), (v_more, float(groups - 1)))
-        error = math.sqrt(v_runs + v_more) if v_runs + v_more > 0 else math.nan
+        error = math.sqrt(v_runs + v_more)
         p_value = _p_value(abs(theta) / error, parts)
         half = error * _critical(ALPHA, parts)
     return LogRatio(
@@ -124,12 +136,14 @@ def _cluster_variance(centred: "NDArray[np.float64]", labels: "NDArray[np.int64]
 
 
 def _run_variance(a: "NDArray[np.float64]", b: "NDArray[np.float64]") -> tuple[float, float] | None:
-    """Variance of the difference of run means, with its degrees of freedom."""
+    """Variance of the difference of run means, with its degrees of freedom; None if unknown."""
     means = [a.mean(axis=1), b.mean(axis=1)]
     df = sum(len(m) - 1 for m in means)
     if df == 0:
         return None
     pooled = sum(float(np.sum((m - m.mean()) ** 2)) for m in means) / df
+    if not pooled > _LEAST_VARIANCE:
+        return None
     return pooled * sum(1 / len(m) for m in means), float(df)
 
 
@@ -178,7 +192,7 @@ def _bootstrap_half_width(
     groups = sizes.size
     theta = float(difference.mean())
     variance = _cluster_variance(difference - theta, labels)
-    if groups < 2 or not variance > 0:
+    if groups < 2 or not variance > _LEAST_VARIANCE:
         return math.nan
     sums = cluster_sums(difference - theta, labels)
     counts = resampler.counts(groups)

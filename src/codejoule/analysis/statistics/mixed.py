@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from codejoule.analysis.statistics.result import ROUNDING
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -29,9 +31,10 @@ class MixedModel:
 
     @property
     def icc(self) -> float:
-        """Share of the variance that is between blocks: what pairing takes out."""
+        """Share of the variance that is between blocks: what pairing takes out. NaN without any."""
         within = self.sd_residual**2 + (0.0 if math.isnan(self.sd_run) else self.sd_run**2)
-        return self.sd_block**2 / (self.sd_block**2 + within)
+        whole = self.sd_block**2 + within
+        return self.sd_block**2 / whole if whole else math.nan
 
     def p_value(self, i: int, j: int) -> float:
         """Two-sided p-value that configurations `i` and `j` do not differ."""
@@ -52,7 +55,7 @@ def mixed_model(logs: "NDArray[np.float64]") -> MixedModel:
     Returns
     -------
     MixedModel
-        The fit.
+        The fit. Where nothing but rounding is left to estimate an error from, the error is NaN.
 
     Raises
     ------
@@ -85,7 +88,7 @@ def mixed_model(logs: "NDArray[np.float64]") -> MixedModel:
         (max(ss_residual, 0.0), df_residual), (ss_block, df_block, k * r), (ss_run, df_run, n)
     )
     ms_test = ss_run / df_run if df_run else ss_residual / df_residual
-    error = math.sqrt(2 * ms_test / (r * n)) if ms_test > 0 else math.nan
+    error = math.sqrt(2 * ms_test / (r * n)) if ms_test > ROUNDING**2 else math.nan
     return MixedModel(
         means=run_means.mean(axis=1),
         contrast_error=error,

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from codejoule.analysis.statistics.result import Result
+from codejoule.analysis.statistics.result import ROUNDING, Result, has_spread
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,7 +22,8 @@ def friedman(blocks: "NDArray[np.float64]") -> Result:
     -------
     Result
         Friedman's chi-squared, corrected for ties, and its p-value. NaN for fewer than three
-        configurations (`wilcoxon` is the test of two), fewer than two blocks or no differences.
+        configurations (`wilcoxon` is the test of two), fewer than two blocks, no differences or
+        a NaN.
 
     References
     ----------
@@ -31,7 +32,7 @@ def friedman(blocks: "NDArray[np.float64]") -> Result:
     from scipy import stats
 
     n, k = blocks.shape
-    if k < 3 or n < 2 or np.all(np.ptp(blocks, axis=1) == 0):
+    if k < 3 or n < 2 or not any(has_spread(block) for block in blocks) or np.isnan(blocks).any():
         return Result(statistic=np.nan, p_value=np.nan, n=n)
     chi2, p_value = stats.friedmanchisquare(*blocks.T)
     return Result(statistic=float(chi2), p_value=float(p_value), n=n, df=(k - 1,))
@@ -70,7 +71,7 @@ def wilcoxon(a: "NDArray[np.float64]", b: "NDArray[np.float64]") -> Result:
     Result
         W (the smaller of the signed rank sums) and its p-value: exact up to 50 blocks without
         ties and zeros, else by the normal approximation corrected for ties. NaN where nothing
-        differs.
+        differs by more than rounding, or a value is NaN.
 
     References
     ----------
@@ -78,8 +79,8 @@ def wilcoxon(a: "NDArray[np.float64]", b: "NDArray[np.float64]") -> Result:
     """
     from scipy import stats
 
-    difference = a - b
-    if difference.size < 1 or not difference.any():
+    difference = np.where(np.isclose(a, b, rtol=ROUNDING, atol=0), 0.0, a - b)
+    if not difference.any() or np.isnan(difference).any():
         return Result(statistic=np.nan, p_value=np.nan, n=difference.size)
     magnitudes = np.abs(difference)
     exact = difference.size <= 50 and bool(

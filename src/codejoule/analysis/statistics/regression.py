@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from codejoule.analysis.statistics.result import has_spread
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -66,7 +68,9 @@ def thesis_regression(
     Returns
     -------
     Regression or None
-        None where there are too few tasks for it.
+        None where there are too few tasks for it, a figure is unknown or an energy not above
+        0, or the fit is perfect, which leaves no error to estimate. A domain with one task, or
+        all but one, is dropped: its coefficient would be that task alone, without an error.
 
     Notes
     -----
@@ -80,10 +84,12 @@ def thesis_regression(
     ----------
     MacKinnon and White (1985), Journal of Econometrics 29, 305-325.
     """
+    if not _are_positive(energy_j):
+        return None
     y = np.log1p(energy_j / J_PER_WH)
     columns = {"output_tokens": output_tokens[1:], "log_energy_lag1": y[:-1]}
-    columns |= {name: member[1:].astype(float) for name, member in domains.items()}
-    columns = {name: c for name, c in columns.items() if np.ptp(c) > 0} if y.size > 1 else {}
+    columns = {name: c for name, c in columns.items() if has_spread(c)}
+    columns |= _members({name: member[1:] for name, member in domains.items()})
     absent = tuple(n for n in ("output_tokens", "log_energy_lag1", *domains) if n not in columns)
     return _fit(y[1:], columns, absent, {"cov_type": "HC3"})
 
@@ -108,10 +114,11 @@ def hac_regression(
     Newey and West (1987), Econometrica 55, 703-708; (1994), Review of Economic Studies 61,
     631-653.
     """
-    columns = {"output_tokens": output_tokens}
-    columns |= {name: member.astype(float) for name, member in domains.items()}
-    varying = {name: c for name, c in columns.items() if c.size and np.ptp(c) > 0}
-    absent = tuple(name for name in columns if name not in varying)
+    if not _are_positive(energy_j):
+        return None
+    varying = {"output_tokens": output_tokens} if has_spread(output_tokens) else {}
+    varying |= _members(domains)
+    absent = tuple(name for name in ("output_tokens", *domains) if name not in varying)
     n = energy_j.size
     options = {
         "cov_type": "HAC",
@@ -126,6 +133,19 @@ def hac_lags(n: int) -> int:
     return math.floor(4 * math.pow(n / 100, 2 / 9))
 
 
+def _are_positive(energy_j: "NDArray[np.float64]") -> bool:
+    return bool((np.isfinite(energy_j) & (energy_j > 0)).all())
+
+
+def _members(domains: "dict[str, NDArray[np.bool_]]") -> "dict[str, NDArray[np.float64]]":
+    """Dummies of the domains with two or more tasks inside and outside."""
+    return {
+        name: member.astype(float)
+        for name, member in domains.items()
+        if min(member.sum(), (~member).sum()) > 1
+    }
+
+
 def _fit(
     y: "NDArray[np.float64]",
     columns: "dict[str, NDArray[np.float64]]",
@@ -135,13 +155,15 @@ def _fit(
     import statsmodels.api as sm
 
     # Without residual degrees of freedom to speak of, robust errors mean nothing.
-    if y.size < 2 * len(columns) + 8 or np.ptp(y) == 0:
+    if y.size < 2 * len(columns) + 8 or not has_spread(y):
         return None
     names = _independent(columns)
     if not names:
         return None
     x = np.column_stack([columns[name] for name in names])
     fit = sm.OLS(y, x, hasconst="intercept" in names).fit(**options)
+    if not has_spread(fit.resid, scale=float(np.abs(y).max())):
+        return None
     low, high = fit.conf_int().T
     terms = zip(names, fit.params, fit.bse, fit.tvalues, fit.pvalues, low, high, strict=True)
     dropped = [*absent, *(name for name in columns if name not in names)]

@@ -30,7 +30,14 @@ def resample_counts(
     -------
     ndarray of float, shape (resamples, count)
         Rows add up to `count`. A product with sums per cluster gives sums per resample.
+
+    Raises
+    ------
+    ValueError
+        If there are no clusters.
     """
+    if count < 1:
+        raise ValueError("no resamples of no clusters")
     picks = rng.integers(count, size=(resamples, count))
     picks += np.arange(resamples)[:, None] * count
     return (

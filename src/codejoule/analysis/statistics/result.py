@@ -1,6 +1,12 @@
 """What every test returns."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 ALPHA = 0.05
 """Level of every test and, as ``1 - ALPHA``, confidence of every interval."""
@@ -18,3 +24,29 @@ class Result:
     """Observations, or blocks of a paired test."""
     df: tuple[float, ...] = ()
     """Degrees of freedom, where the statistic has some."""
+
+
+ROUNDING = 1e-9
+"""Relative difference below which figures differ by rounding alone: no meter is as fine."""
+
+
+def has_spread(values: "NDArray[np.float64]", *, scale: float | None = None) -> bool:
+    """Whether values are known and differ by more than rounding.
+
+    Parameters
+    ----------
+    values : ndarray of float
+        Any number of them, none included.
+    scale : float, optional
+        What rounding is relative to; their largest magnitude unless given.
+
+    Returns
+    -------
+    bool
+        False for fewer than two values, for equal ones, and where one is NaN or infinite: an
+        error that is estimated from such values would claim certainty.
+    """
+    if values.size < 2 or not np.isfinite(values).all():
+        return False
+    largest = float(np.abs(values).max()) if scale is None else scale
+    return bool(np.ptp(values) > ROUNDING * largest)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from codejoule.analysis.statistics.holm import holm
-from codejoule.analysis.statistics.result import Result
+from codejoule.analysis.statistics.result import Result, has_spread
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,7 +23,8 @@ def kruskal_wallis(groups: "Sequence[NDArray[np.float64]]") -> Result:
     Returns
     -------
     Result
-        H, corrected for ties, and its p-value; NaN for fewer than two groups or no spread.
+        H, corrected for ties, and its p-value; NaN for fewer than two groups, an empty one, no
+        spread or a NaN.
 
     References
     ----------
@@ -32,7 +33,7 @@ def kruskal_wallis(groups: "Sequence[NDArray[np.float64]]") -> Result:
     from scipy import stats
 
     n = sum(g.size for g in groups)
-    if len(groups) < 2 or np.ptp(np.concatenate(groups)) == 0:
+    if len(groups) < 2 or not all(g.size for g in groups) or not has_spread(np.concatenate(groups)):
         return Result(statistic=np.nan, p_value=np.nan, n=n)
     h, p_value = stats.kruskal(*groups)
     return Result(statistic=float(h), p_value=float(p_value), n=n, df=(len(groups) - 1,))
@@ -49,13 +50,14 @@ def epsilon_squared(test: Result) -> float:
     Returns
     -------
     float
-        ``H / (n - 1)``: 0 without an effect, 1 where groups do not overlap at all.
+        ``H / (n - 1)``: 0 without an effect, 1 where groups do not overlap at all; NaN where
+        the test is.
 
     References
     ----------
     Tomczak and Tomczak (2014), Trends in Sport Sciences 21, 19-25.
     """
-    return test.statistic / (test.n - 1)
+    return test.statistic / (test.n - 1) if test.n > 1 else np.nan
 
 
 def dunn(groups: "Sequence[NDArray[np.float64]]") -> "NDArray[np.float64]":
@@ -69,7 +71,8 @@ def dunn(groups: "Sequence[NDArray[np.float64]]") -> "NDArray[np.float64]":
     Returns
     -------
     ndarray of float, shape (k, k)
-        Holm-adjusted p-values of Dunn's test, corrected for ties; 1 on the diagonal.
+        Holm-adjusted p-values of Dunn's test, corrected for ties; 1 on the diagonal, and where
+        nothing differs. NaN where a group is empty or holds a NaN.
 
     References
     ----------
@@ -78,7 +81,10 @@ def dunn(groups: "Sequence[NDArray[np.float64]]") -> "NDArray[np.float64]":
     import scikit_posthocs
 
     adjusted = np.ones((len(groups), len(groups)))
-    if np.ptp(np.concatenate(groups)) == 0:
+    if not all(g.size and np.isfinite(g).all() for g in groups):
+        adjusted[~np.eye(len(groups), dtype=bool)] = np.nan
+        return adjusted
+    if len(groups) < 2 or not has_spread(np.concatenate(groups)):
         return adjusted
     p_values = scikit_posthocs.posthoc_dunn(list(groups)).to_numpy(dtype=float)
     upper = np.triu_indices(len(groups), k=1)
@@ -98,12 +104,14 @@ def cliffs_delta(a: "NDArray[np.float64]", b: "NDArray[np.float64]") -> float:
     Returns
     -------
     float
-        ``P(a > b) - P(a < b)``, from -1 to 1.
+        ``P(a > b) - P(a < b)``, from -1 to 1; NaN where a sample is empty or holds a NaN.
 
     References
     ----------
     Cliff (1993), Psychological Bulletin 114, 494-509.
     """
+    if not (a.size and b.size) or np.isnan(a).any() or np.isnan(b).any():
+        return np.nan
     ordered = np.sort(b)
     below = np.searchsorted(ordered, a, side="left").sum()
     above = (b.size - np.searchsorted(ordered, a, side="right")).sum()

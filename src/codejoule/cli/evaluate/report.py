@@ -112,9 +112,8 @@ class Report:
             plus = "_plus" if name == _ALL_TESTS else ""
             content[f"samples_passed{plus}"] = _passed(verdicts)
             content[f"pass_at_k{plus}"] = _keyed(pass_rates(verdicts))
-            interval = _interval(verdicts)
-            if interval is not None:
-                content[f"pass_at_1{plus}_ci"] = list(interval)
+            if content[f"pass_at_k{plus}"]:
+                content[f"pass_at_1{plus}_ci"] = list(_interval(verdicts))
             if self.truth is not None:
                 rates = pass_rates(verdicts, among=self.truth.valid)
                 content[f"pass_at_k{plus}_valid"] = _keyed(rates)
@@ -202,19 +201,16 @@ def _rates(
     if not rates:
         return []
     lines = [f"{f'pass@{k}':<9} {rate:.4f}{note}" for k, rate in rates.items()]
-    interval = _interval(chosen)
-    if interval is not None:
-        lines[0] += f"  (95 % interval {interval[0]:.4f} to {interval[1]:.4f})"
+    low, high = _interval(chosen)
+    lines[0] += f"  (95 % interval {low:.4f} to {high:.4f})"
     return lines
 
 
-def _interval(verdicts: Sequence[Verdict]) -> tuple[float, float] | None:
+def _interval(verdicts: Sequence[Verdict]) -> tuple[float, float]:
     by_task: dict[str, list[bool]] = {}
     for verdict in verdicts:
         if verdict.status is not Status.unjudged:
             by_task.setdefault(verdict.task_id, []).append(verdict.status is Status.passed)
-    if not by_task:
-        return None
     return pass_at_1_interval(list(by_task.values()), rng=np.random.default_rng(0))
 
 
