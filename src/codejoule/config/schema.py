@@ -19,6 +19,7 @@ class Weights(Enum):
 
 
 class Variant(Enum):
+    auto = "auto"
     base = "base"
     instruct = "instruct"
 
@@ -644,7 +645,7 @@ class ExperimentConfig:
             "device=cpu uses none; leave it null",
         )
         _require(
-            self.suite.split is Split.complete or self.model.variant is Variant.instruct,
+            self.suite.split is Split.complete or self.model.variant is not Variant.base,
             "suite.split",
             self.suite.split.name,
             f"model={self.model.name} is a base model, which continues text and follows no "

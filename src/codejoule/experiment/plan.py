@@ -22,7 +22,8 @@ from codejoule.config.schema import (
     Split,
     Weights,
 )
-from codejoule.domain import Suite, Task
+from codejoule.domain import Prompt, Suite, Task
+from codejoule.experiment.asked import ask, prompts_checksum
 from codejoule.experiment.fingerprint import fingerprint
 from codejoule.experiment.memory_plan import MemoryPlan, plan_memory
 from codejoule.experiment.preflight import check_memory_before_download
@@ -54,6 +55,8 @@ class Plan:
     """The configuration."""
     suite: Suite
     """The tasks."""
+    prompts: Mapping[str, Prompt]
+    """What the model is asked, by task: the prompt of its first sample."""
     checkpoint: "Checkpoint"
     """The weights."""
     hardware: "Hardware"
@@ -114,7 +117,7 @@ def make_plan(experiment: ExperimentConfig) -> Plan:
     """Load the tasks, locate the weights and identify the run; no weights are read.
 
     Raises `ConfigError` and `UserError` from the rooms, e.g. for a suite or weights that
-    cannot be had.
+    cannot be had, or a tokenizer that cannot put the tasks into a chat.
     """
     from codejoule.evaluation import with_python
     from codejoule.measurement import detect_hardware, energy_sources
@@ -146,8 +149,10 @@ def make_plan(experiment: ExperimentConfig) -> Plan:
         )
         memory = plan_memory(experiment, suite, checkpoint, hardware, device=device)
         gpus = gpus_in_use(device, memory)
+    experiment, prompts = ask(experiment, suite, checkpoint)
     found = {
         "weights": checkpoint.checksum,
+        "prompts": prompts_checksum(prompts),
         "quant.group_size": checkpoint.quantization,
         "tasks": suite.checksum,
         "device": device,
@@ -162,6 +167,7 @@ def make_plan(experiment: ExperimentConfig) -> Plan:
     return Plan(
         experiment=experiment,
         suite=suite,
+        prompts=prompts,
         checkpoint=checkpoint,
         hardware=hardware,
         device=device,
