@@ -55,19 +55,27 @@ def test_one_spoiled_weight_is_found_before_anything_is_measured(
 ) -> None:
     model = _spoil(tiny_model(0), weight, value)
     with pytest.raises(UserError, match=r"NaN or infinite behind the prompt of tiny/0.*bfloat16"):
-        check_logits(model, tokenizer, prompts("def f(x):")[0])
+        check_logits(model, tokenizer, prompts("def f(x):")[0], max_new_tokens=8)
 
 
 def test_an_overflow_of_float16_is_found_and_its_dtype_is_named(
     tokenizer: Any, prompts: MakePrompts
 ) -> None:
     with pytest.raises(UserError, match="Its dtype is float16; float16 overflows"):
-        check_logits(_overflowing(), tokenizer, prompts("def f(x):")[0])
+        check_logits(_overflowing(), tokenizer, prompts("def f(x):")[0], max_new_tokens=8)
 
 
 @pytest.mark.parametrize("model_type", ["qwen2", "gpt2"])
 def test_finite_logits_pass(model_type: str, tokenizer: Any, prompts: MakePrompts) -> None:
-    check_logits(tiny_model(0, model_type=model_type), tokenizer, prompts("def f(x):")[0])
+    check_logits(
+        tiny_model(0, model_type=model_type), tokenizer, prompts("def f(x):")[0], max_new_tokens=8
+    )
+
+
+def test_a_prompt_beyond_the_context_is_not_read(tokenizer: Any, prompts: MakePrompts) -> None:
+    model = tiny_model(0, model_type="gpt2")
+    with pytest.raises(UserError, match=r"tiny/0: .* exceed the model's context"):
+        check_logits(model, tokenizer, prompts("x" * 2000)[0], max_new_tokens=8)
 
 
 @pytest.mark.parametrize("decoding", DECODING)
@@ -87,7 +95,7 @@ def test_logits_that_are_spoiled_late_fail_the_window(
     asked = prompts(">", ">", ">")
     with torch.no_grad():
         _embedding(model, tokenizer, "f").fill_(value)
-    check_logits(model, tokenizer, asked[0])
+    check_logits(model, tokenizer, asked[0], max_new_tokens=20)
     made = make_engine(
         EngineConfig(name=EngineName[engine]),
         model,

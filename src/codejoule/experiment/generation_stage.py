@@ -116,7 +116,7 @@ def _check_logits(plan: Plan, loaded: "LoadedModel", todo: Sequence[int]) -> Non
 
     left = [prompt for number in todo for prompt in _prompts(plan, plan.batches[number])]
     longest = max(left, key=lambda prompt: len(prompt.text))
-    check_logits(loaded.model, loaded.tokenizer, longest)
+    check_logits(loaded.model, loaded.tokenizer, longest, max_new_tokens=plan.max_new_tokens)
 
 
 def _not_known() -> None:

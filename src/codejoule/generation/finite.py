@@ -13,12 +13,22 @@ if TYPE_CHECKING:
 
 
 def check_logits(
-    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", prompt: Prompt
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    prompt: Prompt,
+    *,
+    max_new_tokens: int,
 ) -> None:
-    """Let the model read one prompt; raises `UserError` where its logits are not finite."""
+    """Let the model read one prompt; raises `UserError` where its logits are not finite, and what
+    `token_rows` raises."""
     import torch
 
-    (row,) = token_rows([prompt], tokenizer, context_tokens=None, max_new_tokens=0)
+    (row,) = token_rows(
+        [prompt],
+        tokenizer,
+        context_tokens=getattr(model.config, "max_position_embeddings", None),
+        max_new_tokens=max_new_tokens,
+    )
     # All positions' logits of a long prompt take more memory than a small model.
     takes = inspect.signature(model.forward).parameters
     options = {"logits_to_keep": 1} if "logits_to_keep" in takes else {}
