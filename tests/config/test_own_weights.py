@@ -74,7 +74,7 @@ def test_other_weights_from_a_folder_have_facts_of_their_own(
 ) -> None:
     model = local(name, folder("my-coder", like))
     assert model.name == "my-coder"
-    assert model.variant is Variant.auto, "the tokenizer tells"
+    assert model.variant is None, "the tokenizer tells"
     assert (model.id, model.cpu_threads, model.license, model.gated) == (None, None, None, False)
     assert (model.architecture, model.quantized) == ({}, {})
 
@@ -83,7 +83,7 @@ def test_other_weights_from_a_folder_have_facts_of_their_own(
 def test_another_repository_has_facts_of_its_own(name: str) -> None:
     model = own(name, weights=Weights.hub, id="somebody/Coder-3B")
     assert model.name == "Coder-3B" and model.id == "somebody/Coder-3B"
-    assert model.revision == "main" and model.variant is Variant.auto
+    assert model.revision == "main" and model.variant is None
     assert (model.architecture, model.quantized, model.cpu_threads) == ({}, {}, None)
 
 
@@ -102,7 +102,7 @@ def test_what_the_user_writes_stands_even_where_the_preset_says_the_same(
     assert (model.revision, model.license) == (told.revision, told.license)
     assert model.quantized == {"gptq8": "me/coder"}
     other = local(name, folder("another"), name="mine", cpu_threads=3)
-    assert (other.name, other.cpu_threads, other.variant) == ("mine", 3, Variant.auto)
+    assert (other.name, other.cpu_threads, other.variant) == ("mine", 3, None)
 
 
 @pytest.mark.parametrize("name", FROM_THE_HUB)
@@ -149,6 +149,16 @@ def test_a_snapshot_in_the_hubs_cache_is_named_after_its_repository(folder: Make
     assert local("starter", path).name == "Coder-3B"
 
 
+@pytest.mark.parametrize("spelling", ["{}", "{}/", "{}/.", "{}/../mine", "."])
+def test_however_a_path_is_written_the_name_is_the_folders(
+    spelling: str, folder: MakeFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = folder("mine")
+    monkeypatch.chdir(path)
+    model = replace(preset("starter"), weights=Weights.local, path=spelling.format(path))
+    assert with_own_facts(model, preset("starter"), written=(), taken=PRESETS).name == "mine"
+
+
 @pytest.mark.parametrize("name", ["starter", "qwen_7b"])
 def test_a_name_that_a_preset_has_must_be_written(name: str, folder: MakeFolder) -> None:
     path = folder(name)
@@ -190,4 +200,4 @@ def test_a_file_of_the_users_own_says_what_its_weights_are(
     model = composed(*mine).model
     assert (model.name, model.cpu_threads) == ("coder", 2)
     other = composed(*mine, f"model.path={folder('other')}").model
-    assert (other.name, other.cpu_threads, other.variant) == ("other", None, Variant.auto)
+    assert (other.name, other.cpu_threads, other.variant) == ("other", None, None)

@@ -151,13 +151,14 @@ def test_a_run_of_ones_own_model_has_its_name_and_stops_where_its_logits_are_nan
     spoiled = run_main(store, "-m", *jobs, "generation=greedy,sample")
     assert spoiled.returncode == 1
     assert "Traceback" not in spoiled.stderr
-    runs = {run.info.run_name: run for run in runs_of("codejoule", store) if run.data.params}
-    good = runs.pop("my-coder-none-b1")
+    runs = [run for run in runs_of("codejoule", store) if run.data.params]
+    good, *bad = sorted(runs, key=lambda run: run.info.start_time)
+    assert {run.info.run_name for run in runs} == {"my-coder-none-b1", "my-coder-none-b1-sample"}
     assert good.info.status == "FINISHED"
     assert good.data.params["model.name"] == "my-coder"
     assert good.data.params["model.variant"] == "base"
     assert good.data.params["model.cpu_threads"] == "null"
-    assert len(runs) == 2
-    for run in runs.values():
+    assert len(bad) == 2
+    for run in bad:
         assert run.info.status == "FAILED" and not run.data.metrics
         assert "the model's logits are NaN or infinite" in run.data.tags["codejoule.error"]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from codejoule.config.errors import ConfigError
-from codejoule.config.schema import ModelConfig, Variant, Weights
+from codejoule.config.schema import ModelConfig, Weights
 from codejoule.domain import Architecture
 
 
@@ -51,7 +51,7 @@ def with_own_facts(
         name=name,
         id=model.id if model.weights is Weights.hub else None,
         revision=own("revision", "main"),
-        variant=own("variant", Variant.auto),
+        variant=own("variant", None),
         cpu_threads=own("cpu_threads", None),
         quantized={k: v for k, v in model.quantized.items() if preset.quantized.get(k) != v},
         architecture={},
@@ -85,7 +85,7 @@ def _name(model: ModelConfig) -> str:
         assert model.id is not None
         return model.id.rpartition("/")[2]
     assert model.path is not None
-    folder = Path(model.path).expanduser().absolute()
+    folder = Path(model.path).expanduser().resolve()
     if folder.parent.name == "snapshots":
         # Of the hub's cache, where folders are named after commits: models--OWNER--NAME.
         return folder.parents[1].name.rpartition("--")[2]

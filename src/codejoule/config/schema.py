@@ -19,7 +19,6 @@ class Weights(Enum):
 
 
 class Variant(Enum):
-    auto = "auto"
     base = "base"
     instruct = "instruct"
 
@@ -153,7 +152,7 @@ class ModelConfig:
     revision: str = "main"
     weights: Weights = Weights.hub
     path: str | None = None
-    variant: Variant = Variant.instruct
+    variant: Variant | None = Variant.instruct
     dtype: Dtype = Dtype.auto
     cpu_threads: int | None = None
     random_seed: int = 0

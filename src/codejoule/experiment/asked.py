@@ -10,8 +10,6 @@ from codejoule.config.schema import ExperimentConfig, Variant
 from codejoule.domain import Prompt, Suite
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
     from codejoule.models import Checkpoint
 
 
@@ -19,7 +17,7 @@ def ask(
     experiment: ExperimentConfig, suite: Suite, checkpoint: "Checkpoint"
 ) -> tuple[ExperimentConfig, dict[str, Prompt]]:
     """The prompt of each task (its first sample's), by task; and `experiment` with the variant of
-    its model, which the tokenizer tells where ``model.variant=auto``.
+    its model, which the tokenizer tells where ``model.variant=null``.
 
     Only a base model's prompts can be had without its tokenizer. Raises `ConfigError` for a
     tokenizer that cannot put the tasks into a chat.
@@ -32,33 +30,25 @@ def ask(
         assert isinstance(text, str)
         return text
 
-    if experiment.model.variant is not Variant.base:
+    variant = experiment.model.variant
+    if variant is not Variant.base:
         tokenizer = load_tokenizer(checkpoint, experiment.model)
-        experiment = _with_variant(experiment, tokenizer)
+        variant = variant or (Variant.instruct if tokenizer.chat_template else Variant.base)
+    model = dataclasses.replace(experiment.model, variant=variant)
     prompts = {
         task.task_id: build_prompt(
             task,
             split=experiment.suite.split,
-            variant=experiment.model.variant,
+            variant=variant,
             sample=0,
             render_chat=render,
         )
         for task in suite.tasks
     }
-    return experiment, prompts
+    return dataclasses.replace(experiment, model=model), prompts
 
 
 def prompts_checksum(prompts: Mapping[str, Prompt]) -> str:
     """SHA-256 (hex) over all that engines are given of the prompts."""
     facts = [dataclasses.astuple(prompt) for prompt in prompts.values()]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-
-
-def _with_variant(
-    experiment: ExperimentConfig, tokenizer: "PreTrainedTokenizerBase"
-) -> ExperimentConfig:
-    if experiment.model.variant is not Variant.auto:
-        return experiment
-    variant = Variant.instruct if tokenizer.chat_template else Variant.base
-    model = dataclasses.replace(experiment.model, variant=variant)
-    return dataclasses.replace(experiment, model=model)

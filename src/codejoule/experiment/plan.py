@@ -20,6 +20,7 @@ from codejoule.config.schema import (
     Isolation,
     QuantConfig,
     Split,
+    Variant,
     Weights,
 )
 from codejoule.domain import Prompt, Suite, Task
@@ -81,6 +82,13 @@ class Plan:
     def max_new_tokens(self) -> int:
         """Limit on new tokens: the configuration's own, else the suite's."""
         return self.experiment.generation.max_new_tokens or self.suite.max_new_tokens
+
+    @property
+    def variant(self) -> Variant:
+        """What the model is, told by its tokenizer where the configuration left that open."""
+        variant = self.experiment.model.variant
+        assert variant is not None
+        return variant
 
     @property
     def gpu_name(self) -> str:
