@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from codejoule.config import UserError
 from codejoule.domain import Prompt
-from codejoule.generation.tokens import token_rows
+from codejoule.generation.tokens import PromptTokens
 
 if TYPE_CHECKING:
     import torch
@@ -20,21 +20,15 @@ def check_logits(
     max_new_tokens: int,
 ) -> None:
     """Let the model read one prompt; raises `UserError` where its logits are not finite, and what
-    `token_rows` raises."""
+    `PromptTokens` raises."""
     import torch
 
-    (row,) = token_rows(
-        [prompt],
-        tokenizer,
-        context_tokens=getattr(model.config, "max_position_embeddings", None),
-        max_new_tokens=max_new_tokens,
-    )
+    batch = PromptTokens(model, tokenizer).batch([prompt], max_new_tokens=max_new_tokens)
     # All positions' logits of a long prompt take more memory than a small model.
     takes = inspect.signature(model.forward).parameters
     options = {"logits_to_keep": 1} if "logits_to_keep" in takes else {}
     with torch.inference_mode():
-        ids = torch.tensor([row], device=model.device)
-        logits = model(input_ids=ids, use_cache=False, **options).logits
+        logits = model(input_ids=batch.ids, use_cache=False, **options).logits
     if not logits.isfinite().all():
         raise not_finite(model, f"behind the prompt of {prompt.task_id}")
 
