@@ -1,11 +1,15 @@
 """Every choice of every group composes and is what it says."""
 
+from dataclasses import fields, is_dataclass
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from codejoule.config import ConfigError
+from codejoule.config.schema import ExperimentConfig
 from codejoule.config.store import register_schemas
 from codejoule.config.typed import from_plain, to_experiment, to_plain
 
@@ -71,3 +75,38 @@ def test_the_estimator_s_assumptions_are_no_part_of_what_a_run_is() -> None:
     plain = fingerprint(to_experiment(composed()), {})
     assumed = composed("gpu=h200", "suite.prompt_tokens=9")
     assert fingerprint(to_experiment(assumed), {}) == plain
+
+
+def _numbers(schema: type, prefix: str = "") -> list[str]:
+    """Every key of `schema` and its groups whose value may be any number."""
+    hints = get_type_hints(schema)
+    found: list[str] = []
+    for field in fields(schema):
+        hint = hints[field.name]
+        if is_dataclass(hint):
+            assert isinstance(hint, type)
+            found += _numbers(hint, f"{prefix}{field.name}.")
+        elif float in (hint, *get_args(hint)):
+            found.append(f"{prefix}{field.name}")
+    return found
+
+
+def test_a_number_that_is_none_is_refused_under_every_key() -> None:
+    config = composed()
+    keys = [*_numbers(ExperimentConfig), "model.architecture.rope_theta"]
+    assert "meter.cpu_watts_per_core" in keys and "gpu.idle_power_w" in keys and len(keys) > 15
+    for key in keys:
+        for value in ("inf", "-inf", "nan"):
+            OmegaConf.update(config, key, float(value), force_add=True)
+            with pytest.raises(ConfigError) as caught:
+                to_experiment(config)
+            assert str(caught.value) == f"{key}={value}: must be a finite number"
+        OmegaConf.update(config, key, None if key == "model.architecture.rope_theta" else 1.0)
+
+
+@pytest.mark.parametrize("value", [-1.0, 0.0])
+def test_the_power_of_a_core_is_above_zero(value: float) -> None:
+    config = composed()
+    config.meter.cpu_watts_per_core = value
+    with pytest.raises(ConfigError, match=rf"^meter\.cpu_watts_per_core={value}: must be above 0"):
+        to_experiment(config)

@@ -40,6 +40,7 @@ WRONG = {
     "repeat=0": "repeat=0: must be at least 1",
     "generation.max_new_tokens=0": "generation.max_new_tokens=0: must be at least 1",
     "meter.cpu_watts_per_core=0": "meter.cpu_watts_per_core=0.0: must be above 0 [W]",
+    "meter.cpu_watts_per_core=inf": "meter.cpu_watts_per_core=inf: must be a finite number",
     "carbon.pue=0.9": "carbon.pue=0.9: power usage effectiveness is total over IT energy; must be at least 1",
     "evaluator.timeout_s=-1": "evaluator.timeout_s=-1.0: must be above 0 [s]",
     "evaluator.workers=0": "evaluator.workers=0: must be at least 1",

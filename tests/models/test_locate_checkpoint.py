@@ -37,6 +37,53 @@ def test_a_local_folder_is_identified_by_its_contents(
     assert changed.checksum != original.checksum
 
 
+@pytest.mark.parametrize(
+    ("file", "counts"),
+    [
+        ("chat_template.jinja", True),
+        ("chat_template.json", True),
+        ("additional_chat_templates/tools.jinja", True),
+        ("tokenizer.json", True),
+        ("tokenizer_config.json", True),
+        ("special_tokens_map.json", True),
+        ("added_tokens.json", True),
+        ("vocab.json", True),
+        ("merges.txt", True),
+        ("tokenizer.model", True),
+        ("source.spm", True),
+        ("words.tiktoken", True),
+        ("generation_config.json", True),
+        ("config.json", True),
+        ("a_file_of_next_year.json", True),
+        ("README.md", False),
+        (".gitattributes", False),
+        ("pytorch_model.bin", False),
+        ("checkpoint-10/trainer_state.json", False),
+    ],
+)
+def test_every_file_that_may_change_an_answer_identifies_a_folder(
+    file: str,
+    counts: bool,
+    tiny_folder: Path,
+    tmp_path: Path,
+    make_model: Callable[..., ModelConfig],
+) -> None:
+    def checksum() -> str:
+        found = locate_checkpoint(make_model(copy), QuantConfig(name="none"), cache_dir=tmp_path)
+        return found.checksum
+
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_folder, copy)
+    before = checksum()
+    there = copy / file
+    there.parent.mkdir(exist_ok=True)
+    for change in range(2):
+        there.write_text((there.read_text() if there.exists() else "") + " " * (change + 1))
+        after = checksum()
+        assert (after != before) == counts
+        before = after
+
+
 def test_a_folder_with_a_missing_shard_is_refused(
     tiny_folder: Path, tmp_path: Path, make_model: Callable[..., ModelConfig]
 ) -> None:

@@ -157,7 +157,7 @@ class ModelConfig:
     revision: str = "main"
     weights: Weights = Weights.hub
     path: str | None = None
-    variant: Variant = Variant.instruct
+    variant: Variant | None = Variant.instruct
     dtype: Dtype = Dtype.auto
     cpu_threads: int | None = None
     random_seed: int = 0
@@ -673,7 +673,7 @@ class ExperimentConfig:
             "device=cpu uses none; leave it null",
         )
         _require(
-            self.suite.split is Split.complete or self.model.variant is Variant.instruct,
+            self.suite.split is Split.complete or self.model.variant is not Variant.base,
             "suite.split",
             self.suite.split.name,
             f"model={self.model.name} is a base model, which continues text and follows no "

@@ -1,32 +1,47 @@
 """From Hydra's DictConfig to the typed `ExperimentConfig`, every check included."""
 
 import copy
+import math
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from codejoule.config.errors import ConfigError
-from codejoule.config.schema import ExperimentConfig, TrackingConfig
+from codejoule.config.own_weights import with_own_facts
+from codejoule.config.paths import project_root
+from codejoule.config.relevance import flat
+from codejoule.config.schema import ExperimentConfig, ModelConfig, TrackingConfig
+
+if TYPE_CHECKING:
+    from hydra.conf import HydraConf
 
 
-def to_experiment(config: DictConfig) -> ExperimentConfig:
+def to_experiment(config: DictConfig, hydra: "HydraConf | None" = None) -> ExperimentConfig:
     """Resolve, convert and check a composed configuration.
 
-    Raises `ConfigError` (or OmegaConf's own errors, which `explain` words) naming the key,
-    the value and the choices.
+    `hydra` is Hydra's own part of it, where `config` has lost that: it knows which preset of a
+    model was chosen, and which of its keys the user wrote. Raises `ConfigError` (or OmegaConf's
+    own errors, which `explain` words) naming the key, the value and the choices.
     """
     node = copy.deepcopy(config)
     with open_dict(node):
-        node.pop("hydra", None)
+        hydra = node.pop("hydra", None) or hydra
     _check_known(node, ExperimentConfig, "")
-    experiment = OmegaConf.to_object(node)
-    if not isinstance(experiment, ExperimentConfig):
+    if OmegaConf.get_type(node) is not ExperimentConfig:
         raise ConfigError(
             "the configuration does not extend codejoule's schema; its defaults list must "
             "start with `- /schema/config@_here_`, as conf/config.yaml does"
         )
+    _check_finite(node)
+    node.model = _model(node.model, hydra)
+    return _typed(node)
+
+
+def _typed(node: DictConfig) -> ExperimentConfig:
+    experiment = OmegaConf.to_object(node)
+    assert isinstance(experiment, ExperimentConfig)
     _check_paths(experiment)
     return experiment
 
@@ -44,7 +59,7 @@ def from_plain(plain: dict[str, Any]) -> ExperimentConfig:
     """The inverse of `to_plain`, checks included."""
     merged = OmegaConf.merge(OmegaConf.structured(ExperimentConfig), OmegaConf.create(plain))
     assert isinstance(merged, DictConfig)
-    return to_experiment(merged)
+    return _typed(merged)
 
 
 def tracking_from_plain(plain: dict[str, Any]) -> TrackingConfig:
@@ -68,6 +83,38 @@ def _check_known(node: DictConfig, schema: type, prefix: str) -> None:
         child = node._get_node(key)
         if is_dataclass(hints[key]) and isinstance(child, DictConfig):
             _check_known(child, hints[key], f"{name}.")
+
+
+def _model(node: DictConfig, hydra: "HydraConf | None") -> ModelConfig:
+    """The model with facts of its own where its weights are not those of its preset."""
+    model = OmegaConf.to_object(node)
+    assert isinstance(model, ModelConfig)
+    folders, written = [project_root() / "conf"], []
+    chosen: str | None = model.name
+    if hydra is not None:
+        sources = hydra.runtime.config_sources
+        folders = [Path(source.path) for source in sources if source.schema == "file"]
+        chosen = hydra.runtime.choices.get("model")
+        written = [override.lstrip("+").partition("=")[0] for override in hydra.overrides.task]
+    presets = {file.stem: file for folder in folders for file in folder.glob("model/*.yaml")}
+    if chosen not in presets:
+        return model
+    given = OmegaConf.load(presets[chosen])
+    assert isinstance(given, DictConfig)
+    given.pop("defaults", None)
+    preset = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(ModelConfig), given))
+    assert isinstance(preset, ModelConfig)
+    return with_own_facts(model, preset, written=written, taken=presets)
+
+
+def _check_finite(node: DictConfig) -> None:
+    """Refuse infinite numbers and those that are none, whichever key they stand under."""
+    plain = OmegaConf.to_container(node, resolve=True)
+    assert isinstance(plain, dict)
+    for key, value in flat({str(key): value for key, value in plain.items()}).items():
+        numbers = value if isinstance(value, list) else [value]
+        if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
+            raise ConfigError(f"{key}={value}: must be a finite number")
 
 
 def _check_paths(experiment: ExperimentConfig) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codejoule.config.schema import Method
+from codejoule.config.schema import Method, Weights
 from codejoule.domain import Status, Verdict
 from codejoule.experiment.evaluation_stage import programs
 from codejoule.experiment.journal_entries import BatchEntry
@@ -67,5 +67,7 @@ def _upstream_name(plan: Plan) -> str:
     """The model as BigCodeBench's tools name it, ``OWNER--NAME--REVISION``; quantized weights
     with their method, for which those tools have no word."""
     model, quant = plan.experiment.model, plan.experiment.quant
-    name = model.name if model.id is None else f"{model.id.replace('/', '--')}--{model.revision}"
+    name = model.name
+    if model.weights is Weights.hub and model.id is not None:
+        name = f"{model.id.replace('/', '--')}--{model.revision}"
     return name if quant.method is Method.none else f"{name}--{quant.name}"

@@ -45,7 +45,7 @@ def _decoding(plan: Plan) -> "Decoding":
 
     return Decoding(
         generation=plan.experiment.generation,
-        stop=tuple(stops_for(plan.suite, plan.experiment.model.variant)),
+        stop=tuple(stops_for(plan.suite, plan.variant)),
         max_new_tokens=plan.max_new_tokens,
         fixed_length=plan.experiment.model.weights is Weights.random,
         program_end=_program_end(plan),
@@ -59,7 +59,7 @@ def _program_end(plan: Plan) -> "Callable[[Prompt], EndFinder] | None":
     if plan.experiment.generation.stop is not Stop.complete:
         return None
     tasks = {task.task_id: task for task in plan.suite.tasks}
-    split, variant = plan.experiment.suite.split, plan.experiment.model.variant
+    split, variant = plan.experiment.suite.split, plan.variant
     return lambda prompt: (
         suites.ProgramEnd(tasks[prompt.task_id], split=split, variant=variant).feed
     )

@@ -171,7 +171,7 @@ def programs(plan: Plan, batches: Sequence[BatchEntry]) -> list[tuple[Completion
     from codejoule.suites import solution_of
 
     tasks = {task.task_id: task for task in plan.suite.tasks}
-    split, variant = plan.experiment.suite.split, plan.experiment.model.variant
+    split, variant = plan.experiment.suite.split, plan.variant
     return [
         (c, *solution_of(tasks[c.task_id], c, split=split, variant=variant))
         for batch in batches

@@ -10,16 +10,17 @@ from codejoule.config.relevance import flat, is_relevant
 from codejoule.config.schema import ExperimentConfig
 from codejoule.config.typed import to_plain
 
-_LIBRARIES = ("torch", "transformers", "gptqmodel", "bitsandbytes", "torchao", "zeus", "triton")
+_LIBRARIES = ("torch", "transformers", "tokenizers", "gptqmodel", "bitsandbytes", "torchao",
+              "zeus", "triton")  # fmt: skip
 
 
 def fingerprint(experiment: ExperimentConfig, found: Mapping[str, object]) -> str:
     """Hash (hex, 16 bytes) by which a run is known again.
 
-    `found` holds what this machine made of the configuration: checksums of weights and tasks,
-    the device and its name, threads, energy sources, limits in force. It takes the place of
-    the keys that asked for it, so that ``device=auto`` and ``device=cpu`` are one run where
-    they mean the same. The git commit and output paths are left out on purpose: a finished
+    `found` holds what this machine made of the configuration: checksums of weights, tasks and
+    prompts, the device and its name, threads, energy sources, limits in force. It takes the
+    place of the keys that asked for it, so that ``device=auto`` and ``device=cpu`` are one run
+    where they mean the same. The git commit and output paths are left out on purpose: a finished
     run stays finished when the project moves on.
     """
     asked = {key: value for key, value in flat(to_plain(experiment)).items() if is_relevant(key)}

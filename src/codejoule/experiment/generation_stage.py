@@ -23,7 +23,6 @@ from codejoule.experiment.served import Server, check_meter, record_server
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedTokenizerBase
 
     from codejoule.generation import Decoded, Engine
     from codejoule.measurement import Meter
@@ -84,21 +83,19 @@ def _generate(plan: Plan, journal: "Journal", meter: "Meter", todo: Sequence[int
         ensure_quantized(plan, meter, journal)
         memory = PeakMemory(plan.device, gpus=plan.gpus, own_process=plan.isolated)
         loaded = _load(plan, journal, meter)
-        tokenizer = loaded.tokenizer
+        _check_logits(plan, loaded, todo)
         engine = engine_for(plan, loaded)
         peak_bytes = memory.read
     else:
-        tokenizer, engine = _connect(plan, plan.server, journal, meter)
+        engine = _connect(plan, plan.server, journal, meter)
         peak_bytes = _not_known
     try:
-        _decode_all(plan, journal, meter, todo, tokenizer, engine, peak_bytes)
+        _decode_all(plan, journal, meter, todo, engine, peak_bytes)
     finally:
         engine.close()
 
 
-def _connect(
-    plan: Plan, server: Server, journal: "Journal", meter: "Meter"
-) -> tuple["PreTrainedTokenizerBase", "Engine"]:
+def _connect(plan: Plan, server: Server, journal: "Journal", meter: "Meter") -> "Engine":
     """What stands for a loaded model where a server decodes."""
     from codejoule.models import load_tokenizer
 
@@ -109,7 +106,17 @@ def _connect(
     )
     engine = engine_at(server, plan, tokenizer)
     engine.prepare((), at_once=1)
-    return tokenizer, engine
+    return engine
+
+
+def _check_logits(plan: Plan, loaded: "LoadedModel", todo: Sequence[int]) -> None:
+    """Before anything is measured, read the longest prompt that is left: the likeliest to
+    overflow."""
+    from codejoule.generation import check_logits
+
+    left = [prompt for number in todo for prompt in _prompts(plan, plan.batches[number])]
+    longest = max(left, key=lambda prompt: len(prompt.text))
+    check_logits(loaded.model, loaded.tokenizer, longest, max_new_tokens=plan.max_new_tokens)
 
 
 def _not_known() -> None:
@@ -121,11 +128,10 @@ def _decode_all(
     journal: "Journal",
     meter: "Meter",
     todo: Sequence[int],
-    tokenizer: "PreTrainedTokenizerBase",
     engine: "Engine",
     peak_bytes: Callable[[], int | None],
 ) -> None:
-    prompts = {number: _prompts(plan, tokenizer, plan.batches[number]) for number in todo}
+    prompts = {number: _prompts(plan, plan.batches[number]) for number in todo}
     limit = BatchLimit(plan, journal)
     _prepare(engine, meter, journal, limit, list(prompts.values()))
     warmup = [prompts[number] for number in todo[: plan.experiment.engine.warmup_batches]]
@@ -287,26 +293,8 @@ def _gpus_of(model: "torch.nn.Module") -> set[int]:
     return {place.index or 0 for place in places if place.type == "cuda"}
 
 
-def _prompts(
-    plan: Plan, tokenizer: "PreTrainedTokenizerBase", batch: Sequence[Request]
-) -> list[Prompt]:
-    from codejoule.suites import build_prompt
-
-    def render(messages: list[dict[str, str]]) -> str:
-        text = tokenizer.apply_chat_template(messages, tokenize=False)
-        assert isinstance(text, str)
-        return text
-
-    return [
-        build_prompt(
-            request.task,
-            split=plan.experiment.suite.split,
-            variant=plan.experiment.model.variant,
-            sample=request.sample,
-            render_chat=render,
-        )
-        for request in batch
-    ]
+def _prompts(plan: Plan, batch: Sequence[Request]) -> list[Prompt]:
+    return [replace(plan.prompts[r.task.task_id], sample=r.sample) for r in batch]
 
 
 def _speed(tokens: int, seconds: float, meter: "Meter") -> str:

@@ -26,7 +26,7 @@ def run_job(config: DictConfig) -> Summary | None:
 
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
-    experiment = to_experiment(config)
+    experiment = to_experiment(config, hydra)
     sweep = current_sweep()
     try:
         check_rooms(experiment)

@@ -20,9 +20,11 @@ from codejoule.config.schema import (
     Isolation,
     QuantConfig,
     Split,
+    Variant,
     Weights,
 )
-from codejoule.domain import Suite, Task
+from codejoule.domain import Prompt, Suite, Task
+from codejoule.experiment.asked import ask, prompts_checksum
 from codejoule.experiment.fingerprint import fingerprint
 from codejoule.experiment.memory_plan import MemoryPlan, plan_memory
 from codejoule.experiment.preflight import check_memory_before_download
@@ -54,6 +56,8 @@ class Plan:
     """The configuration."""
     suite: Suite
     """The tasks."""
+    prompts: Mapping[str, Prompt]
+    """What the model is asked, by task: the prompt of its first sample."""
     checkpoint: "Checkpoint"
     """The weights."""
     hardware: "Hardware"
@@ -78,6 +82,13 @@ class Plan:
     def max_new_tokens(self) -> int:
         """Limit on new tokens: the configuration's own, else the suite's."""
         return self.experiment.generation.max_new_tokens or self.suite.max_new_tokens
+
+    @property
+    def variant(self) -> Variant:
+        """What the model is, told by its tokenizer where the configuration left that open."""
+        variant = self.experiment.model.variant
+        assert variant is not None
+        return variant
 
     @property
     def gpu_name(self) -> str:
@@ -114,7 +125,7 @@ def make_plan(experiment: ExperimentConfig) -> Plan:
     """Load the tasks, locate the weights and identify the run; no weights are read.
 
     Raises `ConfigError` and `UserError` from the rooms, e.g. for a suite or weights that
-    cannot be had.
+    cannot be had, or a tokenizer that cannot put the tasks into a chat.
     """
     from codejoule.evaluation import with_python
     from codejoule.measurement import detect_hardware, energy_sources
@@ -146,8 +157,10 @@ def make_plan(experiment: ExperimentConfig) -> Plan:
         )
         memory = plan_memory(experiment, suite, checkpoint, hardware, device=device)
         gpus = gpus_in_use(device, memory)
+    experiment, prompts = ask(experiment, suite, checkpoint)
     found = {
         "weights": checkpoint.checksum,
+        "prompts": prompts_checksum(prompts),
         "quant.group_size": checkpoint.quantization,
         "tasks": suite.checksum,
         "device": device,
@@ -162,6 +175,7 @@ def make_plan(experiment: ExperimentConfig) -> Plan:
     return Plan(
         experiment=experiment,
         suite=suite,
+        prompts=prompts,
         checkpoint=checkpoint,
         hardware=hardware,
         device=device,

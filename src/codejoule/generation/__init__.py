@@ -3,6 +3,7 @@
 from codejoule.generation.choice import make_engine
 from codejoule.generation.decoding import Decoding
 from codejoule.generation.engine import Decoded, Engine
+from codejoule.generation.finite import check_logits
 from codejoule.generation.generate import GenerateEngine
 from codejoule.generation.server import ServedModel, ServerEngine, identify
 from codejoule.generation.text_stop import EndFinder
@@ -15,6 +16,7 @@ __all__ = [
     "GenerateEngine",
     "ServedModel",
     "ServerEngine",
+    "check_logits",
     "identify",
     "make_engine",
 ]

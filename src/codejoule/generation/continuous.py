@@ -13,6 +13,7 @@ from codejoule.domain import Completion, Pace, Prompt
 from codejoule.generation.decoding import Decoding
 from codejoule.generation.endings import Endings
 from codejoule.generation.engine import Decoded, unwatched
+from codejoule.generation.finite import not_finite
 from codejoule.generation.sequence import DecodedSequence
 from codejoule.generation.settings import generation_settings
 from codejoule.generation.tokens import PromptTokens
@@ -20,6 +21,8 @@ from codejoule.generation.tokens import PromptTokens
 if TYPE_CHECKING:
     import transformers
 
+_NO_PROBABILITIES = "probability tensor contains either"
+"""PyTorch's words where it cannot draw from NaN."""
 _PAGE_TOKENS = 256
 _POLL_S = 1.0
 
@@ -84,6 +87,8 @@ class ContinuousEngine:
                 max_batch_tokens=max(at_once, 2 * longest, _PAGE_TOKENS),
                 max_requests_per_batch=at_once,
                 allow_block_sharing=False,
+                # The public sign of logits that are not finite: see `_Requests`.
+                return_logprobs=True,
                 use_cuda_graph=on_gpu,
             ),
         )
@@ -108,7 +113,8 @@ class ContinuousEngine:
         """Complete `prompts`, `at_once` requests in flight.
 
         `mark` is not called: see the class. Raises `UserError` for a prompt that does not fit
-        the model's context, and for a request that fails or is not answered.
+        the model's context, for a request that fails or is not answered, and for logits that are
+        not finite.
         """
         return self._decode(
             prompts,
@@ -154,7 +160,7 @@ class ContinuousEngine:
         assert self._manager is not None, "prepared first"
         ids = self._tokens.rows(prompts, max_new_tokens=max_new_tokens)
         torch.manual_seed(seed)
-        window = _Requests(self._manager, prompts, ids, self._endings, max_new_tokens)
+        window = _Requests(self._manager, self._model, prompts, ids, self._endings, max_new_tokens)
         window.send(at_once)
         while len(window.completions) < len(prompts):
             before = len(window.completions)
@@ -204,6 +210,7 @@ class _Requests:
     def __init__(
         self,
         manager: Any,
+        model: "transformers.PreTrainedModel",
         prompts: Sequence[Prompt],
         ids: Sequence[Sequence[int]],
         endings: Endings,
@@ -211,6 +218,7 @@ class _Requests:
     ) -> None:
         self.completions: dict[int, Completion] = {}
         self._manager = manager
+        self._model = model
         self._prompts = prompts
         self._ids = ids
         self._endings = endings
@@ -249,6 +257,8 @@ class _Requests:
         task_id = self._prompts[sent.number].task_id
         if answer.error is not None:
             _raise_out_of_memory(answer.error)
+            if _NO_PROBABILITIES in answer.error:
+                raise not_finite(self._model, f"in the answer to {task_id}")
             raise UserError(
                 f"{task_id}: transformers' continuous batching failed ({answer.error}); choose "
                 "engine=graph or engine=generate, or a smaller batch"
@@ -262,6 +272,9 @@ class _Requests:
                 f"{task_id}: transformers' continuous batching answered with no token at all; "
                 "choose engine=graph or engine=generate"
             )
+        # A softmax over logits of which one is NaN or infinite is NaN, for every token.
+        if not all(map(math.isfinite, answer.logprobs)):
+            raise not_finite(self._model, f"in the answer to {task_id}")
         del self._sent[answer.request_id]
         if not answer.is_finished():
             self._manager.cancel_request(answer.request_id)

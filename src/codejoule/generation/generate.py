@@ -9,6 +9,7 @@ from codejoule.domain import Prompt
 from codejoule.generation.decoding import Decoding
 from codejoule.generation.endings import Endings
 from codejoule.generation.engine import Decoded, unwatched
+from codejoule.generation.finite import LogitsWatch
 from codejoule.generation.settings import generation_settings
 from codejoule.generation.tokens import PromptTokens
 from codejoule.generation.watch import BatchWatch
@@ -100,7 +101,7 @@ class GenerateEngine:
 
         `seed` seeds torch for this batch alone, so that a continued run draws the same
         samples. `mark` is called once, with `FIRST_TOKEN`. Raises `UserError` for a prompt
-        that does not fit the model's context.
+        that does not fit the model's context, and for logits that are not finite.
         """
         assert len(prompts) <= at_once, "a batch is decoded at once"
         decoded = self._decode(prompts, seed=seed, mark=mark, max_new_tokens=self._max_new_tokens)
@@ -116,10 +117,11 @@ class GenerateEngine:
         max_new_tokens: int,
     ) -> Decoded:
         import torch
-        from transformers import StoppingCriteriaList
+        from transformers import LogitsProcessorList, StoppingCriteriaList
 
         batch = self._tokens.batch(prompts, max_new_tokens=max_new_tokens)
         sequences = [self._endings.begin(prompt) for prompt in prompts]
+        watch = LogitsWatch(self._model, do_sample=self._generation.do_sample)
         if self._generation.do_sample:
             torch.manual_seed(seed)
         with torch.inference_mode(), _without_defaults(self._model):
@@ -127,8 +129,10 @@ class GenerateEngine:
                 batch.ids,
                 attention_mask=batch.mask,
                 generation_config=self._settings(max_new_tokens),
+                logits_processor=LogitsProcessorList([watch]),
                 stopping_criteria=StoppingCriteriaList([BatchWatch(sequences, mark=mark)]),
             )
+        watch.check()
         completions = tuple(
             sequence.completion(prompt_tokens=prompt_tokens)
             for sequence, prompt_tokens in zip(sequences, batch.lengths, strict=True)

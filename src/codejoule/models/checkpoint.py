@@ -21,7 +21,6 @@ from codejoule.models.check import (
     refuse_quantized_experts,
 )
 from codejoule.models.declared import (
-    QUANTIZATION_FILES,
     declared_quantization,
     read_config,
     weight_files,
@@ -31,6 +30,11 @@ from codejoule.models.hub import fetch
 from codejoule.models.quantization_fields import DeclaredQuantization
 
 MANIFEST = "codejoule.json"
+_NOT_READ = (
+    ".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx",
+    ".md", ".png", ".jpg", ".svg", ".pdf", ".log",
+)  # fmt: skip
+"""Weights that are read by their index, weights in other formats, and documents."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,7 +235,8 @@ def _text_checksum(path: str | None) -> str | None:
 
 
 def folder_checksum(folder: Path) -> str:
-    """SHA-256 (hex) over the names and contents of a folder's config, weights and tokenizer.
+    """SHA-256 (hex) over the names and contents of a folder's weights and of all that may be read
+    beside them: config, generation config, the tokenizer's files, chat templates.
 
     Raises `ConfigError` where weights are missing.
     """
@@ -242,16 +247,25 @@ def folder_checksum(folder: Path) -> str:
             f"{folder}: holds no complete set of *.safetensors; save the model with "
             "transformers' save_pretrained, or download all of its shards"
         )
-    others = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
-              *QUANTIZATION_FILES)  # fmt: skip
-    files = [*weights, *(folder / name for name in others if (folder / name).exists())]
     digest = hashlib.sha256()
-    for file in sorted(files):
+    for file in sorted({*weights, *_beside_weights(folder)}):
         stat = file.stat()
         digest.update(
-            f"{file.name}:{_file_checksum(file, stat.st_size, stat.st_mtime_ns)}\n".encode()
+            f"{file.relative_to(folder)}:"
+            f"{_file_checksum(file, stat.st_size, stat.st_mtime_ns)}\n".encode()
         )
     return digest.hexdigest()
+
+
+def _beside_weights(folder: Path) -> list[Path]:
+    """Every file that could change what the weights answer: which ones a tokenizer has is its
+    own affair, so that what is known not to be read is left out instead."""
+    files = [*folder.iterdir(), *folder.rglob("*.jinja")]
+    return [
+        file
+        for file in files
+        if file.is_file() and not file.name.startswith(".") and file.suffix not in _NOT_READ
+    ]
 
 
 @lru_cache(maxsize=256)

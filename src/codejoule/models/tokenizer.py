@@ -14,10 +14,15 @@ if TYPE_CHECKING:
 
 
 def load_tokenizer(checkpoint: Checkpoint, model: ModelConfig) -> "PreTrainedTokenizerBase":
-    """The tokenizer that `load_model` would give the model."""
-    if checkpoint.path is None:
+    """The tokenizer that `load_model` would give the model.
+
+    Of weights that are quantized here it is the unquantized ones': what is quantized may not be
+    there yet.
+    """
+    folder = checkpoint.base_path or checkpoint.path
+    if folder is None:
         return byte_tokenizer(model.architecture["vocab_size"])
-    return tokenizer_in(checkpoint.path)
+    return tokenizer_in(folder)
 
 
 def tokenizer_in(folder: Path) -> "PreTrainedTokenizerBase":

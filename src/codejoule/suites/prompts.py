@@ -93,10 +93,11 @@ def _chat(
     ]
     try:
         rendered = render_chat(messages)
-    except ValueError as error:  # transformers' word for a tokenizer without a template
+    except Exception as error:  # a template is a program of the model's, and raises what it likes
         raise ConfigError(
-            f"model.variant=instruct: the tokenizer renders no chat ({error}); "
-            "set model.variant=base, or use a tokenizer with a chat template"
+            f"model.variant=instruct: the tokenizer renders no chat "
+            f"({str(error).strip() or type(error).__name__}); set model.variant=base, or use a "
+            "tokenizer with a chat template that takes a user's turn and an assistant's"
         ) from error
     begun, found, _ = rendered.partition(_ANSWER)
     if not found:

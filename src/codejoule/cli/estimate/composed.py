@@ -26,7 +26,8 @@ def compose_experiment(overrides: Sequence[str]) -> ExperimentConfig:
                     "predicts one configuration, so call it once for each"
                 )
         with initialize_config_dir(str(_CONF), version_base="1.3"):
-            return to_experiment(compose("config", overrides=list(overrides)))
+            composed = compose("config", overrides=list(overrides), return_hydra_config=True)
+            return to_experiment(composed)
     except Exception as error:
         text = explain(error, overrides)
         if text is None or isinstance(error, ConfigError):

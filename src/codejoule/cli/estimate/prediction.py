@@ -210,7 +210,7 @@ def _config_of(model: ModelConfig) -> dict[str, Any]:
         return read_config(Path(model.path).expanduser())
     if model.architecture:
         return model.architecture
-    if model.name in bundled_models():
+    if model.weights is Weights.bundled and model.name in bundled_models():
         return read_config(BUNDLED_ROOT / model.name / "none")
     raise ConfigError(
         f"model={model.name}: its architecture is not on file (model.architecture is empty); give "

@@ -13,6 +13,7 @@ from codejoule.domain import FIRST_TOKEN, Completion, Pace, Prompt, later_prefil
 from codejoule.generation.decoding import Decoding
 from codejoule.generation.endings import Endings
 from codejoule.generation.engine import Decoded, unwatched
+from codejoule.generation.finite import not_finite
 from codejoule.generation.graph.buckets import batch_buckets, fit, length_buckets
 from codejoule.generation.graph.capture import CapturedSteps, Steps
 from codejoule.generation.graph.choose import chooser
@@ -94,6 +95,7 @@ class GraphEngine:
 
         Raises `UserError` for a model that it cannot run.
         """
+        self._model = model
         self._device = model.device
         self._tokens = PromptTokens(model, tokenizer)
         self._max_new_tokens = decoding.max_new_tokens
@@ -163,7 +165,7 @@ class GraphEngine:
         """Complete `prompts`, `at_once` of them together and as many as there are slots at most.
 
         `seed` seeds torch for this window alone. Raises `UserError` for a prompt that does not
-        fit the model's context.
+        fit the model's context, and for logits that are not finite.
         """
         return self._decode(
             prompts,
@@ -229,6 +231,8 @@ class GraphEngine:
                 else:
                     self._run_block(window)
                 ended(len(window.completions) - before)
+            if not self._state.finite():
+                raise not_finite(self._model, "in this window")
         return Decoded(
             completions=tuple(window.completions[number] for number in range(len(prompts))),
             positions=window.positions,

@@ -38,6 +38,7 @@ class DeviceState:
         # While it is captured, a step runs three times without a look in between.
         self._recent = torch.zeros((max(steps, 3), count), dtype=torch.long, device=device)
         self._tick = torch.zeros(1, dtype=torch.long, device=device)
+        self._logits = torch.zeros(count, dtype=torch.float32, device=device)
         self._ends = torch.tensor(list(end_tokens), dtype=torch.long, device=device)
 
     def admit(
@@ -47,12 +48,15 @@ class DeviceState:
 
         `limit` is how many tokens each sequence may have.
         """
+        import torch
+
         logits = self._decoder.prefill(ids, lengths, rows, self.slots)
         tokens = self._choose(logits)
         self._tokens[rows] = tokens
         self._positions[rows] = lengths
         self._left[rows] = limit - 1
         self._left[rows] *= ~self._ended(tokens)
+        self._logits[rows] += logits.sum(dim=-1, dtype=torch.float32)
         first: list[int] = tokens.tolist()
         return first
 
@@ -66,6 +70,8 @@ class DeviceState:
         chosen = torch.where(runs, self._choose(logits), tokens)
         tokens.copy_(chosen)
         positions.add_(runs)
+        sums = logits.sum(dim=-1, dtype=torch.float32)
+        self._logits[:rows].add_(sums.masked_fill_(~runs, 0))
         left.sub_(runs.long()).mul_(~self._ended(chosen))
         self._recent[:, :rows].index_copy_(0, self._tick, chosen[None])
         self._tick.add_(1)
@@ -79,6 +85,13 @@ class DeviceState:
         tokens: list[list[int]] = self._recent[:steps, :rows].tolist()
         return tokens
 
+    def finite(self) -> bool:
+        """Whether all logits of sequences that ran since `end_all` were, as their sums tell.
+
+        Waits for the device.
+        """
+        return bool(self._logits.isfinite().all())
+
     def end(self, rows: Sequence[int]) -> None:
         """These rows' sequences have ended, whatever the device thinks."""
         import torch
@@ -90,6 +103,7 @@ class DeviceState:
         """No row's sequence runs."""
         self._left.zero_()
         self._positions.zero_()
+        self._logits.zero_()
 
     def move(self, rows: Sequence[int]) -> None:
         """Bring the sequences of these rows to the front, in this order."""
