@@ -29,6 +29,6 @@ def compose_experiment(overrides: Sequence[str]) -> ExperimentConfig:
             return to_experiment(compose("config", overrides=list(overrides)))
     except Exception as error:
         text = explain(error, overrides)
-        if text is None or isinstance(error, ConfigError):
+        if text is None:
             raise
         raise ConfigError(text) from error
