@@ -134,7 +134,7 @@ def test_a_fault_in_one_job_stops_a_sweep_before_its_first_job(
     assert not (tmp_path / "mlruns").exists(), "nothing may have started"
 
 
-LITERAL = ["a=b", "x,y", "my (copy)", "a{b}", "b[1]", "ü", "#1", "a'b", 'a"b', " lead", "a;b&c"]
+LITERAL = ["a=b", "x,y", "my (copy)", "a{b}", "b[1]", "ü", "#1", "a'b", 'a"b', "trail ", "a;b&c"]
 
 
 @pytest.mark.parametrize("key", ["suite.path", "tracking.dir", "+model.path"])

@@ -31,13 +31,18 @@ def misread_path(overrides: Sequence[str]) -> str | None:
         # Not Path.exists, which raises for a name that is too long.
         if key.startswith("-") or not os.path.exists(Path(value).expanduser()):  # noqa: PTH110
             continue
-        parsed = _parse(override)
-        read = None if parsed is None or parsed.is_sweep_override() else parsed.value()
         fixed = quoted(override)
-        # What is read as a number, true or null is no path, whatever a file may be called.
-        if fixed and (read is None or isinstance(read, str)) and read != value:
+        if fixed is not None and not _is_read_whole(override, value):
             return f"{override}: Hydra does not read this as the path that it is; quote it: {fixed}"
     return None
+
+
+def _is_read_whole(override: str, value: str) -> bool:
+    parsed = _parse(override)
+    if parsed is None or parsed.is_sweep_override():
+        return False
+    # What is read as a number, true or null is no path, whatever a file may be called.
+    return parsed.value() == value or not isinstance(parsed.value(), str)
 
 
 def _parse(override: str) -> Override | None:
