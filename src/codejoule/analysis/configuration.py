@@ -78,7 +78,7 @@ class Group:
             f"on {where}",
         ]
         if "concurrent jobs" in self.facts:
-            parts.append(f"beside {self.facts['concurrent jobs']} other jobs of codejoule")
+            parts.append(f"beside other jobs of codejoule ({self.facts['concurrent jobs']})")
         if self.published:
             parts.append("published figures")
         if self.facts.get("weights") == "random":
