@@ -1,9 +1,11 @@
 """What every room's tests share."""
 
+import atexit
 import gc
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +14,12 @@ import pytest
 # Two test processes share two cores; for models as small as these, threads only wait for one
 # another. Read when torch and numpy's libraries are imported, here and in processes from here.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+# Jobs of another test process, or of somebody else on this machine, are nobody these jobs meet.
+_meeting_place = tempfile.TemporaryDirectory()
+atexit.register(_meeting_place.cleanup)
+os.environ["CODEJOULE_LOCK_DIR"] = _meeting_place.name
 
 
 _frozen_modules = 0

@@ -162,3 +162,30 @@ def test_a_rate_by_further_tests_has_its_own_column_where_there_is_one(recorder)
     assert "pass@1 [95 % CI]" in drawn
     assert "plus [95 % CI]" in drawn
     assert "0.650" in drawn
+
+
+ON_GPU = {"source": EnergySource.nvml, "scope": EnergyScope.gpu}
+
+
+@pytest.mark.parametrize(
+    ("facts", "groups"),
+    [
+        ({}, [["1", "3"], ["2"], ["4"]]),
+        ({"source": EnergySource.rapl}, [["1", "3"], ["2"], ["4"]]),
+        (ON_GPU | {"scope": EnergyScope.gpu_cpu}, [["1", "3"], ["2"], ["4"]]),
+        # The GPU is nobody else's: how many worked beside it matters less than whether.
+        (ON_GPU, [["1", "3"], ["2", "4"]]),
+    ],
+)
+def test_runs_beside_other_jobs_are_compared_with_none_that_was_alone(recorder, facts, groups):
+    for repeat, beside in enumerate((None, 1, None, 3), start=1):
+        tags = {} if beside is None else {"codejoule.concurrent": str(beside)}
+        recorder.run(repeat=repeat, tags=tags, **facts)
+    runs = frame(recorder)
+    assert [list(g.frame["params.repeat"]) for g in comparable_groups(runs)] == groups
+    (mixed,) = comparable_groups(runs, mix=["concurrent jobs"])
+    assert "mixed on purpose: concurrent jobs" in mixed.title
+    table = comparison_table(runs, mix=["concurrent jobs"])
+    assert table["runs"].tolist() == [2, 1, 1], "in rows of their own"
+    with pytest.raises(ValueError, match="differ in concurrent jobs"):
+        comparison_table(runs)

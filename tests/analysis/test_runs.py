@@ -59,6 +59,53 @@ def test_runs_can_be_named(sweep):
     assert load(sweep, run_ids=ids).frame["run_id"].tolist() == ids
 
 
+@pytest.fixture
+def fetched(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many runs each search brought."""
+    from mlflow.tracking import MlflowClient
+
+    sizes: list[int] = []
+    search = MlflowClient.search_runs
+
+    def counted(self, *args, **more):
+        page = search(self, *args, **more)
+        sizes.append(len(page))
+        return page
+
+    monkeypatch.setattr(MlflowClient, "search_runs", counted)
+    return sizes
+
+
+def crowded(recorder, jobs: int = 3) -> tuple[str, list[str]]:
+    """A sweep among other runs; its parent and its jobs."""
+    parent = recorder.store.start_sweep("mine's", overrides=[], tags={})
+    other = recorder.store.start_sweep("other", overrides=[], tags={})
+    ids = []
+    for repeat in range(1, jobs + 1):
+        recorder.run(repeat=repeat, parent=other)
+        ids.append(recorder.run(repeat=repeat, parent=parent, batch__size=8))
+        recorder.run(repeat=repeat, batch__size=4)
+    return parent, ids
+
+
+def test_named_runs_alone_are_fetched(recorder, fetched, monkeypatch):
+    _, ids = crowded(recorder)
+    monkeypatch.setattr("codejoule.analysis.runs._IDS", 2)
+    assert load(recorder, run_ids=ids).frame["run_id"].tolist() == ids
+    assert sorted(fetched) == [1, 2], "three runs, and no other"
+    some = load(recorder, run_ids=ids, where="params.repeat = '2'")
+    assert some.frame["run_id"].tolist() == ids[1:2]
+    assert load(recorder, run_ids=[]).frame.empty
+
+
+@pytest.mark.parametrize("by", ["name", "id"])
+def test_the_jobs_of_one_sweep_alone_are_fetched(recorder, fetched, by):
+    parent, ids = crowded(recorder)
+    loaded = load(recorder, sweep="mine's" if by == "name" else parent)
+    assert loaded.frame["run_id"].tolist() == ids
+    assert sum(fetched) == 1 + len(ids), "the parent and its jobs"
+
+
 def test_wrong_filter_is_told_with_an_example(sweep):
     with pytest.raises(UserError, match=r"--where 'quant=gptq4' is no filter .* An example: "):
         load(sweep, where="quant=gptq4")

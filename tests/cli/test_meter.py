@@ -46,6 +46,18 @@ def test_each_gpu_and_the_cpu_beside_them_have_a_line() -> None:
     assert "beside      cpu:0 4.00 J, dram:0 0.50 J (rapl; not in the energy above)" in report
 
 
+def test_who_else_worked_meanwhile_is_told() -> None:
+    report = _report(_reading(30.0, concurrent=("starter-none-b1 (process 7, since now)",)), None)
+    assert "\nmeanwhile   starter-none-b1 (process 7, since now) (may have changed" in report
+    assert "meanwhile" not in _report(_reading(30.0), None)
+
+
+def test_a_command_is_known_to_other_jobs_while_it_runs(capfd: pytest.CaptureFixture[str]) -> None:
+    look = "from codejoule.measurement import jobs; print(jobs._living(jobs._meeting_place(), {}))"
+    assert _meter(sys.executable, "-c", look) == 0
+    assert "work=<Work.command: 'command'>" in capfd.readouterr().out
+
+
 def test_a_command_too_short_to_measure_gets_no_figure() -> None:
     report = _report(_reading(math.nan), None)
     assert report.startswith("energy      not measured: the command took 0.5000 s, too short")

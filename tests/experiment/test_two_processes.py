@@ -4,9 +4,11 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
 from mlflow.entities import Run
 
-from tests.experiment.job import run_main, runs_of, start_main
+from tests import warm
+from tests.experiment.job import clean_env, main, run_main, runs_of, start_main
 from tests.warm import Job
 
 
@@ -67,3 +69,39 @@ def test_a_sweep_in_an_earlier_sweeps_folder_counts_its_own_jobs(store: Path) ->
     good = run_main(store, "-m", *overrides, last=folder)
     assert good.returncode == 0, good.stderr
     assert "1 job: 1 finished." in good.stdout
+
+
+@pytest.mark.parametrize("folders", ["one", "two"])
+def test_two_identical_sweeps_at_once_do_the_work_once_and_both_succeed(
+    store: Path, folders: str
+) -> None:
+    """Started in the same second, they share a folder by default."""
+    same = ("-m", "batch=b1,b8", "suite.limit=6", "evaluator=none")
+    place = [f"hydra.sweep.dir={store}/{name}" for name in ("a", "a" if folders == "one" else "b")]
+    sweeps = [warm.start([*main(store, *same), own], env=clean_env()) for own in place]
+    done = [sweep.completed(timeout=240) for sweep in sweeps]
+    said = "\n".join(each.stdout + each.stderr for each in done)
+    assert [each.returncode for each in done] == [0, 0], said
+    assert "is working on this run: this job waits for its end" in said
+    assert said.count("has finished before") == 2
+    assert all("\n2 jobs: " in each.stdout for each in done)
+    runs = runs_of("codejoule", store)
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    jobs = [run for run in runs if run.data.tags["codejoule.kind"] == "run"]
+    assert sorted(run.info.run_name for run in jobs) == ["starter-none-b1", "starter-none-b8"]
+    assert all("codejoule.concurrent" not in run.data.tags for run in jobs), "they took turns"
+
+
+def test_a_run_beside_another_says_so_in_its_tags(store: Path) -> None:
+    first = start_and_wait_for_a_batch(store, "suite.limit=24", "evaluator=none")
+    first.send_signal(signal.SIGSTOP)
+    beside = run_main(store, "suite.limit=2", "evaluator=none")
+    first.send_signal(signal.SIGCONT)
+    first.communicate(timeout=120)
+    assert (first.returncode, beside.returncode) == (0, 0), beside.stderr
+    assert "other jobs of codejoule worked while this one was measured" in beside.stdout
+    tags = {run.data.params["suite.limit"]: run.data.tags for run in runs_of("codejoule", store)}
+    assert tags["2"]["codejoule.concurrent"] == "1"
+    assert tags["2"]["codejoule.concurrent_jobs"].startswith(
+        f"starter-none-b1 (process {first.pid}, since "
+    )

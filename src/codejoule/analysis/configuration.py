@@ -29,10 +29,12 @@ COMPARABLE = {
     "length": "tags.codejoule.length",
     "GPU": "tags.codejoule.gpu",
     "machine": "tags.codejoule.host",
+    "concurrent jobs": "tags.codejoule.concurrent",
     "published": "tags.codejoule.published",
 }
 """What must be equal before two figures mean the same. ``published`` is ``true`` for figures
-from the literature and absent for runs of one's own."""
+from the literature and absent for runs of one's own; ``concurrent jobs`` is absent where no other
+job of codejoule worked on the machine meanwhile."""
 
 IDENTITY = (
     *SHOWN.values(), *COMPARABLE.values(), "params.repeat", "tags.codejoule.fingerprint",
@@ -80,6 +82,8 @@ class Group:
             f"energy: {source} ({scope})",
             f"on {where}",
         ]
+        if "concurrent jobs" in self.facts:
+            parts.append(f"beside other jobs of codejoule ({self.facts['concurrent jobs']})")
         if self.published:
             parts.append("published figures")
         if self.random:
@@ -121,13 +125,18 @@ def comparable_groups(frame: "pd.DataFrame", *, mix: Collection[str] = ()) -> li
         .where(frame[list(COMPARABLE.values())].notna(), "")
     )
     # Where the host's CPU is outside the scope, the GPU's name says what was measured.
-    keys.loc[keys[COMPARABLE["energy scope"]] == "gpu", COMPARABLE["machine"]] = ""
+    on_gpus = keys[COMPARABLE["energy scope"]] == "gpu"
+    keys.loc[on_gpus, COMPARABLE["machine"]] = ""
+    # Jobs share no GPU: of those beside them, the host tells whether, but hardly how many.
+    beside = keys[COMPARABLE["concurrent jobs"]] != ""
+    keys.loc[on_gpus & beside, COMPARABLE["concurrent jobs"]] = "some"
     apart = [column for name, column in COMPARABLE.items() if name not in mix]
     groups = []
     for _, rows in frame.groupby(row_keys(keys, apart), sort=False):
         values = {name: _values(keys.loc[rows.index, c]) for name, c in COMPARABLE.items()}
         facts = {name: ", ".join(own) for name, own in values.items() if own}
-        mixed = tuple(name for name in mix if len(values[name]) > 1)
+        # A fact that some have and others lack is a difference, too.
+        mixed = tuple(n for n in mix if keys.loc[rows.index, COMPARABLE[n]].nunique() > 1)
         groups.append(Group(facts=facts, frame=rows.reset_index(drop=True), mixed=mixed))
     return groups
 

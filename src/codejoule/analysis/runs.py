@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 _PAGE = 1000
+_IDS = 500
 _NO_JOBS = ("sweep", "analysis")
 _SWEEPS = "tags.`codejoule.kind` = 'sweep'"
 _EXAMPLE = "--where \"params.model.name = 'starter' and metrics.pass_at_1 > 0.5\""
@@ -74,12 +75,12 @@ def load_runs(
     """
     with reading(uri) as client:
         home = _find(client, uri, experiment)
-        found = _search(client, home, where)
-        parents = _search(client, home, _SWEEPS) if sweep is not None else []
-    if run_ids is not None:
-        found = [run for run in found if run.info.run_id in run_ids]
-    if sweep is not None:
-        found = _of_sweep(found, parents, sweep)
+        # MLflow is asked for those alone: a store may hold thousands of others.
+        named = [""] if run_ids is None else _among(sorted(run_ids))
+        below = [""] if sweep is None else _below(client, home, sweep)
+        searches = [(ids, parent) for ids in named for parent in below]
+        found = [run for own in searches for run in _search(client, home, *own, where=where)]
+    found.sort(key=lambda run: int(run.info.start_time))
     found = [run for run in found if run.data.tags.get("codejoule.kind") not in _NO_JOBS]
     foreign = [run for run in found if run.data.tags.get("codejoule.kind") != "run"]
     own = [run for run in found if run.data.tags.get("codejoule.kind") == "run"]
@@ -101,14 +102,25 @@ def load_runs(
     return LoadedRuns(frame=frame, left_out=tuple(left_out), uri=uri, experiment=experiment)
 
 
-def _of_sweep(found: list["Run"], parents: list["Run"], sweep: str) -> list["Run"]:
-    """Jobs below the parents of that name or id."""
-    own = {p.info.run_id for p in parents if sweep in (p.info.run_id, p.info.run_name)}
+def _among(run_ids: list[str]) -> list[str]:
+    """Filters that together find the runs with these ids."""
+    parts = [run_ids[start : start + _IDS] for start in range(0, len(run_ids), _IDS)]
+    return [f"attributes.run_id IN ({', '.join(map(repr, part))})" for part in parts]
+
+
+def _below(client: "MlflowClient", experiment: "Experiment", sweep: str) -> list[str]:
+    """Filters that together find the jobs below the parents of that name or id."""
+    text = f'"{sweep}"' if "'" in sweep else f"'{sweep}'"
+    own = [
+        parent.info.run_id
+        for key in ("run_id", "run_name")
+        for parent in _search(client, experiment, _SWEEPS, f"attributes.{key} = {text}")
+    ]
     if not own:
-        names = sorted({str(p.info.run_name) for p in parents})
+        names = sorted({str(p.info.run_name) for p in _search(client, experiment, _SWEEPS)})
         known = f"choose one of {', '.join(names)}" if names else "there are no sweeps yet"
         raise UserError(f"--sweep {sweep!r}: no such sweep; {known}")
-    return [run for run in found if run.data.tags.get("mlflow.parentRunId") in own]
+    return [f"tags.`mlflow.parentRunId` = '{run_id}'" for run_id in own]
 
 
 def _runs(count: int) -> str:
@@ -128,7 +140,10 @@ def _find(client: "MlflowClient", uri: str, name: str) -> "Experiment":
     return experiment
 
 
-def _search(client: "MlflowClient", experiment: "Experiment", where: str | None) -> list["Run"]:
+def _search(
+    client: "MlflowClient", experiment: "Experiment", *filters: str, where: str | None = None
+) -> list["Run"]:
+    """Every run that all `filters` and the user's own `where` let through."""
     from mlflow.exceptions import MlflowException
 
     runs: list[Run] = []
@@ -137,7 +152,7 @@ def _search(client: "MlflowClient", experiment: "Experiment", where: str | None)
         try:
             page = client.search_runs(
                 [experiment.experiment_id],
-                where or "",
+                " and ".join(filter(None, [*filters, where])),
                 max_results=_PAGE,
                 order_by=["attributes.start_time ASC"],
                 page_token=token,

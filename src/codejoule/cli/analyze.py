@@ -36,7 +36,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         default="",
         help="compare runs although they differ in this: suite, split, tasks, energy source, "
         "energy scope, evaluation energy source, weights, length, GPU, machine, "
-        "published",
+        "concurrent jobs, published",
     )
     parser.add_argument(
         "--min-pass-at-1",

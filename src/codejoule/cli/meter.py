@@ -43,7 +43,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; its exit code, 127 where there is no such command."""
-    from codejoule.measurement import open_command_meter
+    from codejoule.measurement import (
+        Work,
+        at_work,
+        detect_hardware,
+        metered_devices,
+        open_command_meter,
+    )
 
     config = MeterConfig(
         name=MeterName.replay if args.recording else MeterName.auto,
@@ -51,7 +57,12 @@ def run(args: argparse.Namespace) -> int:
         idle_s=args.idle_s,
         on_busy_gpu=OnBusyGpu(args.on_busy_gpu),
     )
-    with open_command_meter(config) as meter:
+    hardware = detect_hardware()
+    devices = metered_devices(config, hardware, range(len(hardware.gpus)))
+    with (
+        at_work(args.command_line[0], Work.command, devices=devices),
+        open_command_meter(config) as meter,
+    ):
         idle_power_w = meter.measure_idle()
         with meter.window("command") as window:
             try:
@@ -80,6 +91,8 @@ def _report(reading: "EnergyReading", idle_power_w: float | None) -> str:
         lines.append(f"beside      {beside} (rapl; not in the energy above)")
     if reading.energy_net_j is not None:
         lines.append(f"net         {reading.energy_net_j:.2f} J (idle {idle_power_w:.1f} W)")
+    if reading.concurrent:
+        lines.append(f"meanwhile   {'; '.join(reading.concurrent)} (may have changed the energy)")
     lines.append(f"time        {reading.latency_s:.3f} s")
     lines.append(f"mean power  {reading.energy_j / reading.latency_s:.1f} W")
     if reading.integrated_j is not None and reading.energy_j > 0:

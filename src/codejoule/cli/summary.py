@@ -1,35 +1,53 @@
 """What the entry script prints when a sweep, or a job by itself, has ended."""
 
+import shlex
 import sys
 
 from codejoule.analysis import build_sections, load_runs, render_section
 from codejoule.config import project_root
-from codejoule.config.schema import TrackingName
+from codejoule.config.schema import TrackingConfig
 from codejoule.domain import visible
 from codejoule.experiment.outcome import Outcome, State
 from codejoule.experiment.sweep import Summary
-from codejoule.tracking import prepare_store
+from codejoule.tracking import Store, prepare_store
 
 
 def print_summary(summary: Summary, *, compare: bool = True) -> None:
     """Print the comparison of the runs, what failed, and where to look next."""
     good = [o for o in summary.outcomes if o.state is not State.failed and o.run_id is not None]
+    store = None
     if good and compare:
-        _print_comparison(summary, {str(outcome.run_id) for outcome in good})
+        store = prepare_store(summary.tracking, project_root=project_root())
+        _print_comparison(store, {str(outcome.run_id) for outcome in good})
+    reasons: dict[str | None, list[str]] = {}
     for outcome in summary.failed:
-        print(visible(f"\nFAILED {outcome.name}: {outcome.error}"), file=sys.stderr)
+        reasons.setdefault(outcome.error, []).append(outcome.name)
+    for reason, names in reasons.items():
+        print(visible(f"\nFAILED {', '.join(names)}: {reason}"), file=sys.stderr)
     print(visible(f"\n{_counts(summary)}"))
-    if summary.tracking.name is TrackingName.local and summary.tracking.dir is None:
-        print("Next: make ui (every run in MLflow), make analysis (figure and report).")
+    if store is not None and not summary.failed and not summary.missing:
+        print(f"Next: {_next(store, summary.tracking)}.")
 
 
-def _print_comparison(summary: Summary, run_ids: set[str]) -> None:
-    store = prepare_store(summary.tracking, project_root=project_root())
+def _print_comparison(store: Store, run_ids: set[str]) -> None:
     loaded = load_runs(store.uri, store.experiment, run_ids=run_ids)
     for section in build_sections(loaded):
         print(visible(f"\n{render_section(section)}"))
     for sentence in loaded.left_out:
         print(visible(sentence))
+
+
+def _next(store: Store, tracking: TrackingConfig) -> str:
+    """The commands that show these runs."""
+    usual = TrackingConfig()
+    command = ["codejoule", "analyze"]
+    if store.experiment != usual.experiment:
+        command += ["--experiment", store.experiment]
+    if (tracking.name, tracking.dir) != (usual.name, usual.dir):
+        command += ["--tracking-uri", store.uri]
+    if command == ["codejoule", "analyze"]:
+        return "make ui (every run in MLflow), make analysis (figure and report)"
+    return f"{shlex.join(command)} (figure and report)"
 
 
 def _counts(summary: Summary) -> str:

@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from codejoule.config.errors import ConfigError, UserError
 from codejoule.config.paths import project_root
+from codejoule.config.quoting import misread_path, quoted
 from codejoule.config.schema import ExperimentConfig
 
 _KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
@@ -31,6 +32,9 @@ def explain(error: BaseException, overrides: Sequence[str]) -> str | None:
     errors and the launchers wrap Hydra's.
     """
     chain = _chain(error)
+    misread = misread_path(overrides)
+    if misread is not None:
+        return misread
     for link in chain:
         if isinstance(link, ConfigError | UserError):
             return str(link)
@@ -43,7 +47,7 @@ def explain(error: BaseException, overrides: Sequence[str]) -> str | None:
         if isinstance(link, MissingConfigException) and link.options is not None:
             return _no_such_choice(link)
         if isinstance(link, OverrideParseException):
-            return f"{link.override}: not a Hydra override; {str(link).splitlines()[0]}"
+            return f"{link.override}: not a Hydra override; {_literally(link, overrides)}"
     for link in chain:
         if str(link).startswith("Config group override must be a string"):
             return _not_a_name(overrides)
@@ -65,6 +69,21 @@ def _chain(error: BaseException) -> list[BaseException]:
         chain.append(link)
         link = link.__cause__
     return chain
+
+
+def _literally(error: OverrideParseException, overrides: Sequence[str]) -> str:
+    """How to write what Hydra's grammar has no place for."""
+    override = error.override
+    if "=" not in override and override in overrides[1:]:
+        # The shell has cut it off the one before.
+        before = overrides[list(overrides).index(override) - 1]
+        whole = quoted(f"{before} {override}")
+        if whole is not None:
+            return f"quote a value with a space in it: {whole}"
+    fixed = quoted(override)
+    if fixed is None:
+        return str(error).splitlines()[0]
+    return f"quote its value, if it is meant as it stands: {fixed}"
 
 
 def _no_such_choice(error: MissingConfigException) -> str:
@@ -113,10 +132,13 @@ def _hydra(error: BaseException, overrides: Sequence[str]) -> str:
         return f"{preset}: presets are added with a plus: +{preset}"
     ambiguous = re.match(r"Ambiguous value for argument '(.+?)'", said)
     if ambiguous:
-        return (
+        several = (
             f"{ambiguous[1]}: several values are a sweep, which needs -m: "
             f"python src/main.py -m {ambiguous[1]}"
         )
+        if ambiguous[1].partition("=")[0] in _groups():
+            return several
+        return f"{several}; if the comma is part of the value, quote it: {quoted(ambiguous[1])}"
     if key and "No match in the defaults list" in said:
         return f"{_setting(key[1], overrides)}: no such group; {_near(key[1])}"
     return said

@@ -4,7 +4,7 @@ _OUTSIDE = ("tracking", "sweep", "carbon", "cost", "gpu")
 _OUTSIDE_KEYS = (
     "on_finished", "isolation", "preflight", "evaluator.workers", "evaluator.ground_truth",
     "model.license", "model.gated", "model.path", "suite.path", "suite.prompt_tokens",
-    "quant.cache_dir", "engine.url", "engine.timeout_s",
+    "quant.cache_dir", "engine.url", "engine.timeout_s", "meter.on_metered_device",
 )  # fmt: skip
 _LOCATING_KEYS = (
     "model.id", "model.revision", "model.quantized",

@@ -85,6 +85,11 @@ class OnBusyGpu(Enum):
     warn = "warn"
 
 
+class OnMeteredDevice(Enum):
+    wait = "wait"
+    error = "error"
+
+
 class EvaluatorName(Enum):
     sandbox = "sandbox"
     none = "none"
@@ -478,6 +483,7 @@ class MeterConfig:
     cooldown_s: float = 0.0
     cooldown_temperature_c: float | None = None
     on_busy_gpu: OnBusyGpu = OnBusyGpu.error
+    on_metered_device: OnMeteredDevice = OnMeteredDevice.wait
     recording: str | None = None
 
     def __post_init__(self) -> None:

@@ -70,6 +70,9 @@ class EnergyReading:
     integrated_j: float | None = None
     """Energy of the GPUs by the second method, instantaneous power integrated [J]; None where
     power was not sampled."""
+    concurrent: tuple[str, ...] = ()
+    """Other jobs of codejoule that worked on the machine during the window and may have changed its
+    energy."""
 
     def __post_init__(self) -> None:
         known_j = {

@@ -151,7 +151,11 @@ class _Slices:
             [verdict.evaluation_cpu_s for verdict in self._verdicts],
             watts_per_core=self._watts_per_core,
         )
-        self._journal.append("verdicts", _payload(self._verdicts, energies_j, source))
+        self._journal.append(
+            "verdicts",
+            _payload(self._verdicts, energies_j, source)
+            | {"concurrent": self._window.reading.concurrent},
+        )
         self._verdicts = []
 
 

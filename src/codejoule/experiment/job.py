@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 def run_job(config: DictConfig) -> Summary | None:
     """Run one configuration.
 
-    In a sweep a failure is logged and left in ``outcome.json``, so that the other jobs still
+    In a sweep a failure is logged and left in its outcome on disk, so that the other jobs still
     run under every launcher; the entry script sums up and exits non-zero. A job by itself
     raises, or returns its summary.
     """
@@ -42,7 +42,8 @@ def run_job(config: DictConfig) -> Summary | None:
             _log.exception("%s failed", name)
             text = f"{type(cause).__name__}: {cause}"
         else:
-            _log.error("%s failed: %s", name, text)
+            # Why, the entry script tells with the other failures, and once.
+            _log.error("%s failed", name)
         run_id = error.run_id if isinstance(error, RunFailedError) else None
         outcome = Outcome(
             name=name, state=State.failed, sweep=sweep.run_id, run_id=run_id, error=text

@@ -89,6 +89,7 @@ def reading_from_json(payload: Mapping[str, Any]) -> EnergyReading:
             device: _nan_for_none(energy_j)
             for device, energy_j in payload["energy_by_device_j"].items()
         },
+        "concurrent": tuple(payload.get("concurrent", ())),
     }
     return EnergyReading(**{**payload, **typed})
 

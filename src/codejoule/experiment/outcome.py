@@ -5,8 +5,6 @@ from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
 
-_FILE = "outcome.json"
-
 
 class State(Enum):
     """How a job ended."""
@@ -32,18 +30,18 @@ class Outcome:
     """What a failed job said."""
 
     def save(self, folder: Path) -> None:
-        """Write ``outcome.json`` into `folder`."""
+        """Write it into `folder`, which another sweep may use at the same time."""
         payload = asdict(self) | {"state": self.state.value}
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / _FILE).write_text(json.dumps(payload, indent=2), encoding="utf-8")
+        (folder / _file(self.sweep)).write_text(json.dumps(payload, indent=2), encoding="utf-8")
 
 
 def read_outcomes(folder: Path, *, sweep: str) -> list[Outcome]:
-    """Outcomes below `folder` of all jobs of one sweep, in the order in which they ended.
-
-    A sweep may use the folder of an earlier one.
-    """
-    files = sorted(folder.glob(f"**/{_FILE}"), key=lambda file: file.stat().st_mtime_ns)
+    """Outcomes below `folder` of all jobs of one sweep, in the order in which they ended."""
+    files = sorted(folder.glob(f"**/{_file(sweep)}"), key=lambda file: file.stat().st_mtime_ns)
     rows = [json.loads(file.read_text(encoding="utf-8")) for file in files]
-    outcomes = [Outcome(**row | {"state": State(row["state"])}) for row in rows]
-    return [outcome for outcome in outcomes if outcome.sweep == sweep]
+    return [Outcome(**row | {"state": State(row["state"])}) for row in rows]
+
+
+def _file(sweep: str | None) -> str:
+    return "outcome.json" if sweep is None else f"outcome-{sweep}.json"

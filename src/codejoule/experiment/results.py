@@ -77,6 +77,8 @@ class Results:
     """Time spent waiting for the GPUs to cool down [s]; None where the run does not wait."""
     power: tuple[Mapping[str, Any], ...]
     """Power samples of all sessions."""
+    concurrent: tuple[frozenset[str], ...]
+    """Other jobs of codejoule at work during each metered window of generation and evaluation."""
     out_of_memory: tuple[Mapping[str, Any], ...]
     """Attempts that ran out of memory, and what the batch was then reduced to."""
 
@@ -110,6 +112,10 @@ def read_results(folder: Path) -> Results:
             temperature_start_c=idle[-1]["temperature_c"] if idle else None,
             cooldown_s=cooled[-1]["waited_s"] if cooled else None,
             power=tuple(row for entry in entries("power") for row in entry["samples"]),
+            concurrent=tuple(
+                frozenset(window.get("concurrent", ()))
+                for window in (*(entry["reading"] for entry in entries("batch")), *judged)
+            ),
             out_of_memory=tuple(entries(OUT_OF_MEMORY)),
         )
 
@@ -156,7 +162,7 @@ def log_results(plan: Plan, folder: Path, tracked: "TrackedRun") -> None:
         metrics["suspects"] = float(sum(v.suspect for v, _ in results.verdicts.values()))
     tracked.log(
         metrics=metrics,
-        tags=_tags(plan, results) | _crosscheck(plan, metrics),
+        tags=_tags(plan, results) | _crosscheck(plan, metrics) | _concurrent(results),
         artifacts=_artifacts(plan, folder / "artifacts", results, records, truth),
         dataset=_dataset(plan),
     )
@@ -351,6 +357,21 @@ def _crosscheck(plan: Plan, metrics: Mapping[str, float]) -> dict[str, str]:
         threshold,
     )
     return {"codejoule.energy_crosscheck": "differs"}
+
+
+def _concurrent(results: Results) -> dict[str, str]:
+    """Which other jobs worked meanwhile, and how many at most in one window; nothing where the
+    run was alone."""
+    jobs = sorted(frozenset().union(*results.concurrent))
+    if not jobs:
+        return {}
+    logger.warning(
+        "other jobs of codejoule worked while this one was measured, which changes its energy: %s. "
+        "The analysis compares it with no run that was alone; on_finished=rerun measures it again",
+        "; ".join(jobs),
+    )
+    most = max(map(len, results.concurrent))
+    return {"codejoule.concurrent": str(most), "codejoule.concurrent_jobs": "; ".join(jobs)}
 
 
 def _dataset(plan: Plan) -> "DatasetFacts":

@@ -58,8 +58,9 @@ def run(experiment: ExperimentConfig, *, sweep: SweepRef | None) -> Outcome:
     """Run one configuration and record it.
 
     A finished configuration is skipped (``on_finished=skip``); a killed one continues where
-    its journal ends. Raises `RunFailedError` from whatever went wrong, the run being
-    recorded as FAILED (KILLED for an interrupt) with the reason as a tag.
+    its journal ends. One that another process works on is waited for in a sweep, whose other
+    jobs are still to come, and is an error otherwise. Raises `RunFailedError` from whatever went
+    wrong, the run being recorded as FAILED (KILLED for an interrupt) with the reason as a tag.
     """
     from codejoule.tracking import hold, prepare_store
 
@@ -72,7 +73,7 @@ def run(experiment: ExperimentConfig, *, sweep: SweepRef | None) -> Outcome:
         _fail(tracked, error, "FAILED")
         raise RunFailedError(tracked.run_id) from error
     folder = journal_folder(experiment.tracking, plan.fingerprint)
-    with hold(folder.with_name(f"{folder.name}.lock")):
+    with hold(folder.with_name(f"{folder.name}.lock"), wait=sweep is not None):
         store.close_stale()
         return _run(plan, folder, store, sweep=sweep)
 
@@ -145,10 +146,19 @@ def _recorded_run(folder: Path) -> str | None:
 
 
 def _execute(plan: Plan, folder: Path, tracked: "TrackedRun") -> None:
+    from codejoule.measurement import Work, at_work, metered_devices, metered_packages
+
+    name, meter = run_name(plan.experiment), plan.experiment.meter
+    waiting = meter.on_metered_device
     try:
-        generate_isolated(plan, folder)
+        # Before the model's process starts: one more on a GPU would disturb who meters it.
+        devices = metered_devices(meter, plan.hardware, plan.gpus)
+        with at_work(name, Work.generation, devices=devices, on_metered_device=waiting):
+            generate_isolated(plan, folder)
         if plan.experiment.evaluator.name is not EvaluatorName.none:
-            evaluate(plan, folder)
+            devices = metered_packages(meter, plan.hardware)
+            with at_work(name, Work.evaluation, devices=devices, on_metered_device=waiting):
+                evaluate(plan, folder)
         log_results(plan, folder, tracked)
     except KeyboardInterrupt as interrupt:
         _fail(tracked, interrupt, "KILLED")

@@ -69,7 +69,10 @@ def check_jobs(
                 raise
             faults[text] = faults.get(text, 0) + 1
     if len(stores) > 1:
-        faults["tracking: cannot be swept over; all jobs of a sweep are recorded in one place"] = 0
+        faults[
+            "tracking: cannot be swept over; all jobs of a sweep are recorded in one place (quote "
+            "a comma that is part of a value: 'tracking.dir=\"/a,b\"')"
+        ] = 0
     if faults:
         lines = [
             text if len(jobs) == 1 or not count else f"{text} (in {count} of {len(jobs)} jobs)"

@@ -14,6 +14,7 @@ from codejoule.domain import EnergyReading, EnergyScope, EnergySource
 from codejoule.measurement.beside import Beside
 from codejoule.measurement.cooling import Cooling, CoolingLimits, cool_down
 from codejoule.measurement.counter import Counter, measured_j
+from codejoule.measurement.jobs import Job, OtherJobs, Work
 from codejoule.measurement.ledger import Entry, Ledger
 from codejoule.measurement.sampler import PowerSample, PowerSampler
 
@@ -30,12 +31,20 @@ class Window:
     """A window in progress; `reading` is there once its block has ended."""
 
     def __init__(
-        self, counter: Counter, ledger: Ledger | None, beside: Beside | None, name: str, key: str
+        self,
+        counter: Counter,
+        ledger: Ledger | None,
+        beside: Beside | None,
+        others: OtherJobs | None,
+        name: str,
+        key: str,
     ) -> None:
         self.name = name
         self._counter = counter
         self._ledger = ledger
         self._beside = beside
+        self._others = others
+        self._jobs: list[Job] = []
         self._key = key
         self._start_s = 0.0
         self._asked = 0.0
@@ -78,6 +87,7 @@ class Window:
         return self._reading
 
     def _open(self) -> None:
+        self._see_others()
         self._counter.synchronize()
         self._asked = perf_counter()
         self._counter.begin(self._key)
@@ -88,6 +98,17 @@ class Window:
         if self._ledger is not None:
             self._ledger.note(self._opened)
 
+    def _see_others(self) -> None:
+        if self._others is not None:
+            self._jobs += self._others.since(self._start_s or time())
+
+    def _concurrent(self, scope: EnergyScope) -> tuple[str, ...]:
+        """The jobs that worked meanwhile, one of each process."""
+        # Samples are judged on the CPU, which is outside of the GPUs' energy.
+        unnoticed = Work.evaluation if scope is EnergyScope.gpu else None
+        jobs = {job.process: str(job) for job in self._jobs if job.work is not unnoticed}
+        return tuple(jobs.values())
+
     def _close(self, idle_power_w: float | None) -> None:
         self._counter.synchronize()
         self._closed = perf_counter()
@@ -96,6 +117,7 @@ class Window:
                 self._key, window=self.name, latency_s=self._closed - self._opened
             )
         by_device_j = dict(self._counter.end(self._key))
+        self._see_others()
         self._idle_power_w = idle_power_w
         if self._ledger is not None:
             self._ledger.note(self._closed)
@@ -155,6 +177,7 @@ class Window:
             uncertainty_j=entry.uncertainty_j if entry else None,
             ticks=entry.ticks if entry else None,
             integrated_j=(entry.integrated_j or None) if entry else None,
+            concurrent=self._concurrent(scope),
         )
 
 
@@ -179,8 +202,8 @@ def _named(devices: Collection[str]) -> str:
 class Meter:
     """Measures blocks of code with one `Counter`, or with a `Ledger` of its ticks beside it.
 
-    `beside` adds the CPU's counters to a meter of GPUs; `recorded_idle_w` is the idle power of
-    the GPUs that a replay plays [W].
+    `beside` adds the CPU's counters to a meter of GPUs; `others` tells which jobs worked during a
+    window; `recorded_idle_w` is the idle power of the GPUs that a replay plays [W].
 
     Windows may be nested or overlap. Without a ledger, a window too short for its counter to
     tick has an ``energy_j`` of NaN: nothing was measured, and 0 would say otherwise; with one it
@@ -197,6 +220,7 @@ class Meter:
         idle_tolerance: float = 0.02,
         ledger: Ledger | None = None,
         beside: Beside | None = None,
+        others: OtherJobs | None = None,
         recorded_idle_w: float | None = None,
         cooling: CoolingLimits | None = None,
     ) -> None:
@@ -207,6 +231,7 @@ class Meter:
         self._counter = counter
         self._ledger = ledger
         self._beside = beside
+        self._others = others
         self._recorded_idle_w = recorded_idle_w
         self._cooling = cooling
         self._idle_s = idle_s
@@ -227,7 +252,7 @@ class Meter:
         if self._closed:
             raise RuntimeError(f"window {name!r}: the meter is closed")
         key = f"{name}#{next(self._keys)}"
-        window = Window(self._counter, self._ledger, self._beside, name, key)
+        window = Window(self._counter, self._ledger, self._beside, self._others, name, key)
         window._open()
         try:
             yield window

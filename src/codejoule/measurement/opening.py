@@ -13,6 +13,7 @@ from codejoule.measurement.counter import Counter
 from codejoule.measurement.cpu_time import cpu_time_counter
 from codejoule.measurement.feed import LiveFeed, ReplayFeed
 from codejoule.measurement.hardware import detect_hardware
+from codejoule.measurement.jobs import OtherJobs
 from codejoule.measurement.ledger import Ledger
 from codejoule.measurement.meter import Meter
 from codejoule.measurement.nvml import nvml_counter
@@ -163,6 +164,7 @@ def _meter(
         idle_tolerance=config.idle_tolerance,
         ledger=ledger,
         beside=beside,
+        others=OtherJobs(),
         recorded_idle_w=recorded_idle_w,
         cooling=cooling if config.cooldown_s > 0 else None,
     )

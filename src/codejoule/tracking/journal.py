@@ -87,31 +87,34 @@ class Journal:
 
 
 @contextmanager
-def hold(path: Path) -> Iterator[None]:
+def hold(path: Path, *, wait: bool = False) -> Iterator[None]:
     """Hold the lock file at `path`, made where missing, while inside.
 
-    Raises `UserError` with the holder's pid where another process holds it.
+    Where another process holds it, raises `UserError` with its pid, or logs that and waits.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = _take(path)
+    lock = _take(path, wait=wait)
     try:
         yield
     finally:
         os.close(lock)
 
 
-def _take(path: Path) -> int:
+def _take(path: Path, *, wait: bool = False) -> int:
     """Lock the directory; the kernel gives it back when this process ends, however it ends."""
     lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         holder = os.pread(lock, 32, 0).decode("ascii", "replace").strip() or "unknown"
-        os.close(lock)
-        raise UserError(
-            f"{path}: process {holder} is working on this run; wait until it has ended, "
-            f"or end it (kill {holder}) and start again"
-        ) from error
+        if not wait:
+            os.close(lock)
+            raise UserError(
+                f"{path}: process {holder} is working on this run; wait until it has ended, "
+                f"or end it (kill {holder}) and start again"
+            ) from error
+        _log.warning("process %s is working on this run: this job waits for its end", holder)
+        fcntl.flock(lock, fcntl.LOCK_EX)
     os.ftruncate(lock, 0)
     os.pwrite(lock, f"{os.getpid()}\n".encode("ascii"), 0)
     return lock

@@ -29,8 +29,9 @@ def calibrate_with(name: str, uri: str, experiment: ExperimentConfig) -> Calibra
     """Fit speed and power to the finished GPU runs of the MLflow experiment `name`.
 
     Runs count whose energy NVML's counter gave, on one card that is on file, with the configured
-    engine and a model of ``conf/model`` in 16 bits. Their sequences are taken to be of their mean
-    length. What `experiment`'s engine is on file as is the prior, ``engine=graph`` where it is not.
+    engine and a model of ``conf/model`` in 16 bits, and beside no other job. Their sequences are
+    taken to be of their mean length. What `experiment`'s engine is on file as is the prior,
+    ``engine=graph`` where it is not.
     Raises `UserError` where no run can be used.
     """
     from codejoule.analysis import load_runs
@@ -60,6 +61,8 @@ def _measured(row: dict[Any, Any]) -> "MeasuredRun | None":
     card = known_card(str(row.get("tags.codejoule.gpu")))
     figures = [float(row.get(key) or math.nan) for key in _FIGURES]
     if card is None or row.get("tags.codejoule.energy_source") != "nvml":
+        return None
+    if row.get("tags.codejoule.concurrent"):
         return None
     if any(map(math.isnan, figures)):
         return None

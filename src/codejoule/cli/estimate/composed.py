@@ -30,6 +30,6 @@ def compose_experiment(overrides: Sequence[str]) -> ExperimentConfig:
             return to_experiment(composed)
     except Exception as error:
         text = explain(error, overrides)
-        if text is None or isinstance(error, ConfigError):
+        if text is None:
             raise
         raise ConfigError(text) from error

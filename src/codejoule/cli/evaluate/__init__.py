@@ -12,12 +12,14 @@ def run(args: argparse.Namespace) -> int:
     from codejoule.cli.evaluate.canonical import check_canonical
     from codejoule.cli.evaluate.closely import inspect_task
     from codejoule.cli.evaluate.submitted import judge_samples
+    from codejoule.measurement import Work, at_work
 
     check(args)
-    if args.inspect is not None:
-        inspect_task(args)
-    elif args.samples is not None:
-        judge_samples(args)
-    else:
-        check_canonical(args)
+    with at_work("codejoule evaluate", Work.evaluation):
+        if args.inspect is not None:
+            inspect_task(args)
+        elif args.samples is not None:
+            judge_samples(args)
+        else:
+            check_canonical(args)
     return 0
