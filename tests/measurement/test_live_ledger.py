@@ -104,6 +104,12 @@ def test_the_runs_own_process_is_no_stranger(open_ledger: Any) -> None:
     ledger.close()
 
 
+def test_ctrl_c_in_a_terminal_does_not_reach_the_sampler(open_ledger: Any) -> None:
+    ledger = open_ledger()
+    assert os.getpgid(ledger._feed._process.pid) != os.getpgrp()
+    ledger.close()
+
+
 def test_the_sampler_dies_with_a_run_that_is_killed(tmp_path: Path) -> None:
     script = (
         "import time\n"

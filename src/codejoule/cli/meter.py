@@ -2,10 +2,10 @@
 
 import argparse
 import math
-import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+from codejoule.cli.relay import Relay
 from codejoule.config import UserError
 from codejoule.config.schema import MeterConfig, MeterName, OnBusyGpu
 
@@ -20,7 +20,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="run a command and print the energy it took",
         description="Run COMMAND and print, on stderr, the energy of every visible GPU (else of "
         "the CPU by RAPL) meanwhile: the whole devices, idle power included. Where RAPL can be "
-        "read, the CPU's energy is given beside the GPUs'. The exit code is that of COMMAND.",
+        "read, the CPU's energy is given beside the GPUs'. The exit code is that of COMMAND. "
+        "Ctrl-C and other signals reach COMMAND, and the energy is printed once it has ended.",
     )
     parser.add_argument(
         "--idle-s",
@@ -42,7 +43,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the command; its exit code, 127 where there is no such command."""
+    """Run the command, print its energy however it ends, and return its exit code."""
     from codejoule.measurement import (
         Work,
         at_work,
@@ -64,13 +65,13 @@ def run(args: argparse.Namespace) -> int:
         open_command_meter(config) as meter,
     ):
         idle_power_w = meter.measure_idle()
-        with meter.window("command") as window:
-            try:
-                code = subprocess.call(args.command_line)
-            except OSError as error:
-                raise UserError(f"cannot run {args.command_line[0]!r}: {error}") from error
-        reading = window.reading
-    print(_report(reading, idle_power_w), file=sys.stderr)
+        with Relay() as relay:
+            with meter.window("command") as window:
+                try:
+                    code = relay.run(args.command_line)
+                except OSError as error:
+                    raise UserError(f"cannot run {args.command_line[0]!r}: {error}") from error
+            print(_report(window.reading, idle_power_w), file=sys.stderr)
     # As a shell reports a signal.
     return 128 - code if code < 0 else code
 

@@ -64,6 +64,8 @@ class LiveFeed:
             stderr=self._errors,
             pass_fds=(self._file,),
             env={**os.environ, "PYTHONPATH": path},
+            # Ctrl-C in a terminal reaches its whole process group; sampling ends with the run.
+            start_new_session=True,
         )
 
     def read(self) -> Records:
