@@ -14,6 +14,11 @@ import pytest
 
 RECORDING = str(Path(__file__).parents[1] / "golden" / "h200_ledger.npz")
 _CODEJOULE = "import sys; from codejoule.cli import main; sys.exit(main())"
+# The tests may run in the background of a shell, or under nohup, where these are ignored.
+_FOREGROUND = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    f"signal.signal(signal.SIGHUP, signal.SIG_DFL); {_CODEJOULE}"
+)
 # Notes each signal in a file, and cleans up for a while after the last that it waits for.
 _SERVER = """
 import pathlib, signal, sys, time
@@ -40,7 +45,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         own = ["meter", "--recording", RECORDING, "--idle-s", "0", "--", *command]
         started.append(
             subprocess.Popen(  # type: ignore[call-overload]
-                [*within, sys.executable, "-c", _CODEJOULE, *own], stderr=subprocess.PIPE, text=True,
+                [*within, sys.executable, "-c", _CODEJOULE if within else _FOREGROUND, *own], stderr=subprocess.PIPE, text=True,
                 start_new_session=True, **options,
             )
         )  # fmt: skip
@@ -98,7 +103,7 @@ def test_ctrl_c_in_a_terminal_reaches_the_server_once(tmp_path: Path) -> None:
     if pid == 0:  # pragma: no cover
         os.execv(
             sys.executable,
-            [sys.executable, "-c", _CODEJOULE, *own, *_server(note, signal.SIGINT, code=5)],
+            [sys.executable, "-c", _FOREGROUND, *own, *_server(note, signal.SIGINT, code=5)],
         )
     try:
         _until(note, "0")
