@@ -1,12 +1,13 @@
 """Energy against pass@1, with the Pareto front."""
 
-from io import StringIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codejoule.analysis.comparison import front_energy, setting_columns
 from codejoule.analysis.families import setting_text
 from codejoule.analysis.text import KWH_FROM_J
+from codejoule.config.writing import write_whole
 from codejoule.domain.metrics import J_PER_KWH
 
 if TYPE_CHECKING:
@@ -41,9 +42,11 @@ def frontier_figure(table: "pd.DataFrame", path: Path) -> None:
     estimate.
     """
     if path.suffix == ".svg":
-        path.write_text(frontier_svg(table), encoding="utf-8")
+        write_whole(path, frontier_svg(table))
     else:
-        _draw(table).savefig(path, dpi=150)
+        content = BytesIO()
+        _draw(table).savefig(content, format=path.suffix.removeprefix("."), dpi=150)
+        write_whole(path, content.getvalue())
 
 
 def frontier_svg(table: "pd.DataFrame") -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codejoule.analysis.text import WIDTH
+from codejoule.config.writing import write_whole
 
 if TYPE_CHECKING:
     from codejoule.analysis.analysis import Analysis, GroupAnalysis
@@ -27,17 +28,15 @@ def write_tables(analysis: "Analysis", folder: Path) -> list[Path]:
         ``analysis.json`` and the folder ``tables`` (``tables/1``, ``tables/2``, ... where there
         are several groups), in which each table is NAME.csv, NAME.tex and NAME.html.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     whole = folder / "analysis.json"
     text = json.dumps(analysis.as_json(), allow_nan=False)
-    whole.write_text(text, encoding="utf-8")
+    write_whole(whole, text)
     root = folder / "tables"
     for stale in root.glob("**/*.*"):
         if stale.suffix in (".csv", ".tex", ".html"):
             stale.unlink()
     for number, group in enumerate(analysis.groups, start=1):
         own = root if len(analysis.groups) == 1 else root / str(number)
-        own.mkdir(parents=True, exist_ok=True)
         for table in group.tables.values():
             table.write(own)
     return [whole, root]

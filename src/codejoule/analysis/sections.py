@@ -18,6 +18,7 @@ from codejoule.analysis.statistics import MARGIN
 from codejoule.analysis.table import Table
 from codejoule.analysis.tasks import read_tasks
 from codejoule.analysis.text import WIDTH, legend, render_table, setting_count, table_columns
+from codejoule.config.writing import write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -119,14 +120,13 @@ def write_comparison(loaded: LoadedRuns, sections: Sequence[Section], folder: Pa
     """
     import pandas as pd
 
-    folder.mkdir(parents=True, exist_ok=True)
     numbered = [s.table.assign(group=s.group.title) for s in sections]
     csv = folder / "comparison.csv"
     whole = pd.concat(numbered, ignore_index=True)
     whole["run_ids"] = whole["run_ids"].map(" ".join)
-    whole.to_csv(csv, index=False)
+    write_whole(csv, whole.to_csv(index=False))
     markdown = folder / "comparison.md"
-    markdown.write_text(_markdown(loaded, sections), encoding="utf-8")
+    write_whole(markdown, _markdown(loaded, sections))
     written = [csv, markdown]
     for stale in folder.glob("frontier*"):
         stale.unlink()

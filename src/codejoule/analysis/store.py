@@ -1,6 +1,5 @@
 """Reading access to a tracking store, quiet, with its failures told as errors of ours."""
 
-import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,15 +8,11 @@ from typing import TYPE_CHECKING
 
 # Not from the package's face: analysis must not depend on what composes configurations.
 from codejoule.config.errors import UserError
+from codejoule.config.mlflow_client import mlflow_client, store_problem
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-_QUIET = {
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-}
 # MLflow's own defaults try a dead server for four minutes.
 _BRIEF = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
 
@@ -48,19 +43,18 @@ def reading(uri: str) -> Iterator["MlflowClient"]:
     if uri.startswith("sqlite:///") and not database.exists():
         # MLflow would make an empty database there.
         raise UserError(f"there are no runs yet: {database} does not exist. {MAKE_RUNS}")
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
     added = [name for name in _BRIEF if name not in os.environ]
     os.environ.update({name: _BRIEF[name] for name in added})
-    from mlflow.exceptions import MlflowException
-    from mlflow.tracking import MlflowClient
-
-    if "MLFLOW_LOGGING_LEVEL" not in os.environ:
-        logging.getLogger("mlflow").setLevel(logging.WARNING)
     try:
-        yield MlflowClient(tracking_uri=uri, registry_uri=uri)
-    except MlflowException as error:
-        raise UserError(f"cannot read the tracking store {uri}: {error}") from error
+        client = mlflow_client(uri)
+        from mlflow.exceptions import MlflowException
+
+        try:
+            yield client
+        except (MlflowException, OSError) as error:
+            raise UserError(
+                f"cannot use the tracking store {uri}: {store_problem(uri, error)}"
+            ) from error
     finally:
         for name in added:
             os.environ.pop(name, None)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codejoule.analysis.text import number
+from codejoule.config.writing import write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,9 +112,9 @@ class Table:
     def write(self, folder: Path) -> list[Path]:
         """Write ``NAME.csv``, ``.tex`` and ``.html``; CSV has full precision."""
         csv, tex, page = (folder / f"{self.name}.{e}" for e in ("csv", "tex", "html"))
-        self.frame.to_csv(csv, index=False)
-        tex.write_text(self.to_latex(), encoding="utf-8")
-        page.write_text(self.to_html(), encoding="utf-8")
+        write_whole(csv, self.frame.to_csv(index=False))
+        write_whole(tex, self.to_latex())
+        write_whole(page, self.to_html())
         return [csv, tex, page]
 
 

@@ -5,7 +5,6 @@ import os
 import sys
 from collections.abc import Sequence
 
-from codejoule.config import ConfigError, UserError
 from codejoule.domain import visible
 
 
@@ -40,14 +39,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.overrides += more
     try:
         return int(commands[args.command].run(args))
-    except (ConfigError, UserError) as error:
-        if os.environ.get("HYDRA_FULL_ERROR") == "1":
-            raise
-        print(f"error: {visible(str(error))}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
         # The reader (`| head`) has gone; the interpreter must not write to it at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:
+        from codejoule.config.explain import explain
+
+        text = explain(error, args.overrides if hasattr(args, "overrides") else ())
+        if text is None or os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        print(f"error: {visible(text)}", file=sys.stderr)
+        return 2

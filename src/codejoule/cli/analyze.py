@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codejoule.config import UserError, project_root
+from codejoule.config.credentials import refuse_credentials
 from codejoule.domain import visible
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ def run(args: argparse.Namespace) -> int:
     )
 
     options = _options(args)
+    refuse_credentials([("--tracking-uri", args.tracking_uri)])
     uri = args.tracking_uri or f"sqlite:///{project_root()}/mlruns/mlflow.db"
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
         print(visible(_nothing_yet(uri)), file=sys.stderr)
@@ -113,14 +115,11 @@ def run(args: argparse.Namespace) -> int:
         print(visible(f"\nLeft out: {'; '.join(loaded.left_out)}."))
     for note in analysis.notes:
         print(visible(f"\n{note}"))
-    try:
-        written = [
-            *write_tables(analysis, args.out),
-            *write_comparison(loaded, sections, args.out),
-            write_report(analysis, loaded, args.out, notes=[s.notes for s in sections]),
-        ]
-    except OSError as error:
-        raise UserError(f"--out {args.out}: cannot be written: {error}") from error
+    written = [
+        *write_tables(analysis, args.out),
+        *write_comparison(loaded, sections, args.out),
+        write_report(analysis, loaded, args.out, notes=[s.notes for s in sections]),
+    ]
     print(f"\nWritten to {args.out}: {', '.join(path.name for path in written)}")
     if args.log:
         run_id = log_report(loaded, written[-1])

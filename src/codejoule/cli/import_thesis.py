@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codejoule.cli.records import write_csv
-from codejoule.config import UserError, project_root
+from codejoule.config import project_root
 
 if TYPE_CHECKING:
     from codejoule.estimate.thesis.published import PublishedResult
@@ -190,10 +190,6 @@ def _write(folder: Path) -> list[Path]:
         "reductions.csv": reductions(),
         "claims.csv": claims(),
     }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, rows in tables.items():
-            write_csv(folder / name, rows)
-    except OSError as error:
-        raise UserError(f"--out {folder}: cannot be written: {error}") from error
+    for name, rows in tables.items():
+        write_csv(folder / name, rows)
     return [folder / name for name in tables]

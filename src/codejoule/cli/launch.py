@@ -1,11 +1,13 @@
 """Runs Hydra's main and turns whatever happens into one message and an exit code."""
 
+import logging
 import os
 import signal
 import sys
 from collections.abc import Callable
 
 from codejoule.config import UserError
+from codejoule.config.credentials import refuse_credentials_in
 from codejoule.config.explain import explain
 from codejoule.domain import visible
 
@@ -22,11 +24,14 @@ def launch(main: Callable[[], None]) -> int:
     """
     # A job that is told to end (Slurm, docker stop, kill) ends like one that is interrupted.
     signal.signal(signal.SIGTERM, _interrupt)
+    # A log file that cannot be written is no reason for a traceback at each line of it.
+    logging.raiseExceptions = False
     traceback_wanted = os.environ.get(_FULL_ERROR) == "1"
     # Hydra then raises what it would otherwise print in words of its own.
     os.environ[_FULL_ERROR] = "1"
     code, interrupted = 0, False
     try:
+        refuse_credentials_in(sys.argv[1:])
         main()
     except BrokenPipeError:
         # The reader (`| head`) has gone; nothing may be written at exit either.

@@ -4,12 +4,15 @@ from codejoule.config.errors import ConfigError, UserError
 from codejoule.config.imports import importing
 from codejoule.config.paths import project_root, user_cache
 from codejoule.config.versions import installed_versions
+from codejoule.config.writing import full_disk, write_whole
 
 __all__ = [
     "ConfigError",
     "UserError",
+    "full_disk",
     "importing",
     "installed_versions",
     "project_root",
     "user_cache",
+    "write_whole",
 ]

@@ -3,8 +3,10 @@
 import difflib
 import errno
 import re
+import tempfile
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import get_type_hints
 
 from hydra.errors import (
@@ -19,10 +21,11 @@ from codejoule.config.errors import ConfigError, UserError
 from codejoule.config.paths import project_root
 from codejoule.config.quoting import misread_path, quoted
 from codejoule.config.schema import ExperimentConfig
+from codejoule.config.writing import full_disk
 
 _KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
 # Hydra and the journal write where the user said; these say that it is not possible there.
-_PLACES = (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.ENOTDIR, errno.EPERM)
+_PLACES = (errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EPERM)
 
 
 def explain(error: BaseException, overrides: Sequence[str]) -> str | None:
@@ -39,6 +42,9 @@ def explain(error: BaseException, overrides: Sequence[str]) -> str | None:
         if isinstance(link, ConfigError | UserError):
             return str(link)
     for link in chain:
+        name = link.filename if isinstance(link, OSError) else None
+        if (full := full_disk(link, *([Path(name)] if name else _folders(overrides)))) is not None:
+            return f"{name}: cannot be written: {full}" if name else full
         if isinstance(link, OSError) and link.errno in _PLACES and link.filename:
             return (
                 f"{link.filename}: cannot be written ({link.strerror}); choose another folder "
@@ -84,6 +90,13 @@ def _literally(error: OverrideParseException, overrides: Sequence[str]) -> str:
     if fixed is None:
         return str(error).splitlines()[0]
     return f"quote its value, if it is meant as it stands: {fixed}"
+
+
+def _folders(overrides: Sequence[str]) -> list[Path]:
+    """Where Hydra and libraries, whose errors name no file, may have written."""
+    named = [value for _, _, value in (override.partition("=") for override in overrides)]
+    own = [Path.cwd(), project_root(), Path(tempfile.gettempdir())]
+    return own + [Path(value).expanduser() for value in named if value.startswith(("/", "~"))]
 
 
 def _no_such_choice(error: MissingConfigException) -> str:

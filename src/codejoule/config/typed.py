@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from codejoule.config.credentials import refuse_credentials
 from codejoule.config.errors import ConfigError
 from codejoule.config.own_weights import with_own_facts
 from codejoule.config.paths import project_root
@@ -43,6 +44,7 @@ def _typed(node: DictConfig) -> ExperimentConfig:
     experiment = OmegaConf.to_object(node)
     assert isinstance(experiment, ExperimentConfig)
     _check_paths(experiment)
+    refuse_credentials(flat(to_plain(experiment)).items())
     return experiment
 
 

@@ -13,7 +13,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from codejoule.config import UserError
+from codejoule.config import UserError, write_whole
 from codejoule.evaluation.environment import MARKER, VERSIONS, environment_folder, lock_of
 
 _NLTK = {
@@ -119,7 +119,7 @@ def _build(python: str, version: str, folder: Path) -> None:
     marker = {"lock": lock_of(version).name, "nltk_data_missing": missing}
     # Samples run as another user where root starts them.
     subprocess.run(["chmod", "-R", "a+rX", str(folder)], check=True)
-    (folder / MARKER).write_text(json.dumps(marker, indent=2) + "\n", encoding="utf-8")
+    write_whole(folder / MARKER, json.dumps(marker, indent=2) + "\n")
     print(f"Python {version}: built")
     if missing:
         print(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from codejoule.config import user_cache
+from codejoule.config import user_cache, write_whole
 from codejoule.config.schema import EvaluatorConfig
 from codejoule.domain import Status, Task, Verdict
 from codejoule.evaluation.identity import environment_facts, sample_identity, setting_identity
@@ -136,7 +136,7 @@ def write_ground_truth(
             for v in truth.verdicts
         },
     }
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(content, indent=2) + "\n")
 
 
 def _plain(config: EvaluatorConfig) -> EvaluatorConfig:

@@ -1,5 +1,6 @@
 """Verdicts on disk as they come, each under what it depends on."""
 
+import errno
 import json
 import logging
 import os
@@ -7,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from codejoule.config import UserError
+from codejoule.config import UserError, full_disk
 from codejoule.domain import Verdict
 
 _LOGGER = logging.getLogger(__name__)
@@ -34,7 +35,8 @@ class VerdictLog:
                 # A writer was killed in mid-line; what follows must not become part of it.
                 os.write(self._file, b"\n")
         except OSError as error:
-            raise UserError(f"{path}: cannot be written: {error.strerror}") from error
+            why = full_disk(error, path) or error.strerror
+            raise UserError(f"{path}: cannot be written: {why}") from error
         if not fresh:
             self._read(content)
 
@@ -61,12 +63,10 @@ class VerdictLog:
         try:
             written = os.write(self._file, line)
             if written < len(line):
-                raise OSError(0, "no space left")
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
-            raise UserError(
-                f"{self.path}: cannot be written ({error.strerror}); free some space and start "
-                "the same command again: it continues from here"
-            ) from error
+            why = full_disk(error, self.path) or error.strerror
+            raise UserError(f"{self.path}: cannot be written: {why}") from error
         self._verdicts[key] = verdict
 
     def close(self) -> None:

@@ -12,7 +12,8 @@ from typing import IO
 
 import yaml
 
-from codejoule.config import ConfigError, UserError, project_root
+from codejoule.config import UserError, project_root, write_whole
+from codejoule.config.explain import explain
 from codejoule.config.typed import from_plain, to_plain
 from codejoule.experiment.generation_stage import generate
 from codejoule.experiment.plan import Plan, make_plan
@@ -32,9 +33,8 @@ def generate_isolated(plan: Plan, folder: Path) -> None:
     if not plan.isolated:
         generate(plan, folder)
         return
-    folder.mkdir(parents=True, exist_ok=True)
     config = yaml.safe_dump(to_plain(plan.experiment), sort_keys=False)
-    (folder / _CONFIG).write_text(config, encoding="utf-8")
+    write_whole(folder / _CONFIG, config)
     (folder / _ERROR).unlink(missing_ok=True)
     source = str(project_root() / "src")
     path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
@@ -91,8 +91,12 @@ def _child(folder: Path, fingerprint: str, parent: int) -> int:
                 "tasks or weights changed on disk while the job was starting; run it again"
             )
         generate(plan, folder)
-    except (ConfigError, UserError) as error:
-        (folder / _ERROR).write_text(json.dumps({"message": str(error)}), encoding="utf-8")
+    except Exception as error:
+        message = explain(error, ())
+        if message is None:
+            raise
+        print(message, file=sys.stderr)  # the parent's word where the disk is full
+        write_whole(folder / _ERROR, json.dumps({"message": message}))
         return 2
     except KeyboardInterrupt:  # the parent was interrupted too, and says so
         return 130

@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
 
+from codejoule.config import write_whole
+
 
 class State(Enum):
     """How a job ended."""
@@ -30,10 +32,12 @@ class Outcome:
     """What a failed job said."""
 
     def save(self, folder: Path) -> None:
-        """Write it into `folder`, which another sweep may use at the same time."""
+        """Write it into `folder`, which another sweep may use at the same time.
+
+        Raises `UserError` where that is not possible.
+        """
         payload = asdict(self) | {"state": self.state.value}
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / _file(self.sweep)).write_text(json.dumps(payload, indent=2), encoding="utf-8")
+        write_whole(folder / _file(self.sweep), json.dumps(payload, indent=2))
 
 
 def read_outcomes(folder: Path, *, sweep: str) -> list[Outcome]:

@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codejoule.config import ConfigError
+from codejoule.config import ConfigError, write_whole
 from codejoule.config.schema import Weights
 from codejoule.experiment.journal_entries import reading_to_json
 from codejoule.experiment.plan import Plan
@@ -42,7 +42,7 @@ def ensure_quantized(plan: Plan, meter: "Meter", journal: "Journal") -> None:
             plan.checkpoint, plan.experiment.quant, calibration_texts=texts, device=plan.device
         )
     reading = reading_to_json(window.reading)
-    kept.write_text(json.dumps(reading), encoding="utf-8")
+    write_whole(kept, json.dumps(reading))
     journal.append("quantize", {"reading": reading, "earlier": False})
 
 

@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
+from codejoule.config import write_whole
 from codejoule.config.schema import Weights
 from codejoule.config.typed import to_plain
 from codejoule.domain import (
@@ -149,8 +151,11 @@ def _reallocated(
     return [(v, sum(known_j) * (v.evaluation_cpu_s / cpu_s) or None) for v, _ in verdicts]
 
 
-def log_results(plan: Plan, folder: Path, tracked: "TrackedRun") -> None:
-    """Write the artifacts of a run that has generated and judged everything, and log them."""
+def log_results(plan: Plan, folder: Path, artifacts: Path, tracked: "TrackedRun") -> None:
+    """Write the artifacts of a run that has generated and judged everything, and log them.
+
+    `folder` has its journal; `artifacts` is made anew.
+    """
     results = read_results(folder)
     records = task_records(plan, results.batches, results.verdicts)
     truth = known_ground_truth(plan)
@@ -163,7 +168,7 @@ def log_results(plan: Plan, folder: Path, tracked: "TrackedRun") -> None:
     tracked.log(
         metrics=metrics,
         tags=_tags(plan, results) | _crosscheck(plan, metrics) | _concurrent(results),
-        artifacts=_artifacts(plan, folder / "artifacts", results, records, truth),
+        artifacts=_artifacts(plan, artifacts, results, records, truth),
         dataset=_dataset(plan),
     )
 
@@ -392,13 +397,13 @@ def _artifacts(
     from codejoule.measurement import PowerSample
     from codejoule.tracking import power_figure, write_power_parquet, write_tasks_parquet
 
-    folder.mkdir(exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
     power = [PowerSample(**sample) for sample in results.power]
     write_tasks_parquet(records, folder / "tasks.parquet")
     write_power_parquet(power, folder / "power.parquet")
     write_benchmark_files(plan, results.batches, results.verdicts, truth, folder)
     config = yaml.safe_dump(to_plain(plan.experiment), sort_keys=False)
-    (folder / "config.yaml").write_text(config, encoding="utf-8")
+    write_whole(folder / "config.yaml", config)
     _write_json(folder / "environment.json", environment(plan.hardware))
     _write_json(folder / "model.json", results.load["model"])
     _write_json(folder / "engine.json", results.engine)
@@ -412,4 +417,4 @@ def _artifacts(
 
 
 def _write_json(path: Path, payload: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(payload, indent=2, default=str) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(payload, indent=2, default=str) + "\n")

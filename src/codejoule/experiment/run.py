@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from codejoule.config import UserError, project_root
+from codejoule.config import UserError, project_root, write_whole
 from codejoule.config.relevance import flat
 from codejoule.config.schema import (
     BUNDLED_SUITES,
@@ -70,7 +70,7 @@ def run(experiment: ExperimentConfig, *, sweep: SweepRef | None) -> Outcome:
         plan = make_plan(experiment)
     except Exception as error:
         tracked = _start(store, experiment, name=name, sweep=sweep)
-        _fail(tracked, error, "FAILED")
+        _fail(tracked, error, "FAILED", None)
         raise RunFailedError(tracked.run_id) from error
     folder = journal_folder(experiment.tracking, plan.fingerprint)
     with hold(folder.with_name(f"{folder.name}.lock"), wait=sweep is not None):
@@ -91,10 +91,8 @@ def _run(plan: Plan, folder: Path, store: "Store", *, sweep: SweepRef | None) ->
     resume = store.find_unfinished(_recorded_run(folder))
     if resume is None:
         shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True, exist_ok=True)
     tags = {"codejoule.fingerprint": plan.fingerprint}
     tracked = _start(store, experiment, name=name, sweep=sweep, tags=tags, resume=resume)
-    _record_run(folder, tracked.run_id)
     _execute(plan, folder, tracked)
     return Outcome(name=name, state=State.finished, sweep=parent, run_id=tracked.run_id)
 
@@ -132,13 +130,6 @@ def _start(
     )
 
 
-def _record_run(folder: Path, run_id: str) -> None:
-    """Note which MLflow run the journal in `folder` belongs to, all at once."""
-    half = folder / f"{_RUN_ID}.new"
-    half.write_text(run_id, encoding="utf-8")
-    half.replace(folder / _RUN_ID)
-
-
 def _recorded_run(folder: Path) -> str | None:
     """MLflow run that the journal in `folder` belongs to; None before it has one."""
     note = folder / _RUN_ID
@@ -150,7 +141,9 @@ def _execute(plan: Plan, folder: Path, tracked: "TrackedRun") -> None:
 
     name, meter = run_name(plan.experiment), plan.experiment.meter
     waiting = meter.on_metered_device
+    artifacts = folder / "artifacts"
     try:
+        write_whole(folder / _RUN_ID, tracked.run_id)
         # Before the model's process starts: one more on a GPU would disturb who meters it.
         devices = metered_devices(meter, plan.hardware, plan.gpus)
         with at_work(name, Work.generation, devices=devices, on_metered_device=waiting):
@@ -159,20 +152,28 @@ def _execute(plan: Plan, folder: Path, tracked: "TrackedRun") -> None:
             devices = metered_packages(meter, plan.hardware)
             with at_work(name, Work.evaluation, devices=devices, on_metered_device=waiting):
                 evaluate(plan, folder)
-        log_results(plan, folder, tracked)
+        log_results(plan, folder, artifacts, tracked)
     except KeyboardInterrupt as interrupt:
-        _fail(tracked, interrupt, "KILLED")
+        _fail(tracked, interrupt, "KILLED", artifacts)
         raise
     except Exception as error:
-        _fail(tracked, error, "FAILED")
+        _fail(tracked, error, "FAILED", artifacts)
         raise RunFailedError(tracked.run_id) from error
     tracked.finish("FINISHED")
 
 
-def _fail(tracked: "TrackedRun", error: BaseException, status: "RunStatus") -> None:
-    """Record the end of a run that did not finish; a store that fails now hides no error."""
+def _fail(
+    tracked: "TrackedRun", error: BaseException, status: "RunStatus", artifacts: Path | None
+) -> None:
+    """Record the end of a run that did not finish; a store that fails now hides no error.
+
+    `artifacts` are made again when the run is continued: where the disk is full, they make room
+    for the few bytes that are recorded here.
+    """
+    if artifacts is not None:
+        shutil.rmtree(artifacts, ignore_errors=True)
     try:
-        tracked.log(tags={"codejoule.error": f"{type(error).__name__}: {error}"[:5000]})
         tracked.finish(status)
+        tracked.log(tags={"codejoule.error": f"{type(error).__name__}: {error}"[:5000]})
     except UserError as lost:
         _log.error("%s", lost)

@@ -18,6 +18,7 @@ from typing import Any
 
 import codejoule.models
 import codejoule.suites
+from codejoule.config import write_whole
 from codejoule.config.schema import (
     CalibrationConfig,
     Method,
@@ -42,13 +43,12 @@ _KEPT = ("config.json", "generation_config.json", "model.safetensors", "quantize
 def make_suites(folder: Path = DATA) -> None:
     """Write ``starter.jsonl`` and ``starter_large.jsonl`` into `folder`."""
     held_out = grammar.held_out_pairs()
-    folder.mkdir(parents=True, exist_ok=True)
     for name, prefix, parts in (
         ("starter", "Starter", grammar.STARTER),
         ("starter_large", "StarterLarge", grammar.STARTER_LARGE),
     ):
         tasks = grammar.draw_tasks(parts, held_out=held_out, rng=random.Random(name))
-        _replace_text(folder / f"{name}.jsonl", grammar.dump_rows(tasks, prefix=prefix))
+        write_whole(folder / f"{name}.jsonl", grammar.dump_rows(tasks, prefix=prefix))
         print(f"{folder / name}.jsonl: {len(tasks)} tasks")
 
 
@@ -75,7 +75,7 @@ def make_model(folder: Path = CHECKPOINTS, *, programs: int = TRAINING_PROGRAMS)
         "versions": _versions(("torch", "transformers", "tokenizers", "safetensors")),
         "sha256": {"none": checksum},
     }
-    _replace_text(folder / _PROVENANCE, json.dumps(facts, indent=2) + "\n")
+    write_whole(folder / _PROVENANCE, json.dumps(facts, indent=2) + "\n")
 
 
 def make_quantized(folder: Path = CHECKPOINTS) -> None:
@@ -105,7 +105,7 @@ def make_quantized(folder: Path = CHECKPOINTS) -> None:
     facts["calibration_texts"] = len(texts)
     facts["calibration_sha256"] = digest(texts)
     facts["versions"] |= _versions(("gptqmodel",))
-    _replace_text(folder / _PROVENANCE, json.dumps(facts, indent=2) + "\n")
+    write_whole(folder / _PROVENANCE, json.dumps(facts, indent=2) + "\n")
 
 
 def _quant(name: str, method: Method, *, bits: int, sym: bool) -> QuantConfig:
@@ -148,12 +148,6 @@ def _versions(packages: Iterable[str]) -> dict[str, str]:
 def _made(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def _replace_text(file: Path, text: str) -> None:
-    fresh = file.with_name(f".{file.name}.new")
-    fresh.write_text(text, encoding="utf-8")
-    fresh.replace(file)
 
 
 def _report(step: int, steps: int, loss: float) -> None:

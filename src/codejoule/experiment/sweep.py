@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from codejoule.config import ConfigError, project_root
+from codejoule.config import ConfigError, project_root, write_whole
 from codejoule.config.explain import explain
 from codejoule.config.schema import TrackingConfig
 from codejoule.config.typed import to_experiment, to_plain, tracking_from_plain
@@ -104,9 +104,8 @@ def open_sweep(config: DictConfig, *, jobs: int | None) -> None:
         "jobs": jobs,
         "tracking": to_plain(experiment)["tracking"],
     }
-    folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"sweep-{run_id}.json"
-    file.write_text(json.dumps(facts), encoding="utf-8")
+    write_whole(file, json.dumps(facts))
     os.environ[_FILE] = str(file)
 
 

@@ -2,8 +2,10 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
+from codejoule.config import write_whole
 from codejoule.domain import EnergySource
 from codejoule.tracking.power import PowerSample
 
@@ -32,7 +34,9 @@ def power_figure(samples: Sequence[PowerSample], path: Path, *, source: EnergySo
     axes.margins(x=0)
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right", frameon=False)
-    figure.savefig(path, dpi=120)
+    content = BytesIO()
+    figure.savefig(content, format=path.suffix.removeprefix("."), dpi=120)
+    write_whole(path, content.getvalue())
 
 
 def _title(source: EnergySource) -> str:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from codejoule.config import UserError
+from codejoule.config import UserError, full_disk
 
 _log = logging.getLogger(__name__)
 
@@ -60,9 +60,10 @@ class Journal:
         except OSError as error:
             # Half a line would sit in the middle once the disk has room again.
             os.ftruncate(self._file, self._size)
+            again = f"{error.strerror}; mend that and start the same command again"
             raise UserError(
-                f"{self.path}: cannot write to the run's journal ({error.strerror}); free some "
-                "space and start the same command again: it continues from here"
+                f"{self.path}: cannot write to the run's journal: "
+                f"{full_disk(error, self.path) or again}; it continues from here"
             ) from error
         self._size += len(line)
         # What a later process would read, so that both see tuples as lists.

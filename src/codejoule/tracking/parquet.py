@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from codejoule.config import write_whole
 from codejoule.domain import TASK_COLUMNS, TaskRecord
 from codejoule.tracking.power import PowerSample
 
@@ -21,19 +23,17 @@ def write_tasks_parquet(records: Iterable[TaskRecord], path: Path) -> None:
     What is None or NaN in a record is null in the file.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     rows = list(records)
     columns = [[_defined(getattr(row, name)) for row in rows] for name in TASK_COLUMNS]
     schema = pa.schema([(name, _type(name)) for name in TASK_COLUMNS])
     arrays = [pa.array(c, type=f.type) for c, f in zip(columns, schema, strict=True)]
-    pq.write_table(pa.Table.from_arrays(arrays, schema=schema), path)
+    _write(pa.Table.from_arrays(arrays, schema=schema), path)
 
 
 def write_power_parquet(samples: Sequence[PowerSample], path: Path) -> None:
     """Columns ``time_s`` [s since the epoch], ``device`` and ``power_w`` [W]."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     table = pa.table(
         {
@@ -42,7 +42,15 @@ def write_power_parquet(samples: Sequence[PowerSample], path: Path) -> None:
             "power_w": pa.array([s.power_w for s in samples], type=pa.float64()),
         }
     )
-    pq.write_table(table, path)
+    _write(table, path)
+
+
+def _write(table: "pa.Table", path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    content = BytesIO()
+    pq.write_table(table, content)
+    write_whole(path, content.getvalue())
 
 
 def _type(column: str) -> "pa.DataType":

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from codejoule.config import ConfigError, UserError
 from codejoule.config.schema import TrackingConfig, TrackingName
 from codejoule.tracking.client import brief_requests, explained, open_client
+from codejoule.tracking.reserve import keep_reserve
 from codejoule.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def _on_disk(folder: Path, experiment: str) -> Store:
         if _was_moved(found.artifact_location):
             _record_move(folder / "mlflow.db", found.artifact_location, artifacts)
             found = _experiment(client, uri, experiment, artifact_location=artifacts)
+        keep_reserve(folder)
     if not _below(found.artifact_location, folder):
         raise UserError(
             f"tracking store {uri}: experiment {experiment!r} keeps its artifacts in "

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from codejoule.config import UserError
 from codejoule.tracking.client import explained
 from codejoule.tracking.limits import TAG_LENGTH, cut
+from codejoule.tracking.reserve import give_reserve
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput
@@ -67,7 +69,15 @@ class TrackedRun:
                 self._log_artifact(name, path)
 
     def finish(self, status: RunStatus) -> None:
-        """End the run."""
+        """End the run, if need be in room that was kept for this."""
+        try:
+            self._finish(status)
+        except UserError:
+            if not give_reserve(self._uri):
+                raise
+            self._finish(status)
+
+    def _finish(self, status: RunStatus) -> None:
         with explained(self._uri, f"end run {self.run_id}"):
             self._client.set_terminated(self.run_id, status)
 

@@ -4,8 +4,10 @@ import getpass
 import logging
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from codejoule.config import UserError
 from codejoule.tracking.client import explained
 from codejoule.tracking.limits import PARAM_LENGTH, PARAMS_PER_BATCH, TAG_LENGTH, as_text, cut
 from codejoule.tracking.process import HOST, has_died, identity_tags
@@ -70,8 +72,14 @@ class Store:
         else:
             run_id, known = broken_off.info.run_id, set(broken_off.data.params)
             self._take_up(run_id, {**own, **tags}, known_tags=set(broken_off.data.tags))
-        self._log_params(run_id, {k: v for k, v in params.items() if k not in known})
-        return TrackedRun(self._client, uri=self.uri, run_id=run_id)
+        tracked = TrackedRun(self._client, uri=self.uri, run_id=run_id)
+        try:
+            self._log_params(run_id, {k: v for k, v in params.items() if k not in known})
+        except UserError:
+            with suppress(UserError):  # nobody else knows of this run yet
+                tracked.finish("FAILED")
+            raise
+        return tracked
 
     def find_finished(self, fingerprint: str) -> str | None:
         """Run id of the latest finished run with this fingerprint."""

@@ -11,6 +11,7 @@ from codejoule.analysis.comparison import front_energy
 from codejoule.analysis.report.figures import figures_json, kind, short_title
 from codejoule.analysis.report.measured import predictions_table, provenance, runs_table
 from codejoule.analysis.text import KWH_FROM_J, accuracy, number
+from codejoule.config.writing import write_whole
 from codejoule.domain.metrics import J_PER_KWH
 
 if TYPE_CHECKING:
@@ -117,9 +118,8 @@ def write_report(
         figures=figures,
         most_rows=MOST_ROWS,
     )
-    folder.mkdir(parents=True, exist_ok=True)
     page = folder / "index.html"
-    page.write_text(text, encoding="utf-8")
+    write_whole(page, text)
     return page
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codejoule.config import ConfigError, project_root
+from codejoule.config.credentials import refuse_credentials
 from codejoule.domain import visible
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ def _check(args: argparse.Namespace) -> None:
         raise ConfigError("--calibrate: the thesis' equations have nothing to calibrate")
     if args.tracking_uri and not args.calibrate:
         raise ConfigError("--tracking-uri says where --calibrate EXPERIMENT is; give both")
+    refuse_credentials([("--tracking-uri", args.tracking_uri)])
 
 
 def _thesis(args: argparse.Namespace, prediction: "Prediction") -> int:

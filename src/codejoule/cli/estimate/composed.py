@@ -13,11 +13,13 @@ def compose_experiment(overrides: Sequence[str]) -> ExperimentConfig:
     from hydra import compose, initialize_config_dir
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
+    from codejoule.config.credentials import refuse_credentials_in
     from codejoule.config.explain import explain
     from codejoule.config.store import register_schemas
     from codejoule.config.typed import to_experiment
 
     register_schemas()
+    refuse_credentials_in(overrides)
     try:
         for override in OverridesParser.create().parse_overrides(list(overrides)):
             if override.is_sweep_override():

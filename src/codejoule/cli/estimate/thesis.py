@@ -1,11 +1,12 @@
 """``codejoule estimate --thesis``: the same configuration by the thesis' equations."""
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codejoule.cli.records import write_csv
-from codejoule.config import ConfigError, UserError
+from codejoule.config import ConfigError, write_whole
 
 if TYPE_CHECKING:
     from codejoule.cli.estimate.prediction import Prediction
@@ -113,13 +114,9 @@ def write_thesis(folder: Path) -> list[Path]:
         "figures.csv": thesis_figures(),
         "figure_checks.csv": figure_checks(),
     }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, records in rows.items():
-            write_csv(folder / name, records)
-        _draw(folder / "figures.svg")
-    except OSError as error:
-        raise UserError(f"--out {folder}: cannot be written: {error}") from error
+    for name, records in rows.items():
+        write_csv(folder / name, records)
+    _draw(folder / "figures.svg")
     return [folder / name for name in (*rows, "figures.svg")]
 
 
@@ -177,4 +174,6 @@ def _draw(path: Path) -> None:
             if axes.lines:
                 axes.legend(frameon=False, fontsize="small")
         sheet.axes[-1].set_axis_off()
-        sheet.savefig(path, format="svg", metadata={"Date": None})
+        content = BytesIO()
+        sheet.savefig(content, format="svg", metadata={"Date": None})
+        write_whole(path, content.getvalue())

@@ -10,7 +10,7 @@ from codejoule.cli.evaluate.canonical import GROUND_TRUTH, judged_truth, record_
 from codejoule.cli.evaluate.options import evaluator_config, launcher, make_folder
 from codejoule.cli.evaluate.programs import Submission, read_submission
 from codejoule.cli.evaluate.report import Report, truth_text
-from codejoule.config import ConfigError
+from codejoule.config import ConfigError, write_whole
 from codejoule.config.schema import EvaluatorConfig
 from codejoule.domain import Suite, Verdict, visible
 from codejoule.evaluation import (
@@ -136,7 +136,7 @@ def _write(
     write_pass_at_k(args.out / "pass_at_k.json", report.verdicts, **known, **of_truth)
     summary = {key: value for key, value in known.items() if value is not None} | report.to_json()
     text = json.dumps(summary, indent=2) + "\n"
-    (args.out / "summary.json").write_text(text, encoding="utf-8")
+    write_whole(args.out / "summary.json", text)
     written = [RESULTS, "pass_at_k.json", "summary.json", VERDICTS]
     return [*written, GROUND_TRUTH] if args.ground_truth else written
 

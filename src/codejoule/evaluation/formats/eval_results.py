@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from codejoule.config import ConfigError
+from codejoule.config import ConfigError, write_whole
 from codejoule.config.files import parse_json, read_bytes
 from codejoule.domain import Status, Verdict
 
@@ -102,4 +102,4 @@ def write_eval_results(path: Path, verdicts: Sequence[Verdict], solutions: Seque
         rows.setdefault(verdict.task_id, []).append(row)
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
     text = json.dumps({"date": now, "eval": rows}, indent=2) + "\n"
-    path.write_text(text, encoding="utf-8")
+    write_whole(path, text)

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from codejoule.config import write_whole
 from codejoule.domain import Status, Verdict, pass_at_k
 
 _KS = (1, 5, 10, 25, 100)
@@ -49,4 +50,4 @@ def write_pass_at_k(path: Path, verdicts: Sequence[Verdict], **known: Any) -> No
     if any(verdict.base is not None for verdict in verdicts):
         content |= {f"pass@{k}_plus": rate for k, rate in pass_rates(verdicts).items()}
     content |= {key: known[key] for key in _ORDER if known.get(key) is not None}
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(content, indent=2) + "\n")

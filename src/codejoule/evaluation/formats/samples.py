@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from codejoule.config import ConfigError
+from codejoule.config import ConfigError, write_whole
 from codejoule.config.files import (
     MOST_BYTES,
     MOST_LINE_BYTES,
@@ -159,4 +159,4 @@ def write_samples(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
     """Write `rows` (``task_id``, ``solution``, perhaps ``raw_solution``) as JSONL, gzipped
     where `path` ends in ``.gz``."""
     content = "".join(json.dumps(dict(row)) + "\n" for row in rows).encode("utf-8")
-    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    write_whole(path, gzip.compress(content) if path.suffix == ".gz" else content)

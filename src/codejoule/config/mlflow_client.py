@@ -1,0 +1,79 @@
+"""MLflow's client of one store, quiet, whatever the environment says of other stores."""
+
+import logging
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from codejoule.config.errors import UserError
+from codejoule.config.writing import full_disk
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+_QUIET = {
+    # Progress bars and links would break ours; telemetry needs a network nobody asked for.
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+# Exported for a server's database: in one of our own MLflow 3.17 would look for a workspace that
+# nobody made, and read from another's replica.
+_OF_SERVERS = ("MLFLOW_ENABLE_WORKSPACES", "MLFLOW_READ_REPLICA_BACKEND_STORE_URI")
+
+
+def mlflow_client(uri: str) -> "MlflowClient":
+    """A client of the store at `uri` alone: MLflow's global store is neither read nor set.
+
+    Raises `UserError` for an environment variable of MLflow's that it cannot read, and MLflow's
+    own errors where the store cannot be opened.
+    """
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    if uri.startswith("sqlite:"):
+        for name in _OF_SERVERS:
+            os.environ.pop(name, None)
+    try:
+        # MLflow imports what a kind of store needs when it opens one.
+        from mlflow.tracking import MlflowClient
+
+        if "MLFLOW_LOGGING_LEVEL" not in os.environ:
+            logging.getLogger("mlflow").setLevel(logging.WARNING)
+        # It logs the traceback of every error of a database; we tell that error once.
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+    except ValueError as error:
+        raise UserError(store_problem(uri, error)) from error
+
+
+def store_problem(uri: str, error: Exception) -> str:
+    """One sentence on why the store at `uri` failed; `error` itself where a ValueError of MLflow's
+    is not about the environment, and so is a bug of ours."""
+    text = str(error)
+    if isinstance(error, ValueError):
+        variable = _variable(text)
+        if variable is None:
+            raise error
+        return (
+            f"MLflow cannot use the environment variable {variable} ({text}); correct or unset it"
+        )
+    local = uri.startswith("sqlite:///")
+    full = full_disk(error, Path(uri.removeprefix("sqlite:///")))
+    if full is not None:
+        return full if local else f"the server's disk is full ({text.splitlines()[0]})"
+    # SQLAlchemy puts its own advice and the statement around the database's words.
+    lines = text.strip().splitlines() or ["no reason given"]
+    return next((line for line in lines if re.match(r"\(\w+\.\w*Error\)", line)), lines[0])
+
+
+def _variable(text: str) -> str | None:
+    """The variable of MLflow's whose name, or else whose value, `text` has."""
+    own = {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_")}
+    by_name = [name for name in own if name in text]
+    by_value = [
+        name
+        for name, value in own.items()
+        if re.search(rf"\b{re.escape(value)}\b", text, re.IGNORECASE)
+    ]
+    return next(iter([*by_name, *by_value]), None)

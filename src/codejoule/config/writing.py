@@ -1,0 +1,59 @@
+"""Files that are written whole or not at all, and what to tell where a disk takes no more."""
+
+import errno
+import os
+import secrets
+import shutil
+import tempfile
+from pathlib import Path
+
+from codejoule.config.errors import UserError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+# What SQLite says, and libraries (and servers) that put an error into words of their own.
+_SAYING_FULL = ("disk is full", os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT))
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file, and the folders above it, so that it has all of `content` or is as before.
+
+    Text is written in UTF-8. A power cut leaves no half of it either. Raises `UserError` where
+    the file cannot be written.
+    """
+    data = content if isinstance(content, bytes) else content.encode("utf-8")
+    half = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with half.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            half.replace(path)
+        except BaseException:
+            half.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        why = full_disk(error, path) or f"{error.strerror}; make it writable or choose another"
+        raise UserError(f"{path}: cannot be written: {why}") from error
+
+
+def full_disk(error: BaseException, *places: Path) -> str | None:
+    """What to tell where `error` says that a disk (or a quota) is full; None where it does not.
+
+    `places` are those that may have been written to: that with the least room is told.
+    """
+    number = error.errno if isinstance(error, OSError) else None
+    if number not in _FULL and not any(words in str(error) for words in _SAYING_FULL):
+        return None
+    free_bytes, folder = min(map(_free, places or (Path.cwd(), Path(tempfile.gettempdir()))))
+    what = "the quota is used up" if number == errno.EDQUOT else "the disk is full"
+    return (
+        f"{what} ({free_bytes / 2**20:.1f} MiB are free in {folder}); free some space and start "
+        "the same command again"
+    )
+
+
+def _free(place: Path) -> tuple[int, Path]:
+    there = next(folder for folder in (place, *place.absolute().parents) if folder.is_dir())
+    return shutil.disk_usage(there).free, there
