@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 # Not from the package's face: analysis must not depend on what composes configurations.
 from codejoule.config.errors import UserError
-from codejoule.config.mlflow_client import mlflow_client, store_problem
+from codejoule.config.mlflow_client import is_server, mlflow_client, store_problem
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -40,21 +40,26 @@ def reading(uri: str) -> Iterator["MlflowClient"]:
         If there is no such store, or if it fails while it is read.
     """
     database = Path(uri.removeprefix("sqlite:///"))
-    if uri.startswith("sqlite:///") and not database.exists():
+    if not uri.startswith("sqlite:///") and not is_server(uri):
+        raise UserError(
+            f"{uri}: not the address of a tracking store; it looks like sqlite:///PATH/mlflow.db "
+            "or http://host:5000"
+        )
+    if uri.startswith("sqlite:///") and not database.is_file():
         # MLflow would make an empty database there.
-        raise UserError(f"there are no runs yet: {database} does not exist. {MAKE_RUNS}")
+        what = "is a folder" if database.exists() else "does not exist"
+        raise UserError(f"there are no runs yet: {database} {what}. {MAKE_RUNS}")
     added = [name for name in _BRIEF if name not in os.environ]
     os.environ.update({name: _BRIEF[name] for name in added})
     try:
-        client = mlflow_client(uri)
+        yield mlflow_client(uri)
+    except Exception as error:
         from mlflow.exceptions import MlflowException
 
-        try:
-            yield client
-        except (MlflowException, OSError) as error:
-            raise UserError(
-                f"cannot use the tracking store {uri}: {store_problem(uri, error)}"
-            ) from error
+        if not isinstance(error, MlflowException | OSError):
+            raise
+        problem = store_problem(uri, error)
+        raise UserError(f"cannot use the tracking store {uri}: {problem}") from error
     finally:
         for name in added:
             os.environ.pop(name, None)

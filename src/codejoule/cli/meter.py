@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
             with meter.window("command") as window:
                 try:
                     code = relay.run(args.command_line)
-                except OSError as error:
+                except (OSError, ValueError) as error:  # the latter for a null byte
                     raise UserError(f"cannot run {args.command_line[0]!r}: {error}") from error
             print(_report(window.reading, idle_power_w), file=sys.stderr)
     # As a shell reports a signal.

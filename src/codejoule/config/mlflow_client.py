@@ -5,6 +5,7 @@ import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from codejoule.config.errors import UserError
 from codejoule.config.writing import full_disk
@@ -22,13 +23,26 @@ _QUIET = {
 # nobody made, and read from another's replica.
 _OF_SERVERS = ("MLFLOW_ENABLE_WORKSPACES", "MLFLOW_READ_REPLICA_BACKEND_STORE_URI")
 
+_MAGIC = b"SQLite format 3\0"
+
+
+def is_server(uri: str) -> bool:
+    """Whether `uri` is the address of a tracking server."""
+    try:
+        parts = urlsplit(uri)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is none, half an IPv6 address
+        return False
+
 
 def mlflow_client(uri: str) -> "MlflowClient":
     """A client of the store at `uri` alone: MLflow's global store is neither read nor set.
 
-    Raises `UserError` for an environment variable of MLflow's that it cannot read, and MLflow's
-    own errors where the store cannot be opened.
+    Raises `UserError` for a file that is no database and for an environment variable of MLflow's
+    that it cannot read, and MLflow's own errors where the store cannot be opened.
     """
+    if uri.startswith("sqlite:///"):
+        _check_database(Path(uri.removeprefix("sqlite:///")))
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     if uri.startswith("sqlite:"):
@@ -45,6 +59,15 @@ def mlflow_client(uri: str) -> "MlflowClient":
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
     except ValueError as error:
         raise UserError(store_problem(uri, error)) from error
+
+
+def _check_database(path: Path) -> None:
+    """MLflow would try for minutes to open another file."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        if file.read(len(_MAGIC)) not in (_MAGIC, b""):
+            raise UserError(f"{path}: no SQLite database; restore it, or move it away")
 
 
 def store_problem(uri: str, error: Exception) -> str:

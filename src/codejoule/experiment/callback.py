@@ -41,4 +41,5 @@ def _refuse_credentials(config: DictConfig) -> None:
     try:
         refuse_credentials(flat({str(key): value for key, value in plain.items()}).items())
     except ConfigError as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)

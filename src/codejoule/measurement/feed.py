@@ -178,7 +178,7 @@ def load_recording(path: Path) -> Recording:
             columns = {
                 name: parts[name] for name in ("kind", "device", "before_s", "after_s", "value")
             }
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, EOFError, ValueError, KeyError) as error:
         raise UserError(
             f"meter.recording={path}: not a recording of energy ticks ({error}); "
             "tests/golden/README.md lists those of this project"

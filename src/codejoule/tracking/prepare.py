@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codejoule.config import ConfigError, UserError
+from codejoule.config.mlflow_client import is_server
 from codejoule.config.schema import TrackingConfig, TrackingName
 from codejoule.tracking.client import brief_requests, explained, open_client
 from codejoule.tracking.reserve import keep_reserve
@@ -65,7 +66,7 @@ def _on_disk(folder: Path, experiment: str) -> Store:
 
 
 def _on_server(uri: str, experiment: str) -> Store:
-    if not uri.startswith(("http://", "https://")):
+    if not is_server(uri):
         raise ConfigError(
             f"tracking.uri={uri}: not the address of a server; it looks like http://host:5000 "
             "(tracking=local needs none)"
