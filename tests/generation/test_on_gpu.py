@@ -69,7 +69,8 @@ def test_gptq_layers_are_captured_and_what_lies_between_is_compiled(tokenizer: A
     quant = QuantConfig(name="gptq4", method=Method.gptq, bits=4, group_size=128, kernel="marlin")
     model, _ = random_packed_model(
         architecture, quant, seed=0, dtype=torch.float16, place=Placement(device="cuda")
-    ).eval()
+    )
+    model.eval()
     with engine_of("generate", model, tokenizer) as made:
         wanted = unpaced(decode(made, PROMPTS, 8))
     with engine_of("graph", model, tokenizer) as made:
