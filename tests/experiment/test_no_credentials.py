@@ -21,15 +21,13 @@ def _content(path: Path) -> str:
 @pytest.mark.parametrize(
     ("overrides", "env"),
     [
-        (["tracking=server", f"tracking.uri={URI}"], {}),
         (["-m", "batch=b1,b8", "tracking=server", f"tracking.uri={URI}"], {}),
         (["-m", f"+engine.api_key={SECRET}"], {}),
         (["tracking=server"], {"MLFLOW_TRACKING_URI": URI}),
-        (["-m", "batch=b1,b8", "tracking=server"], {"MLFLOW_TRACKING_URI": URI}),
         (["tracking=with_password"], {}),
         (["-m", "batch=b1,b8", "tracking=with_password"], {}),
     ],
-    ids=["override", "sweep", "key", "variable", "variable in a sweep", "file", "file in a sweep"],
+    ids=["override", "key", "variable", "file", "file in a sweep"],
 )
 def test_a_password_is_refused_before_anything_is_written(
     store: Path, overrides: list[str], env: dict[str, str]
