@@ -3,7 +3,7 @@
 import ast
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from codejoule.suites import sanitize
@@ -205,6 +205,7 @@ _LINES = st.sampled_from(
 
 @pytest.mark.parametrize("cut", ["\n", "\r\n", "\r"])
 @given(lines=st.lists(_LINES, max_size=9))
+@example(lines=["\\", ""])
 def test_the_quick_search_finds_what_trying_every_span_finds(lines: list[str], cut: str) -> None:
     best, found = 0, (lines or [""])[:1]
     for start in range(len(lines)):

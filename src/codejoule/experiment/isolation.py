@@ -95,8 +95,10 @@ def _child(folder: Path, fingerprint: str, parent: int) -> int:
         message = explain(error, ())
         if message is None:
             raise
-        print(message, file=sys.stderr)  # the parent's word where the disk is full
-        write_whole(folder / _ERROR, json.dumps({"message": message}))
+        try:
+            write_whole(folder / _ERROR, json.dumps({"message": message}))
+        except UserError:  # the disk is full: the parent quotes what is said here
+            print(message, file=sys.stderr)
         return 2
     except KeyboardInterrupt:  # the parent was interrupted too, and says so
         return 130

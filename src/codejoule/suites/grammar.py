@@ -21,6 +21,8 @@ _MAY_HOLD_FSTRING = re.compile(r"""(?i)(?:\bf|\br?fr?)['"]""")
 def parse(text: str) -> ast.Module:
     """The syntax tree of `text`; raises as `ast.parse` does, and `SyntaxError` besides for
     what is no Python 3.11."""
+    # The parser itself takes a backslash at the end before "\r\n", and refuses it before "\n".
+    text = re.sub(r"\r\n?", "\n", text)
     with warnings.catch_warnings():
         # A model's invalid escape sequence is not for our user's console.
         warnings.simplefilter("ignore")
