@@ -1,5 +1,6 @@
 """Every choice of every group composes and is what it says."""
 
+import json
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import get_args, get_type_hints
@@ -42,6 +43,9 @@ def test_every_choice_composes(group: str, choice: str, monkeypatch: pytest.Monk
     if hasattr(part, "name"):
         name = part.name if isinstance(part.name, str) else part.name.value
         assert name == choice
+    # Text for text, as fingerprints see it: 10 is no 10.0.
+    plain = to_plain(experiment)
+    assert json.dumps(to_plain(from_plain(plain))) == json.dumps(plain)
 
 
 @pytest.mark.parametrize("preset", sorted(f.stem for f in (CONF / "experiment").glob("*.yaml")))

@@ -21,16 +21,16 @@ class SuiteLimits:
 
 _BIGCODEBENCH = SuiteLimits(
     max_new_tokens=1280,
-    timeout_s=240,
+    timeout_s=240.0,
     stop=("<|endoftext|>", "<|endofmask|>", "</s>", "\nif __name__", "\ndef main(", "\nprint("),
     stop_base=("\ndef ", "\nclass ", "\nimport ", "\nfrom ", "\nassert "),
 )
-_HUMANEVAL = replace(_BIGCODEBENCH, max_new_tokens=512, timeout_s=10)
+_HUMANEVAL = replace(_BIGCODEBENCH, max_new_tokens=512, timeout_s=10.0)
 # The model writes the signature itself, so that no `def` may end it.
 _MBPP = replace(_HUMANEVAL, stop_base=('\n"""', "\nassert "))
 _STARTER = SuiteLimits(
     max_new_tokens=160,
-    timeout_s=10,
+    timeout_s=10.0,
     stop=("\nif __name__", "\nprint("),
     # A base model would go on to the next program.
     stop_base=("\ndef ", "\nclass "),
@@ -39,10 +39,10 @@ _STARTER = SuiteLimits(
 _LIMITS_OF_FORMATS: Mapping[str, SuiteLimits] = {
     "bigcodebench": _BIGCODEBENCH,
     "humaneval": _HUMANEVAL,
-    "humaneval_plus": replace(_HUMANEVAL, max_new_tokens=768, timeout_s=60),
+    "humaneval_plus": replace(_HUMANEVAL, max_new_tokens=768, timeout_s=60.0),
     "mbpp": _MBPP,
     # One canonical solution (Mbpp/599) takes 40 s on an idle core.
-    "mbpp_plus": replace(_MBPP, max_new_tokens=768, timeout_s=120),
+    "mbpp_plus": replace(_MBPP, max_new_tokens=768, timeout_s=120.0),
 }
 """By schema."""
 
