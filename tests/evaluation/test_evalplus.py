@@ -114,15 +114,16 @@ def test_the_further_tests_have_a_process_and_a_time_limit_of_their_own() -> Non
 def test_neither_the_canonical_solution_nor_what_is_expected_is_in_sight_when_called() -> None:
     task = tasks_of("mbpp_plus")["check"]
     program = """
-import gc, sys
+import gc, re, sys
 def check(text):
     frame, seen = sys._getframe(1), []
     while frame is not None:
         seen += [*frame.f_locals.values(), *frame.f_globals.values()]
         frame = frame.f_back
     seen += [one for one in gc.get_objects() if isinstance(one, (list, tuple, dict, bytes))]
-    marks = [chr(67) + "ounter(text)", chr(56) + "004", chr(56) + "005"]
-    found = [one for one in map(repr, seen) if any(mark in one for mark in marks)]
+    # The canonical solution, and how a pickle begins (an object's address may begin so, too).
+    marks = chr(67) + r"ounter\\(text\\)|" + chr(56) + "00[45]95..0{14}"
+    found = [one for one in map(repr, seen) if re.search(marks, one)]
     raise RuntimeError(f"found {len(found)}: {[one[:300] for one in found]}")
 """
     # What tests use is looked at before any test runs.
