@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from codejoule.analysis.pareto import pareto_front
-from codejoule.estimate.thesis.published import PublishedResult, qwen_configurations
+from codejoule.thesis.results import PublishedResult, qwen_configurations
 
 _HALF = 0.005
 """Half a unit of the last digit that the tables print of kWh and pass@1."""
