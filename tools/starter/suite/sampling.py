@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import combinations
 
-from codejoule.suites.starter.grammar import BY_KIND, OPENERS, OPERATIONS, RETURNS, SOURCES
-from codejoule.suites.starter.operation import draw_step
-from codejoule.suites.starter.program import Program, complete_prompt, draw_example
+from tools.starter.suite.grammar import BY_KIND, OPENERS, OPERATIONS, RETURNS, SOURCES
+from tools.starter.suite.operation import draw_step
+from tools.starter.suite.program import Program, complete_prompt, draw_example
 
 SEED = 0
 """Seed of the corpus and of what is held out, in everything that ships."""

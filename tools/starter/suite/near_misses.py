@@ -5,9 +5,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from codejoule.suites.starter.grammar import BY_KIND
-from codejoule.suites.starter.operation import Step, draw_step
-from codejoule.suites.starter.program import FAILURES, Program, draw_input
+from tools.starter.suite.grammar import BY_KIND
+from tools.starter.suite.operation import Step, draw_step
+from tools.starter.suite.program import FAILURES, Program, draw_input
 
 Case = tuple[Any, Any]
 """An input and the right result on it."""

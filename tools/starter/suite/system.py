@@ -1,6 +1,6 @@
 """Operations on paths, JSON rows, dates, addresses, links and bytes."""
 
-from codejoule.suites.starter.operation import Operation, choice, integer, operation
+from tools.starter.suite.operation import Operation, choice, integer, operation
 
 _COUNT = integer(2, 5)
 _PATH = "from pathlib import PurePosixPath"

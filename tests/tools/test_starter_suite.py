@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 import codejoule.suites
 from codejoule.domain import DOMAINS
-from codejoule.experiment.starter import TRAINING_PROGRAMS
-from codejoule.suites import starter
 from codejoule.suites.domains import domains_of
-from codejoule.suites.starter.grammar import OPERATIONS
-from codejoule.suites.starter.program import code_prompt, draw_input
-from codejoule.suites.starter.sampling import draw_program
+from tools.starter import suite as starter
+from tools.starter.make import TRAINING_PROGRAMS
+from tools.starter.suite.grammar import OPERATIONS
+from tools.starter.suite.program import code_prompt, draw_input
+from tools.starter.suite.sampling import draw_program
 
 DATA = Path(codejoule.suites.__file__).parent / "data"
 SUITES = {"starter": starter.STARTER, "starter_large": starter.STARTER_LARGE}

@@ -1,6 +1,6 @@
 """Operations on bytes, digests and encodings."""
 
-from codejoule.suites.starter.operation import Operation, choice, integer, operation
+from tools.starter.suite.operation import Operation, choice, integer, operation
 
 _COUNT = integer(4, 12)
 _HASH = "import hashlib"

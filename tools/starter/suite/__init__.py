@@ -4,7 +4,7 @@ A task is a chain of small operations. Some pairs of operations are held out: tr
 sees them together, and every evaluation task has at least one of them.
 """
 
-from codejoule.suites.starter.evaluation import (
+from tools.starter.suite.evaluation import (
     STARTER,
     STARTER_LARGE,
     EvaluationTask,
@@ -12,9 +12,9 @@ from codejoule.suites.starter.evaluation import (
     draw_tasks,
     dump_rows,
 )
-from codejoule.suites.starter.near_misses import near_misses
-from codejoule.suites.starter.program import Program
-from codejoule.suites.starter.sampling import draw_corpus, held_out_pairs, training_texts
+from tools.starter.suite.near_misses import near_misses
+from tools.starter.suite.program import Program
+from tools.starter.suite.sampling import draw_corpus, held_out_pairs, training_texts
 
 __all__ = [
     "STARTER",

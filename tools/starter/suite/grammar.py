@@ -10,8 +10,8 @@ from datetime import date, timedelta
 from ipaddress import IPv4Address
 from typing import Any
 
-from codejoule.suites.starter import numbers, secrecy, strings, system
-from codejoule.suites.starter.operation import Operation
+from tools.starter.suite import cryptography, numbers, strings, system
+from tools.starter.suite.operation import Operation
 
 OPERATIONS: tuple[Operation, ...] = (
     *numbers.FILTERS_AND_MAPS,
@@ -23,7 +23,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *system.FILES,
     *system.DAYS,
     *system.NETWORK,
-    *secrecy.BYTES,
+    *cryptography.BYTES,
 )
 """Every operation of the grammar."""
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from codejoule.domain import DOMAINS
-from codejoule.suites.starter.near_misses import EMPTY, discriminating_inputs
-from codejoule.suites.starter.program import (
+from tools.starter.suite.near_misses import EMPTY, discriminating_inputs
+from tools.starter.suite.program import (
     ENTRY_POINT,
     Example,
     Program,
@@ -19,7 +19,7 @@ from codejoule.suites.starter.program import (
     instruct_prompt,
     shown_value,
 )
-from codejoule.suites.starter.sampling import Pairs, draw_program
+from tools.starter.suite.sampling import Pairs, draw_program
 
 _LIBRARIES = {
     "Computation": "math statistics",

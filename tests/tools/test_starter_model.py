@@ -10,9 +10,11 @@ import pytest
 
 import codejoule.models
 import codejoule.suites
-from codejoule.models.starter_training import END, PAD, Recipe, save, train, train_tokenizer
-from codejoule.suites.starter import training_texts
-from codejoule.suites.starter.sampling import draw_corpus
+from codejoule.config.schema import ModelConfig
+from codejoule.models import bundled_calibration_texts
+from tools.starter.suite import training_texts
+from tools.starter.suite.sampling import draw_corpus
+from tools.starter.training import END, PAD, Recipe, save, train, train_tokenizer
 
 CHECKPOINTS = Path(codejoule.models.__file__).parent / "starter"
 SUITE = Path(codejoule.suites.__file__).parent / "data" / "starter.jsonl"
@@ -106,10 +108,12 @@ def test_provenance_names_the_weights_that_ship():
 
 
 def test_provenance_names_the_corpus():
-    from codejoule.experiment.starter import CALIBRATION_TEXTS, digest
+    from tools.starter.make import CALIBRATION_TEXTS, digest
 
     provenance = json.loads((CHECKPOINTS / "PROVENANCE.json").read_text(encoding="utf-8"))
-    assert provenance["calibration_sha256"] == digest(training_texts(CALIBRATION_TEXTS))
+    texts = training_texts(CALIBRATION_TEXTS)
+    assert provenance["calibration_sha256"] == digest(texts)
+    assert bundled_calibration_texts(ModelConfig(name="starter")) == texts
 
 
 def test_tokenizer_is_the_one_that_was_trained():
@@ -139,7 +143,7 @@ def test_same_seed_gives_the_same_bytes(tmp_path):
 
 
 def test_whole_recipe_leaves_a_checkpoint_with_its_provenance(tmp_path):
-    from codejoule.experiment.starter import make_model
+    from tools.starter.make import make_model
 
     for name in ("first", "second"):
         make_model(tmp_path / name, programs=64)

@@ -1,6 +1,6 @@
 """Make the bundled starter suites, the starter model and its quantized checkpoints.
 
-Run as ``python -m codejoule.experiment.starter suite``, ``... model`` or ``... quantize``.
+Run as ``python -m tools.starter.make suite``, ``... model`` or ``... quantize``.
 """
 
 import argparse
@@ -28,8 +28,8 @@ from codejoule.config.schema import (
     Variant,
     Weights,
 )
-from codejoule.suites import starter as grammar
-from codejoule.suites.starter.sampling import SEED
+from tools.starter import suite as grammar
+from tools.starter.suite.sampling import SEED
 
 TRAINING_PROGRAMS = 50_000
 CALIBRATION_TEXTS = 128
@@ -38,6 +38,12 @@ CHECKPOINTS = Path(codejoule.models.__file__).parent / "starter"
 _PROVENANCE = "PROVENANCE.json"
 _KEPT = ("config.json", "generation_config.json", "model.safetensors", "quantize_config.json",
          "tokenizer.json", "tokenizer_config.json")  # fmt: skip
+
+
+def make_calibration(folder: Path = CHECKPOINTS) -> None:
+    """Write the texts that the bundled model is quantized with, a JSON text per line."""
+    texts = grammar.training_texts(CALIBRATION_TEXTS)
+    write_whole(folder / "calibration.jsonl", "".join(json.dumps(t) + "\n" for t in texts))
 
 
 def make_suites(folder: Path = DATA) -> None:
@@ -54,7 +60,7 @@ def make_suites(folder: Path = DATA) -> None:
 
 def make_model(folder: Path = CHECKPOINTS, *, programs: int = TRAINING_PROGRAMS) -> None:
     """Train the starter model into ``folder/none`` and start a new record of provenance."""
-    from codejoule.models.starter_training import Recipe, save, train
+    from tools.starter.training import Recipe, save, train
 
     pairs = [(prompt, body) for prompt, body, _ in grammar.draw_corpus(programs)]
     recipe = Recipe()
@@ -102,6 +108,7 @@ def make_quantized(folder: Path = CHECKPOINTS) -> None:
             made = quantize_checkpoint(found, quant, calibration_texts=texts, device="cpu")
             facts["sha256"][quant.name] = _install(made, folder / quant.name)
         print(f"{folder / quant.name}: {facts['sha256'][quant.name]}")
+    make_calibration(folder)
     facts["calibration_texts"] = len(texts)
     facts["calibration_sha256"] = digest(texts)
     facts["versions"] |= _versions(("gptqmodel",))
@@ -157,7 +164,7 @@ def _report(step: int, steps: int, loss: float) -> None:
 
 def main() -> None:
     """Run one of the three from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, prog="codejoule.experiment.starter")
+    parser = argparse.ArgumentParser(description=__doc__, prog="python -m tools.starter.make")
     parser.add_argument("what", choices=("suite", "model", "quantize"))
     what = parser.parse_args().what
     {"suite": make_suites, "model": make_model, "quantize": make_quantized}[what]()

@@ -1,6 +1,6 @@
 """Operations on whole numbers: general, statistics, text charts and colours."""
 
-from codejoule.suites.starter.operation import Operation, choice, integer, operation
+from tools.starter.suite.operation import Operation, choice, integer, operation
 
 _SMALL = integer(2, 9)
 _COUNT = integer(2, 5)

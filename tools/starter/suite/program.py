@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from codejoule.suites.starter.grammar import OPENERS, RETURNS, SOURCES, VARIABLES
-from codejoule.suites.starter.operation import Step
+from tools.starter.suite.grammar import OPENERS, RETURNS, SOURCES, VARIABLES
+from tools.starter.suite.operation import Step
 
 ENTRY_POINT = "task_func"
 FAILURES = (ArithmeticError, LookupError, TypeError, ValueError)

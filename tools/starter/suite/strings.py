@@ -1,6 +1,6 @@
 """Operations on words, texts and tallies."""
 
-from codejoule.suites.starter.operation import Operation, choice, integer, operation
+from tools.starter.suite.operation import Operation, choice, integer, operation
 
 _LETTER = choice(*"abcdefghilmnoprstuw")
 _SEPARATOR = choice("-", ", ", "/", "_", ":", "|", "+")
