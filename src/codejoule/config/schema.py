@@ -10,6 +10,13 @@ from enum import Enum
 from typing import Any
 
 from codejoule.config.errors import ConfigError
+from codejoule.domain.engines import (
+    ENGINES,
+    OWN_KEYS,
+    EngineFacts,
+    EngineKeys,
+    engines_with,
+)
 from codejoule.domain.suite_limits import LIMITS_OF_BUNDLED, SuiteLimits, limits_of
 
 
@@ -44,14 +51,6 @@ class QuantSource(Enum):
     auto = "auto"
     hub = "hub"
     local = "local"
-
-
-class EngineName(Enum):
-    generate = "generate"
-    static = "static"
-    graph = "graph"
-    continuous = "continuous"
-    server = "server"
 
 
 class BatchOrder(Enum):
@@ -304,31 +303,8 @@ class GenerationConfig:
         )
 
 
-REFILLING = (EngineName.graph, EngineName.continuous, EngineName.server)
-"""Engines in which a waiting prompt takes the place of a sequence that has ended."""
-
-_KEYS_OF_ENGINES = {
-    "window_tasks": REFILLING,
-    "compile": (EngineName.graph,),
-    "check_every": (EngineName.graph,),
-    "url": (EngineName.server,),
-    "served_model": (EngineName.server,),
-    "timeout_s": (EngineName.server,),
-}
-
-
 @dataclass(kw_only=True)
-class EngineConfig:
-    name: EngineName = EngineName.generate
-    warmup_batches: int = 1
-    warmup_tokens: int = 16
-    window_tasks: int | None = None
-    compile: bool | None = None
-    check_every: int | None = None
-    url: str | None = None
-    served_model: str | None = None
-    timeout_s: float | None = None
-
+class EngineConfig(EngineKeys):
     def __post_init__(self) -> None:
         _require(
             self.warmup_batches >= 0,
@@ -342,8 +318,9 @@ class EngineConfig:
             self.warmup_tokens,
             "must be at least 1",
         )
-        for key, engines in _KEYS_OF_ENGINES.items():
+        for key in OWN_KEYS:
             value = getattr(self, key)
+            engines = engines_with(key)
             _require(
                 value is None or self.name in engines,
                 f"engine.{key}",
@@ -351,27 +328,21 @@ class EngineConfig:
                 f"engine={self.name.name} does not use it; leave it null, or choose "
                 + " or ".join(f"engine={engine.name}" for engine in engines),
             )
+            number = isinstance(value, int | float) and not isinstance(value, bool)
             _require(
-                key in ("url", "served_model")
-                or value is None
-                or value is False
-                or 0 < value < math.inf,
+                not number or 0 < value < math.inf,
                 f"engine.{key}",
                 value,
                 "must be above 0 and finite",
             )
-        _require(
-            self.name is not EngineName.server or bool(self.url),
-            "engine.url",
-            self.url,
-            "engine=server needs the address of an OpenAI-compatible server on this host, e.g. "
-            "engine.url=http://127.0.0.1:8000/v1",
-        )
+        for key, what in self.facts.needs.items():
+            value = getattr(self, key)
+            _require(bool(value), f"engine.{key}", value, f"engine={self.name.name} needs {what}")
 
     @property
-    def refills(self) -> bool:
-        """Whether a waiting prompt takes the place of a sequence that has ended."""
-        return self.name in REFILLING
+    def facts(self) -> EngineFacts:
+        """What the chosen engine is."""
+        return ENGINES[self.name]
 
 
 @dataclass(kw_only=True)
