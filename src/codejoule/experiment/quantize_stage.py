@@ -11,7 +11,7 @@ from codejoule.config.schema import Weights
 from codejoule.domain import EnergyReading, from_json, to_json
 from codejoule.experiment.plan import Plan
 from codejoule.measurement import Meter
-from codejoule.models import quantize_checkpoint
+from codejoule.models import bundled_calibration_texts, quantize_checkpoint
 from codejoule.suites import load_suite
 from codejoule.tracking import Journal
 from codejoule.tracking.entries import Quantized
@@ -52,9 +52,7 @@ def _calibration_texts(plan: Plan) -> list[str]:
         text = Path(calibration.path).expanduser().read_text(encoding="utf-8")
         texts = [part for part in text.split("\n\n") if part.strip()]
     elif plan.experiment.model.weights is Weights.bundled:
-        from codejoule.suites.starter import training_texts
-
-        texts = training_texts(calibration.samples)
+        texts = bundled_calibration_texts(plan.experiment.model)[: calibration.samples]
     else:
         texts = _unselected_prompts(plan)
     remedy = (
