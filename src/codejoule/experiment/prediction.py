@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from codejoule.domain import Workload
 from codejoule.experiment.cards import known_card
 from codejoule.experiment.journal_entries import BatchEntry
 from codejoule.experiment.plan import Plan
@@ -56,14 +57,12 @@ def _estimate(
 
     assert plan.memory is not None
     work = plan.memory.workload
-    return estimate_generation(
-        work.architecture,
-        work.quantization,
-        card=card,
-        engine=engine,
-        power=POWER,
+    ran = Workload(
+        architecture=work.architecture,
+        quantization=work.quantization,
+        dtype=work.dtype,
         batch=len(entry.completions),
         prompt_tokens=max(c.prompt_tokens for c in entry.completions),
         new_tokens=max(1, *(c.output_tokens for c in entry.completions)),
-        dtype=work.dtype,
     )
+    return estimate_generation(ran, card=card, engine=engine, power=POWER)

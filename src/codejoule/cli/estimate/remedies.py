@@ -1,5 +1,6 @@
 """What would make a configuration fit that does not."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from codejoule.config import ConfigError
@@ -42,7 +43,7 @@ def _quantizations(prediction: "Prediction") -> list[str]:
         try:
             check_model_config(work.experiment.model, quant)
             other: Quantization = quantization_for(quant, work.config)
-            needed = memory_needed(work.architecture, other, batch=work.batch, **work.lengths)
+            needed = memory_needed(replace(work, quantization=other))
         except (ConfigError, ValueError):
             continue  # this model cannot be quantized so
         if needed.total_bytes <= prediction.card.memory_bytes:
