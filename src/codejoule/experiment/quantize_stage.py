@@ -54,9 +54,9 @@ def _calibration_texts(plan: Plan) -> list[str]:
         text = Path(calibration.path).expanduser().read_text(encoding="utf-8")
         texts = [part for part in text.split("\n\n") if part.strip()]
     elif plan.experiment.model.weights is Weights.bundled:
-        from codejoule.suites.starter import training_texts
+        from codejoule.models import bundled_calibration_texts
 
-        texts = training_texts(calibration.samples)
+        texts = bundled_calibration_texts(plan.experiment.model)[: calibration.samples]
     else:
         texts = _unselected_prompts(plan)
     remedy = (
