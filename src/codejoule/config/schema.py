@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Any
 
 from codejoule.config.errors import ConfigError
+from codejoule.domain.quantization import METHODS
 from codejoule.domain.suite_limits import LIMITS_OF_BUNDLED, SuiteLimits, limits_of
 
 
@@ -32,12 +33,8 @@ class Dtype(Enum):
     bfloat16 = "bfloat16"
 
 
-class Method(Enum):
-    none = "none"
-    gptq = "gptq"
-    awq = "awq"
-    bnb = "bnb"
-    torchao = "torchao"
+Method = Enum("Method", {name: name for name in METHODS})  # type: ignore[misc]
+"""How weights are quantized; what is known of each is in `codejoule.domain.quantization`."""
 
 
 class QuantSource(Enum):
@@ -137,9 +134,6 @@ class Order(Enum):
     shuffled = "shuffled"
 
 
-QUANTIZED_WHILE_LOADING = (Method.bnb, Method.torchao)
-"""Methods that need no checkpoint of their own."""
-
 BUNDLED_SUITES = tuple(LIMITS_OF_BUNDLED)
 """Suites whose tasks ship with codejoule."""
 
@@ -193,7 +187,7 @@ class CalibrationConfig:
 @dataclass(kw_only=True)
 class QuantConfig:
     name: str = "???"
-    method: Method = Method.none
+    method: Method = Method["none"]
     bits: int | None = None
     group_size: int | None = None
     sym: bool = True
@@ -204,42 +198,40 @@ class QuantConfig:
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
 
     def __post_init__(self) -> None:
-        if self.method is Method.none:
+        facts, method = METHODS[self.method.name], self.method.name
+        if not facts.bits:
             _require(
-                self.bits is None, "quant.bits", self.bits, "quant=none has no bits; leave it null"
+                self.bits is None,
+                "quant.bits",
+                self.bits,
+                f"quant={method} has no bits; leave it null",
             )
             return
-        allowed = {Method.awq: (4,), Method.torchao: (8,)}.get(self.method, (4, 8))
         _require(
-            self.bits in allowed,
+            self.bits in facts.bits,
             "quant.bits",
             self.bits,
-            f"{self.method.name} takes {' or '.join(map(str, allowed))}",
+            f"{method} takes {' or '.join(map(str, facts.bits))}",
         )
-        if self.method in QUANTIZED_WHILE_LOADING:
-            self._check_quantized_while_loading()
-            return
+        own = (facts.group_sizes or {}).get(self.bits or 0)
         _require(
-            self.group_size in (None, -1, 32, 64, 128),
+            own is None or self.group_size == own,
+            "quant.group_size",
+            self.group_size,
+            f"{method} with {self.bits} bits has groups of its own; use {own}",
+        )
+        _require(
+            own is not None or self.group_size in (None, -1, 32, 64, 128),
             "quant.group_size",
             self.group_size,
             "choose one of null (the largest that divides every layer), -1 (whole row), 32, 64, "
             "128",
         )
-
-    def _check_quantized_while_loading(self) -> None:
-        own = 64 if self.bits == 4 else -1
         _require(
-            self.group_size == own,
-            "quant.group_size",
-            self.group_size,
-            f"{self.method.name} with {self.bits} bits has groups of its own; use {own}",
-        )
-        _require(
-            self.source is not QuantSource.hub,
+            facts.packed or self.source is not QuantSource.hub,
             "quant.source",
             self.source.name,
-            f"{self.method.name} quantizes unquantized weights while they are loaded, and nothing "
+            f"{method} quantizes unquantized weights while they are loaded, and nothing "
             "is published; use auto",
         )
 

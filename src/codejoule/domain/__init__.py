@@ -23,7 +23,7 @@ from codejoule.domain.energy import (
 from codejoule.domain.families import FAMILIES
 from codejoule.domain.layers import LinearLayers
 from codejoule.domain.placement import place_layers
-from codejoule.domain.quantization import METHODS, Quantization
+from codejoule.domain.quantization import METHODS, Quantization, QuantizationMethod
 from codejoule.domain.record import TASK_COLUMNS, TaskRecord
 from codejoule.domain.source import BOM, future_first, join_sources, preamble, source_lines
 from codejoule.domain.task import DOMAINS, EXPECTED_OUTPUT, Suite, Task
@@ -50,6 +50,7 @@ __all__ = [
     "Pace",
     "Prompt",
     "Quantization",
+    "QuantizationMethod",
     "Status",
     "Suite",
     "Task",

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codejoule.config.schema import Method, Weights
+from codejoule.config.schema import Weights
 from codejoule.domain import Status, Verdict
 from codejoule.experiment.evaluation_stage import programs
 from codejoule.experiment.journal_entries import BatchEntry
@@ -70,4 +70,4 @@ def _upstream_name(plan: Plan) -> str:
     name = model.name
     if model.weights is Weights.hub and model.id is not None:
         name = f"{model.id.replace('/', '--')}--{model.revision}"
-    return name if quant.method is Method.none else f"{name}--{quant.name}"
+    return name if quant.bits is None else f"{name}--{quant.name}"

@@ -9,9 +9,16 @@ from codejoule.config import installed_versions
 from codejoule.config.relevance import flat, is_relevant
 from codejoule.config.schema import ExperimentConfig
 from codejoule.config.typed import to_plain
+from codejoule.domain import METHODS
 
-_LIBRARIES = ("torch", "transformers", "tokenizers", "gptqmodel", "bitsandbytes", "torchao",
-              "zeus", "triton")  # fmt: skip
+_LIBRARIES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "zeus",
+    "triton",
+    *dict.fromkeys(name for facts in METHODS.values() for name in facts.libraries),
+)
 
 
 def fingerprint(experiment: ExperimentConfig, found: Mapping[str, object]) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from codejoule.config import ConfigError, UserError
 from codejoule.config.schema import ExperimentConfig, Split, Weights
-from codejoule.domain import Architecture, Quantization, Suite, Workload, place_layers
+from codejoule.domain import Architecture, Suite, Workload, place_layers
 
 if TYPE_CHECKING:
     from codejoule.measurement import Hardware
@@ -132,13 +132,10 @@ def _workload(
     from codejoule.models import describe_model
 
     described = describe_model(checkpoint, experiment.model, experiment.quant, device=device)
-    quant = described.quant
     requests = len(suite.tasks) * experiment.generation.n_samples
     return Workload(
         architecture=Architecture.from_config(described.config),
-        quantization=Quantization(
-            method=quant.method.name, bits=quant.bits, group_size=quant.group_size
-        ),
+        quantization=described.quantization,
         dtype=described.dtype,
         batch=min(experiment.batch.size, requests),
         prompt_tokens=_prompt_tokens(experiment, suite),

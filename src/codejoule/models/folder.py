@@ -1,21 +1,26 @@
-"""What a checkpoint's folder says of itself, read without loading it."""
+"""What a checkpoint's folder says of itself, read without loading it; no code of it is ever run."""
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from codejoule.config import ConfigError
-from codejoule.models.quantization_fields import (
-    DeclaredQuantization,
-    read_quantization,
-    stated_fields,
-)
+from codejoule.models.compat import attention_of
+from codejoule.models.declared import declared_quantization, stated_quantization
 
+if TYPE_CHECKING:
+    import torch
+    from transformers import GenerationConfig, PretrainedConfig
+
+DECODER = ".layers."
+"""Part of the path of everything in a decoder's blocks."""
 INDEX = "model.safetensors.index.json"
 QUANTIZATION_FILES = ("quantize_config.json", "quant_config.json")
 """Where quantizers keep what newer ones write into ``config.json``; gptqmodel reads them all."""
+_PARTS = ("qweight", "qzeros", "scales", "g_idx", "bias", "weight")
 _EXPERTS = ("n_routed_experts", "num_experts", "num_local_experts")
 _EXPERT = re.compile(r"(.*\.experts\.)\d+(\..*)")
 
@@ -44,7 +49,7 @@ def _take_in(config: dict[str, Any], name: str, fields: Any) -> None:
         raise ConfigError(f"{name} holds no JSON object; correct or remove it")
     if not config.get("quantization_config"):
         config["quantization_config"] = fields
-    here, there = stated_fields(config["quantization_config"]), stated_fields(fields)
+    here, there = stated_quantization(config["quantization_config"]), stated_quantization(fields)
     for key in here.keys() & there.keys():
         if here[key] != there[key]:
             raise ConfigError(
@@ -73,15 +78,6 @@ def weight_files(folder: Path) -> list[Path]:
     return files if all(file.exists() for file in files) else []
 
 
-def declared_quantization(config: Mapping[str, object]) -> DeclaredQuantization | None:
-    """The ``quantization_config`` of a checkpoint; None for an unquantized one.
-
-    Raises `ConfigError` for what is not understood.
-    """
-    fields = config.get("quantization_config")
-    return read_quantization(fields) if isinstance(fields, dict) else None
-
-
 def missing_experts(folder: Path, config: dict[str, Any]) -> list[str]:
     """Tensors that some experts of a layer have in `folder`, and others lack."""
     from safetensors import safe_open
@@ -99,3 +95,73 @@ def missing_experts(folder: Path, config: dict[str, Any]) -> list[str]:
 def has_experts(config: dict[str, Any]) -> bool:
     """Whether a ``config.json`` describes a mixture of experts."""
     return any(config.get(key) for key in _EXPERTS)
+
+
+def read_tensors(folder: Path, layers: Collection[str]) -> dict[str, dict[str, "torch.Tensor"]]:
+    """The tensors of these layers as the folder's files hold them, by layer and name."""
+    from safetensors import safe_open
+
+    wanted = {f"{layer}.{part}": (layer, part) for layer in layers for part in _PARTS}
+    found: dict[str, dict[str, torch.Tensor]] = {layer: {} for layer in layers}
+    for file in weight_files(folder):
+        with safe_open(file, framework="pt") as tensors:
+            for name in wanted.keys() & set(tensors.keys()):
+                layer, part = wanted[name]
+                found[layer][part] = tensors.get_tensor(name)
+    return found
+
+
+def folder_config(folder: Path) -> "PretrainedConfig":
+    """The config in `folder`, of an architecture that transformers itself has.
+
+    Raises `ConfigError` for another architecture, for attention from elsewhere, and for values
+    that transformers refuses.
+    """
+    from transformers import CONFIG_MAPPING, AutoConfig
+
+    kind = read_config(folder)["model_type"]
+    if kind not in CONFIG_MAPPING:
+        raise ConfigError(
+            f"{folder}: transformers has no architecture of model_type={kind!r}"
+            f"{no_code(folder / 'config.json')}; install a transformers that has it, or choose "
+            "another model"
+        )
+    with _refusals(folder / "config.json"):
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    attention = attention_of(config)
+    if "/" in attention:
+        raise ConfigError(
+            f"{folder}/config.json: attn_implementation={attention} names code on the hub, and "
+            "codejoule runs no code that a model names; remove the field"
+        )
+    return config
+
+
+def generation_defaults(folder: Path) -> "GenerationConfig | None":
+    """The folder's ``generation_config.json``; None without. Raises `ConfigError`."""
+    from transformers import GenerationConfig
+
+    file = folder / "generation_config.json"
+    if not file.exists():
+        return None
+    with _refusals(file):
+        return GenerationConfig.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+
+
+@contextmanager
+def _refusals(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        # Validation of a field raises errors of its library, and what a wrong value leads to.
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise ConfigError(f"{file}: transformers refuses it ({text})") from error
+
+
+def no_code(file: Path) -> str:
+    """What to add to a message about a folder, where its JSON `file` names code of the folder."""
+    if not file.exists() or '"auto_map"' not in file.read_text(encoding="utf-8", errors="replace"):
+        return ""
+    return f"; {file.name} names code of its own (auto_map), and codejoule runs none"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codejoule.config import UserError
-from codejoule.models.declared import weight_files
+from codejoule.models.folder import weight_files
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

@@ -9,10 +9,9 @@ from codejoule.config import ConfigError
 from codejoule.config.schema import (
     ExperimentConfig,
     ModelConfig,
-    QuantConfig,
     Weights,
 )
-from codejoule.domain import Architecture, Quantization, Workload, dtype_in_force
+from codejoule.domain import Architecture, Workload, dtype_in_force
 from codejoule.experiment.cards import find_card
 
 if TYPE_CHECKING:
@@ -143,11 +142,13 @@ def _source(experiment: ExperimentConfig, calibration: Calibration | None, predi
 
 def workload_of(experiment: ExperimentConfig) -> ConfiguredWorkload:
     """What `experiment` asks to predict; `ConfigError` for a model that is not known."""
+    from codejoule.models.group_size import quantization_of
+
     model, suite = experiment.model, experiment.suite
     try:
         config = _config_of(model)
         architecture = Architecture.from_config(config)
-        quantization = quantization_for(experiment.quant, config)
+        quantization = quantization_of(experiment.quant, config)
         return ConfiguredWorkload(
             experiment=experiment,
             config=config,
@@ -169,7 +170,7 @@ def workload_of(experiment: ExperimentConfig) -> ConfiguredWorkload:
 def _config_of(model: ModelConfig) -> dict[str, Any]:
     """The model's ``config.json``: in its YAML, in its folder, or with the bundled weights."""
     from codejoule.models.check import BUNDLED_ROOT, bundled_models
-    from codejoule.models.declared import read_config
+    from codejoule.models.folder import read_config
 
     if model.weights is Weights.local:
         if model.path is None:
@@ -183,12 +184,3 @@ def _config_of(model: ModelConfig) -> dict[str, Any]:
         f"model={model.name}: its architecture is not on file (model.architecture is empty); give "
         "its folder: model.weights=local model.path=FOLDER"
     )
-
-
-def quantization_for(quant: QuantConfig, config: Mapping[str, Any]) -> Quantization:
-    """How `quant` stores the model of this ``config.json``; `ConfigError` for a group size that
-    does not divide its layers."""
-    from codejoule.models.group_size import with_group_size
-
-    chosen = with_group_size(quant, config)
-    return Quantization(method=chosen.method.name, bits=chosen.bits, group_size=chosen.group_size)

@@ -1,50 +1,55 @@
-"""Methods that quantize unquantized weights while transformers loads them."""
+"""bitsandbytes: NF4 or LLM.int8(), made while transformers loads."""
 
 import logging
 from typing import TYPE_CHECKING, Any
 
-from codejoule.config import UserError
-from codejoule.config.schema import Method, QuantConfig
+from codejoule.config.schema import QuantConfig
+from codejoule.models.quantization.base import InspectedModule, Kernel, Quantizer
 
 if TYPE_CHECKING:
     import torch
 
-_PACKAGES = {Method.bnb: "bitsandbytes", Method.torchao: "torchao"}
 
+class BitsAndBytes(Quantizer):
+    """Layers are modules of its own."""
 
-def loading_options(quant: QuantConfig, dtype: "torch.dtype") -> dict[str, Any]:
-    """What ``from_pretrained`` must be told besides, for `quant`; `UserError` where the library
-    that does it is missing."""
-    try:
-        if quant.method is Method.bnb:
-            return {"quantization_config": _bitsandbytes(quant, dtype)}
-        if quant.method is Method.torchao:
-            return {"quantization_config": _torchao()}
-    except ImportError as error:
-        package = _PACKAGES[quant.method]
-        raise UserError(
-            f"quant={quant.name}: {package} cannot be imported ({error}); install it "
-            f"(pip install {package}), or choose another quant"
-        ) from error
-    return {}
-
-
-def _bitsandbytes(quant: QuantConfig, dtype: "torch.dtype") -> Any:
-    import bitsandbytes
-    from transformers import BitsAndBytesConfig
-
-    assert bitsandbytes.__name__
-    # At every layer of every step, for inputs that are not float16.
-    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
-    if quant.bits == 8:
-        return BitsAndBytesConfig(load_in_8bit=True)
-    return BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
+    kernels = (
+        # 4-bit NormalFloat against the weights before: 0.1 for a normal distribution.
+        Kernel(name="bnb_4bit", kind="Linear4bit", bits=4, tolerance=0.25),
+        Kernel(
+            name="bnb_int8",
+            kind="Linear8bitLt",
+            bits=8,
+            rounds_to_int8=True,
+            note="LLM.int8(): inputs rounded to int8 too, outliers computed apart",
+        ),
     )
 
+    def _loading_options(self, quant: QuantConfig, dtype: "torch.dtype") -> dict[str, Any]:
+        import bitsandbytes
+        from transformers import BitsAndBytesConfig
 
-def _torchao() -> Any:
-    from torchao.quantization import Int8WeightOnlyConfig
-    from transformers import TorchAoConfig
+        assert bitsandbytes.__name__
+        # At every layer of every step, for inputs that are not float16.
+        logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
+        if quant.bits == 8:
+            return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True)}
+        nf4 = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
+        )
+        return {"quantization_config": nf4}
 
-    return TorchAoConfig(Int8WeightOnlyConfig())
+    def inspect(self, module: Any) -> InspectedModule | None:
+        """A linear layer by its weight."""
+        weight: Any = getattr(module, "weight", None)
+        kind = type(weight).__name__
+        if kind == "Params4bit":
+            bits, group_size = 4, int(weight.blocksize)
+        elif kind == "Int8Params":
+            bits, group_size = 8, -1
+        else:
+            return None
+        return InspectedModule(kernel=type(module).__name__, bits=bits, group_size=group_size)
+
+
+QUANTIZER = BitsAndBytes("bnb")

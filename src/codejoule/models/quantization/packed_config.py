@@ -1,19 +1,13 @@
-"""What a checkpoint declares of its quantization: each field is obeyed, or refused."""
+"""Fields of a ``quantization_config`` of packed weights: each is obeyed, or refused."""
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from codejoule.config import ConfigError
-from codejoule.config.schema import Method, QuantConfig
 
-GPTQ_V2 = "gptq_v2"
-_LAYOUTS = {Method.gptq.name: ("gptq", GPTQ_V2), Method.awq.name: ("gemm",)}
-"""Layouts that can be read, the one that is meant where none is named first."""
-
-_GROUP_SIZE = 128
-"""Where none is named: gptqmodel's own."""
+LAYOUT_FIELDS = ("checkpoint_format", "format", "version")
+"""Names under which quantizers write the layout of the tensors."""
 
 _UNREAD = {
     "is_marlin_format": "Marlin's own layout",
@@ -25,92 +19,21 @@ _UNREAD = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeclaredQuantization:
-    """What a ``quantization_config`` says; None for what it leaves open.
-
-    Of methods other than GPTQ and AWQ only the name is read.
-    """
-
-    method: str
-    """As the checkpoint writes it, in lower case."""
-    bits: int | None = None
-    group_size: int | None = None
-    sym: bool | None = None
-    desc_act: bool | None = None
-    layout: str | None = None
-    """gptqmodel's name of how tensors are packed: ``gptq`` keeps zero points less one, ``gptq_v2``
-    and AWQ's ``gemm`` as they are."""
-    excepted: tuple[str, ...] = ()
-    """Expressions found in the paths of the layers that are left unquantized."""
-
-    def __str__(self) -> str:
-        return self.method if self.bits is None else f"{self.method} ({self.bits} bits)"
-
-    def differences(self, quant: QuantConfig) -> list[str]:
-        """Where this differs from what was asked."""
-        asked = {
-            "method": quant.method.name,
-            "bits": quant.bits,
-            "group_size": quant.group_size,
-            "sym": quant.sym,
-            "desc_act": quant.desc_act,
-        }
-        return [
-            f"{key}: asked {value}, the checkpoint has {there}"
-            for key, value in asked.items()
-            if (there := getattr(self, key)) is not None
-            and there != value
-            and (key, value) != ("group_size", None)
-        ]
-
-
-def read_quantization(fields: Mapping[str, Any]) -> DeclaredQuantization:
-    """The meaning of a ``quantization_config``, as gptqmodel 7.6 takes it.
-
-    Raises `ConfigError` for a value that is not understood, for fields that contradict each
-    other, and for a layout that no kernel here takes.
-    """
-    stated = stated_fields(fields)
-    method = stated["method"]
-    if method not in _LAYOUTS:
-        return DeclaredQuantization(method=method)
-    layouts = _LAYOUTS[method]
-    layout = stated.setdefault("layout", layouts[0])
-    if layout not in layouts:
-        raise ConfigError(
-            f"its tensors are in the layout {layout!r}, which nothing here can read for {method}; "
-            f"name a checkpoint in one of these: {', '.join(layouts)}"
-        )
-    stated.setdefault("group_size", _GROUP_SIZE)
-    _refuse_unread(fields)
-    return DeclaredQuantization(**stated, excepted=_excepted(fields))
-
-
 def stated_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The method, and of GPTQ and AWQ all else that `fields` state, by `DeclaredQuantization`'s
-    names."""
-    method = _agreed(fields, _word, "quant_method", "method")
-    layout = _agreed(fields, _word, "checkpoint_format", "format", "version")
-    if method is None:
-        # Files of their own came before there was more than one method.
-        method = Method.awq.name if layout in _LAYOUTS["awq"] else Method.gptq.name
-    if method not in _LAYOUTS:
-        return {"method": method}
-    zero_point = _agreed(fields, _truth, "zero_point")
+    """What the fields of gptqmodel and of the tools before it state, by our names."""
+    zero_point = agreed(fields, truth, "zero_point")
     sym = None if zero_point is None else not zero_point
     read = {
-        "method": method,
-        "layout": layout,
-        "bits": _agreed(fields, _whole, "bits", "w_bit", "wbits"),
-        "group_size": _agreed(fields, _whole, "group_size", "q_group_size"),
-        "sym": _agreed({**fields, "not zero_point": sym}, _truth, "sym", "not zero_point"),
-        "desc_act": _agreed(fields, _truth, "desc_act"),
+        "layout": agreed(fields, word, *LAYOUT_FIELDS),
+        "bits": agreed(fields, whole, "bits", "w_bit", "wbits"),
+        "group_size": agreed(fields, whole, "group_size", "q_group_size"),
+        "sym": agreed({**fields, "not zero_point": sym}, truth, "sym", "not zero_point"),
+        "desc_act": agreed(fields, truth, "desc_act"),
     }
     return {name: value for name, value in read.items() if value is not None}
 
 
-def _agreed(fields: Mapping[str, Any], read: Callable[[str, Any], Any], *names: str) -> Any:
+def agreed(fields: Mapping[str, Any], read: Callable[[str, Any], Any], *names: str) -> Any:
     """What the fields of these `names` say, all of which mean the same; None without any."""
     said = {name: read(name, fields[name]) for name in names if fields.get(name) is not None}
     if len(set(said.values())) > 1:
@@ -122,13 +45,15 @@ def _agreed(fields: Mapping[str, Any], read: Callable[[str, Any], Any], *names: 
     return next(iter(said.values()), None)
 
 
-def _word(name: str, value: Any) -> str:
+def word(name: str, value: Any) -> str:
+    """A name, in lower case."""
     if not isinstance(value, str):
         raise ConfigError(f"quantization_config.{name}={value!r}: must be a name")
     return value.lower()
 
 
-def _whole(name: str, value: Any) -> int:
+def whole(name: str, value: Any) -> int:
+    """A whole number, which some write as text."""
     if isinstance(value, str) and re.fullmatch(r"\s*-?\d+\s*", value):
         return int(value)
     if isinstance(value, float) and value.is_integer():
@@ -138,14 +63,15 @@ def _whole(name: str, value: Any) -> int:
     return value
 
 
-def _truth(name: str, value: Any) -> bool:
+def truth(name: str, value: Any) -> bool:
+    """Yes or no, which some write as text or number."""
     meant = {"true": True, "1": True, "false": False, "0": False}.get(str(value).strip().lower())
     if meant is None:
         raise ConfigError(f"quantization_config.{name}={value!r}: must be true or false")
     return meant
 
 
-def _refuse_unread(fields: Mapping[str, Any]) -> None:
+def refuse_unread(fields: Mapping[str, Any]) -> None:
     """Refuse what would change how tensors are read, or what is computed with them."""
     words = str(fields.get("pack_dtype") or "int32").removeprefix("torch.")
     if words != "int32":
@@ -170,7 +96,8 @@ def _refuse_unread(fields: Mapping[str, Any]) -> None:
         )
 
 
-def _excepted(fields: Mapping[str, Any]) -> tuple[str, ...]:
+def excepted_layers(fields: Mapping[str, Any]) -> tuple[str, ...]:
+    """Expressions for the paths of the layers that are left unquantized."""
     found = [re.escape(name) for name in fields.get("modules_to_not_convert") or ()]
     for name in fields.get("dynamic") or ():
         try:
