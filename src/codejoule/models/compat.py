@@ -36,7 +36,7 @@ PRIVATE = (
     ("transformers", "transformers:PreTrainedModel._keep_in_fp32_modules"),
     ("transformers", "transformers:PreTrainedModel._keep_in_fp32_modules_strict"),
     ("transformers", "transformers:PretrainedConfig._attn_implementation"),
-    ("torch", "torch.testing._internal.two_tensor:TwoTensor.__tensor_flatten__"),
+    ("torch", "torch.utils._python_dispatch:is_traceable_wrapper_subclass"),
     ("bitsandbytes", "bitsandbytes.nn:Params4bit"),
     ("bitsandbytes", "bitsandbytes.nn:Int8Params"),
 )
@@ -113,10 +113,10 @@ def tensors_inside(tensor: "torch.Tensor") -> Iterator["torch.Tensor"]:
     """What memory a tensor takes: itself, or what a subclass of torchao's or bitsandbytes' keeps
     inside."""
     import torch
+    from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-    parts = getattr(tensor, "__tensor_flatten__", None)
-    if parts is not None and type(tensor) not in (torch.Tensor, torch.nn.Parameter):
-        for name in parts()[0]:
+    if is_traceable_wrapper_subclass(tensor):
+        for name in tensor.__tensor_flatten__()[0]:
             yield from tensors_inside(getattr(tensor, name))
         return
     yield tensor.data
