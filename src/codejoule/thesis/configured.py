@@ -27,9 +27,9 @@ def thesis_figures_of(
 ) -> Figures:
     """What the thesis' equations give for a configuration.
 
-    By name: value, unit and where it comes from. `model` and `quant` are names of ``conf``, `counted`
-    the exact parameters of a model whose nominal number the thesis does not have. Raises
-    `ConfigError` for a quantization that the thesis does not have.
+    By name: value, unit and where it comes from. `model` and `quant` are names of ``conf``,
+    `counted` the exact parameters of a model whose nominal number the thesis does not have. Raises
+    `ConfigError` for a quantization that it does not have.
     """
     if quant not in _K:
         raise ConfigError(f"quant={quant}: the thesis has {', '.join(_K)}; leave out --thesis")
