@@ -26,9 +26,9 @@ from codejoule.analysis.configuration import COMPARABLE
 from codejoule.analysis.efficiency import efficiency_table
 from codejoule.analysis.evidence import Evidence, gather
 from codejoule.analysis.paired_tables import paired_tables
-from codejoule.analysis.statistics import ALPHA, Resampler
 from codejoule.analysis.thesis_tables import regression_tables, unpaired_tables
 from codejoule.domain.metrics import J_PER_KWH
+from codejoule.statistics import ALPHA, Resampler
 
 QUANTS = ("none", "awq", "gptq4")
 TASK_SD, RATIO_SD = 0.8, 0.20

@@ -17,8 +17,8 @@ from codejoule.analysis import (
     task_table,
     write_tables,
 )
-from codejoule.analysis.statistics import Resampler, clusters, paired_log_ratio, wilcoxon
 from codejoule.config import UserError
+from codejoule.statistics import Resampler, clusters, paired_log_ratio, wilcoxon
 from tests.analysis.simulated import write_run, write_sweep
 from tests.analysis.test_analyze import run as run_command
 

@@ -17,12 +17,12 @@ from codejoule.analysis.efficiency import efficiency_table
 from codejoule.analysis.findings import findings
 from codejoule.analysis.paired_tables import paired_tables
 from codejoule.analysis.report.page import _cards
-from codejoule.analysis.statistics import Resampler
 from codejoule.analysis.tasks import _figures
 from codejoule.analysis.thesis_tables import thesis_tables
 from codejoule.cli.import_thesis import _tags, published_metrics
 from codejoule.domain.accuracy import wilson_interval
 from codejoule.estimate.thesis.published import published_configurations
+from codejoule.statistics import Resampler
 
 
 def resampler():

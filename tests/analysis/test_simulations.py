@@ -10,7 +10,7 @@ import pytest
 from benchmarks.simulations import SCENARIOS, Truth, draw, rates
 from codejoule.analysis.findings import _dependent
 from codejoule.analysis.paired_tables import paired_tables
-from codejoule.analysis.statistics import Resampler
+from codejoule.statistics import Resampler
 
 SIMULATIONS = 40
 

@@ -11,7 +11,6 @@ from codejoule.analysis.comparison import comparison_table
 from codejoule.analysis.configuration import COMPARABLE, Group, comparable_groups
 from codejoule.analysis.frontier import frontier_figure
 from codejoule.analysis.output import render_findings, write_tables
-from codejoule.analysis.pareto import pareto_front
 from codejoule.analysis.power import power_table
 from codejoule.analysis.recommend import Goal, Recommendation, recommend
 from codejoule.analysis.report import log_report, write_report
@@ -56,7 +55,6 @@ __all__ = [
     "frontier_figure",
     "load_runs",
     "log_report",
-    "pareto_front",
     "power_table",
     "read_samples",
     "read_tasks",

@@ -15,10 +15,10 @@ from codejoule.analysis.findings import findings
 from codejoule.analysis.paired_tables import paired_tables
 from codejoule.analysis.recommend import Goal, Recommendation, recommend
 from codejoule.analysis.runs import LoadedRuns
-from codejoule.analysis.statistics import MARGIN, Resampler
 from codejoule.analysis.table import Table
 from codejoule.analysis.tasks import TaskFigures, read_tasks
 from codejoule.analysis.thesis_tables import thesis_tables
+from codejoule.statistics import MARGIN, Resampler
 
 if TYPE_CHECKING:
     import pandas as pd

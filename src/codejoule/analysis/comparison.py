@@ -12,8 +12,8 @@ from codejoule.analysis.configuration import (
     relevant_params,
     row_keys,
 )
-from codejoule.analysis.pareto import pareto_front
 from codejoule.domain.metrics import J_PER_KWH
+from codejoule.statistics import pareto_front
 
 if TYPE_CHECKING:
     import pandas as pd

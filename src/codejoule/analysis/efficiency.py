@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from codejoule.analysis.comparison import front_energy
-from codejoule.analysis.statistics import (
+from codejoule.analysis.table import Table
+from codejoule.domain.metrics import J_PER_KWH
+from codejoule.statistics import (
     ALPHA,
     Resampled,
     Resampler,
@@ -13,8 +15,6 @@ from codejoule.analysis.statistics import (
     has_spread,
     resample,
 )
-from codejoule.analysis.table import Table
-from codejoule.domain.metrics import J_PER_KWH
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,7 +14,7 @@ from codejoule.analysis.families import (
     configuration_labels,
     find_families,
 )
-from codejoule.analysis.statistics import clusters
+from codejoule.statistics import clusters
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from codejoule.analysis.families import ComparisonSet, Family
-from codejoule.analysis.statistics import (
+from codejoule.analysis.table import Table
+from codejoule.statistics import (
     ALPHA,
     Resampler,
     cliffs_delta,
@@ -20,7 +21,6 @@ from codejoule.analysis.statistics import (
     paired_log_ratio,
     wilcoxon,
 )
-from codejoule.analysis.table import Table
 
 if TYPE_CHECKING:
     import pandas as pd

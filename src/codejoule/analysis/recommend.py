@@ -9,7 +9,9 @@ import numpy as np
 
 from codejoule.analysis.comparison import front_energy
 from codejoule.analysis.disagreements import change_words
-from codejoule.analysis.statistics import (
+from codejoule.analysis.table import Table, p_words
+from codejoule.domain.metrics import J_PER_KWH
+from codejoule.statistics import (
     ALPHA,
     ROUNDING,
     Resampler,
@@ -19,8 +21,6 @@ from codejoule.analysis.statistics import (
     paired_accuracy,
     paired_log_ratio,
 )
-from codejoule.analysis.table import Table, p_words
-from codejoule.domain.metrics import J_PER_KWH
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,11 +14,11 @@ from codejoule.analysis.frontier import frontier_figure
 from codejoule.analysis.paired_tables import accuracy_table
 from codejoule.analysis.pairs import baseline_notes
 from codejoule.analysis.runs import LoadedRuns
-from codejoule.analysis.statistics import MARGIN
 from codejoule.analysis.table import Table
 from codejoule.analysis.tasks import read_tasks
 from codejoule.analysis.text import WIDTH, legend, render_table, setting_count, table_columns
 from codejoule.config.writing import write_whole
+from codejoule.statistics import MARGIN
 
 if TYPE_CHECKING:
     import pandas as pd

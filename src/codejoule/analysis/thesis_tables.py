@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from codejoule.analysis.families import ComparisonSet
-from codejoule.analysis.statistics import (
+from codejoule.analysis.table import Table
+from codejoule.domain.metrics import J_PER_KWH
+from codejoule.statistics import (
     Regression,
     cliffs_delta,
     dunn,
@@ -18,8 +20,6 @@ from codejoule.analysis.statistics import (
     shapiro_wilk,
     thesis_regression,
 )
-from codejoule.analysis.table import Table
-from codejoule.domain.metrics import J_PER_KWH
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from codejoule.analysis.pareto import pareto_front
 from codejoule.estimate.thesis.published import PublishedResult, qwen_configurations
+from codejoule.statistics import pareto_front
 
 _HALF = 0.005
 """Half a unit of the last digit that the tables print of kWh and pass@1."""

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from codejoule.analysis import statistics as s
+import codejoule.statistics as s
 
-GOLDEN = Path(__file__).parents[2] / "golden" / "statistics"
+GOLDEN = Path(__file__).parents[1] / "golden" / "statistics"
 DIGITS = {"rel": 1e-6, "abs": 1e-12}
 
 

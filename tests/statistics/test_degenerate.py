@@ -9,8 +9,7 @@ import warnings
 import numpy as np
 import pytest
 
-from codejoule.analysis import pareto, statistics
-from codejoule.analysis import statistics as s
+import codejoule.statistics as s
 from codejoule.domain import accuracy
 
 DATA = {
@@ -106,7 +105,7 @@ CALLS = {
     "hac_regression": [regression(s.hac_regression)],
     "thesis_regression": [regression(s.thesis_regression)],
     "has_spread": [s.has_spread],
-    "pareto_front": [lambda x: pareto.pareto_front(x, x)],
+    "pareto_front": [lambda x: s.pareto_front(x, x)],
     "pass_at_k": [lambda x: accuracy.pass_at_k(x.size, 0, 1)],
     "wilson_interval": [lambda x: accuracy.wilson_interval(float(np.nansum(x)), x.size)],
     "pass_at_1_interval": [
@@ -120,8 +119,7 @@ CALLS = {
 
 
 def public_functions():
-    found = {name: getattr(statistics, name) for name in statistics.__all__}
-    found["pareto_front"] = pareto.pareto_front
+    found = {name: getattr(s, name) for name in s.__all__}
     found |= {
         name: f for name, f in vars(accuracy).items()
         if inspect.isfunction(f) and f.__module__ == accuracy.__name__ and name[0] != "_"

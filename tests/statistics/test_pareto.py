@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codejoule.analysis import pareto_front
+from codejoule.statistics import pareto_front
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "thesis_results.csv"
 

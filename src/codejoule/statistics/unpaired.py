@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from codejoule.analysis.statistics.holm import holm
-from codejoule.analysis.statistics.result import Result, has_spread
+from codejoule.statistics.holm import holm
+from codejoule.statistics.result import Result, has_spread
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

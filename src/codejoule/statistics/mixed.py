@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from codejoule.analysis.statistics.result import ROUNDING
+from codejoule.statistics.result import ROUNDING
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

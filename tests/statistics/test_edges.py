@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 
-from codejoule.analysis import statistics as s
-from codejoule.analysis.pareto import pareto_front
+import codejoule.statistics as s
 
 
 def generator():
@@ -174,7 +173,7 @@ def test_front_probability_is_the_front_of_each_resample():
         pass_at_1=rng.integers(0, 4, size=(200, 6)) / 4,
     )
     expected = np.mean(
-        [pareto_front(e, a) for e, a in zip(drawn.energy_j, drawn.pass_at_1, strict=True)],
+        [s.pareto_front(e, a) for e, a in zip(drawn.energy_j, drawn.pass_at_1, strict=True)],
         axis=0,
     )
     assert s.front_probability(drawn) == pytest.approx(expected)

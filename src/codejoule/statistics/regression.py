@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from codejoule.analysis.statistics.result import has_spread
+from codejoule.statistics.result import has_spread
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from codejoule.analysis.statistics.clusters import cluster_sums
-from codejoule.analysis.statistics.resampling import Resampler
-from codejoule.analysis.statistics.result import ALPHA, ROUNDING
+from codejoule.statistics.clusters import cluster_sums
+from codejoule.statistics.resampling import Resampler
+from codejoule.statistics.result import ALPHA, ROUNDING
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from codejoule.analysis.statistics.result import ROUNDING, Result, has_spread
+from codejoule.statistics.result import ROUNDING, Result, has_spread
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

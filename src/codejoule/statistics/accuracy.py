@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from codejoule.analysis.statistics.result import ALPHA, has_spread
+from codejoule.statistics.result import ALPHA, has_spread
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
