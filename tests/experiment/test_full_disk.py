@@ -11,13 +11,13 @@ import pytest
 
 from codejoule.analysis import load_runs, log_report
 from codejoule.cli import main as codejoule
-from codejoule.cli.records import write_csv
 from codejoule.config import UserError
 from codejoule.config.schema import TrackingConfig
 from codejoule.domain import EnergySource, Status, Verdict
 from codejoule.evaluation import VerdictLog, write_eval_results, write_pass_at_k, write_samples
 from codejoule.experiment.outcome import Outcome, State
 from codejoule.measurement import PowerSample
+from codejoule.thesis.writing import write_csv
 from codejoule.tracking import (
     Journal,
     power_figure,

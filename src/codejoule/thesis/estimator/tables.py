@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from codejoule.estimate.thesis import runtime
+from codejoule.thesis.estimator import runtime
 
 FLOP_PER_S = 362.05e12
 """Rate of the L40S for 16-bit weights, as the tables use it."""

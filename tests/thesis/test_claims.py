@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from codejoule.analysis.published import claims, disagreements, ratios, reductions
-from codejoule.estimate.thesis.published import (
+from codejoule.thesis import claims, disagreements, ratios, reductions
+from codejoule.thesis.results import (
     published_configurations,
     published_rows,
     qwen_configurations,

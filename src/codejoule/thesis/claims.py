@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from codejoule.analysis.published.figures import SIZES, Reduction, reductions
-from codejoule.estimate.thesis.published import (
+from codejoule.thesis.ratios import SIZES, Reduction, reductions
+from codejoule.thesis.results import (
     TASKS,
     PublishedResult,
     published_configurations,

@@ -1,6 +1,7 @@
 """``codejoule import-thesis`` into a real store."""
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ from codejoule.cli import main
 
 
 @pytest.fixture(scope="module")
-def imported(tracking_folder: Path) -> Path:
-    folder = tracking_folder
+def imported(
+    tmp_path_factory: pytest.TempPathFactory, with_database: Callable[[Path], Path]
+) -> Path:
+    folder = with_database(tmp_path_factory.mktemp("tracking")) / "mlruns"
     where = [f"tracking.dir={folder}", "tracking.experiment=thesis"]
     assert main(["import-thesis", *where, "--out", str(folder / "csv")]) == 0
     return folder
@@ -74,3 +77,22 @@ def test_what_the_figures_give_is_written(imported: Path) -> None:
         "pass_at_kwh": 25, "reductions": 20, "claims": 55,
     }  # fmt: skip
     assert sum(row["on_front"] == "True" for row in rows["pass_at_kwh"]) == 10
+
+
+def test_the_thesis_has_a_command_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["thesis", "tables", "--out", str(tmp_path)]) == 0
+    printed, told = capsys.readouterr()
+    assert len(printed.splitlines()) == 1 + 43
+    assert f"Written to {tmp_path}: tables.csv, figures.csv" in told
+    assert main(["thesis", "claims"]) == 0
+    printed = capsys.readouterr().out
+    assert "Abstract: GPTQ-Int8 saves up to: 40 %" in printed
+    assert "disagree in" in printed
+
+
+def test_the_import_has_two_names(imported: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    where = ["tracking.experiment=thesis", f"tracking.dir={imported}"]
+    assert main(["thesis", "import", *where]) == 0
+    assert "0 published runs added" in capsys.readouterr().out

@@ -65,7 +65,7 @@ def published_rows() -> tuple[PublishedResult, ...]:
     tuple of PublishedResult
         In the order of the tables. 15 of them print a configuration again.
     """
-    text = (files("codejoule.estimate.thesis") / "data" / "results.csv").read_text("utf-8")
+    text = (files("codejoule.thesis") / "data" / "results.csv").read_text("utf-8")
     return tuple(map(_row, csv.DictReader(text.splitlines())))
 
 

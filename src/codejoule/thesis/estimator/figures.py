@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from codejoule.estimate.thesis import memory, parameters
-from codejoule.estimate.thesis.tables import BYTES_PER_S, FLOP_PER_S, table_times_s
+from codejoule.thesis.estimator import memory, parameters
+from codejoule.thesis.estimator.tables import BYTES_PER_S, FLOP_PER_S, table_times_s
 
 QWEN_CODER = {"v": 152064, "c": 128000, "m": 3584, "d": 128, "h": 28, "l": 28, "k": 57}
 """Qwen2.5-Coder-7B in table 4.1; ``k`` are its normalizations, two per layer and one."""

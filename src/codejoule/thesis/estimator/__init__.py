@@ -9,14 +9,14 @@ M. Buis (2024), "Walking the tightrope: balancing energy efficiency and accuracy
 code generation", MSc thesis, Utrecht University.
 """
 
-from codejoule.estimate.thesis import forward, memory, parameters, runtime
-from codejoule.estimate.thesis.figures import (
+from codejoule.thesis.estimator import forward, memory, parameters, runtime
+from codejoule.thesis.estimator.figures import (
     FigureCheck,
     FigurePoint,
     figure_checks,
     thesis_figures,
 )
-from codejoule.estimate.thesis.tables import (
+from codejoule.thesis.estimator.tables import (
     COLUMNS,
     TableRow,
     table_inputs,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from codejoule.estimate.thesis import (
+from codejoule.thesis.estimator import (
     COLUMNS,
     figure_checks,
     forward,
@@ -57,7 +57,7 @@ def test_the_tables_have_341_printed_cells_and_the_golden_file_344() -> None:
 
 
 def test_the_72b_model_that_only_the_text_mentions_comes_out_too() -> None:
-    from codejoule.estimate.thesis import table_times_s
+    from codejoule.thesis.estimator import table_times_s
 
     # Section 4.2.3.1: 144 GB and 110.43 s.
     _, _, tgt_s = table_times_s(

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from codejoule.estimate.thesis.published import PublishedResult, qwen_configurations
 from codejoule.statistics import pareto_front
+from codejoule.thesis.results import PublishedResult, qwen_configurations
 
 _HALF = 0.005
 """Half a unit of the last digit that the tables print of kWh and pass@1."""
