@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
-from codejoule.analysis import build_sections, comparison_table, frontier_figure, load_runs
+from codejoule.analysis import build_sections, comparison_table, load_runs
 from codejoule.cli import analyze
 from codejoule.domain import EnergyScope, EnergySource
+from codejoule.report import frontier_figure
 
 TEXTS = "gptq4 b1 gives the same text as none on 18 of 20 tasks"
 ACCURACY = (

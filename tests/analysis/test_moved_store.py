@@ -5,10 +5,11 @@ import shutil
 import pytest
 from mlflow.tracking import MlflowClient
 
-from codejoule.analysis import build_sections, load_runs, log_report, read_tasks
+from codejoule.analysis import build_sections, load_runs, read_tasks
 from codejoule.analysis.artifacts import relocated
 from codejoule.config import UserError
 from codejoule.config.schema import TrackingConfig
+from codejoule.report import log_report
 from codejoule.tracking import prepare_store
 from tests.analysis.conftest import Recorder
 

@@ -16,10 +16,10 @@ from codejoule.analysis.disagreements import disagreement_table
 from codejoule.analysis.efficiency import efficiency_table
 from codejoule.analysis.findings import findings
 from codejoule.analysis.paired_tables import paired_tables
-from codejoule.analysis.report.page import _cards
 from codejoule.analysis.tasks import _figures
 from codejoule.analysis.thesis_tables import thesis_tables
 from codejoule.domain.accuracy import wilson_interval
+from codejoule.report.page import _cards
 from codejoule.statistics import Resampler
 from codejoule.thesis.importing import _tags, published_metrics
 from codejoule.thesis.results import published_configurations

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from codejoule.analysis import load_runs, log_report
+from codejoule.analysis import load_runs
 from codejoule.cli import main as codejoule
 from codejoule.config import UserError
 from codejoule.config.schema import TrackingConfig
@@ -17,6 +17,7 @@ from codejoule.domain import EnergySource, Status, Verdict
 from codejoule.evaluation import VerdictLog, write_eval_results, write_pass_at_k, write_samples
 from codejoule.experiment.outcome import Outcome, State
 from codejoule.measurement import PowerSample
+from codejoule.report import log_report
 from codejoule.thesis.writing import write_csv
 from codejoule.tracking import (
     Journal,

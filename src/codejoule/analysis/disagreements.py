@@ -4,7 +4,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from codejoule.analysis.table import Table, p_words
+from codejoule.analysis.table import Table
+from codejoule.domain.text import p_words
 from codejoule.statistics import ALPHA
 
 if TYPE_CHECKING:

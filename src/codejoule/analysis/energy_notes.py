@@ -9,8 +9,8 @@ import numpy as np
 from codejoule.analysis.comparison import setting_columns
 from codejoule.analysis.families import short_names
 from codejoule.analysis.pairs import baselines
-from codejoule.analysis.text import number
 from codejoule.domain import break_even_tasks
+from codejoule.domain.text import number
 
 if TYPE_CHECKING:
     import pandas as pd

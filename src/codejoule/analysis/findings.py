@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from codejoule.analysis.disagreements import change_words
-from codejoule.analysis.table import Table, p_words
+from codejoule.analysis.table import Table
+from codejoule.domain.text import p_words
 
 if TYPE_CHECKING:
     from codejoule.analysis.evidence import Evidence

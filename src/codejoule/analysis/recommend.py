@@ -9,8 +9,9 @@ import numpy as np
 
 from codejoule.analysis.comparison import front_energy
 from codejoule.analysis.disagreements import change_words
-from codejoule.analysis.table import Table, p_words
+from codejoule.analysis.table import Table
 from codejoule.domain.metrics import J_PER_KWH
+from codejoule.domain.text import number, p_words
 from codejoule.statistics import (
     ALPHA,
     ROUNDING,
@@ -414,6 +415,4 @@ def _limits(evidence: "Evidence", rows: list[_Row], goal: Goal, best: int) -> li
 
 
 def _kwh(value: float) -> str:
-    from codejoule.analysis.text import number
-
     return f"{number(value)} kWh" if value >= 1e-3 else f"{number(value * J_PER_KWH)} J"

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from codejoule.analysis.text import number
 from codejoule.config.writing import write_whole
+from codejoule.domain.text import number, p_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -142,19 +142,6 @@ def _cell(name: str, value: Any) -> str:
     if name.endswith("p_value") or name.endswith("_holm"):
         return p_text(value)
     return f"{value:.3e}" if 0 < abs(value) < 1e-4 else number(value, digits=4)
-
-
-def p_text(value: float) -> str:
-    """A p-value as a reader needs it."""
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def p_words(value: float) -> str:
-    """The same in a sentence, after "p": ``= 0.012``, ``< 0.001`` or ``unknown``."""
-    if math.isnan(value):
-        return "unknown"
-    text = p_text(value)
-    return text if text.startswith("<") else f"= {text}"
 
 
 def _tex(text: str) -> str:

@@ -84,10 +84,8 @@ def run(args: argparse.Namespace) -> int:
 
     Raises `UserError` for a store, an experiment or a filter that is not there or not valid.
     """
-    from codejoule.analysis import (
-        analyse,
-        build_sections,
-        load_runs,
+    from codejoule.analysis import analyse, build_sections, load_runs
+    from codejoule.report import (
         log_report,
         render_findings,
         render_section,

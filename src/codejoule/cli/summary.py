@@ -3,12 +3,13 @@
 import shlex
 import sys
 
-from codejoule.analysis import build_sections, load_runs, render_section
+from codejoule.analysis import build_sections, load_runs
 from codejoule.config import project_root
 from codejoule.config.schema import TrackingConfig
 from codejoule.domain import visible
 from codejoule.experiment.outcome import Outcome, State
 from codejoule.experiment.sweep import Summary
+from codejoule.report import render_section
 from codejoule.tracking import Store, prepare_store
 
 

@@ -4,7 +4,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from codejoule.analysis.table import Table
-from codejoule.analysis.text import number
+from codejoule.domain.text import number
 
 if TYPE_CHECKING:
     from codejoule.analysis.analysis import GroupAnalysis

@@ -5,8 +5,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codejoule.analysis.text import WIDTH
 from codejoule.config.writing import write_whole
+from codejoule.report.terminal import WIDTH
 
 if TYPE_CHECKING:
     from codejoule.analysis.analysis import Analysis, GroupAnalysis

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from mlflow.tracking import MlflowClient
 
-from codejoule.analysis import Goal, Options, analyse, load_runs, log_report, write_report
-from codejoule.analysis.report import figures, page
+from codejoule.analysis import Goal, Options, analyse, load_runs
 from codejoule.config.schema import TrackingConfig
+from codejoule.report import figures, log_report, page, write_report
 from codejoule.tracking import prepare_store
 from tests.analysis.simulated import write_run, write_sweep
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from mlflow.tracking import MlflowClient
 
-from codejoule.analysis import analyse, load_runs, write_report
+from codejoule.analysis import analyse, load_runs
+from codejoule.report import write_report
 from codejoule.tracking import write_power_parquet
 from tests.analysis.simulated import write_run, write_sweep
 

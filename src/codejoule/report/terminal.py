@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from codejoule.analysis.families import heading
 from codejoule.domain.metrics import J_PER_KWH
+from codejoule.domain.text import number
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,16 +29,6 @@ _FIXED = (
     "energy_generation_sd_j", "energy_source", "energy_scope", "energy_source_evaluation",
     "pareto", "run_ids",
 )  # fmt: skip
-
-
-def number(value: float, *, digits: int = 3) -> str:
-    """A figure with `digits` significant digits and no exponent; a dash where undefined."""
-    if math.isnan(value):
-        return "-"
-    if value == 0:
-        return "0"
-    places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
-    return f"{value:,.{places}f}"
 
 
 def accuracy(value: float, low: float, high: float) -> str:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from codejoule.analysis.comparison import front_energy, setting_columns
 from codejoule.analysis.families import setting_text
-from codejoule.analysis.text import KWH_FROM_J
 from codejoule.config.writing import write_whole
 from codejoule.domain.metrics import J_PER_KWH
+from codejoule.report.terminal import KWH_FROM_J
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from codejoule.analysis.comparison import front_energy
-from codejoule.analysis.report.figures import figures_json, kind, short_title
-from codejoule.analysis.report.measured import predictions_table, provenance, runs_table
-from codejoule.analysis.text import KWH_FROM_J, accuracy, number
 from codejoule.config.writing import write_whole
 from codejoule.domain.metrics import J_PER_KWH
+from codejoule.domain.text import number
+from codejoule.report.figures import figures_json, kind, short_title
+from codejoule.report.measured import predictions_table, provenance, runs_table
+from codejoule.report.terminal import KWH_FROM_J, accuracy
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -101,7 +102,7 @@ def write_report(
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("codejoule.analysis.report", "templates"),
+        loader=jinja2.PackageLoader("codejoule.report", "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
