@@ -2,8 +2,8 @@
 
 import html
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,22 @@ class Table:
     """Sentences that a reader of the table needs."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """Headings of columns whose names do not say enough."""
+
+    @classmethod
+    def of(cls, rows: Sequence[dict[str, Any]], columns: Sequence[str], **facts: Any) -> "Table":
+        """A table of `rows`; what they hold beyond `columns` is left out."""
+        import pandas as pd
+
+        return cls(frame=pd.DataFrame(rows, columns=list(columns)), **facts)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Each row by the names of its columns."""
+        return [{str(k): v for k, v in row.items()} for row in self.frame.to_dict("records")]
+
+    def without_accuracy(self) -> "Table":
+        """The table without the columns that rest on pass@1."""
+        kept = [c for c in self.frame.columns if "pass_at" not in c and "solved" not in c]
+        return replace(self, frame=self.frame[kept])
 
     def as_json(self) -> dict[str, Any]:
         """The table as what `json.dumps` takes: undefined figures are null."""

@@ -4,8 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from codejoule.analysis.power import power_table
-from codejoule.analysis.task_table import task_table
+from codejoule.analysis import power_table, task_table
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,18 +1,16 @@
-"""An analysis as files."""
+"""An analysis as files: JSON, tables, Markdown and the frontier."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from codejoule.analysis import Analysis
 from codejoule.config.writing import write_whole
-from codejoule.report.terminal import WIDTH
-
-if TYPE_CHECKING:
-    from codejoule.analysis.analysis import Analysis, GroupAnalysis
+from codejoule.report.frontier import frontier_figure, is_drawable
+from codejoule.report.terminal import legend, table_columns
 
 
-def write_tables(analysis: "Analysis", folder: Path) -> list[Path]:
+def write_tables(analysis: Analysis, folder: Path) -> list[Path]:
     """Write every table, and all of them as one JSON file.
 
     Parameters
@@ -28,10 +26,8 @@ def write_tables(analysis: "Analysis", folder: Path) -> list[Path]:
         ``analysis.json`` and the folder ``tables`` (``tables/1``, ``tables/2``, ... where there
         are several groups), in which each table is NAME.csv, NAME.tex and NAME.html.
     """
-    whole = folder / "analysis.json"
-    text = json.dumps(analysis.as_json(), allow_nan=False)
-    write_whole(whole, text)
-    root = folder / "tables"
+    whole, root = folder / "analysis.json", folder / "tables"
+    write_whole(whole, json.dumps(analysis.as_json(), allow_nan=False))
     for stale in root.glob("**/*.*"):
         if stale.suffix in (".csv", ".tex", ".html"):
             stale.unlink()
@@ -42,34 +38,71 @@ def write_tables(analysis: "Analysis", folder: Path) -> list[Path]:
     return [whole, root]
 
 
-def render_findings(group: "GroupAnalysis", *, said: Collection[str] = ()) -> str:
-    """What a group's tables say, and the recommendation, for a terminal.
+def write_comparison(analysis: Analysis, folder: Path) -> list[Path]:
+    """Write what the terminal shows, and the front.
 
     Parameters
     ----------
-    group : GroupAnalysis
-        Analysed.
-    said : collection of str
-        Sentences that are printed already, e.g. `Section.notes`.
+    analysis : Analysis
+        From `analyse`.
+    folder : pathlib.Path
+        Where to; made where missing.
 
     Returns
     -------
-    str
-        Lines.
+    list of pathlib.Path
+        ``comparison.csv``, ``comparison.md``, ``frontier.svg`` and ``.png`` (numbered where
+        there are several groups).
     """
-    import textwrap
+    import pandas as pd
 
-    def listed(sentences: tuple[str, ...]) -> list[str]:
-        return [
-            line
-            for sentence in sentences
-            for line in textwrap.wrap(sentence, WIDTH, initial_indent="- ", subsequent_indent="  ")
+    csv, markdown = folder / "comparison.csv", folder / "comparison.md"
+    whole = pd.concat(
+        [group.evidence.table.assign(group=group.group.title) for group in analysis.groups],
+        ignore_index=True,
+    )
+    whole["run_ids"] = whole["run_ids"].map(" ".join)
+    write_whole(csv, whole.to_csv(index=False))
+    write_whole(markdown, _markdown(analysis))
+    written = [csv, markdown]
+    for stale in folder.glob("frontier*"):
+        stale.unlink()
+    for number, group in enumerate(analysis.groups, start=1):
+        stem = "frontier" if len(analysis.groups) == 1 else f"frontier_{number}"
+        for ending in ("svg", "png") if is_drawable(group.evidence.table) else ():
+            frontier_figure(group.evidence.table, folder / f"{stem}.{ending}")
+            written.append(folder / f"{stem}.{ending}")
+    return written
+
+
+def _markdown(analysis: Analysis) -> str:
+    count = analysis.runs
+    parts = [
+        "# Energy and accuracy",
+        f"{count} finished {'run' if count == 1 else 'runs'} of experiment "
+        f"{analysis.experiment} in {analysis.uri}.",
+    ]
+    if analysis.left_out:
+        parts.append(f"Left out: {'; '.join(analysis.left_out)}.")
+    if len(analysis.groups) > 1:
+        parts.append(
+            f"They are of {len(analysis.groups)} kinds that cannot be compared with one another "
+            "(other tasks, machines, weights, or sources of energy): one table each."
+        )
+    for group in analysis.groups:
+        settings, figures = table_columns(group.evidence.table)
+        columns = [*settings, *figures]
+        rows = zip(*(cells for _, cells in columns), strict=True)
+        lines = [
+            _pipes(title for title, _ in columns),
+            _pipes(["---"] * len(settings) + ["---:"] * len(figures)),
+            *(_pipes(cell.replace("|", "\\|") for cell in row) for row in rows),
         ]
+        parts += [f"## {group.group.title}", "\n".join(lines), *legend(group.evidence.table)]
+        if group.notes:
+            parts.append("\n".join(f"- {note}" for note in group.notes))
+    return "\n\n".join(parts) + "\n"
 
-    lines = ["Findings:", *listed(tuple(s for s in group.findings if s not in said))]
-    advice = group.recommendation
-    if advice is not None:
-        chosen = advice.configuration or "none"
-        lines += ["", f"Recommendation ({advice.goal}): {chosen}", *listed(advice.margin)]
-        lines += ["Unsure:", *listed(advice.unsure)] if advice.unsure else []
-    return "\n".join(lines)
+
+def _pipes(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"

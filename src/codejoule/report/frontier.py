@@ -4,7 +4,7 @@ from io import BytesIO, StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codejoule.analysis.comparison import front_energy, setting_columns
+from codejoule.analysis import front_energy, setting_columns
 from codejoule.analysis.families import setting_text
 from codejoule.config.writing import write_whole
 from codejoule.domain.metrics import J_PER_KWH
@@ -77,11 +77,20 @@ def frontier_svg(table: "pd.DataFrame") -> str:
     return text[text.index("<svg") :]
 
 
+def is_drawable(table: "pd.DataFrame") -> bool:
+    """Whether some configuration has both energy and pass@1."""
+    return bool(_known(table).any())
+
+
+def _known(table: "pd.DataFrame") -> "pd.Series[bool]":
+    return table[front_energy(table)].notna() & table["pass_at_1"].notna()
+
+
 def _draw(table: "pd.DataFrame") -> "Figure":
     from matplotlib.figure import Figure
 
     energy = front_energy(table)
-    shown = table[table[energy].notna() & table["pass_at_1"].notna()]
+    shown = table[_known(table)]
     if shown.empty:
         raise ValueError("no configuration has both energy and pass@1: there is nothing to draw")
     in_kwh = bool(shown[energy].max() >= KWH_FROM_J)

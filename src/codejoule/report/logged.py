@@ -5,8 +5,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codejoule.analysis.artifacts import relocated
-from codejoule.analysis.store import reading
+from codejoule.analysis.store import reading, relocated
 from codejoule.config.errors import UserError
 
 if TYPE_CHECKING:

@@ -1,6 +1,5 @@
 """The page: everything an analysis says, in one HTML file that needs no other."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,8 +72,6 @@ def write_report(
     analysis: "Analysis",
     loaded: "LoadedRuns",
     folder: Path,
-    *,
-    notes: Sequence[Sequence[str]] = (),
 ) -> Path:
     """Write the page.
 
@@ -86,8 +83,6 @@ def write_report(
         What it was made from.
     folder : pathlib.Path
         Where to; made where missing.
-    notes : sequence of sequence of str, optional
-        Further sentences for each group, e.g. `Section.notes`.
 
     Returns
     -------
@@ -112,10 +107,7 @@ def write_report(
     figures = figures_json(analysis, loaded)
     text = environment.get_template("report.html").render(
         analysis=analysis,
-        views=[
-            _view(i + 1, group, notes[i] if notes else ())
-            for i, group in enumerate(analysis.groups)
-        ],
+        views=[_view(i, group) for i, group in enumerate(analysis.groups, start=1)],
         figures=figures,
         most_rows=MOST_ROWS,
     )
@@ -124,7 +116,7 @@ def write_report(
     return page
 
 
-def _view(place: int, group: "GroupAnalysis", notes: Sequence[str]) -> View:
+def _view(place: int, group: "GroupAnalysis") -> View:
     pairs = tuple(s for s in group.findings if " against " in s.partition(": ")[0])
     return View(
         number=place,
@@ -133,7 +125,7 @@ def _view(place: int, group: "GroupAnalysis", notes: Sequence[str]) -> View:
         kind=kind(group),
         cards=tuple(_cards(group)),
         findings=tuple(s for s in group.findings if s not in pairs),
-        pairs=(*pairs, *(note for note in notes if note not in pairs)),
+        pairs=(*pairs, *(note for note in group.notes if note not in pairs)),
         recommendation=group.recommendation,
         tables=tuple(table for table in group.tables.values() if len(table.frame)),
         predictions=predictions_table(group),

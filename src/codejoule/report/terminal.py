@@ -1,9 +1,11 @@
-"""A comparison as plain text for a terminal."""
+"""A group of runs as plain text for a terminal."""
 
 import math
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from codejoule.analysis import GroupAnalysis, setting_columns
 from codejoule.analysis.families import heading
 from codejoule.domain.metrics import J_PER_KWH
 from codejoule.domain.text import number
@@ -14,21 +16,40 @@ if TYPE_CHECKING:
 WIDTH = 120
 """Columns of a terminal that a table may need."""
 
-_ACCURACY = "pass@1 [95 % CI]"
-_ACCURACY_PLUS = "plus [95 % CI]"
-
 KWH_FROM_J = 1e5
 """Energies from here on are shown in kilowatt-hours."""
 
-_FIXED = (
-    "model", "quant", "batch", "suite", "split", "runs", "tasks", "pass_at_1",
-    "pass_at_1_ci_low", "pass_at_1_ci_high", "pass_at_1_plus", "pass_at_1_plus_ci_low",
-    "pass_at_1_plus_ci_high", "energy_generation_j", "energy_total_j",
-    "energy_per_output_token_j", "energy_per_task_j", "energy_per_solved_task_j",
-    "pass_at_1_per_kwh", "throughput_tokens_per_s", "latency_s", "output_tokens", "carbon_g",
-    "energy_generation_sd_j", "energy_source", "energy_scope", "energy_source_evaluation",
-    "pareto", "run_ids",
-)  # fmt: skip
+_ACCURACY = "pass@1 [95 % CI]"
+_ALWAYS = ("model", "quant", "batch")
+
+Column = tuple[str, list[str]]
+"""A heading and its cells."""
+
+
+def render_group(group: GroupAnalysis) -> str:
+    """A group's title, its table, and what quantization saves and changes."""
+    notes = _listed(group.notes)
+    tail = ["", "Against the unquantized model:", *notes] if notes else []
+    return "\n".join([group.group.title, "", render_table(group.evidence.table), *tail])
+
+
+def render_findings(group: GroupAnalysis) -> str:
+    """What a group's tables say beyond `render_group`, and the recommendation."""
+    lines = ["Findings:", *_listed(s for s in group.findings if s not in group.notes)]
+    advice = group.recommendation
+    if advice is not None:
+        chosen = advice.configuration or "none"
+        lines += ["", f"Recommendation ({advice.goal}): {chosen}", *_listed(advice.margin)]
+        lines += ["Unsure:", *_listed(advice.unsure)] if advice.unsure else []
+    return "\n".join(lines)
+
+
+def _listed(sentences: Iterable[str]) -> list[str]:
+    return [
+        line
+        for sentence in sentences
+        for line in textwrap.wrap(sentence, WIDTH, initial_indent="- ", subsequent_indent="  ")
+    ]
 
 
 def accuracy(value: float, low: float, high: float) -> str:
@@ -39,73 +60,69 @@ def accuracy(value: float, low: float, high: float) -> str:
     return f"{value:.3f}{interval}"
 
 
-def table_columns(table: "pd.DataFrame") -> list[tuple[str, list[str]]]:
-    """Heading and cells of each column that a reader sees.
+def table_columns(table: "pd.DataFrame") -> tuple[list[Column], list[Column]]:
+    """Settings and figures that a reader sees of a `comparison_table`.
 
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        From `comparison_table`.
-
-    Returns
-    -------
-    list of (str, list of str)
-        Settings first (those that never vary left out, save model, quant and batch), then
-        figures; what rests on pass@1 only where that is known. An estimated figure starts with
-        ``~``.
+    Settings that never vary are left out, save model, quant and batch; what rests on pass@1 is
+    there only where that is known. An estimated figure starts with ``~``.
     """
-    generation = "~" if (table["energy_source"] == "estimate").any() else ""
-    total = "~" if generation or (table["energy_source_evaluation"] == "estimate").any() else ""
-    columns = [(name, [str(v) for v in table[name]]) for name in ("model", "quant", "batch")]
-    varying = [c for c in table.columns if c not in _FIXED and table[c].nunique(dropna=False) > 1]
-    columns += [(heading(name, varying), [str(v) for v in table[name]]) for name in varying]
+    varying = [
+        name
+        for name in setting_columns(table)
+        if name not in _ALWAYS and table[name].nunique(dropna=False) > 1
+    ]
+    settings = [(name, [str(v) for v in table[name]]) for name in _ALWAYS]
+    settings += [(heading(name, varying), [str(v) for v in table[name]]) for name in varying]
     if (table["runs"] > 1).any():
-        columns.append(("runs", [str(v) for v in table["runs"]]))
-    judged = bool(table["pass_at_1"].notna().any())
-    for title, name in ((_ACCURACY, "pass_at_1"), (_ACCURACY_PLUS, "pass_at_1_plus")):
+        settings.append(("runs", [str(v) for v in table["runs"]]))
+    figures = []
+    for title, name in ((_ACCURACY, "pass_at_1"), ("plus [95 % CI]", "pass_at_1_plus")):
         if table[name].notna().any():
             rates = table[[name, f"{name}_ci_low", f"{name}_ci_high"]].to_numpy(dtype=float)
-            columns.append((title, [accuracy(*row) for row in rates]))
+            figures.append((title, [accuracy(*row) for row in rates]))
+    estimated = bool((table["energy_source"] == "estimate").any())
+    total = estimated or bool((table["energy_source_evaluation"] == "estimate").any())
     large = bool(table["energy_generation_j"].max() >= KWH_FROM_J)
     energy, per = ("kWh", J_PER_KWH) if large else ("J", 1.0)
-    for title, name, mark, unit in (
-        (f"energy {energy}", "energy_generation_j", generation, per),
+    judged = bool(table["pass_at_1"].notna().any())
+    for title, name, marked, unit in (
+        (f"energy {energy}", "energy_generation_j", estimated, per),
         (f"total {energy}", "energy_total_j", total, per),
-        ("J/token", "energy_per_output_token_j", generation, 1.0),
+        ("J/token", "energy_per_output_token_j", estimated, 1.0),
         ("J/solved", "energy_per_solved_task_j", total, 1.0),
-        ("tokens/s", "throughput_tokens_per_s", "", 1.0),
+        ("tokens/s", "throughput_tokens_per_s", False, 1.0),
     ):
         if judged or title != "J/solved":
-            cells = [_marked(number(float(v) / unit), mark) for v in table[name]]
-            columns.append((title, cells))
+            cells = [number(float(value) / unit) for value in table[name]]
+            mark = "~" if marked else ""
+            figures.append((title, [cell if cell == "-" else mark + cell for cell in cells]))
     if judged:
-        columns.append(("front", ["*" if on else "" for on in table["pareto"]]))
-    return columns
+        figures.append(("front", ["*" if on else "" for on in table["pareto"]]))
+    return settings, figures
 
 
 def legend(table: "pd.DataFrame") -> list[str]:
     """Sentences that say what the columns of a table mean and where its joules come from."""
     source, scope = _all(table, "energy_source"), _all(table, "energy_scope")
-    judged = _all(table, "energy_source_evaluation")
-    known = bool(table["pass_at_1"].notna().any())
-    per_solved = "; J/solved: total per task solved" if known else ""
-    lines = [
-        f"energy and J/token: generation alone, {_source(source)}, scope {scope}. "
-        + (
-            f"total: with evaluation ({_source(judged)}){per_solved}."
-            if judged
-            else "total: not known, evaluation was not metered."
-        )
-    ]
-    if "estimate" in f"{source}, {judged}":
+    evaluation = _all(table, "energy_source_evaluation")
+    judged = bool(table["pass_at_1"].notna().any())
+    per_solved = "; J/solved: total per task solved" if judged else ""
+    total = (
+        f"total: with evaluation ({_source(evaluation)}){per_solved}."
+        if evaluation
+        else "total: not known, evaluation was not metered."
+    )
+    lines = [f"energy and J/token: generation alone, {_source(source)}, scope {scope}. {total}"]
+    if "estimate" in f"{source}, {evaluation}":
         lines.append(
             "~ marks an estimate (CPU time x assumed watts per core). It is no measurement: "
             "compare it with nothing but other estimates of this machine."
         )
     if table["pass_at_1_plus"].notna().any():
         lines.append("pass@1: by the benchmark's own tests; plus: by EvalPlus' further ones, too.")
-    by = "total energy" if table["energy_total_j"].notna().all() else "energy of generation"
-    if known:
+    if judged:
+        known = table["energy_total_j"].notna().all()
+        by = "total energy" if known else "energy of generation"
         lines.append(f"* is on the Pareto front of {by} against pass@1.")
     if (table["runs"] == 1).all():
         lines.append(
@@ -118,39 +135,22 @@ def legend(table: "pd.DataFrame") -> list[str]:
 
 
 def render_table(table: "pd.DataFrame") -> str:
-    """Draw a comparison for a terminal.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        From `comparison_table`.
-
-    Returns
-    -------
-    str
-        Lines of at most `WIDTH` characters: the table, then what its columns mean.
-    """
-    import textwrap
-
-    columns = _fitted(table_columns(table))
-    widths = [_width(column) for column in columns]
-    left = setting_count(columns)
+    """A `comparison_table` in lines of at most `WIDTH` characters, then what its columns mean."""
+    settings, figures = table_columns(table)
+    settings = _fitted(settings, WIDTH - sum(_width(column) + 2 for column in figures))
+    columns = [*settings, *figures]
 
     def line(cells: Sequence[str]) -> str:
         padded = [
-            cell.ljust(width) if i < left else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
+            cell.ljust(_width(column)) if i < len(settings) else cell.rjust(_width(column))
+            for i, (cell, column) in enumerate(zip(cells, columns, strict=True))
         ]
         return "  ".join(padded).rstrip()
 
     rows = [line(cells) for cells in zip(*(cells for _, cells in columns), strict=True)]
-    head = line([heading for heading, _ in columns])
+    head = line([title for title, _ in columns])
     notes = [wrapped for text in legend(table) for wrapped in textwrap.wrap(text, WIDTH)]
     return "\n".join([head, "-" * len(head), *rows, "", *notes])
-
-
-def _marked(text: str, mark: str) -> str:
-    return text if text == "-" else mark + text
 
 
 def _all(table: "pd.DataFrame", name: str) -> str:
@@ -162,29 +162,22 @@ def _source(source: str) -> str:
     return "estimated" if source == "estimate" else f"by {source}"
 
 
-def _width(column: tuple[str, list[str]]) -> int:
-    heading, cells = column
-    return max(len(heading), *map(len, cells))
+def _width(column: Column) -> int:
+    title, cells = column
+    return max(len(title), *map(len, cells))
 
 
-def setting_count(columns: Sequence[tuple[str, list[str]]]) -> int:
-    """How many columns of `table_columns`, from the left, are settings."""
-    figures = (_ACCURACY, "energy J", "energy kWh")
-    return next(i for i, (heading, _) in enumerate(columns) if heading in figures)
-
-
-def _fitted(columns: list[tuple[str, list[str]]]) -> list[tuple[str, list[str]]]:
-    """The columns, the widest settings shortened until a line fits."""
-    columns = list(columns)
-    settings = range(setting_count(columns))
-    while sum(map(_width, columns)) + 2 * (len(columns) - 1) > WIDTH:
-        widest = max(settings, key=lambda i: _width(columns[i]))
-        target = _width(columns[widest]) - 1
+def _fitted(settings: list[Column], width: int) -> list[Column]:
+    """The settings, the widest ones shortened until all fit."""
+    settings = list(settings)
+    while sum(map(_width, settings)) + 2 * (len(settings) - 1) > width:
+        widest = max(range(len(settings)), key=lambda i: _width(settings[i]))
+        target = _width(settings[widest]) - 1
         if target < 6:
             break
-        heading, cells = columns[widest]
-        columns[widest] = (_short(heading, target), [_short(cell, target) for cell in cells])
-    return columns
+        title, cells = settings[widest]
+        settings[widest] = (_short(title, target), [_short(cell, target) for cell in cells])
+    return settings
 
 
 def _short(text: str, width: int) -> str:

@@ -1,18 +1,28 @@
 """Whether two configurations solve the same tasks equally often."""
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from codejoule.domain.text import p_words
 from codejoule.statistics.result import ALPHA, has_spread
+from codejoule.statistics.statistic import (
+    ADJUSTED,
+    MARGIN,
+    PAIR,
+    Method,
+    PairTasks,
+    Row,
+    Statistic,
+    pair_words,
+    verdict,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-MARGIN = 0.02
-"""Loss of pass@1 up to which "no loss" is said, unless another is stated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,3 +281,71 @@ def lower_bound(rates: "NDArray[np.float64]", *, alpha: float = ALPHA) -> float:
 
 def _are_trials(rates: "NDArray[np.float64]") -> bool:
     return bool(np.isin(rates, (0.0, 1.0)).all()) or not has_spread(rates, scale=1.0)
+
+
+def _accuracy_pairs(of: PairTasks, method: Method) -> Iterator[Row]:
+    if of.passed[0].size:
+        found = paired_accuracy(*of.passed, margin=method.margin)
+        yield asdict(found) | {"test": found.method, "no_loss_p_value": found.p_value_no_loss}
+
+
+def _conclude(row: Row) -> Row:
+    falls = row["difference"] < 0
+    return {
+        "verdict": verdict(row["p_value_holm"], falls=falls, words=("lower", "higher")),
+        "no_loss_shown": bool(row["no_loss_p_value_holm"] < ALPHA),
+    }
+
+
+def _headline(rows: list[Row]) -> str:
+    differ = sum(row["verdict"] in ("lower", "higher") for row in rows)
+    kept = sum(row["no_loss_shown"] for row in rows)
+    return (
+        f"{differ} of {len(rows)} comparisons resolve a difference in pass@1; {kept} "
+        f"exclude a loss beyond {rows[0]['margin']:g}."
+    )
+
+
+def difference_words(row: Mapping[Any, Any]) -> str:
+    """E.g. ``-0.050, 95 % interval -0.236 to +0.119``."""
+    return f"{row['difference']:+.3f}, 95 % interval {row['ci_low']:+.3f} to {row['ci_high']:+.3f}"
+
+
+def _sentence(row: Row) -> str:
+    test = "exact McNemar" if row["test"] == "mcnemar" else "t-test"
+    resolved = "cannot resolve" if row["verdict"] == "not resolved" else "resolves"
+    loss = (
+        f"no loss beyond {row['margin']:g} is shown"
+        if row["no_loss_shown"]
+        else f"a loss of {row['margin']:g} is not excluded"
+    )
+    difference, _, interval = difference_words(row).partition(", ")
+    return (
+        f"{pair_words(row)}: pass@1 {difference} ({interval}; of {row['tasks']} tasks "
+        f"{row['lost']} lost, {row['gained']} gained; {test}, p after Holm "
+        f"{p_words(row['p_value_holm'])}): this suite {resolved} a difference; {loss}."
+    )
+
+
+ACCURACY_PAIRS = Statistic(
+    name="accuracy_pairs",
+    title="pass@1 against the reference, task by task",
+    unit="pair",
+    rows=_accuracy_pairs,
+    columns=(
+        *PAIR, "tasks", "lost", "gained", "difference", "ci_low", "ci_high", "test", "p_value",
+        "p_value_holm", "margin", "no_loss_p_value", "no_loss_p_value_holm", "verdict",
+        "no_loss_shown",
+    ),
+    adjusted=("p_value", "no_loss_p_value"),
+    conclude=_conclude,
+    notes=(
+        "mcnemar: exact test, Tango's score interval; t: several samples or runs per task. "
+        "no_loss: non-inferiority, one-sided, margin {margin:g} of pass@1. A difference "
+        "that is not significant is no evidence that there is none; only no_loss_shown is.",
+        ADJUSTED,
+    ),
+    needs_accuracy=True,
+    headline=_headline,
+    sentence=_sentence,
+)  # fmt: skip

@@ -1,11 +1,12 @@
 """What the thesis tests before it chooses a test."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from codejoule.statistics.result import Result, has_spread
+from codejoule.statistics.statistic import DRIFTS, SET, Method, Row, RunTasks, SetTasks, Statistic
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -99,3 +100,64 @@ def levene(groups: "Sequence[NDArray[np.float64]]") -> Result:
     return Result(
         statistic=float(f), p_value=float(p_value), n=n, df=(len(groups) - 1, n - len(groups))
     )
+
+
+def _assumptions(run: RunTasks, _: Method) -> Iterator[Row]:
+    series = run.energy_j
+    if series.size < 2:
+        return
+    normal, half = shapiro_wilk(series), series.size // 2
+    constant = levene([series[:half], series[half:]])
+    yield {
+        "tasks": series.size,
+        "durbin_watson": durbin_watson(series),
+        "shapiro_wilk_w": normal.statistic,
+        "shapiro_wilk_p_value": normal.p_value,
+        "levene_f": constant.statistic,
+        "levene_p_value": constant.p_value,
+    }
+
+
+def _drift(rows: list[Row]) -> str | None:
+    low = sum(row["durbin_watson"] < DRIFTS for row in rows)
+    if not low:
+        return None
+    return (
+        f"In {low} of {len(rows)} runs the energy of successive tasks is correlated "
+        f"(Durbin-Watson below {DRIFTS:g}): errors that allow for it are in the table regression."
+    )
+
+
+ASSUMPTIONS = Statistic(
+    name="assumptions",
+    title="Durbin-Watson, Shapiro-Wilk and Levene's test of the energy per task in each run",
+    unit="run",
+    rows=_assumptions,
+    columns=(
+        "configuration", "run_id", "tasks", "durbin_watson", "shapiro_wilk_w",
+        "shapiro_wilk_p_value", "levene_f", "levene_p_value",
+    ),
+    thesis="tables 5.2-5.4, 5.20, 5.26, 5.31, 5.36",
+    notes=(
+        "In the order of generation. Levene's test (about medians) compares the variance in "
+        "the first half of a run with that in the second.",
+    ),
+    caution=_drift,
+)  # fmt: skip
+
+
+def _levene(of: SetTasks, _: Method) -> Iterator[Row]:
+    if of.labels.size > 1:
+        found = levene(of.mean_j())
+        yield {"f": found.statistic, "p_value": found.p_value}
+
+
+LEVENE = Statistic(
+    name="levene",
+    title="Levene's test of the energy per task of configurations",
+    unit="set",
+    rows=_levene,
+    columns=(*SET, "f", "p_value"),
+    thesis="tables 5.15, 5.21, 5.27, 5.32, 5.37",
+    notes=("About medians. Energy of a task: mean over runs.",),
+)

@@ -1,14 +1,31 @@
 """By how much two configurations differ in energy on the same tasks."""
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from codejoule.statistics.clusters import cluster_sums
+from codejoule.domain.text import p_words
+from codejoule.statistics.assumptions import durbin_watson
+from codejoule.statistics.clusters import cluster_means, cluster_sums
+from codejoule.statistics.paired import wilcoxon
 from codejoule.statistics.resampling import Resampler
 from codejoule.statistics.result import ALPHA, ROUNDING
+from codejoule.statistics.statistic import (
+    ADJUSTED,
+    DRIFTS,
+    PAIR,
+    RUNS_AS_GIVEN,
+    Method,
+    PairTasks,
+    Row,
+    Statistic,
+    pair_words,
+    verdict,
+)
+from codejoule.statistics.unpaired import cliffs_delta
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -206,3 +223,90 @@ def _bootstrap_half_width(
         t = np.where(errors > 0, np.abs(shift) / errors, np.inf)
     quantile = float(np.quantile(t, 1 - ALPHA, method="higher"))
     return quantile * math.sqrt(variance) if math.isfinite(quantile) else math.nan
+
+
+def _energy_pairs(of: PairTasks, method: Method) -> Iterator[Row]:
+    if not of.labels.size:
+        return
+    logs, reference = (np.log(energy_j) for energy_j in of.energy_j)
+    mean, reference_mean = logs.mean(axis=0), reference.mean(axis=0)
+    ranks = wilcoxon(cluster_means(mean, of.labels), cluster_means(reference_mean, of.labels))
+    in_order = (mean - reference_mean)[np.argsort(of.order)]
+    yield asdict(paired_log_ratio(logs, reference, of.labels, resampler=method.resampler)) | {
+        "tasks": of.labels.size,
+        "runs": len(logs),
+        "runs_reference": len(reference),
+        "wilcoxon_w": ranks.statistic,
+        "wilcoxon_p_value": ranks.p_value,
+        "cliffs_delta": cliffs_delta(mean, reference_mean),
+        "share_lower": float((mean < reference_mean).mean()),
+        "durbin_watson": durbin_watson(in_order),
+    }
+
+
+def change_words(row: Mapping[Any, Any]) -> str:
+    """E.g. ``4.9 % less energy per task, 95 % interval 3.1 % less to 6.6 % less``."""
+
+    def percent(ratio: float) -> str:
+        change = 100 * (ratio - 1)
+        digits = 1 if abs(change) < 10 else 0
+        return f"{abs(change):.{digits}f} % {'less' if change < 0 else 'more'}"
+
+    known = not (math.isnan(row["ci_low"]) or math.isnan(row["ci_high"]))
+    interval = f"{percent(row['ci_low'])} to {percent(row['ci_high'])}" if known else "unknown"
+    return f"{percent(row['ratio'])} energy per task, 95 % interval {interval}"
+
+
+def _headline(rows: list[Row]) -> str:
+    resolved = sum(row["verdict"] in ("less", "more") for row in rows)
+    return f"{resolved} of {len(rows)} comparisons resolve a difference in energy."
+
+
+def _sentence(row: Row) -> str:
+    if row["verdict"] == "unknown":
+        tail = "; not tested: the tasks were not metered in separate groups."
+    else:
+        resolved = "not resolved" if row["verdict"] == "not resolved" else "resolved"
+        tail = f" (p {p_words(row['p_value_holm'])}: {resolved})."
+    return f"{pair_words(row)}: {change_words(row)}{tail}"
+
+
+def _dependence(rows: list[Row]) -> str | None:
+    """Warns of comparisons of single runs in which successive tasks differ alike."""
+    low = [row for row in rows if not row["between_runs"] and row["durbin_watson"] < DRIFTS]
+    if not low:
+        return None
+    return (
+        f"Caution: in {len(low)} of {len(rows)} comparisons the difference in energy drifts from "
+        f"task to task (Durbin-Watson below {DRIFTS:g}, e.g. {pair_words(low[0])}). Tests of "
+        "single runs then find differences that are not there; repeats tell (repeat=1,2,3)."
+    )
+
+
+ENERGY_PAIRS = Statistic(
+    name="energy_pairs",
+    title="Energy per task against the reference, task by task",
+    unit="pair",
+    rows=_energy_pairs,
+    columns=(
+        *PAIR, "tasks", "clusters", "runs", "runs_reference", "between_runs", "ratio", "ci_low",
+        "ci_high", "p_value", "p_value_holm", "wilcoxon_w", "wilcoxon_p_value",
+        "wilcoxon_p_value_holm", "cliffs_delta", "share_lower", "durbin_watson", "verdict",
+    ),
+    adjusted=("p_value", "wilcoxon_p_value"),
+    conclude=lambda row: {
+        "verdict": verdict(row["p_value_holm"], falls=row["ratio"] < 1, words=("less", "more"))
+    },
+    notes=(
+        "ratio: geometric mean of energy over the reference's energy, with its 95 % interval "
+        "(one run each: bootstrap over clusters of tasks that shared a batch; repeats: t, "
+        "variance between runs included). share_lower: tasks that took less. durbin_watson: "
+        "of the differences in the order of generation; far below 2 they are not independent, "
+        "and errors are too small.",
+        RUNS_AS_GIVEN,
+        ADJUSTED,
+    ),
+    headline=_headline,
+    sentence=_sentence,
+    caution=_dependence,
+)  # fmt: skip

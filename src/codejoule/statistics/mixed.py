@@ -1,12 +1,14 @@
 """Mixed model: configurations as fixed effects, tasks (and runs) as random ones."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from codejoule.statistics.result import ROUNDING
+from codejoule.statistics.result import ALPHA, ROUNDING
+from codejoule.statistics.statistic import ADJUSTED, PAIR, SET, Method, Row, SetTasks, Statistic
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -127,3 +129,69 @@ def _components(
         for name, (ss_own, df_own, size) in (("block", block), ("run", run))
     ]
     return variances[0], variances[1], within
+
+
+def _fit(of: SetTasks) -> tuple[MixedModel, int] | None:
+    """The fit of as many runs as all configurations have, and how many these are."""
+    if not of.labels.size or of.labels.max() == 0:
+        return None
+    runs = min(len(energy_j) for energy_j in of.energy_j)
+    return mixed_model(np.stack([logs[:runs] for logs in of.cluster_logs()])), runs
+
+
+def _model(of: SetTasks, _: Method) -> Iterator[Row]:
+    found = _fit(of)
+    if found is not None:
+        model, runs = found
+        yield asdict(model) | {
+            "blocks": int(of.labels.max()) + 1,
+            "runs": runs,
+            "icc": model.icc,
+            "contrast_standard_error": model.contrast_error,
+        }
+
+
+MIXED_MODEL = Statistic(
+    name="mixed_model",
+    title="Mixed model of log energy: configuration fixed, task and run random",
+    unit="set",
+    rows=_model,
+    columns=(
+        *SET, "blocks", "runs", "sd_block", "sd_run", "sd_residual", "icc",
+        "contrast_standard_error", "df",
+    ),
+    notes=(
+        "REML; standard deviations of log energy. sd_run is unknown with one run per "
+        "configuration. icc: share of the variance that is between tasks.",
+    ),
+)  # fmt: skip
+
+
+def _contrasts(of: SetTasks, _: Method) -> Iterator[Row]:
+    from scipy import stats
+
+    found = _fit(of)
+    if found is None:
+        return
+    model = found[0]
+    half = float(stats.t.ppf(1 - ALPHA / 2, model.df)) * model.contrast_error
+    for i, j in of.pairs:
+        difference = float(model.means[i] - model.means[j])
+        yield {
+            "pair": (i, j),
+            "ratio": math.exp(difference),
+            "ci_low": math.exp(difference - half),
+            "ci_high": math.exp(difference + half),
+            "p_value": model.p_value(i, j),
+        }
+
+
+MIXED_PAIRS = Statistic(
+    name="mixed_pairs",
+    title="Energy against the reference by the mixed model",
+    unit="set",
+    rows=_contrasts,
+    columns=(*PAIR, "ratio", "ci_low", "ci_high", "p_value", "p_value_holm"),
+    adjusted=("p_value",),
+    notes=("One error for all comparisons of a set, that of the mixed model.", ADJUSTED),
+)

@@ -1,10 +1,20 @@
 """Rank tests for configurations that answered the same tasks."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from codejoule.statistics.result import ROUNDING, Result, has_spread
+from codejoule.statistics.statistic import (
+    ADJUSTED,
+    RUNS_AS_GIVEN,
+    SET,
+    Method,
+    Row,
+    SetTasks,
+    Statistic,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -88,3 +98,33 @@ def wilcoxon(a: "NDArray[np.float64]", b: "NDArray[np.float64]") -> Result:
     )
     found = stats.wilcoxon(difference, method="exact" if exact else "approx", correction=False)
     return Result(statistic=float(found.statistic), p_value=float(found.pvalue), n=difference.size)
+
+
+def _friedman(of: SetTasks, _: Method) -> Iterator[Row]:
+    if not of.labels.size:
+        return
+    logs = [own.mean(axis=0) for own in of.cluster_logs()]
+    found = friedman(np.stack(logs, axis=1))
+    yield {
+        "blocks": found.n,
+        "chi2": found.statistic,
+        "df": len(logs) - 1,
+        "p_value": found.p_value,
+        "kendalls_w": kendalls_w(found),
+    }
+
+
+FRIEDMAN = Statistic(
+    name="friedman",
+    title="Friedman's test of the energy of the same tasks under several configurations",
+    unit="set",
+    rows=_friedman,
+    columns=(*SET, "blocks", "chi2", "df", "p_value", "p_value_holm", "kendalls_w"),
+    adjusted=("p_value",),
+    notes=(
+        "Blocks are tasks, or batches of tasks where several were metered together. Of two "
+        "configurations Wilcoxon's test (energy_pairs) is the test.",
+        RUNS_AS_GIVEN,
+        ADJUSTED,
+    ),
+)

@@ -1,18 +1,27 @@
 """Energy of a task explained by its tokens and domains."""
 
+import dataclasses
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from codejoule.statistics.result import has_spread
+from codejoule.statistics.statistic import Method, Row, RunTasks, Statistic
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 J_PER_WH = 3600.0
+MODEL_STATISTICS = (
+    "n", "r_squared", "adjusted_r_squared", "f", "f_p_value", "log_likelihood", "aic", "bic",
+    "durbin_watson", "omnibus", "omnibus_p_value", "jarque_bera", "jarque_bera_p_value", "skew",
+    "kurtosis", "condition_number",
+)  # fmt: skip
+"""What is known of each fit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,9 +53,7 @@ class Regression:
     dropped: tuple[str, ...]
     """Regressors left out because they do not vary or repeat others."""
     statistics: dict[str, float]
-    """``n``, ``r_squared``, ``adjusted_r_squared``, ``f``, ``f_p_value``, ``log_likelihood``,
-    ``aic``, ``bic``, ``durbin_watson``, ``omnibus``, ``omnibus_p_value``, ``jarque_bera``,
-    ``jarque_bera_p_value``, ``skew``, ``kurtosis``, ``condition_number``."""
+    """By the names of `MODEL_STATISTICS`."""
 
 
 def thesis_regression(
@@ -165,21 +172,17 @@ def _fit(
     if not has_spread(fit.resid, scale=float(np.abs(y).max())):
         return None
     low, high = fit.conf_int().T
-    terms = zip(names, fit.params, fit.bse, fit.tvalues, fit.pvalues, low, high, strict=True)
+    figures = np.column_stack([fit.params, fit.bse, fit.tvalues, fit.pvalues, low, high])
+    fields = [field.name for field in dataclasses.fields(Term)]
     dropped = [*absent, *(name for name in columns if name not in names)]
     return Regression(
-        terms=tuple(_term(name, *map(float, values)) for name, *values in terms),
+        terms=tuple(
+            Term(**dict(zip(fields, (name, *row), strict=True)))
+            for name, row in zip(names, figures.tolist(), strict=True)
+        ),
         dropped=tuple(dropped),
         statistics=_statistics(fit, x),
     )
-
-
-def _term(name: str, *values: float) -> Term:
-    coefficient, error, statistic, p_value, low, high = values
-    return Term(
-        name=name, coefficient=coefficient, standard_error=error, statistic=statistic,
-        p_value=p_value, ci_low=low, ci_high=high,
-    )  # fmt: skip
 
 
 def _independent(columns: "dict[str, NDArray[np.float64]]") -> list[str]:
@@ -211,22 +214,60 @@ def _statistics(fit: Any, x: "NDArray[np.float64]") -> dict[str, float]:
         warnings.simplefilter("ignore")
         omnibus, omnibus_p = omni_normtest(fit.resid)
     jb, jb_p, skew, kurtosis = jarque_bera(fit.resid)
-    values = {
-        "n": fit.nobs,
-        "r_squared": fit.rsquared,
-        "adjusted_r_squared": fit.rsquared_adj,
-        "f": fit.fvalue,
-        "f_p_value": fit.f_pvalue,
-        "log_likelihood": fit.llf,
-        "aic": fit.aic,
-        "bic": fit.bic,
-        "durbin_watson": durbin_watson(fit.resid),
-        "omnibus": omnibus,
-        "omnibus_p_value": omnibus_p,
-        "jarque_bera": jb,
-        "jarque_bera_p_value": jb_p,
-        "skew": skew,
-        "kurtosis": kurtosis,
-        "condition_number": np.linalg.cond(x),
+    values = (
+        fit.nobs, fit.rsquared, fit.rsquared_adj, fit.fvalue, fit.f_pvalue, fit.llf, fit.aic,
+        fit.bic, durbin_watson(fit.resid), omnibus, omnibus_p, jb, jb_p, skew, kurtosis,
+        np.linalg.cond(x),
+    )  # fmt: skip
+    return {
+        name: math.nan if value is None else float(value)
+        for name, value in zip(MODEL_STATISTICS, values, strict=True)
     }
-    return {name: math.nan if v is None else float(v) for name, v in values.items()}
+
+
+@lru_cache(maxsize=1024)
+def _fits(run: RunTasks) -> list[tuple[str, Regression]]:
+    arguments = (run.energy_j, run.output_tokens, dict(run.domains))
+    fits = {"thesis": thesis_regression(*arguments), "hac": hac_regression(*arguments)}
+    return [(kind, fit) for kind, fit in fits.items() if fit is not None]
+
+
+def _coefficients(run: RunTasks, _: Method) -> Iterator[Row]:
+    for kind, fit in _fits(run):
+        for term in fit.terms:
+            yield asdict(term) | {"regression": kind, "term": term.name}
+
+
+def _model_statistics(run: RunTasks, _: Method) -> Iterator[Row]:
+    for kind, fit in _fits(run):
+        yield fit.statistics | {"regression": kind, "dropped": ", ".join(fit.dropped)}
+
+
+_NOTE = (
+    "Of each configuration's first run. thesis: log(1 + Wh) on output tokens, lagged log "
+    "energy and domains, no intercept, R2 uncentred, HC3 errors, z. hac: log(J) on an "
+    "intercept, output tokens and domains, Newey-West errors ({lags} lags), t."
+)
+
+REGRESSION = Statistic(
+    name="regression",
+    title="Energy of a task explained by its tokens and domains: coefficients",
+    unit="first run",
+    rows=_coefficients,
+    columns=(
+        "configuration", "regression", "term", "coefficient", "standard_error", "statistic",
+        "p_value", "ci_low", "ci_high",
+    ),
+    thesis="tables 5.5-5.13",
+    notes=(_NOTE,),
+)  # fmt: skip
+
+REGRESSION_STATISTICS = Statistic(
+    name="regression_statistics",
+    title="Energy of a task explained by its tokens and domains: model statistics",
+    unit="first run",
+    rows=_model_statistics,
+    columns=("configuration", "regression", *MODEL_STATISTICS, "dropped"),
+    thesis="tables 5.5-5.13",
+    notes=(_NOTE,),
+)

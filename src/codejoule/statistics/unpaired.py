@@ -1,15 +1,18 @@
 """The thesis' tests: configurations as if each had answered tasks of its own."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from codejoule.statistics.holm import holm
-from codejoule.statistics.result import Result, has_spread
+from codejoule.statistics.result import Result, has_spread, holm
+from codejoule.statistics.statistic import PAIR, SET, UNPAIRED, Method, Row, SetTasks, Statistic
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+DUNN_CONFIGURATIONS = 40
+"""Configurations of one set up to which Dunn's test of all pairs is made."""
 
 
 def kruskal_wallis(groups: "Sequence[NDArray[np.float64]]") -> Result:
@@ -116,3 +119,46 @@ def cliffs_delta(a: "NDArray[np.float64]", b: "NDArray[np.float64]") -> float:
     below = np.searchsorted(ordered, a, side="left").sum()
     above = (b.size - np.searchsorted(ordered, a, side="right")).sum()
     return float(below - above) / (a.size * b.size)
+
+
+def _kruskal_wallis(of: SetTasks, _: Method) -> Iterator[Row]:
+    if of.labels.size > 1:
+        found = kruskal_wallis(of.mean_j())
+        yield {
+            "h": found.statistic,
+            "df": len(of.energy_j) - 1,
+            "p_value": found.p_value,
+            "epsilon_squared": epsilon_squared(found),
+        }
+
+
+KRUSKAL_WALLIS = Statistic(
+    name="kruskal_wallis",
+    title="Kruskal-Wallis test of the energy per task of configurations",
+    unit="set",
+    rows=_kruskal_wallis,
+    columns=(*SET, "h", "df", "p_value", "epsilon_squared"),
+    thesis="tables 5.16, 5.22, 5.28, 5.33, 5.38",
+    notes=(UNPAIRED,),
+)
+
+
+def _dunn(of: SetTasks, _: Method) -> Iterator[Row]:
+    if of.labels.size < 2 or len(of.energy_j) > DUNN_CONFIGURATIONS:
+        return
+    means_j = of.mean_j()
+    p_values = dunn(means_j)
+    for i, j in of.pairs:
+        delta = cliffs_delta(means_j[i], means_j[j])
+        yield {"pair": (i, j), "p_value_holm": p_values[i, j], "cliffs_delta": delta}
+
+
+DUNN = Statistic(
+    name="dunn",
+    title="Dunn's test of the energy per task, pair by pair, p-values adjusted by Holm",
+    unit="set",
+    rows=_dunn,
+    columns=(*PAIR, "p_value_holm", "cliffs_delta"),
+    thesis="tables 5.17, 5.23, 5.39",
+    notes=(UNPAIRED, "Adjusted within each set, as in the thesis."),
+)
