@@ -6,7 +6,10 @@ from typing import Any
 
 from codejoule.analysis.table import Table
 from codejoule.domain.text import p_words
-from codejoule.statistics import ALPHA, PAIR, Row, change_words, difference_words, pair_words
+from codejoule.statistics import ALPHA, PAIR, Row
+from codejoule.statistics.accuracy import difference_words
+from codejoule.statistics.log_ratio import change_words
+from codejoule.statistics.statistic import pair_words
 
 _COLUMNS = (
     "outcome", *PAIR, "thesis_test", "thesis_p_value", "paired_test", "paired_p_value", "words",

@@ -17,13 +17,13 @@ from codejoule.statistics import (
     Resampler,
     Row,
     at_least,
-    change_words,
-    difference_words,
     holm,
     lower_bound,
     paired_accuracy,
     paired_log_ratio,
 )
+from codejoule.statistics.accuracy import difference_words
+from codejoule.statistics.log_ratio import change_words
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -4,7 +4,6 @@ from codejoule.statistics.accuracy import (
     ACCURACY_PAIRS,
     PairedAccuracy,
     at_least,
-    difference_words,
     lower_bound,
     paired_accuracy,
     tango_interval,
@@ -21,7 +20,7 @@ from codejoule.statistics.assumptions import (
 )
 from codejoule.statistics.clusters import cluster_means, cluster_sums, clusters
 from codejoule.statistics.domains import ENERGY_BY_DOMAIN
-from codejoule.statistics.log_ratio import ENERGY_PAIRS, LogRatio, change_words, paired_log_ratio
+from codejoule.statistics.log_ratio import ENERGY_PAIRS, LogRatio, paired_log_ratio
 from codejoule.statistics.mixed import MIXED_MODEL, MIXED_PAIRS, MixedModel, mixed_model
 from codejoule.statistics.paired import FRIEDMAN, friedman, kendalls_w, wilcoxon
 from codejoule.statistics.pareto import Resampled, front_probability, pareto_front, resample
@@ -45,7 +44,6 @@ from codejoule.statistics.statistic import (
     RunTasks,
     SetTasks,
     Statistic,
-    pair_words,
 )
 from codejoule.statistics.unpaired import (
     DUNN,
@@ -86,12 +84,12 @@ __all__ = [
     "Statistic",
     "Term",
     "at_least",
-    "change_words",
+
     "cliffs_delta",
     "cluster_means",
     "cluster_sums",
     "clusters",
-    "difference_words",
+
     "dunn",
     "durbin_watson",
     "epsilon_squared",
@@ -106,7 +104,7 @@ __all__ = [
     "levene",
     "lower_bound",
     "mixed_model",
-    "pair_words",
+
     "paired_accuracy",
     "paired_log_ratio",
     "pareto_front",

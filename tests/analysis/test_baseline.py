@@ -4,21 +4,19 @@ import json
 
 import pytest
 
-from codejoule.analysis import Agreement, agreement, read_samples
+from codejoule.analysis.baseline import count_same_texts, read_texts
 
 
-def test_agreement_counts_tasks_whose_samples_are_all_the_same():
+def test_tasks_are_counted_whose_samples_are_all_the_same():
     a = {("x", 0): "1", ("x", 1): "2", ("y", 0): "3", ("y", 1): "4"}
-    found = agreement(a, a | {("x", 1): "other"})
-    assert found == Agreement(same=1, tasks=2)
-    assert found.share == 0.5
+    assert count_same_texts(a, a | {("x", 1): "other"}) == (1, 2)
 
 
 def test_different_tasks_are_not_compared():
     with pytest.raises(ValueError, match="do not hold the same samples: 1 and 2, 1 of them"):
-        agreement({("a", 0): ""}, {("a", 0): "", ("b", 0): ""})
+        count_same_texts({("a", 0): ""}, {("a", 0): "", ("b", 0): ""})
     with pytest.raises(ValueError, match="do not hold the same samples: 0 and 0"):
-        agreement({}, {})
+        count_same_texts({}, {})
 
 
 def test_samples_are_numbered_by_their_order(tmp_path):
@@ -28,4 +26,4 @@ def test_samples_are_numbered_by_their_order(tmp_path):
         {"task_id": "a", "solution": "s1", "raw_solution": "r1"},
     ]
     (tmp_path / "s.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert read_samples(tmp_path / "s.jsonl") == {("a", 0): "r0", ("a", 1): "r1", ("b", 0): "s"}
+    assert read_texts(tmp_path / "s.jsonl") == {("a", 0): "r0", ("a", 1): "r1", ("b", 0): "s"}
