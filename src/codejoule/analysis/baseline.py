@@ -33,26 +33,11 @@ def baseline_notes(
 ) -> tuple[str, ...]:
     """Say what each quantized configuration saves or costs, and how its answers differ.
 
-    Parameters
-    ----------
-    runs : pandas.DataFrame
-        The runs that `evidence` was made of.
-    evidence : Evidence
-        Configurations of one group.
-    accuracy : Table or None
-        Its ``accuracy_pairs``; without it nothing is said of texts and pass@1.
-    find : callable
-        From a run's id to its ``samples.jsonl``.
+    One sentence on energy per quantized row that has a baseline; one per row whose batch was
+    reduced for want of memory; and, with `accuracy` (the table ``accuracy_pairs``), per quantized
+    row one on the texts, of its first run and its baseline's, and the sentence on pass@1. `find`
+    goes from a run's id to its ``samples.jsonl``.
 
-    Returns
-    -------
-    tuple of str
-        One sentence on energy per quantized row that has a baseline; one per row whose batch was
-        reduced for want of memory; and per quantized row one on the texts, of its first run and
-        its baseline's, and the sentence of the analysis on pass@1.
-
-    Notes
-    -----
     Gross energy of generation per task is compared, on these tasks at this batch size. The energy
     of quantizing is that of the run that did it; it is known only where that was here.
     """

@@ -19,24 +19,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FIGURES = (
-    "tasks",
-    "pass_at_1",
-    "pass_at_1_ci_low",
-    "pass_at_1_ci_high",
-    "pass_at_1_plus",
-    "pass_at_1_plus_ci_low",
-    "pass_at_1_plus_ci_high",
-    "energy_generation_j",
-    "energy_total_j",
-    "energy_per_output_token_j",
-    "energy_per_task_j",
-    "energy_per_solved_task_j",
-    "pass_at_1_per_kwh",
-    "throughput_tokens_per_s",
-    "latency_s",
-    "output_tokens",
-    "carbon_g",
-)
+    "tasks", "pass_at_1", "pass_at_1_ci_low", "pass_at_1_ci_high", "pass_at_1_plus",
+    "pass_at_1_plus_ci_low", "pass_at_1_plus_ci_high", "energy_generation_j", "energy_total_j",
+    "energy_per_output_token_j", "energy_per_task_j", "energy_per_solved_task_j",
+    "pass_at_1_per_kwh", "throughput_tokens_per_s", "latency_s", "output_tokens", "carbon_g",
+)  # fmt: skip
 """Columns of the table that are means over the runs of a configuration."""
 
 
@@ -55,22 +42,17 @@ def comparison_table(runs: "pd.DataFrame", *, mix: Collection[str] = ()) -> "pd.
     pandas.DataFrame
         Columns ``model``, ``quant``, ``batch``, ``engine``, ``generation``, then one for
         each further setting in which rows differ (by its dotted name); ``suite``, ``split``;
-        ``runs`` (repeats averaged here); the means named in `FIGURES`;
-        ``energy_generation_sd_j`` (between repeats, NaN for one); ``energy_source``,
-        ``energy_scope``, ``energy_source_evaluation``; ``pareto`` (on the front of
-        `front_energy` against pass@1); ``run_ids``. Energies in joules. A figure that a run
-        lacks is NaN.
+        ``runs``; the means named in `FIGURES`; ``energy_generation_sd_j`` (between repeats, NaN
+        for one); ``energy_source``, ``energy_scope``, ``energy_source_evaluation``; ``pareto``
+        (on the front of `front_energy` against pass@1); ``run_ids``. A figure that a run lacks is
+        NaN. The interval of repeats is the mean of theirs: they answer the same tasks, so pooling
+        them as independent trials would make it too narrow.
 
     Raises
     ------
     ValueError
         If there are no runs, or runs that cannot be compared: other sources or scopes of
         energy, other tasks, other machines.
-
-    Notes
-    -----
-    The interval of several repeats is the mean of their intervals. They answer the same
-    tasks, so pooling them as independent trials would make it too narrow.
     """
     import pandas as pd
 

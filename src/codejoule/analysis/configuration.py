@@ -171,8 +171,7 @@ def superseded(frame: "pd.DataFrame") -> "pd.Series[bool]":
     """Runs that were run again later, although something outside the configuration changed.
 
     The same configuration and repeat with another fingerprint means other weights, tasks or
-    library versions: averaging the two as repeats would hide that. Runs with the same
-    fingerprint are repeats and stay.
+    library versions: averaging the two as repeats would hide that.
     """
     import pandas as pd
 

@@ -6,28 +6,21 @@ from typing import Any
 
 from codejoule.analysis.table import Table
 from codejoule.domain.text import p_words
-from codejoule.statistics import ALPHA, PAIR, Row
+from codejoule.statistics import ALPHA, KEYS, Row
 from codejoule.statistics.accuracy import difference_words
 from codejoule.statistics.log_ratio import change_words
 from codejoule.statistics.statistic import pair_words
 
 _COLUMNS = (
-    "outcome", *PAIR, "thesis_test", "thesis_p_value", "paired_test", "paired_p_value", "words",
+    "outcome", *KEYS["pair"], "thesis_test", "thesis_p_value", "paired_test", "paired_p_value",
+    "words",
 )  # fmt: skip
 
 
 def disagreement_table(rows: Mapping[str, list[Row]]) -> Table:
-    """Every disagreement, one row each.
+    """Every disagreement among the tables' rows (by the tables' names), one row each.
 
-    Parameters
-    ----------
-    rows : mapping of str to list of dict
-        Rows of the tables of this group by name.
-
-    Returns
-    -------
-    Table
-        ``disagreements``; its column ``words`` says in a sentence what differs and why.
+    Its column ``words`` says in a sentence what differs and why.
     """
     found = [
         *_omnibus(rows["kruskal_wallis"], rows["friedman"]),
@@ -171,7 +164,7 @@ def _row(
 
 
 def _key(row: Row) -> tuple[Any, ...]:
-    return tuple(row[name] for name in PAIR)
+    return tuple(row[name] for name in KEYS["pair"])
 
 
 def _differ(p: float, q: float) -> bool:

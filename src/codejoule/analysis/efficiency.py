@@ -31,21 +31,11 @@ FEWEST_CLUSTERS = 8
 def efficiency_table(evidence: "Evidence", *, resampler: Resampler) -> Table:
     """Energy, pass@1 and what follows of both, with intervals, and the Pareto front.
 
-    Parameters
-    ----------
-    evidence : Evidence
-        Configurations of one group.
-    resampler : Resampler
-        Source of the bootstrap's resamples.
-
-    Returns
-    -------
-    Table
-        ``efficiency``: one row per configuration. Intervals are percentiles of a bootstrap over
-        clusters of tasks, the same for all configurations, and over runs; NaN where there are no
-        figures of tasks or fewer than `FEWEST_CLUSTERS`, and where a figure is the same in all
-        resamples (all tasks pass, all fail): width 0 would look like certainty.
-        ``front_probability`` is the share of resamples in which a configuration is on the front.
+    Intervals are percentiles of a bootstrap over clusters of tasks, the same for all
+    configurations, and over runs; NaN where there are no figures of tasks or fewer than
+    `FEWEST_CLUSTERS`, and where a figure is the same in all resamples (all tasks pass, all fail):
+    width 0 would look like certainty. ``front_probability`` is the share of resamples in which a
+    configuration is on the front.
     """
     import pandas as pd
 

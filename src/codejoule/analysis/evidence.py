@@ -87,31 +87,34 @@ class Evidence:
             passed=(self.passed[i][judged], self.passed[j][judged]),
         )
 
-    def units(self, kind: str) -> list[list[Unit]]:
-        """What a `Statistic` of that unit is worked out for, one list for each family."""
-        return {
-            "run": lambda: self._runs,
-            "first run": lambda: self._first_runs,
-            "configuration": lambda: self._configurations,
-            "set": lambda: self._sets,
-            "pair": lambda: self._pairs,
-        }[kind]()
-
     @cached_property
-    def _runs(self) -> list[list[Unit]]:
-        return [
+    def units(self) -> dict[str, list[list[Unit]]]:
+        """What statistics are worked out for by the names of `KEYS`, in lists for each family."""
+        runs = [
             [
                 ({"configuration": label, "run_id": self.figures.run_ids[row]}, self._run(row))
-                for label, rows in zip(self.labels, self.rows, strict=True)
                 for row in rows
             ]
+            for label, rows in zip(self.labels, self.rows, strict=True)
         ]
-
-    @cached_property
-    def _first_runs(self) -> list[list[Unit]]:
-        first = {rows[0] for rows in self.rows if rows.size}
-        wanted = {self.figures.run_ids[row] for row in first}
-        return [[unit for unit in self._runs[0] if unit[0]["run_id"] in wanted]]
+        sets = [[self._set(family.factor, own) for own in family.sets] for family in self.families]
+        pairs = [
+            [(names, self.compare(i, j)) for names, i, j in self.pairs(family)]
+            for family in self.families
+        ]
+        means = [
+            ({"configuration": label}, self._means(i))
+            for i, label in enumerate(self.labels)
+            if self.complete[i].any()
+        ]
+        return {
+            "run": [[unit for own in runs for unit in own]],
+            "first run": [[own[0] for own in runs if own]],
+            "configuration": [means],
+            "set": sets,
+            "contrasts": sets,
+            "pair": pairs,
+        }
 
     def _run(self, row: int) -> RunTasks:
         figures = self.figures
@@ -123,24 +126,13 @@ class Evidence:
             domains={name: member[places] for name, member in figures.domains.items()},
         )
 
-    @cached_property
-    def _configurations(self) -> list[list[Unit]]:
-        figures, units = self.figures, []
-        for i, label in enumerate(self.labels):
-            tasks = self.complete[i]
-            if not tasks.any():
-                continue
-            means = RunTasks(
-                energy_j=self.energy_j[i][:, tasks].mean(axis=0),
-                output_tokens=figures.output_tokens[self.rows[i]][:, tasks].mean(axis=0),
-                domains={name: member[tasks] for name, member in figures.domains.items()},
-            )
-            units.append(({"configuration": label}, means))
-        return [units]
-
-    @cached_property
-    def _sets(self) -> list[list[Unit]]:
-        return [[self._set(family.factor, own) for own in family.sets] for family in self.families]
+    def _means(self, i: int) -> RunTasks:
+        figures, tasks = self.figures, self.complete[i]
+        return RunTasks(
+            energy_j=self.energy_j[i][:, tasks].mean(axis=0),
+            output_tokens=figures.output_tokens[self.rows[i]][:, tasks].mean(axis=0),
+            domains={name: member[tasks] for name, member in figures.domains.items()},
+        )
 
     def _set(self, factor: str, own: "ComparisonSet") -> Unit:
         tasks = self._complete(own.configurations)
@@ -155,28 +147,23 @@ class Evidence:
             pairs=tuple(own.pairs()),
         )
 
-    @cached_property
-    def _pairs(self) -> list[list[Unit]]:
-        return [
-            [(names, self.compare(i, j)) for names, i, j in self.pairs(family)]
-            for family in self.families
-        ]
-
-    def pairs(self, family: Family) -> list[tuple[dict[str, Any], int, int]]:
+    def pairs(self, family: Family) -> list[tuple[dict[str, str], int, int]]:
         """Names and places of the pairs that are compared, the reference last."""
+        found = [
+            (s, s.configurations[i], s.configurations[j]) for s in family.sets for i, j in s.pairs()
+        ]
         return [
             (
                 {
                     "factor": family.factor,
                     "held": own.fixed,
-                    "configuration": self.labels[own.configurations[i]],
-                    "reference": self.labels[own.configurations[j]],
+                    "configuration": self.labels[a],
+                    "reference": self.labels[b],
                 },
-                own.configurations[i],
-                own.configurations[j],
+                a,
+                b,
             )
-            for own in family.sets
-            for i, j in own.pairs()
+            for own, a, b in found
         ]
 
     def _complete(self, configurations: Sequence[int]) -> "NDArray[np.bool_]":
@@ -184,21 +171,9 @@ class Evidence:
 
 
 def gather(runs: "pd.DataFrame", figures: "TaskFigures", *, mix: Collection[str] = ()) -> Evidence:
-    """Put configurations and figures of tasks together.
+    """Put the configurations of a group's runs and their figures of tasks together.
 
-    Parameters
-    ----------
-    runs : pandas.DataFrame
-        Runs of one group.
-    figures : TaskFigures
-        From `read_tasks`; may hold more runs.
-    mix : collection of str
-        Facts in which the runs may differ, by the names of `COMPARABLE`.
-
-    Returns
-    -------
-    Evidence
-        Of these configurations.
+    `figures` may hold further runs; `mix` names the facts of `COMPARABLE` in which runs differ.
     """
     table = comparison_table(runs, mix=mix)
     settings = setting_columns(table)

@@ -17,18 +17,8 @@ LISTED = 10
 def findings(evidence: "Evidence", tables: Mapping[str, Table]) -> tuple[str, ...]:
     """Sentences for a reader who opens no table.
 
-    Parameters
-    ----------
-    evidence : Evidence
-        Configurations of one group.
-    tables : mapping of str to Table
-        All its tables by name.
-
-    Returns
-    -------
-    tuple of str
-        What was compared, what differs in energy and in pass@1, what is on the front, where
-        tests disagree, and what is not known.
+    What was compared, what differs in energy and in pass@1, what is on the front, where tests
+    disagree, and what is not known.
     """
     rows = {name: table.rows() for name, table in tables.items()}
     made = [(statistic, rows[statistic.name]) for statistic in STATISTICS if statistic.name in rows]

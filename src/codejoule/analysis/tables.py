@@ -23,24 +23,11 @@ def make_tables(
     names: Collection[str] | None = None,
     accuracy: bool = True,
 ) -> dict[str, Table]:
-    """Every table that these runs allow.
+    """Every table that these runs allow by its name, in the order of docs/analysis.md.
 
-    Parameters
-    ----------
-    evidence : Evidence
-        Configurations of one group.
-    method : Method
-        What tests may choose.
-    names : collection of str, optional
-        Only these of the registered statistics, and no other table.
-    accuracy : bool
-        False for random weights: statistics of pass@1 are then left out.
-
-    Returns
-    -------
-    dict of str to Table
-        By name, in the order of docs/analysis.md. Those that need figures of tasks, or
-        configurations that differ in one setting, have no rows without them.
+    `names` asks for these of the registered statistics and no other table. Without `accuracy`
+    (random weights) statistics of pass@1 are left out. Tables that need figures of tasks, or
+    configurations that differ in one setting, have no rows without them.
     """
     wanted = [s for s in STATISTICS if accuracy or not s.needs_accuracy]
     if names is not None:
@@ -56,31 +43,27 @@ def make_tables(
 def statistic_table(statistic: Statistic, evidence: "Evidence", method: Method) -> Table:
     """One statistic of all its units, adjusted and concluded within each family."""
     rows: list[Row] = []
-    for family in evidence.units(statistic.unit):
+    for family in evidence.units[statistic.unit]:
         found = [row for unit in family for row in _rows(statistic, unit, method)]
         rows += statistic.family(found)
     tasks = len(evidence.figures.task_ids)
-    facts = {"margin": method.margin, "lags": hac_lags(tasks) if tasks else 0}
+    lags = hac_lags(tasks) if tasks else 0
     return Table.of(
         rows,
         statistic.columns,
         name=statistic.name,
         title=statistic.title,
         thesis=statistic.thesis,
-        notes=tuple(note.format(**facts) for note in statistic.notes),
+        notes=statistic.remarks(margin=method.margin, lags=lags),
     )
 
 
 def _rows(statistic: Statistic, unit: "Unit", method: Method) -> list[Row]:
     names, figures = unit
-    rows = []
-    for row in statistic.rows(figures, method):
-        if "pair" in row:
-            i, j = row["pair"]
-            pair = {"configuration": names["labels"][i], "reference": names["labels"][j]}
-        else:
-            pair = {}
-        rows.append(names | pair | row)
+    rows = [names | row for row in statistic.rows(figures, method)]
+    if statistic.unit == "contrasts":
+        for row in rows:
+            row["configuration"], row["reference"] = (row["labels"][i] for i in row["pair"])
     return rows
 
 

@@ -7,10 +7,7 @@ import numpy as np
 from codejoule.analysis import power_table, task_table
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from codejoule.analysis.analysis import Analysis, GroupAnalysis
-    from codejoule.analysis.runs import LoadedRuns
+    from codejoule.analysis import Analysis, GroupAnalysis, LoadedRuns
 
 MOST_TASK_ROWS = 120_000
 """Tasks times configurations that the page holds: about 3 MB."""
@@ -26,23 +23,12 @@ _POINT = (
 
 
 def figures_json(analysis: "Analysis", loaded: "LoadedRuns") -> dict[str, Any]:
-    """Collect what is drawn.
+    """Collect what is drawn of an analysis of `loaded` runs.
 
-    Parameters
-    ----------
-    analysis : Analysis
-        From `analyse`.
-    loaded : LoadedRuns
-        What it was made from.
-
-    Returns
-    -------
-    dict
-        ``groups``, each with ``title``, ``short``, ``kind`` (`kind`), ``total_estimate``,
-        ``configurations`` (settings and figures) and ``tasks`` (a list per configuration and
-        figure; ``configurations`` says of which); ``power`` (a line per run and device);
-        ``cut``: sentences that say what did not fit. Figures have four digits, those that are
-        undefined are null.
+    ``groups``, each with ``title``, ``short``, ``kind`` (`kind`), ``total_estimate``,
+    ``configurations`` (settings and figures) and ``tasks`` (a list per configuration and figure;
+    ``configurations`` says of which); ``power`` (a line per run and device); ``cut``: sentences
+    that say what did not fit. Figures have four digits, those that are undefined are null.
     """
     cut: list[str] = []
     room = MOST_TASK_ROWS
@@ -135,7 +121,7 @@ def _tasks(group: "GroupAnalysis", room: int) -> dict[str, Any] | None:
 
 def _power(analysis: "Analysis", loaded: "LoadedRuns", cut: list[str]) -> list[dict[str, Any]]:
     """A line per run and device."""
-    owner: dict[str, tuple[int, int]] = {
+    owner: dict[Any, tuple[int, int]] = {
         run_id: (g, c)
         for g, group in enumerate(analysis.groups)
         for c, ids in enumerate(group.evidence.table["run_ids"])
@@ -150,30 +136,16 @@ def _power(analysis: "Analysis", loaded: "LoadedRuns", cut: list[str]) -> list[d
         wanted = wanted[:MOST_POWER_RUNS]
     frame = power_table(loaded.frame, wanted, uri=loaded.uri, points=POWER_POINTS).frame
     names = dict(zip(loaded.frame["run_id"], loaded.frame["run_name"], strict=True))
-    if frame.empty:
-        return []
     return [
-        _line(str(run_id), str(device), own, owner, names)
+        {
+            "run": names[run_id],
+            "device": str(device),
+            "group": owner[run_id][0],
+            "configuration": owner[run_id][1],
+            **{name: [_rounded(v) for v in own[name]] for name in ("time_s", "power_w")},
+        }
         for (run_id, device), own in frame.groupby(["run_id", "device"], sort=False)
     ]
-
-
-def _line(
-    run_id: str,
-    device: str,
-    own: "pd.DataFrame",
-    owner: dict[str, tuple[int, int]],
-    names: dict[str, str],
-) -> dict[str, Any]:
-    group, configuration = owner[run_id]
-    return {
-        "run": names[run_id],
-        "device": device,
-        "group": group,
-        "configuration": configuration,
-        "time_s": [_rounded(v) for v in own["time_s"]],
-        "power_w": [_rounded(v) for v in own["power_w"]],
-    }
 
 
 def _rounded(value: Any) -> float | int | None:

@@ -13,18 +13,8 @@ from codejoule.report.terminal import legend, table_columns
 def write_tables(analysis: Analysis, folder: Path) -> list[Path]:
     """Write every table, and all of them as one JSON file.
 
-    Parameters
-    ----------
-    analysis : Analysis
-        From `analyse`.
-    folder : pathlib.Path
-        Where to; made where missing.
-
-    Returns
-    -------
-    list of pathlib.Path
-        ``analysis.json`` and the folder ``tables`` (``tables/1``, ``tables/2``, ... where there
-        are several groups), in which each table is NAME.csv, NAME.tex and NAME.html.
+    ``analysis.json``, and in the folder ``tables`` (``tables/1``, ``tables/2``, ... where there are
+    several groups) each table as NAME.csv, NAME.tex and NAME.html.
     """
     whole, root = folder / "analysis.json", folder / "tables"
     write_whole(whole, json.dumps(analysis.as_json(), allow_nan=False))
@@ -41,18 +31,8 @@ def write_tables(analysis: Analysis, folder: Path) -> list[Path]:
 def write_comparison(analysis: Analysis, folder: Path) -> list[Path]:
     """Write what the terminal shows, and the front.
 
-    Parameters
-    ----------
-    analysis : Analysis
-        From `analyse`.
-    folder : pathlib.Path
-        Where to; made where missing.
-
-    Returns
-    -------
-    list of pathlib.Path
-        ``comparison.csv``, ``comparison.md``, ``frontier.svg`` and ``.png`` (numbered where
-        there are several groups).
+    ``comparison.csv``, ``comparison.md``, ``frontier.svg`` and ``.png`` (numbered where there are
+    several groups).
     """
     import pandas as pd
 

@@ -1,6 +1,6 @@
 """Energy against pass@1, with the Pareto front."""
 
-from io import BytesIO, StringIO
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,59 +22,24 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
 def frontier_figure(table: "pd.DataFrame", path: Path) -> None:
-    """Draw every configuration's energy and pass@1, and the front.
+    """Draw every configuration's energy and pass@1 (95 % interval), and the front.
 
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        From `comparison_table`.
-    path : pathlib.Path
-        File to write; its ending (``.svg``, ``.png``, ``.pdf``) decides the format.
-
-    Raises
-    ------
-    ValueError
-        If no configuration has both energy and pass@1.
-
-    Notes
-    -----
-    Vertical bars are the 95 % intervals of pass@1. The axis says where the energy is an
-    estimate.
-    """
-    if path.suffix == ".svg":
-        write_whole(path, frontier_svg(table))
-    else:
-        content = BytesIO()
-        _draw(table).savefig(content, format=path.suffix.removeprefix("."), dpi=150)
-        write_whole(path, content.getvalue())
-
-
-def frontier_svg(table: "pd.DataFrame") -> str:
-    """The figure of `frontier_figure` as an ``<svg>`` element, its text selectable.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        From `comparison_table`.
-
-    Returns
-    -------
-    str
-        The element; the same table gives the same text.
-
-    Raises
-    ------
-    ValueError
-        If no configuration has both energy and pass@1.
+    `table` is a `comparison_table`; the ending of `path` (``.svg``, ``.png``, ``.pdf``) decides
+    the format. The same table gives the same SVG. The axis says where the energy is an estimate.
+    Raises ValueError if no configuration has both energy and pass@1.
     """
     import matplotlib as mpl
 
-    buffer = StringIO()
-    # Fixed salt and no date: the same runs give the same file.
+    figure, content = _draw(table), BytesIO()
+    if path.suffix != ".svg":
+        figure.savefig(content, format=path.suffix.removeprefix("."), dpi=150)
+        write_whole(path, content.getvalue())
+        return
+    # Text that can be selected, a fixed salt and no date.
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "codejoule"}):
-        _draw(table).savefig(buffer, format="svg", metadata={"Date": None})
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
+        figure.savefig(content, format="svg", metadata={"Date": None})
+    text = content.getvalue().decode()
+    write_whole(path, text[text.index("<svg") :])
 
 
 def is_drawable(table: "pd.DataFrame") -> bool:

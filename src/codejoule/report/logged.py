@@ -11,32 +11,18 @@ from codejoule.config.errors import UserError
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-    from codejoule.analysis.runs import LoadedRuns
+    from codejoule.analysis import LoadedRuns
 
 _OF = "codejoule.analysis_of"
 
 
 def log_report(loaded: "LoadedRuns", page: Path) -> str:
-    """Log the page in MLflow.
+    """Log a page about `loaded` runs in MLflow, and say which run has it.
 
-    Parameters
-    ----------
-    loaded : LoadedRuns
-        The runs it is about.
-    page : pathlib.Path
-        From `write_report`.
-
-    Returns
-    -------
-    str
-        Run id that now has the artifact ``report/index.html``: the sweep's parent where all
-        runs are of one sweep, otherwise a run of kind ``analysis``, the same one for the same
-        runs. In a store that was moved or copied it lies beside the database.
-
-    Raises
-    ------
-    UserError
-        If the store cannot be written.
+    That run has the artifact ``report/index.html`` then: the sweep's parent where all runs are of
+    one sweep, otherwise a run of kind ``analysis``, the same one for the same runs. In a store that
+    was moved or copied the artifact lies beside the database. Raises `UserError` if the store
+    cannot be written.
     """
     parents = set(loaded.frame["sweep"])
     moved_to = relocated(loaded.uri, loaded.frame["artifact_uri"])

@@ -3,11 +3,11 @@
 import math
 from typing import TYPE_CHECKING, Any
 
-from codejoule.analysis.table import Table
+from codejoule.analysis import Table
 from codejoule.domain.text import number
 
 if TYPE_CHECKING:
-    from codejoule.analysis.analysis import GroupAnalysis
+    from codejoule.analysis import GroupAnalysis
 
 SOURCES = {
     "nvml": "the GPU's own energy counter, read through NVML; a window's error falls with its "
@@ -27,18 +27,7 @@ _UNITS = (
 
 
 def provenance(group: "GroupAnalysis") -> list[tuple[str, str]]:
-    """What was measured, and how.
-
-    Parameters
-    ----------
-    group : GroupAnalysis
-        Analysed.
-
-    Returns
-    -------
-    list of (str, str)
-        Term and explanation.
-    """
+    """What was measured, and how: terms and explanations."""
     facts = group.group.facts
     frame = group.group.frame
     rows = [
@@ -57,9 +46,10 @@ def provenance(group: "GroupAnalysis") -> list[tuple[str, str]]:
             "metered groups of tasks, and over runs where there are repeats",
         ),
     ]
-    sources = sorted(set(frame.get("tags.codejoule.source", frame["run_id"].iloc[:0]).dropna()))
-    notes = sorted(set(frame.get("tags.codejoule.energy_note", frame["run_id"].iloc[:0]).dropna()))
-    return [*rows, *(("Source", s) for s in sources), *(("Note", n) for n in notes)]
+    for term, tag in (("Source", "source"), ("Note", "energy_note")):
+        own = frame.get(f"tags.codejoule.{tag}")
+        rows += [] if own is None else [(term, text) for text in sorted(set(own.dropna()))]
+    return rows
 
 
 def runs_table(group: "GroupAnalysis") -> Table:
@@ -94,31 +84,16 @@ def runs_table(group: "GroupAnalysis") -> Table:
 
 
 def predictions_table(group: "GroupAnalysis") -> Table | None:
-    """Predictions beside measurements, per run.
-
-    Parameters
-    ----------
-    group : GroupAnalysis
-        Analysed.
-
-    Returns
-    -------
-    Table or None
-        ``configuration``, ``run``, ``figure``, ``predicted``, ``measured`` and ``error_percent``
-        (NaN where not measured); None where no run has a metric ``predicted_*``.
-    """
+    """Predictions and measurements of each run; None where no run has ``predicted_*``."""
     import pandas as pd
 
     frame = group.group.frame
-    names = [c for c in frame.columns if c.startswith("metrics.predicted_")]
     rows = []
-    labels = _configurations(group)
-    for label, row in zip(labels, frame.to_dict("records"), strict=True):
-        for column in names:
-            predicted = float(row[column])
+    for label, row in zip(_configurations(group), frame.to_dict("records"), strict=True):
+        for column in (c for c in frame.columns if c.startswith("metrics.predicted_")):
+            predicted, figure = float(row[column]), column.removeprefix("metrics.predicted_")
             if math.isnan(predicted):
                 continue
-            figure = column.removeprefix("metrics.predicted_")
             measured = float(row.get(f"metrics.{_PREDICTED.get(figure, figure)}", math.nan))
             rows.append(
                 {
@@ -132,14 +107,13 @@ def predictions_table(group: "GroupAnalysis") -> Table | None:
             )
     if not rows:
         return None
-    estimate = group.group.estimate
     return Table(
         name="predictions",
         title="What the estimator predicted, beside what the run gave",
         frame=pd.DataFrame(rows),
         labels={
             "predicted": "predicted (estimate)",
-            "measured": "of the run (energy: estimate)" if estimate else "measured",
+            "measured": "of the run (energy: estimate)" if group.group.estimate else "measured",
             "error_percent": "error [%]",
         },
     )

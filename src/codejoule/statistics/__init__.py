@@ -18,13 +18,31 @@ from codejoule.statistics.assumptions import (
     levene,
     shapiro_wilk,
 )
-from codejoule.statistics.clusters import cluster_means, cluster_sums, clusters
-from codejoule.statistics.domains import ENERGY_BY_DOMAIN
+from codejoule.statistics.clusters import (
+    RESAMPLES,
+    Resampler,
+    cluster_means,
+    cluster_sums,
+    clusters,
+    resample_counts,
+)
 from codejoule.statistics.log_ratio import ENERGY_PAIRS, LogRatio, paired_log_ratio
 from codejoule.statistics.mixed import MIXED_MODEL, MIXED_PAIRS, MixedModel, mixed_model
-from codejoule.statistics.paired import FRIEDMAN, friedman, kendalls_w, wilcoxon
 from codejoule.statistics.pareto import Resampled, front_probability, pareto_front, resample
+from codejoule.statistics.ranks import (
+    DUNN,
+    FRIEDMAN,
+    KRUSKAL_WALLIS,
+    cliffs_delta,
+    dunn,
+    epsilon_squared,
+    friedman,
+    kendalls_w,
+    kruskal_wallis,
+    wilcoxon,
+)
 from codejoule.statistics.regression import (
+    ENERGY_BY_DOMAIN,
     REGRESSION,
     REGRESSION_STATISTICS,
     Regression,
@@ -33,25 +51,16 @@ from codejoule.statistics.regression import (
     hac_regression,
     thesis_regression,
 )
-from codejoule.statistics.resampling import RESAMPLES, Resampler, resample_counts
 from codejoule.statistics.result import ALPHA, ROUNDING, Result, has_spread, holm
 from codejoule.statistics.statistic import (
+    KEYS,
     MARGIN,
-    PAIR,
     Method,
     PairTasks,
     Row,
     RunTasks,
     SetTasks,
     Statistic,
-)
-from codejoule.statistics.unpaired import (
-    DUNN,
-    KRUSKAL_WALLIS,
-    cliffs_delta,
-    dunn,
-    epsilon_squared,
-    kruskal_wallis,
 )
 
 STATISTICS = (
@@ -64,8 +73,8 @@ __all__ = [
     "ACCURACY_PAIRS",
     "ALPHA",
     "ENERGY_PAIRS",
+    "KEYS",
     "MARGIN",
-    "PAIR",
     "RESAMPLES",
     "ROUNDING",
     "STATISTICS",
@@ -84,12 +93,10 @@ __all__ = [
     "Statistic",
     "Term",
     "at_least",
-
     "cliffs_delta",
     "cluster_means",
     "cluster_sums",
     "clusters",
-
     "dunn",
     "durbin_watson",
     "epsilon_squared",
@@ -104,7 +111,6 @@ __all__ = [
     "levene",
     "lower_bound",
     "mixed_model",
-
     "paired_accuracy",
     "paired_log_ratio",
     "pareto_front",

@@ -10,9 +10,7 @@ import numpy as np
 from codejoule.domain.text import p_words
 from codejoule.statistics.result import ALPHA, has_spread
 from codejoule.statistics.statistic import (
-    ADJUSTED,
     MARGIN,
-    PAIR,
     Method,
     PairTasks,
     Row,
@@ -332,10 +330,9 @@ ACCURACY_PAIRS = Statistic(
     title="pass@1 against the reference, task by task",
     unit="pair",
     rows=_accuracy_pairs,
-    columns=(
-        *PAIR, "tasks", "lost", "gained", "difference", "ci_low", "ci_high", "test", "p_value",
-        "p_value_holm", "margin", "no_loss_p_value", "no_loss_p_value_holm", "verdict",
-        "no_loss_shown",
+    figures=(
+        "tasks", "lost", "gained", "difference", "ci_low", "ci_high", "test", "p_value", "margin",
+        "no_loss_p_value", "verdict", "no_loss_shown",
     ),
     adjusted=("p_value", "no_loss_p_value"),
     conclude=_conclude,
@@ -343,7 +340,6 @@ ACCURACY_PAIRS = Statistic(
         "mcnemar: exact test, Tango's score interval; t: several samples or runs per task. "
         "no_loss: non-inferiority, one-sided, margin {margin:g} of pass@1. A difference "
         "that is not significant is no evidence that there is none; only no_loss_shown is.",
-        ADJUSTED,
     ),
     needs_accuracy=True,
     headline=_headline,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from codejoule.statistics.result import Result, has_spread
-from codejoule.statistics.statistic import DRIFTS, SET, Method, Row, RunTasks, SetTasks, Statistic
+from codejoule.statistics.statistic import DRIFTS, Method, Row, RunTasks, SetTasks, Statistic
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -133,9 +133,9 @@ ASSUMPTIONS = Statistic(
     title="Durbin-Watson, Shapiro-Wilk and Levene's test of the energy per task in each run",
     unit="run",
     rows=_assumptions,
-    columns=(
-        "configuration", "run_id", "tasks", "durbin_watson", "shapiro_wilk_w",
-        "shapiro_wilk_p_value", "levene_f", "levene_p_value",
+    figures=(
+        "tasks", "durbin_watson", "shapiro_wilk_w", "shapiro_wilk_p_value", "levene_f",
+        "levene_p_value",
     ),
     thesis="tables 5.2-5.4, 5.20, 5.26, 5.31, 5.36",
     notes=(
@@ -157,7 +157,7 @@ LEVENE = Statistic(
     title="Levene's test of the energy per task of configurations",
     unit="set",
     rows=_levene,
-    columns=(*SET, "f", "p_value"),
+    figures=("f", "p_value"),
     thesis="tables 5.15, 5.21, 5.27, 5.32, 5.37",
     notes=("About medians. Energy of a task: mean over runs.",),
 )

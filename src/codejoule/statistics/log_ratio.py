@@ -9,14 +9,11 @@ import numpy as np
 
 from codejoule.domain.text import p_words
 from codejoule.statistics.assumptions import durbin_watson
-from codejoule.statistics.clusters import cluster_means, cluster_sums
-from codejoule.statistics.paired import wilcoxon
-from codejoule.statistics.resampling import Resampler
+from codejoule.statistics.clusters import Resampler, cluster_means, cluster_sums
+from codejoule.statistics.ranks import cliffs_delta, wilcoxon
 from codejoule.statistics.result import ALPHA, ROUNDING
 from codejoule.statistics.statistic import (
-    ADJUSTED,
     DRIFTS,
-    PAIR,
     RUNS_AS_GIVEN,
     Method,
     PairTasks,
@@ -25,7 +22,6 @@ from codejoule.statistics.statistic import (
     pair_words,
     verdict,
 )
-from codejoule.statistics.unpaired import cliffs_delta
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -288,10 +284,10 @@ ENERGY_PAIRS = Statistic(
     title="Energy per task against the reference, task by task",
     unit="pair",
     rows=_energy_pairs,
-    columns=(
-        *PAIR, "tasks", "clusters", "runs", "runs_reference", "between_runs", "ratio", "ci_low",
-        "ci_high", "p_value", "p_value_holm", "wilcoxon_w", "wilcoxon_p_value",
-        "wilcoxon_p_value_holm", "cliffs_delta", "share_lower", "durbin_watson", "verdict",
+    figures=(
+        "tasks", "clusters", "runs", "runs_reference", "between_runs", "ratio", "ci_low",
+        "ci_high", "p_value", "wilcoxon_w", "wilcoxon_p_value", "cliffs_delta", "share_lower",
+        "durbin_watson", "verdict",
     ),
     adjusted=("p_value", "wilcoxon_p_value"),
     conclude=lambda row: {
@@ -304,7 +300,6 @@ ENERGY_PAIRS = Statistic(
         "of the differences in the order of generation; far below 2 they are not independent, "
         "and errors are too small.",
         RUNS_AS_GIVEN,
-        ADJUSTED,
     ),
     headline=_headline,
     sentence=_sentence,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from codejoule.statistics.result import ALPHA, ROUNDING
-from codejoule.statistics.statistic import ADJUSTED, PAIR, SET, Method, Row, SetTasks, Statistic
+from codejoule.statistics.statistic import Method, Row, SetTasks, Statistic
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -156,9 +156,9 @@ MIXED_MODEL = Statistic(
     title="Mixed model of log energy: configuration fixed, task and run random",
     unit="set",
     rows=_model,
-    columns=(
-        *SET, "blocks", "runs", "sd_block", "sd_run", "sd_residual", "icc",
-        "contrast_standard_error", "df",
+    figures=(
+        "blocks", "runs", "sd_block", "sd_run", "sd_residual", "icc", "contrast_standard_error",
+        "df",
     ),
     notes=(
         "REML; standard deviations of log energy. sd_run is unknown with one run per "
@@ -189,9 +189,9 @@ def _contrasts(of: SetTasks, _: Method) -> Iterator[Row]:
 MIXED_PAIRS = Statistic(
     name="mixed_pairs",
     title="Energy against the reference by the mixed model",
-    unit="set",
+    unit="contrasts",
     rows=_contrasts,
-    columns=(*PAIR, "ratio", "ci_low", "ci_high", "p_value", "p_value_holm"),
+    figures=("ratio", "ci_low", "ci_high", "p_value"),
     adjusted=("p_value",),
-    notes=("One error for all comparisons of a set, that of the mixed model.", ADJUSTED),
+    notes=("One error for all comparisons of a set, that of the mixed model.",),
 )

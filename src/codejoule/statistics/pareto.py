@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from codejoule.statistics.clusters import cluster_sums
-from codejoule.statistics.resampling import Resampler
+from codejoule.statistics.clusters import Resampler, cluster_sums
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from codejoule.statistics.clusters import cluster_means
-from codejoule.statistics.resampling import Resampler
+from codejoule.statistics.clusters import Resampler, cluster_means
 from codejoule.statistics.result import ALPHA, holm
 
 if TYPE_CHECKING:
@@ -16,21 +15,21 @@ if TYPE_CHECKING:
 MARGIN = 0.02
 """Loss of pass@1 up to which "no loss" is said, unless another is stated."""
 
-SET = ("factor", "held", "configurations", "levels", "tasks")
-"""Columns that name the configurations which differ in one setting."""
-PAIR = ("factor", "held", "configuration", "reference")
-"""Columns that name two of them."""
-
+KEYS = {
+    "run": ("configuration", "run_id"),
+    "first run": ("configuration",),
+    "configuration": ("configuration",),
+    "set": ("factor", "held", "configurations", "levels", "tasks"),
+    "contrasts": ("factor", "held", "configuration", "reference"),
+    "pair": ("factor", "held", "configuration", "reference"),
+}
+"""Columns that name each kind of unit."""
 
 RUNS_AS_GIVEN = (
     "Friedman's and Wilcoxon's tests take the runs as given: of variance between runs only the "
     "ratio, its p_value and the verdict know, and the mixed model."
 )
-ADJUSTED = "p-values adjusted by Holm within the factor, all its comparisons together."
-UNPAIRED = (
-    "This test takes the configurations for independent samples, although they answered the "
-    "same tasks: it mostly sees how tasks differ. Beside it stand paired tests."
-)
+_ADJUSTED = "p-values adjusted by Holm within the factor, all its comparisons together."
 
 DRIFTS = 1.5
 """Durbin-Watson's statistic below which a series is called correlated."""
@@ -102,13 +101,13 @@ class Statistic:
     """Of the table and its files."""
     title: str
     """What it shows, in words."""
-    unit: Literal["run", "first run", "configuration", "set", "pair"]
-    """What it is worked out for: a `RunTasks`, a `SetTasks` or a `PairTasks` each."""
+    unit: Literal["run", "first run", "configuration", "set", "contrasts", "pair"]
+    """What it is worked out for: a `RunTasks` (of a configuration: means over its runs), a
+    `SetTasks` as a whole or all pairs of it, a `PairTasks`."""
     rows: Callable[[Any, Method], Iterable[Row]]
-    """Its function: none or more rows per unit. A row of a set that is about two of its
-    configurations says which in ``pair``."""
-    columns: tuple[str, ...]
-    """Columns of the table; what else a row holds is left out."""
+    """Its function: none or more rows per unit. A row of contrasts has its ``pair``."""
+    figures: tuple[str, ...]
+    """Columns beyond those that name the unit; what else a row holds is left out."""
     adjusted: tuple[str, ...] = ()
     """p-values that are adjusted by Holm within the factor, into a column ``..._holm``."""
     conclude: Callable[[Row], Row] | None = None
@@ -125,6 +124,19 @@ class Statistic:
     """Sentence on one comparison."""
     caution: Callable[[list[Row]], str | None] | None = None
     """What a reader must know of the table as a whole; None where that is nothing."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns of the table."""
+        columns = list(KEYS[self.unit])
+        for name in self.figures:
+            columns += [name, f"{name}_holm"] if name in self.adjusted else [name]
+        return tuple(columns)
+
+    def remarks(self, **facts: float) -> tuple[str, ...]:
+        """The notes with `facts` filled in, and how p-values are adjusted."""
+        notes = [note.format(**facts) for note in self.notes]
+        return (*notes, _ADJUSTED) if self.adjusted else tuple(notes)
 
     def family(self, rows: list[Row]) -> list[Row]:
         """The rows of one factor, adjusted together and concluded."""
