@@ -9,7 +9,7 @@ import numpy as np
 
 from codejoule.analysis.comparison import comparison_table, setting_columns
 from codejoule.analysis.families import BASE, Family, configuration_labels, find_families
-from codejoule.statistics import PairTasks, RunTasks, SetTasks, clusters
+from codejoule.statistics import KEYS, PairTasks, RunTasks, SetTasks, clusters
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -149,22 +149,13 @@ class Evidence:
 
     def pairs(self, family: Family) -> list[tuple[dict[str, str], int, int]]:
         """Names and places of the pairs that are compared, the reference last."""
-        found = [
-            (s, s.configurations[i], s.configurations[j]) for s in family.sets for i, j in s.pairs()
-        ]
-        return [
-            (
-                {
-                    "factor": family.factor,
-                    "held": own.fixed,
-                    "configuration": self.labels[a],
-                    "reference": self.labels[b],
-                },
-                a,
-                b,
-            )
-            for own, a, b in found
-        ]
+        found = []
+        for own in family.sets:
+            for i, j in own.pairs():
+                a, b = own.configurations[i], own.configurations[j]
+                values = (family.factor, own.fixed, self.labels[a], self.labels[b])
+                found.append((dict(zip(KEYS["pair"], values, strict=True)), a, b))
+        return found
 
     def _complete(self, configurations: Sequence[int]) -> "NDArray[np.bool_]":
         return np.asarray(self.complete[list(configurations)].all(axis=0))
