@@ -1,7 +1,7 @@
 """Everything that is said of a set of runs, as one structure."""
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -88,14 +88,8 @@ class Analysis:
 
     def as_json(self) -> dict[str, Any]:
         """As what `json.dumps` takes."""
-        return {
-            "experiment": self.experiment,
-            "uri": self.uri,
-            "runs": self.runs,
-            "left_out": list(self.left_out),
-            "notes": list(self.notes),
-            "groups": [group.as_json() for group in self.groups],
-        }
+        facts = {field.name: getattr(self, field.name) for field in fields(self)}
+        return facts | {"groups": [group.as_json() for group in self.groups]}
 
 
 def analyse(loaded: LoadedRuns, options: Options | None = None) -> Analysis:

@@ -26,6 +26,8 @@ FIGURES = (
 )  # fmt: skip
 """Columns of the table that are means over the runs of a configuration."""
 
+_MIXED = {column: f"mixed.{name}" for name, column in COMPARABLE.items()}
+
 
 def comparison_table(runs: "pd.DataFrame", *, mix: Collection[str] = ()) -> "pd.DataFrame":
     """Put comparable runs side by side, one row per configuration.
@@ -129,7 +131,7 @@ def _row(same: "pd.DataFrame", extra: list[str]) -> dict[str, object]:
     return {
         **{name: first[column] for name, column in SHOWN.items()},
         "batch": None if batch is None else int(batch),
-        **{_setting(column): first[column] for column in extra},
+        **{_MIXED.get(c, c.removeprefix("params.")): first[c] for c in extra},
         "suite": first[COMPARABLE["suite"]],
         "split": first[COMPARABLE["split"]],
         "runs": len(same),
@@ -142,31 +144,19 @@ def _row(same: "pd.DataFrame", extra: list[str]) -> dict[str, object]:
     }
 
 
-def _setting(column: str) -> str:
-    for name, comparable in COMPARABLE.items():
-        if column == comparable:
-            return f"mixed.{name}"
-    return column.removeprefix("params.")
-
-
 def _metric(runs: "pd.DataFrame", name: str) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
     column = f"metrics.{name}"
-    if column not in runs.columns:
-        return np.full(len(runs), np.nan)
-    return runs[column].to_numpy(dtype=float)
+    known = column in runs.columns
+    return runs[column].to_numpy(dtype=float) if known else np.full(len(runs), np.nan)
 
 
 def _sorted(table: "pd.DataFrame") -> "pd.DataFrame":
     """Models in the order they were run, the unquantized first, then by batch size."""
-    models = {name: place for place, name in enumerate(table["model"].unique())}
-    quants = {name: place for place, name in enumerate(table["quant"].unique())}
-    order = sorted(
-        table.index,
-        key=lambda i: (
-            models[table.at[i, "model"]],
-            str(table.at[i, "engine"]),
-            -1 if table.at[i, "quant"] == "none" else quants[table.at[i, "quant"]],
-            table.at[i, "batch"] or 0,
-        ),
-    )
-    return table.loc[order].reset_index(drop=True)
+    models, quants = list(table["model"].unique()), list(table["quant"].unique())
+
+    def place(i: int) -> tuple[int, str, int, int]:
+        row = table.loc[i]
+        quant = -1 if row["quant"] == "none" else quants.index(row["quant"])
+        return models.index(row["model"]), str(row["engine"]), quant, row["batch"] or 0
+
+    return table.loc[sorted(table.index, key=place)].reset_index(drop=True)

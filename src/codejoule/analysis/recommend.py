@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -80,13 +80,8 @@ class Recommendation:
 
     def as_json(self) -> dict[str, Any]:
         """As what `json.dumps` takes."""
-        return {
-            "goal": self.goal,
-            "configuration": self.configuration,
-            "margin": list(self.margin),
-            "unsure": list(self.unsure),
-            "candidates": self.candidates.as_json(),
-        }
+        facts = {field.name: getattr(self, field.name) for field in fields(self)}
+        return facts | {"candidates": self.candidates.as_json()}
 
 
 def recommend(evidence: "Evidence", goal: Goal, *, resampler: Resampler) -> Recommendation:

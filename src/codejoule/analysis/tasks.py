@@ -77,10 +77,6 @@ def read_tasks(runs: "pd.DataFrame", *, uri: str) -> tuple[TaskFigures, tuple[st
     ------
     UserError
         If the store fails or an artifact is damaged.
-
-    Notes
-    -----
-    Files of a local store are read where they lie; others go through MLflow's client.
     """
     with artifacts(runs, _ARTIFACT, uri=uri) as find:
 
