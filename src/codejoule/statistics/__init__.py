@@ -67,7 +67,7 @@ STATISTICS = (
     ENERGY_BY_DOMAIN, ASSUMPTIONS, REGRESSION, REGRESSION_STATISTICS, LEVENE, KRUSKAL_WALLIS, DUNN,
     FRIEDMAN, ENERGY_PAIRS, MIXED_MODEL, MIXED_PAIRS, ACCURACY_PAIRS,
 )  # fmt: skip
-"""What an analysis works out, in the order of its tables."""
+"""What an analysis works out, in the order of its tables (and of their draws of resamples)."""
 
 __all__ = [
     "ACCURACY_PAIRS", "ALPHA", "ENERGY_PAIRS", "KEYS", "MARGIN", "RESAMPLES", "ROUNDING",
