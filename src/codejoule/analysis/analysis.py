@@ -95,22 +95,7 @@ class Analysis:
 def analyse(loaded: LoadedRuns, options: Options | None = None) -> Analysis:
     """Analyse runs, each group of comparable ones by itself.
 
-    Parameters
-    ----------
-    loaded : LoadedRuns
-        From `load_runs`.
-    options : Options, optional
-        How.
-
-    Returns
-    -------
-    Analysis
-        Tables, findings and, where asked for, a recommendation per group.
-
-    Raises
-    ------
-    UserError
-        If the store fails.
+    Raises `UserError` if the store fails.
     """
     options = options or Options()
     figures, unread = read_tasks(loaded.frame, uri=loaded.uri)
@@ -132,22 +117,9 @@ def analyse(loaded: LoadedRuns, options: Options | None = None) -> Analysis:
 
 
 def analyse_group(group: Group, figures: TaskFigures, options: Options) -> GroupAnalysis:
-    """Analyse one group.
+    """Analyse one group; `figures` may hold further runs.
 
-    Parameters
-    ----------
-    group : Group
-        From `comparable_groups`.
-    figures : TaskFigures
-        Of its runs, and perhaps others.
-    options : Options
-        How.
-
-    Returns
-    -------
-    GroupAnalysis
-        The group's tables and what they say. Of random weights nothing is said that rests on
-        pass@1, and no configuration is recommended.
+    Of random weights nothing is said that rests on pass@1, and no configuration is recommended.
     """
     resampler = Resampler(rng=np.random.default_rng(options.seed))
     method = Method(margin=options.margin, resampler=resampler)

@@ -32,29 +32,15 @@ _MIXED = {column: f"mixed.{name}" for name, column in COMPARABLE.items()}
 def comparison_table(runs: "pd.DataFrame", *, mix: Collection[str] = ()) -> "pd.DataFrame":
     """Put comparable runs side by side, one row per configuration.
 
-    Parameters
-    ----------
-    runs : pandas.DataFrame
-        Runs of one `comparable_groups` group.
-    mix : collection of str
-        What that group was allowed to mix; becomes settings ``mixed.NAME``.
+    Columns ``model``, ``quant``, ``batch``, ``engine``, ``generation``, then one for each further
+    setting in which rows differ (by its dotted name, or ``mixed.NAME`` for what `mix` allowed);
+    ``suite``, ``split``; ``runs``; the means named in `FIGURES`; ``energy_generation_sd_j``
+    (between repeats, NaN for one); ``energy_source``, ``energy_scope``,
+    ``energy_source_evaluation``; ``pareto`` (on the front of `front_energy` against pass@1);
+    ``run_ids``. A figure that a run lacks is NaN. The interval of repeats is the mean of theirs:
+    they answer the same tasks, so pooling them as independent trials would make it too narrow.
 
-    Returns
-    -------
-    pandas.DataFrame
-        Columns ``model``, ``quant``, ``batch``, ``engine``, ``generation``, then one for
-        each further setting in which rows differ (by its dotted name); ``suite``, ``split``;
-        ``runs``; the means named in `FIGURES`; ``energy_generation_sd_j`` (between repeats, NaN
-        for one); ``energy_source``, ``energy_scope``, ``energy_source_evaluation``; ``pareto``
-        (on the front of `front_energy` against pass@1); ``run_ids``. A figure that a run lacks is
-        NaN. The interval of repeats is the mean of theirs: they answer the same tasks, so pooling
-        them as independent trials would make it too narrow.
-
-    Raises
-    ------
-    ValueError
-        If there are no runs, or runs that cannot be compared: other sources or scopes of
-        energy, other tasks, other machines.
+    Raises ValueError if there are no runs, or runs that cannot be compared.
     """
     import pandas as pd
 

@@ -96,17 +96,8 @@ class Group:
 def comparable_groups(frame: "pd.DataFrame", *, mix: Collection[str] = ()) -> list[Group]:
     """Divide runs into groups whose figures can be compared, in the order of their first runs.
 
-    Parameters
-    ----------
-    frame : pandas.DataFrame
-        Runs, as `load_runs` returns them.
-    mix : collection of str
-        Names of `COMPARABLE` in which runs of one group may differ nevertheless.
-
-    Raises
-    ------
-    ValueError
-        If `mix` has a name that is not in `COMPARABLE`.
+    Runs of one group may differ in the names of `COMPARABLE` that `mix` has; another name raises
+    ValueError.
     """
     unknown = sorted(set(mix) - set(COMPARABLE))
     if unknown:

@@ -17,17 +17,9 @@ if TYPE_CHECKING:
 def task_table(evidence: "Evidence") -> Table:
     """Figures of every task under every configuration, means over its runs.
 
-    Parameters
-    ----------
-    evidence : Evidence
-        Configurations of one group.
-
-    Returns
-    -------
-    Table
-        ``tasks``: ``configuration``, ``task_id``, ``domains`` (joined by commas), ``order`` (in
-        the first run), ``energy_j``, ``output_tokens``, ``latency_s``, ``passed`` (share).
-        Configurations without figures of tasks have no rows.
+    ``tasks``: ``configuration``, ``task_id``, ``domains`` (joined by commas), ``order`` (in the
+    first run), ``energy_j``, ``output_tokens``, ``latency_s``, ``passed`` (share). Configurations
+    without figures of tasks have no rows.
     """
     import pandas as pd
 
@@ -57,23 +49,11 @@ def task_table(evidence: "Evidence") -> Table:
 def power_table(
     runs: "pd.DataFrame", run_ids: Sequence[str], *, uri: str, points: int = 400
 ) -> Table:
-    """Read ``power.parquet`` of some runs.
+    """Read ``power.parquet`` of those of `run_ids` that have it.
 
-    Parameters
-    ----------
-    runs : pandas.DataFrame
-        From `load_runs`; ``run_id`` and ``artifact_uri`` are used.
-    run_ids : sequence of str
-        Runs wanted; those without the artifact are left out.
-    uri : str
-        The store they come from.
-    points : int
-        Points per run and device: each is the mean power of an equal number of samples.
-
-    Returns
-    -------
-    Table
-        ``power``: ``run_id``, ``device``, ``time_s`` (from the first sample), ``power_w``.
+    ``power``: ``run_id``, ``device``, ``time_s`` (from the first sample), ``power_w``: at most
+    `points` per run and device, each the mean of an equal number of samples. `runs` are from
+    `load_runs`, of the store `uri`.
     """
     import pyarrow.parquet as pq
 

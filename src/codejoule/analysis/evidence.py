@@ -120,18 +120,21 @@ class Evidence:
         figures = self.figures
         known = np.flatnonzero(figures.energy_j[row] > 0)
         places = known[np.argsort(figures.order[row][known])]
-        return RunTasks(
-            energy_j=figures.energy_j[row][places],
-            output_tokens=figures.output_tokens[row][places],
-            domains={name: member[places] for name, member in figures.domains.items()},
-        )
+        return self._tasks(figures.energy_j[row], figures.output_tokens[row], places)
 
     def _means(self, i: int) -> RunTasks:
-        figures, tasks = self.figures, self.complete[i]
+        tokens = self.figures.output_tokens[self.rows[i]].mean(axis=0)
+        return self._tasks(self.energy_j[i].mean(axis=0), tokens, np.flatnonzero(self.complete[i]))
+
+    def _tasks(
+        self,
+        energy_j: "NDArray[np.float64]",
+        output_tokens: "NDArray[np.float64]",
+        places: "NDArray[np.int64]",
+    ) -> RunTasks:
+        domains = {name: member[places] for name, member in self.figures.domains.items()}
         return RunTasks(
-            energy_j=self.energy_j[i][:, tasks].mean(axis=0),
-            output_tokens=figures.output_tokens[self.rows[i]][:, tasks].mean(axis=0),
-            domains={name: member[tasks] for name, member in figures.domains.items()},
+            energy_j=energy_j[places], output_tokens=output_tokens[places], domains=domains
         )
 
     def _set(self, factor: str, own: "ComparisonSet") -> Unit:

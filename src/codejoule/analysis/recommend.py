@@ -87,28 +87,14 @@ class Recommendation:
 def recommend(evidence: "Evidence", goal: Goal, *, resampler: Resampler) -> Recommendation:
     """Choose a configuration.
 
-    Parameters
-    ----------
-    evidence : Evidence
-        Configurations of one group.
-    goal : Goal
-        What is wanted.
-    resampler : Resampler
-        Source of the bootstrap's resamples.
+    Configurations without energy or pass@1 are never chosen. Of equal energy the better pass@1 is
+    taken, of equal pass@1 the lower energy. A neighbour that should give the same text, and whose
+    pass@1 is far off, is named in what is unsure.
 
-    Returns
-    -------
-    Recommendation
-        Configurations without energy or pass@1 are never chosen. Of equal energy the better
-        pass@1 is taken, of equal pass@1 the lower energy. A neighbour that should give the same
-        text, and whose pass@1 is far off, is named in `unsure`.
-
-    Notes
-    -----
-    That pass@1 reaches its goal is tested one-sided for every configuration and adjusted by
-    Holm over all of them, because the least of many that seem to reach it is looked for. That
-    energy stays below its limit is tested in the same way between runs where there are repeats;
-    with one run the figure itself has to do.
+    That pass@1 reaches its goal is tested one-sided for every configuration and adjusted by Holm
+    over all of them, because the least of many that seem to reach it is looked for. That energy
+    stays below its limit is tested in the same way between runs where there are repeats; with one
+    run the figure itself has to do.
     """
     table = Table(
         name="recommendation",

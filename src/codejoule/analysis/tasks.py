@@ -57,26 +57,11 @@ class TaskFigures:
 
 
 def read_tasks(runs: "pd.DataFrame", *, uri: str) -> tuple[TaskFigures, tuple[str, ...]]:
-    """Read ``tasks.parquet`` of many runs.
+    """Read ``tasks.parquet`` of many runs (from `load_runs`) in the store `uri`.
 
-    Parameters
-    ----------
-    runs : pandas.DataFrame
-        From `load_runs`; with random weights no verdict is taken over.
-    uri : str
-        The store they come from.
-
-    Returns
-    -------
-    TaskFigures
-        Of the runs that have the artifact.
-    tuple of str
-        A sentence for each reason why runs are without.
-
-    Raises
-    ------
-    UserError
-        If the store fails or an artifact is damaged.
+    The figures are of the runs that have the artifact, without verdicts where weights are random;
+    a sentence says why others are without. Raises `UserError` if the store fails or an artifact is
+    damaged.
     """
     with artifacts(runs, _ARTIFACT, uri=uri) as find:
 

@@ -110,25 +110,16 @@ def _components(
     degrees of freedom join the residual's.
     """
     ss, df = residual
-    pooled: set[str] = set()
-    while True:
-        within = ss / df
-        negative = [
-            name
-            for name, (ss_own, df_own, _) in (("block", block), ("run", run))
-            if name not in pooled and df_own and ss_own / df_own < within
-        ]
-        if not negative:
-            break
-        for name in negative:
-            ss_own, df_own, _ = block if name == "block" else run
+    kept = [effect for effect in (block, run) if effect[1]]
+    while negative := [effect for effect in kept if effect[0] / effect[1] < ss / df]:
+        for ss_own, df_own, _ in negative:
             ss, df = ss + ss_own, df + df_own
-            pooled.add(name)
-    variances = [
-        0.0 if name in pooled or not df_own else (ss_own / df_own - within) / size
-        for name, (ss_own, df_own, size) in (("block", block), ("run", run))
-    ]
-    return variances[0], variances[1], within
+        kept = [effect for effect in kept if effect not in negative]
+    var_block, var_run = (
+        (effect[0] / effect[1] - ss / df) / effect[2] if effect in kept else 0.0
+        for effect in (block, run)
+    )
+    return var_block, var_run, ss / df
 
 
 def _fit(of: SetTasks) -> tuple[MixedModel, int] | None:
