@@ -15,11 +15,11 @@ from hydra import compose, initialize_config_dir
 from codejoule.config import ConfigError, UserError, project_root
 from codejoule.config.store import register_schemas
 from codejoule.config.typed import to_experiment
-from codejoule.domain import Architecture, Quantization, place_layers
-from codejoule.estimate import bytes_by_layer, weight_bytes
+from codejoule.domain import Architecture, Quantization, Workload, place_layers
+from codejoule.estimate import bytes_by_layer, memory_needed, weight_bytes
 from codejoule.experiment import memory_plan, plan, preflight
 from codejoule.experiment.generation_stage import generate
-from codejoule.experiment.memory_plan import Workload, place, place_on_fewest
+from codejoule.experiment.memory_plan import place, place_on_fewest
 from codejoule.experiment.plan import Plan, make_plan
 from codejoule.measurement import Gpu, Hardware, RaplStatus
 
@@ -45,7 +45,7 @@ def planned(*overrides: str) -> Plan:
 
 @pytest.fixture
 def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("codejoule.measurement.detect_hardware", lambda: TWO)
+    monkeypatch.setattr("codejoule.experiment.plan.detect_hardware", lambda: TWO)
     monkeypatch.setattr(plan, "choose_device", lambda *_: "cuda")
 
 
@@ -192,7 +192,7 @@ def test_what_cannot_fit_is_told_before_it_is_downloaded(
 def test_predicted_memory_is_what_an_h200_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Source: benchmarks/models.py on one H200, docs/models.md."""
     big = replace(TWO, gpus=(replace(H100, memory_bytes=140 * GIB),))
-    monkeypatch.setattr("codejoule.measurement.detect_hardware", lambda: big)
+    monkeypatch.setattr("codejoule.experiment.plan.detect_hardware", lambda: big)
     monkeypatch.setattr(plan, "choose_device", lambda *_: "cuda")
     golden = project_root() / "tests" / "golden" / "h200_models.csv"
     with golden.open(encoding="utf-8") as file:
@@ -210,7 +210,7 @@ def test_predicted_memory_is_what_an_h200_needed(monkeypatch: pytest.MonkeyPatch
         peak_bytes = float(row["memory_peak_bytes"])
         table = table_bytes.get((row["model"], row["batch"]), 0)
         memory = job.memory
-        weights_bytes = memory.workload.needed().weights_bytes
+        weights_bytes = memory_needed(memory.workload).weights_bytes
         wanted = weights_bytes + table if table else sum(memory.by_device_bytes)
         assert wanted == pytest.approx(peak_bytes, rel=0.02), row
 

@@ -12,13 +12,15 @@ from typing import Any
 import pytest
 
 from codejoule.config import UserError
-from codejoule.config.schema import EngineConfig, EngineName, GenerationConfig
+from codejoule.config.schema import EngineConfig, GenerationConfig
 from codejoule.domain import FIRST_TOKEN, Completion, Prompt, later_prefill
+from codejoule.domain.engines import EngineName
 from codejoule.generation import Decoded, Decoding, Engine, make_engine
+from codejoule.generation.generate import GenerateEngine
 from codejoule.generation.graph import dense
-from codejoule.generation.graph.buckets import batch_buckets, fit, length_buckets
-from codejoule.generation.graph.choose import chooser
+from codejoule.generation.graph.capture import batch_buckets, fit, length_buckets
 from codejoule.generation.graph.decoder import Decoder
+from codejoule.generation.graph.state import chooser
 from codejoule.models.byte_tokenizer import byte_tokenizer
 from tests.generation.conftest import FAMILIES, tiny_model
 
@@ -77,7 +79,7 @@ def engine_of(name: str, model: Any, tokenizer: Any, **changes: Any) -> Iterator
 def decode(engine: Engine, prompts: Sequence[Prompt], at_once: int, **options: Any) -> Decoded:
     """All `prompts`, as a run would: cut into batches where the engine does not refill."""
     options = {"seed": 0, "mark": lambda name: None} | options
-    if type(engine).__name__ == "GenerateEngine":
+    if isinstance(engine, GenerateEngine):
         cut = [prompts[i : i + at_once] for i in range(0, len(prompts), at_once)]
     else:
         cut = [prompts]
@@ -180,7 +182,7 @@ def test_gptq_layers_are_single_operations_of_what_is_compiled(
 
     from codejoule.config.schema import Method, QuantConfig
     from codejoule.models.placement import Placement
-    from codejoule.models.random_weights import random_packed_model
+    from codejoule.models.quantization import quantizer_of
 
     architecture = {
         "model_type": "qwen2", "vocab_size": 320, "hidden_size": 128, "intermediate_size": 256,
@@ -188,7 +190,7 @@ def test_gptq_layers_are_single_operations_of_what_is_compiled(
         "max_position_embeddings": 256, "max_window_layers": 2, "tie_word_embeddings": False,
     }  # fmt: skip
     quant = QuantConfig(name="gptq4", method=Method.gptq, bits=4, group_size=64)
-    model, _ = random_packed_model(
+    model, _ = quantizer_of(quant.method.name).random(
         architecture, quant, seed=0, dtype=torch.float32, place=Placement(device="cpu")
     )
     model.eval()
