@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 SYSTEM_PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 STORE := sqlite:///$(CURDIR)/mlruns/mlflow.db
 PORT ?= 5000
-ALONE := tests/evaluation tests/measurement
+ALONE := tests/sandbox tests/evaluation tests/measurement
 
 .DEFAULT_GOAL := help
 .PHONY: help setup sandbox browser eval-env demo ui analysis doctor check format test test-slow test-gpu starter-suite starter-model clean

@@ -12,8 +12,7 @@ import pytest
 from codejoule.cli import main
 from codejoule.config.schema import EvaluatorConfig
 from codejoule.evaluation import sandbox_support
-
-from .conftest import TESTS
+from tests.sandbox.conftest import TESTS
 
 PROMPT = "def scale(values, factor):\n"
 GOOD = "    return [v * factor for v in values]\n"
@@ -84,7 +83,7 @@ def test_what_could_not_be_judged_is_in_no_rate_and_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     kills = count()
-    monkeypatch.setattr("codejoule.evaluation.memory.Memory.kills", lambda _: next(kills))
+    monkeypatch.setattr("codejoule.sandbox.host_memory.Memory.kills", lambda _: next(kills))
     good = {"task_id": "t/0", "completion": GOOD}
     bad = [{"task_id": f"t/{number}", "completion": "    return 1\n"} for number in (1, 2)]
     assert _evaluate(tmp_path, suite, [good, *bad]) == 0

@@ -13,9 +13,8 @@ from codejoule.config import ConfigError, UserError
 from codejoule.config.schema import EvaluatorConfig
 from codejoule.domain import Status, Verdict
 from codejoule.evaluation import Launcher, judge
-from codejoule.evaluation._inside import kernel
-
-from .conftest import (
+from codejoule.sandbox._inside import kernel
+from tests.sandbox.conftest import (
     TESTS,
     as_nobody,
     become_nobody,

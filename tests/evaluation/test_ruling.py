@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from codejoule.domain import Status
 from codejoule.evaluation.ruling import rule
-
-from .conftest import make_sample
+from tests.sandbox.conftest import make_sample
 
 SAMPLE = make_sample("x")
 EXPECTED = frozenset({"test_a", "test_b"})

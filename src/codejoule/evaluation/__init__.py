@@ -26,15 +26,15 @@ from codejoule.evaluation.ground_truth import (
 )
 from codejoule.evaluation.identity import environment_facts
 from codejoule.evaluation.inspection import Inspection, inspect_sample
-from codejoule.evaluation.interpreter import describe_interpreter
 from codejoule.evaluation.judge import judge
-from codejoule.evaluation.launch import Launcher
 from codejoule.evaluation.progress import Progress
 from codejoule.evaluation.resume import Judged, judge_resuming
 from codejoule.evaluation.sample import Sample
-from codejoule.evaluation.support import SandboxSupport, sandbox_support
 from codejoule.evaluation.verdict_log import VerdictLog
-from codejoule.evaluation.worker import SandboxFacts
+from codejoule.sandbox.interpreter import describe_interpreter
+from codejoule.sandbox.launch import Launcher
+from codejoule.sandbox.sandbox import SandboxFacts
+from codejoule.sandbox.support import SandboxSupport, sandbox_support
 
 __all__ = [
     "NO_EXPECTED_OUTPUTS",

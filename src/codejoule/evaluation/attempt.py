@@ -8,10 +8,10 @@ from codejoule.config import UserError
 from codejoule.domain import EXPECTED_OUTPUT, Status, Verdict
 from codejoule.domain.verdict import SHORT_OF_MEMORY
 from codejoule.evaluation.expected import expected_test_ids
-from codejoule.evaluation.memory import Memory
 from codejoule.evaluation.ruling import rule
 from codejoule.evaluation.sample import Sample
-from codejoule.evaluation.worker import Worker
+from codejoule.sandbox.host_memory import Memory
+from codejoule.sandbox.sandbox import Worker
 
 NO_EXPECTED_OUTPUTS = "no expected outputs"
 """Reason where the canonical solution does not tell what the tests expect."""

@@ -14,9 +14,9 @@ from codejoule.config.schema import EvaluatorConfig
 from codejoule.domain import EXPECTED_OUTPUT, Status, Verdict
 from codejoule.evaluation.identity import sample_identity, setting_identity
 from codejoule.evaluation.judge import KEPT_OUTPUT, judge
-from codejoule.evaluation.launch import Launcher
 from codejoule.evaluation.sample import Sample
 from codejoule.evaluation.verdict_log import VerdictLog
+from codejoule.sandbox.launch import Launcher
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ from codejoule.config import user_cache, write_whole
 from codejoule.config.schema import EvaluatorConfig
 from codejoule.domain import Status, Task, Verdict
 from codejoule.evaluation.identity import environment_facts, sample_identity, setting_identity
-from codejoule.evaluation.launch import Launcher
 from codejoule.evaluation.resume import judge_resuming
 from codejoule.evaluation.sample import Sample, canonical_solution
 from codejoule.evaluation.verdict_log import VerdictLog
+from codejoule.sandbox.launch import Launcher
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

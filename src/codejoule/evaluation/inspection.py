@@ -8,12 +8,12 @@ from codejoule.domain import Status, Verdict
 from codejoule.evaluation.attempt import try_sample
 from codejoule.evaluation.expected import expected_test_ids, modules_worth_importing
 from codejoule.evaluation.expected_outputs import with_expected_outputs
-from codejoule.evaluation.interpreter import describe_interpreter
 from codejoule.evaluation.judge import judge
-from codejoule.evaluation.launch import Launcher, choose_launcher
-from codejoule.evaluation.memory import Memory
 from codejoule.evaluation.sample import Sample
-from codejoule.evaluation.worker import Worker
+from codejoule.sandbox.host_memory import Memory
+from codejoule.sandbox.interpreter import describe_interpreter
+from codejoule.sandbox.launch import Launcher, choose_launcher
+from codejoule.sandbox.sandbox import Worker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,16 +12,16 @@ from codejoule.config import UserError
 from codejoule.config.schema import EvaluatorConfig
 from codejoule.domain import Status, Verdict
 from codejoule.domain.verdict import CLEAR, NOT_CHALLENGEABLE, SUSPECT
-from codejoule.evaluation.admission import Admission, workers_for
 from codejoule.evaluation.attempt import try_sample
 from codejoule.evaluation.challenge import challenge_tests
 from codejoule.evaluation.expected import modules_worth_importing
-from codejoule.evaluation.interpreter import describe_interpreter
-from codejoule.evaluation.launch import Launcher, choose_launcher
-from codejoule.evaluation.memory import Memory
 from codejoule.evaluation.sample import Sample
-from codejoule.evaluation.stand_in import StandIns
-from codejoule.evaluation.worker import SandboxFacts, Worker
+from codejoule.sandbox.admission import Admission, workers_for
+from codejoule.sandbox.host_memory import Memory
+from codejoule.sandbox.interpreter import describe_interpreter
+from codejoule.sandbox.launch import Launcher, choose_launcher
+from codejoule.sandbox.sandbox import SandboxFacts, Worker
+from codejoule.sandbox.stand_in import StandIns
 
 KEPT_OUTPUT = "OUTPUT"
 """Key of what a sample printed, where its verdict keeps that."""

@@ -8,10 +8,10 @@ from codejoule.domain import Status, Verdict
 from codejoule.evaluation.expected_outputs import with_expected_outputs
 from codejoule.evaluation.identity import sample_identity, setting_identity
 from codejoule.evaluation.judge import judge
-from codejoule.evaluation.launch import Launcher
 from codejoule.evaluation.sample import Sample
 from codejoule.evaluation.verdict_log import VerdictLog
-from codejoule.evaluation.worker import SandboxFacts
+from codejoule.sandbox.launch import Launcher
+from codejoule.sandbox.sandbox import SandboxFacts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,9 +13,9 @@ from typing import IO, Any
 
 from codejoule.config import UserError
 from codejoule.config.schema import EvaluatorIsolation
-from codejoule.evaluation._inside.kernel import SANDBOX_ID
-from codejoule.evaluation.interpreter import Interpreter
-from codejoule.evaluation.layout import (
+from codejoule.sandbox._inside.kernel import SANDBOX_ID
+from codejoule.sandbox.interpreter import Interpreter
+from codejoule.sandbox.layout import (
     HOME,
     PRIVATE,
     Step,
@@ -38,10 +38,10 @@ class Launcher(Enum):
 
 
 _OF_GUARDS = (
-    "frames", "become", "kernel", "landlock", "seccomp", "rootfs", "processes", "trial", "alone",
-    "init", "supervisor", "worker",
+    "frames", "forks", "kernel", "landlock", "seccomp", "rootfs", "processes", "trial",
+    "process_guards", "init", "supervisor", "worker",
 )  # fmt: skip
-_OF_TASKS = ("snapshot", "honest_reading", "audit", "voice", "outcomes", "task", "zygote")
+_OF_TASKS = ("snapshot", "honest_reading", "audit", "verdict_channel", "outcomes", "task", "zygote")
 _MODULES = _OF_GUARDS + _OF_TASKS
 """The code that is shipped inside, each module after those it imports."""
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import kernel, processes
-from .become import Become
+from .forks import Become
 from .frames import encode_frame
 from .rootfs import make_mount_point
 

@@ -11,8 +11,8 @@ import pytest
 from codejoule.config.schema import EvaluatorConfig, EvaluatorIsolation
 from codejoule.domain import Status, Verdict
 from codejoule.evaluation import Launcher, judge
-from codejoule.evaluation._inside import landlock
-from codejoule.evaluation.launch import find_bubblewrap
+from codejoule.sandbox._inside import landlock
+from codejoule.sandbox.launch import find_bubblewrap
 
 from .conftest import (
     FAKE_SECRET,

@@ -15,18 +15,18 @@ from typing import Any
 
 from codejoule.config import UserError
 from codejoule.config.schema import EvaluatorConfig
-from codejoule.evaluation._inside import init
-from codejoule.evaluation._inside.frames import (
+from codejoule.evaluation.sample import Sample
+from codejoule.sandbox._inside import init
+from codejoule.sandbox._inside.frames import (
     FrameTooLargeError,
     encode_frame,
     receive_frame,
 )
-from codejoule.evaluation._inside.processes import cpu_of_tree_s, kill_tree, memory_of_tree_bytes
-from codejoule.evaluation.cgroup import Cgroup, open_cgroup
-from codejoule.evaluation.held_folder import HeldFolder, abandoned_folders
-from codejoule.evaluation.interpreter import Interpreter
-from codejoule.evaluation.launch import Launched, Launcher, launch
-from codejoule.evaluation.sample import Sample
+from codejoule.sandbox._inside.processes import cpu_of_tree_s, kill_tree, memory_of_tree_bytes
+from codejoule.sandbox.cgroup import Cgroup, open_cgroup
+from codejoule.sandbox.held_folder import HeldFolder, abandoned_folders
+from codejoule.sandbox.interpreter import Interpreter
+from codejoule.sandbox.launch import Launched, Launcher, launch
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from codejoule.evaluation.memory import Memory
+from codejoule.sandbox.host_memory import Memory
 
 _PER_WORKER_BYTES = 2**30
 """With less than this for each, fewer workers are started."""

@@ -3,7 +3,7 @@
 import threading
 import time
 
-from codejoule.evaluation.stand_in import StandIns
+from codejoule.sandbox.stand_in import StandIns
 
 
 class Busy:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from codejoule.config import ConfigError, UserError
 from codejoule.config.schema import EvaluatorConfig
-from codejoule.evaluation.interpreter import describe_interpreter
-from codejoule.evaluation.launch import Launcher, choose_launcher, find_bubblewrap
-from codejoule.evaluation.worker import HOW_TO_ENABLE, SandboxFacts, Worker
+from codejoule.sandbox.interpreter import describe_interpreter
+from codejoule.sandbox.launch import Launcher, choose_launcher, find_bubblewrap
+from codejoule.sandbox.sandbox import HOW_TO_ENABLE, SandboxFacts, Worker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

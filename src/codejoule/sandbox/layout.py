@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from codejoule.evaluation._inside.kernel import SANDBOX_ID
-from codejoule.evaluation.interpreter import Interpreter
+from codejoule.sandbox._inside.kernel import SANDBOX_ID
+from codejoule.sandbox.interpreter import Interpreter
 
 Step = dict[str, Any]
 """One step of building the root: ``kind`` and ``path``, and what the kind needs."""

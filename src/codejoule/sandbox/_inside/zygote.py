@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from . import kernel, seccomp, task
-from .alone import Alone
-from .become import Become
+from .forks import Become
 from .frames import encode_frame, receive_frame
 from .init import NAMESPACES_OF_A_TASK, Ends, Place
 from .outcomes import Outcomes
+from .process_guards import Alone
 from .snapshot import Snapshot, freeze
-from .voice import Voice
+from .verdict_channel import Voice
 
 _FORKABLE_THREADS = frozenset({"jemalloc_bg_thd"})
 """Threads of libraries that look after themselves when the process forks: jemalloc's."""

@@ -16,8 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import alone, init, kernel, processes, rootfs, supervisor
-from .become import Become, trampoline
+from . import init, kernel, process_guards, processes, rootfs, supervisor
+from .forks import Become, trampoline
 from .frames import MAX_FRAME_BYTES, encode_frame, receive_frame
 from .trial import check_readable, failure_of
 
@@ -45,7 +45,7 @@ def _start(
         if settings["launcher"] == "namespaces":
             _enter_sandbox(settings, sock)
         if settings["launcher"] == "process":
-            guards = alone.settle(settings)
+            guards = process_guards.settle(settings)
         else:
             by_user_namespace = _settle()
             check_readable(settings["must_read"])
@@ -115,7 +115,7 @@ def _start_zygote(
 
 
 def _prepare_here(
-    settings: dict[str, Any], load_tasks: Callable[[], None], guards: alone.Alone
+    settings: dict[str, Any], load_tasks: Callable[[], None], guards: process_guards.Alone
 ) -> tuple[dict[str, Any], Callable[..., NoReturn] | None]:
     """Without namespaces this process is the zygote: a sample's processes are found, and
     killed, as the descendants of its own init."""
@@ -168,7 +168,7 @@ def _settle() -> bool:
     return False
 
 
-def _primitives(guards: "alone.Alone | None", *, by_user_namespace: bool) -> list[str]:
+def _primitives(guards: "process_guards.Alone | None", *, by_user_namespace: bool) -> list[str]:
     """What isolates the samples, in words."""
     if guards is None:
         user = "user namespaces" if by_user_namespace else "root given up per sample"

@@ -8,7 +8,7 @@ import time
 from functools import cache
 from pathlib import Path
 
-from codejoule.evaluation.held_folder import HeldFolder, abandoned_folders
+from codejoule.sandbox.held_folder import HeldFolder, abandoned_folders
 
 _PREFIX = "codejoule-worker-"
 _LOCK = threading.Lock()

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from codejoule.evaluation.cgroup import _limits_memory, open_cgroup
-from codejoule.evaluation.held_folder import HeldFolder, abandoned_folders
+from codejoule.sandbox.cgroup import _limits_memory, open_cgroup
+from codejoule.sandbox.held_folder import HeldFolder, abandoned_folders
 
 HOLD = (
     "import pathlib, sys, time\n"
-    "from codejoule.evaluation.{module} import {name} as make\n"
+    "from codejoule.sandbox.{module} import {name} as make\n"
     "held = make({arguments})\n"
     "print(held.path, flush=True)\n"
     "sys.stdin.read()\n"

@@ -23,11 +23,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import alone, kernel, seccomp
+from . import kernel, process_guards, seccomp
 from .audit import Audit
 from .outcomes import Outcomes
 from .snapshot import FROZEN, Snapshot, find_equal_to_everything, is_listed
-from .voice import Voice, describe
+from .verdict_channel import Voice, describe
 
 if TYPE_CHECKING:
     from .init import Ends, Place
@@ -51,7 +51,7 @@ _Ended = tuple[str, bool] | None
 class Outfit:
     """What every task begins with, settled once for all."""
 
-    guards: alone.Alone | None
+    guards: process_guards.Alone | None
     """Set under process isolation only."""
     by_user_namespace: bool
     """Whether a task has a user namespace of its own; else it may be root until it confines
@@ -204,7 +204,7 @@ def _confine(outfit: Outfit, job: dict[str, Any], ends: "Ends", place: "Place") 
     if outfit.guards is not None:
         limits[resource.RLIMIT_FSIZE] = int(job["tmp_bytes"])
         uid = kernel.SANDBOX_ID if outfit.guards.as_root else os.getuid()
-        limits[resource.RLIMIT_NPROC] += alone.threads_of(uid)
+        limits[resource.RLIMIT_NPROC] += process_guards.threads_of(uid)
     for limit, value in limits.items():
         _, hard = resource.getrlimit(limit)
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
@@ -215,7 +215,7 @@ def _confine(outfit: Outfit, job: dict[str, Any], ends: "Ends", place: "Place") 
         kernel.drop_capabilities_for_good()
         seccomp.install(outfit.seccomp_program)
     else:
-        alone.confine(outfit.guards, place.folder)
+        process_guards.confine(outfit.guards, place.folder)
     for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_DFL)
     # What a Python program starts with.

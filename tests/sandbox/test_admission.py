@@ -12,9 +12,10 @@ import pytest
 
 from codejoule.config.schema import EvaluatorConfig
 from codejoule.domain import Status, Verdict
-from codejoule.evaluation import VerdictLog, admission, judge, judge_resuming
-from codejoule.evaluation.admission import Admission, workers_for
-from codejoule.evaluation.memory import Memory
+from codejoule.evaluation import VerdictLog, judge, judge_resuming
+from codejoule.sandbox import admission
+from codejoule.sandbox.admission import Admission, workers_for
+from codejoule.sandbox.host_memory import Memory
 
 from .conftest import in_child, make_sample, named_files
 

@@ -16,9 +16,9 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from . import init, kernel, processes
-from .alone import Alone
-from .become import Become
+from .forks import Become
 from .frames import FrameTooLargeError, encode_frame, receive_frame, take_frame
+from .process_guards import Alone
 
 _STARTUP_S = 30.0
 """Longest wait for init's mounts before the sample's own clock starts."""

@@ -12,21 +12,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codejoule.evaluation._inside.frames import (
+from codejoule.sandbox._inside.frames import (
     MAX_FRAME_BYTES,
     FrameTooLargeError,
     encode_frame,
     receive_frame,
     take_frame,
 )
-from codejoule.evaluation._inside.outcomes import Outcomes
-from codejoule.evaluation._inside.seccomp import build_program
-from codejoule.evaluation._inside.snapshot import Snapshot, find_equal_to_everything
-from codejoule.evaluation.interpreter import describe_interpreter
-from codejoule.evaluation.launch import _MODULES, environment_for
-from codejoule.evaluation.layout import exposed_paths, plan_root
+from codejoule.sandbox._inside.outcomes import Outcomes
+from codejoule.sandbox._inside.seccomp import build_program
+from codejoule.sandbox._inside.snapshot import Snapshot, find_equal_to_everything
+from codejoule.sandbox.interpreter import describe_interpreter
+from codejoule.sandbox.launch import _MODULES, environment_for
+from codejoule.sandbox.layout import exposed_paths, plan_root
 
-INSIDE = Path(__file__).parents[2] / "src/codejoule/evaluation/_inside"
+INSIDE = Path(__file__).parents[2] / "src/codejoule/sandbox/_inside"
 
 
 @given(st.lists(st.dictionaries(st.text(), st.text()), max_size=5), st.integers(1, 9))

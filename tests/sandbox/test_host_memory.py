@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from codejoule.evaluation.memory import Memory
+from codejoule.sandbox.host_memory import Memory
 
 GIB = 2**30
 MEMINFO = "MemTotal: 67108864 kB\nMemFree: 1 kB\nMemAvailable: 33554432 kB\nCommitLimit: 4096 kB\n"

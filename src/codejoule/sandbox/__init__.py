@@ -1,0 +1,1 @@
+"""The sandbox: one program against tests, isolated."""
