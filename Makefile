@@ -10,7 +10,7 @@ PORT ?= 5000
 ALONE := tests/sandbox tests/evaluation tests/measurement
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sandbox browser eval-env demo ui analysis doctor check format test test-slow test-gpu starter-suite starter-model clean
+.PHONY: help setup browser eval-env demo ui analysis doctor check format test test-slow test-gpu starter-suite starter-model clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -24,10 +24,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PY) -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-setup: $(STAMP) sandbox ## make .venv and install everything
-
-sandbox: ## install bubblewrap, the sandbox's launcher, where that is possible
-	@.ci/install-package bwrap bubblewrap "the sandbox uses kernel namespaces alone (codejoule doctor says what is there)"
+setup: $(STAMP) ## make .venv and install everything
 
 browser: ## install Chromium, which the report is tested in, where that is possible
 	@.ci/install-package chromium chromium "the tests of the report in a browser are skipped"

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from codejoule.config.schema import EvaluatorConfig
-from codejoule.evaluation import Launcher, Sample
+from codejoule.evaluation import Sample
 from codejoule.sandbox._inside import kernel
 
 HERE = Path(__file__).parent
@@ -75,18 +75,6 @@ def as_nobody() -> str | None:
 @pytest.fixture
 def config() -> EvaluatorConfig:
     return EvaluatorConfig(workers=1)
-
-
-@pytest.fixture(
-    params=[Launcher.bubblewrap, Launcher.namespaces], ids=lambda launcher: launcher.value
-)
-def launcher(request: pytest.FixtureRequest) -> Launcher:
-    from codejoule.sandbox.launch import find_bubblewrap
-
-    if request.param is Launcher.bubblewrap and find_bubblewrap() is None:
-        pytest.skip("bubblewrap is not installed")
-    assert isinstance(request.param, Launcher)
-    return request.param
 
 
 @dataclasses.dataclass

@@ -15,7 +15,7 @@ from codejoule.domain import Status, Verdict
 from codejoule.evaluation import VerdictLog, judge, judge_resuming
 from codejoule.sandbox import admission
 from codejoule.sandbox.admission import Admission, workers_for
-from codejoule.sandbox.host_memory import Memory
+from codejoule.sandbox.host_memory import HostMemory
 
 from .conftest import in_child, make_sample, named_files
 
@@ -25,7 +25,7 @@ GOOD = named_files("controls")["plain"]
 WRONG = "def scale(values, factor):\n    return list(values)\n"
 
 
-class Left(Memory):
+class Left(HostMemory):
     """A machine that has left what a test says: in turn, and then the last for good."""
 
     def __init__(self, *left: int) -> None:
@@ -42,11 +42,14 @@ class Busy:
         self.taken = taken
         self.evicted = threading.Event()
 
-    def sample_bytes(self) -> int:
+    def taken_bytes(self) -> int:
         return self.taken
 
     def evict(self) -> None:
         self.evicted.set()
+
+    def progress(self) -> None:
+        return None
 
 
 @pytest.mark.parametrize(
@@ -90,7 +93,7 @@ def test_after_a_shortage_one_fewer_is_judged_at_once() -> None:
 
 
 @contextlib.contextmanager
-def _watched(memory: Memory, workers: list[Busy]) -> Iterator[None]:
+def _watched(memory: HostMemory, workers: list[Busy]) -> Iterator[None]:
     gate, over = Admission(memory, most=len(workers)), threading.Event()
     with contextlib.ExitStack() as stack:
         memory_left, memory.left = memory.left, [GIB]  # type: ignore[attr-defined]
@@ -136,7 +139,7 @@ def _judge(*solutions: str, workers: int = 1, seen: list[Verdict] | None = None)
 
 def _kill_something_at_each_look(patch: pytest.MonkeyPatch) -> None:
     numbers = count()
-    patch.setattr(Memory, "kills", lambda _: next(numbers))
+    patch.setattr(HostMemory, "kills", lambda _: next(numbers))
 
 
 def test_a_failure_while_the_kernel_killed_is_judged_again_and_is_no_verdict_if_it_does_again(
@@ -155,7 +158,7 @@ def test_a_failure_stands_if_the_second_run_alone_finds_enough(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     kills = iter([0, 1, *[1] * 99])
-    monkeypatch.setattr(Memory, "kills", lambda _: next(kills))
+    monkeypatch.setattr(HostMemory, "kills", lambda _: next(kills))
     (verdict,) = _judge(WRONG)
     assert verdict.reason == "fail"
 
@@ -165,7 +168,7 @@ def test_memory_that_is_refused_below_the_limit_is_the_machines_fault(
 ) -> None:
     hungry = "def scale(values, factor):\n    raise MemoryError\n"
     assert _judge(hungry)[0].reason == "memory"
-    monkeypatch.setattr(Memory, "promised_bytes", lambda _: 2**28)
+    monkeypatch.setattr(HostMemory, "promised_bytes", lambda _: 2**28)
     assert _judge(hungry)[0].reason == "short of memory"
 
 
@@ -189,7 +192,7 @@ def test_what_could_not_be_judged_is_judged_again_on_resume(
 @pytest.fixture
 def small_group() -> Iterator[Path]:
     """A control group of its own that holds 384 MiB."""
-    for parent in Memory()._groups:
+    for parent in HostMemory()._groups:
         group = parent / f"codejoule-test-{time.monotonic_ns()}"
         with contextlib.suppress(OSError):
             group.mkdir()

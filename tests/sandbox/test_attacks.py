@@ -10,9 +10,8 @@ import pytest
 
 from codejoule.config.schema import EvaluatorConfig, EvaluatorIsolation
 from codejoule.domain import Status, Verdict
-from codejoule.evaluation import Launcher, judge
+from codejoule.evaluation import judge
 from codejoule.sandbox._inside import landlock
-from codejoule.sandbox.launch import find_bubblewrap
 
 from .conftest import (
     FAKE_SECRET,
@@ -102,17 +101,15 @@ def _config(python: str | None = None) -> EvaluatorConfig:
     )
 
 
-def _judge_all(canary: Canary, config: EvaluatorConfig, launcher: Launcher) -> dict[str, Verdict]:
+def _judge_all(canary: Canary, config: EvaluatorConfig) -> dict[str, Verdict]:
     samples = [make_sample(canary.fill_in(text), task_id=name) for name, text in ATTACKS.items()]
-    verdicts = judge(samples, config=config, timeout_s=LIMIT_S, launcher=launcher)
+    verdicts = judge(samples, config=config, timeout_s=LIMIT_S)
     return dict(zip(ATTACKS, verdicts, strict=True))
 
 
-@pytest.fixture(scope="module", params=["bubblewrap", "namespaces"])
-def verdicts(request: pytest.FixtureRequest, canary: Canary) -> dict[str, Verdict]:
-    if request.param == "bubblewrap" and find_bubblewrap() is None:
-        pytest.skip("bubblewrap is not installed")
-    return _judge_all(canary, _config(), Launcher(request.param))
+@pytest.fixture(scope="module")
+def verdicts(canary: Canary) -> dict[str, Verdict]:
+    return _judge_all(canary, _config())
 
 
 def test_there_are_enough_attacks() -> None:
@@ -165,17 +162,15 @@ def test_memory_is_counted_over_all_processes(verdicts: dict[str, Verdict]) -> N
 
 
 @pytest.mark.parametrize("name", CONTROLS)
-def test_control_passes(name: str, launcher: Launcher, config: EvaluatorConfig) -> None:
-    (verdict,) = judge(
-        [make_sample(CONTROLS[name])], config=config, timeout_s=30, launcher=launcher
-    )
+def test_control_passes(name: str, config: EvaluatorConfig) -> None:
+    (verdict,) = judge([make_sample(CONTROLS[name])], config=config, timeout_s=30)
     assert verdict.details == {}
     assert verdict.reason == "pass"
     assert verdict.status is Status.passed
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="already an ordinary user")
-def test_an_ordinary_user_is_as_safe(launcher: Launcher, canary: Canary) -> None:
+def test_an_ordinary_user_is_as_safe(canary: Canary) -> None:
     python = as_nobody()
     if python is None:
         pytest.skip("user nobody can start no Python here")
@@ -183,9 +178,9 @@ def test_an_ordinary_user_is_as_safe(launcher: Launcher, canary: Canary) -> None
 
     def work() -> dict[str, str]:
         become_nobody()
-        found = {name: v.reason for name, v in _judge_all(canary, config, launcher).items()}
+        found = {name: v.reason for name, v in _judge_all(canary, config).items()}
         control = make_sample(CONTROLS["plain"])
-        (plain,) = judge([control], config=config, timeout_s=LIMIT_S, launcher=launcher)
+        (plain,) = judge([control], config=config, timeout_s=LIMIT_S)
         return {**found, "control": plain.reason}
 
     # Forked rather than started: this test's own interpreter may be closed to nobody.

@@ -9,7 +9,7 @@ import pytest
 from codejoule.config.schema import EvaluatorConfig
 from codejoule.domain import Verdict
 from codejoule.evaluation import judge
-from codejoule.sandbox._inside.honest_reading import reads_no_constants
+from codejoule.sandbox._inside.audit import reads_no_constants
 
 from .conftest import make_sample
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from codejoule.sandbox.host_memory import Memory
+from codejoule.sandbox.host_memory import HostMemory
 
 GIB = 2**30
 MEMINFO = "MemTotal: 67108864 kB\nMemFree: 1 kB\nMemAvailable: 33554432 kB\nCommitLimit: 4096 kB\n"
@@ -42,13 +42,13 @@ def _stat(inactive: int = 0, active: int = 0, slab: int = 0, before: str = "") -
 
 
 def test_without_groups_the_machine_alone_counts(tree: Path) -> None:
-    assert Memory(tree).available_bytes() == 32 * GIB - RESERVE
-    assert Memory(tree).kills() == 3
+    assert HostMemory(tree).available_bytes() == 32 * GIB - RESERVE
+    assert HostMemory(tree).kills() == 3
 
 
 def test_the_machine_that_runs_this_has_memory() -> None:
-    assert Memory().available_bytes() < os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    assert Memory().kills() >= 0
+    assert HostMemory().available_bytes() < os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert HostMemory().kills() >= 0
 
 
 @pytest.mark.parametrize("limited", ["", "/job", "/job/step"])
@@ -61,7 +61,7 @@ def test_a_limit_of_any_group_above_counts(tree: Path, limited: str, file: str) 
         _write(tree, {f"{folder}/memory.current": 3 * GIB, f"{folder}/memory.stat": stat})
         _write(tree, {f"{folder}/memory.max": "max", f"{folder}/memory.high": "max"})
     _write(tree, {f"sys/fs/cgroup{limited}/{file}": 4 * GIB})
-    assert Memory(tree).available_bytes() == 3 * GIB - 4 * GIB // 16
+    assert HostMemory(tree).available_bytes() == 3 * GIB - 4 * GIB // 16
 
 
 @pytest.mark.parametrize(
@@ -83,15 +83,15 @@ def test_version_1_is_read_wherever_it_is_mounted(
     stat = _stat(inactive=9 * GIB, active=9 * GIB) + _stat(GIB // 2, GIB // 2, before="total_")
     _write(tree, {f"{group}/memory.limit_in_bytes": 4 * GIB, f"{group}/memory.stat": stat})
     _write(tree, {f"{group}/memory.usage_in_bytes": 2 * GIB})
-    assert Memory(tree).available_bytes() == 3 * GIB - 4 * GIB // 16
+    assert HostMemory(tree).available_bytes() == 3 * GIB - 4 * GIB // 16
     _write(tree, {f"{group}/memory.limit_in_bytes": 2**63 - 4096})
-    assert Memory(tree).available_bytes() == 32 * GIB - RESERVE
+    assert HostMemory(tree).available_bytes() == 32 * GIB - RESERVE
 
 
 def test_less_than_the_reserve_is_below_nothing(tree: Path) -> None:
     _in_group(tree, V2, "0::/")
     _write(tree, {"sys/fs/cgroup/memory.max": GIB, "sys/fs/cgroup/memory.current": GIB - 2**20})
-    assert Memory(tree).available_bytes() == 2**20 - 2**26
+    assert HostMemory(tree).available_bytes() == 2**20 - 2**26
 
 
 @pytest.mark.parametrize(
@@ -107,15 +107,15 @@ def test_kills_are_those_of_our_groups_where_they_count_them(
 ) -> None:
     _in_group(tree, mount, own)
     _write(tree, {file: "low 1\noom 9\noom_kill 5\n"})
-    assert Memory(tree).kills() == 5
+    assert HostMemory(tree).kills() == 5
 
 
 def test_address_space_is_bounded_by_a_limit_and_by_strict_accounting(
     tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (5, resource.RLIM_INFINITY))
-    assert Memory(tree).promised_bytes() is None
+    assert HostMemory(tree).promised_bytes() is None
     _write(tree, {"proc/sys/vm/overcommit_memory": "2\n"})
-    assert Memory(tree).promised_bytes() == 4096 * 1024
+    assert HostMemory(tree).promised_bytes() == 4096 * 1024
     monkeypatch.setattr(resource, "getrlimit", lambda _: (5, 7))
-    assert Memory(tree).promised_bytes() == 7
+    assert HostMemory(tree).promised_bytes() == 7

@@ -13,7 +13,7 @@ from typing import Any
 from codejoule.config import ConfigError
 from codejoule.config.schema import EvaluatorConfig
 from codejoule.evaluation.sample import Sample
-from codejoule.sandbox.interpreter import describe_interpreter
+from codejoule.sandbox import describe_interpreter
 from codejoule.sandbox.layout import data_paths
 
 _QUESTION = (

@@ -191,7 +191,8 @@ def _limits(
     experiment: ExperimentConfig, suite: Suite, *, device: str, threads: int
 ) -> dict[str, object]:
     """Settings in force, under the keys that set them."""
-    from codejoule.evaluation import describe_interpreter, environment_name
+    from codejoule.evaluation import environment_name
+    from codejoule.sandbox import describe_interpreter
 
     limits: dict[str, object] = {
         "generation.max_new_tokens": experiment.generation.max_new_tokens or suite.max_new_tokens,

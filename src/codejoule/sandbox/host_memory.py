@@ -17,7 +17,7 @@ _MOST_RESERVE_BYTES = 2**30
 _RESERVE_SHARE = 16
 
 
-class Memory:
+class HostMemory:
     """The memory of this machine and of the control groups that this process is in, of either
     version. `root` is the folder that holds ``proc`` and the groups' file systems."""
 

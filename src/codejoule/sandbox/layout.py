@@ -11,16 +11,16 @@ Step = dict[str, Any]
 """One step of building the root: ``kind`` and ``path``, and what the kind needs."""
 
 _TMP_BYTES = 64 * 2**20
-"""The worker's own /tmp; each sample gets another, fresh one."""
+"""The worker's own /tmp; each program gets another, fresh one."""
 
-_SYSTEM = ("/usr", "/nix/store", "/gnu/store")
-_LINKS = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
-_ETC = (
+_SHOWN = (
+    "/usr", "/nix/store", "/gnu/store",
+    "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32",
     "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives",
     "/etc/ssl/certs", "/etc/ssl/openssl.cnf", "/etc/pki/tls/certs", "/etc/ca-certificates",
     "/etc/fonts", "/etc/mime.types", "/etc/magic", "/etc/protocols", "/etc/services",
 )  # fmt: skip
-_DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+_ETC_OF_A_HOST = ("/etc/passwd", "/etc/group", "/etc/hosts", "/etc/nsswitch.conf", "/etc/localtime")
 _FONT_CACHES = "share/codejoule/matplotlib/fontlist-*.json"
 _PARTS_OF_PREFIX = (
     "bin", "lib", "lib32", "lib64", "libexec", "include", "share", "etc", "nltk_data",
@@ -28,11 +28,14 @@ _PARTS_OF_PREFIX = (
 )  # fmt: skip
 """An installation's own parts; its prefix may be a home directory, which stays hidden."""
 
+DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+"""The devices a program may use."""
+
 HOME = "/tmp/sandbox-home"
-"""A sample's home directory."""
+"""A program's home directory."""
 
 PRIVATE = ("/tmp", "/dev/shm", "/var/tmp")
-"""Where a sample may write: empty, its own, and of limited size."""
+"""Where a program may write: empty, its own, and of limited size."""
 
 _FILES = {
     "/etc/passwd": (
@@ -44,50 +47,39 @@ _FILES = {
     "/etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\nservices: files\n",
     "/etc/hostname": "sandbox\n",
 }
+_LINKS = {
+    "/dev/fd": "/proc/self/fd", "/dev/stdin": "/proc/self/fd/0", "/dev/stdout": "/proc/self/fd/1",
+    "/dev/stderr": "/proc/self/fd/2",
+}  # fmt: skip
 
 
 def plan_root(interpreter: Interpreter) -> list[Step]:
     """Steps that build the sandbox's root for `interpreter`, parents before children."""
     plan = _Plan()
-    plan.tmpfs("/dev")
-    for path in PRIVATE:
-        plan.tmpfs(path)
-    for name in _SYSTEM:
-        plan.show(name)
-    for name in _LINKS:
-        plan.show(name)
-    for name in _ETC:
-        plan.show(name)
-    for name, text in _FILES.items():
-        plan.add({"kind": "file", "path": name, "text": text})
-    for name in _DEVICES:
-        plan.add({"kind": "device", "path": name})
-    for name, target in (("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"),
-                         ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2")):  # fmt: skip
-        plan.add({"kind": "symlink", "path": f"/dev/{name}", "target": target})
+    for path in ("/dev", *PRIVATE):
+        plan.add("tmpfs", path, bytes=_TMP_BYTES)
+    for path in _SHOWN:
+        plan.show(path)
+    for path, text in _FILES.items():
+        plan.add("file", path, text=text)
+    for path in DEVICES:
+        plan.add("device", path)
+    for path, target in _LINKS.items():
+        plan.add("symlink", path, target=target)
     for prefix in interpreter.prefixes:
         for part in _PARTS_OF_PREFIX:
             plan.show(f"{prefix.rstrip('/')}/{part}")
-    plan.show(interpreter.executable)
-    for folder in data_paths():
-        plan.show(folder)
-    plan.add({"kind": "proc", "path": "/proc"})
+    for path in (interpreter.executable, *data_paths()):
+        plan.show(path)
+    plan.add("proc", "/proc")
     return plan.steps
 
 
-_ETC_OF_A_HOST = ("/etc/passwd", "/etc/group", "/etc/hosts", "/etc/nsswitch.conf", "/etc/localtime")
-
-
 def readable_paths(steps: list[Step]) -> list[str]:
-    """What `steps` shows, as paths of this machine: what samples may read where the root
+    """What `steps` shows, as paths of this machine: what programs may read where the root
     stays what it is."""
     bound = [step["source"] for step in steps if step["kind"] == "bind"]
     return list(dict.fromkeys([*bound, *_ETC_OF_A_HOST, "/proc"]))
-
-
-def devices() -> list[str]:
-    """The devices a sample may use."""
-    return list(_DEVICES)
 
 
 def font_caches(interpreter: Interpreter) -> list[str]:
@@ -103,13 +95,13 @@ def data_paths() -> list[str]:
 
 
 def exposed_paths(steps: list[Step]) -> list[str]:
-    """Top directories of what `steps` shows below a path that each sample gets afresh."""
-    found = []
-    for step in steps:
-        for private in PRIVATE:
-            if step["path"].startswith(private + "/") and step["kind"] in ("bind", "symlink"):
-                top = step["path"][len(private) + 1 :].split("/")[0]
-                found.append(f"{private}/{top}")
+    """Top directories of what `steps` shows below a path that each program gets afresh."""
+    found = [
+        f"{private}/{step['path'][len(private) + 1 :].split('/')[0]}"
+        for step in steps
+        for private in PRIVATE
+        if step["path"].startswith(private + "/") and step["kind"] in ("bind", "symlink")
+    ]
     return list(dict.fromkeys(found))
 
 
@@ -119,20 +111,16 @@ class _Plan:
         self._made = {"/"}
         self._shown: list[str] = []
 
-    def tmpfs(self, path: str) -> None:
-        self.add({"kind": "tmpfs", "path": path, "bytes": _TMP_BYTES})
-
-    def add(self, step: Step) -> None:
-        """Append `step`, after the directories above it: made by themselves they would be
-        closed to everyone but root (bubblewrap 0.8)."""
-        if step["path"] in self._made:
+    def add(self, kind: str, path: str, **more: Any) -> None:
+        """Append a step, after the directories above it."""
+        if path in self._made:
             return
-        for parent in reversed(Path(step["path"]).parents):
+        for parent in [*reversed(Path(path).parents)]:
             if str(parent) not in self._made:
                 self._made.add(str(parent))
                 self.steps.append({"kind": "dir", "path": str(parent)})
-        self._made.add(step["path"])
-        self.steps.append(step)
+        self._made.add(path)
+        self.steps.append({"kind": kind, "path": path, **more})
 
     def show(self, path: str) -> None:
         """Show what lies at `path`, if anything: a link as a link, else bound read-only."""
@@ -142,7 +130,7 @@ class _Plan:
             return
         self._shown.append(path)
         target = str(place.readlink()) if place.is_symlink() else "/"
-        if not target.startswith("/"):
-            self.add({"kind": "symlink", "path": path, "target": target})
-            return
-        self.add({"kind": "bind", "path": path, "source": str(place.resolve())})
+        if target.startswith("/"):
+            self.add("bind", path, source=str(place.resolve()))
+        else:
+            self.add("symlink", path, target=target)

@@ -1,51 +1,39 @@
-"""One sandbox worker, as seen from the trusted side."""
+"""A sandbox that runs programs against their tests, one at a time."""
 
 import contextlib
-import dataclasses
 import logging
 import os
 import socket
 import tempfile
 import time
-import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from codejoule.config import UserError
-from codejoule.config.schema import EvaluatorConfig
-from codejoule.evaluation.sample import Sample
-from codejoule.sandbox._inside import init
-from codejoule.sandbox._inside.frames import (
-    FrameTooLargeError,
-    encode_frame,
-    receive_frame,
-)
+from codejoule.config.schema import EvaluatorConfig, EvaluatorIsolation
+from codejoule.sandbox._inside.filesystem import remove_tree
+from codejoule.sandbox._inside.frames import FrameTooLargeError, encode_frame, receive_frame
 from codejoule.sandbox._inside.processes import cpu_of_tree_s, kill_tree, memory_of_tree_bytes
 from codejoule.sandbox.cgroup import Cgroup, open_cgroup
+from codejoule.sandbox.execution import Execution, SandboxFacts
 from codejoule.sandbox.held_folder import HeldFolder, abandoned_folders
-from codejoule.sandbox.interpreter import Interpreter
-from codejoule.sandbox.launch import Launched, Launcher, launch
+from codejoule.sandbox.interpreter import describe_interpreter
+from codejoule.sandbox.launch import Launched, launch
 
 _LOGGER = logging.getLogger(__name__)
 
 _GREETING_S = 180.0
 """Importing large libraries from a cold disk takes a while."""
-
 _PATIENCE_S = 10.0
-"""How long after a sample's time limit the worker must have answered."""
-
-_FOLDER_PREFIX = "codejoule-samples-"
-
+"""How long after a program's time limit the worker must have answered."""
 _TAIL_BYTES = 4096
-"""How much of the end of a sample's output is reported ..."""
-
+"""How much of the end of the output is reported ..."""
 _KEPT_BYTES = 6 * 2**20
 """... and where it is to be kept: what fits into a frame with the rest of the report."""
-
 _ATTEMPTS = 2
-"""How often a sample is tried whose worker is lost on it."""
+"""How often a program is tried whose worker is lost on it."""
+_FOLDER_PREFIX = "codejoule-samples-"
 
 HOW_TO_ENABLE = (
     "The sandbox needs Linux namespaces. Any one of these provides them: "
@@ -56,7 +44,6 @@ HOW_TO_ENABLE = (
     "`--privileged`). Untrusted code is never run without it, unless you spell out "
     "evaluator.isolation=process, which protects much less; see docs/sandbox.md"
 )
-
 _HOW_TO_ENABLE_PROCESS = (
     "evaluator.isolation=process needs a Python that the samples' user can read (name one with "
     "evaluator.python) and, as root, the right to become user nobody; see docs/sandbox.md"
@@ -67,67 +54,48 @@ class WorkerLostError(RuntimeError):
     """The worker went away in the middle of something."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SandboxFacts:
-    """What a worker said of itself when it started, and what counts its costs."""
-
-    launcher: Launcher
-    """Who built the sandbox; ``process``: there is none."""
-    primitives: tuple[str, ...]
-    """What was found in force around each sample, in words."""
-    user_namespace: bool
-    """Whether samples live in user namespaces; else root gives up its rights per sample."""
-    python: tuple[int, ...]
-    """Version of the interpreter that judges."""
-    preimported: tuple[str, ...]
-    """Modules imported once for all samples."""
-    cpu_source: str
-    """Who counts CPU time: ``cgroup`` or ``processes``."""
-    memory_source: str
-    """Who measures memory: ``cgroup`` or ``processes``."""
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain values."""
-        return dataclasses.asdict(self) | {"launcher": self.launcher.value}
-
-
-class Worker:
-    """A worker process and its restarts. Not for use by several threads at once: the kernel
+class Sandbox:
+    """A process that isolates programs (the worker), and its restarts. It starts with the first
+    program, and ends with the ``with`` block or `stop`. For one thread at a time: the kernel
     ends the process together with the thread that started it."""
 
     def __init__(
-        self, config: EvaluatorConfig, interpreter: Interpreter, launcher: Launcher, *,
-        preimport: Sequence[str],
-    ) -> None:  # fmt: skip
-        self._config = config
-        self._interpreter = interpreter
-        self._launcher = launcher
-        self._preimport = preimport
-        self.memory_bytes = min(config.memory_bytes, _most_memory_bytes())
-        """Limit of a sample."""
+        self, config: EvaluatorConfig | None = None, *, preimport: Sequence[str] = ()
+    ) -> None:
+        """`config` has the limits and the Python, `preimport` the modules to import once for
+        all programs. Raises ConfigError where that Python does not work."""
+        self._config = config or EvaluatorConfig()
+        self._interpreter = describe_interpreter(self._config.python)
+        self._confined = self._config.isolation is EvaluatorIsolation.sandbox
+        self._preimport = list(preimport)
+        self.memory_bytes = min(self._config.memory_bytes, _most_memory_bytes())
+        """Limit of a program."""
         self._launched: Launched | None = None
         self._cgroup: Cgroup | None = None
         self._folder: HeldFolder | None = None
-        self._aborted = False
-        self._evicted = False
-        self._own_bytes = 0
-        self._count = 0
-        self._judging = False
+        self._aborted = self._evicted = self._running = False
+        self._own_bytes = self._count = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     def start(self) -> SandboxFacts:
-        """Start the process and wait for its greeting; raises UserError, with the reason and
-        the remedy, where the machine does not let it build its sandbox."""
+        """Start the worker and wait for its greeting; raises UserError, with the reason and
+        the remedy, where the machine does not let it isolate programs."""
         while "start_without" in (greeting := self._greet()):
             unfit = greeting["start_without"]
             _LOGGER.info("%s starts threads when imported: left to each sample", unfit)
             self.stop()
-            self._preimport = [name for name in self._preimport if name != unfit]
+            self._preimport.remove(unfit)
         if not greeting["in_cgroup"]:
             self._close_cgroup()
         self._own_bytes = self._tree_bytes()
         measures_memory = self._cgroup is not None and self._cgroup.measures_memory
         return SandboxFacts(
-            launcher=self._launcher,
+            launcher="namespaces" if self._confined else "process",
             primitives=tuple(greeting["primitives"]),
             user_namespace=bool(greeting["user_namespace"]),
             python=tuple(greeting["python"]),
@@ -139,13 +107,15 @@ class Worker:
     def _greet(self) -> dict[str, Any]:
         words = tempfile.TemporaryFile()  # noqa: SIM115 (closed in `stop`)
         self._cgroup = open_cgroup()
-        if self._launcher is Launcher.process:
+        if not self._confined:
             self._folder = _make_folder()
         self._launched = launch(
-            self._interpreter, self._launcher, preimport=self._preimport, words=words,
+            self._interpreter,
+            preimport=self._preimport,
+            words=words,
             folder=None if self._folder is None else self._folder.path,
             cgroup=None if self._cgroup is None else self._cgroup.procs,
-        )  # fmt: skip
+        )
         self._launched.sock.settimeout(_GREETING_S)
         try:
             greeting = receive_frame(self._launched.sock)
@@ -157,40 +127,40 @@ class Worker:
         said = words.read().decode("utf-8", "backslashreplace").strip()
         reason = (greeting or {}).get("error") or said or "the worker ended without a word"
         self.stop()
-        if self._launcher is Launcher.process:
+        if not self._confined:
             raise UserError(f"samples cannot be run: {reason}. {_HOW_TO_ENABLE_PROCESS}")
-        raise UserError(
-            f"the sandbox cannot start with {self._launcher.value}: {reason}. {HOW_TO_ENABLE}"
-        )
+        raise UserError(f"the sandbox cannot start with namespaces: {reason}. {HOW_TO_ENABLE}")
 
-    def judge(self, sample: Sample, timeout_s: float) -> dict[str, Any]:
-        """What happened to `sample`, as `ruling` reads it. A worker that is lost is replaced,
-        which is logged, and the sample tried once more."""
+    def run(
+        self, program: str, tests: str, *, timeout_s: float = 60.0, seed: int = 0,
+        name: str = "program", keeps_output: bool = False,
+    ) -> Execution:  # fmt: skip
+        """Execute `program`, then the class ``TestCases`` of the unittest module `tests`, in one
+        module, and say what happened. `seed` is that of its random numbers, `name` what to call
+        it in the log; with `keeps_output` megabytes of what it prints are reported. A worker
+        that is lost is replaced, which is logged, and the program tried once more."""
+        job = {
+            "program": program,
+            "seed": seed,
+            "timeout_s": timeout_s,
+            "memory_bytes": self.memory_bytes,
+            "tmp_bytes": self._config.tmp_bytes,
+            "output_bytes": self._config.output_bytes,
+            "tail_bytes": _KEPT_BYTES if keeps_output else _TAIL_BYTES,
+        }
         try:
-            frames = self._frames_for(sample, timeout_s)
+            frames = encode_frame(job) + encode_frame({"tests": tests})
         except FrameTooLargeError as error:
-            return {"phase": "too large", "what": str(error), "wall_s": 0.0, "cpu_s": 0.0}
+            return Execution(phase="too large", what=str(error), wall_s=0.0, cpu_s=0.0)
         self._count += 1
         self._evicted = False
-        self._judging = True
+        self._running = True
         try:
-            return self._attempt(sample, frames, timeout_s)
+            return self._try(frames, timeout_s, name)
         finally:
-            self._judging = False
+            self._running = False
 
-    def progress(self) -> tuple[int, float] | None:
-        """For another thread: number of the sample that is being judged, and CPU time of the
-        worker and all below it [s]; None if there is none, or that cannot be told."""
-        launched, group, count = self._launched, self._cgroup, self._count
-        if launched is None or not self._judging:
-            return None
-        try:
-            cpu_s = cpu_of_tree_s(launched.process.pid) if group is None else group.cpu_s()
-        except (OSError, ValueError, IndexError, StopIteration):
-            return None
-        return count, cpu_s
-
-    def _attempt(self, sample: Sample, frames: bytes, timeout_s: float) -> dict[str, Any]:
+    def _try(self, frames: bytes, timeout_s: float, name: str) -> Execution:
         start_s = time.monotonic()
         for attempt in range(_ATTEMPTS):
             if self._launched is None:
@@ -202,18 +172,43 @@ class Worker:
             except WorkerLostError as error:
                 if self._aborted:
                     raise
+                self.stop()
                 if self._evicted:
-                    self.stop()
                     break
                 again = attempt + 1 < _ATTEMPTS
-                _LOGGER.warning(
-                    "sandbox worker lost on %s sample %d (%s): restarted, %s",
-                    sample.task_id, sample.sample, error,
-                    "trying the sample again" if again else "the sample is a fail",
-                )  # fmt: skip
-                self.stop()
+                then = "trying the sample again" if again else "the sample is a fail"
+                _LOGGER.warning("sandbox worker lost on %s (%s): restarted, %s", name, error, then)
         phase = "evicted" if self._evicted else "lost"
-        return {"phase": phase, "wall_s": time.monotonic() - start_s, "cpu_s": 0.0}
+        return Execution(phase=phase, wall_s=time.monotonic() - start_s, cpu_s=0.0)
+
+    def _counted(self, frames: bytes, timeout_s: float) -> Execution:
+        """The report, with the costs as the control group counts them where there is one."""
+        group = self._cgroup
+        before_s = 0.0 if group is None else group.start()
+        report = self._exchange(frames, timeout_s)
+        report |= {"cpu_source": "processes", "memory_source": "processes"}
+        if group is not None:
+            report |= {"cpu_s": group.cpu_s() - before_s, "cpu_source": "cgroup"}
+            if group.measures_memory:
+                peak_bytes = group.memory_peak_bytes()
+                report |= {"memory_peak_bytes": peak_bytes, "memory_source": "cgroup"}
+        tests = {name: (outcome, text) for name, (outcome, text) in report["tests"].items()}
+        return Execution(**report | {"tests": tests})
+
+    def _exchange(self, frames: bytes, timeout_s: float) -> dict[str, Any]:
+        assert self._launched is not None
+        sock = self._launched.sock
+        sock.settimeout(timeout_s + _PATIENCE_S)
+        try:
+            sock.sendall(frames)
+            report = receive_frame(sock)
+        except TimeoutError as error:
+            raise WorkerLostError(f"no answer {_PATIENCE_S:.0f} s after the limit") from error
+        except (OSError, ValueError) as error:
+            raise WorkerLostError(str(error)) from error
+        if report is None:
+            raise WorkerLostError("it ended")
+        return report
 
     def stop(self) -> None:
         """End the worker and, with it, everything inside."""
@@ -229,28 +224,40 @@ class Worker:
         launched.words.close()
         self._close_cgroup()
         if self._folder is not None:
-            init.remove_tree(str(self._folder.path))
+            remove_tree(str(self._folder.path))
             self._folder.release()
             self._folder = None
 
     def abort(self) -> None:
-        """From another thread: make a `judge` that is under way raise `WorkerLostError` soon,
-        instead of waiting for its sample."""
+        """From another thread: make a `run` that is under way raise `WorkerLostError` soon,
+        instead of waiting for its program."""
         self._aborted = True
         self._strike()
 
     def evict(self) -> None:
-        """From another thread: make a `judge` that is under way report, soon, that its sample
-        was ended to free its memory. The next sample gets a new process."""
+        """From another thread: make a `run` that is under way report, soon, that its program
+        was ended to free its memory. The next one gets a new worker."""
         self._evicted = True
         if self._launched is not None:
-            # At once: until the worker's end has reached its sample, that takes more.
+            # At once: until the worker's end has reached its program, that takes more.
             with contextlib.suppress(OSError):
                 kill_tree(self._launched.process.pid)
         self._strike()
 
-    def sample_bytes(self) -> int:
-        """From another thread: memory that the present sample has taken."""
+    def progress(self) -> tuple[int, float] | None:
+        """From another thread: number of the program that runs, and CPU time of the worker and
+        all below it [s]; None if there is none, or that cannot be told."""
+        launched, group, count = self._launched, self._cgroup, self._count
+        if launched is None or not self._running:
+            return None
+        try:
+            cpu_s = cpu_of_tree_s(launched.process.pid) if group is None else group.cpu_s()
+        except (OSError, ValueError, IndexError, StopIteration):
+            return None
+        return count, cpu_s
+
+    def taken_bytes(self) -> int:
+        """From another thread: memory that the present program has taken."""
         return self._tree_bytes() - self._own_bytes
 
     def _tree_bytes(self) -> int:
@@ -264,76 +271,28 @@ class Worker:
         launched = self._launched
         if launched is None:
             return
-        if self._launcher is Launcher.process:
-            # Nothing dies with the worker then: it ends its sample when our end is shut.
-            with contextlib.suppress(OSError):
-                launched.sock.shutdown(socket.SHUT_RDWR)
-        else:
+        if self._confined:
             launched.process.kill()
-
-    def _frames_for(self, sample: Sample, timeout_s: float) -> bytes:
-        # Deterministic per sample, so that a program that draws random numbers gets the same
-        # verdict whichever worker it meets.
-        seed = zlib.crc32(f"{sample.task_id}\0{sample.sample}".encode("utf-8", "surrogatepass"))
-        job = {
-            "program": sample.program,
-            "seed": seed,
-            "timeout_s": timeout_s,
-            "memory_bytes": self.memory_bytes,
-            "tmp_bytes": self._config.tmp_bytes,
-            "output_bytes": self._config.output_bytes,
-            "tail_bytes": _KEPT_BYTES if sample.keeps_output else _TAIL_BYTES,
-        }
-        return encode_frame(job) + encode_frame({"tests": sample.test})
+            return
+        # Nothing dies with the worker then: it ends its program when our end is shut.
+        with contextlib.suppress(OSError):
+            launched.sock.shutdown(socket.SHUT_RDWR)
 
     def _close_cgroup(self) -> None:
         if self._cgroup is not None:
             self._cgroup.close()
             self._cgroup = None
 
-    def _counted(self, frames: bytes, timeout_s: float) -> dict[str, Any]:
-        """The report, with the costs as the control group counts them where there is one."""
-        group = self._cgroup
-        if group is None:
-            report = self._exchange(frames, timeout_s)
-            return report | {"cpu_source": "processes", "memory_source": "processes"}
-        before_s = group.start()
-        report = self._exchange(frames, timeout_s)
-        report |= {
-            "cpu_s": group.cpu_s() - before_s,
-            "cpu_source": "cgroup",
-            "memory_source": "processes",
-        }
-        peak_bytes = group.memory_peak_bytes()
-        if peak_bytes is not None:
-            report |= {"memory_peak_bytes": peak_bytes, "memory_source": "cgroup"}
-        return report
-
-    def _exchange(self, frames: bytes, timeout_s: float) -> dict[str, Any]:
-        assert self._launched is not None
-        sock = self._launched.sock
-        sock.settimeout(timeout_s + _PATIENCE_S)
-        try:
-            sock.sendall(frames)
-            report = receive_frame(sock)
-        except TimeoutError as error:
-            raise WorkerLostError(f"no answer {_PATIENCE_S:.0f} s after the limit") from error
-        except (OSError, ValueError, FrameTooLargeError) as error:
-            raise WorkerLostError(str(error)) from error
-        if report is None:
-            raise WorkerLostError("it ended")
-        return report
-
 
 def _make_folder() -> HeldFolder:
-    """Where samples live that have no file system of their own. Those that killed processes
+    """Where programs live that have no file system of their own. Those that killed processes
     have left are removed."""
     parent = Path(tempfile.gettempdir()).resolve()
     for left in abandoned_folders(parent, prefix=_FOLDER_PREFIX):
-        init.remove_tree(str(left))
+        remove_tree(str(left))
     folder = HeldFolder(parent, prefix=_FOLDER_PREFIX)
     if os.geteuid() == 0:
-        # Passable, but not readable, for the user that samples become.
+        # Passable, but not readable, for the user that programs become.
         folder.path.chmod(0o711)
     return folder
 

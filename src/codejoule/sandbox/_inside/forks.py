@@ -1,5 +1,6 @@
-"""A forked child that leaves its parent's stack behind."""
+"""Forked children that leave their parent's stack behind, and such that try something out."""
 
+import os
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -21,3 +22,21 @@ def trampoline(first: Callable[[], NoReturn]) -> NoReturn:
             pending.pop()()
         except Become as turn:
             pending.append(turn.step)
+
+
+def failure_of(step: Callable[[], None]) -> str | None:
+    """Text of the error that `step` raises in a child, None if it succeeds."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            step()
+        except Exception as error:
+            os.write(writer, (str(error) or repr(error)).encode("utf-8", "backslashreplace"))
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as stream:
+        text = stream.read().decode("utf-8")
+    os.waitpid(child, 0)
+    return text or None

@@ -1,6 +1,6 @@
 """What became of each test method."""
 
-# ruff: noqa: N802 (the names of unittest's own interface)
+# ruff: noqa: N802 (the interface of unittest's own results)
 import types
 import unittest
 from collections.abc import Sequence
@@ -30,19 +30,18 @@ class Outcomes(unittest.TestResult):
         self.outcomes: dict[str, tuple[str, str]] = {}
         self._rebound: str | None = None
 
+    def tampering(self) -> str | None:
+        """An assertion or a method of this collector that an instance itself carries: only
+        code that walked the stack can have put it there."""
+        methods = [name for name in vars(self) if callable(getattr(type(self), name, None))]
+        return self._rebound or next((f"TestResult.{name}" for name in methods), None)
+
     def _note(self, test: Any, outcome: str, text: str = "") -> None:
         name = str(getattr(test, "_testMethodName", None) or test.id())
         if self.outcomes.get(name, ("pass", ""))[0] == "pass":
             self.outcomes[name] = (outcome, text)
         if outcome not in ("pass", "xfail") and self._failures is not None:
             tell_failure(self._failures, name)
-
-    def _note_error(self, test: Any, err: Any) -> None:
-        called = len(self._calls) > self._calls_before
-        outcome = "network" if called else "fail"
-        if issubclass(err[0], MemoryError):
-            outcome = "memory"
-        self._note(test, outcome, self._text_of(err, test))
 
     def _text_of(self, err: Any, test: Any) -> str:
         try:
@@ -51,7 +50,7 @@ class Outcomes(unittest.TestResult):
             return str(err[0].__name__)
 
     def startTest(self, test: Any) -> None:
-        """What is called from here on is this test's."""
+        # What is called from here on is this test's.
         self._calls_before = len(self._calls)
         self._class = type(test)
 
@@ -71,14 +70,8 @@ class Outcomes(unittest.TestResult):
     def _is_foreign(code: types.CodeType) -> bool:
         return code.co_filename != "tests.py" and not code.co_filename.startswith("/")
 
-    def tampering(self) -> str | None:
-        """An assertion or a method of this collector that an instance itself carries: only
-        code that walked the stack can have put it there."""
-        methods = [name for name in vars(self) if callable(getattr(type(self), name, None))]
-        return self._rebound or next((f"TestResult.{name}" for name in methods), None)
-
     def addSuccess(self, test: Any) -> None:
-        """Passed, unless something that walked the stack has told unittest to swallow."""
+        # Passed, unless something that walked the stack has told unittest to swallow.
         steps = test._outcome
         if (
             type(steps) is not _STEPS_OF_A_TEST
@@ -90,26 +83,26 @@ class Outcomes(unittest.TestResult):
         self._note(test, "pass")
 
     def addError(self, test: Any, err: Any) -> None:
-        """Raised."""
-        self._note_error(test, err)
+        called = len(self._calls) > self._calls_before
+        outcome = "network" if called else "fail"
+        if issubclass(err[0], MemoryError):
+            outcome = "memory"
+        self._note(test, outcome, self._text_of(err, test))
 
     def addFailure(self, test: Any, err: Any) -> None:
-        """Failed an assertion."""
-        self._note_error(test, err)
+        self.addError(test, err)
 
     def addSubTest(self, test: Any, subtest: Any, err: Any) -> None:
-        """Part of a method; a part that passed says nothing yet."""
+        # A part that passed says nothing yet.
         if err is not None:
-            self._note_error(test, err)
+            self.addError(test, err)
 
     def addSkip(self, test: Any, reason: str) -> None:
-        """Skipped: not a pass."""
         self._note(test, "skip", str(reason))
 
     def addExpectedFailure(self, test: Any, err: Any) -> None:
-        """Failed, as something says it must; the host knows whether the tests do."""
+        # The host knows whether the tests expect it.
         self._note(test, "xfail", self._text_of(err, test))
 
     def addUnexpectedSuccess(self, test: Any) -> None:
-        """Passed where the tests say it must fail."""
         self._note(test, "fail", "passed, though marked as an expected failure")

@@ -1,6 +1,5 @@
-"""What guards a sample where there are no namespaces."""
+"""What guards a program where there are no namespaces."""
 
-import contextlib
 import dataclasses
 import functools
 import os
@@ -10,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from . import kernel, landlock, seccomp
-from .trial import check_readable, failure_of
+from .filesystem import check_readable
+from .forks import failure_of
 
 
 @dataclasses.dataclass(frozen=True)
-class Alone:
+class ProcessGuards:
     """The guards that were found."""
 
     as_root: bool
@@ -27,27 +27,33 @@ class Alone:
     devices: list[str]
 
 
-def settle(settings: dict[str, Any]) -> Alone:
-    """Find out which guards there are. Raises OSError where samples would be root, or could
-    not read their Python."""
+def find_guards(settings: dict[str, Any]) -> ProcessGuards:
+    """Find out which there are. Raises OSError where programs would be root, or could not read
+    their Python."""
     os.umask(0o022)
     os.chdir("/")
     kernel.adopt_orphans()
-    wanted = Alone(
+    none = ProcessGuards(
         as_root=os.getuid() == 0,
-        landlock=landlock.abi(),
-        seccomp=True,
+        landlock=0,
+        seccomp=False,
         readable=settings["readable"],
         devices=settings["devices"],
     )
     folder = tempfile.mkdtemp(dir=Path(settings["home"]).parents[1])
-    if failure_of(functools.partial(_try_landlock, wanted, folder)) is not None:
-        wanted = dataclasses.replace(wanted, landlock=0)
-    if failure_of(functools.partial(_try_seccomp, wanted)) is not None:
-        wanted = dataclasses.replace(wanted, seccomp=False)
+
+    def works(guards: ProcessGuards) -> bool:
+        return failure_of(functools.partial(confine, guards, folder)) is None
+
+    found = dataclasses.replace(none, landlock=landlock.abi())
+    if not works(dataclasses.replace(found, as_root=False)):
+        found = none
+    filtering = dataclasses.replace(found, seccomp=True)
+    if works(dataclasses.replace(filtering, as_root=False)):
+        found = filtering
 
     def whole() -> None:
-        confine(wanted, folder)
+        confine(found, folder)
         check_readable(settings["must_read"])
 
     failure = failure_of(whole)
@@ -55,39 +61,18 @@ def settle(settings: dict[str, Any]) -> Alone:
         raise OSError(failure)
     shutil.rmtree(folder)
     kernel.set_dumpable(False)
-    return wanted
+    return found
 
 
-def confine(alone: Alone, folder: str) -> None:
+def confine(guards: ProcessGuards, folder: str) -> None:
     """Give up what can be given up without namespaces; only `folder` may be written to.
     Raises OSError."""
-    if alone.as_root:
+    if guards.as_root:
         kernel.become_sandbox_user()
     kernel.drop_capabilities_for_good()
-    if alone.landlock:
+    if guards.landlock:
         landlock.restrict(
-            alone.landlock, readable=alone.readable, devices=alone.devices, own=folder
+            guards.landlock, readable=guards.readable, devices=guards.devices, own=folder
         )
-    if alone.seccomp:
-        seccomp.install(seccomp.build_program(alone=True, landlock=alone.landlock))
-
-
-def threads_of(uid: int) -> int:
-    """How many the user has already: without a user namespace they count against the limit."""
-    count = 0
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                if entry.stat().st_uid == uid:
-                    count += len(list((entry / "task").iterdir()))
-    return count
-
-
-def _try_landlock(wanted: Alone, folder: str) -> None:
-    kernel.drop_capabilities_for_good()
-    landlock.restrict(wanted.landlock, readable=wanted.readable, devices=wanted.devices, own=folder)
-
-
-def _try_seccomp(wanted: Alone) -> None:
-    kernel.drop_capabilities_for_good()
-    seccomp.install(seccomp.build_program(alone=True, landlock=wanted.landlock))
+    if guards.seccomp:
+        seccomp.install(seccomp.build_program(namespaces=False, landlock=guards.landlock))

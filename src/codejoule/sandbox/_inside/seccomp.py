@@ -109,9 +109,9 @@ def _refuse(number: int) -> bytes:
     return _instruction(_RET, _RET_ERRNO | number)
 
 
-def build_program(*, alone: bool = False, landlock: int = 0) -> bytes:
+def build_program(*, namespaces: bool = True, landlock: int = 0) -> bytes:
     """The filter as BPF instructions for this machine; raises OSError where it is unknown.
-    Without namespaces (`alone`) there is no network at all, and what the kernel's version of
+    Without `namespaces` there is no network at all, and what the kernel's version of
     `landlock` does not refuse yet is refused here, for the process that calls this: signals
     to others, its own children included, and truncation by name."""
     name = kernel.machine()
@@ -126,11 +126,11 @@ def build_program(*, alone: bool = False, landlock: int = 0) -> bytes:
     if name == "x86_64":
         out += [_instruction(_JGE, _X32_BIT, 0, 1), _refuse(errno.EPERM)]
     denied = {**_DENIED_EVERYWHERE, **_DENIED[name]}
-    if alone:
+    if not namespaces:
         denied.update(_DENIED_WITHOUT_NAMESPACES[name])
-    if alone and landlock < ABI_OF_TRUNCATE:
+    if not namespaces and landlock < ABI_OF_TRUNCATE:
         denied["truncate"] = _TRUNCATE[name]
-    if alone and landlock < ABI_OF_SCOPES:
+    if not namespaces and landlock < ABI_OF_SCOPES:
         denied.update(_SIGNALS_TO_ANYONE[name], pidfd_send_signal=_PIDFD_SEND_SIGNAL)
     for number in sorted(denied.values()):
         out += [_instruction(_JEQ, number, 0, 1), _refuse(errno.EPERM)]
@@ -152,11 +152,11 @@ def build_program(*, alone: bool = False, landlock: int = 0) -> bytes:
         ],
     )
     families = [_instruction(_LD_W_ABS, _OFFSET_ARGUMENTS)]
-    for family in _ALLOWED_FAMILIES[:1] if alone else _ALLOWED_FAMILIES:
+    for family in _ALLOWED_FAMILIES if namespaces else _ALLOWED_FAMILIES[:1]:
         families += [_instruction(_JEQ, family, 0, 1), allow]
-    refusal = errno.ENETUNREACH if alone else errno.EAFNOSUPPORT
+    refusal = errno.EAFNOSUPPORT if namespaces else errno.ENETUNREACH
     inspect("socket", [*families, _refuse(refusal)])
-    if alone and landlock < ABI_OF_SCOPES:
+    if not namespaces and landlock < ABI_OF_SCOPES:
         for number in _SIGNALS_TO_ONE[name].values():
             to_itself = [
                 _instruction(_LD_W_ABS, _OFFSET_ARGUMENTS),

@@ -27,17 +27,9 @@ _COMPARING_ALSO = {
 }
 """Functions of modules whose other parts may change."""
 
-
-def _judges() -> list[types.ModuleType]:
-    return [
-        module
-        for name, module in sorted(sys.modules.items())
-        if name == "unittest" or name.startswith("unittest.") or name in _COMPARING
-    ]
-
-
 _PARTS = ("__code__", "__defaults__", "__kwdefaults__")
 """What a function does, and can be given otherwise."""
+_parts_of = operator.attrgetter(*_PARTS)
 
 
 class Snapshot:
@@ -47,13 +39,16 @@ class Snapshot:
     def __init__(self, also: type) -> None:
         # The first call fills in names that mock keeps for later ones.
         unittest.mock.mock_open()
-        self._modules = _judges()
         self._modules_by_name = sys.modules
+        self._modules = [
+            module
+            for name, module in sorted(sys.modules.items())
+            if name == "unittest" or name.startswith("unittest.") or name in _COMPARING
+        ]
         self._members: list[tuple[str, Mapping[str, object], dict[str, object]]] = []
         self._classes: list[tuple[str, type, frozenset[str]]] = []
         self._functions: list[types.FunctionType] = []
         self._names: list[str] = []
-        self._parts: dict[str, list[object]] = {part: [] for part in _PARTS}
         for module in self._modules:
             self._hold(module.__name__, vars(module))
             for name, value in vars(module).items():
@@ -64,8 +59,23 @@ class Snapshot:
             if name in sys.modules:
                 live = vars(sys.modules[name])
                 self._members.append((name, live, {key: live[key] for key in functions}))
-        self._builtins = dict(vars(builtins))
+        self._members.append(("builtins", vars(builtins), dict(vars(builtins))))
+        self._parts = list(itertools.chain.from_iterable(map(_parts_of, self._functions)))
         self._mock_base = unittest.mock.NonCallableMock
+
+    def _hold(self, where: str, live: Mapping[str, object]) -> None:
+        self._members.append((where, live, dict(live)))
+        for name, value in live.items():
+            # A staticmethod or classmethod is what it wraps.
+            function = getattr(value, "__func__", value)
+            if isinstance(function, types.FunctionType):
+                self._functions.append(function)
+                self._names.append(f"{where}.{name}")
+
+    def _hold_class(self, where: str, value: type) -> None:
+        self._hold(where, vars(value))
+        late = {"__abstractmethods__", "__annotations__"}
+        self._classes.append((where, value, frozenset(vars(value)) | late))
 
     def difference(self, *, mocks_allowed: bool) -> str | None:
         """Name of a changed judge. With `mocks_allowed`, a builtin that a test has replaced
@@ -79,35 +89,21 @@ class Snapshot:
                 name = self._changed_entry(where, live, before, mocks_allowed)
                 if name is not None:
                     return f"{where}.{name}"
-        for part in _PARTS:
-            now = map(operator.attrgetter(part), self._functions)
-            if not all(map(operator.is_, now, self._parts[part])):
-                return self._changed_function(part)
+        parts = itertools.chain.from_iterable(map(_parts_of, self._functions))
+        if not all(map(operator.is_, parts, self._parts)):
+            return self._changed_function()
         for where, value, keys in self._classes:
             added = vars(value).keys() - keys
             if added:
                 return f"{where}.{min(added)}"
-        return self._changed_builtin(mocks_allowed) or _broken_comparison()
+        if sys.gettrace() is not None or sys.getprofile() is not None:
+            return "sys.settrace"
+        return _broken_comparison()
 
-    def _hold(self, where: str, live: Mapping[str, object]) -> None:
-        self._members.append((where, live, dict(live)))
-        for name, value in live.items():
-            # A staticmethod or classmethod is what it wraps.
-            function = getattr(value, "__func__", value)
-            if isinstance(function, types.FunctionType):
-                self._functions.append(function)
-                self._names.append(f"{where}.{name}")
-                for part, values in self._parts.items():
-                    values.append(getattr(function, part))
-
-    def _hold_class(self, where: str, value: type) -> None:
-        self._hold(where, vars(value))
-        late = {"__abstractmethods__", "__annotations__"}
-        self._classes.append((where, value, frozenset(vars(value)) | late))
-
-    def _changed_function(self, part: str) -> str:
-        pairs = zip(self._functions, self._parts[part], self._names, strict=True)
-        return next(n for function, value, n in pairs if getattr(function, part) is not value)
+    def _changed_function(self) -> str:
+        parts = itertools.chain.from_iterable(map(_parts_of, self._functions))
+        changed = itertools.starmap(operator.is_not, zip(parts, self._parts, strict=True))
+        return next(self._names[i // len(_PARTS)] for i, yes in enumerate(changed) if yes)
 
     def _changed_entry(
         self, where: str, live: Mapping[str, object], before: Mapping[str, object], mocks: bool
@@ -119,22 +115,13 @@ class Snapshot:
                 return name
         return None
 
-    def _changed_builtin(self, mocks_allowed: bool) -> str | None:
-        now = vars(builtins)
-        for name, value in self._builtins.items():
-            found = now.get(name, self)
-            tolerated = mocks_allowed and isinstance(found, self._mock_base)
-            if found is not value and not tolerated:
-                return f"builtins.{name}"
-        if sys.gettrace() is not None or sys.getprofile() is not None:
-            return "sys.settrace"
-        return None
-
 
 _UNEQUAL: tuple[tuple[object, object], ...] = (
     (5, 7), (5, 5.5), (1.5, 2.5), ("a", "b"), ("a", 5), (b"a", b"b"), (None, 0), (True, False),
     ([1], [2]), ([1], []), ((1,), (2,)), ({"a": 1}, {"a": 2}), ({1}, {2}),
 )  # fmt: skip
+_DIGITS = [str(number) for number in range(-5, 257)]
+"""Of the integers that the interpreter keeps one object of."""
 
 
 def _broken_comparison() -> str | None:
@@ -143,13 +130,7 @@ def _broken_comparison() -> str | None:
     for one, other in _UNEQUAL:
         if one == other or other == one or not one != other:  # noqa: SIM202 (both are asked)
             return f"{type(one).__name__}.__eq__"
-    if [str(number) for number in range(-5, 257)] != _DIGITS:
-        return "int"
-    return None
-
-
-_DIGITS = [str(number) for number in range(-5, 257)]
-"""Of the integers that the interpreter keeps one object of."""
+    return None if [str(number) for number in range(-5, 257)] == _DIGITS else "int"
 
 
 class _Stranger:
@@ -164,20 +145,10 @@ class _Anyone:
 
 
 _VALUES: tuple[object, ...] = (
-    0,
-    1,
-    918273645,
-    2.5,
-    "a",
-    "918273645",
-    None,
-    [],
-    [918273645],
-    (),
-    (1,),
-    {},
-    {"a": 1},
-)
+    0, 1, 918273645, 2.5, "a", "918273645", None, [], [918273645], (), (1,), {}, {"a": 1},
+)  # fmt: skip
+_COMPARISONS = {"__eq__": True, "__ne__": False, "__contains__": True}
+"""Methods that assertions ask, and the answer that lets everything pass."""
 
 
 def find_equal_to_everything(
@@ -205,24 +176,19 @@ def find_equal_to_everything(
     return None
 
 
-_COMPARISONS = {"__eq__": True, "__ne__": False, "__contains__": True}
-"""Methods that assertions ask, and the answer that lets everything pass."""
-
-
 def _question(
     method: Any, from_tests: Callable[[types.CodeType], bool]
 ) -> Callable[[object], bool | None] | None:
     """Asks `method` about a value: yes, no, or None for no answer. None if it is not the
     solution's own."""
     code = getattr(method, "__code__", None)
+    own: tuple[object, ...] = ()
     if isinstance(code, types.CodeType):
         if from_tests(code) or code.co_filename.startswith("/"):
             return None
-        own: tuple[object, ...] = (_Anyone(),)
-    elif isinstance(method, types.BuiltinFunctionType | type):
-        # Not a method: it is called without the object, as in ``__eq__ = id``.
-        own = ()
-    else:
+        own = (_Anyone(),)
+    elif not isinstance(method, types.BuiltinFunctionType | type):
+        # These are no methods: they are called without the object, as in ``__eq__ = id``.
         return None
 
     def ask(value: object) -> bool | None:

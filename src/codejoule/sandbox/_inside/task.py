@@ -21,16 +21,16 @@ import types
 import unittest
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
-from . import kernel, process_guards, seccomp
+from . import kernel, seccomp
 from .audit import Audit
+from .init import Ends, Place
 from .outcomes import Outcomes
+from .process_guards import ProcessGuards, confine
+from .processes import threads_of
 from .snapshot import FROZEN, Snapshot, find_equal_to_everything, is_listed
-from .verdict_channel import Voice, describe
-
-if TYPE_CHECKING:
-    from .init import Ends, Place
+from .verdict_channel import VerdictChannel, describe
 
 SOLUTION_FILE = "solution.py"
 TESTS_FILE = "tests.py"
@@ -51,7 +51,7 @@ _Ended = tuple[str, bool] | None
 class Outfit:
     """What every task begins with, settled once for all."""
 
-    guards: process_guards.Alone | None
+    guards: ProcessGuards | None
     """Set under process isolation only."""
     by_user_namespace: bool
     """Whether a task has a user namespace of its own; else it may be root until it confines
@@ -75,7 +75,9 @@ class _Bench:
     leads here: it is only an operand of the call that comes next, which Python code cannot
     look at. And it is frozen, so that the garbage collector does not list it."""
 
-    def __init__(self, say: Voice, audit: Audit, snapshot: Snapshot, failures: int) -> None:
+    def __init__(
+        self, say: VerdictChannel, audit: Audit, snapshot: Snapshot, failures: int
+    ) -> None:
         self.say = say
         self.audit = audit
         self.snapshot = snapshot
@@ -84,14 +86,14 @@ class _Bench:
         self.codes: list[types.CodeType | None] = []
 
 
-def run(outfit: Outfit, job: dict[str, Any], ends: "Ends", nonce: str, place: "Place") -> NoReturn:
+def run(outfit: Outfit, job: dict[str, Any], ends: Ends, nonce: str, place: Place) -> NoReturn:
     """Confine this process, run the solution and the tests, report, end."""
     try:
         channel, failures = _confine(outfit, job, ends, place)
     except OSError as error:
-        Voice(ends.channel, nonce).end("stuck", f"could not confine itself: {error}")
+        VerdictChannel(ends.channel, nonce).end("stuck", f"could not confine itself: {error}")
     audit = Audit(TESTS_FILE, any_socket=outfit.guards is not None)
-    say = Voice(channel, nonce, audit.outside_calls)
+    say = VerdictChannel(channel, nonce, audit.outside_calls)
     hidden = [_Bench(say, audit, outfit.snapshot, failures)]
     module = _make_module()
     code = _compile_solution(job["program"], hidden[0].say)
@@ -176,7 +178,7 @@ def _report(bench: _Bench, outcomes: Outcomes, pliable: str | None) -> NoReturn:
     _exit(0)
 
 
-def _confine(outfit: Outfit, job: dict[str, Any], ends: "Ends", place: "Place") -> tuple[int, int]:
+def _confine(outfit: Outfit, job: dict[str, Any], ends: Ends, place: Place) -> tuple[int, int]:
     """Give up everything for good; returns where the verdict's channel and that of failed
     tests now are."""
     os.setsid()
@@ -204,7 +206,7 @@ def _confine(outfit: Outfit, job: dict[str, Any], ends: "Ends", place: "Place") 
     if outfit.guards is not None:
         limits[resource.RLIMIT_FSIZE] = int(job["tmp_bytes"])
         uid = kernel.SANDBOX_ID if outfit.guards.as_root else os.getuid()
-        limits[resource.RLIMIT_NPROC] += process_guards.threads_of(uid)
+        limits[resource.RLIMIT_NPROC] += threads_of(uid)
     for limit, value in limits.items():
         _, hard = resource.getrlimit(limit)
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
@@ -215,7 +217,7 @@ def _confine(outfit: Outfit, job: dict[str, Any], ends: "Ends", place: "Place") 
         kernel.drop_capabilities_for_good()
         seccomp.install(outfit.seccomp_program)
     else:
-        process_guards.confine(outfit.guards, place.folder)
+        confine(outfit.guards, place.folder)
     for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_DFL)
     # What a Python program starts with.
@@ -270,11 +272,7 @@ def _make_module() -> types.ModuleType:
     return module
 
 
-def _is_tests_code(code: types.CodeType) -> bool:
-    return code.co_filename == TESTS_FILE
-
-
-def _compile_solution(program: str, say: "Voice") -> types.CodeType:
+def _compile_solution(program: str, say: VerdictChannel) -> types.CodeType:
     try:
         return compile(program, SOLUTION_FILE, "exec", dont_inherit=True)
     except (SyntaxError, ValueError, MemoryError, RecursionError, OverflowError) as error:
@@ -305,7 +303,11 @@ def _ended_by(step: Callable[[], object]) -> _Ended:
 
 def _find_pliable(tests: Iterable[types.CodeType | None]) -> str | None:
     """Asks untrusted objects whether they equal things."""
-    return find_equal_to_everything(_is_tests_code, _new_objects, _constants_of(tests))
+    return find_equal_to_everything(_is_of_tests, _new_objects, _constants_of(tests))
+
+
+def _is_of_tests(code: types.CodeType) -> bool:
+    return code.co_filename == TESTS_FILE
 
 
 def _constants_of(codes: Iterable[types.CodeType | None]) -> list[object]:

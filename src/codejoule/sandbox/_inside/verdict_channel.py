@@ -29,33 +29,19 @@ def describe(error: BaseException) -> str:
 
 def tell_failure(channel: int, test: str) -> None:
     """Say at once that `test` has failed: nothing that happens later can take it back."""
-    data = test.encode("utf-8", "backslashreplace").replace(b"\n", b"?") + b"\n"
+    _write_all(channel, test.encode("utf-8", "backslashreplace").replace(b"\n", b"?") + b"\n")
+
+
+def _write_all(channel: int, data: bytes) -> None:
     while data:
         data = data[_write(channel, data) :]
 
 
-def _shorten(text: str) -> str:
-    if len(text) <= _MAX_TEXT:
-        return text
-    half = _MAX_TEXT // 2
-    return f"{text[:half]}\n[... {len(text) - _MAX_TEXT} characters ...]\n{text[-half:]}"
-
-
-def _send(
-    channel: int, nonce: str, phase: str, what: str = "", *, memory: bool = False,
-    network: bool = False,
-) -> None:  # fmt: skip
-    text = (
-        f'{{"phase":{_quote(phase)},"nonce":{_quote(nonce)},"what":{_quote(_shorten(what))},'
-        f'"memory":{"true" if memory else "false"},"network":{"true" if network else "false"}}}'
-    )
-    _send_bytes(channel, text.encode("utf-8"))
-
-
-def _send_bytes(channel: int, body: bytes) -> None:
-    data = len(body).to_bytes(4, "big") + body
-    while data:
-        data = data[_write(channel, data) :]
+def _send(channel: int, **message: str) -> None:
+    """By hand: encoders of the json module can be replaced."""
+    pairs = [f"{_quote(name)}:{_quote(text)}" for name, text in message.items()]
+    body = f"{{{','.join(pairs)}}}".encode()
+    _write_all(channel, len(body).to_bytes(4, "big") + body)
 
 
 def _receive(channel: int) -> dict[str, Any]:
@@ -72,8 +58,15 @@ def _receive(channel: int) -> dict[str, Any]:
     return message
 
 
-class Voice:
-    """Says, in the protocol's order, how far the sample has come."""
+def _shorten(text: str) -> str:
+    if len(text) <= _MAX_TEXT:
+        return text
+    half = _MAX_TEXT // 2
+    return f"{text[:half]}\n[... {len(text) - _MAX_TEXT} characters ...]\n{text[-half:]}"
+
+
+class VerdictChannel:
+    """Says, in the protocol's order, how far the program has come."""
 
     def __init__(
         self, channel: int, nonce: str, outside_calls: Callable[[], int] = lambda: 0
@@ -83,9 +76,15 @@ class Voice:
         self._outside_calls = outside_calls
 
     def end(self, phase: str, what: str, *, memory: bool = False) -> NoReturn:
-        """Say why the sample has failed already, and end."""
-        network = self._outside_calls() > 0
-        _send(self._channel, self._nonce, phase, what, memory=memory, network=network)
+        """Say why the program has failed already, and end."""
+        _send(
+            self._channel,
+            phase=phase,
+            nonce=self._nonce,
+            what=_shorten(what),
+            memory="yes" if memory else "",
+            network="yes" if self._outside_calls() > 0 else "",
+        )
         _exit(0)
 
     def unless_ended(self, ended: tuple[str, bool] | None) -> None:
@@ -100,7 +99,7 @@ class Voice:
 
     def ask_for_tests(self) -> str:
         """Source of the tests, which comes only now that the solution has been executed."""
-        _send(self._channel, self._nonce, "ready")
+        _send(self._channel, phase="ready", nonce=self._nonce)
         return str(_receive(self._channel)["tests"])
 
     def result(self, results: dict[str, tuple[str, str]]) -> None:
@@ -110,12 +109,8 @@ class Voice:
             for name, (outcome, text) in results.items()
         )
         body = f"{{{inner}}}"
-        _send(self._channel, self._nonce, "done")
+        _send(self._channel, phase="done", nonce=self._nonce)
         key = bytes.fromhex(_receive(self._channel)["key"]).ljust(64, b"\0")
         inside = _sha256(bytes(b ^ 0x36 for b in key) + body.encode("utf-8")).digest()
         code = _sha256(bytes(b ^ 0x5C for b in key) + inside).hexdigest()
-        text = (
-            f'{{"phase":"result","nonce":{_quote(self._nonce)},'
-            f'"body":{_quote(body)},"mac":{_quote(code)}}}'
-        )
-        _send_bytes(self._channel, text.encode("utf-8"))
+        _send(self._channel, phase="result", nonce=self._nonce, body=body, mac=code)

@@ -1,4 +1,4 @@
-"""The worker: enters the sandbox once, starts the zygote, and has each sample supervised."""
+"""The worker: enters the sandbox once, starts the zygote, and has each program supervised."""
 
 import functools
 import gc
@@ -16,19 +16,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import init, kernel, process_guards, processes, rootfs, supervisor
-from .forks import Become, trampoline
+from . import filesystem, init, kernel, processes, supervisor
+from .forks import Become, failure_of, trampoline
 from .frames import MAX_FRAME_BYTES, encode_frame, receive_frame
-from .trial import check_readable, failure_of
+from .process_guards import ProcessGuards, find_guards
 
-_NAMESPACES_PER_SAMPLE = (
-    kernel.CLONE_NEWNS | kernel.CLONE_NEWPID | kernel.CLONE_NEWNET | kernel.CLONE_NEWIPC
-)
 _LAST_KILL_S = 1.0
 
 
 def main(settings: dict[str, Any], load_tasks: Callable[[], None], socket_fd: int) -> NoReturn:
-    """Serve samples on the socket until it closes. `load_tasks` makes `task` and `zygote`,
+    """Serve programs on the socket until it closes. `load_tasks` makes `task` and `zygote`,
     and what they need, importable: the guards are lighter to fork without."""
     sock = socket.socket(fileno=socket_fd)
     trampoline(functools.partial(_start, settings, load_tasks, sock))
@@ -39,19 +36,19 @@ def _start(
 ) -> NoReturn:
     guards, run_task, line, by_user_namespace = None, None, None, False
     try:
-        # Before the host's, after the samples': the kernel out of memory takes the largest score.
+        # Before the host's, after the programs': the kernel out of memory takes the largest.
         Path("/proc/self/oom_score_adj").write_text("500", encoding="utf-8")
         in_cgroup = _enter_cgroup(settings["cgroup"])
-        if settings["launcher"] == "namespaces":
+        if settings["namespaces"]:
             _enter_sandbox(settings, sock)
-        if settings["launcher"] == "process":
-            guards = process_guards.settle(settings)
+            by_user_namespace = _give_up_root()
+            filesystem.check_readable(settings["must_read"])
         else:
-            by_user_namespace = _settle()
-            check_readable(settings["must_read"])
+            guards = find_guards(settings)
     except OSError as error:
         sock.sendall(encode_frame({"error": str(error)}))
         os._exit(1)
+    greeting: dict[str, Any] | None
     if guards is None:
         line = _start_zygote(settings, load_tasks, sock, by_user_namespace=by_user_namespace)
         greeting = receive_frame(line)
@@ -62,29 +59,24 @@ def _start(
             sock.sendall(encode_frame(greeting))
         # Else its last words stand in the standard error.
         os._exit(1)
+    context = init.Context(
+        guards=guards,
+        run_task=run_task,
+        private=settings["private"],
+        exposed=settings["exposed"],
+        home=settings["home"],
+    )
     hello = {
-        "hello": True,
         "primitives": _primitives(guards, by_user_namespace=by_user_namespace),
         "user_namespace": by_user_namespace,
         "in_cgroup": in_cgroup,
         "python": list(sys.version_info[:3]),
         "preimported": greeting["preimported"],
     }
-    context = supervisor.Context(
-        guards=guards,
-        run_task=run_task,
-        namespaces=_NAMESPACES_PER_SAMPLE,
-        private=settings["private"],
-        exposed=settings["exposed"],
-        home=settings["home"],
-    )
     gc.collect()
     gc.freeze()
     sock.sendall(encode_frame(hello))
-    while True:
-        job = receive_frame(sock)
-        if job is None:
-            break
+    while (job := receive_frame(sock)) is not None:
         _judge(context, job, sock, line)
     if line is not None:
         # Reaped here, its CPU time is counted by whoever waits for this process.
@@ -115,9 +107,9 @@ def _start_zygote(
 
 
 def _prepare_here(
-    settings: dict[str, Any], load_tasks: Callable[[], None], guards: process_guards.Alone
+    settings: dict[str, Any], load_tasks: Callable[[], None], guards: ProcessGuards
 ) -> tuple[dict[str, Any], Callable[..., NoReturn] | None]:
-    """Without namespaces this process is the zygote: a sample's processes are found, and
+    """Without namespaces this process is the zygote: a program's processes are found, and
     killed, as the descendants of its own init."""
     load_tasks()
     from . import task, zygote
@@ -128,25 +120,29 @@ def _prepare_here(
 
 
 def _enter_sandbox(settings: dict[str, Any], sock: socket.socket) -> None:
-    """Without bubblewrap: namespaces and the read-only root, made here. The process that
-    stays behind outside only waits, because a new pid namespace begins with a child."""
+    """New namespaces, and the read-only root. The process that stays behind outside only
+    waits, because a new pid namespace begins with a child."""
     kernel.die_with_parent()
-    rootfs.enter_namespaces(as_root=os.getuid() == 0)
+    uid, gid = os.getuid(), os.getgid()
+    flags = supervisor.NAMESPACES | kernel.CLONE_NEWUTS
+    kernel.unshare(flags if uid == 0 else flags | kernel.CLONE_NEWUSER)
+    if uid != 0:
+        kernel.map_identity(uid, gid)
     child = os.fork()
     if child:
         sock.close()
         _, status = os.waitpid(child, 0)
         os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
     kernel.die_with_parent()
-    rootfs.enter_root(settings["steps"])
+    filesystem.enter_root(settings["steps"])
     socket.sethostname("sandbox")
     importlib.invalidate_caches()
     sys.path_importer_cache.clear()
     sys.path[:] = [entry for entry in sys.path if Path(entry).exists()]
 
 
-def _settle() -> bool:
-    """Give up root where samples can have user namespaces without it, and say whether they
+def _give_up_root() -> bool:
+    """Give up root where programs can have user namespaces without it, and say whether they
     can: then this process gets one of its own, to have rights over what it makes and over
     nothing else. Root without user namespaces keeps its capabilities for the trusted
     processes; the task gives them up all the same. Raises OSError where there is no way."""
@@ -168,8 +164,31 @@ def _settle() -> bool:
     return False
 
 
-def _primitives(guards: "process_guards.Alone | None", *, by_user_namespace: bool) -> list[str]:
-    """What isolates the samples, in words."""
+def _try_namespaces(*, by_user_namespace: bool) -> str | None:
+    """What goes wrong, if anything, when a child does what each program's guards will do."""
+
+    def as_init() -> None:
+        filesystem.mount_private(2**20, [], [])
+        kernel.raise_loopback()
+        if by_user_namespace:
+            # The task's own, below that of the worker.
+            kernel.enter_user_namespace()
+
+    def as_supervisor() -> None:
+        if by_user_namespace:
+            if os.getuid() == 0:
+                kernel.become_sandbox_user()
+            kernel.enter_user_namespace()
+        kernel.unshare(supervisor.NAMESPACES)
+        failure = failure_of(as_init)
+        if failure is not None:
+            raise OSError(failure)
+
+    return failure_of(as_supervisor)
+
+
+def _primitives(guards: ProcessGuards | None, *, by_user_namespace: bool) -> list[str]:
+    """What isolates the programs, in words."""
     if guards is None:
         user = "user namespaces" if by_user_namespace else "root given up per sample"
         found = [user, "pid, mount, network and ipc namespaces", "seccomp"]
@@ -194,35 +213,11 @@ def _enter_cgroup(procs: int | None) -> bool:
     return True
 
 
-def _try_namespaces(*, by_user_namespace: bool) -> str | None:
-    """What goes wrong, if anything, when a child does what each sample's guards will do."""
-
-    def as_init() -> None:
-        init.prepare_mounts(2**20, [], [])
-        kernel.raise_loopback()
-        if by_user_namespace:
-            # The task's own, below that of the worker.
-            kernel.enter_user_namespace()
-
-    def as_supervisor() -> None:
-        if by_user_namespace:
-            if os.getuid() == 0:
-                kernel.become_sandbox_user()
-            kernel.enter_user_namespace()
-        kernel.unshare(_NAMESPACES_PER_SAMPLE)
-        failure = failure_of(as_init)
-        if failure is not None:
-            raise OSError(failure)
-
-    return failure_of(as_supervisor)
-
-
 def _judge(
-    context: "supervisor.Context", job: dict[str, Any], sock: socket.socket,
-    line: socket.socket | None,
-) -> None:  # fmt: skip
-    """One sample: fork its supervisor, pass its report on with CPU and wall time. Where there
-    is a zygote, at the other end of `line`, it is handed a socket to the sample's init."""
+    context: init.Context, job: dict[str, Any], sock: socket.socket, line: socket.socket | None
+) -> None:
+    """One program: fork its supervisor, pass its report on with CPU and wall time. Where there
+    is a zygote, at the other end of `line`, it is handed a socket to the program's init."""
     reader, writer = os.pipe()
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start_s = time.monotonic()
@@ -255,17 +250,17 @@ def _judge(
     report["cpu_s"] = max(spent_s, report.pop("cpu_polled_s"))
     report["wall_s"] = time.monotonic() - start_s
     if context.guards is not None:
-        init.remove_tree(str(Path(context.home).parent))
+        filesystem.remove_tree(str(Path(context.home).parent))
     sock.sendall(encode_frame(report))
 
 
 def _connect(line: socket.socket) -> socket.socket:
-    """The end for the sample's init of a socket whose other end the zygote gets."""
+    """The end for the program's init of a socket whose other end the zygote gets."""
     ours, theirs = socket.socketpair()
     try:
         socket.send_fds(line, [b"s"], [theirs.fileno()])
     except OSError:
-        # The zygote is gone, and nothing can be judged without it.
+        # The zygote is gone, and nothing can be run without it.
         os._exit(3)
     theirs.close()
     return ours
@@ -283,7 +278,7 @@ def _read_report(reader: int, sock: socket.socket, line: socket.socket | None, c
         for fd, _ in poll.poll():
             if fd != reader:
                 os.kill(child, signal.SIGKILL)
-                # Without a pid namespace the sample does not die with its supervisor.
+                # Without a pid namespace the program does not die with its supervisor.
                 processes.kill_descendants(longest_s=_LAST_KILL_S)
                 os._exit(0 if fd == sock.fileno() else 3)
             part = os.read(reader, 2**20)

@@ -1,7 +1,7 @@
 """The process that has imported what is slow to import, and that every task is forked from.
 
 It never sees a program or a test. Supervisors and inits are not forked from it: each copy of
-its memory map costs milliseconds. A task is, and then enters the namespaces of its sample.
+its memory map costs milliseconds. A task is, and then enters the namespaces of its program.
 """
 
 import functools
@@ -19,30 +19,34 @@ from .forks import Become
 from .frames import encode_frame, receive_frame
 from .init import NAMESPACES_OF_A_TASK, Ends, Place
 from .outcomes import Outcomes
-from .process_guards import Alone
+from .process_guards import ProcessGuards
 from .snapshot import Snapshot, freeze
-from .verdict_channel import Voice
+from .verdict_channel import VerdictChannel
 
 _FORKABLE_THREADS = frozenset({"jemalloc_bg_thd"})
 """Threads of libraries that look after themselves when the process forks: jemalloc's."""
 
 
-class _ThreadStartedError(Exception):
-    """A module, named by the text, starts a thread when imported: a fork would lack it."""
-
-
 def prepare(
-    settings: dict[str, Any], guards: Alone | None, *, by_user_namespace: bool
+    settings: dict[str, Any], guards: ProcessGuards | None, *, by_user_namespace: bool
 ) -> tuple[dict[str, Any], task.Outfit | None]:
     """What to tell the host, and what every task begins with: None where it is bad news."""
     home = Path(settings["home"])
     try:
         _seed_home(home, settings["font_caches"])
-        imported = _preimport(settings["preimport"])
     except OSError as error:
         return {"error": str(error)}, None
-    except _ThreadStartedError as error:
-        return {"start_without": str(error)}, None
+    imported = []
+    for name in settings["preimport"]:
+        try:
+            importlib.import_module(name)
+        except Exception:
+            # Left for the programs to find out.
+            continue
+        imported.append(name)
+        if _has_started_threads():
+            # A fork would lack them.
+            return {"start_without": name}, None
     outfit = task.Outfit(
         guards=guards,
         by_user_namespace=by_user_namespace,
@@ -60,7 +64,7 @@ def prepare(
 
 
 def run(settings: dict[str, Any], line: socket.socket, *, by_user_namespace: bool) -> NoReturn:
-    """Greet on `line`, then fork a task for each sample, whose socket comes through it, and
+    """Greet on `line`, then fork a task for each program, whose socket comes through it, and
     say there what became of it."""
     kernel.die_with_parent()
     greeting, outfit = prepare(settings, None, by_user_namespace=by_user_namespace)
@@ -73,15 +77,15 @@ def run(settings: dict[str, Any], line: socket.socket, *, by_user_namespace: boo
     os._exit(0)
 
 
-def _serve(outfit: task.Outfit, sample: socket.socket) -> dict[str, Any]:
-    """Fork the task that the init at the other end of `sample` asks for, and wait for its end,
-    which init sees by our end being closed. Empty if init is gone already."""
+def _serve(outfit: task.Outfit, init: socket.socket) -> dict[str, Any]:
+    """Fork the task that the `init` at the other end asks for, and wait for its end, which
+    that sees by our end being closed. Empty if it is gone already."""
     wanted = len(NAMESPACES_OF_A_TASK) + 3
-    _, fds, _, _ = socket.recv_fds(sample, 1, wanted)
+    _, fds, _, _ = socket.recv_fds(init, 1, wanted)
     child = _fork_into(fds[0]) if len(fds) == wanted else None
     if child == 0:
         # Nothing may be closed on the way: no `with` or `finally` around this.
-        raise Become(functools.partial(_enter, outfit, sample, fds))
+        raise Become(functools.partial(_enter, outfit, init, fds))
     for fd in fds:
         os.close(fd)
     report: dict[str, Any] = {}
@@ -92,29 +96,27 @@ def _serve(outfit: task.Outfit, sample: socket.socket) -> dict[str, Any]:
             "cpu_s": usage.ru_utime + usage.ru_stime,
             "largest_bytes": usage.ru_maxrss * 1024,
         }
-    sample.close()
+    init.close()
     return report
 
 
 def _fork_into(pid_namespace: int) -> int | None:
     """As `os.fork`, but the child is born there; None where its init has ended."""
     try:
-        # Holds for our children alone. Never undone: the next sample brings the next one.
+        # Holds for our children alone. Never undone: the next program brings the next one.
         kernel.enter_namespace(pid_namespace, kernel.CLONE_NEWPID)
         return os.fork()
     except OSError:
         return None
 
 
-def _enter(outfit: task.Outfit, sample: socket.socket, fds: list[int]) -> NoReturn:
-    """In the new task: join its sample, with no rights there, and become it."""
-    meta, job = receive_frame(sample), receive_frame(sample)
+def _enter(outfit: task.Outfit, init: socket.socket, fds: list[int]) -> NoReturn:
+    """In the new task: join its program, with no rights there, and become it."""
+    meta, job = receive_frame(init), receive_frame(init)
     if meta is None or job is None:
         os._exit(1)
-    sample.close()
-    channel, failures, output = fds[-3:]
-    ends = Ends(channel=channel, failures=failures, output=output)
-    nonce, place = meta["nonce"], Place(**meta["place"])
+    init.close()
+    ends = Ends(*fds[-3:])
     try:
         # The first is the pid namespace, which it was born into.
         for kind, fd in list(zip(NAMESPACES_OF_A_TASK.values(), fds, strict=False))[1:]:
@@ -122,12 +124,13 @@ def _enter(outfit: task.Outfit, sample: socket.socket, fds: list[int]) -> NoRetu
         if outfit.by_user_namespace:
             kernel.enter_user_namespace()
     except OSError as error:
-        Voice(channel, nonce).end("stuck", f"could not enter its namespaces: {error}")
-    task.run(outfit, job, ends, nonce, place)
+        channel = VerdictChannel(ends.channel, meta["nonce"])
+        channel.end("stuck", f"could not enter its namespaces: {error}")
+    task.run(outfit, job, ends, meta["nonce"], Place(**meta["place"]))
 
 
 def _seed_home(home: Path, font_caches: list[str]) -> None:
-    """The directory that samples will call home, for the imports to write to: matplotlib's
+    """The directory that programs will call home, for the imports to write to: matplotlib's
     list of fonts takes seconds to make, and remembers where it lies."""
     cache = home / ".cache" / "matplotlib"
     cache.mkdir(parents=True)
@@ -146,19 +149,7 @@ def _files_in(home: Path) -> dict[str, bytes]:
     return {**files, ".config/matplotlib/": b""}
 
 
-def _preimport(names: list[str]) -> list[str]:
-    """Import what samples will want, so that each fork has it for nothing. A module that is
-    missing or fails is left for the samples to find out. Raises
-    `_ThreadStartedError`."""
-    done = []
-    for name in names:
-        try:
-            importlib.import_module(name)
-        except Exception:
-            continue
-        done.append(name)
-        comms = [entry / "comm" for entry in Path("/proc/self/task").iterdir()]
-        threads = sorted(comm.read_text(encoding="utf-8").strip() for comm in comms)
-        if len(threads) - sum(thread in _FORKABLE_THREADS for thread in threads) > 1:
-            raise _ThreadStartedError(name)
-    return done
+def _has_started_threads() -> bool:
+    comms = [entry / "comm" for entry in Path("/proc/self/task").iterdir()]
+    names = [comm.read_text(encoding="utf-8").strip() for comm in comms]
+    return sum(name not in _FORKABLE_THREADS for name in names) > 1

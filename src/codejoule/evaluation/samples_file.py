@@ -1,13 +1,14 @@
-"""Files of samples: one JSON object per line, or one program per file."""
+"""Files of samples in BigCodeBench's format: one JSON object per line, or one program per file."""
 
 import gzip
 import itertools
 import json
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from codejoule.config import ConfigError, write_whole
 from codejoule.config.files import (
@@ -22,10 +23,14 @@ from codejoule.domain import BOM, future_first, visible
 
 _LOGGER = logging.getLogger(__name__)
 _TEXTS = ("solution", "completion", "raw_solution")
+_NAME = re.compile(
+    r"(?P<model>.+?)--bigcodebench-(?:(?P<subset>hard)-)?(?P<split>complete|instruct)--"
+)
+"""``{model}--{revision}--bigcodebench[-hard]-{split}--{backend}-{temperature}-{n}-....jsonl``"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SubmittedSample:
+class SampleRow:
     """One sample as its file has it."""
 
     task_id: str
@@ -63,7 +68,27 @@ class SubmittedSample:
         return f"{complete_prompt}\n{self.completion}"
 
 
-def read_samples(path: Path) -> list[SubmittedSample]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplesName:
+    """What the name of a file of samples tells; None where it tells nothing."""
+
+    model: str | None
+    """Model and revision, e.g. ``Qwen--Qwen2.5-7B-Instruct--main``."""
+    split: str | None
+    """``complete`` or ``instruct``."""
+    subset: str | None
+    """``full`` or ``hard``."""
+
+    @classmethod
+    def of(cls, path: Path) -> Self:
+        """Read the name of `path`; a name of another scheme tells nothing."""
+        match = _NAME.match(path.name)
+        if match is None:
+            return cls(model=None, split=None, subset=None)
+        return cls(model=match["model"], split=match["split"], subset=match["subset"] or "full")
+
+
+def read_sample_file(path: Path) -> list[SampleRow]:
     """The samples at `path`: a JSONL file (``.gz`` too) with ``task_id`` (text, or the number
     alone) and ``solution``, ``completion`` or ``raw_solution`` per line, other keys being
     ignored; or a folder with a folder per task (``BigCodeBench_13/0.py``), as upstream's tools
@@ -73,15 +98,15 @@ def read_samples(path: Path) -> list[SubmittedSample]:
     warning. Raises ConfigError, naming the line, for what is missing, empty, not of this form,
     a link, or larger than any sample.
     """
-    rows = _folder(path) if path.is_dir() else _json_lines(path)
     counts: dict[str, int] = {}
     samples = []
-    for where, row in rows:
+    for where, row in _folder(path) if path.is_dir() else _json_lines(path):
         task_id = str(row["task_id"])
         number = counts.setdefault(task_id, 0)
         counts[task_id] += 1
-        texts = {key: _text(row.get(key)) for key in _TEXTS}
-        samples.append(SubmittedSample(task_id=task_id, sample=number, where=where, **texts))
+        found = {key: row.get(key) for key in _TEXTS}
+        texts = {key: text and text.removeprefix(BOM) for key, text in found.items()}
+        samples.append(SampleRow(task_id=task_id, sample=number, where=where, **texts))
     if not samples:
         raise ConfigError(f"{path}: no samples in it; one JSON object per line is expected")
     return samples
@@ -137,22 +162,14 @@ def _json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             _LOGGER.warning("%s: cut off in the middle, so left out", visible(where))
             return
         empty = False
-        yield where, _checked(where, row)
-
-
-def _checked(where: str, row: dict[str, Any]) -> dict[str, Any]:
-    if not isinstance(row.get("task_id"), str | int) or isinstance(row["task_id"], bool):
-        raise ConfigError(f"{where}: task_id is missing or no string (or whole number)")
-    if all(row.get(key) is None for key in _TEXTS):
-        raise ConfigError(f"{where}: neither solution nor completion; one of them is needed")
-    for key in _TEXTS:
-        if not isinstance(row.get(key), str | None):
-            raise ConfigError(f"{where}: {key} is {type(row[key]).__name__}, not a string")
-    return row
-
-
-def _text(value: str | None) -> str | None:
-    return None if value is None else value.removeprefix(BOM)
+        if not isinstance(row.get("task_id"), str | int) or isinstance(row["task_id"], bool):
+            raise ConfigError(f"{where}: task_id is missing or no string (or whole number)")
+        if all(row.get(key) is None for key in _TEXTS):
+            raise ConfigError(f"{where}: neither solution nor completion; one of them is needed")
+        for key in _TEXTS:
+            if not isinstance(row.get(key), str | None):
+                raise ConfigError(f"{where}: {key} is {type(row[key]).__name__}, not a string")
+        yield where, row
 
 
 def write_samples(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
