@@ -83,9 +83,8 @@ class Judging:
             name=f"{sample.task_id} sample {sample.sample}",
             keeps_output=sample.keeps_output,
         )
-        if found.phase == "stuck" or found.init_error:
-            words = found.init_error or found.what
-            raise UserError(f"the sandbox failed while judging {sample.task_id}: {words}")
+        if found.phase == "stuck":
+            raise UserError(f"the sandbox failed while judging {sample.task_id}: {found.what}")
         verdict = rule(dataclasses.replace(sample, test=test), expected_test_ids(test), found)
         killed = self.memory.kills() > kills_before
         if verdict.status in _FAILED and self._is_short_of_memory(verdict, found, sandbox, killed):

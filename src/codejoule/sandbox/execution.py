@@ -33,8 +33,6 @@ class Execution:
     """Status of its first process, negative for a signal; None where not known."""
     output_tail: str = ""
     """The end of what it printed."""
-    init_error: str | None = None
-    """Why its file system could not be set up."""
     memory_peak_bytes: int | None = None
     """Largest memory of its processes together; None where not known."""
     cpu_source: str | None = None

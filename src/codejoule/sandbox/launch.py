@@ -23,7 +23,7 @@ from codejoule.sandbox.layout import (
 
 _OF_GUARDS = (
     "frames", "forks", "kernel", "landlock", "seccomp", "filesystem", "processes",
-    "process_guards", "init", "supervisor", "worker",
+    "process_guards", "init", "worker",
 )  # fmt: skip
 _OF_TASKS = ("snapshot", "audit", "verdict_channel", "outcomes", "task", "zygote")
 _MODULES = _OF_GUARDS + _OF_TASKS

@@ -1,4 +1,4 @@
-"""Pid 1 of one program: trusted; mounts, watches memory, and at the end kills everyone.
+"""Pid 1 of one program: trusted; mounts, holds limits and tests, and at the end kills everyone.
 
 The kernel delivers no signal to a pid 1 from within its own pid namespace unless it asked for
 it, so nothing that runs below can end this process. Without namespaces it is an ordinary
@@ -9,6 +9,8 @@ signals away from it.
 import contextlib
 import dataclasses
 import functools
+import hmac
+import json
 import os
 import resource
 import select
@@ -23,12 +25,13 @@ from typing import Any, NoReturn
 from . import kernel, processes
 from .filesystem import mount_private
 from .forks import Become
-from .frames import encode_frame
+from .frames import encode_frame, receive_frame, take_frame
 from .process_guards import ProcessGuards
 
 _WATCH_PERIOD_S = 0.05
 _KILL_S = 0.4
 """How long to go on killing before leaving the rest to the kernel."""
+_MAX_FAILURES_BYTES = 2**20
 
 NAMESPACES_OF_A_TASK = {
     "pid": kernel.CLONE_NEWPID,
@@ -37,6 +40,7 @@ NAMESPACES_OF_A_TASK = {
     "ipc": kernel.CLONE_NEWIPC,
 }
 """Names under /proc, in the order in which a task enters them."""
+NAMESPACES = functools.reduce(int.__or__, NAMESPACES_OF_A_TASK.values())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,181 +55,266 @@ class Context:
     private: list[str]
     exposed: list[str]
     home: str
-    """The program's home directory, the same for all."""
+    """The program's home directory; it may write in the folder around it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Ends:
-    """The task's ends of the supervisor's channels, as file descriptors."""
+    """The task's ends of its channels, as file descriptors."""
 
     channel: int
     failures: int
     output: int
 
 
-@dataclasses.dataclass(frozen=True)
-class Place:
-    """Where the program lives."""
-
-    folder: str
-    """In which it may write."""
-    work: str
-    """Its working directory."""
-    home: str
-
-
 def run(
-    context: Context, job: dict[str, Any], control: int, ends: Ends, nonce: str,
+    context: Context, job: dict[str, Any], host: socket.socket, report_fd: int,
     zygote: socket.socket | None,
 ) -> NoReturn:  # fmt: skip
-    """Prepare the program's view, start the task, watch, kill, count, report, end. Without a
-    `zygote` to ask for it, the task is a child of this process."""
+    """Prepare the program's view, start the task, watch, kill, count, write one JSON report, end.
+    Without a `zygote` to ask for it, the task is a child of this process."""
     kernel.die_with_parent()
+    if context.guards is None:
+        kernel.unshare(NAMESPACES)
+        child = os.fork()
+        if child:
+            # A new pid namespace begins with a child. The zygote waits for that one's end alone.
+            if zygote is not None:
+                zygote.close()
+            os.waitpid(child, 0)
+            os._exit(0)
+        kernel.die_with_parent()
     # Python's own handler for SIGINT would make this process killable from below.
     for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_DFL)
-    try:
-        place = _prepare_place(context, int(job["tmp_bytes"]))
-    except OSError as error:
-        _tell(control, {"error": str(error)})
-        os._exit(1)
-    _tell(control, {"started": True})
-    child: int | None = None
-    if zygote is None:
-        assert context.run_task is not None
-        child = os.fork()
-        if child == 0:
-            os.close(control)
-            raise Become(functools.partial(context.run_task, job, ends, nonce, place))
+    problem = _prepare_view(context, int(job["tmp_bytes"]))
+    channel, task_channel = socket.socketpair()
+    output, task_output = os.pipe()
+    failures, task_failures = os.pipe()
+    nonce = os.urandom(16).hex()
+    ends = Ends(channel=task_channel.detach(), failures=task_failures, output=task_output)
+    task: int | None = None
+    if problem is not None:
+        zygote = None
+    elif zygote is not None:
+        _ask_for_task(zygote, job, ends, nonce)
     else:
-        _ask_for_task(zygote, job, ends, nonce, place)
+        assert context.run_task is not None
+        task = os.fork()
+        if task == 0:
+            raise Become(functools.partial(context.run_task, job, ends, nonce))
     for fd in dataclasses.astuple(ends):
         os.close(fd)
-    watch = _Watch(child, zygote, int(job["memory_bytes"]))
-    watch.until_the_end(control)
-    watch.kill_everyone()
-    _tell(control, watch.summary())
+    # Read only now: the tests never were in the memory that the task is forked from.
+    kernel.set_dumpable(False)
+    tests = receive_frame(host)
+    if tests is None:
+        os._exit(2)
+    watch = _Watch(
+        job, tests, nonce, task=task, zygote=zygote,
+        channel=channel.detach(), failures=failures, output=output,
+    )  # fmt: skip
+    report = json.dumps(watch.until_the_end(problem)).encode("utf-8")
+    while report:
+        report = report[os.write(report_fd, report) :]
     os._exit(0)
 
 
-def _ask_for_task(
-    zygote: socket.socket, job: dict[str, Any], ends: Ends, nonce: str, place: Place
-) -> None:
+def _ask_for_task(zygote: socket.socket, job: dict[str, Any], ends: Ends, nonce: str) -> None:
     """Have it fork a task into this process's namespaces. It is the task itself that reads
     the job: the zygote remembers nothing of a program."""
     fds = [os.open(f"/proc/self/ns/{name}", os.O_RDONLY) for name in NAMESPACES_OF_A_TASK]
-    meta = {"nonce": nonce, "place": dataclasses.asdict(place)}
     # A zygote that is gone is found out by the watch, as a task that has ended.
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         socket.send_fds(zygote, [b"t"], [*fds, *dataclasses.astuple(ends)])
-        zygote.sendall(encode_frame(meta) + encode_frame(job))
+        zygote.sendall(encode_frame({"nonce": nonce}) + encode_frame(job))
     for fd in fds:
         os.close(fd)
 
 
-def _prepare_place(context: Context, tmp_bytes: int) -> Place:
-    """Where the program may write. Raises OSError."""
-    if context.guards is None:
-        mount_private(tmp_bytes, context.private, context.exposed)
-        kernel.raise_loopback()
-        return Place(folder="/tmp", work="/tmp/sandbox-work", home=context.home)
-    kernel.adopt_orphans()
-    folder = Path(context.home).parent
-    if folder.exists():
-        folder.rename(tempfile.mkdtemp(dir=folder.parent))
-    folder.mkdir(mode=0o700)
-    if context.guards.as_root:
-        os.chown(folder, kernel.SANDBOX_ID, kernel.SANDBOX_ID)
-    return Place(folder=str(folder), work=f"{folder}/work", home=context.home)
-
-
-def _tell(control: int, message: dict[str, Any]) -> None:
-    data = encode_frame(message)
-    while data:
-        data = data[os.write(control, data) :]
+def _prepare_view(context: Context, tmp_bytes: int) -> str | None:
+    """What prevents that the program gets places to write; None if nothing does."""
+    try:
+        if context.guards is None:
+            mount_private(tmp_bytes, context.private, context.exposed)
+            kernel.raise_loopback()
+            return None
+        kernel.adopt_orphans()
+        folder = Path(context.home).parent
+        if folder.exists():
+            folder.rename(tempfile.mkdtemp(dir=folder.parent))
+        folder.mkdir(mode=0o700)
+        if context.guards.as_root:
+            os.chown(folder, kernel.SANDBOX_ID, kernel.SANDBOX_ID)
+    except OSError as error:
+        return str(error)
+    return None
 
 
 class _Watch:
-    """The program's processes: how much memory and CPU time they use, and their end. Its first
-    one is our `child`, or that of the `zygote`, which shuts its end of the socket when that
-    has ended."""
+    """The limits, the program's processes, and the states of the protocol. What the task may
+    say, in this order: ``ready``, upon which it gets the tests, and ``result``. It may end early
+    with ``syntax``, ``raised`` or ``tampered``. Each test that fails is told beside that, at once.
 
-    def __init__(self, child: int | None, zygote: socket.socket | None, limit_bytes: int) -> None:
-        self._child = child
-        self._zygote = zygote
-        self._limit_bytes = limit_bytes
+    The first process is our child `task`, or that of the `zygote`, which shuts its end of the
+    socket when that has ended.
+    """
+
+    def __init__(
+        self, job: dict[str, Any], tests: dict[str, Any], nonce: str, *,
+        task: int | None, zygote: socket.socket | None, channel: int, failures: int, output: int,
+    ) -> None:  # fmt: skip
+        self._job = job
+        self._tests = tests
+        self._nonce = nonce
+        self._task, self._zygote = task, zygote
+        self._channel, self._failures, self._output = channel, failures, output
+        self._expected = "ready"
+        self._failed = b""
+        self._said = bytearray()
+        self._output_bytes = 0
+        self._tail = b""
+        self._end: dict[str, Any] | None = None
         self._exit: int | None = None
         self._over_memory = False
         self._peak_bytes = 0
         self._cpu_s: dict[tuple[int, str], float] = {}
+        self._deadline_s = time.monotonic() + float(job["timeout_s"])
+        for fd in (channel, failures, output):
+            os.set_blocking(fd, False)
 
-    def until_the_end(self, control: int) -> None:
-        """Return when the task has ended, memory is over the limit, or the supervisor shuts
-        its end of `control`."""
+    def until_the_end(self, problem: str | None) -> dict[str, Any]:
+        """Watch until the task has ended or a limit is reached, kill everyone, and report; at
+        once if there was a `problem`."""
+        if problem is not None:
+            self._end = {"phase": "stuck", "what": problem}
+        self._listen()
+        # What was said before the end counts, though the news of the end came first.
+        while self._end is None and self._hear_task():
+            pass
+        while self._output_bytes <= self._limit("output_bytes") and self._drain_output():
+            pass
+        self._kill_everyone()
+        largest = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+        return {
+            "tests": {},
+            **(self._end or {"phase": "ended"}),
+            "exit": self._exit,
+            "over_memory": self._over_memory,
+            "memory_peak_bytes": max(self._peak_bytes, largest),
+            "cpu_polled_s": sum(self._cpu_s.values()),
+            "output_tail": self._tail.decode("utf-8", "backslashreplace"),
+        }
+
+    def _limit(self, name: str) -> int:
+        return int(self._job[name])
+
+    def _listen(self) -> None:
         poll = select.poll()
-        poll.register(control, select.POLLIN | select.POLLHUP)
+        handlers = {
+            self._channel: self._hear_task,
+            self._failures: self._hear_failures,
+            self._output: self._drain_output,
+        }
+        for fd in handlers:
+            poll.register(fd, select.POLLIN)
         if self._zygote is not None:
             poll.register(self._zygote, select.POLLIN)
-        elif self._child is not None:
+        elif self._task is not None:
             # Before Linux 5.3 the next tick notices.
             with contextlib.suppress(OSError, AttributeError):
-                poll.register(os.pidfd_open(self._child), select.POLLIN)
-        next_s = time.monotonic() + _WATCH_PERIOD_S
-        while not self._over_memory:
-            events = poll.poll(max(0.0, next_s - time.monotonic()) * 1000)
-            if any(where == control for where, _ in events):
-                return
-            self._reap()
-            if self._has_ended():
-                return
-            if time.monotonic() >= next_s:
+                poll.register(os.pidfd_open(self._task), select.POLLIN)
+        look_s = time.monotonic() + _WATCH_PERIOD_S
+        while self._end is None and not self._over_memory and not self._has_ended():
+            now_s = time.monotonic()
+            if now_s >= self._deadline_s:
+                self._end = {"phase": "timeout"}
+            elif now_s >= look_s:
                 self._look()
-                next_s = time.monotonic() + _WATCH_PERIOD_S
+                look_s = time.monotonic() + _WATCH_PERIOD_S
+            else:
+                for fd, _ in poll.poll((min(look_s, self._deadline_s) - now_s) * 1000):
+                    if fd in handlers and handlers[fd]() == b"":
+                        poll.unregister(fd)
 
     def _has_ended(self) -> bool:
         """Whether the task has."""
         if self._zygote is None:
+            self._reap()
             return self._exit is not None
         poll = select.poll()
         poll.register(self._zygote, select.POLLIN)
         return bool(poll.poll(0))
 
-    def kill_everyone(self) -> None:
-        """Kill all of the program's processes and reap them, so that their CPU time is ours and
-        the kernel's count is whole: killing pid 1 instead would lose it."""
-        self._look(memory=False)
-        until_s = time.monotonic() + _KILL_S
-        while time.monotonic() < until_s:
-            for pid in [-1] if os.getpid() == 1 else self._everyone():
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            # In this order: what the task leaves behind is ours by the time it has ended.
-            ended = self._zygote is None or self._has_ended()
-            if not self._reap() and ended:
+    def _drain_output(self) -> bytes | None:
+        part = _read(self._output)
+        self._output_bytes += len(part or b"")
+        self._tail = (self._tail + (part or b""))[-self._limit("tail_bytes") :]
+        if self._output_bytes > self._limit("output_bytes") and self._end is None:
+            self._end = {"phase": "output"}
+        return part
+
+    def _hear_failures(self) -> bytes | None:
+        """Names of failed tests, a line each. Anyone in the sandbox may write them: whoever
+        does so only harms itself."""
+        part = _read(self._failures)
+        self._failed += part or b""
+        if len(self._failed) > _MAX_FAILURES_BYTES and self._end is None:
+            self._end = {"phase": "tampered", "what": "the channel of failed tests"}
+        return part
+
+    def _hear_task(self) -> bytes | None:
+        part = _read(self._channel)
+        self._said += part or b""
+        try:
+            while self._end is None and (body := take_frame(self._said)) is not None:
+                self._obey(json.loads(body))
+        except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
+            self._end = {"phase": "tampered", "what": "the channel of the verdict"}
+        return part
+
+    def _obey(self, message: dict[str, Any]) -> None:
+        if not hmac.compare_digest(str(message.get("nonce")).encode(), self._nonce.encode()):
+            raise ValueError("not from our code")
+        phase = message["phase"]
+        if phase in ("syntax", "raised", "tampered", "stuck"):
+            self._end = {
+                "phase": phase,
+                "what": str(message["what"]),
+                "memory": bool(message["memory"]),
+                "network": bool(message["network"]),
+            }
+        elif phase != self._expected:
+            raise ValueError("out of order")
+        elif phase == "ready":
+            self._expected = "result"
+            self._send_tests()
+        else:
+            rows = json.loads(message["tests"]).items()
+            tests = {str(name): (str(outcome), str(text)) for name, (outcome, text) in rows}
+            # Told before the result was, so it has arrived.
+            while self._hear_failures():
+                pass
+            failed = self._failed.decode("utf-8", "backslashreplace").splitlines()
+            if any(tests.get(name, ("pass",))[0] == "pass" for name in failed):
+                raise ValueError("a failure was taken back")
+            self._end = {"phase": "result", "tests": tests}
+
+    def _send_tests(self) -> None:
+        """The task is waiting for them; one that does not read is left to the time limit."""
+        data = encode_frame(self._tests)
+        poll = select.poll()
+        poll.register(self._channel, select.POLLOUT)
+        while data:
+            left_s = self._deadline_s - time.monotonic()
+            if left_s <= 0 or not poll.poll(left_s * 1000 + 1):
                 return
-            time.sleep(0.0005)
-
-    def summary(self) -> dict[str, Any]:
-        """What the supervisor reports of this program."""
-        largest = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
-        return {
-            "exit": self._exit,
-            "over_memory": self._over_memory,
-            "memory_peak_bytes": max(self._peak_bytes, largest),
-            "cpu_polled_s": sum(self._cpu_s.values()),
-        }
-
-    def _reap(self) -> bool:
-        """Reap all that have ended; False when no child is left at all."""
-        while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return False
-            if pid == 0:
-                return True
-            if pid == self._child:
-                self._exit = os.waitstatus_to_exitcode(status)
+                data = data[os.write(self._channel, data) :]
+            except BlockingIOError:
+                continue
+            except OSError:
+                return
 
     def _everyone(self) -> list[int]:
         if os.getpid() == 1:
@@ -233,6 +322,7 @@ class _Watch:
         return processes.tree(os.getpid())[1:]
 
     def _look(self, *, memory: bool = True) -> None:
+        """At the memory and CPU time of all processes."""
         pids = self._everyone()
         resident = 0
         for pid in pids:
@@ -248,4 +338,41 @@ class _Watch:
         if memory and resident > self._peak_bytes:
             total = sum(map(processes.proportional_bytes, pids))
             self._peak_bytes = max(self._peak_bytes, total)
-            self._over_memory = self._peak_bytes > self._limit_bytes
+            self._over_memory = self._peak_bytes > self._limit("memory_bytes")
+
+    def _kill_everyone(self) -> None:
+        """Kill all of the program's processes and reap them, so that their CPU time is ours and
+        the kernel's count is whole: killing pid 1 instead would lose it."""
+        self._look(memory=False)
+        until_s = time.monotonic() + _KILL_S
+        while time.monotonic() < until_s:
+            for pid in [-1] if os.getpid() == 1 else self._everyone():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            # In this order: what the task leaves behind is ours by the time it has ended.
+            ended = self._zygote is None or self._has_ended()
+            if not self._reap() and ended:
+                return
+            time.sleep(0.0005)
+
+    def _reap(self) -> bool:
+        """Reap all that have ended; False when no child is left at all."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return False
+            if pid == 0:
+                return True
+            if pid == self._task:
+                self._exit = os.waitstatus_to_exitcode(status)
+
+
+def _read(fd: int) -> bytes | None:
+    """What has arrived: nothing at the end, None where there is nothing yet."""
+    try:
+        return os.read(fd, 2**18)
+    except BlockingIOError:
+        return None
+    except OSError:
+        return b""

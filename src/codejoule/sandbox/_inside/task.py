@@ -25,7 +25,7 @@ from typing import Any, NoReturn
 
 from . import kernel, seccomp
 from .audit import Audit
-from .init import Ends, Place
+from .init import Ends
 from .outcomes import Outcomes
 from .process_guards import ProcessGuards, confine
 from .processes import threads_of
@@ -57,6 +57,8 @@ class Outfit:
     """Whether a task has a user namespace of its own; else it may be root until it confines
     itself."""
     environment: dict[str, str]
+    home: str
+    """A program's home; it may write in the folder around it."""
     files: dict[str, bytes]
     """What its home holds at first, by relative path."""
     seccomp_program: bytes
@@ -86,10 +88,10 @@ class _Bench:
         self.codes: list[types.CodeType | None] = []
 
 
-def run(outfit: Outfit, job: dict[str, Any], ends: Ends, nonce: str, place: Place) -> NoReturn:
+def run(outfit: Outfit, job: dict[str, Any], ends: Ends, nonce: str) -> NoReturn:
     """Confine this process, run the solution and the tests, report, end."""
     try:
-        channel, failures = _confine(outfit, job, ends, place)
+        channel, failures = _confine(outfit, job, ends)
     except OSError as error:
         VerdictChannel(ends.channel, nonce).end("stuck", f"could not confine itself: {error}")
     audit = Audit(TESTS_FILE, any_socket=outfit.guards is not None)
@@ -102,7 +104,7 @@ def run(outfit: Outfit, job: dict[str, Any], ends: Ends, nonce: str, place: Plac
     sys.addaudithook(audit.__call__)
     gc.freeze()
     hidden[0].listed = [hidden[0].failures]
-    del outfit, job, ends, nonce, place, channel, failures, audit, say
+    del outfit, job, ends, nonce, channel, failures, audit, say
     _after_solution(hidden.pop(), module, code.co_flags, _execute(code, module), _find_pliable(()))
 
 
@@ -178,9 +180,10 @@ def _report(bench: _Bench, outcomes: Outcomes, pliable: str | None) -> NoReturn:
     _exit(0)
 
 
-def _confine(outfit: Outfit, job: dict[str, Any], ends: Ends, place: Place) -> tuple[int, int]:
+def _confine(outfit: Outfit, job: dict[str, Any], ends: Ends) -> tuple[int, int]:
     """Give up everything for good; returns where the verdict's channel and that of failed
     tests now are."""
+    folder = Path(outfit.home).parent
     os.setsid()
     kernel.set_dumpable(True)
     os.dup2(ends.output, 1)
@@ -217,21 +220,21 @@ def _confine(outfit: Outfit, job: dict[str, Any], ends: Ends, place: Place) -> t
         kernel.drop_capabilities_for_good()
         seccomp.install(outfit.seccomp_program)
     else:
-        confine(outfit.guards, place.folder)
+        confine(outfit.guards, str(folder))
     for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_DFL)
     # What a Python program starts with.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     os.environ.clear()
-    os.environ.update(outfit.environment, HOME=place.home)
-    for path in (place.home, place.work):
-        Path(path).mkdir()
+    os.environ.update(outfit.environment, HOME=outfit.home)
+    for path in (Path(outfit.home), folder / "sandbox-work"):
+        path.mkdir()
     if outfit.guards is not None:
-        os.environ["TMPDIR"] = f"{place.folder}/tmp"
-        Path(place.folder, "tmp").mkdir()
-    _place_files(outfit.files, place.home)
-    os.chdir(place.work)
+        os.environ["TMPDIR"] = f"{folder}/tmp"
+        (folder / "tmp").mkdir()
+    _place_files(outfit.files, outfit.home)
+    os.chdir(folder / "sandbox-work")
     # Imports may have asked for it, and it is remembered.
     tempfile.tempdir = None
     sys.argv[:] = [f"{MODULE}.py"]

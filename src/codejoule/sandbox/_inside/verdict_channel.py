@@ -1,10 +1,9 @@
-"""The task's side of the verdict's protocol; see `supervisor`.
+"""The task's side of the verdict's protocol; see `init`.
 
 Functions and constructors are bound here, before any untrusted code runs: replacing them in
 their modules changes nothing for this one.
 """
 
-import hashlib
 import json
 import os
 import traceback
@@ -14,7 +13,6 @@ from typing import Any, NoReturn
 _MAX_TEXT = 4000
 
 _read, _write, _exit = os.read, os.write, os._exit
-_sha256 = hashlib.sha256
 _quote: Callable[[str], str] = json.encoder.encode_basestring_ascii
 _decode: Callable[[str], Any] = json.JSONDecoder().decode
 
@@ -103,14 +101,9 @@ class VerdictChannel:
         return str(_receive(self._channel)["tests"])
 
     def result(self, results: dict[str, tuple[str, str]]) -> None:
-        """Ask for the key, now that nothing untrusted will run, and send the verdicts."""
+        """What became of the tests, now that nothing untrusted will run."""
         inner = ",".join(
             f"{_quote(name)}:[{_quote(outcome)},{_quote(_shorten(text))}]"
             for name, (outcome, text) in results.items()
         )
-        body = f"{{{inner}}}"
-        _send(self._channel, phase="done", nonce=self._nonce)
-        key = bytes.fromhex(_receive(self._channel)["key"]).ljust(64, b"\0")
-        inside = _sha256(bytes(b ^ 0x36 for b in key) + body.encode("utf-8")).digest()
-        code = _sha256(bytes(b ^ 0x5C for b in key) + inside).hexdigest()
-        _send(self._channel, phase="result", nonce=self._nonce, body=body, mac=code)
+        _send(self._channel, phase="result", nonce=self._nonce, tests=f"{{{inner}}}")

@@ -1,4 +1,4 @@
-"""The worker: enters the sandbox once, starts the zygote, and has each program supervised."""
+"""The worker: enters the sandbox once, starts the zygote, and has each program guarded."""
 
 import functools
 import gc
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import filesystem, init, kernel, processes, supervisor
+from . import filesystem, init, kernel, processes
 from .forks import Become, failure_of, trampoline
 from .frames import MAX_FRAME_BYTES, encode_frame, receive_frame
 from .process_guards import ProcessGuards, find_guards
@@ -124,7 +124,7 @@ def _enter_sandbox(settings: dict[str, Any], sock: socket.socket) -> None:
     waits, because a new pid namespace begins with a child."""
     kernel.die_with_parent()
     uid, gid = os.getuid(), os.getgid()
-    flags = supervisor.NAMESPACES | kernel.CLONE_NEWUTS
+    flags = init.NAMESPACES | kernel.CLONE_NEWUTS
     kernel.unshare(flags if uid == 0 else flags | kernel.CLONE_NEWUSER)
     if uid != 0:
         kernel.map_identity(uid, gid)
@@ -174,17 +174,17 @@ def _try_namespaces(*, by_user_namespace: bool) -> str | None:
             # The task's own, below that of the worker.
             kernel.enter_user_namespace()
 
-    def as_supervisor() -> None:
+    def as_worker() -> None:
         if by_user_namespace:
             if os.getuid() == 0:
                 kernel.become_sandbox_user()
             kernel.enter_user_namespace()
-        kernel.unshare(supervisor.NAMESPACES)
+        kernel.unshare(init.NAMESPACES)
         failure = failure_of(as_init)
         if failure is not None:
             raise OSError(failure)
 
-    return failure_of(as_supervisor)
+    return failure_of(as_worker)
 
 
 def _primitives(guards: ProcessGuards | None, *, by_user_namespace: bool) -> list[str]:
@@ -216,8 +216,8 @@ def _enter_cgroup(procs: int | None) -> bool:
 def _judge(
     context: init.Context, job: dict[str, Any], sock: socket.socket, line: socket.socket | None
 ) -> None:
-    """One program: fork its supervisor, pass its report on with CPU and wall time. Where there
-    is a zygote, at the other end of `line`, it is handed a socket to the program's init."""
+    """One program: fork its init, pass its report on with CPU and wall time. Where there is a
+    zygote, at the other end of `line`, it is handed a socket to that init."""
     reader, writer = os.pipe()
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start_s = time.monotonic()
@@ -225,13 +225,16 @@ def _judge(
     child = os.fork()
     if child == 0:
         os.close(reader)
-        raise Become(functools.partial(supervisor.run, context, job, sock, writer, to_zygote))
+        raise Become(functools.partial(init.run, context, job, sock, writer, to_zygote))
     os.close(writer)
     if to_zygote is not None:
         to_zygote.close()
     data = _read_report(reader, sock, line, child)
     os.close(reader)
     os.waitpid(child, 0)
+    if context.guards is not None:
+        # Whom init has not killed in time is orphaned, and ours.
+        processes.kill_descendants(longest_s=_LAST_KILL_S)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     try:
         report = json.loads(data)
@@ -278,7 +281,7 @@ def _read_report(reader: int, sock: socket.socket, line: socket.socket | None, c
         for fd, _ in poll.poll():
             if fd != reader:
                 os.kill(child, signal.SIGKILL)
-                # Without a pid namespace the program does not die with its supervisor.
+                # Without a pid namespace the program does not die with its init.
                 processes.kill_descendants(longest_s=_LAST_KILL_S)
                 os._exit(0 if fd == sock.fileno() else 3)
             part = os.read(reader, 2**20)

@@ -1,6 +1,6 @@
 """The process that has imported what is slow to import, and that every task is forked from.
 
-It never sees a program or a test. Supervisors and inits are not forked from it: each copy of
+It never sees a program or a test. Inits are not forked from it: each copy of
 its memory map costs milliseconds. A task is, and then enters the namespaces of its program.
 """
 
@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from . import kernel, seccomp, task
 from .forks import Become
 from .frames import encode_frame, receive_frame
-from .init import NAMESPACES_OF_A_TASK, Ends, Place
+from .init import NAMESPACES_OF_A_TASK, Ends
 from .outcomes import Outcomes
 from .process_guards import ProcessGuards
 from .snapshot import Snapshot, freeze
@@ -51,6 +51,7 @@ def prepare(
         guards=guards,
         by_user_namespace=by_user_namespace,
         environment=settings["environment"],
+        home=settings["home"],
         files=_files_in(home),
         seccomp_program=seccomp.build_program(),
         snapshot=Snapshot(Outcomes),
@@ -126,7 +127,7 @@ def _enter(outfit: task.Outfit, init: socket.socket, fds: list[int]) -> NoReturn
     except OSError as error:
         channel = VerdictChannel(ends.channel, meta["nonce"])
         channel.end("stuck", f"could not enter its namespaces: {error}")
-    task.run(outfit, job, ends, meta["nonce"], Place(**meta["place"]))
+    task.run(outfit, job, ends, meta["nonce"])
 
 
 def _seed_home(home: Path, font_caches: list[str]) -> None:
