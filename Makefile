@@ -66,11 +66,11 @@ test-gpu: setup ## the tests that need an NVIDIA GPU
 	@$(PY) -m pytest -m gpu
 
 starter-suite: $(STAMP) ## make the bundled suites again
-	@$(PY) -m codejoule.experiment.starter suite
+	@$(PY) -m tools.starter.make suite
 
 starter-model: $(STAMP) ## train and quantize the bundled model again (up to 20 minutes on two cores)
-	@$(PY) -m codejoule.experiment.starter model
-	@$(PY) -m codejoule.experiment.starter quantize
+	@$(PY) -m tools.starter.make model
+	@$(PY) -m tools.starter.make quantize
 
 clean: ## remove the environments and caches (runs and stores are kept)
 	@rm -rf $(VENV) .eval-env .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis src/*.egg-info

@@ -20,9 +20,9 @@ from codejoule.analysis.report.page import _cards
 from codejoule.analysis.statistics import Resampler
 from codejoule.analysis.tasks import _figures
 from codejoule.analysis.thesis_tables import thesis_tables
-from codejoule.cli.import_thesis import _tags, published_metrics
 from codejoule.domain.accuracy import wilson_interval
-from codejoule.estimate.thesis.published import published_configurations
+from codejoule.thesis.importing import _tags, published_metrics
+from codejoule.thesis.results import published_configurations
 
 
 def resampler():

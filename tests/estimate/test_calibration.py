@@ -20,7 +20,7 @@ from codejoule.estimate import (
     calibrate_speed,
     predicted,
 )
-from codejoule.estimate.thesis.published import published_configurations
+from codejoule.thesis.results import published_configurations
 
 from .conftest import ROOT, fields_of
 

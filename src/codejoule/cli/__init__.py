@@ -14,7 +14,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Wrong input is one message on stderr and exit code 2; ``HYDRA_FULL_ERROR=1`` brings the
     traceback back, as it does for jobs.
     """
-    from codejoule.cli import analyze, doctor, estimate, evaluate, import_thesis, meter
+    from codejoule.cli import analyze, doctor, estimate, evaluate, meter
+    from codejoule.thesis import command as thesis
 
     parser = argparse.ArgumentParser(
         prog="codejoule",
@@ -22,15 +23,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands = {
-        "evaluate": evaluate,
-        "estimate": estimate,
-        "analyze": analyze,
-        "import-thesis": import_thesis,
-        "doctor": doctor,
-        "meter": meter,
+        "evaluate": (evaluate.add_parser, evaluate.run),
+        "estimate": (estimate.add_parser, estimate.run),
+        "analyze": (analyze.add_parser, analyze.run),
+        "thesis": (thesis.add_parser, thesis.run),
+        "import-thesis": (thesis.add_import_parser, thesis.run_import),
+        "doctor": (doctor.add_parser, doctor.run),
+        "meter": (meter.add_parser, meter.run),
     }
-    for command in commands.values():
-        command.add_parser(subparsers)
+    for add_parser, _ in commands.values():
+        add_parser(subparsers)
     args, more = parser.parse_known_args(argv)
     if more:
         # argparse takes KEY=VALUE after a flag for strangers, although there may be any number.
@@ -38,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser.error(f"unrecognized arguments: {' '.join(more)}")
         args.overrides += more
     try:
-        return int(commands[args.command].run(args))
+        return int(commands[args.command][1](args))
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:

@@ -16,16 +16,18 @@ from codejoule.domain.energy import (
     EnergyReading,
     EnergyScope,
     EnergySource,
+    PowerSample,
     attribute_energy,
     later_prefill,
     prefill_part,
 )
+from codejoule.domain.json_values import from_json, to_json
 from codejoule.domain.placement import place_layers
 from codejoule.domain.quantization import Quantization
 from codejoule.domain.record import TASK_COLUMNS, TaskRecord
 from codejoule.domain.source import BOM, future_first, join_sources, preamble, source_lines
 from codejoule.domain.task import DOMAINS, EXPECTED_OUTPUT, Suite, Task
-from codejoule.domain.verdict import Status, Verdict
+from codejoule.domain.verdict import JudgedSample, Status, Verdict
 from codejoule.domain.visible import visible
 
 __all__ = [
@@ -41,9 +43,11 @@ __all__ = [
     "EnergyScope",
     "EnergySource",
     "FinishReason",
+    "JudgedSample",
     "LatentAttention",
     "MixtureOfExperts",
     "Pace",
+    "PowerSample",
     "Prompt",
     "Quantization",
     "Status",
@@ -55,6 +59,7 @@ __all__ = [
     "bootstrap_interval",
     "break_even_tasks",
     "dtype_bytes",
+    "from_json",
     "future_first",
     "join_sources",
     "later_prefill",
@@ -64,6 +69,7 @@ __all__ = [
     "preamble",
     "prefill_part",
     "source_lines",
+    "to_json",
     "visible",
     "wilson_interval",
 ]

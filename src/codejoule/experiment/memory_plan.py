@@ -3,16 +3,14 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from codejoule.config import ConfigError, UserError
 from codejoule.config.schema import ExperimentConfig, Split, Weights
 from codejoule.domain import Architecture, Quantization, Suite, place_layers
-
-if TYPE_CHECKING:
-    from codejoule.estimate import MemoryEstimate
-    from codejoule.measurement import Hardware
-    from codejoule.models import Checkpoint
+from codejoule.estimate import MemoryEstimate, bytes_by_layer, memory_needed
+from codejoule.estimate.memory import CONTEXT_BYTES
+from codejoule.measurement import Hardware
+from codejoule.models import Checkpoint, describe_model
 
 _BYTES_PER_TOKEN = 3
 """Of a prompt; code has 3 to 4 with the tokenizers of these models. The byte tokenizer has 1."""
@@ -37,10 +35,8 @@ class Workload:
     new_tokens: int
     """Limit on new tokens."""
 
-    def needed(self) -> "MemoryEstimate":
+    def needed(self) -> MemoryEstimate:
         """Memory of one device that holds everything."""
-        from codejoule.estimate import memory_needed
-
         return memory_needed(
             self.architecture,
             self.quantization,
@@ -81,8 +77,6 @@ class MemoryPlan:
 
 def place(workload: Workload, devices: int) -> MemoryPlan:
     """Spread a workload over this many devices of one kind; `ValueError` for too many."""
-    from codejoule.estimate import bytes_by_layer
-
     needed = workload.needed()
     if devices == 1:
         return MemoryPlan(
@@ -109,8 +103,6 @@ def place(workload: Workload, devices: int) -> MemoryPlan:
 
 def place_on_fewest(workload: Workload, memory_bytes: Sequence[int]) -> MemoryPlan:
     """The first so many of the GPUs with these memories that hold a workload, or all of them."""
-    from codejoule.estimate.memory import CONTEXT_BYTES
-
     most = min(len(memory_bytes), workload.architecture.layers)
     for devices in range(1, most + 1):
         plan = place(workload, devices)
@@ -123,8 +115,8 @@ def place_on_fewest(workload: Workload, memory_bytes: Sequence[int]) -> MemoryPl
 def plan_memory(
     experiment: ExperimentConfig,
     suite: Suite,
-    checkpoint: "Checkpoint | None",
-    hardware: "Hardware",
+    checkpoint: Checkpoint | None,
+    hardware: Hardware,
     *,
     device: str,
 ) -> MemoryPlan | None:
@@ -159,10 +151,8 @@ def plan_memory(
 
 
 def _workload(
-    experiment: ExperimentConfig, suite: Suite, checkpoint: "Checkpoint | None", *, device: str
+    experiment: ExperimentConfig, suite: Suite, checkpoint: Checkpoint | None, *, device: str
 ) -> Workload:
-    from codejoule.models import describe_model
-
     described = describe_model(checkpoint, experiment.model, experiment.quant, device=device)
     quant = described.quant
     requests = len(suite.tasks) * experiment.generation.n_samples

@@ -3,7 +3,7 @@
 Finding and checking are cheap (no torch); loading and quantizing import what they need.
 """
 
-from codejoule.models.check import check_model_config
+from codejoule.models.check import bundled_calibration_texts, check_model_config
 from codejoule.models.checkpoint import Checkpoint, locate_checkpoint
 from codejoule.models.described import Description, describe_model
 from codejoule.models.facts import LoadedModel, ModelFacts
@@ -16,6 +16,7 @@ __all__ = [
     "Description",
     "LoadedModel",
     "ModelFacts",
+    "bundled_calibration_texts",
     "check_model_config",
     "describe_model",
     "end_token_owners",

@@ -1,5 +1,6 @@
 """Contradictions in a model's configuration, found before anything is loaded."""
 
+import json
 from pathlib import Path
 
 from codejoule.config import ConfigError
@@ -26,6 +27,12 @@ BUNDLED_ROOT = Path(__file__).parent
 def bundled_models() -> list[str]:
     """Names of the models whose weights ship with the package."""
     return sorted(path.parent.parent.name for path in BUNDLED_ROOT.glob("*/none/config.json"))
+
+
+def bundled_calibration_texts(model: ModelConfig) -> list[str]:
+    """Texts that the bundled model's quantized checkpoints were made with."""
+    file = BUNDLED_ROOT / model.name / "calibration.jsonl"
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
 def check_model_config(

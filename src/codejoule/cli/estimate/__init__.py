@@ -57,10 +57,10 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def run(args: argparse.Namespace) -> int:
     """Print the prediction; 0 also where the model does not fit, which is a result."""
     from codejoule.cli.estimate.calibrated import calibrate_with
-    from codejoule.cli.estimate.composed import compose_experiment
     from codejoule.cli.estimate.prediction import predict
     from codejoule.cli.estimate.remedies import remedies
     from codejoule.cli.estimate.report import as_json, as_text
+    from codejoule.config.composed import compose_experiment
 
     _check(args)
     experiment = compose_experiment(args.overrides)
@@ -89,12 +89,32 @@ def _check(args: argparse.Namespace) -> None:
 def _thesis(args: argparse.Namespace, prediction: "Prediction") -> int:
     import json
 
-    from codejoule.cli.estimate.thesis import thesis_json, thesis_text, write_thesis
+    from codejoule.thesis.configured import thesis_figures_of, thesis_text
+    from codejoule.thesis.writing import write_estimates
 
-    print(json.dumps(thesis_json(prediction), indent=2) if args.json else thesis_text(prediction))
-    if args.out:
-        written = write_thesis(args.out)
-        print(
-            f"\nWritten to {args.out}: {', '.join(path.name for path in written)}", file=sys.stderr
+    work, card = prediction.workload, prediction.card
+    model, quant = work.experiment.model.name, work.experiment.quant.name
+    figures = thesis_figures_of(
+        model=model,
+        quant=quant,
+        architecture=work.architecture,
+        counted=prediction.parameters.total,
+        card=card,
+        batch=work.batch,
+        prompt_tokens=work.prompt_tokens,
+        new_tokens=work.new_tokens,
+    )
+    if args.json:
+        keys = ("value", "unit", "source")
+        named = {name: dict(zip(keys, f, strict=True)) for name, f in figures.items()}
+        print(json.dumps(named, indent=2))
+    else:
+        title = (
+            f"{model}, quant={quant}, on {card.name}: batch of {work.batch}, "
+            f"{work.prompt_tokens:,} prompt and {work.new_tokens:,} new tokens"
         )
+        print(thesis_text(figures, title))
+    if args.out:
+        written = ", ".join(path.name for path in write_estimates(args.out))
+        print(f"\nWritten to {args.out}: {written}", file=sys.stderr)
     return 0

@@ -4,7 +4,6 @@ import math
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from codejoule.cli.estimate.composed import compose_experiment
 from codejoule.cli.estimate.prediction import (
     Calibration,
     Workload,
@@ -12,6 +11,7 @@ from codejoule.cli.estimate.prediction import (
     workload_of,
 )
 from codejoule.config import ConfigError, UserError
+from codejoule.config.composed import compose_experiment
 from codejoule.config.schema import ExperimentConfig
 from codejoule.experiment.cards import known_card
 

@@ -1,0 +1,149 @@
+"""Processes that matter to a run's energy: a server's, and others on its GPUs."""
+
+import ipaddress
+import logging
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from codejoule.config import UserError
+
+if TYPE_CHECKING:
+    from codejoule.measurement.hardware import Gpu, Hardware
+
+logger = logging.getLogger(__name__)
+
+
+def family(owner: int) -> set[int]:
+    """`owner` and its descendants, as process ids of this namespace."""
+    import psutil
+
+    try:
+        children = psutil.Process(owner).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return {owner}
+    return {owner, *(child.pid for child in children)}
+
+
+def _computing_on(handle: Any) -> list[int]:
+    """Ids of the processes on one GPU; none where the driver does not list them."""
+    import pynvml
+
+    try:
+        return [each.pid for each in pynvml.nvmlDeviceGetComputeRunningProcesses(handle)]
+    except pynvml.NVMLError:
+        return []
+
+
+def foreign_processes(handle: Any, owners: Sequence[int]) -> list[int]:
+    """Processes that compute on one GPU now, beside `owners` and their descendants."""
+    pids = _computing_on(handle)
+    if all(pid in owners for pid in pids):
+        return []
+    return foreign_among(pids, {member for owner in owners for member in family(owner)})
+
+
+def foreign_among(listed: Sequence[int], own: set[int]) -> list[int]:
+    """The ids in `listed` that are not our own.
+
+    In a container the driver may list ids of the host, or 0, which cannot be matched with ours:
+    if none matches, one of them is taken to be ours, and only the others are foreign.
+    """
+    import psutil
+
+    others = [pid for pid in listed if pid not in own]
+    if others and len(others) == len(listed):
+        unknown = [pid for pid in others if pid == 0 or not psutil.pid_exists(pid)]
+        if unknown:
+            others.remove(unknown[0])
+    return others
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerProcesses:
+    """Who answers at an address of this machine."""
+
+    pids: tuple[int, ...]
+    """Those that listen there; empty where the system does not tell (another user's, another
+    container's)."""
+    gpus: tuple[int, ...]
+    """The GPUs that they compute on, by PyTorch's numbers; all visible ones where the driver
+    does not tell; empty where there is none."""
+
+
+def find_server(url: str, hardware: "Hardware") -> ServerProcesses:
+    """The processes behind `url`.
+
+    Raises `UserError` for an address of another machine, whose energy is not counted here.
+    """
+    host, port = _address(url)
+    pids = _listening(port)
+    own = sorted({member for pid in pids for member in family(pid)})
+    found = tuple(n for n, gpu in enumerate(hardware.gpus) if _computes_on(gpu, own))
+    if hardware.gpus and not found:
+        logger.warning(
+            "engine=server: the driver does not say on which GPU the server at %s:%d computes "
+            "(another user's or container's process, or a server on the CPU); all %d visible "
+            "GPUs are metered. Hide those that it does not use with CUDA_VISIBLE_DEVICES",
+            host,
+            port,
+            len(hardware.gpus),
+        )
+        found = tuple(range(len(hardware.gpus)))
+    return ServerProcesses(pids=tuple(sorted(pids)), gpus=found)
+
+
+def _address(url: str) -> tuple[str, int]:
+    parts = urlsplit(url)
+    host = parts.hostname
+    if parts.scheme not in ("http", "https") or host is None:
+        raise UserError(
+            f"engine.url={url}: not an address of a server; write it like http://127.0.0.1:8000/v1"
+        )
+    try:
+        addresses = {str(info[4][0]) for info in socket.getaddrinfo(host, None)}
+    except OSError as error:
+        raise UserError(f"engine.url={url}: the host {host} is not known ({error})") from error
+    if not addresses <= _own_addresses():
+        raise UserError(
+            f"engine.url={url}: {host} is not this machine, and the energy of another cannot be "
+            "metered here; run codejoule on the machine of the server"
+        )
+    return host, parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def _own_addresses() -> set[str]:
+    import psutil
+
+    cards = [address.address for card in psutil.net_if_addrs().values() for address in card]
+    own = {address.partition("%")[0] for address in cards}
+    return own | {f"127.0.0.{n}" for n in range(1, 255)} | {str(ipaddress.IPv6Address(1))}
+
+
+def _listening(port: int) -> set[int]:
+    import psutil
+
+    try:
+        sockets = psutil.net_connections(kind="tcp")
+    except psutil.Error:
+        return set()
+    return {
+        found.pid
+        for found in sockets
+        if found.status == psutil.CONN_LISTEN
+        and found.laddr
+        and found.laddr.port == port
+        and found.pid
+    }
+
+
+def _computes_on(gpu: "Gpu", pids: Sequence[int]) -> bool:
+    import pynvml
+
+    try:
+        handle = pynvml.nvmlDeviceGetHandleByUUID(gpu.uuid)
+    except pynvml.NVMLError:
+        return False
+    return any(pid in pids for pid in _computing_on(handle))

@@ -1,0 +1,272 @@
+"""The curves of the thesis' figures 4.1 to 4.5, and what its text says of them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from codejoule.thesis.estimator import memory, parameters
+from codejoule.thesis.estimator.tables import BYTES_PER_S, FLOP_PER_S, table_times_s
+
+QWEN_CODER = {"v": 152064, "c": 128000, "m": 3584, "d": 128, "h": 28, "l": 28, "k": 57}
+"""Qwen2.5-Coder-7B in table 4.1; ``k`` are its normalizations, two per layer and one."""
+D_FF = 18944
+"""Its MLP width, from the listing in the thesis' appendix."""
+NOMINAL_PARAMETERS = 7e9
+"""What the estimator's tables take for it."""
+CONTEXT = 32768
+"""Tokens in the cache with which figure 4.4's slopes come out; the thesis names none."""
+GROUP = 7
+"""Query heads per key-value head (28 over 4)."""
+
+_STEPS = 9
+_RANGES: Mapping[str, tuple[float, float]] = {
+    "l": (8, 80), "m": (512, 8192), "h": (4, 64), "d": (32, 256), "v": (32000, 256000),
+    "c": (4096, 131072), "b": (1, 33), "s": (4096, 36864), "p": (0.5, 4.5), "n": (1e9, 17e9),
+    "g": (1, 28),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FigurePoint:
+    """One point of a curve."""
+
+    figure: str
+    """Number of the figure."""
+    series: str
+    """Which curve: the variable on its axis, or the part of a bar."""
+    x: float
+    """Value of that variable; output tokens for figures 4.1 and 4.2."""
+    y: float
+    """Value of the curve."""
+    unit: str
+    """Unit of `y`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FigureCheck:
+    """A statement of the thesis' text about a figure, and what its equations give."""
+
+    figure: str
+    """Number of the figure."""
+    statement: str
+    """What the text says, in our words."""
+    stated: float | None
+    """The figure that it states; None for a statement in words."""
+    computed: float
+    """What the equations give."""
+    holds: bool
+    """Whether both agree: within one unit of the last digit stated, or as worded."""
+    remark: str
+    """With which inputs, or why not."""
+
+
+def cache_gb(
+    *,
+    b: float = 1,
+    s: float = CONTEXT,
+    l: float = 28,
+    h: float = 28,
+    g: float = GROUP,
+    d: float = 128,
+    p: float = 2,
+) -> float:
+    """Cache of Qwen2.5-Coder-7B by equation 3.25 in layers and head widths.
+
+    Parameters
+    ----------
+    b, s, l, h, g, d, p : float
+        Sequences, tokens, layers, heads, heads per group, head width, bytes per number.
+
+    Returns
+    -------
+    float
+        10^9 bytes. The equation as printed, in parameters and model widths, gives 4 x 10^9 times
+        as much; the slopes that the text states of figure 4.4 are those of this one.
+    """
+    return memory.grouped_cache_bytes(b=b, s=s, n=l, h=h, g=g, m=d, p=p) / 1e9
+
+
+def parameters_as_printed(**changed: float) -> float:
+    """Equation 3.19 for Qwen2.5-Coder-7B with some variables changed.
+
+    Parameters
+    ----------
+    **changed : float
+        New values of ``v``, ``c``, ``m``, ``d``, ``h``, ``l`` or ``k``.
+
+    Returns
+    -------
+    float
+        Parameters.
+    """
+    values = {name: int(value) for name, value in (QWEN_CODER | changed).items()}
+    return parameters.dense_parameters(d_ff=D_FF, **values)
+
+
+def parameters_two_matrices(**changed: float) -> float:
+    """The same with ``2 d_ff m`` in place of the square of equation 3.9.
+
+    Parameters
+    ----------
+    **changed : float
+        As in `parameters_as_printed`.
+
+    Returns
+    -------
+    float
+        Parameters.
+    """
+    values = {name: int(value) for name, value in (QWEN_CODER | changed).items()}
+    square = (D_FF * values["m"]) ** 2 * values["l"]
+    return (
+        parameters.dense_parameters(d_ff=D_FF, **values)
+        - square
+        + 2 * D_FF * values["m"] * values["l"]
+    )
+
+
+def vram_gb(*, n: float = NOMINAL_PARAMETERS, p: float = 2, **cache: float) -> float:
+    """Memory of Qwen2.5-Coder-7B by equation 3.26, the cache counted once.
+
+    Parameters
+    ----------
+    n, p : float
+        Parameters, and bytes of each and of the cache's numbers.
+    **cache : float
+        ``b``, ``s``, ``h``, ``g`` of `cache_gb`.
+
+    Returns
+    -------
+    float
+        10^9 bytes.
+    """
+    held = cache_gb(p=p, **cache) * 1e9
+    return memory.vram_bytes(n=n, p_parameters=p, cache=held, p_cache=1) / 1e9
+
+
+def generation_time_s(output_tokens: int, *, prompt: int = 512) -> tuple[float, float]:
+    """The two parts of figures 4.1 and 4.2 for Qwen2.5-Coder-7B on an L40S.
+
+    Parameters
+    ----------
+    output_tokens : int
+        Tokens generated.
+    prompt : int
+        Prompt tokens, as in table 5.14.
+
+    Returns
+    -------
+    tuple of float
+        TTFT, and TPOT times tokens [s].
+    """
+    ttft_s, tpot_s, _ = table_times_s(
+        n=NOMINAL_PARAMETERS, flop_per_s=FLOP_PER_S, bytes_per_s=BYTES_PER_S,
+        prompt=prompt, tokens=output_tokens,
+    )  # fmt: skip
+    return ttft_s, tpot_s * output_tokens
+
+
+def thesis_figures() -> tuple[FigurePoint, ...]:
+    """Compute the curves.
+
+    Returns
+    -------
+    tuple of FigurePoint
+        Figures 4.1 and 4.2 (two parts each), 4.3 (one curve per variable, with the printed
+        MLP term and with two matrices), 4.4 and 4.5. The thesis shows images: which range each
+        axis has is not known, and ours are ranges of today's models.
+    """
+    points = []
+    for figure, tokens in (("4.1", 1), ("4.2", 10)):
+        for series, value in zip(("TTFT", "TPOT x tokens"), generation_time_s(tokens), strict=True):
+            points.append(FigurePoint(figure=figure, series=series, x=tokens, y=value, unit="s"))
+    for variable in ("l", "m", "h", "d", "v", "c"):
+        points += _curve("4.3", variable, f"{variable}, as printed", parameters_as_printed, "")
+        points += _curve("4.3", variable, f"{variable}, 2 d_ff m", parameters_two_matrices, "")
+    for variable in ("b", "s", "l", "h", "d", "p"):
+        points += _curve("4.4", variable, variable, cache_gb, "GB")
+    for variable in ("p", "n", "b", "s", "h", "g"):
+        points += _curve("4.5", variable, variable, vram_gb, "GB")
+    return tuple(points)
+
+
+def figure_checks() -> tuple[FigureCheck, ...]:
+    """Hold the text's statements about the figures against the equations.
+
+    Returns
+    -------
+    tuple of FigureCheck
+        One per statement that can be checked.
+    """
+    one, ten = generation_time_s(1), generation_time_s(10)
+    per_batch, per_ten_heads = cache_gb(), cache_gb(h=10)
+    bent = _bend(parameters_as_printed, "m")
+    return (
+        FigureCheck(
+            figure="4.1", statement="TTFT and TPOT contribute about equally to one token",
+            stated=None, computed=one[0] / one[1], holds=one[0] / one[1] < 1.5,
+            remark="TTFT / TPOT with table 5.14's inputs; equal only for prompts of a few dozen "
+            "tokens, and the figure's are not stated",
+        ),
+        FigureCheck(
+            figure="4.2", statement="most of the time of ten tokens is token generation",
+            stated=None, computed=ten[1] / sum(ten), holds=ten[1] / sum(ten) > 0.5,
+            remark="share of TPOT x tokens",
+        ),
+        FigureCheck(
+            figure="4.3", statement="parameters are linear in l, h, d, v and c",
+            stated=None, computed=max(_bend(parameters_as_printed, x) for x in "lhdvc"),
+            holds=all(_bend(parameters_as_printed, x) < 1e-9 for x in "lhdvc"),
+            remark="largest deviation from a straight line, relative",
+        ),
+        FigureCheck(
+            figure="4.3", statement="parameters are linear in m",
+            stated=None, computed=bent, holds=bent < 1e-9,
+            remark="equation 3.19 as printed is quadratic in m; with 2 d_ff m it is linear, so "
+            "the figure was not drawn from the equation",
+        ),
+        FigureCheck(
+            figure="4.4", statement="one more sequence costs 1.875 GB of cache",
+            stated=1.875, computed=per_batch, holds=abs(per_batch - 1.875) <= 0.001,
+            remark="32,768 tokens, 28 layers, 4 key-value heads of 128, 2 bytes; the text says "
+            "approximately, and no context that is a power of two comes closer",
+        ),
+        FigureCheck(
+            figure="4.4", statement="ten more heads cost 0.67 GB of cache",
+            stated=0.67, computed=per_ten_heads, holds=abs(per_ten_heads - 0.67) <= 0.01,
+            remark="the same inputs",
+        ),
+        FigureCheck(
+            figure="4.5", statement="memory is linear in p, n, b, s and h",
+            stated=None, computed=max(_bend(vram_gb, x) for x in "pnbsh"),
+            holds=all(_bend(vram_gb, x) < 1e-9 for x in "pnbsh"),
+            remark="largest deviation from a straight line, relative",
+        ),
+        FigureCheck(
+            figure="4.5", statement="memory falls when g rises",
+            stated=None, computed=vram_gb(g=28) - vram_gb(g=1), holds=vram_gb(g=28) < vram_gb(g=1),
+            remark="change from g = 1 to g = 28 [GB]",
+        ),
+    )  # fmt: skip
+
+
+def _values(variable: str) -> list[float]:
+    low, high = _RANGES[variable]
+    return [low + (high - low) * i / (_STEPS - 1) for i in range(_STEPS)]
+
+
+def _curve(
+    figure: str, variable: str, series: str, curve: Callable[..., float], unit: str
+) -> list[FigurePoint]:
+    return [
+        FigurePoint(figure=figure, series=series, x=x, y=curve(**{variable: x}), unit=unit)
+        for x in _values(variable)
+    ]
+
+
+def _bend(curve: Callable[..., float], variable: str) -> float:
+    """How far the middle of a curve lies off the line through its ends, relative to it."""
+    first, *_, last = xs = _values(variable)
+    middle = xs[_STEPS // 2]
+    ends = curve(**{variable: first}), curve(**{variable: last})
+    line = ends[0] + (ends[1] - ends[0]) * (middle - first) / (last - first)
+    return abs(curve(**{variable: middle}) - line) / abs(line)

@@ -1,0 +1,120 @@
+"""What the thesis measured: its tables 5.18, 5.24, 5.29, 5.34 and 5.40."""
+
+import csv
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+
+CITATION = (
+    'M. Buis, "Walking the tightrope: balancing energy efficiency and accuracy in LLM-driven code '
+    'generation", MSc thesis, Utrecht University, 2024'
+)
+TASKS = 1140
+"""Tasks of a run: all of BigCodeBench."""
+GPU = "NVIDIA L40S"
+"""The card that all runs had."""
+
+_MODELS = {
+    "Qwen-Coder2.5-7B-Instruct": "qwen_coder_7b",
+    "Meta Llama3.1-8B-Instruct": "llama_8b",
+    "DeepSeekCoder-V2-Lite-16B": "deepseek_coder_16b",
+}
+_QUANTS = {"": "none", "AWQ": "awq", "GPTQ-Int8": "gptq8", "GPTQ-Int4": "gptq4"}
+_QWEN = re.compile(r"Qwen2\.5-([0-9.]+)B(-Instruct)?(?:-(AWQ|GPTQ-Int8|GPTQ-Int4))?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedResult:
+    """One row of a table, as printed."""
+
+    table: str
+    """Number of the table."""
+    printed_model: str
+    """The model's name there."""
+    model: str
+    """The same model in ``conf/model``."""
+    quant: str
+    """Its quantization in ``conf/quant``."""
+    batch_size: int
+    """Samples of ONE task decoded together; with one greedy sample it does nothing."""
+    energy_kwh: float
+    """Energy of a run [kWh]: the GPU's, by sections 3.1 and 3.2 without idle power and with
+    evaluation."""
+    latency_min: float
+    """Time of the whole run [min]."""
+    throughput_tokens_per_s: float
+    """Output tokens per second."""
+    pass_at_1: float
+    """Share of the tasks solved."""
+    pass_at_1_per_kwh: float | None
+    """pass@1 over energy, as printed; None in table 5.18, which has no such column."""
+
+    @property
+    def configuration(self) -> tuple[str, str, int]:
+        """Model, quantization and batch size."""
+        return self.model, self.quant, self.batch_size
+
+
+@lru_cache(maxsize=1)
+def published_rows() -> tuple[PublishedResult, ...]:
+    """Read all 49 rows.
+
+    Returns
+    -------
+    tuple of PublishedResult
+        In the order of the tables. 15 of them print a configuration again.
+    """
+    text = (files("codejoule.thesis") / "data" / "results.csv").read_text("utf-8")
+    return tuple(map(_row, csv.DictReader(text.splitlines())))
+
+
+def published_configurations() -> tuple[PublishedResult, ...]:
+    """Each of the 34 configurations once.
+
+    Returns
+    -------
+    tuple of PublishedResult
+        From the first table that prints it: 5.18 (three models, three batch sizes), 5.24 (base
+        models), 5.29 (Instruct), 5.34 (AWQ), 5.40 (GPTQ). Tables 5.34 and 5.40 print the base
+        model's time beside the Instruct models; 5.29 has their own.
+    """
+    first: dict[tuple[str, str, int], PublishedResult] = {}
+    for row in published_rows():
+        first.setdefault(row.configuration, row)
+    return tuple(first.values())
+
+
+def qwen_configurations() -> tuple[PublishedResult, ...]:
+    """The 25 configurations of Qwen2.5, which figure 4.12 compares.
+
+    Returns
+    -------
+    tuple of PublishedResult
+        Those of `published_configurations` without the batch-size experiment.
+    """
+    return tuple(row for row in published_configurations() if row.table != "5.18")
+
+
+def _row(cells: dict[str, str]) -> PublishedResult:
+    printed = cells["model"]
+    model, quant = _MODELS.get(printed), "none"
+    if model is None:
+        match = _QWEN.fullmatch(printed)
+        assert match is not None, printed
+        size, instruct, method = match.groups()
+        model = f"qwen_{size.replace('.', '_')}b{'' if instruct else '_base'}"
+        quant = _QUANTS[method or ""]
+    ratio = cells["pass_at_1_per_kwh"]
+    return PublishedResult(
+        table=cells["table"],
+        printed_model=printed,
+        model=model,
+        quant=quant,
+        batch_size=int(cells["batch_size"]),
+        energy_kwh=float(cells["energy_kwh"]),
+        latency_min=float(cells["latency_min"]),
+        throughput_tokens_per_s=float(cells["throughput_tokens_per_s"]),
+        pass_at_1=float(cells["pass_at_1"]),
+        pass_at_1_per_kwh=float(ratio) if ratio else None,
+    )

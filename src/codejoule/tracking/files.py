@@ -1,0 +1,104 @@
+"""Files that a run leaves in the store: tables as Parquet, and power over time as a figure."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from codejoule.config import write_whole
+from codejoule.domain import TASK_COLUMNS, EnergySource, PowerSample, TaskRecord
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_STRINGS = {"task_id", "finish_reason", "verdict", "verdict_reason", "verdict_plus"}
+_INTEGERS = {"sample", "order", "batch", "batch_size", "prompt_tokens", "output_tokens"}
+
+
+def write_tasks_parquet(records: Iterable[TaskRecord], path: Path) -> None:
+    """One row per record, in `TASK_COLUMNS`, with types that do not depend on the values.
+
+    What is None or NaN in a record is null in the file.
+    """
+    import pyarrow as pa
+
+    rows = list(records)
+    columns = [[_defined(getattr(row, name)) for row in rows] for name in TASK_COLUMNS]
+    schema = pa.schema([(name, _type(name)) for name in TASK_COLUMNS])
+    arrays = [pa.array(c, type=f.type) for c, f in zip(columns, schema, strict=True)]
+    _write(pa.Table.from_arrays(arrays, schema=schema), path)
+
+
+def write_power_parquet(samples: Sequence[PowerSample], path: Path) -> None:
+    """Columns ``time_s`` [s since the epoch], ``device`` and ``power_w`` [W]."""
+    import pyarrow as pa
+
+    table = pa.table(
+        {
+            "time_s": pa.array([s.time_s for s in samples], type=pa.float64()),
+            "device": pa.array([s.device for s in samples], type=pa.string()),
+            "power_w": pa.array([s.power_w for s in samples], type=pa.float64()),
+        }
+    )
+    _write(table, path)
+
+
+def _write(table: "pa.Table", path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    content = BytesIO()
+    pq.write_table(table, content)
+    write_whole(path, content.getvalue())
+
+
+def _type(column: str) -> "pa.DataType":
+    import pyarrow as pa
+
+    if column in _STRINGS:
+        return pa.string()
+    if column in _INTEGERS:
+        return pa.int64()
+    return pa.list_(pa.string()) if column == "domains" else pa.float64()
+
+
+def _defined(value: object) -> object:
+    if isinstance(value, tuple):
+        return list(value)
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def power_figure(samples: Sequence[PowerSample], path: Path, *, source: EnergySource) -> None:
+    """Draw the power of each device over time; `path` ends in ``.svg`` or ``.png``.
+
+    The title says where the figures come from. ValueError without samples.
+    """
+    from matplotlib.figure import Figure
+
+    if not samples:
+        raise ValueError("no power samples to draw")
+    first_s = min(s.time_s for s in samples)
+    by_device: dict[str, list[PowerSample]] = defaultdict(list)
+    for sample in samples:
+        by_device[sample.device].append(sample)
+    # A Figure of its own draws without a display and without pyplot's global state.
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    axes = figure.add_subplot()
+    for device, own in sorted(by_device.items()):
+        own.sort(key=lambda s: s.time_s)
+        axes.plot([s.time_s - first_s for s in own], [s.power_w for s in own], label=device, lw=1)
+    axes.set(xlabel="time [s]", ylabel="power [W]", title=_title(source))
+    axes.set_ylim(bottom=0)
+    axes.margins(x=0)
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right", frameon=False)
+    content = BytesIO()
+    figure.savefig(content, format=path.suffix.removeprefix("."), dpi=120)
+    write_whole(path, content.getvalue())
+
+
+def _title(source: EnergySource) -> str:
+    if source is EnergySource.estimate:
+        return "Power over time (estimate: CPU time x assumed watts per core, not measured)"
+    return f"Power over time ({source.value})"

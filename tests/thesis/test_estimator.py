@@ -1,0 +1,165 @@
+"""The thesis' equations against its own tables, figures and layers."""
+
+import csv
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from codejoule.thesis.estimator import (
+    COLUMNS,
+    figure_checks,
+    forward,
+    memory,
+    parameters,
+    thesis_figures,
+    thesis_tables,
+)
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def printed() -> dict[tuple[str, str], dict[str, str]]:
+    with (GOLDEN / "thesis_estimates.csv").open(encoding="utf-8") as file:
+        return {(row["table"], row["model"]): row for row in csv.DictReader(file)}
+
+
+@pytest.mark.parametrize(
+    ("table", "cells"), [("5.14", 24), ("5.19", 40), ("5.25", 80), ("5.30", 80), ("5.35", 120)]
+)
+def test_every_cell_of_a_table_lies_within_one_unit_of_its_last_digit(
+    table: str, cells: int
+) -> None:
+    expected = {key: row for key, row in printed().items() if key[0] == table}
+    inside, outside = 0, []
+    for row in (row for row in thesis_tables() if row.table == table):
+        golden = expected.pop((table, row.model))
+        for column in COLUMNS:
+            unit = 10.0 ** int(Decimal(golden[column]).as_tuple().exponent)
+            ours = getattr(row, column)
+            if abs(ours - float(golden[column])) <= unit * (1 + 1e-9):
+                inside += 1
+            else:
+                outside.append((row.model, column, golden[column], ours))
+    assert not expected, "rows that are printed and not computed"
+    assert outside == []
+    assert inside == cells
+
+
+def test_the_tables_have_341_printed_cells_and_the_golden_file_344() -> None:
+    assert len(printed()) * len(COLUMNS) == 344
+    assert {row.table for row in thesis_tables()} == {table for table, _ in printed()}
+    # Table 5.14 prints its memory once for prefill and decode.
+    once = [row for (table, _), row in printed().items() if table == "5.14"]
+    assert all(row["prefill_memory"] == row["decode_memory"] for row in once)
+    assert 344 - len(once) == 341
+
+
+def test_the_72b_model_that_only_the_text_mentions_comes_out_too() -> None:
+    from codejoule.thesis.estimator import table_times_s
+
+    # Section 4.2.3.1: 144 GB and 110.43 s.
+    _, _, tgt_s = table_times_s(
+        n=72e9, flop_per_s=362.05e12, bytes_per_s=864e9, prompt=660, tokens=660
+    )
+    assert round(tgt_s, 2) == 110.43
+
+
+def test_what_the_text_says_of_the_figures_is_held_against_the_equations() -> None:
+    with (GOLDEN / "thesis_figures.csv").open(encoding="utf-8") as file:
+        golden = {(row["figure"], row["statement"]): row for row in csv.DictReader(file)}
+    checks = {(check.figure, check.statement): check for check in figure_checks()}
+    assert set(checks) == set(golden)
+    for key, check in checks.items():
+        stated = golden[key]["stated"]
+        assert check.stated == (float(stated) if stated else None)
+        assert check.holds == (golden[key]["reproduced"] == "yes"), key
+    # The slopes of figure 4.4: stated to the digit, and to within 0.3 % of it.
+    assert checks["4.4", "ten more heads cost 0.67 GB of cache"].computed == pytest.approx(
+        0.67, abs=0.01
+    )
+    assert checks["4.4", "one more sequence costs 1.875 GB of cache"].computed == pytest.approx(
+        1.875, rel=3e-3
+    )
+
+
+def test_all_five_figures_have_their_curves() -> None:
+    series = {(point.figure, point.series) for point in thesis_figures()}
+    assert {figure for figure, _ in series} == {"4.1", "4.2", "4.3", "4.4", "4.5"}
+    assert {name for figure, name in series if figure == "4.5"} == set("pnbshg")
+
+
+def test_equations_count_what_their_layers_hold_except_the_feed_forward_one() -> None:
+    rng = np.random.default_rng(0)
+    v, c, m, d, h, d_ff = 11, 7, 12, 4, 3, 20
+
+    def matrix(*shape: int) -> np.ndarray:
+        return rng.normal(size=shape)
+
+    w_e, w_p = matrix(v, m), matrix(c, m)
+    x = forward.embed(np.eye(v)[rng.integers(v, size=c)], w_e, w_p)
+    assert (w_e.size, w_p.size) == (
+        parameters.embedding_parameters(v, m), parameters.position_parameters(c, m)
+    )  # fmt: skip
+    heads = [matrix(h, m, d) for _ in range(3)]
+    w_o = matrix(h * d, m)
+    x = forward.multi_head_attention(x, *heads, w_o)
+    assert sum(w.size for w in (*heads, w_o)) == parameters.attention_parameters(m, d, h, 1)
+    gamma, beta = matrix(m), matrix(m)
+    x = forward.layer_norm(x, gamma, beta)
+    assert gamma.size + beta.size == parameters.norm_parameters(m, 1)
+    weights = (matrix(m, d_ff), matrix(d_ff), matrix(d_ff, m), matrix(m))
+    x = forward.feed_forward(x, *weights)
+    assert x.shape == (c, m)
+    held = sum(w.size for w in weights)
+    assert held == 2 * d_ff * m + d_ff + m
+    assert parameters.ffn_layer_parameters(m, d_ff) == (d_ff * m) ** 2 + d_ff + m != held
+
+
+def test_attention_looks_at_nothing_that_comes_later() -> None:
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(5, 6))
+    heads = [rng.normal(size=(2, 6, 3)) for _ in range(3)]
+    w_o = rng.normal(size=(6, 6))
+    changed = x.copy()
+    changed[4] += 1
+    before, after = (forward.multi_head_attention(y, *heads, w_o) for y in (x, changed))
+    assert np.allclose(before[:4], after[:4])
+    assert not np.allclose(before[4], after[4])
+
+
+def test_layer_norm_has_mean_zero_and_variance_one() -> None:
+    x = np.random.default_rng(2).normal(3, 2, size=(4, 64))
+    y = forward.layer_norm(x, np.ones(64), np.zeros(64))
+    assert np.allclose(y.mean(axis=1), 0)
+    assert np.allclose(y.var(axis=1), 1, atol=1e-4)
+
+
+def test_totals_are_the_sums_that_equations_3_19_and_3_22_name() -> None:
+    v, c, m, d, h, layers, d_ff, k = 100, 50, 16, 4, 4, 3, 64, 7
+    dense = parameters.dense_parameters(v=v, c=c, m=m, d=d, h=h, l=layers, d_ff=d_ff, k=k)
+    parts = (
+        parameters.embedding_parameters(v, m) + parameters.position_parameters(c, m)
+        + parameters.attention_parameters(m, d, h, layers) + parameters.ffn_parameters(m, d_ff, layers)
+        + parameters.norm_parameters(m, k) + parameters.output_parameters(m, v)
+    )  # fmt: skip
+    # The closed form has d_ff = 4 m in its biases, as this model has.
+    assert dense == parts
+    j = parameters.expert_width(8)
+    experts = parameters.experts_parameters(
+        parameters.expert_parameters(m, j), parameters.total_experts(6, 2)
+    )
+    gate = parameters.gating_parameters(m, 6)
+    moe = parameters.moe_parameters(parameters.moe_layer_parameters(experts, 0, gate), layers)
+    assert (j, experts, gate) == (12, 8 * (2 * 16 * 12 + 12 + 16), 96)
+    total = parameters.moe_model_parameters(v=v, c=c, m=m, d=d, h=h, l=layers, k=k, moe=moe)
+    assert total == dense - parameters.ffn_parameters(m, d_ff, layers) + moe
+
+
+def test_the_cache_s_equations_agree_with_one_another() -> None:
+    per_token = memory.cache_bytes_per_token(n=2, h=3, m=5, p=2)
+    assert per_token == 120
+    assert memory.cache_bytes(b=4, s=10, n=2, h=3, m=5, p=2) == 4 * 10 * per_token
+    assert memory.grouped_cache_bytes(b=4, s=10, n=2, h=3, g=3, m=5, p=2) == 4 * 10 * 40
+    assert memory.vram_bytes(n=10, p_parameters=2, cache=100, p_cache=2) == 220

@@ -1,0 +1,1 @@
+"""Makes the bundled suites, the starter model and its quantized checkpoints."""
