@@ -30,7 +30,7 @@ browser: ## install Chromium, which the report is tested in, where that is possi
 	@.ci/install-package chromium chromium "the tests of the report in a browser are skipped"
 
 eval-env: $(STAMP) ## build BigCodeBench's own environments (Python 3.11, and 3.10 where present)
-	@$(PY) -m codejoule.evaluation.build_environment
+	@$(PY) -m tools.evaluation_environment
 
 demo: setup ## fresh clone to results: sweep the bundled model and print the comparison
 	@$(PY) src/main.py -m model=starter quant=none,gptq8,gptq4 batch=b1,b8

@@ -19,13 +19,22 @@ class Cgroup:
     """A group of version 2 of its own, empty until a process joins it through `procs`."""
 
     def __init__(self, base: Path) -> None:
+        """Raises OSError where none can be made below `base`."""
         self._folder = HeldFolder(base, prefix=_PREFIX)
-        self.path = path = self._folder.path
-        self.procs = os.open(path / "cgroup.procs", os.O_WRONLY)
+        self.path = self._folder.path
+        self.procs = os.open(self.path / "cgroup.procs", os.O_WRONLY)
         """Open for writing: who writes "0" to it joins, also where it cannot be seen."""
-        self._peak = _open_peak(path)
+        self._peak: int | None = None
+        # Only with the controller, and where the peak can be reset (Linux 6.12).
+        with contextlib.suppress(OSError):
+            peak = os.open(self.path / "memory.peak", os.O_RDWR)
+            try:
+                os.write(peak, b"0")
+                self._peak = os.dup(peak)
+            finally:
+                os.close(peak)
         self.measures_memory = self._peak is not None
-        """Whether `memory_peak_bytes` counts from the last `start`."""
+        """Whether there is a `memory_peak_bytes`."""
 
     def start(self) -> float:
         """Begin to watch for a new peak; returns `cpu_s`."""
@@ -35,13 +44,13 @@ class Cgroup:
 
     def cpu_s(self) -> float:
         """CPU time of all processes that ever were in the group [s]."""
-        text = (self.path / "cpu.stat").read_text(encoding="ascii")
-        return int(_value_of("usage_usec", text)) / 1e6
+        lines = (self.path / "cpu.stat").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("usage_usec ")) / 1e6
 
-    def memory_peak_bytes(self) -> int | None:
-        """Largest memory since `start`, the worker's own included; None where the kernel does
-        not measure it."""
-        return None if self._peak is None else int(os.pread(self._peak, 64, 0))
+    def memory_peak_bytes(self) -> int:
+        """Largest memory since `start`, the worker's own included."""
+        assert self._peak is not None
+        return int(os.pread(self._peak, 64, 0))
 
     def close(self) -> None:
         """Kill whoever is left in the group, and remove it."""
@@ -56,46 +65,26 @@ def open_cgroup() -> Cgroup | None:
     """A new group, None where this process may not make one."""
     with _LOCK:
         base = _find_base()
-    if base is None:
-        return None
-    try:
-        return Cgroup(base)
-    except OSError:
-        return None
+    with contextlib.suppress(OSError):
+        return None if base is None else Cgroup(base)
+    return None
 
 
 def _remove(path: Path) -> None:
-    """Kill whoever is left in the group, and remove it."""
     with contextlib.suppress(OSError):
         (path / "cgroup.kill").write_text("1", encoding="ascii")
     until_s = time.monotonic() + _RMDIR_S
-    while time.monotonic() < until_s:
+    while path.exists() and time.monotonic() < until_s:
         try:
             path.rmdir()
         except OSError:
             time.sleep(0.005)
-        else:
-            return
-
-
-def _open_peak(path: Path) -> int | None:
-    """``memory.peak``, if the controller is there and the peak can be reset (Linux 6.12)."""
-    try:
-        peak = os.open(path / "memory.peak", os.O_RDWR)
-    except OSError:
-        return None
-    try:
-        os.write(peak, b"0")
-    except OSError:
-        os.close(peak)
-        return None
-    return peak
 
 
 @cache
 def _find_base() -> Path | None:
     """The group below which ours can be made and joined: our own or the one above it, which
-    may hand its controllers down, unless ours has limits that must hold for samples, too.
+    may hand its controllers down, unless ours has limits that must hold for programs, too.
     Found by trying. What killed processes have left there is removed."""
     try:
         mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
@@ -108,12 +97,11 @@ def _find_base() -> Path | None:
         return None
     own = Path(points[0], ours[0])
     above = [own.parent] if own != Path(points[0]) and not _limits_memory(own) else []
-    usable = [base for base in [*above, own] if _usable(base)]
+    usable = [base for base in [*above, own] if _is_usable(base)]
     measuring = [base for base in usable if "memory" in _controllers_below(base)]
     base = next(iter([*measuring, *usable]), None)
-    if base is not None:
-        for group in abandoned_folders(base, prefix=_PREFIX):
-            _remove(group)
+    for left in abandoned_folders(base, prefix=_PREFIX) if base is not None else ():
+        _remove(left)
     return base
 
 
@@ -126,26 +114,16 @@ def _controllers_below(base: Path) -> list[str]:
     return (base / "cgroup.subtree_control").read_text(encoding="ascii").split()
 
 
-def _usable(base: Path) -> bool:
+def _is_usable(base: Path) -> bool:
     try:
-        folder = HeldFolder(base, prefix=_PREFIX)
+        group = Cgroup(base)
     except OSError:
         return False
-    trial = folder.path
     try:
-        joined = subprocess.run(
-            ["/bin/sh", "-c", 'echo 0 > "$1"/cgroup.procs', "sh", str(trial)],
-            capture_output=True, check=False,
-        )  # fmt: skip
-        text = (trial / "cpu.stat").read_text(encoding="ascii")
-        return joined.returncode == 0 and "usage_usec" in text
-    except OSError:
+        command = ["/bin/sh", "-c", 'echo 0 > "$1"/cgroup.procs', "sh", str(group.path)]
+        joined = subprocess.run(command, capture_output=True, check=False)
+        return joined.returncode == 0 and group.cpu_s() >= 0
+    except (OSError, StopIteration):
         return False
     finally:
-        with contextlib.suppress(OSError):
-            trial.rmdir()
-        folder.release()
-
-
-def _value_of(name: str, text: str) -> str:
-    return next(line.split()[1] for line in text.splitlines() if line.startswith(name + " "))
+        group.close()

@@ -5,7 +5,6 @@ import os
 import socket
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -54,18 +53,6 @@ main(settings, load_tasks, {socket})
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Launched:
-    """A worker process that has been started and not yet greeted us."""
-
-    process: subprocess.Popen[bytes]
-    """The process to wait for; the worker itself may be a child of it."""
-    sock: socket.socket
-    """Our end of its socket."""
-    words: IO[bytes]
-    """What it writes to its standard error."""
-
-
 def environment_for(interpreter: Interpreter) -> dict[str, str]:
     """All variables that a program sees, besides HOME: none of ours among them."""
     folder = os.path.dirname(interpreter.executable)  # noqa: PTH120 (a path inside)
@@ -91,10 +78,11 @@ def environment_for(interpreter: Interpreter) -> dict[str, str]:
 def launch(
     interpreter: Interpreter, *, preimport: Sequence[str], words: IO[bytes],
     folder: Path | None, cgroup: int | None,
-) -> Launched:  # fmt: skip
-    """Start a worker; its standard error goes to the file `words`. The caller reads its
-    greeting, or its reason for failing, from the socket. `folder` is where programs live
-    without namespaces, `cgroup` the open ``cgroup.procs`` of a group to count its CPU time."""
+) -> tuple[subprocess.Popen[bytes], socket.socket]:  # fmt: skip
+    """Start a worker: the process to wait for (the worker itself may be a child of it), and our
+    end of its socket, on which it greets us or says why it cannot. Its standard error goes to
+    `words`. `folder` is where programs live without namespaces, `cgroup` the open
+    ``cgroup.procs`` of a group to count its CPU time."""
     steps = plan_root(interpreter)
     environment = environment_for(interpreter)
     settings = {
@@ -124,7 +112,7 @@ def launch(
     finally:
         os.close(bundle)
         theirs.close()
-    return Launched(process=process, sock=ours, words=words)
+    return process, ours
 
 
 def _in_memory(settings: dict[str, Any]) -> int:

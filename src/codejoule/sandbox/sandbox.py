@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import socket
+import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from codejoule.sandbox.cgroup import Cgroup, open_cgroup
 from codejoule.sandbox.execution import Execution, SandboxFacts
 from codejoule.sandbox.held_folder import HeldFolder, abandoned_folders
 from codejoule.sandbox.interpreter import describe_interpreter
-from codejoule.sandbox.launch import Launched, launch
+from codejoule.sandbox.launch import launch
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -70,7 +71,8 @@ class Sandbox:
         self._preimport = list(preimport)
         self.memory_bytes = min(self._config.memory_bytes, _most_memory_bytes())
         """Limit of a program."""
-        self._launched: Launched | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._sock: socket.socket | None = None
         self._cgroup: Cgroup | None = None
         self._folder: HeldFolder | None = None
         self._aborted = self._evicted = self._running = False
@@ -105,26 +107,26 @@ class Sandbox:
         )
 
     def _greet(self) -> dict[str, Any]:
-        words = tempfile.TemporaryFile()  # noqa: SIM115 (closed in `stop`)
         self._cgroup = open_cgroup()
         if not self._confined:
             self._folder = _make_folder()
-        self._launched = launch(
-            self._interpreter,
-            preimport=self._preimport,
-            words=words,
-            folder=None if self._folder is None else self._folder.path,
-            cgroup=None if self._cgroup is None else self._cgroup.procs,
-        )
-        self._launched.sock.settimeout(_GREETING_S)
-        try:
-            greeting = receive_frame(self._launched.sock)
-        except OSError:
-            greeting = None
-        if greeting is not None and "error" not in greeting:
-            return greeting
-        words.seek(0)
-        said = words.read().decode("utf-8", "backslashreplace").strip()
+        with tempfile.TemporaryFile() as words:
+            self._process, self._sock = launch(
+                self._interpreter,
+                preimport=self._preimport,
+                words=words,
+                folder=None if self._folder is None else self._folder.path,
+                cgroup=None if self._cgroup is None else self._cgroup.procs,
+            )
+            self._sock.settimeout(_GREETING_S)
+            try:
+                greeting = receive_frame(self._sock)
+            except OSError:
+                greeting = None
+            if greeting is not None and "error" not in greeting:
+                return greeting
+            words.seek(0)
+            said = words.read().decode("utf-8", "backslashreplace").strip()
         reason = (greeting or {}).get("error") or said or "the worker ended without a word"
         self.stop()
         if not self._confined:
@@ -163,7 +165,7 @@ class Sandbox:
     def _try(self, frames: bytes, timeout_s: float, name: str) -> Execution:
         start_s = time.monotonic()
         for attempt in range(_ATTEMPTS):
-            if self._launched is None:
+            if self._process is None:
                 self.start()
             if self._aborted:
                 raise WorkerLostError("aborted")
@@ -196,8 +198,8 @@ class Sandbox:
         return Execution(**report | {"tests": tests})
 
     def _exchange(self, frames: bytes, timeout_s: float) -> dict[str, Any]:
-        assert self._launched is not None
-        sock = self._launched.sock
+        sock = self._sock
+        assert sock is not None
         sock.settimeout(timeout_s + _PATIENCE_S)
         try:
             sock.sendall(frames)
@@ -212,16 +214,15 @@ class Sandbox:
 
     def stop(self) -> None:
         """End the worker and, with it, everything inside."""
-        if self._launched is None:
+        process, self._process = self._process, None
+        if process is None or self._sock is None:
             return
-        launched, self._launched = self._launched, None
-        launched.sock.close()
+        self._sock.close()
         try:
-            launched.process.wait(timeout=2)
-        except Exception:
-            launched.process.kill()
-            launched.process.wait()
-        launched.words.close()
+            process.wait(timeout=2)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
         self._close_cgroup()
         if self._folder is not None:
             remove_tree(str(self._folder.path))
@@ -238,20 +239,21 @@ class Sandbox:
         """From another thread: make a `run` that is under way report, soon, that its program
         was ended to free its memory. The next one gets a new worker."""
         self._evicted = True
-        if self._launched is not None:
+        process = self._process
+        if process is not None:
             # At once: until the worker's end has reached its program, that takes more.
             with contextlib.suppress(OSError):
-                kill_tree(self._launched.process.pid)
+                kill_tree(process.pid)
         self._strike()
 
     def progress(self) -> tuple[int, float] | None:
         """From another thread: number of the program that runs, and CPU time of the worker and
         all below it [s]; None if there is none, or that cannot be told."""
-        launched, group, count = self._launched, self._cgroup, self._count
-        if launched is None or not self._running:
+        process, group, count = self._process, self._cgroup, self._count
+        if process is None or not self._running:
             return None
         try:
-            cpu_s = cpu_of_tree_s(launched.process.pid) if group is None else group.cpu_s()
+            cpu_s = cpu_of_tree_s(process.pid) if group is None else group.cpu_s()
         except (OSError, ValueError, IndexError, StopIteration):
             return None
         return count, cpu_s
@@ -261,22 +263,22 @@ class Sandbox:
         return self._tree_bytes() - self._own_bytes
 
     def _tree_bytes(self) -> int:
-        launched = self._launched
+        process = self._process
         try:
-            return 0 if launched is None else memory_of_tree_bytes(launched.process.pid)
+            return 0 if process is None else memory_of_tree_bytes(process.pid)
         except OSError:
             return 0
 
     def _strike(self) -> None:
-        launched = self._launched
-        if launched is None:
+        process, sock = self._process, self._sock
+        if process is None or sock is None:
             return
         if self._confined:
-            launched.process.kill()
+            process.kill()
             return
         # Nothing dies with the worker then: it ends its program when our end is shut.
         with contextlib.suppress(OSError):
-            launched.sock.shutdown(socket.SHUT_RDWR)
+            sock.shutdown(socket.SHUT_RDWR)
 
     def _close_cgroup(self) -> None:
         if self._cgroup is not None:

@@ -37,66 +37,51 @@ _NEW_NAMESPACES = 0x7E020000
 _ALLOWED_FAMILIES = (1, 2, 10, 16)
 """AF_UNIX, AF_INET, AF_INET6, AF_NETLINK. Others, AF_VSOCK above all, ignore namespaces."""
 
-# Numbers from 424 up are the same on every architecture.
-_DENIED_EVERYWHERE = {
-    "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427, "open_tree": 428,
-    "move_mount": 429, "fsopen": 430, "fsconfig": 431, "fsmount": 432, "fspick": 433,
-    "pidfd_getfd": 438, "process_madvise": 440, "mount_setattr": 442, "quotactl_fd": 443,
-    "memfd_secret": 447,
+_Table = dict[str, tuple[int | None, int | None]]
+"""System calls by name, with their numbers on x86_64 and on aarch64. From 424 up these are
+equal."""
+_DENIED: _Table = {
+    "ptrace": (101, 117), "syslog": (103, 116), "uselib": (134, None), "personality": (135, 92),
+    "ustat": (136, None), "vhangup": (153, 58), "modify_ldt": (154, None), "pivot_root": (155, 41),
+    "_sysctl": (156, None), "adjtimex": (159, 171), "chroot": (161, 51), "acct": (163, 89),
+    "settimeofday": (164, 170), "mount": (165, 40), "umount2": (166, 39), "swapon": (167, 224),
+    "swapoff": (168, 225), "reboot": (169, 142), "sethostname": (170, 161),
+    "setdomainname": (171, 162), "iopl": (172, None), "ioperm": (173, None),
+    "init_module": (175, 105), "delete_module": (176, 106), "quotactl": (179, 60),
+    "nfsservctl": (180, 42), "lookup_dcookie": (212, 18), "clock_settime": (227, 112),
+    "kexec_load": (246, 104), "add_key": (248, 217), "request_key": (249, 218),
+    "keyctl": (250, 219), "migrate_pages": (256, 238), "unshare": (272, 97),
+    "move_pages": (279, 239), "perf_event_open": (298, 241), "name_to_handle_at": (303, 264),
+    "open_by_handle_at": (304, 265), "clock_adjtime": (305, 266), "setns": (308, 268),
+    "process_vm_readv": (310, 270), "process_vm_writev": (311, 271), "kcmp": (312, 272),
+    "finit_module": (313, 273), "kexec_file_load": (320, 294), "bpf": (321, 280),
+    "userfaultfd": (323, 282), "io_uring_setup": (425, 425), "io_uring_enter": (426, 426),
+    "io_uring_register": (427, 427), "open_tree": (428, 428), "move_mount": (429, 429),
+    "fsopen": (430, 430), "fsconfig": (431, 431), "fsmount": (432, 432), "fspick": (433, 433),
+    "pidfd_getfd": (438, 438), "process_madvise": (440, 440), "mount_setattr": (442, 442),
+    "quotactl_fd": (443, 443), "memfd_secret": (447, 447),
 }  # fmt: skip
-_DENIED = {
-    "x86_64": {
-        "ptrace": 101, "syslog": 103, "uselib": 134, "personality": 135, "ustat": 136,
-        "vhangup": 153, "modify_ldt": 154, "pivot_root": 155, "_sysctl": 156, "adjtimex": 159,
-        "chroot": 161, "acct": 163, "settimeofday": 164, "mount": 165, "umount2": 166,
-        "swapon": 167, "swapoff": 168, "reboot": 169, "sethostname": 170, "setdomainname": 171,
-        "iopl": 172, "ioperm": 173, "init_module": 175, "delete_module": 176, "quotactl": 179,
-        "nfsservctl": 180, "lookup_dcookie": 212, "clock_settime": 227, "kexec_load": 246,
-        "add_key": 248, "request_key": 249, "keyctl": 250, "migrate_pages": 256, "unshare": 272,
-        "move_pages": 279, "perf_event_open": 298, "name_to_handle_at": 303,
-        "open_by_handle_at": 304, "clock_adjtime": 305, "setns": 308, "process_vm_readv": 310,
-        "process_vm_writev": 311, "kcmp": 312, "finit_module": 313, "kexec_file_load": 320,
-        "bpf": 321, "userfaultfd": 323,
-    },
-    "aarch64": {
-        "lookup_dcookie": 18, "umount2": 39, "mount": 40, "pivot_root": 41, "nfsservctl": 42,
-        "chroot": 51, "vhangup": 58, "quotactl": 60, "acct": 89, "personality": 92,
-        "unshare": 97, "kexec_load": 104, "init_module": 105, "delete_module": 106,
-        "clock_settime": 112, "syslog": 116, "ptrace": 117, "reboot": 142, "sethostname": 161,
-        "setdomainname": 162, "settimeofday": 170, "adjtimex": 171, "add_key": 217,
-        "request_key": 218, "keyctl": 219, "swapon": 224, "swapoff": 225, "migrate_pages": 238,
-        "move_pages": 239, "perf_event_open": 241, "name_to_handle_at": 264,
-        "open_by_handle_at": 265, "clock_adjtime": 266, "setns": 268, "process_vm_readv": 270,
-        "process_vm_writev": 271, "kcmp": 272, "finit_module": 273, "bpf": 280,
-        "userfaultfd": 282, "kexec_file_load": 294,
-    },
+_INSPECTED: _Table = {
+    "ioctl": (16, 29), "socket": (41, 198), "clone": (56, 220), "prlimit64": (302, 261),
+    "clone3": (435, 435),
 }  # fmt: skip
-_INSPECTED = {
-    "x86_64": {"ioctl": 16, "socket": 41, "clone": 56, "prlimit64": 302, "clone3": 435},
-    "aarch64": {"ioctl": 29, "socket": 198, "clone": 220, "prlimit64": 261, "clone3": 435},
-}
-_DENIED_WITHOUT_NAMESPACES = {
-    "x86_64": {
-        "shmget": 29, "shmat": 30, "shmctl": 31, "connect": 42, "semget": 64, "semop": 65,
-        "semctl": 66, "msgget": 68, "msgsnd": 69, "msgrcv": 70, "msgctl": 71, "setpriority": 141,
-        "sched_setparam": 142, "sched_setscheduler": 144, "semtimedop": 220, "mq_open": 240,
-        "mq_unlink": 241, "ioprio_set": 251, "sched_setattr": 314,
-    },
-    "aarch64": {
-        "ioprio_set": 30, "sched_setparam": 118, "sched_setscheduler": 119, "setpriority": 140,
-        "mq_open": 180, "mq_unlink": 181, "msgget": 186, "msgctl": 187, "msgrcv": 188,
-        "msgsnd": 189, "semget": 190, "semctl": 191, "semtimedop": 192, "semop": 193,
-        "shmget": 194, "shmctl": 195, "shmat": 196, "connect": 203, "sched_setattr": 274,
-    },
+_DENIED_WITHOUT_NAMESPACES: _Table = {
+    "shmget": (29, 194), "shmat": (30, 196), "shmctl": (31, 195), "connect": (42, 203),
+    "semget": (64, 190), "semop": (65, 193), "semctl": (66, 191), "msgget": (68, 186),
+    "msgsnd": (69, 189), "msgrcv": (70, 188), "msgctl": (71, 187), "setpriority": (141, 140),
+    "sched_setparam": (142, 118), "sched_setscheduler": (144, 119), "semtimedop": (220, 192),
+    "mq_open": (240, 180), "mq_unlink": (241, 181), "ioprio_set": (251, 30),
+    "sched_setattr": (314, 274),
 }  # fmt: skip
 """What reaches other processes of the same user; their network and ipc namespace is ours."""
-_TRUNCATE = {"x86_64": 76, "aarch64": 45}
-_SIGNALS_TO_ONE = {
-    "x86_64": {"kill": 62, "tgkill": 234, "rt_sigqueueinfo": 129, "rt_tgsigqueueinfo": 297},
-    "aarch64": {"kill": 129, "tgkill": 131, "rt_sigqueueinfo": 138, "rt_tgsigqueueinfo": 240},
-}
-_SIGNALS_TO_ANYONE = {"x86_64": {"tkill": 200}, "aarch64": {"tkill": 130}}
-_PIDFD_SEND_SIGNAL = 424
+_TRUNCATE: _Table = {"truncate": (76, 45)}
+_SIGNALS_TO_ONE: _Table = {
+    "kill": (62, 129), "rt_sigqueueinfo": (129, 138), "tgkill": (234, 131),
+    "rt_tgsigqueueinfo": (297, 240),
+}  # fmt: skip
+_SIGNALS_TO_ANYONE: _Table = {
+    "tkill": (200, 130), "pidfd_send_signal": (424, 424),
+}  # fmt: skip
 _TIOCSTI = 0x5412
 _TIOCLINUX = 0x541C
 
@@ -109,6 +94,11 @@ def _refuse(number: int) -> bytes:
     return _instruction(_RET, _RET_ERRNO | number)
 
 
+def _numbers(table: _Table, machine: str) -> dict[str, int]:
+    place = list(_AUDIT_ARCH).index(machine)
+    return {name: number for name, both in table.items() if (number := both[place]) is not None}
+
+
 def build_program(*, namespaces: bool = True, landlock: int = 0) -> bytes:
     """The filter as BPF instructions for this machine; raises OSError where it is unknown.
     Without `namespaces` there is no network at all, and what the kernel's version of
@@ -116,7 +106,6 @@ def build_program(*, namespaces: bool = True, landlock: int = 0) -> bytes:
     to others, its own children included, and truncation by name."""
     name = kernel.machine()
     allow = _instruction(_RET, _RET_ALLOW)
-    calls = _INSPECTED[name]
     out = [
         _instruction(_LD_W_ABS, _OFFSET_ARCH),
         _instruction(_JEQ, _AUDIT_ARCH[name], 1, 0),
@@ -125,15 +114,14 @@ def build_program(*, namespaces: bool = True, landlock: int = 0) -> bytes:
     ]
     if name == "x86_64":
         out += [_instruction(_JGE, _X32_BIT, 0, 1), _refuse(errno.EPERM)]
-    denied = {**_DENIED_EVERYWHERE, **_DENIED[name]}
+    denied = dict(_DENIED)
     if not namespaces:
-        denied.update(_DENIED_WITHOUT_NAMESPACES[name])
-    if not namespaces and landlock < ABI_OF_TRUNCATE:
-        denied["truncate"] = _TRUNCATE[name]
-    if not namespaces and landlock < ABI_OF_SCOPES:
-        denied.update(_SIGNALS_TO_ANYONE[name], pidfd_send_signal=_PIDFD_SEND_SIGNAL)
-    for number in sorted(denied.values()):
+        denied |= _DENIED_WITHOUT_NAMESPACES
+        denied |= _TRUNCATE if landlock < ABI_OF_TRUNCATE else {}
+        denied |= _SIGNALS_TO_ANYONE if landlock < ABI_OF_SCOPES else {}
+    for number in sorted(_numbers(denied, name).values()):
         out += [_instruction(_JEQ, number, 0, 1), _refuse(errno.EPERM)]
+    calls = _numbers(_INSPECTED, name)
 
     def inspect(call: str, body: list[bytes]) -> None:
         # Each body ends in a verdict: what follows still holds the call's number.
@@ -157,7 +145,7 @@ def build_program(*, namespaces: bool = True, landlock: int = 0) -> bytes:
     refusal = errno.EAFNOSUPPORT if namespaces else errno.ENETUNREACH
     inspect("socket", [*families, _refuse(refusal)])
     if not namespaces and landlock < ABI_OF_SCOPES:
-        for number in _SIGNALS_TO_ONE[name].values():
+        for number in _numbers(_SIGNALS_TO_ONE, name).values():
             to_itself = [
                 _instruction(_LD_W_ABS, _OFFSET_ARGUMENTS),
                 _instruction(_JEQ, os.getpid(), 1, 0),

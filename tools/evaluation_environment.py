@@ -1,6 +1,6 @@
 """``make eval-env``: build BigCodeBench's environments, one per version of Python found.
 
-``python -m codejoule.evaluation.build_environment``. What is built is kept until its lock
+``python -m tools.evaluation_environment``. What is built is kept until its lock
 changes; nothing of it touches the environment that runs codejoule.
 """
 
