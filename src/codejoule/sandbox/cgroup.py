@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from codejoule.sandbox.held_folder import HeldFolder, abandoned_folders
+from codejoule.sandbox.host_memory import control_groups
 
 _PREFIX = "codejoule-worker-"
 _LOCK = threading.Lock()
@@ -86,18 +87,12 @@ def _find_base() -> Path | None:
     """The group below which ours can be made and joined: our own or the one above it, which
     may hand its controllers down, unless ours has limits that must hold for programs, too.
     Found by trying. What killed processes have left there is removed."""
-    try:
-        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
-        groups = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
-    except OSError:
+    chains = [chain for chain in control_groups() if (chain[0] / "cgroup.controllers").exists()]
+    if not chains:
         return None
-    points = [line.split()[4] for line in mounts if " - cgroup2 " in line]
-    ours = [line[3:].lstrip("/") for line in groups if line.startswith("0::")]
-    if not points or not ours:
-        return None
-    own = Path(points[0], ours[0])
-    above = [own.parent] if own != Path(points[0]) and not _limits_memory(own) else []
-    usable = [base for base in [*above, own] if _is_usable(base)]
+    own, *above = chains[0]
+    bases = [own] if _limits_memory(own) else [*above[:1], own]
+    usable = [base for base in bases if _is_usable(base)]
     measuring = [base for base in usable if "memory" in _controllers_below(base)]
     base = next(iter([*measuring, *usable]), None)
     for left in abandoned_folders(base, prefix=_PREFIX) if base is not None else ():

@@ -23,7 +23,7 @@ class HostMemory:
 
     def __init__(self, root: Path = Path("/")) -> None:
         self._proc = root / "proc"
-        chains = _chains(root)
+        chains = control_groups(root)
         self._groups = [group for chain in chains for group in chain]
         # Workers may live in a group beside our own, whose kills the one above counts.
         self._near = [group for chain in chains for group in chain[:2]]
@@ -70,20 +70,22 @@ def _reserve_bytes(total: int) -> int:
     return min(max(total // _RESERVE_SHARE, _LEAST_RESERVE_BYTES), _MOST_RESERVE_BYTES)
 
 
-def _chains(root: Path) -> list[list[Path]]:
-    """The folders of our group and of those above it, for each hierarchy that may limit
+def control_groups(root: Path = Path("/")) -> list[list[Path]]:
+    """The folders of our control group and of those above it, for each hierarchy that may limit
     memory."""
     found = []
     groups = [line.split(":", 2) for line in _lines(root / "proc/self/cgroup")]
     for line in _lines(root / "proc/self/mountinfo"):
         before, _, after = line.partition(" - ")
         kind, options = after.split()[0], after.split()[-1].split(",")
-        if kind != "cgroup2" and not (kind == "cgroup" and "memory" in options):
-            continue
         top, point = before.split()[3:5]
         for number, controllers, path in groups:
-            if number == "0" if kind == "cgroup2" else "memory" in controllers.split(","):
-                found.append(_chain(root / point.lstrip("/"), _below(path, top)))
+            if (kind == "cgroup2" and number == "0") or (
+                kind == "cgroup" and "memory" in options and "memory" in controllers.split(",")
+            ):
+                below = _below(path, top)
+                depths = range(len(below), -1, -1)
+                found.append([root.joinpath(point.lstrip("/"), *below[:n]) for n in depths])
     return found
 
 
@@ -95,10 +97,6 @@ def _below(path: str, top: str) -> tuple[str, ...]:
         if ".." not in parts:
             return parts
     return ()
-
-
-def _chain(point: Path, parts: tuple[str, ...]) -> list[Path]:
-    return [point.joinpath(*parts[:depth]) for depth in range(len(parts), -1, -1)]
 
 
 def _lines(path: Path) -> list[str]:

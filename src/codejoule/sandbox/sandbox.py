@@ -249,14 +249,11 @@ class Sandbox:
     def progress(self) -> tuple[int, float] | None:
         """From another thread: number of the program that runs, and CPU time of the worker and
         all below it [s]; None if there is none, or that cannot be told."""
-        process, group, count = self._process, self._cgroup, self._count
-        if process is None or not self._running:
-            return None
-        try:
-            cpu_s = cpu_of_tree_s(process.pid) if group is None else group.cpu_s()
-        except (OSError, ValueError, IndexError, StopIteration):
-            return None
-        return count, cpu_s
+        process, count = self._process, self._count
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            if process is not None and self._running:
+                return count, cpu_of_tree_s(process.pid)
+        return None
 
     def taken_bytes(self) -> int:
         """From another thread: memory that the present program has taken."""
@@ -264,10 +261,9 @@ class Sandbox:
 
     def _tree_bytes(self) -> int:
         process = self._process
-        try:
+        with contextlib.suppress(OSError):
             return 0 if process is None else memory_of_tree_bytes(process.pid)
-        except OSError:
-            return 0
+        return 0
 
     def _strike(self) -> None:
         process, sock = self._process, self._sock

@@ -20,7 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from . import kernel, processes
 from .filesystem import mount_private
@@ -52,14 +52,16 @@ class Context:
     run_task: Callable[..., NoReturn] | None
     """What a task does that is forked here; set under process isolation only, elsewhere tasks
     come from the zygote."""
-    private: list[str]
-    exposed: list[str]
-    home: str
-    """The program's home directory; it may write in the folder around it."""
+    settings: dict[str, Any]
+    """What the host has said."""
+
+    @property
+    def folder(self) -> Path:
+        """In which a program may write."""
+        return Path(self.settings["home"]).parent
 
 
-@dataclasses.dataclass(frozen=True)
-class Ends:
+class Ends(NamedTuple):
     """The task's ends of its channels, as file descriptors."""
 
     channel: int
@@ -103,7 +105,7 @@ def run(
         task = os.fork()
         if task == 0:
             raise Become(functools.partial(context.run_task, job, ends, nonce))
-    for fd in dataclasses.astuple(ends):
+    for fd in ends:
         os.close(fd)
     # Read only now: the tests never were in the memory that the task is forked from.
     kernel.set_dumpable(False)
@@ -126,7 +128,7 @@ def _ask_for_task(zygote: socket.socket, job: dict[str, Any], ends: Ends, nonce:
     fds = [os.open(f"/proc/self/ns/{name}", os.O_RDONLY) for name in NAMESPACES_OF_A_TASK]
     # A zygote that is gone is found out by the watch, as a task that has ended.
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        socket.send_fds(zygote, [b"t"], [*fds, *dataclasses.astuple(ends)])
+        socket.send_fds(zygote, [b"t"], [*fds, *ends])
         zygote.sendall(encode_frame({"nonce": nonce}) + encode_frame(job))
     for fd in fds:
         os.close(fd)
@@ -136,11 +138,11 @@ def _prepare_view(context: Context, tmp_bytes: int) -> str | None:
     """What prevents that the program gets places to write; None if nothing does."""
     try:
         if context.guards is None:
-            mount_private(tmp_bytes, context.private, context.exposed)
+            mount_private(tmp_bytes, context.settings["private"], context.settings["exposed"])
             kernel.raise_loopback()
             return None
         kernel.adopt_orphans()
-        folder = Path(context.home).parent
+        folder = context.folder
         if folder.exists():
             folder.rename(tempfile.mkdtemp(dir=folder.parent))
         folder.mkdir(mode=0o700)

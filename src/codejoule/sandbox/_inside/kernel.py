@@ -40,6 +40,7 @@ _CAPABILITY_VERSION_3 = 0x20080522
 _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 _SYS_CAPSET = {"x86_64": 126, "aarch64": 91}
 _SYS_MOUNT_SETATTR = 442
+_AT_FDCWD = -100
 _AT_RECURSIVE = 0x8000
 _MOUNT_ATTR_RDONLY = 0x1
 _MOUNT_ATTR_NOSUID = 0x2
@@ -54,6 +55,14 @@ def _check(result: int, what: str) -> None:
     if result != 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{what}: {os.strerror(number)}")
+
+
+def syscall(what: str, number: int, *arguments: "bytes | int | None") -> int:
+    """Result of a system call that the C library has no name for; raises OSError."""
+    plain = (ctypes.c_long(one) if isinstance(one, int) else one for one in arguments)
+    result = int(libc.syscall(ctypes.c_long(number), *plain))
+    _check(min(result, 0), what)
+    return result
 
 
 def machine() -> str:
@@ -101,16 +110,9 @@ def become_sandbox_user() -> None:
 
 def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> None:
     """mount(2); raises OSError naming the target."""
-    _check(
-        libc.mount(
-            os.fsencode(source),
-            os.fsencode(target),
-            kind.encode("utf-8"),
-            ctypes.c_ulong(flags),
-            os.fsencode(data),
-        ),
-        f"mount {kind or 'bind'} on {target}",
-    )
+    where = (os.fsencode(source), os.fsencode(target), kind.encode("utf-8"))
+    result = libc.mount(*where, ctypes.c_ulong(flags), os.fsencode(data))
+    _check(result, f"mount {kind or 'bind'} on {target}")
 
 
 def make_mounts_private() -> None:
@@ -122,35 +124,26 @@ def bind_read_only(source: str, target: str) -> None:
     """Bind `source` and everything mounted under it to `target`, read-only, no setuid."""
     mount(source, target, "", MS_BIND | MS_REC)
     attributes = struct.pack("QQQQ", _MOUNT_ATTR_RDONLY | _MOUNT_ATTR_NOSUID, 0, 0, 0)
-    result = libc.syscall(
-        ctypes.c_long(_SYS_MOUNT_SETATTR),
-        ctypes.c_int(-100),
-        os.fsencode(target),
-        ctypes.c_uint(_AT_RECURSIVE),
-        attributes,
-        ctypes.c_size_t(len(attributes)),
-    )
-    if result == 0:
-        return
-    # Before Linux 5.12 there is no recursive form; each mount keeps its own locked flags.
-    for point in _mounts_under(target):
-        kept = os.statvfs(point).f_flag & (MS_NODEV | MS_NOEXEC)
-        mount("none", point, "", MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | kept)
+    how = (os.fsencode(target), _AT_RECURSIVE, attributes, len(attributes))
+    try:
+        syscall("mount_setattr", _SYS_MOUNT_SETATTR, _AT_FDCWD, *how)
+    except OSError:
+        # Before Linux 5.12 there is no recursive form; each mount keeps its own locked flags.
+        for point in _mounts_under(target):
+            kept = os.statvfs(point).f_flag & (MS_NODEV | MS_NOEXEC)
+            mount("none", point, "", MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | kept)
 
 
 def _mounts_under(target: str) -> list[str]:
-    points = []
-    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
-        point = line.split()[4].replace("\\040", " ")
-        if point == target or point.startswith(target + "/"):
-            points.append(point)
-    return points or [target]
+    lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
+    points = [line.split()[4].replace("\\040", " ") for line in lines]
+    return [p for p in points if p == target or p.startswith(target + "/")] or [target]
 
 
 def pivot_root(new_root: str, put_old: str) -> None:
     """pivot_root(2)."""
-    number = ctypes.c_long(_SYS_PIVOT_ROOT[machine()])
-    _check(libc.syscall(number, os.fsencode(new_root), os.fsencode(put_old)), "pivot_root")
+    paths = (os.fsencode(new_root), os.fsencode(put_old))
+    syscall("pivot_root", _SYS_PIVOT_ROOT[machine()], *paths)
 
 
 def detach(target: str) -> None:
@@ -180,8 +173,7 @@ def drop_capabilities_for_good() -> None:
             break
     libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
     header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
-    number = ctypes.c_long(_SYS_CAPSET[machine()])
-    _check(libc.syscall(number, header, bytes(24)), "capset")
+    syscall("capset", _SYS_CAPSET[machine()], header, bytes(24))
     _check(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl(PR_SET_NO_NEW_PRIVS)")
 
 

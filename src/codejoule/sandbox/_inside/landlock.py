@@ -1,6 +1,5 @@
 """Which files untrusted code may touch where there are no namespaces: Landlock."""
 
-import ctypes
 import os
 import stat
 import struct
@@ -35,7 +34,10 @@ ABI_OF_TRUNCATE = 3
 
 def abi() -> int:
     """Version that this kernel offers; 0 where it is missing or switched off."""
-    return max(0, int(_call(_SYS_CREATE_RULESET, None, 0, _QUERY_ABI)))
+    try:
+        return kernel.syscall("Landlock", _SYS_CREATE_RULESET, None, 0, _QUERY_ABI)
+    except OSError:
+        return 0
 
 
 def restrict(version: int, *, readable: Iterable[str], devices: Iterable[str], own: str) -> None:
@@ -48,14 +50,14 @@ def restrict(version: int, *, readable: Iterable[str], devices: Iterable[str], o
         attributes += struct.pack("Q", _TCP)
     if version >= ABI_OF_SCOPES:
         attributes += struct.pack("Q", _SCOPES)
-    ruleset = _checked(_SYS_CREATE_RULESET, attributes, len(attributes), 0)
+    ruleset = kernel.syscall("Landlock", _SYS_CREATE_RULESET, attributes, len(attributes), 0)
     try:
         for path in readable:
             _allow(ruleset, path, _READ & handled)
         for path in devices:
             _allow(ruleset, path, (_READ_FILE | _WRITE_FILE | _TRUNCATE) & handled)
         _allow(ruleset, own, handled & ~_MAKE_DEVICE)
-        _checked(_SYS_RESTRICT_SELF, ruleset, 0)
+        kernel.syscall("Landlock", _SYS_RESTRICT_SELF, ruleset, 0)
     finally:
         os.close(ruleset)
 
@@ -70,19 +72,6 @@ def _allow(ruleset: int, path: str, access: int) -> None:
         if not stat.S_ISDIR(os.fstat(beneath).st_mode):
             access &= _FOR_FILES
         rule = struct.pack("=Qi", access, beneath)
-        _checked(_SYS_ADD_RULE, ruleset, _RULE_PATH_BENEATH, rule, 0)
+        kernel.syscall("Landlock", _SYS_ADD_RULE, ruleset, _RULE_PATH_BENEATH, rule, 0)
     finally:
         os.close(beneath)
-
-
-def _call(number: int, *arguments: "bytes | int | None") -> int:
-    plain = (ctypes.c_long(a) if isinstance(a, int) else a for a in arguments)
-    return int(kernel.libc.syscall(ctypes.c_long(number), *plain))
-
-
-def _checked(number: int, *arguments: "bytes | int | None") -> int:
-    result = _call(number, *arguments)
-    if result < 0:
-        error = ctypes.get_errno()
-        raise OSError(error, f"Landlock: {os.strerror(error)}")
-    return result

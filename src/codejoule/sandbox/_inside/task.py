@@ -233,24 +233,21 @@ def _confine(outfit: Outfit, job: dict[str, Any], ends: Ends) -> tuple[int, int]
     if outfit.guards is not None:
         os.environ["TMPDIR"] = f"{folder}/tmp"
         (folder / "tmp").mkdir()
-    _place_files(outfit.files, outfit.home)
+    for name, content in outfit.files.items():
+        path = Path(outfit.home, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    Path(outfit.home, ".config", "matplotlib").mkdir(parents=True, exist_ok=True)
     os.chdir(folder / "sandbox-work")
     # Imports may have asked for it, and it is remembered.
     tempfile.tempdir = None
     sys.argv[:] = [f"{MODULE}.py"]
     sys.stdout, sys.stderr = _text_stream(1), _text_stream(2)
-    _seed(int(job["seed"]))
+    # Forks share the state of their parent's generators.
+    random.seed(int(job["seed"]))
+    if "numpy.random" in sys.modules:
+        sys.modules["numpy.random"].seed(int(job["seed"]) % 2**32)
     return channel, failures
-
-
-def _place_files(files: dict[str, bytes], home: str) -> None:
-    for name, content in files.items():
-        path = Path(home, name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if name.endswith("/"):
-            path.mkdir(exist_ok=True)
-        else:
-            path.write_bytes(content)
 
 
 def _text_stream(fd: int) -> io.TextIOWrapper:
@@ -258,13 +255,6 @@ def _text_stream(fd: int) -> io.TextIOWrapper:
     binary = io.FileIO(fd, "w", closefd=False)
     buffered = io.BufferedWriter(binary)
     return io.TextIOWrapper(buffered, "utf-8", "backslashreplace", line_buffering=fd == 2)
-
-
-def _seed(seed: int) -> None:
-    """Forks share the state of their parent's generators; give each sample its own."""
-    random.seed(seed)
-    if "numpy.random" in sys.modules:
-        sys.modules["numpy.random"].seed(seed % 2**32)
 
 
 def _make_module() -> types.ModuleType:

@@ -1,5 +1,6 @@
 """The worker: enters the sandbox once, starts the zygote, and has each program guarded."""
 
+import contextlib
 import functools
 import gc
 import importlib
@@ -48,34 +49,26 @@ def _start(
     except OSError as error:
         sock.sendall(encode_frame({"error": str(error)}))
         os._exit(1)
-    greeting: dict[str, Any] | None
+    greeting: dict[str, Any]
     if guards is None:
         line = _start_zygote(settings, load_tasks, sock, by_user_namespace=by_user_namespace)
-        greeting = receive_frame(line)
+        # Where there is none, its last words stand in the standard error.
+        greeting = receive_frame(line) or os._exit(1)
     else:
         greeting, run_task = _prepare_here(settings, load_tasks, guards)
-    if greeting is None or "preimported" not in greeting:
-        if greeting is not None:
-            sock.sendall(encode_frame(greeting))
-        # Else its last words stand in the standard error.
+    if "preimported" not in greeting:
+        sock.sendall(encode_frame(greeting))
         os._exit(1)
-    context = init.Context(
-        guards=guards,
-        run_task=run_task,
-        private=settings["private"],
-        exposed=settings["exposed"],
-        home=settings["home"],
-    )
-    hello = {
+    context = init.Context(guards=guards, run_task=run_task, settings=settings)
+    greeting |= {
         "primitives": _primitives(guards, by_user_namespace=by_user_namespace),
         "user_namespace": by_user_namespace,
         "in_cgroup": in_cgroup,
         "python": list(sys.version_info[:3]),
-        "preimported": greeting["preimported"],
     }
     gc.collect()
     gc.freeze()
-    sock.sendall(encode_frame(hello))
+    sock.sendall(encode_frame(greeting))
     while (job := receive_frame(sock)) is not None:
         _judge(context, job, sock, line)
     if line is not None:
@@ -203,14 +196,11 @@ def _enter_cgroup(procs: int | None) -> bool:
     """Join the group whose ``cgroup.procs`` the host has opened: it counts our CPU time."""
     if procs is None:
         return False
-    try:
-        os.write(procs, b"0")
-    except OSError:
-        # Before Linux 5.16 the writer's own rights count, not the opener's.
-        return False
-    finally:
-        os.close(procs)
-    return True
+    # Before Linux 5.16 the writer's own rights count, not the opener's.
+    with contextlib.suppress(OSError), os.fdopen(procs, "wb", buffering=0) as file:
+        file.write(b"0")
+        return True
+    return False
 
 
 def _judge(
@@ -253,7 +243,7 @@ def _judge(
     report["cpu_s"] = max(spent_s, report.pop("cpu_polled_s"))
     report["wall_s"] = time.monotonic() - start_s
     if context.guards is not None:
-        filesystem.remove_tree(str(Path(context.home).parent))
+        filesystem.remove_tree(str(context.folder))
     sock.sendall(encode_frame(report))
 
 

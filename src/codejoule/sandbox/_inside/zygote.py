@@ -142,12 +142,13 @@ def _seed_home(home: Path, font_caches: list[str]) -> None:
 
 
 def _files_in(home: Path) -> dict[str, bytes]:
-    files = {
+    """What imports have left there, by relative path."""
+    files = [path for path in sorted(home.rglob("*")) if path.is_file()]
+    return {
         str(path.relative_to(home)): path.read_bytes()
-        for path in sorted(home.rglob("*"))
-        if path.is_file() and path.suffix != ".matplotlib-lock"
+        for path in files
+        if path.suffix != ".matplotlib-lock"
     }
-    return {**files, ".config/matplotlib/": b""}
 
 
 def _has_started_threads() -> bool:
