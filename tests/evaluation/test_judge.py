@@ -246,7 +246,7 @@ def test_a_lost_worker_is_replaced_and_that_is_said(
     assert "trying the sample again" in caplog.text
 
 
-def test_a_lost_zygote_is_replaced_with_its_worker(
+def test_a_worker_that_is_lost_inside_its_namespaces_is_replaced(
     config: EvaluatorConfig, caplog: pytest.LogCaptureFixture
 ) -> None:
     samples = [make_sample(GOOD, number=n) for n in range(3)]
@@ -254,12 +254,10 @@ def test_a_lost_zygote_is_replaced_with_its_worker(
 
     def strike(verdict: Verdict) -> None:
         if not struck:
-            # The worker's first child, which is there for as long as the worker is.
+            # The only child of the process that we started, which stays outside.
             pid = _children()[-1]
-            for _ in range(2):
-                struck.append(pid)
-                pid = int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
-            os.kill(pid, signal.SIGKILL)
+            struck.extend(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+            os.kill(struck[0], signal.SIGKILL)
 
     with caplog.at_level(logging.WARNING):
         verdicts = judge(samples, config=config, timeout_s=10, on_verdict=strike)

@@ -43,8 +43,8 @@ REASONS = {
     "exits": "fail",
     "raises_keyboard_interrupt": "fail",
     "returns_from_a_fork": "fail",
-    # Its parent lies outside its namespace and has no number there: 0 means its own group.
-    "kills_its_parent": "crash",
+    # Its parent is the first process of its namespace, which no signal from within reaches.
+    "kills_its_parent": "fail",
     "kills_everyone": "fail",
     "leaves_a_daemon": "fail",
     "starts_endless_threads": "fail",
@@ -199,8 +199,7 @@ def test_process_isolation_contains_them_too_where_there_is_landlock(canary: Can
     samples = [make_sample(canary.fill_in(text), task_id=name) for name, text in ATTACKS.items()]
     verdicts = {v.task_id: v for v in judge(samples, config=config, timeout_s=LIMIT_S)}
     found = {name: verdicts[name].reason for name in REASONS}
-    # Here its parent has a number, and is out of reach.
-    assert found == REASONS | {"kills_its_parent": "fail"}
+    assert found == REASONS
     assert [name for name, v in verdicts.items() if v.status is Status.passed] == []
     assert max(v.evaluation_s for v in verdicts.values()) < LIMIT_S + 1
     time.sleep(0.2)

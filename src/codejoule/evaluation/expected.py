@@ -78,7 +78,7 @@ def imported_modules(source: str) -> frozenset[str]:
     """Dotted names of the modules that `source` imports anywhere; a module, or a code prompt
     that ends in a signature. Empty where it cannot be parsed."""
     tree = _parse(source)
-    found = set()
+    found: set[str] = set()
     for node in ast.walk(tree if tree.body else _parse(f"{source}\n    pass\n")):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)

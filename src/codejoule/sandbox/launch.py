@@ -20,36 +20,32 @@ from codejoule.sandbox.layout import (
     readable_paths,
 )
 
-_OF_GUARDS = (
+_MODULES = (
     "frames", "forks", "kernel", "landlock", "seccomp", "filesystem", "processes",
-    "process_guards", "init", "worker",
+    "process_guards", "init", "snapshot", "audit", "verdict_channel", "outcomes", "outfit", "task",
+    "worker",
 )  # fmt: skip
-_OF_TASKS = ("snapshot", "audit", "verdict_channel", "outcomes", "task", "zygote")
-_MODULES = _OF_GUARDS + _OF_TASKS
 """The code that is shipped inside, each module after those it imports."""
 
 _BOOT = """\
-import builtins, functools, json, sys, types
+import builtins, json, sys, types
 sys.path[:] = [entry for entry in sys.path if entry]
 with open({bundle}, "rb") as stream:
     bundle = json.load(stream)
 package = types.ModuleType("codejoule_inside")
 package.__path__ = []
 sys.modules["codejoule_inside"] = package
-def load(package, modules):
-    for name, source in modules:
-        module = types.ModuleType("codejoule_inside." + name)
-        module.__package__ = "codejoule_inside"
-        # Its own copy: whoever replaces a builtin changes nothing in there.
-        module.__builtins__ = dict(vars(builtins))
-        sys.modules[module.__name__] = module
-        exec(compile(source, "codejoule_inside/" + name + ".py", "exec"), module.__dict__)
-        setattr(package, name, module)
-load(package, bundle["guards"])
+for name, source in bundle["modules"]:
+    module = types.ModuleType("codejoule_inside." + name)
+    module.__package__ = "codejoule_inside"
+    # Its own copy: whoever replaces a builtin changes nothing in there.
+    module.__builtins__ = dict(vars(builtins))
+    sys.modules[module.__name__] = module
+    exec(compile(source, "codejoule_inside/" + name + ".py", "exec"), module.__dict__)
+    setattr(package, name, module)
 main, settings = package.worker.main, bundle["settings"]
-load_tasks = functools.partial(load, package, bundle["tasks"])
-del package, bundle, stream
-main(settings, load_tasks, {socket})
+del package, bundle, stream, module, name, source
+main(settings, {socket})
 """
 
 
@@ -118,14 +114,10 @@ def launch(
 def _in_memory(settings: dict[str, Any]) -> int:
     """A file of the code and its settings that needs no path: our own folder may be closed to
     the worker's user."""
-    sources = {"guards": _sources(_OF_GUARDS), "tasks": _sources(_OF_TASKS)}
+    folder = Path(__file__).parent / "_inside"
+    sources = [(name, (folder / f"{name}.py").read_text(encoding="utf-8")) for name in _MODULES]
     fd = os.memfd_create("codejoule")
     with os.fdopen(fd, "w", encoding="utf-8", closefd=False) as file:
-        json.dump({**sources, "settings": settings}, file)
+        json.dump({"modules": sources, "settings": settings}, file)
     os.lseek(fd, 0, os.SEEK_SET)
     return fd
-
-
-def _sources(names: Sequence[str]) -> list[tuple[str, str]]:
-    folder = Path(__file__).parent / "_inside"
-    return [(name, (folder / f"{name}.py").read_text(encoding="utf-8")) for name in names]

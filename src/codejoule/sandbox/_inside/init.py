@@ -33,14 +33,8 @@ _KILL_S = 0.4
 """How long to go on killing before leaving the rest to the kernel."""
 _MAX_FAILURES_BYTES = 2**20
 
-NAMESPACES_OF_A_TASK = {
-    "pid": kernel.CLONE_NEWPID,
-    "mnt": kernel.CLONE_NEWNS,
-    "net": kernel.CLONE_NEWNET,
-    "ipc": kernel.CLONE_NEWIPC,
-}
-"""Names under /proc, in the order in which a task enters them."""
-NAMESPACES = functools.reduce(int.__or__, NAMESPACES_OF_A_TASK.values())
+NAMESPACES = kernel.CLONE_NEWNS | kernel.CLONE_NEWNET | kernel.CLONE_NEWIPC
+"""Those that a program has of its own, besides that of its pids."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,9 +43,8 @@ class Context:
 
     guards: ProcessGuards | None
     """Set under process isolation only."""
-    run_task: Callable[..., NoReturn] | None
-    """What a task does that is forked here; set under process isolation only, elsewhere tasks
-    come from the zygote."""
+    run_task: Callable[..., NoReturn]
+    """What a task does."""
     settings: dict[str, Any]
     """What the host has said."""
 
@@ -69,42 +62,25 @@ class Ends(NamedTuple):
     output: int
 
 
-def run(
-    context: Context, job: dict[str, Any], host: socket.socket, report_fd: int,
-    zygote: socket.socket | None,
-) -> NoReturn:  # fmt: skip
-    """Prepare the program's view, start the task, watch, kill, count, write one JSON report, end.
-    Without a `zygote` to ask for it, the task is a child of this process."""
+def run(context: Context, host: socket.socket, report_fd: int) -> NoReturn:
+    """Read the program, prepare its view, start the task, watch, kill, count, write one JSON
+    report, end."""
     kernel.die_with_parent()
-    if context.guards is None:
-        kernel.unshare(NAMESPACES)
-        child = os.fork()
-        if child:
-            # A new pid namespace begins with a child. The zygote waits for that one's end alone.
-            if zygote is not None:
-                zygote.close()
-            os.waitpid(child, 0)
-            os._exit(0)
-        kernel.die_with_parent()
     # Python's own handler for SIGINT would make this process killable from below.
     for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_DFL)
+    job = receive_frame(host)
+    if job is None:
+        os._exit(2)
     problem = _prepare_view(context, int(job["tmp_bytes"]))
     channel, task_channel = socket.socketpair()
     output, task_output = os.pipe()
     failures, task_failures = os.pipe()
     nonce = os.urandom(16).hex()
     ends = Ends(channel=task_channel.detach(), failures=task_failures, output=task_output)
-    task: int | None = None
-    if problem is not None:
-        zygote = None
-    elif zygote is not None:
-        _ask_for_task(zygote, job, ends, nonce)
-    else:
-        assert context.run_task is not None
-        task = os.fork()
-        if task == 0:
-            raise Become(functools.partial(context.run_task, job, ends, nonce))
+    task = os.fork() if problem is None else None
+    if task == 0:
+        raise Become(functools.partial(context.run_task, job, ends, nonce))
     for fd in ends:
         os.close(fd)
     # Read only now: the tests never were in the memory that the task is forked from.
@@ -113,8 +89,7 @@ def run(
     if tests is None:
         os._exit(2)
     watch = _Watch(
-        job, tests, nonce, task=task, zygote=zygote,
-        channel=channel.detach(), failures=failures, output=output,
+        job, tests, nonce, task=task, channel=channel.detach(), failures=failures, output=output
     )  # fmt: skip
     report = json.dumps(watch.until_the_end(problem)).encode("utf-8")
     while report:
@@ -122,22 +97,11 @@ def run(
     os._exit(0)
 
 
-def _ask_for_task(zygote: socket.socket, job: dict[str, Any], ends: Ends, nonce: str) -> None:
-    """Have it fork a task into this process's namespaces. It is the task itself that reads
-    the job: the zygote remembers nothing of a program."""
-    fds = [os.open(f"/proc/self/ns/{name}", os.O_RDONLY) for name in NAMESPACES_OF_A_TASK]
-    # A zygote that is gone is found out by the watch, as a task that has ended.
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        socket.send_fds(zygote, [b"t"], [*fds, *ends])
-        zygote.sendall(encode_frame({"nonce": nonce}) + encode_frame(job))
-    for fd in fds:
-        os.close(fd)
-
-
 def _prepare_view(context: Context, tmp_bytes: int) -> str | None:
     """What prevents that the program gets places to write; None if nothing does."""
     try:
         if context.guards is None:
+            kernel.unshare(NAMESPACES)
             mount_private(tmp_bytes, context.settings["private"], context.settings["exposed"])
             kernel.raise_loopback()
             return None
@@ -156,20 +120,17 @@ def _prepare_view(context: Context, tmp_bytes: int) -> str | None:
 class _Watch:
     """The limits, the program's processes, and the states of the protocol. What the task may
     say, in this order: ``ready``, upon which it gets the tests, and ``result``. It may end early
-    with ``syntax``, ``raised`` or ``tampered``. Each test that fails is told beside that, at once.
-
-    The first process is our child `task`, or that of the `zygote`, which shuts its end of the
-    socket when that has ended.
-    """
+    with ``syntax``, ``raised`` or ``tampered``. Each test that fails is told beside that, at
+    once."""
 
     def __init__(
         self, job: dict[str, Any], tests: dict[str, Any], nonce: str, *,
-        task: int | None, zygote: socket.socket | None, channel: int, failures: int, output: int,
+        task: int | None, channel: int, failures: int, output: int,
     ) -> None:  # fmt: skip
         self._job = job
         self._tests = tests
         self._nonce = nonce
-        self._task, self._zygote = task, zygote
+        self._task = task
         self._channel, self._failures, self._output = channel, failures, output
         self._expected = "ready"
         self._failed = b""
@@ -220,14 +181,12 @@ class _Watch:
         }
         for fd in handlers:
             poll.register(fd, select.POLLIN)
-        if self._zygote is not None:
-            poll.register(self._zygote, select.POLLIN)
-        elif self._task is not None:
+        if self._task is not None:
             # Before Linux 5.3 the next tick notices.
             with contextlib.suppress(OSError, AttributeError):
                 poll.register(os.pidfd_open(self._task), select.POLLIN)
         look_s = time.monotonic() + _WATCH_PERIOD_S
-        while self._end is None and not self._over_memory and not self._has_ended():
+        while self._end is None and not self._over_memory and self._reap() and self._exit is None:
             now_s = time.monotonic()
             if now_s >= self._deadline_s:
                 self._end = {"phase": "timeout"}
@@ -238,15 +197,6 @@ class _Watch:
                 for fd, _ in poll.poll((min(look_s, self._deadline_s) - now_s) * 1000):
                     if fd in handlers and handlers[fd]() == b"":
                         poll.unregister(fd)
-
-    def _has_ended(self) -> bool:
-        """Whether the task has."""
-        if self._zygote is None:
-            self._reap()
-            return self._exit is not None
-        poll = select.poll()
-        poll.register(self._zygote, select.POLLIN)
-        return bool(poll.poll(0))
 
     def _drain_output(self) -> bytes | None:
         part = _read(self._output)
@@ -351,9 +301,7 @@ class _Watch:
             for pid in [-1] if os.getpid() == 1 else self._everyone():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            # In this order: what the task leaves behind is ours by the time it has ended.
-            ended = self._zygote is None or self._has_ended()
-            if not self._reap() and ended:
+            if not self._reap():
                 return
             time.sleep(0.0005)
 

@@ -8,7 +8,6 @@ import __future__
 
 import builtins
 import contextlib
-import dataclasses
 import gc
 import io
 import os
@@ -27,7 +26,8 @@ from . import kernel, seccomp
 from .audit import Audit
 from .init import Ends
 from .outcomes import Outcomes
-from .process_guards import ProcessGuards, confine
+from .outfit import Outfit
+from .process_guards import confine
 from .processes import threads_of
 from .snapshot import FROZEN, Snapshot, find_equal_to_everything, is_listed
 from .verdict_channel import VerdictChannel, describe
@@ -45,24 +45,6 @@ _STACK_BYTES = 10 * 2**20
 
 _Ended = tuple[str, bool] | None
 """How code ended that raised: with which words, and whether for want of memory."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Outfit:
-    """What every task begins with, settled once for all."""
-
-    guards: ProcessGuards | None
-    """Set under process isolation only."""
-    by_user_namespace: bool
-    """Whether a task has a user namespace of its own; else it may be root until it confines
-    itself."""
-    environment: dict[str, str]
-    home: str
-    """A program's home; it may write in the folder around it."""
-    files: dict[str, bytes]
-    """What its home holds at first, by relative path."""
-    seccomp_program: bytes
-    snapshot: Snapshot
 
 
 # Bound before any untrusted code runs: replacing them in their modules changes nothing here.
@@ -215,7 +197,10 @@ def _confine(outfit: Outfit, job: dict[str, Any], ends: Ends) -> tuple[int, int]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(limit, (value, value))
     if outfit.guards is None:
-        if not outfit.by_user_namespace:
+        if outfit.by_user_namespace:
+            # With no rights over what belongs to init.
+            kernel.enter_user_namespace()
+        else:
             kernel.become_sandbox_user()
         kernel.drop_capabilities_for_good()
         seccomp.install(outfit.seccomp_program)
