@@ -70,13 +70,14 @@ def judge_one(sample: Sample, *, config: EvaluatorConfig, timeout_s: float) -> t
     """The verdict on `sample`, and the end of what it printed (4 KiB at most). Raises as `judge`
     does."""
     judging = Judging(timeout_s=timeout_s, memory=HostMemory(), challenge=config.challenge)
-    with _sandbox(config, [sample]) as sandbox:
+    with Sandbox(config, preimport=_modules_of([sample])) as sandbox:
         return judging.verdict_on(sample, sandbox)
 
 
-def _sandbox(config: EvaluatorConfig, samples: Sequence[Sample]) -> Sandbox:
+def _modules_of(samples: Sequence[Sample]) -> list[str]:
+    """What a sandbox for them imports once."""
     sources = {text for s in samples for text in (s.code_prompt, s.test, s.plus_test)}
-    return Sandbox(config, preimport=modules_worth_importing(sources))
+    return modules_worth_importing(sources)
 
 
 def _judge_once(
@@ -95,29 +96,30 @@ def _judge_once(
     count = workers_for(min(config.workers or cores, len(todo)), memory)
     # A number that was asked for is kept to.
     spares = min(cores, len(todo) - count) if config.workers is None else 0
-    sandboxes = [_sandbox(config, todo) for _ in range(count + spares)]
+    preimport = _modules_of(todo)
+    sandboxes = [Sandbox(config, preimport=preimport) for _ in range(count + spares)]
     judging = Judging(timeout_s=timeout_s, memory=memory, challenge=config.challenge)
-    desk = _Desk(todo, judging, Admission(memory, most=count + spares))
-    threads = [threading.Thread(target=desk.admission.watch, args=(desk.stop,))]
+    pool = _Pool(todo, judging, Admission(memory, most=count + spares))
+    threads = [threading.Thread(target=pool.admission.watch, args=(pool.stop,))]
     for number, sandbox in enumerate(sandboxes):
-        work = desk.work if number < count else desk.stand_in
+        work = pool.work if number < count else pool.work_as_spare
         threads.append(threading.Thread(target=work, args=(sandbox,)))
     for thread in threads:
         thread.start()
     try:
-        return _collect(len(todo), desk.done, on_verdict, on_start)
+        return _collect(len(todo), pool.done, on_verdict, on_start)
     except BaseException:
-        desk.stop.set()
+        pool.stop.set()
         for sandbox in sandboxes:
             sandbox.abort()
         raise
     finally:
-        desk.stop.set()
+        pool.stop.set()
         for thread in threads:
             thread.join()
 
 
-class _Desk:
+class _Pool:
     """What all sandboxes share: samples to be judged, verdicts on others, the order to stop.
     Its methods run in a thread per sandbox, which starts it and outlives it."""
 
@@ -142,7 +144,7 @@ class _Desk:
             except BaseException as error:
                 self.done.put(error)
 
-    def stand_in(self, sandbox: Sandbox) -> None:
+    def work_as_spare(self, sandbox: Sandbox) -> None:
         """The same, while others sleep. The sandbox is started when it is first needed."""
         started = False
         with sandbox:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 
-class Become(BaseException):
+class Unwind(BaseException):
     """Raised in a fresh child to unwind to `trampoline`, so that no frame of the parent, and
     nothing such a frame holds, can be reached from code that runs later in the child."""
 
@@ -20,7 +20,7 @@ def trampoline(first: Callable[[], NoReturn]) -> NoReturn:
     while True:
         try:
             pending.pop()()
-        except Become as turn:
+        except Unwind as turn:
             pending.append(turn.step)
 
 

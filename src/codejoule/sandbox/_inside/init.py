@@ -7,7 +7,6 @@ signals away from it.
 """
 
 import contextlib
-import dataclasses
 import functools
 import hmac
 import json
@@ -19,14 +18,13 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from . import kernel, processes
 from .filesystem import mount_private
-from .forks import Become
+from .forks import Unwind
 from .frames import encode_frame, receive_frame, take_frame
-from .process_guards import ProcessGuards
+from .task_setup import TaskSetup
 
 _WATCH_PERIOD_S = 0.05
 _KILL_S = 0.4
@@ -37,23 +35,6 @@ NAMESPACES = kernel.CLONE_NEWNS | kernel.CLONE_NEWNET | kernel.CLONE_NEWIPC
 """Those that a program has of its own, besides that of its pids."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Context:
-    """What the worker settled once for all programs."""
-
-    guards: ProcessGuards | None
-    """Set under process isolation only."""
-    run_task: Callable[..., NoReturn]
-    """What a task does."""
-    settings: dict[str, Any]
-    """What the host has said."""
-
-    @property
-    def folder(self) -> Path:
-        """In which a program may write."""
-        return Path(self.settings["home"]).parent
-
-
 class Ends(NamedTuple):
     """The task's ends of its channels, as file descriptors."""
 
@@ -62,9 +43,11 @@ class Ends(NamedTuple):
     output: int
 
 
-def run(context: Context, host: socket.socket, report_fd: int) -> NoReturn:
-    """Read the program, prepare its view, start the task, watch, kill, count, write one JSON
-    report, end."""
+def run(
+    setup: TaskSetup, run_task: Callable[..., NoReturn], host: socket.socket, report_fd: int
+) -> NoReturn:
+    """Read the program, prepare its view, start the task, which is to `run_task`, watch, kill,
+    count, write one JSON report, end."""
     kernel.die_with_parent()
     # Python's own handler for SIGINT would make this process killable from below.
     for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
@@ -72,7 +55,7 @@ def run(context: Context, host: socket.socket, report_fd: int) -> NoReturn:
     job = receive_frame(host)
     if job is None:
         os._exit(2)
-    problem = _prepare_view(context, int(job["tmp_bytes"]))
+    problem = _prepare_view(setup, int(job["tmp_bytes"]))
     channel, task_channel = socket.socketpair()
     output, task_output = os.pipe()
     failures, task_failures = os.pipe()
@@ -80,7 +63,7 @@ def run(context: Context, host: socket.socket, report_fd: int) -> NoReturn:
     ends = Ends(channel=task_channel.detach(), failures=task_failures, output=task_output)
     task = os.fork() if problem is None else None
     if task == 0:
-        raise Become(functools.partial(context.run_task, job, ends, nonce))
+        raise Unwind(functools.partial(run_task, setup, job, ends, nonce))
     for fd in ends:
         os.close(fd)
     # Read only now: the tests never were in the memory that the task is forked from.
@@ -97,20 +80,20 @@ def run(context: Context, host: socket.socket, report_fd: int) -> NoReturn:
     os._exit(0)
 
 
-def _prepare_view(context: Context, tmp_bytes: int) -> str | None:
+def _prepare_view(setup: TaskSetup, tmp_bytes: int) -> str | None:
     """What prevents that the program gets places to write; None if nothing does."""
     try:
-        if context.guards is None:
+        if setup.guards is None:
             kernel.unshare(NAMESPACES)
-            mount_private(tmp_bytes, context.settings["private"], context.settings["exposed"])
+            mount_private(tmp_bytes, setup.settings["private"], setup.settings["exposed"])
             kernel.raise_loopback()
             return None
         kernel.adopt_orphans()
-        folder = context.folder
+        folder = setup.home.parent
         if folder.exists():
             folder.rename(tempfile.mkdtemp(dir=folder.parent))
         folder.mkdir(mode=0o700)
-        if context.guards.as_root:
+        if setup.guards.as_root:
             os.chown(folder, kernel.SANDBOX_ID, kernel.SANDBOX_ID)
     except OSError as error:
         return str(error)

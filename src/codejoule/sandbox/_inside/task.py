@@ -26,10 +26,10 @@ from . import kernel, seccomp
 from .audit import Audit
 from .init import Ends
 from .outcomes import Outcomes
-from .outfit import Outfit
 from .process_guards import confine
 from .processes import threads_of
 from .snapshot import FROZEN, Snapshot, find_equal_to_everything, is_listed
+from .task_setup import TaskSetup
 from .verdict_channel import VerdictChannel, describe
 
 SOLUTION_FILE = "solution.py"
@@ -54,7 +54,7 @@ _BUILTINS = vars(builtins)
 _SIGNALS = frozenset(signal.Signals)
 
 
-class _Bench:
+class _Trusted:
     """What speaks for the tests. While untrusted code runs, no local variable of any frame
     leads here: it is only an operand of the call that comes next, which Python code cannot
     look at. And it is frozen, so that the garbage collector does not list it."""
@@ -70,15 +70,15 @@ class _Bench:
         self.codes: list[types.CodeType | None] = []
 
 
-def run(outfit: Outfit, job: dict[str, Any], ends: Ends, nonce: str) -> NoReturn:
+def run(setup: TaskSetup, job: dict[str, Any], ends: Ends, nonce: str) -> NoReturn:
     """Confine this process, run the solution and the tests, report, end."""
     try:
-        channel, failures = _confine(outfit, job, ends)
+        channel, failures = _confine(setup, job, ends)
     except OSError as error:
         VerdictChannel(ends.channel, nonce).end("stuck", f"could not confine itself: {error}")
-    audit = Audit(TESTS_FILE, any_socket=outfit.guards is not None)
+    audit = Audit(TESTS_FILE, any_socket=setup.guards is not None)
     say = VerdictChannel(channel, nonce, audit.outside_calls)
-    hidden = [_Bench(say, audit, outfit.snapshot, failures)]
+    hidden = [_Trusted(say, audit, setup.snapshot, failures)]
     module = _make_module()
     code = _compile_solution(job["program"], hidden[0].say)
     audit.know(job["program"], code)
@@ -86,54 +86,54 @@ def run(outfit: Outfit, job: dict[str, Any], ends: Ends, nonce: str) -> NoReturn
     sys.addaudithook(audit.__call__)
     gc.freeze()
     hidden[0].listed = [hidden[0].failures]
-    del outfit, job, ends, nonce, channel, failures, audit, say
+    del setup, job, ends, nonce, channel, failures, audit, say
     _after_solution(hidden.pop(), module, code.co_flags, _execute(code, module), _find_pliable(()))
 
 
 def _after_solution(
-    bench: _Bench, module: types.ModuleType, flags: int, ended: _Ended, pliable: str | None
+    trusted: _Trusted, module: types.ModuleType, flags: int, ended: _Ended, pliable: str | None
 ) -> NoReturn:
     """Look for traces of tampering, get the tests and execute them."""
-    say = bench.say
+    say = trusted.say
     say.unless_ended(ended)
     if module.__dict__.get("__builtins__") is not _BUILTINS:
         say.unless_tampered("__builtins__")
-    say.unless_tampered(bench.audit.evidence)
-    say.unless_tampered(bench.snapshot.difference(mocks_allowed=False))
+    say.unless_tampered(trusted.audit.evidence)
+    say.unless_tampered(trusted.snapshot.difference(mocks_allowed=False))
     say.unless_tampered(pliable)
     # The tests are part of the solution's program, and so of its future.
     future = flags & __future__.annotations.compiler_flag
     tests = compile(say.ask_for_tests(), TESTS_FILE, "exec", flags=future, dont_inherit=True)
-    hidden = [bench]
-    del bench, say
+    hidden = [trusted]
+    del trusted, say
     _run_tests(hidden.pop(), module, _execute(tests, module))
 
 
-def _run_tests(bench: _Bench, module: types.ModuleType, ended: _Ended) -> NoReturn:
+def _run_tests(trusted: _Trusted, module: types.ModuleType, ended: _Ended) -> NoReturn:
     """Run the tests; their text is gone before any of them calls the solution."""
-    bench.say.unless_ended(ended)
+    trusted.say.unless_ended(ended)
     case = module.__dict__.get(_CLASS)
     if not (isinstance(case, type) and issubclass(case, unittest.TestCase)):
-        bench.say.result({})
+        trusted.say.result({})
         _exit(0)
     stranger = _base_by_solution(case)
     if stranger is not None:
-        bench.say.unless_tampered(f"{_CLASS}'s base {stranger}")
+        trusted.say.unless_tampered(f"{_CLASS}'s base {stranger}")
     methods = {name: value for name, value in vars(case).items() if callable(value)}
-    bench.codes = [getattr(value, "__code__", None) for value in methods.values()]
-    bench.audit.guard(bench.codes)
+    trusted.codes = [getattr(value, "__code__", None) for value in methods.values()]
+    trusted.audit.guard(trusted.codes)
     suite = unittest.TestLoader().loadTestsFromTestCase(case)
-    outcomes = Outcomes(bench.audit.calls, bench.failures)
-    hidden = [bench]
-    del bench
+    outcomes = Outcomes(trusted.audit.calls, trusted.failures)
+    hidden = [trusted]
+    del trusted
     _conclude(hidden.pop(), case, methods, outcomes, _run_suite(suite, outcomes))
 
 
 def _conclude(
-    bench: _Bench, case: type, methods: dict[str, Any], outcomes: Outcomes, ended: _Ended
+    trusted: _Trusted, case: type, methods: dict[str, Any], outcomes: Outcomes, ended: _Ended
 ) -> NoReturn:
     """Look for traces of tampering once more."""
-    say = bench.say
+    say = trusted.say
     _block_signals(signal.SIG_BLOCK, _SIGNALS)
     say.unless_ended(ended)
     for name, value in methods.items():
@@ -142,30 +142,30 @@ def _conclude(
     if type(outcomes) is not Outcomes or type(outcomes.outcomes) is not dict:
         say.unless_tampered("TestResult")
     say.unless_tampered(outcomes.tampering())
-    codes = bench.codes
-    hidden = [bench]
-    del bench, say
+    codes = trusted.codes
+    hidden = [trusted]
+    del trusted, say
     _report(hidden.pop(), outcomes, _find_pliable(codes))
 
 
-def _report(bench: _Bench, outcomes: Outcomes, pliable: str | None) -> NoReturn:
-    say = bench.say
+def _report(trusted: _Trusted, outcomes: Outcomes, pliable: str | None) -> NoReturn:
+    say = trusted.say
     objects = _new_objects()
-    if is_listed(FROZEN, objects) or not is_listed(bench.listed, objects):
+    if is_listed(FROZEN, objects) or not is_listed(trusted.listed, objects):
         say.unless_tampered("gc.freeze")
-    say.unless_tampered(bench.audit.evidence)
+    say.unless_tampered(trusted.audit.evidence)
     # The tests are over: nothing is left to guard, and the comparison reads every judge.
-    bench.audit.guard(())
-    say.unless_tampered(bench.snapshot.difference(mocks_allowed=True))
+    trusted.audit.guard(())
+    say.unless_tampered(trusted.snapshot.difference(mocks_allowed=True))
     say.unless_tampered(pliable)
     say.result(outcomes.outcomes)
     _exit(0)
 
 
-def _confine(outfit: Outfit, job: dict[str, Any], ends: Ends) -> tuple[int, int]:
+def _confine(setup: TaskSetup, job: dict[str, Any], ends: Ends) -> tuple[int, int]:
     """Give up everything for good; returns where the verdict's channel and that of failed
     tests now are."""
-    folder = Path(outfit.home).parent
+    folder = setup.home.parent
     os.setsid()
     kernel.set_dumpable(True)
     os.dup2(ends.output, 1)
@@ -188,41 +188,41 @@ def _confine(outfit: Outfit, job: dict[str, Any], ends: Ends) -> tuple[int, int]
         resource.RLIMIT_STACK: _STACK_BYTES,
         resource.RLIMIT_CORE: 0,
     }
-    if outfit.guards is not None:
+    if setup.guards is not None:
         limits[resource.RLIMIT_FSIZE] = int(job["tmp_bytes"])
-        uid = kernel.SANDBOX_ID if outfit.guards.as_root else os.getuid()
+        uid = kernel.SANDBOX_ID if setup.guards.as_root else os.getuid()
         limits[resource.RLIMIT_NPROC] += threads_of(uid)
     for limit, value in limits.items():
         _, hard = resource.getrlimit(limit)
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(limit, (value, value))
-    if outfit.guards is None:
-        if outfit.by_user_namespace:
+    if setup.guards is None:
+        if setup.by_user_namespace:
             # With no rights over what belongs to init.
             kernel.enter_user_namespace()
         else:
             kernel.become_sandbox_user()
         kernel.drop_capabilities_for_good()
-        seccomp.install(outfit.seccomp_program)
+        seccomp.install(setup.seccomp_program)
     else:
-        confine(outfit.guards, str(folder))
+        confine(setup.guards, str(folder))
     for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_DFL)
     # What a Python program starts with.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     os.environ.clear()
-    os.environ.update(outfit.environment, HOME=outfit.home)
-    for path in (Path(outfit.home), folder / "sandbox-work"):
+    os.environ.update(setup.settings["environment"], HOME=str(setup.home))
+    for path in (setup.home, folder / "sandbox-work"):
         path.mkdir()
-    if outfit.guards is not None:
+    if setup.guards is not None:
         os.environ["TMPDIR"] = f"{folder}/tmp"
         (folder / "tmp").mkdir()
-    for name, content in outfit.files.items():
-        path = Path(outfit.home, name)
+    for name, content in setup.files.items():
+        path = setup.home / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-    Path(outfit.home, ".config", "matplotlib").mkdir(parents=True, exist_ok=True)
+    (setup.home / ".config" / "matplotlib").mkdir(parents=True, exist_ok=True)
     os.chdir(folder / "sandbox-work")
     # Imports may have asked for it, and it is remembered.
     tempfile.tempdir = None

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from . import filesystem, init, kernel, processes, task
-from . import outfit as outfit_of
-from .forks import Become, failure_of, trampoline
+from .forks import Unwind, failure_of, trampoline
 from .frames import MAX_FRAME_BYTES, encode_frame
 from .process_guards import ProcessGuards, find_guards
+from .task_setup import TaskSetup, prepare
 
 _LAST_KILL_S = 1.0
 
@@ -46,7 +46,7 @@ def _start(settings: dict[str, Any], sock: socket.socket) -> NoReturn:
     except OSError as error:
         sock.sendall(encode_frame({"error": str(error)}))
         os._exit(1)
-    greeting, outfit = outfit_of.prepare(settings, guards, by_user_namespace=by_user_namespace)
+    greeting, setup = prepare(settings, guards, by_user_namespace=by_user_namespace)
     greeting |= {
         "primitives": _primitives(guards, by_user_namespace=by_user_namespace),
         "user_namespace": by_user_namespace,
@@ -54,15 +54,13 @@ def _start(settings: dict[str, Any], sock: socket.socket) -> NoReturn:
         "python": list(sys.version_info[:3]),
     }
     sock.sendall(encode_frame(greeting))
-    if outfit is None:
+    if setup is None:
         os._exit(1)
     if guards is not None:
-        shutil.rmtree(Path(settings["home"]).parent, ignore_errors=True)
-    run_task = functools.partial(task.run, outfit)
-    context = init.Context(guards=guards, run_task=run_task, settings=settings)
+        shutil.rmtree(setup.home.parent, ignore_errors=True)
     # Not a byte is read here: what a program finds in its memory comes from this process.
     while sock.recv(1, socket.MSG_PEEK):
-        _judge(context, sock)
+        _judge(setup, sock)
     os._exit(0)
 
 
@@ -161,23 +159,23 @@ def _enter_cgroup(procs: int | None) -> bool:
     return False
 
 
-def _judge(context: init.Context, sock: socket.socket) -> None:
+def _judge(setup: TaskSetup, sock: socket.socket) -> None:
     """One program: fork its init, pass its report on with CPU and wall time."""
     reader, writer = os.pipe()
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start_s = time.monotonic()
-    child = _fork(in_pid_namespace=context.guards is None)
+    child = _fork(in_pid_namespace=setup.guards is None)
     if child == 0:
         os.close(reader)
-        raise Become(functools.partial(init.run, context, sock, writer))
+        raise Unwind(functools.partial(init.run, setup, task.run, sock, writer))
     os.close(writer)
     data = _read_report(reader, sock, child)
     os.close(reader)
     os.waitpid(child, 0)
-    if context.guards is not None:
+    if setup.guards is not None:
         # Whom init has not killed in time is orphaned, and ours.
         processes.kill_descendants(longest_s=_LAST_KILL_S)
-        filesystem.remove_tree(str(context.folder))
+        filesystem.remove_tree(str(setup.home.parent))
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     try:
         report = json.loads(data)

@@ -19,7 +19,7 @@ _FORKABLE_THREADS = frozenset({"jemalloc_bg_thd"})
 
 
 @dataclasses.dataclass(frozen=True)
-class Outfit:
+class TaskSetup:
     """What every task begins with, settled once for all."""
 
     guards: ProcessGuards | None
@@ -27,18 +27,22 @@ class Outfit:
     by_user_namespace: bool
     """Whether a task has a user namespace of its own; else it may be root until it confines
     itself."""
-    environment: dict[str, str]
-    home: str
-    """A program's home; it may write in the folder around it."""
+    settings: dict[str, Any]
+    """What the host has said."""
     files: dict[str, bytes]
     """What its home holds at first, by relative path."""
     seccomp_program: bytes
     snapshot: Snapshot
 
+    @property
+    def home(self) -> Path:
+        """A program's home; it may write in the folder around it."""
+        return Path(self.settings["home"])
+
 
 def prepare(
     settings: dict[str, Any], guards: ProcessGuards | None, *, by_user_namespace: bool
-) -> tuple[dict[str, Any], Outfit | None]:
+) -> tuple[dict[str, Any], TaskSetup | None]:
     """What to tell the host, and what every task begins with: None where it is bad news."""
     home = Path(settings["home"])
     try:
@@ -56,11 +60,10 @@ def prepare(
         if _has_started_threads():
             # A fork would lack them.
             return {"start_without": name}, None
-    outfit = Outfit(
+    setup = TaskSetup(
         guards=guards,
         by_user_namespace=by_user_namespace,
-        environment=settings["environment"],
-        home=settings["home"],
+        settings=settings,
         files=_files_in(home),
         seccomp_program=seccomp.build_program(),
         snapshot=Snapshot(Outcomes),
@@ -70,7 +73,7 @@ def prepare(
         del sys.modules[name]
     sys.modules["__main__"] = types.ModuleType("__main__")
     freeze()
-    return {"preimported": imported}, outfit
+    return {"preimported": imported}, setup
 
 
 def _seed_home(home: Path, font_caches: list[str]) -> None:
