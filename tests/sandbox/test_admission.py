@@ -225,7 +225,8 @@ def test_correct_programs_pass_where_there_is_memory_for_one_at_a_time(small_gro
         admission._PER_WORKER_BYTES = admission._PER_SAMPLE_BYTES = 32 * MIB  # type: ignore[misc]
         return [v.reason for v in _judge(*[_takes(180)] * 4, _takes(900), workers=2)]
 
-    assert in_child(work) == ["pass"] * 4 + ["short of memory"]
+    found = in_child(work)
+    assert found == ["pass"] * 4 + ["short of memory"], found
 
 
 def test_a_sample_that_the_kernel_kills_for_memory_is_no_fail(small_group: Path) -> None:

@@ -32,6 +32,7 @@ _TAIL_BYTES = 4096
 """How much of the end of the output is reported ..."""
 _KEPT_BYTES = 6 * 2**20
 """... and where it is to be kept: what fits into a frame with the rest of the report."""
+_SETTLE_S = 0.5
 _ATTEMPTS = 2
 """How often a program is tried whose worker is lost on it."""
 _FOLDER_PREFIX = "codejoule-samples-"
@@ -166,7 +167,7 @@ class Sandbox:
         start_s = time.monotonic()
         for attempt in range(_ATTEMPTS):
             if self._process is None:
-                self.start()
+                self._start_again()
             if self._aborted:
                 raise WorkerLostError("aborted")
             try:
@@ -182,6 +183,17 @@ class Sandbox:
                 _LOGGER.warning("sandbox worker lost on %s (%s): restarted, %s", name, error, then)
         phase = "evicted" if self._evicted else "lost"
         return Execution(phase=phase, wall_s=time.monotonic() - start_s, cpu_s=0.0)
+
+    def _start_again(self) -> None:
+        try:
+            self.start()
+        except UserError:
+            if not self._own_bytes:
+                # It never could.
+                raise
+            # The memory that the one before had may not be free yet.
+            time.sleep(_SETTLE_S)
+            self.start()
 
     def _counted(self, frames: bytes, timeout_s: float) -> Execution:
         """The report, with the costs as the control group counts them where there is one."""

@@ -55,6 +55,8 @@ def run(
     job = receive_frame(host)
     if job is None:
         os._exit(2)
+    if setup.guards is None:
+        kernel.unshare(NAMESPACES)
     problem = _prepare_view(setup, int(job["tmp_bytes"]))
     channel, task_channel = socket.socketpair()
     output, task_output = os.pipe()
@@ -84,7 +86,6 @@ def _prepare_view(setup: TaskSetup, tmp_bytes: int) -> str | None:
     """What prevents that the program gets places to write; None if nothing does."""
     try:
         if setup.guards is None:
-            kernel.unshare(NAMESPACES)
             mount_private(tmp_bytes, setup.settings["private"], setup.settings["exposed"])
             kernel.raise_loopback()
             return None
