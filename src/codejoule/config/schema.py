@@ -18,6 +18,7 @@ from codejoule.domain.engines import (
     EngineKeys,
     engines_with,
 )
+from codejoule.domain.quantization import METHODS
 from codejoule.domain.suite_limits import LIMITS_OF_BUNDLED, SuiteLimits, limits_of
 
 
@@ -40,12 +41,8 @@ class Dtype(Enum):
     bfloat16 = "bfloat16"
 
 
-class Method(Enum):
-    none = "none"
-    gptq = "gptq"
-    awq = "awq"
-    bnb = "bnb"
-    torchao = "torchao"
+Method = Enum("Method", {name: name for name in METHODS})  # type: ignore[misc]
+"""How weights are quantized; what is known of each is in `codejoule.domain.quantization`."""
 
 
 class QuantSource(Enum):
@@ -137,9 +134,6 @@ class Order(Enum):
     shuffled = "shuffled"
 
 
-QUANTIZED_WHILE_LOADING = (Method.bnb, Method.torchao)
-"""Methods that need no checkpoint of their own."""
-
 BUNDLED_SUITES = tuple(LIMITS_OF_BUNDLED)
 """Suites whose tasks ship with codejoule."""
 
@@ -197,7 +191,7 @@ class QuantConfig(Ranged):
     prefix = "quant."
 
     name: str = "???"
-    method: Method = Method.none
+    method: Method = Method["none"]
     bits: int | None = None
     group_size: int | None = None
     sym: bool = True
@@ -208,36 +202,28 @@ class QuantConfig(Ranged):
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
 
     def __post_init__(self) -> None:
-        if self.method is Method.none:
-            self._require(self.bits is None, "bits", "quant=none has no bits; leave it null")
+        facts, method = METHODS[self.method.name], self.method.name
+        if not facts.bits:
+            self._require(self.bits is None, "bits", f"quant={method} has no bits; leave it null")
             return
-        allowed = {Method.awq: (4,), Method.torchao: (8,)}.get(self.method, (4, 8))
+        choices = " or ".join(map(str, facts.bits))
+        self._require(self.bits in facts.bits, "bits", f"{method} takes {choices}")
+        own = (facts.group_sizes or {}).get(self.bits or 0)
         self._require(
-            self.bits in allowed,
-            "bits",
-            f"{self.method.name} takes {' or '.join(map(str, allowed))}",
+            own is None or self.group_size == own,
+            "group_size",
+            f"{method} with {self.bits} bits has groups of its own; use {own}",
         )
-        if self.method in QUANTIZED_WHILE_LOADING:
-            self._check_quantized_while_loading()
-            return
         self._require(
-            self.group_size in (None, -1, 32, 64, 128),
+            own is not None or self.group_size in (None, -1, 32, 64, 128),
             "group_size",
             "choose one of null (the largest that divides every layer), -1 (whole row), 32, 64, "
             "128",
         )
-
-    def _check_quantized_while_loading(self) -> None:
-        own = 64 if self.bits == 4 else -1
         self._require(
-            self.group_size == own,
-            "group_size",
-            f"{self.method.name} with {self.bits} bits has groups of its own; use {own}",
-        )
-        self._require(
-            self.source is not QuantSource.hub,
+            facts.packed or self.source is not QuantSource.hub,
             "source",
-            f"{self.method.name} quantizes unquantized weights while they are loaded, and nothing "
+            f"{method} quantizes unquantized weights while they are loaded, and nothing "
             "is published; use auto",
         )
 
