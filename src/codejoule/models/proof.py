@@ -100,7 +100,7 @@ def prove_quantization(
 def _expected_bits(quant: QuantConfig, layer: LinearLayer) -> int:
     assert quant.bits is not None
     kernel = quantizer_of(quant.method.name).kernel_of_kind(layer.kernel)
-    return 8 if kernel is not None and kernel.repacks_to_int8 else quant.bits
+    return 8 if kernel is not None and kernel.rounds_to_int8 else quant.bits
 
 
 def _same_group(layer: LinearLayer, asked: int) -> bool:
