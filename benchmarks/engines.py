@@ -40,10 +40,11 @@ from typing import Any
 import torch
 from hydra import compose, initialize_config_dir
 
-from codejoule.config.schema import EngineConfig, EngineName, GenerationConfig, MeterConfig
+from codejoule.config.schema import EngineConfig, GenerationConfig, MeterConfig
 from codejoule.config.store import register_schemas
 from codejoule.config.typed import to_experiment
 from codejoule.domain import Prompt
+from codejoule.domain.engines import EngineName
 from codejoule.generation import Decoded, Decoding, make_engine
 from codejoule.measurement import Meter, open_meter
 from codejoule.models import LoadedModel, load_model, locate_checkpoint, prepare_libraries

@@ -11,8 +11,7 @@ from codejoule.cli import main, summary
 from codejoule.cli.summary import print_summary
 from codejoule.config import UserError
 from codejoule.config.schema import TrackingConfig, TrackingName
-from codejoule.experiment.outcome import Outcome, State
-from codejoule.experiment.sweep import Summary
+from codejoule.experiment.sweep import Outcome, State, Summary
 from codejoule.tracking import prepare_store
 
 

@@ -39,7 +39,7 @@ def test_sizes_are_such_as_the_kernel_takes(key: str, value: int) -> None:
 
 
 def test_an_engine_cannot_wait_forever() -> None:
-    from codejoule.config.schema import EngineName
+    from codejoule.domain.engines import EngineName
 
     with pytest.raises(ConfigError, match=r"engine\.timeout_s=inf: must be above 0 and finite"):
         EngineConfig(name=EngineName.server, url="http://127.0.0.1:1/v1", timeout_s=math.inf)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from codejoule.experiment.results import _crosscheck
+from codejoule.experiment.results import crosscheck
 
 PLAN: Any = SimpleNamespace(
     experiment=SimpleNamespace(meter=SimpleNamespace(crosscheck_threshold=0.05))
@@ -15,7 +15,7 @@ PLAN: Any = SimpleNamespace(
 
 def test_methods_that_differ_are_a_tag_and_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        tags = _crosscheck(PLAN, {"energy_crosscheck_rel": -0.08})
+        tags = crosscheck(PLAN, {"energy_crosscheck_rel": -0.08})
     assert tags == {"codejoule.energy_crosscheck": "differs"}
     assert "integrated power differs from the counter by -8.0 %, more than" in caplog.text
     assert "meter.crosscheck_threshold=0.05 allows" in caplog.text
@@ -25,7 +25,7 @@ def test_methods_that_agree_are_a_tag_and_a_missing_one_is_none(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        agree = _crosscheck(PLAN, {"energy_crosscheck_rel": 0.05})
+        agree = crosscheck(PLAN, {"energy_crosscheck_rel": 0.05})
         assert agree == {"codejoule.energy_crosscheck": "agrees"}
-        assert _crosscheck(PLAN, {}) == {}
+        assert crosscheck(PLAN, {}) == {}
     assert caplog.text == ""

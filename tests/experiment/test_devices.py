@@ -8,7 +8,7 @@ import torch
 
 from codejoule.config import UserError
 from codejoule.config.schema import Device
-from codejoule.experiment.plan import choose_device, gpus_in_use, name_of_gpus
+from codejoule.experiment.devices import choose_device, gpus_in_use, name_of_gpus
 from codejoule.measurement import Gpu, Hardware, RaplStatus
 
 CARD = Gpu(
@@ -25,7 +25,7 @@ BARE = Hardware(
 def test_an_amd_gpu_that_pytorch_can_use_is_an_error_and_no_silent_cpu(
     device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("codejoule.measurement.amd.KFD", tmp_path)
+    monkeypatch.setattr("codejoule.measurement.hardware.KFD", tmp_path)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     hardware = replace(BARE, gpu_problem="an AMD GPU")
     with pytest.raises(UserError, match=r"whose energy cannot be measured \(an AMD GPU\).*=cpu"):
@@ -36,7 +36,7 @@ def test_an_amd_gpu_that_pytorch_can_use_is_an_error_and_no_silent_cpu(
 def test_an_amd_gpu_that_pytorch_cannot_use_leaves_the_cpu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("codejoule.measurement.amd.KFD", tmp_path)
+    monkeypatch.setattr("codejoule.measurement.hardware.KFD", tmp_path)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert choose_device(Device.auto, BARE) == "cpu"
 

@@ -1,6 +1,6 @@
 """Runs of engines that refill: windows, paces and what is booked where."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,11 @@ from codejoule.config.store import register_schemas
 from codejoule.config.typed import to_experiment
 from codejoule.domain.metrics import run_metrics
 from codejoule.experiment.generation_stage import generate
+from codejoule.experiment.metrics import run_facts
 from codejoule.experiment.plan import Plan, make_plan
-from codejoule.experiment.results import _facts, _tags, read_results, task_records
-from codejoule.generation.graph import GraphEngine
+from codejoule.experiment.records import read_results, task_records
+from codejoule.experiment.results import tags_of
+from codejoule.generation.graph.engine import GraphEngine
 from tests.generation.served import event, told_server
 
 
@@ -46,37 +48,37 @@ def test_a_window_is_so_many_tasks_and_its_energy_is_shared_among_them(
     for entry, part in zip(results.batches, (records[:8], records[8:]), strict=True):
         shares = [r.energy_j for r in part if r.energy_j is not None]
         assert sum(shares) == pytest.approx(entry.reading.energy_j) and len(shares) == len(part)
-    metrics = run_metrics(records, _facts(plan, results, None), rng=np.random.default_rng(0))
+    metrics = run_metrics(records, run_facts(results, None), rng=np.random.default_rng(0))
     assert metrics["energy_compile_j"] > 0 and metrics["compile_s"] > 0
     # Of each sequence, from when a slot was free: far less than a window takes.
     assert 0 < metrics["ttft_s"] < results.batches[0].reading.latency_s / 2
     assert 0 < metrics["tpot_s"] < metrics["latency_s"] / 16
     if engine == "continuous":
         assert "energy_prefill_j" not in metrics and "padding_share" not in metrics
-        assert results.engine["kv_cache"] == "paged"
+        assert results.engine.facts["kv_cache"] == "paged"
         return
     assert metrics["energy_prefill_j"] + metrics["energy_decode_j"] == pytest.approx(
         metrics["energy_generation_j"]
     )
     assert 0 < metrics["padding_share"] < 0.6
-    assert results.engine["slots"] == 3 and results.engine["cuda_graphs"] == 0
+    assert results.engine.facts["slots"] == 3 and results.engine.facts["cuda_graphs"] == 0
 
 
 def test_a_window_that_memory_is_too_small_for_is_decoded_again_with_fewer_slots(
     plan_for: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    real = GraphEngine._decode
+    real = GraphEngine.decode
     tried: list[tuple[int, int]] = []
 
-    def decode(engine: GraphEngine, prompts: Sequence[Any], **options: Any) -> Any:
+    def decode(engine: GraphEngine, window: Any) -> Any:
         slots = engine.facts()["slots"]
-        tried.append((slots, len(prompts)))
+        tried.append((slots, len(window.prompts)))
         if slots > 2:
             torch.randn(400, 400).matrix_power(40)  # long enough for CPU time to tick
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return real(engine, prompts, **options)
+        return real(engine, window)
 
-    monkeypatch.setattr(GraphEngine, "_decode", decode)
+    monkeypatch.setattr(GraphEngine, "decode", decode)
     plan = plan_for("engine=graph", "engine.window_tasks=8", "batch.size=4")
     generate(plan, tmp_path)
     assert tried == [(4, 8), (2, 8), (2, 3)]
@@ -128,7 +130,7 @@ def test_a_run_on_a_server_continues_where_the_server_failed(
     with told_server(answer) as url:
         overrides = ("engine=server", f"engine.url={url}", "engine.window_tasks=4", "batch.size=2")
         plan = plan_for(*overrides)
-        assert plan.server is not None and plan.memory is None and not plan.isolated
+        assert plan.served is not None and plan.memory is None and not plan.isolated
         healthy[0] = False
         with pytest.raises(UserError, match=r"gives no answer \(500 worn out"):
             generate(plan, tmp_path)
@@ -140,11 +142,11 @@ def test_a_run_on_a_server_continues_where_the_server_failed(
     results = read_results(tmp_path)
     records = task_records(plan, results.batches, {})
     assert [r.task_id for r in records] == [task.task_id for task in plan.suite.tasks]
-    metrics = run_metrics(records, _facts(plan, results, None), rng=np.random.default_rng(0))
+    metrics = run_metrics(records, run_facts(results, None), rng=np.random.default_rng(0))
     assert "energy_load_j" not in metrics and "energy_prefill_j" not in metrics
     assert metrics["energy_generation_j"] > 0 and metrics["ttft_s"] > 0
-    assert results.engine["proven"] is False and results.load["model"]["served_model"] == "told"
-    assert _tags(plan, results)["codejoule.proof"] == "none: served"
+    assert results.engine.facts["proven"] is False and results.load.model["served_model"] == "told"
+    assert tags_of(plan, results)["codejoule.proof"] == "none: served"
 
 
 def test_what_is_served_is_part_of_what_a_run_is(plan_for: Callable[..., Plan]) -> None:

@@ -8,11 +8,11 @@ import pytest
 from codejoule.domain import EnergyScope, EnergySource, Status, Verdict
 from codejoule.experiment import evaluation_stage
 from codejoule.experiment.evaluation_stage import _Slices
-from codejoule.experiment.journal_entries import verdicts_from_json
-from codejoule.experiment.results import _reallocated
+from codejoule.experiment.records import _shared_out
 from codejoule.measurement import Meter
 from codejoule.measurement.counter import CumulativeCounter
 from codejoule.tracking import Journal
+from codejoule.tracking.entries import Judged
 
 
 class Flow:
@@ -47,14 +47,14 @@ def test_measured_energy_comes_in_slices_that_add_up_and_is_shared_by_cpu_time(
             for number, (cpu_s, energy_j) in enumerate([(1.0, 5.0), (3.0, 1.0), (4.0, 2.0)]):
                 flow.energy_j += energy_j
                 slices.add(_verdict(number, cpu_s))
-        entries = journal.entries("verdicts")
-    assert [len(entry["verdicts"]) for entry in entries] == [1, 1, 1]
-    pairs = verdicts_from_json(entries)
-    assert [energy_j for _, energy_j in pairs] == pytest.approx([5.0, 1.0, 2.0])
+        entries = journal.entries(Judged)
+    assert [len(entry.verdicts) for entry in entries] == [1, 1, 1]
+    judged = [verdict for entry in entries for verdict in entry.verdicts]
+    assert [verdict.energy_j for verdict in judged] == pytest.approx([5.0, 1.0, 2.0])
     # A sample of 4 s ended in a slice of 2 J; most of what it took flowed before.
-    shared = _reallocated(pairs, EnergySource.rapl)
-    assert [energy_j for _, energy_j in shared] == pytest.approx([1.0, 3.0, 4.0])
-    assert _reallocated(pairs, EnergySource.estimate) == pairs
+    shared = _shared_out(judged, EnergySource.rapl)
+    assert [verdict.energy_j for verdict in shared] == pytest.approx([1.0, 3.0, 4.0])
+    assert _shared_out(judged, EnergySource.estimate) == judged
 
 
 def test_a_slice_is_not_shorter_than_its_counter_can_resolve(tmp_path: Path) -> None:
@@ -64,8 +64,8 @@ def test_a_slice_is_not_shorter_than_its_counter_can_resolve(tmp_path: Path) -> 
             for number in range(4):
                 flow.energy_j += 1.0
                 slices.add(_verdict(number, 1.0))
-        (entry,) = journal.entries("verdicts")
-    assert [row["energy_j"] for row in entry["verdicts"]] == pytest.approx([1.0] * 4)
+        (entry,) = journal.entries(Judged)
+    assert [verdict.energy_j for verdict in entry.verdicts] == pytest.approx([1.0] * 4)
 
 
 def test_with_an_estimate_each_verdict_is_on_disk_at_once_and_stays_when_judging_fails(
@@ -80,5 +80,5 @@ def test_with_an_estimate_each_verdict_is_on_disk_at_once_and_stays_when_judging
     with Journal(tmp_path) as journal, _meter(Flow(), EnergySource.estimate) as meter:
         with pytest.raises(RuntimeError):
             judge_two_and_fail(journal, meter)
-        pairs = verdicts_from_json(journal.entries("verdicts"))
-    assert [energy_j for _, energy_j in pairs] == pytest.approx([3.0, 5.0])
+        judged = [verdict for entry in journal.entries(Judged) for verdict in entry.verdicts]
+    assert [verdict.energy_j for verdict in judged] == pytest.approx([3.0, 5.0])

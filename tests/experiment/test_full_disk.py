@@ -13,10 +13,9 @@ from codejoule.analysis import load_runs, log_report
 from codejoule.cli import main as codejoule
 from codejoule.config import UserError
 from codejoule.config.schema import TrackingConfig
-from codejoule.domain import EnergySource, Status, Verdict
+from codejoule.domain import EnergySource, PowerSample, Status, Verdict
 from codejoule.evaluation import VerdictLog, write_eval_results, write_pass_at_k, write_samples
-from codejoule.experiment.outcome import Outcome, State
-from codejoule.measurement import PowerSample
+from codejoule.experiment.sweep import Outcome, State
 from codejoule.thesis.writing import write_csv
 from codejoule.tracking import (
     Journal,
@@ -87,7 +86,7 @@ def test_logs_and_the_store_tell_of_a_full_disk_and_go_on_when_it_has_room(
         filler = fill(small_disk)
         long = {"text": "x" * 10_000}
         for write in (
-            lambda: journal.append("window", long),
+            lambda: journal.append_payload("window", long),
             lambda: [log.add(str(n), VERDICT) for n in range(100)],
             lambda: run.log(tags={"note": "x" * 7000}),
             lambda: run.log(artifacts={"index.html": page}),
@@ -98,7 +97,7 @@ def test_logs_and_the_store_tell_of_a_full_disk_and_go_on_when_it_has_room(
             assert str(small_disk) in str(told.value) and "\n" not in str(told.value)
         run.finish("FAILED")  # in room that was kept for it
         filler.unlink()
-        journal.append("window", long)
+        journal.append_payload("window", long)
         run.log(artifacts={"index.html": page})
         run.finish("FINISHED")
     loaded = load_runs(store.uri, store.experiment)

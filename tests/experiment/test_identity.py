@@ -18,7 +18,7 @@ from codejoule.config.schema import (
 )
 from codejoule.config.store import register_schemas
 from codejoule.config.typed import from_plain, to_experiment, to_plain
-from codejoule.experiment.fingerprint import fingerprint
+from codejoule.experiment.identity import fingerprint
 from codejoule.experiment.plan import Plan, make_plan
 from codejoule.models import byte_tokenizer
 from codejoule.suites import prompts

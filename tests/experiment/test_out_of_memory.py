@@ -1,7 +1,7 @@
 """A batch that memory has no room for is halved, on record, and the run goes on."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,13 @@ from codejoule.config import UserError, project_root
 from codejoule.config.store import register_schemas
 from codejoule.config.typed import to_experiment
 from codejoule.experiment.generation_stage import generate
+from codejoule.experiment.metrics import memory_metrics
 from codejoule.experiment.plan import Plan, make_plan
-from codejoule.experiment.results import read_results, task_records
-from codejoule.generation import GenerateEngine
+from codejoule.experiment.records import read_results, task_records
+from codejoule.experiment.results import tags_of
+from codejoule.generation.generate import GenerateEngine
 from codejoule.tracking import Journal
+from codejoule.tracking.entries import Batch, Entry
 
 Room = Callable[[int], list[int]]
 
@@ -36,20 +39,20 @@ def plan_for() -> Callable[..., Plan]:
 @pytest.fixture
 def room(monkeypatch: pytest.MonkeyPatch) -> Room:
     """A memory in which so many sequences have room; the sizes that were tried."""
-    real = GenerateEngine._decode
+    real = GenerateEngine.decode
 
     def install(most: int) -> list[int]:
         tried: list[int] = []
 
-        def decode(engine: GenerateEngine, prompts: Sequence[Any], **options: Any) -> Any:
-            tried.append(len(prompts))
-            if len(prompts) > most:
+        def decode(engine: GenerateEngine, window: Any) -> Any:
+            tried.append(len(window.prompts))
+            if len(window.prompts) > most:
                 # Long enough for the clock of CPU time to tick.
                 torch.randn(400, 400).matrix_power(40)
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nx")
-            return real(engine, prompts, **options)
+            return real(engine, window)
 
-        monkeypatch.setattr(GenerateEngine, "_decode", decode)
+        monkeypatch.setattr(GenerateEngine, "decode", decode)
         return tried
 
     return install
@@ -78,19 +81,18 @@ def test_the_batch_is_halved_and_each_part_has_a_window_of_its_own(
 def test_what_failed_attempts_took_is_recorded_and_in_no_batch(
     plan_for: Callable[..., Plan], room: Room, tmp_path: Path
 ) -> None:
-    from codejoule.experiment.results import _memory, _tags
-
     plan = plan_for("batch=b8", "suite.limit=8")
     room(4)
     generate(plan, tmp_path)
     results = read_results(tmp_path)
     (lost,) = results.out_of_memory
-    assert (lost["sequences"], lost["reduced_to"], lost["during"]) == (8, 4, "batch")
-    assert lost["error"] == "CUDA out of memory. Tried to allocate 2.00 GiB."
-    metrics = _memory(plan, results)
-    assert metrics["energy_out_of_memory_j"] == lost["reading"]["energy_j"] > 0
+    assert (lost.sequences, lost.reduced_to, lost.during) == (8, 4, "batch")
+    assert lost.error == "CUDA out of memory. Tried to allocate 2.00 GiB."
+    metrics = memory_metrics(plan, results)
+    assert lost.reading is not None
+    assert metrics["energy_out_of_memory_j"] == lost.reading.energy_j > 0
     assert metrics["predicted_memory_bytes"] > 0
-    tags = _tags(plan, results)
+    tags = tags_of(plan, results)
     assert (tags["codejoule.out_of_memory"], tags["codejoule.batch_reduced_to"]) == ("1", "4")
 
 
@@ -101,9 +103,9 @@ def test_a_continued_run_remembers_what_fits_and_repeats_nothing(
     tried = room(2)
     append = Journal.append
 
-    def killed(journal: Journal, kind: str, payload: dict[str, Any]) -> None:
-        append(journal, kind, payload)
-        if kind == "batch" and payload["first"] == 2:
+    def killed(journal: Journal, entry: Entry) -> None:
+        append(journal, entry)
+        if isinstance(entry, Batch) and entry.first == 2:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -163,6 +165,6 @@ def test_another_error_is_no_lack_of_memory(
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("shapes do not match")
 
-    monkeypatch.setattr(GenerateEngine, "_decode", broken)
+    monkeypatch.setattr(GenerateEngine, "decode", broken)
     with pytest.raises(RuntimeError, match="shapes do not match"):
         generate(plan_for("batch=b8"), tmp_path)

@@ -20,8 +20,8 @@ from codejoule.domain import (
 )
 from codejoule.estimate import ENGINES, POWER, estimate_generation
 from codejoule.experiment.cards import known_card
-from codejoule.experiment.journal_entries import BatchEntry
-from codejoule.experiment.prediction import predicted_metrics
+from codejoule.experiment.metrics import predicted_metrics
+from codejoule.tracking.entries import Batch
 
 STARTER = Path(__file__).parents[2] / "src/codejoule/models/starter/none"
 READING = EnergyReading(
@@ -30,7 +30,7 @@ READING = EnergyReading(
 )  # fmt: skip
 
 
-def batch(number: int, *lengths: tuple[int, int]) -> BatchEntry:
+def batch(number: int, *lengths: tuple[int, int]) -> Batch:
     completions = tuple(
         Completion(
             task_id=f"T/{i}", sample=0, text="", prompt_tokens=prompt, output_tokens=output,
@@ -38,9 +38,7 @@ def batch(number: int, *lengths: tuple[int, int]) -> BatchEntry:
         )
         for i, (prompt, output) in enumerate(lengths)
     )  # fmt: skip
-    return BatchEntry(
-        batch=number, completions=completions, reading=READING, memory_peak_bytes=None
-    )
+    return Batch(batch=number, completions=completions, reading=READING, memory_peak_bytes=None)
 
 
 BATCHES = (batch(0, (100, 20), (150, 60)), batch(1, (80, 1)))
@@ -119,7 +117,7 @@ def test_a_window_that_was_refilled_is_no_batch_and_logs_nothing() -> None:
 def test_a_card_of_unknown_power_has_times_and_no_energy(monkeypatch: pytest.MonkeyPatch) -> None:
     card = known_card("NVIDIA H200")
     assert card is not None
-    where = "codejoule.experiment.prediction.known_card"
+    where = "codejoule.experiment.metrics.known_card"
     monkeypatch.setattr(where, lambda _: replace(card, power_limit_w=None))
     found = predicted_metrics(plan(), BATCHES)
     assert "predicted_latency_s" in found

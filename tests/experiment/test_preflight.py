@@ -45,7 +45,7 @@ def planned(*overrides: str) -> Plan:
 
 @pytest.fixture
 def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("codejoule.measurement.detect_hardware", lambda: TWO)
+    monkeypatch.setattr("codejoule.experiment.plan.detect_hardware", lambda: TWO)
     monkeypatch.setattr(plan, "choose_device", lambda *_: "cuda")
 
 
@@ -192,7 +192,7 @@ def test_what_cannot_fit_is_told_before_it_is_downloaded(
 def test_predicted_memory_is_what_an_h200_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Source: benchmarks/models.py on one H200, docs/models.md."""
     big = replace(TWO, gpus=(replace(H100, memory_bytes=140 * GIB),))
-    monkeypatch.setattr("codejoule.measurement.detect_hardware", lambda: big)
+    monkeypatch.setattr("codejoule.experiment.plan.detect_hardware", lambda: big)
     monkeypatch.setattr(plan, "choose_device", lambda *_: "cuda")
     golden = project_root() / "tests" / "golden" / "h200_models.csv"
     with golden.open(encoding="utf-8") as file:

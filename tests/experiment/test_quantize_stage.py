@@ -16,9 +16,10 @@ from codejoule.config.typed import to_experiment
 from codejoule.experiment.generation_stage import generate
 from codejoule.experiment.plan import Plan, make_plan
 from codejoule.experiment.quantize_stage import _calibration_texts
-from codejoule.experiment.results import read_results
+from codejoule.experiment.records import read_results
 from codejoule.models import Checkpoint
 from codejoule.tracking import Journal
+from codejoule.tracking.entries import Quantized
 
 PlanFor = Callable[..., Plan]
 STARTER = project_root() / "src" / "codejoule" / "models" / "starter" / "none"
@@ -56,7 +57,9 @@ def already_quantized(checkpoint: Checkpoint, quant: QuantConfig, **_: Any) -> P
 def test_quantizing_has_a_reading_which_later_runs_on_its_result_have_too(
     plan_for: PlanFor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("codejoule.models.quantize_checkpoint", already_quantized)
+    monkeypatch.setattr(
+        "codejoule.experiment.quantize_stage.quantize_checkpoint", already_quantized
+    )
     first = plan_for()
     assert first.checkpoint.needs_quantization
     generate(first, tmp_path / "first")
@@ -70,7 +73,7 @@ def test_quantizing_has_a_reading_which_later_runs_on_its_result_have_too(
     assert later == reading
     for name, earlier in (("first", False), ("second", True)):
         with Journal(tmp_path / name) as journal:
-            assert [entry["earlier"] for entry in journal.entries("quantize")] == [earlier]
+            assert [entry.earlier for entry in journal.entries(Quantized)] == [earlier]
     # Energy from another source is not comparable with this run's.
     assert second.checkpoint.path is not None
     kept = second.checkpoint.path / "quantize_energy.json"

@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from codejoule import measurement
 from codejoule.config.schema import MeterConfig, OnMeteredDevice
 from codejoule.domain import EnergyScope, EnergySource, Status, Verdict
 from codejoule.experiment import run as run_module
 from codejoule.experiment.evaluation_stage import _Slices
-from codejoule.experiment.results import read_results
+from codejoule.experiment.records import read_results
 from codejoule.experiment.run import RunFailedError, _execute
 from codejoule.measurement import Meter, Work, at_work, jobs
 from codejoule.measurement.counter import CumulativeCounter
 from codejoule.tracking import Journal
+from codejoule.tracking.entries import EngineSetUp, Loaded, MeterFacts
 
 
 @contextmanager
@@ -48,8 +48,8 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Work, tuple[str, ..
     for stage in ("generate_isolated", "evaluate", "log_results"):
         monkeypatch.setattr(run_module, stage, look)
     monkeypatch.setattr(run_module, "run_name", lambda experiment: "mine")
-    monkeypatch.setattr(measurement, "metered_devices", lambda *_: ("GPU-1",))
-    monkeypatch.setattr(measurement, "metered_packages", lambda *_: ("rapl-package-0",))
+    monkeypatch.setattr(run_module, "metered_devices", lambda *_: ("GPU-1",))
+    monkeypatch.setattr(run_module, "metered_packages", lambda *_: ("rapl-package-0",))
     return found
 
 
@@ -131,7 +131,8 @@ def test_who_worked_while_samples_were_judged_is_in_the_journal(tmp_path: Path) 
             theirs.__enter__()
         theirs.__exit__(None, None, None)
         slices.add(verdict)
-        journal.append("load", {"reading": None})
-        journal.append("engine", {})
+        meter_facts = MeterFacts(source=meter.source, scope=meter.scope, devices=meter.devices)
+        journal.append(Loaded(reading=None, model={}, meter=meter_facts))
+        journal.append(EngineSetUp({}))
     concurrent = read_results(tmp_path / "journal").concurrent
     assert [len(jobs) for jobs in concurrent] == [0, 1]

@@ -13,9 +13,9 @@ from codejoule.config.typed import to_experiment
 from codejoule.domain import Completion, FinishReason
 from codejoule.experiment.evaluation_stage import programs
 from codejoule.experiment.generation_stage import generate
-from codejoule.experiment.journal_entries import BatchEntry
 from codejoule.experiment.plan import make_plan
 from codejoule.tracking import Journal
+from codejoule.tracking.entries import Batch
 
 BUNDLED = project_root() / "src" / "codejoule" / "models" / "starter" / "none"
 
@@ -47,7 +47,7 @@ def answers(endless: Path, folder: Path, stop: str) -> list[tuple[Completion, st
         plan = make_plan(to_experiment(compose("config", overrides=overrides)))
     generate(plan, folder)
     with Journal(folder) as journal:
-        batches = [BatchEntry.from_json(entry) for entry in journal.entries("batch")]
+        batches = journal.entries(Batch)
     return [(completion, program) for completion, _, program in programs(plan, batches)]
 
 

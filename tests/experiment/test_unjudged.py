@@ -12,13 +12,14 @@ from codejoule.domain import (
     EnergyScope,
     EnergySource,
     FinishReason,
+    JudgedSample,
     Status,
     Verdict,
 )
 from codejoule.experiment import evaluation_stage
-from codejoule.experiment.journal_entries import BatchEntry, verdict_to_json
-from codejoule.experiment.results import task_records
+from codejoule.experiment.records import task_records
 from codejoule.tracking import Journal
+from codejoule.tracking.entries import Batch, Judged
 
 READING = EnergyReading(
     name="generation", start_s=0.0, energy_j=4.0, energy_by_device_j={"cpu:0": 4.0}, latency_s=1.0, source=EnergySource.rapl,
@@ -26,7 +27,7 @@ READING = EnergyReading(
 )  # fmt: skip
 
 
-def _batch() -> BatchEntry:
+def _batch() -> Batch:
     completions = tuple(
         Completion(
             task_id="t/1", sample=number, text="", prompt_tokens=1, output_tokens=1,
@@ -34,7 +35,7 @@ def _batch() -> BatchEntry:
         )
         for number in range(2)
     )  # fmt: skip
-    return BatchEntry(batch=0, completions=completions, reading=READING, memory_peak_bytes=None)
+    return Batch(batch=0, completions=completions, reading=READING, memory_peak_bytes=None)
 
 
 def _verdict(number: int, status: Status, reason: str) -> Verdict:
@@ -58,7 +59,7 @@ VERDICTS = [
 
 
 def test_its_row_has_no_verdict_and_says_why() -> None:
-    known = {("t/1", verdict.sample): (verdict, 1.0) for verdict in VERDICTS}
+    known = {("t/1", verdict.sample): JudgedSample.of(verdict, 1.0) for verdict in VERDICTS}
     failed, unjudged = task_records(_plan(), [_batch()], known)
     assert (failed.verdict, failed.verdict_reason) == ("fail", "fail")
     assert (unjudged.verdict, unjudged.verdict_reason) == (None, "short of memory")
@@ -69,9 +70,9 @@ def test_it_is_judged_again_on_resume_and_no_other_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Journal(tmp_path) as journal:
-        journal.append("batch", _batch().to_json())
-        rows = [verdict_to_json(verdict, 1.0) for verdict in VERDICTS]
-        journal.append("verdicts", {"source": "rapl", "verdicts": rows})
+        journal.append(_batch())
+        judged = tuple(JudgedSample.of(verdict, 1.0) for verdict in VERDICTS)
+        journal.append(Judged(source=EnergySource.rapl, verdicts=judged))
     again: list[Any] = []
     monkeypatch.setattr(evaluation_stage, "_samples", lambda *_: VERDICTS)
     monkeypatch.setattr(evaluation_stage, "_judge", lambda *arguments: again.extend(arguments[-1]))

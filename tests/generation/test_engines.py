@@ -12,13 +12,15 @@ from typing import Any
 import pytest
 
 from codejoule.config import UserError
-from codejoule.config.schema import EngineConfig, EngineName, GenerationConfig
+from codejoule.config.schema import EngineConfig, GenerationConfig
 from codejoule.domain import FIRST_TOKEN, Completion, Prompt, later_prefill
+from codejoule.domain.engines import EngineName
 from codejoule.generation import Decoded, Decoding, Engine, make_engine
+from codejoule.generation.generate import GenerateEngine
 from codejoule.generation.graph import dense
-from codejoule.generation.graph.buckets import batch_buckets, fit, length_buckets
-from codejoule.generation.graph.choose import chooser
+from codejoule.generation.graph.capture import batch_buckets, fit, length_buckets
 from codejoule.generation.graph.decoder import Decoder
+from codejoule.generation.graph.state import chooser
 from codejoule.models.byte_tokenizer import byte_tokenizer
 from tests.generation.conftest import FAMILIES, tiny_model
 
@@ -77,7 +79,7 @@ def engine_of(name: str, model: Any, tokenizer: Any, **changes: Any) -> Iterator
 def decode(engine: Engine, prompts: Sequence[Prompt], at_once: int, **options: Any) -> Decoded:
     """All `prompts`, as a run would: cut into batches where the engine does not refill."""
     options = {"seed": 0, "mark": lambda name: None} | options
-    if type(engine).__name__ == "GenerateEngine":
+    if isinstance(engine, GenerateEngine):
         cut = [prompts[i : i + at_once] for i in range(0, len(prompts), at_once)]
     else:
         cut = [prompts]

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from codejoule.config import UserError
-from codejoule.config.schema import EngineConfig, EngineName, GenerationConfig
+from codejoule.config.schema import EngineConfig, GenerationConfig
 from codejoule.domain import Prompt
+from codejoule.domain.engines import EngineName
 from codejoule.generation import Decoding, check_logits, make_engine
 from tests.generation.conftest import tiny_model
 

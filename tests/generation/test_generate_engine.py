@@ -6,7 +6,8 @@ import pytest
 from codejoule.config import UserError
 from codejoule.config.schema import GenerationConfig
 from codejoule.domain import FIRST_TOKEN, Completion, FinishReason, Prompt
-from codejoule.generation import Decoding, EndFinder, Engine, GenerateEngine
+from codejoule.generation import Decoding, EndFinder, Engine
+from codejoule.generation.generate import GenerateEngine
 
 GREEDY = GenerationConfig(name="greedy")
 SAMPLE = GenerationConfig(name="sample", do_sample=True, temperature=1.0)

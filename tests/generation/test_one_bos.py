@@ -7,7 +7,8 @@ import pytest
 
 from codejoule.config.schema import GenerationConfig, Split, Variant
 from codejoule.domain import Prompt, Task
-from codejoule.generation import Decoding, GenerateEngine
+from codejoule.generation import Decoding
+from codejoule.generation.generate import GenerateEngine
 from codejoule.suites import build_prompt
 
 BOS, EOS = 1, 2

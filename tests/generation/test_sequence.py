@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codejoule.domain import Completion, FinishReason, Prompt
-from codejoule.generation.pieces import Pieces
-from codejoule.generation.sequence import DecodedSequence
+from codejoule.generation.sequence import DecodedSequence, Pieces
 from codejoule.generation.text_stop import EndFinder, TextStop
 
 END = 256

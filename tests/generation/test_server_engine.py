@@ -9,9 +9,13 @@ from typing import Any
 import pytest
 
 from codejoule.config import UserError
-from codejoule.config.schema import EngineConfig, EngineName, GenerationConfig
+from codejoule.config.schema import EngineConfig, GenerationConfig
 from codejoule.domain import Completion, Prompt
-from codejoule.generation import Decoding, GenerateEngine, ServedModel, ServerEngine, identify
+from codejoule.domain.engines import EngineName
+from codejoule.generation import Decoding, ServedModel
+from codejoule.generation.generate import GenerateEngine
+from codejoule.generation.server import ServerEngine
+from codejoule.generation.server.identity import identify
 from tests.generation.served import (
     STARTER,
     Answer,
@@ -77,7 +81,7 @@ OPTIONS: dict[str, Any] = {
 def engine_at(url: str, model: str, tokenizer: Any, **changes: Any) -> ServerEngine:
     config = EngineConfig(name=EngineName.server, url=url, served_model=model, timeout_s=30)
     served = ServedModel(id=model, software="test")
-    return ServerEngine(config, served, tokenizer, Decoding(**(OPTIONS | changes)))
+    return ServerEngine(served, tokenizer, Decoding(**(OPTIONS | changes)), config)
 
 
 def ask(engine: Any, prompts: list[Prompt], at_once: int = 4) -> list[Completion]:

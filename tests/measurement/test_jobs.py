@@ -29,8 +29,8 @@ from codejoule.measurement import (
     metered_packages,
     open_meter,
 )
+from codejoule.measurement.counter import NullCounter
 from codejoule.measurement.meter import Meter
-from codejoule.measurement.silent import SilentCounter
 
 ERROR = OnMeteredDevice.error
 
@@ -188,7 +188,7 @@ def test_each_process_counts_once_in_a_window() -> None:
 def test_judging_changes_the_energy_of_a_cpu_and_not_of_a_gpu(
     scope: EnergyScope, seen: set[str]
 ) -> None:
-    class Clock(SilentCounter):
+    class Clock(NullCounter):
         def end(self, key: str) -> dict[str, float]:
             return {"device": 1.0}
 
@@ -231,7 +231,7 @@ def test_the_devices_that_are_counted_are_those_one_has_to_oneself(
 ) -> None:  # fmt: skip
     devices = ("cpu:0", "dram:0", "cpu:1") if rapl else ()
     status = RaplStatus(readable=rapl, devices=devices)
-    monkeypatch.setattr("codejoule.measurement.choice.rapl_status", lambda: status)
+    monkeypatch.setattr("codejoule.measurement.opening.rapl_status", lambda: status)
     hardware: Any = SimpleNamespace(gpus=GPUS, rapl=status)
     config = MeterConfig(**meter)
     assert set(metered_devices(config, hardware, gpus)) == generation
@@ -301,7 +301,7 @@ def test_a_name_cannot_steer_the_terminal_that_it_is_shown_in(place: Path) -> No
     row = {"name": "a\x1b[2Jb\nc", "work": "command", "devices": [], "processes": ["9@x"]}
     (folder / "1-9.job").write_text(json.dumps(row))
     (job,) = jobs.OtherJobs().since(0.0)
-    assert str(job).startswith("a?[2Jb?c (process 9, since ")
+    assert str(job).startswith("a\\x1b[2Jb\\nc (process 9, since ")
 
 
 def test_notes_of_ended_jobs_are_removed_after_a_while(

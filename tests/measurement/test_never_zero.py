@@ -4,7 +4,6 @@ What was not measured is an error, NaN or absent, from the counter to MLflow; an
 takes 0 J, so the type that carries energies refuses one.
 """
 
-import json
 import math
 import time
 from collections.abc import Mapping
@@ -25,30 +24,24 @@ from codejoule.domain import (
     EnergyScope,
     EnergySource,
     FinishReason,
+    JudgedSample,
     Status,
     Verdict,
 )
 from codejoule.domain.metrics import RunFacts, WindowFacts, run_metrics
-from codejoule.experiment.journal_entries import (
-    BatchEntry,
-    reading_from_json,
-    reading_to_json,
-    verdict_to_json,
-)
-from codejoule.experiment.results import read_results, task_records
+from codejoule.experiment.records import read_results, task_records
 from codejoule.measurement import (
     Meter,
     open_command_meter,
     open_meter,
     share_evaluation_energy,
 )
-from codejoule.measurement.beside import Beside
-from codejoule.measurement.counter import CumulativeCounter
+from codejoule.measurement.counter import CumulativeCounter, NullCounter
+from codejoule.measurement.cpu_counters import CpuCounters
 from codejoule.measurement.feed import Recording, load_recording, save_recording
 from codejoule.measurement.ledger import Ledger
 from codejoule.measurement.nvml import nvml_counter
 from codejoule.measurement.records import RECORD, Kind
-from codejoule.measurement.silent import SilentCounter
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "h200_ledger.npz"
 REPLAY = MeterConfig(name=MeterName.replay, recording=str(GOLDEN))
@@ -132,7 +125,7 @@ def test_a_card_without_a_counter_is_an_error(nvml: Any) -> None:
 
 
 def test_an_amd_gpu_is_an_error(nvml: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("codejoule.measurement.amd.KFD", tmp_path)
+    monkeypatch.setattr("codejoule.measurement.hardware.KFD", tmp_path)
     test_message = r"uses GPUs \[0\], and the machine has an AMD GPU .*meters NVIDIA GPUs alone"
 
     def missing() -> None:
@@ -185,7 +178,7 @@ def test_a_counter_stuck_from_the_start_is_an_error(open_ledger: Any) -> None:
 def test_a_power_query_that_answers_zero_leaves_no_cross_check() -> None:
     ledger = Ledger(Given((Kind.power, 0, 0, 0.5, 0.5, 0.0)))
     meter = Meter(
-        SilentCounter(("gpu:0",), source=EnergySource.nvml),
+        NullCounter(("gpu:0",), source=EnergySource.nvml),
         sample_period_s=0.1,
         idle_s=0.0,
         ledger=ledger,
@@ -269,7 +262,7 @@ def test_a_counter_that_does_not_move_is_no_power_of_zero() -> None:
 
 def test_a_cpu_beside_a_gpu_that_did_not_move_is_absent_and_in_scope_nan() -> None:
     for in_scope in (False, True):
-        beside = Beside(Flow().counter(), in_scope=in_scope)
+        beside = CpuCounters(Flow().counter(), in_scope=in_scope)
         beside.begin("k")
         ended_j = beside.end("k", window="batch", latency_s=0.01)
         beside.close()
@@ -313,6 +306,7 @@ def test_what_was_not_measured_is_absent_in_the_store_and_null_in_the_table(
     from mlflow.tracking import MlflowClient
 
     from codejoule.tracking import Journal, prepare_store, write_tasks_parquet
+    from codejoule.tracking.entries import Batch, EngineSetUp, Idle, Judged, Loaded, MeterFacts
 
     completion = Completion(
         task_id="a", sample=0, text="", prompt_tokens=3, output_tokens=2,
@@ -323,18 +317,16 @@ def test_what_was_not_measured_is_absent_in_the_store_and_null_in_the_table(
         task_id="a", sample=0, status=Status.failed, reason="fail", evaluation_s=0.1,
         evaluation_cpu_s=0.0,
     )  # fmt: skip
-    entry = BatchEntry(
-        batch=0, completions=(completion,), reading=unresolved, memory_peak_bytes=None
-    )
-    facts = {"model": {}, "meter": {"source": "nvml", "scope": "gpu", "devices": ["gpu:0"]}}
+    entry = Batch(batch=0, completions=(completion,), reading=unresolved, memory_peak_bytes=None)
+    meter = MeterFacts(source=EnergySource.nvml, scope=EnergyScope.gpu, devices=("gpu:0",))
     with Journal(tmp_path) as journal:
-        journal.append("load", facts | {"reading": reading_to_json(unresolved)})
-        journal.append("engine", {})
-        journal.append("idle", {"power_w": None, "temperature_c": None})
-        journal.append("batch", entry.to_json())
-        judged = {"source": "estimate", "verdicts": [verdict_to_json(verdict, None)]}
-        journal.append("verdicts", judged)
-        assert "NaN" not in json.dumps([*journal.entries("batch"), *journal.entries("load")])
+        journal.append(Loaded(reading=unresolved, model={}, meter=meter))
+        journal.append(EngineSetUp({}))
+        journal.append(Idle(power_w=None, temperature_c=None))
+        journal.append(entry)
+        judged = (JudgedSample.of(verdict, None),)
+        journal.append(Judged(source=EnergySource.estimate, verdicts=judged))
+        assert "NaN" not in journal.path.read_text()
     plan: Any = SimpleNamespace(
         suite=SimpleNamespace(tasks=[SimpleNamespace(task_id="a", domains=())])
     )
@@ -344,8 +336,8 @@ def test_what_was_not_measured_is_absent_in_the_store_and_null_in_the_table(
         windows=tuple(
             WindowFacts(reading=batch.reading, output_tokens=(2,)) for batch in results.batches
         ),
-        load=reading_from_json(results.load["reading"]),
-        idle_power_w=results.idle_power_w,
+        load=results.load.reading,
+        idle_power_w=results.idle.power_w if results.idle else None,
     )
     metrics = run_metrics(records, facts_of_run, rng=np.random.default_rng(0))
     energies = {name for name in metrics if "energy" in name or "power" in name or "kwh" in name}

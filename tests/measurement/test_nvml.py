@@ -136,7 +136,7 @@ def test_a_counter_that_goes_backwards_is_an_error(nvml: Any) -> None:
 
 def test_a_block_that_raises_leaves_no_reading_and_frees_its_window(nvml: Any) -> None:
     with _meter() as meter:
-        counter: Any = meter._counter
+        counter: Any = meter._sources.counter
         for _ in range(2):
             with pytest.raises(ZeroDivisionError), meter.window("batch") as window:
                 nvml.advance(1 / 0)
@@ -257,7 +257,7 @@ def test_the_older_power_query_serves_where_the_newer_is_missing(
     monkeypatch.setattr(pynvml, "nvmlDeviceGetFieldValues", missing)
     monkeypatch.setattr(pynvml, "nvmlDeviceGetPowerUsage", lambda card: 250_000)
     with _meter() as meter:
-        assert meter._counter.power_w() == {"gpu:0": 250.0}
+        assert meter._sources.counter.power_w() == {"gpu:0": 250.0}
 
 
 @pytest.mark.gpu

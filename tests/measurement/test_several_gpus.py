@@ -11,7 +11,7 @@ import torch
 
 from codejoule.config import UserError
 from codejoule.config.schema import MeterConfig, MeterName
-from codejoule.experiment.generation_stage import _gpus_of
+from codejoule.experiment.model_stage import gpus_of
 from codejoule.measurement import Meter, open_meter
 from codejoule.measurement.feed import Recording, load_recording, save_recording
 from codejoule.measurement.nvml import nvml_counter
@@ -124,17 +124,17 @@ def test_a_subset_by_uuid_is_metered_under_cudas_numbers(
     visible = ("GPU-cccc0000-3", "GPU-aaaa0000-1")
     monkeypatch.setattr("codejoule.measurement.nvml._cuda_uuid", nvml.sees(*visible))
     with _meter(0, 1) as meter:
-        counter: Any = meter._counter
+        counter: Any = meter._sources.counter
         assert counter.uuids == {"gpu:0": "GPU-cccc0000-3", "gpu:1": "GPU-aaaa0000-1"}
         assert meter.devices == ("gpu:0", "gpu:1")
 
 
 def test_the_gpus_that_hold_a_model_are_those_of_its_weights_and_buffers() -> None:
     model = torch.nn.Linear(2, 2)
-    assert _gpus_of(model) == set()
+    assert gpus_of(model) == set()
 
     class Placed:
         device = torch.device("cuda", 1)
 
     model.buffers = lambda recurse=True: iter([Placed()])  # type: ignore[assignment]
-    assert _gpus_of(model) == {1}
+    assert gpus_of(model) == {1}

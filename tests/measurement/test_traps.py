@@ -8,10 +8,10 @@ import pytest
 from codejoule.config import UserError
 from codejoule.config.schema import MeterConfig, OnBusyGpu
 from codejoule.measurement.ledger import Ledger
-from codejoule.measurement.meter import _require_agreement
-from codejoule.measurement.opening import _on_stranger
+from codejoule.measurement.opening import _on_foreign
+from codejoule.measurement.processes import foreign_among
 from codejoule.measurement.records import RECORD, Kind, Records
-from codejoule.measurement.strangers import strangers_among
+from codejoule.measurement.window import require_agreement
 
 TICKS = [(Kind.tick, 0, 0, 0.1 * n - 0.004, 0.1 * n, 1000.0 + 30.0 * n) for n in range(60)]
 
@@ -50,12 +50,12 @@ def test_a_machine_that_was_suspended_is_an_error_for_the_windows_it_touches() -
 
 
 def test_a_stranger_counts_only_while_it_is_there(caplog: pytest.LogCaptureFixture) -> None:
-    rows = [(Kind.stranger, 0, 0, t, t, 4242.0) for t in (1.0, 1.5)]
+    rows = [(Kind.foreign, 0, 0, t, t, 4242.0) for t in (1.0, 1.5)]
     with pytest.raises(UserError, match="process 4242, which is not part of this run, uses gpu:0"):
         Ledger(Given(*rows)).entry(0.5, 2.0, {})
     assert Ledger(Given(*rows)).entry(3.0, 4.0, {}).by_device_j["gpu:0"] > 0
-    warn = _on_stranger(MeterConfig(on_busy_gpu=OnBusyGpu.warn))
-    ledger = Ledger(Given(*rows), on_stranger=warn)
+    warn = _on_foreign(MeterConfig(on_busy_gpu=OnBusyGpu.warn))
+    ledger = Ledger(Given(*rows), on_foreign=warn)
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
             assert ledger.entry(0.5, 2.0, {}).by_device_j["gpu:0"] > 0
@@ -63,17 +63,17 @@ def test_a_stranger_counts_only_while_it_is_there(caplog: pytest.LogCaptureFixtu
 
 
 def test_ids_of_another_namespace_leave_one_process_as_our_own() -> None:
-    assert strangers_among([10], {10, 11}) == []
-    assert strangers_among([10, 0], {10, 11}) == [0]
-    assert strangers_among([0], {10}) == []
-    assert strangers_among([0, 0], {10}) == [0]
-    assert strangers_among([1], {10}) == [1]
+    assert foreign_among([10], {10, 11}) == []
+    assert foreign_among([10, 0], {10, 11}) == [0]
+    assert foreign_among([0], {10}) == []
+    assert foreign_among([0, 0], {10}) == [0]
+    assert foreign_among([1], {10}) == [1]
 
 
 def test_zeus_disagreeing_with_the_ledger_is_an_error() -> None:
-    _require_agreement("batch", "gpu:0", 100.0, (99.0, 101.0))
+    require_agreement("batch", "gpu:0", 100.0, (99.0, 101.0))
     with pytest.raises(UserError, match=r"Zeus' begin/end window around 'batch' has 90\.00 J on"):
-        _require_agreement("batch", "gpu:0", 90.0, (99.0, 101.0))
+        require_agreement("batch", "gpu:0", 90.0, (99.0, 101.0))
 
 
 def test_a_window_before_the_first_tick_is_an_error() -> None:

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codejoule.config import UserError
-from codejoule.measurement.visible import visible_gpus
+from codejoule.measurement.hardware import visible_gpus
 
 UUIDS = ("GPU-aaaa-1", "GPU-aabb-2", "GPU-cccc-3")
 

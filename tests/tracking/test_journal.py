@@ -28,14 +28,14 @@ ENTRIES = st.lists(
 
 def test_entries_come_back_by_kind_in_order(tmp_path):
     with Journal(tmp_path) as journal:
-        journal.append("window", {"batch": 0})
-        journal.append("verdict", {"task_id": "a"})
-        journal.append("window", {"batch": 1})
-        assert journal.entries("window") == [{"batch": 0}, {"batch": 1}]
+        journal.append_payload("window", {"batch": 0})
+        journal.append_payload("verdict", {"task_id": "a"})
+        journal.append_payload("window", {"batch": 1})
+        assert journal.payloads("window") == [{"batch": 0}, {"batch": 1}]
     with Journal(tmp_path) as journal:
-        assert journal.entries("window") == [{"batch": 0}, {"batch": 1}]
-        assert journal.entries("verdict") == [{"task_id": "a"}]
-        assert journal.entries("nothing") == []
+        assert journal.payloads("window") == [{"batch": 0}, {"batch": 1}]
+        assert journal.payloads("verdict") == [{"task_id": "a"}]
+        assert journal.payloads("nothing") == []
 
 
 @given(entries=ENTRIES)
@@ -43,10 +43,10 @@ def test_any_payload_comes_back_as_it_went_in(entries, tmp_path_factory):
     directory = tmp_path_factory.mktemp("journal")
     with Journal(directory) as journal:
         for kind, payload in entries:
-            journal.append(kind, payload)
-        before = {kind: journal.entries(kind) for kind, _ in entries}
+            journal.append_payload(kind, payload)
+        before = {kind: journal.payloads(kind) for kind, _ in entries}
     with Journal(directory) as journal:
-        after = {kind: journal.entries(kind) for kind, _ in entries}
+        after = {kind: journal.payloads(kind) for kind, _ in entries}
     assert before == after
     assert [p for k, p in entries if k == "window"] == after.get("window", [])
 
@@ -57,7 +57,7 @@ def test_tail_torn_at_any_byte_is_repaired(entries, data, tmp_path_factory):
     sizes = [0]
     with Journal(directory) as journal:
         for kind, payload in entries:
-            journal.append(kind, payload)
+            journal.append_payload(kind, payload)
             sizes.append(journal.path.stat().st_size)
         path = journal.path
     cut = data.draw(st.integers(min_value=0, max_value=sizes[-1]))
@@ -65,16 +65,16 @@ def test_tail_torn_at_any_byte_is_repaired(entries, data, tmp_path_factory):
     whole = sum(size <= cut for size in sizes) - 1
     with Journal(directory) as journal:
         for kind in ("window", "verdict", "plan"):
-            assert journal.entries(kind) == [p for k, p in entries[:whole] if k == kind]
+            assert journal.payloads(kind) == [p for k, p in entries[:whole] if k == kind]
         assert path.stat().st_size == sizes[whole]
-        journal.append("plan", {"after": "repair"})
+        journal.append_payload("plan", {"after": "repair"})
     with Journal(directory) as journal:
-        assert journal.entries("plan")[-1] == {"after": "repair"}
+        assert journal.payloads("plan")[-1] == {"after": "repair"}
 
 
 def test_repair_is_logged(tmp_path, caplog):
     with Journal(tmp_path) as journal:
-        journal.append("window", {"batch": 0})
+        journal.append_payload("window", {"batch": 0})
     with journal.path.open("ab") as file:
         file.write(b'{"kind": "win')
     with caplog.at_level(logging.WARNING):
@@ -84,18 +84,18 @@ def test_repair_is_logged(tmp_path, caplog):
 
 def test_last_line_of_zeros_after_a_power_cut_is_dropped(tmp_path):
     with Journal(tmp_path) as journal:
-        journal.append("window", {"batch": 0})
+        journal.append_payload("window", {"batch": 0})
     with journal.path.open("ab") as file:
         file.write(b"\0" * 40 + b"\n")
     with Journal(tmp_path) as journal:
-        assert journal.entries("window") == [{"batch": 0}]
+        assert journal.payloads("window") == [{"batch": 0}]
 
 
 @pytest.mark.parametrize("damage", ['{"kind": "window", "pay', "", '{"kind": 1, "payload": {}}'])
 def test_damage_in_the_middle_is_an_error_with_its_line(tmp_path, damage):
     with Journal(tmp_path) as journal:
         for batch in range(3):
-            journal.append("window", {"batch": batch})
+            journal.append_payload("window", {"batch": batch})
     lines = journal.path.read_text().splitlines()
     lines[1] = damage
     journal.path.write_text("\n".join(lines) + "\n")
@@ -110,9 +110,9 @@ def test_damage_in_the_middle_is_an_error_with_its_line(tmp_path, damage):
 def test_line_separators_of_unicode_do_not_end_a_line(tmp_path):
     text = "a\u2028b\x85c\x1cd\re\n"
     with Journal(tmp_path) as journal:
-        journal.append("window", {"text": text})
+        journal.append_payload("window", {"text": text})
     with Journal(tmp_path) as journal:
-        assert journal.entries("window") == [{"text": text}]
+        assert journal.payloads("window") == [{"text": text}]
 
 
 def test_second_process_on_the_directory_is_told_the_pid(tmp_path):
@@ -137,7 +137,7 @@ from codejoule.tracking import Journal
 
 journal = Journal(Path(sys.argv[1]))
 for number in range(1_000_000):
-    journal.append("window", {"number": number, "text": "x" * 100_000})
+    journal.append_payload("window", {"number": number, "text": "x" * 100_000})
     print(number, flush=True)
 """,
         tmp_path,
@@ -150,10 +150,10 @@ for number in range(1_000_000):
     rest, _ = child.communicate(timeout=60)
     acknowledged = int((rest.split() or [line])[-1])
     with Journal(tmp_path) as journal:
-        numbers = [entry["number"] for entry in journal.entries("window")]
+        numbers = [entry["number"] for entry in journal.payloads("window")]
         assert numbers == list(range(len(numbers)))
         assert len(numbers) in (acknowledged + 1, acknowledged + 2)
-        journal.append("window", {"number": len(numbers)})
+        journal.append_payload("window", {"number": len(numbers)})
 
 
 def test_full_disk_leaves_the_journal_as_it_was(tmp_path):
@@ -165,14 +165,14 @@ from codejoule.config import UserError
 from codejoule.tracking import Journal
 
 journal = Journal(Path(sys.argv[1]))
-journal.append("window", {"batch": 0})
+journal.append_payload("window", {"batch": 0})
 resource.setrlimit(resource.RLIMIT_FSIZE, (5000, resource.RLIM_INFINITY))
 try:
-    journal.append("window", {"text": "x" * 10_000})
+    journal.append_payload("window", {"text": "x" * 10_000})
 except UserError as error:
     print(error)
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
-journal.append("window", {"batch": 1})
+journal.append_payload("window", {"batch": 1})
 """,
         tmp_path,
     )
@@ -181,7 +181,7 @@ journal.append("window", {"batch": 1})
     assert "cannot write to the run's journal" in output
     assert "start the same command again" in output
     with Journal(tmp_path) as journal:
-        assert journal.entries("window") == [{"batch": 0}, {"batch": 1}]
+        assert journal.payloads("window") == [{"batch": 0}, {"batch": 1}]
 
 
 def _python(code: str, *arguments: Path) -> subprocess.Popen[str]:

@@ -7,8 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from codejoule.domain import TASK_COLUMNS, EnergySource, TaskRecord
-from codejoule.measurement import PowerSample
+from codejoule.domain import TASK_COLUMNS, EnergySource, PowerSample, TaskRecord
 from codejoule.tracking import power_figure, write_power_parquet, write_tasks_parquet
 
 RECORD = TaskRecord(

@@ -11,7 +11,7 @@ from mlflow.tracking import MlflowClient
 
 from codejoule.config.schema import TrackingConfig
 from codejoule.tracking import DatasetFacts, prepare_store
-from codejoule.tracking.limits import cut
+from codejoule.tracking.client import cut
 from codejoule.tracking.process import has_died, identity_tags
 
 

@@ -7,8 +7,7 @@ from codejoule.analysis import build_sections, load_runs, render_section
 from codejoule.config import project_root
 from codejoule.config.schema import TrackingConfig
 from codejoule.domain import visible
-from codejoule.experiment.outcome import Outcome, State
-from codejoule.experiment.sweep import Summary
+from codejoule.experiment.sweep import Outcome, State, Summary
 from codejoule.tracking import Store, prepare_store
 
 

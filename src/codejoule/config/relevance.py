@@ -1,10 +1,12 @@
 """Which keys of a configuration can change a result."""
 
+from codejoule.domain.engines import KEYS_OUTSIDE
+
 _OUTSIDE = ("tracking", "sweep", "carbon", "cost", "gpu")
 _OUTSIDE_KEYS = (
     "on_finished", "isolation", "preflight", "evaluator.workers", "evaluator.ground_truth",
     "model.license", "model.gated", "model.path", "suite.path", "suite.prompt_tokens",
-    "quant.cache_dir", "engine.url", "engine.timeout_s", "meter.on_metered_device",
+    "quant.cache_dir", "meter.on_metered_device", *(f"engine.{key}" for key in KEYS_OUTSIDE),
 )  # fmt: skip
 _LOCATING_KEYS = (
     "model.id", "model.revision", "model.quantized",

@@ -11,6 +11,13 @@ from enum import Enum
 from typing import Any
 
 from codejoule.config.ranged import Ranged, above, at_least, ranged
+from codejoule.domain.engines import (
+    ENGINES,
+    OWN_KEYS,
+    EngineFacts,
+    EngineKeys,
+    engines_with,
+)
 from codejoule.domain.quantization import METHODS
 from codejoule.domain.suite_limits import LIMITS_OF_BUNDLED, SuiteLimits, limits_of
 
@@ -42,14 +49,6 @@ class QuantSource(Enum):
     auto = "auto"
     hub = "hub"
     local = "local"
-
-
-class EngineName(Enum):
-    generate = "generate"
-    static = "static"
-    graph = "graph"
-    continuous = "continuous"
-    server = "server"
 
 
 class BatchOrder(Enum):
@@ -275,62 +274,33 @@ class GenerationConfig(Ranged):
         )
 
 
-REFILLING = (EngineName.graph, EngineName.continuous, EngineName.server)
-"""Engines in which a waiting prompt takes the place of a sequence that has ended."""
-
-_KEYS_OF_ENGINES = {
-    "window_tasks": REFILLING,
-    "compile": (EngineName.graph,),
-    "check_every": (EngineName.graph,),
-    "url": (EngineName.server,),
-    "served_model": (EngineName.server,),
-    "timeout_s": (EngineName.server,),
-}
-
-
 @dataclass(kw_only=True)
-class EngineConfig(Ranged):
+class EngineConfig(EngineKeys, Ranged):
     prefix = "engine."
 
-    name: EngineName = EngineName.generate
     warmup_batches: int = at_least(0, 1, "must be 0 or more")
     warmup_tokens: int = at_least(1, 16)
-    window_tasks: int | None = None
-    compile: bool | None = None
-    check_every: int | None = None
-    url: str | None = None
-    served_model: str | None = None
-    timeout_s: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for key, engines in _KEYS_OF_ENGINES.items():
+        for key in OWN_KEYS:
             value = getattr(self, key)
+            engines = engines_with(key)
             self._require(
                 value is None or self.name in engines,
                 key,
                 f"engine={self.name.name} does not use it; leave it null, or choose "
                 + " or ".join(f"engine={engine.name}" for engine in engines),
             )
-            self._require(
-                key in ("url", "served_model")
-                or value is None
-                or value is False
-                or 0 < value < math.inf,
-                key,
-                "must be above 0 and finite",
-            )
-        self._require(
-            self.name is not EngineName.server or bool(self.url),
-            "url",
-            "engine=server needs the address of an OpenAI-compatible server on this host, e.g. "
-            "engine.url=http://127.0.0.1:8000/v1",
-        )
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            self._require(not number or 0 < value < math.inf, key, "must be above 0 and finite")
+        for key, what in self.facts.needs.items():
+            self._require(bool(getattr(self, key)), key, f"engine={self.name.name} needs {what}")
 
     @property
-    def refills(self) -> bool:
-        """Whether a waiting prompt takes the place of a sequence that has ended."""
-        return self.name in REFILLING
+    def facts(self) -> EngineFacts:
+        """What the chosen engine is."""
+        return ENGINES[self.name]
 
 
 @dataclass(kw_only=True)

@@ -16,18 +16,20 @@ from codejoule.domain.energy import (
     EnergyReading,
     EnergyScope,
     EnergySource,
+    PowerSample,
     attribute_energy,
     later_prefill,
     prefill_part,
 )
 from codejoule.domain.families import FAMILIES
+from codejoule.domain.json_values import from_json, to_json
 from codejoule.domain.layers import LinearLayers
 from codejoule.domain.placement import place_layers
 from codejoule.domain.quantization import METHODS, Quantization, QuantizationMethod
 from codejoule.domain.record import TASK_COLUMNS, TaskRecord
 from codejoule.domain.source import BOM, future_first, join_sources, preamble, source_lines
 from codejoule.domain.task import DOMAINS, EXPECTED_OUTPUT, Suite, Task
-from codejoule.domain.verdict import Status, Verdict
+from codejoule.domain.verdict import JudgedSample, Status, Verdict
 from codejoule.domain.visible import visible
 from codejoule.domain.workload import Workload
 
@@ -46,8 +48,10 @@ __all__ = [
     "EnergyScope",
     "EnergySource",
     "FinishReason",
+    "JudgedSample",
     "LinearLayers",
     "Pace",
+    "PowerSample",
     "Prompt",
     "Quantization",
     "QuantizationMethod",
@@ -62,6 +66,7 @@ __all__ = [
     "break_even_tasks",
     "dtype_bytes",
     "dtype_in_force",
+    "from_json",
     "future_first",
     "join_sources",
     "later_prefill",
@@ -72,6 +77,7 @@ __all__ = [
     "preamble",
     "prefill_part",
     "source_lines",
+    "to_json",
     "visible",
     "wilson_interval",
 ]

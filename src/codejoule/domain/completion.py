@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Self
 
 
 class FinishReason(Enum):
@@ -46,6 +47,17 @@ class Pace:
     """When it had its first token, on the same clock."""
     end: float
     """When it had its last, on the same clock."""
+
+    @classmethod
+    def in_seconds(cls, opened_s: float, sent_s: float, first_s: float, last_s: float) -> Self:
+        """Of a request in a window that was opened at `opened_s`, all by one clock [s]."""
+        return cls(
+            ttft_s=first_s - sent_s,
+            decode_s=last_s - first_s,
+            begin=sent_s - opened_s,
+            first=first_s - opened_s,
+            end=last_s - opened_s,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,9 @@
-"""Energy readings, and the division of a batch's energy among its tasks."""
+"""Energy readings, and the division of a batch's energy among its tasks.
+
+On GPUs the figures are the ledger's: the ticks of NVML's energy counter, and the energy between
+them worked out from those around (`codejoule.measurement.curve`). Zeus' windows, two reads of the
+same counter, are opened around the same blocks as the check.
+"""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -12,9 +17,9 @@ class EnergySource(Enum):
     """How a joule was obtained."""
 
     nvml = "nvml"
-    """Energy counter of an NVIDIA GPU, read through Zeus."""
+    """Energy counter of an NVIDIA GPU, as NVML shows it; Zeus' windows check it."""
     rapl = "rapl"
-    """Energy counter of the CPU package (and DRAM), read through Zeus."""
+    """Energy counter of the CPU package (and DRAM), in the files that Zeus finds."""
     estimate = "estimate"
     """CPU time x a documented power per core: not a measurement."""
     replay = "replay"
@@ -70,6 +75,9 @@ class EnergyReading:
     integrated_j: float | None = None
     """Energy of the GPUs by the second method, instantaneous power integrated [J]; None where
     power was not sampled."""
+    zeus_j: float | None = None
+    """What Zeus' own window around the same block says of the GPUs' counters [J], read at its two
+    edges; None where Zeus opened none, or one of them did not tick."""
     concurrent: tuple[str, ...] = ()
     """Other jobs of codejoule that worked on the machine during the window and may have changed its
     energy."""
@@ -78,6 +86,7 @@ class EnergyReading:
         known_j = {
             "energy_j": self.energy_j,
             "integrated_j": self.integrated_j,
+            "zeus_j": self.zeus_j,
             **self.energy_by_device_j,
             **self.energy_beside_j,
             **self.energy_at_marks_j,
@@ -95,6 +104,18 @@ class EnergyReading:
         devices_j = {**self.energy_by_device_j, **self.energy_beside_j}
         found_j = [j for device, j in devices_j.items() if device.startswith(f"{kind}:")]
         return sum(found_j) if found_j else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PowerSample:
+    """Power of one device at one moment."""
+
+    time_s: float
+    """Wall-clock time [s since the epoch]."""
+    device: str
+    """The device, e.g. ``gpu:0``."""
+    power_w: float
+    """Its power [W]."""
 
 
 FIRST_TOKEN = "first_token"

@@ -136,6 +136,8 @@ def run_metrics(
 
     ``energy_crosscheck_rel`` is the GPUs' energy by the second method (instantaneous power
     integrated) over that of the counter, minus 1, over all windows of generation.
+    ``energy_gpu_zeus_j`` is what Zeus' own windows say of ``energy_gpu_j``: two reads of the same
+    counter, at a window's edges.
     ``energy_cpu_j`` and ``energy_dram_j`` are what the CPU's counters say of the same windows;
     they are part of ``energy_generation_j`` where the scope names the CPU, else beside it.
 
@@ -235,6 +237,7 @@ def _energy(facts: RunFacts) -> dict[str, float]:
     if integrated_j is not None and gpu_j is not None:
         metrics["energy_crosscheck_rel"] = integrated_j / gpu_j - 1
     optional = {
+        "energy_gpu_zeus_j": _sum_or_none([r.zeus_j for r in readings]),
         "energy_cpu_j": _sum_or_none([r.of_j("cpu") for r in readings]),
         "energy_dram_j": _sum_or_none([r.of_j("dram") for r in readings]),
         "energy_compile_j": sum(r.energy_j for r in facts.compile) if facts.compile else None,

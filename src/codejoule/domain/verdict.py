@@ -1,7 +1,7 @@
 """What the tests said of a sample."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from enum import Enum
 from typing import Any, Self
 
@@ -85,3 +85,17 @@ class Verdict:
         base = row.get("base")
         typed = {"status": Status(row["status"]), "base": None if base is None else Status(base)}
         return cls(**{**row, **typed})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedSample(Verdict):
+    """A verdict, and the energy of reaching it."""
+
+    energy_j: float | None
+    """Energy of judging the sample [J]; None where it was not measured."""
+
+    @classmethod
+    def of(cls, verdict: Verdict, energy_j: float | None) -> Self:
+        """The same verdict with this energy."""
+        facts = {each.name: getattr(verdict, each.name) for each in fields(Verdict)}
+        return cls(**facts | {"energy_j": energy_j})

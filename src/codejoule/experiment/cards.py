@@ -1,37 +1,32 @@
 """The cards of ``conf/gpu``, and this machine's."""
 
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING
 
 from codejoule.config import ConfigError
 from codejoule.config.choices import choices
 from codejoule.config.schema import DETECTED_GPU, GpuConfig
+from codejoule.estimate import Card, read_card
+from codejoule.measurement import detect_hardware
 
-if TYPE_CHECKING:
-    from codejoule.estimate import Card
 
-
-def known_cards() -> "list[Card]":
+def known_cards() -> list[Card]:
     """All cards whose figures are on file, the smallest memory first."""
     return sorted(map(_card, _on_file()), key=lambda card: card.memory_bytes)
 
 
-def known_card(driver_name: str) -> "Card | None":
+def known_card(driver_name: str) -> Card | None:
     """The card on file that the driver calls so; None where there is none."""
     found = [config for config in _on_file() if driver_name in config.driver_names]
     return _card(found[0]) if found else None
 
 
-def find_card(gpu: GpuConfig) -> "Card":
+def find_card(gpu: GpuConfig) -> Card:
     """The card that `gpu` describes; what it leaves null, NVML tells, or the file of that card.
 
     Raises `ConfigError` where there is no card to detect, and names the cards on file.
     """
     if gpu.name != DETECTED_GPU or None not in (gpu.memory_bytes, gpu.bandwidth_bytes_per_s):
         return _card(gpu)
-    from codejoule.estimate import read_card
-    from codejoule.measurement import detect_hardware
-
     hardware = detect_hardware()
     if not hardware.gpus:
         raise ConfigError(
@@ -67,8 +62,6 @@ def _names() -> str:
     return ", ".join(sorted(card.name for card in known_cards()))
 
 
-def _card(gpu: GpuConfig) -> "Card":
-    from codejoule.estimate import Card
-
+def _card(gpu: GpuConfig) -> Card:
     assert gpu.memory_bytes is not None and gpu.bandwidth_bytes_per_s is not None
     return Card(**{field.name: getattr(gpu, field.name) for field in fields(Card)})

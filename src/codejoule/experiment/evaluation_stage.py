@@ -5,21 +5,23 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from codejoule.config.schema import EvaluatorName
-from codejoule.domain import Completion, EnergySource, Status, Verdict
-from codejoule.experiment.journal_entries import (
-    BatchEntry,
-    verdict_to_json,
-    verdicts_from_json,
+from codejoule.domain import Completion, EnergySource, JudgedSample, Status, Verdict
+from codejoule.evaluation import (
+    GroundTruth,
+    Progress,
+    Sample,
+    cached_ground_truth,
+    check_ground_truth,
+    judge,
+    with_expected_outputs,
 )
 from codejoule.experiment.plan import Plan
-
-if TYPE_CHECKING:
-    from codejoule.evaluation import GroundTruth, Sample
-    from codejoule.measurement import Meter
-    from codejoule.tracking import Journal
+from codejoule.measurement import Meter, open_cpu_meter, share_evaluation_energy
+from codejoule.suites import solution_of
+from codejoule.tracking import Journal
+from codejoule.tracking.entries import Batch, Judged, SandboxSetUp
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -34,33 +36,35 @@ def evaluate(plan: Plan, folder: Path) -> None:
 
     Raises `UserError` where no sandbox can be had.
     """
-    from codejoule.tracking import Journal
-
     with Journal(folder) as journal:
         judged = {
             (verdict.task_id, verdict.sample)
-            for verdict, _ in verdicts_from_json(journal.entries("verdicts"))
+            for entry in journal.entries(Judged)
+            for verdict in entry.verdicts
             if verdict.status is not Status.unjudged
         }
-        batches = [BatchEntry.from_json(entry) for entry in journal.entries("batch")]
         samples = [
             sample
-            for sample in _samples(plan, batches)
+            for sample in _samples(plan, journal.entries(Batch))
             if (sample.task_id, sample.sample) not in judged
         ]
         if samples:
             _judge(plan, journal, samples)
     if plan.experiment.evaluator.ground_truth:
-        _check_ground_truth(plan)
+        progress = Progress(len(plan.suite.tasks), what="canonical solutions")
+        check_ground_truth(
+            plan.suite.tasks,
+            config=plan.experiment.evaluator,
+            timeout_s=timeout_s(plan),
+            on_kept=progress.keep,
+            on_verdict=progress.add,
+        )
 
 
-def _judge(plan: Plan, journal: "Journal", samples: Sequence["Sample"]) -> None:
-    from codejoule.evaluation import Progress, judge, with_expected_outputs
-    from codejoule.measurement import open_cpu_meter
-
-    evaluator, timeout_s = plan.experiment.evaluator, _timeout_s(plan)
+def _judge(plan: Plan, journal: Journal, samples: Sequence[Sample]) -> None:
+    evaluator, limit_s = plan.experiment.evaluator, timeout_s(plan)
     # Before the meter counts: asking the canonical solutions is not judging these samples.
-    samples = with_expected_outputs(samples, config=evaluator, timeout_s=timeout_s)
+    samples = with_expected_outputs(samples, config=evaluator, timeout_s=limit_s)
     progress = Progress(len(samples))
     watts_per_core = plan.experiment.meter.cpu_watts_per_core
     with (
@@ -75,8 +79,8 @@ def _judge(plan: Plan, journal: "Journal", samples: Sequence["Sample"]) -> None:
         verdicts = judge(
             samples,
             config=evaluator,
-            timeout_s=timeout_s,
-            on_start=lambda facts: journal.append("sandbox", facts.to_json()),
+            timeout_s=limit_s,
+            on_start=lambda facts: journal.append(SandboxSetUp(facts.to_json())),
             on_verdict=note,
         )
     unjudged = sum(verdict.status is Status.unjudged for verdict in verdicts)
@@ -90,28 +94,15 @@ def _judge(plan: Plan, journal: "Journal", samples: Sequence["Sample"]) -> None:
         )  # fmt: skip
 
 
-def _timeout_s(plan: Plan) -> float:
+def timeout_s(plan: Plan) -> float:
+    """Time that each sample has [s]."""
     return plan.experiment.evaluator.timeout_s or plan.suite.timeout_s
-
-
-def _check_ground_truth(plan: Plan) -> None:
-    from codejoule.evaluation import Progress, check_ground_truth
-
-    tasks = plan.suite.tasks
-    progress = Progress(len(tasks), what="canonical solutions")
-    check_ground_truth(
-        tasks,
-        config=plan.experiment.evaluator,
-        timeout_s=_timeout_s(plan),
-        on_kept=progress.keep,
-        on_verdict=progress.add,
-    )
 
 
 class _Slices:
     """Journals verdicts as they come, each slice of time with its energy."""
 
-    def __init__(self, journal: "Journal", meter: "Meter", *, watts_per_core: float) -> None:
+    def __init__(self, journal: Journal, meter: Meter, *, watts_per_core: float) -> None:
         self._journal = journal
         self._meter = meter
         self._watts_per_core = watts_per_core
@@ -141,8 +132,6 @@ class _Slices:
         self._window = self._stack.enter_context(self._meter.window("evaluation"))
 
     def _settle(self) -> None:
-        from codejoule.measurement import share_evaluation_energy
-
         self._stack.close()
         if not self._verdicts:
             return
@@ -151,29 +140,28 @@ class _Slices:
             [verdict.evaluation_cpu_s for verdict in self._verdicts],
             watts_per_core=self._watts_per_core,
         )
+        pairs = zip(self._verdicts, energies_j, strict=True)
         self._journal.append(
-            "verdicts",
-            _payload(self._verdicts, energies_j, source)
-            | {"concurrent": self._window.reading.concurrent},
+            Judged(
+                source=source,
+                verdicts=tuple(JudgedSample.of(verdict, energy_j) for verdict, energy_j in pairs),
+                concurrent=self._window.reading.concurrent,
+            )
         )
         self._verdicts = []
 
 
-def known_ground_truth(plan: Plan) -> "GroundTruth | None":
+def known_ground_truth(plan: Plan) -> GroundTruth | None:
     """What is known of the run's tasks in its environment; None where not all of it is, or
     the configuration does not want it."""
-    from codejoule.evaluation import cached_ground_truth
-
     config = plan.experiment.evaluator
     if config.name is EvaluatorName.none or config.ground_truth is False:
         return None
-    return cached_ground_truth(plan.suite.tasks, config=config, timeout_s=_timeout_s(plan))
+    return cached_ground_truth(plan.suite.tasks, config=config, timeout_s=timeout_s(plan))
 
 
-def programs(plan: Plan, batches: Sequence[BatchEntry]) -> list[tuple[Completion, str, str]]:
+def programs(plan: Plan, batches: Sequence[Batch]) -> list[tuple[Completion, str, str]]:
     """Each completion with its raw and its sanitized program, in the order of the requests."""
-    from codejoule.suites import solution_of
-
     tasks = {task.task_id: task for task in plan.suite.tasks}
     split, variant = plan.experiment.suite.split, plan.variant
     return [
@@ -183,18 +171,9 @@ def programs(plan: Plan, batches: Sequence[BatchEntry]) -> list[tuple[Completion
     ]
 
 
-def _samples(plan: Plan, batches: Sequence[BatchEntry]) -> list["Sample"]:
-    from codejoule.evaluation import Sample
-
+def _samples(plan: Plan, batches: Sequence[Batch]) -> list[Sample]:
     tasks = {task.task_id: task for task in plan.suite.tasks}
     return [
         Sample.of(tasks[completion.task_id], solution, sample=completion.sample)
         for completion, _, solution in programs(plan, batches)
     ]
-
-
-def _payload(
-    verdicts: Sequence[Verdict], energies_j: Sequence[float | None], source: EnergySource
-) -> dict[str, object]:
-    rows = [verdict_to_json(v, e) for v, e in zip(verdicts, energies_j, strict=True)]
-    return {"source": source.value, "verdicts": rows}

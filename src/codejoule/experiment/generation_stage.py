@@ -4,30 +4,28 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
-from itertools import chain
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from codejoule.domain import Prompt
-from codejoule.experiment.batch_limit import BatchLimit, is_out_of_memory, out_of_memory
-from codejoule.experiment.engines import engine_at, engine_for
-from codejoule.experiment.journal_entries import BatchEntry, reading_to_json
-from codejoule.experiment.memory import PeakMemory
+from codejoule.domain import EnergySource, Prompt
+from codejoule.experiment.memory_use import BatchLimit, is_out_of_memory, out_of_memory
+from codejoule.experiment.model_stage import open_engine
 from codejoule.experiment.plan import Plan, Request
 from codejoule.experiment.preflight import check_memory
-from codejoule.experiment.quantize_stage import ensure_quantized
-from codejoule.experiment.served import Server, check_meter, record_server
-
-if TYPE_CHECKING:
-    import torch
-
-    from codejoule.generation import Decoded, Engine
-    from codejoule.measurement import Meter
-    from codejoule.models import LoadedModel
-    from codejoule.tracking import Journal
+from codejoule.generation import Decoded, Engine
+from codejoule.measurement import Meter, open_meter
+from codejoule.tracking import Journal
+from codejoule.tracking.entries import (
+    Batch,
+    Compiled,
+    CoolDown,
+    EngineSetUp,
+    Idle,
+    Power,
+    WarmedUp,
+)
 
 _log = logging.getLogger(__name__)
 _POWER_CHUNK = 50
@@ -40,21 +38,15 @@ def generate(plan: Plan, folder: Path) -> None:
     decoded in halves, as ``batch.on_out_of_memory`` says. Raises `UserError` when memory does
     not suffice, and whatever the rooms raise.
     """
-    from codejoule.measurement import open_meter
-    from codejoule.tracking import Journal
-
     with Journal(folder) as journal:
         done = _done(journal)
         todo = [n for n, batch in enumerate(plan.batches) if done[n] < len(batch)]
         if not todo:
             return
-        check_memory(
-            plan.experiment, plan.memory, device=plan.device, visible=len(plan.hardware.gpus)
-        )
+        visible = len(plan.hardware.gpus)
+        check_memory(plan.experiment, plan.memory, device=plan.device, visible=visible)
         with open_meter(
-            plan.experiment.meter,
-            gpu_indices=plan.gpus,
-            processes=plan.server.processes.pids if plan.server else (),
+            plan.experiment.meter, gpu_indices=plan.gpus, processes=plan.processes
         ) as meter:
             try:
                 _generate(plan, journal, meter, todo)
@@ -64,241 +56,149 @@ def generate(plan: Plan, folder: Path) -> None:
                 raise out_of_memory(error, plan, None, can_halve=False) from error
 
 
-def _done(journal: "Journal") -> Counter[int]:
+def _done(journal: Journal) -> Counter[int]:
     """Sequences of each planned batch that are done, from its first on."""
     done: Counter[int] = Counter()
-    for entry in journal.entries("batch"):
-        done[entry["batch"]] += len(entry["completions"])
+    for entry in journal.entries(Batch):
+        done[entry.batch] += len(entry.completions)
     return done
 
 
-def _generate(plan: Plan, journal: "Journal", meter: "Meter", todo: Sequence[int]) -> None:
+def _generate(plan: Plan, journal: Journal, meter: Meter, todo: Sequence[int]) -> None:
     if len(todo) < len(plan.batches):
         done = len(plan.batches) - len(todo)
         _log.info("continues: %d of %d batches were done before", done, len(plan.batches))
     cooling = meter.cool_down()
     if cooling is not None:
-        journal.append("cooldown", asdict(cooling))
-    if plan.server is None:
-        ensure_quantized(plan, meter, journal)
-        memory = PeakMemory(plan.device, gpus=plan.gpus, own_process=plan.isolated)
-        loaded = _load(plan, journal, meter)
-        _check_logits(plan, loaded, todo)
-        engine = engine_for(plan, loaded)
-        peak_bytes = memory.read
-    else:
-        engine = _connect(plan, plan.server, journal, meter)
-        peak_bytes = _not_known
+        journal.append(CoolDown(**asdict(cooling)))
+    windows = {number: _prompts(plan, plan.batches[number]) for number in todo}
+    left = [prompt for window in windows.values() for prompt in window]
+    longest = max(left, key=lambda prompt: len(prompt.text))
+    engine, peak_bytes = open_engine(plan, meter, journal, longest)
     try:
-        _decode_all(plan, journal, meter, todo, engine, peak_bytes)
+        limit = BatchLimit(plan, journal)
+        _Decoding(plan, journal, meter, engine, limit, windows).run(peak_bytes)
     finally:
         engine.close()
 
 
-def _connect(plan: Plan, server: Server, journal: "Journal", meter: "Meter") -> "Engine":
-    """What stands for a loaded model where a server decodes."""
-    from codejoule.models import load_tokenizer
+@dataclass(frozen=True, slots=True)
+class _Decoding:
+    """The windows that are left, and what decodes and meters them."""
 
-    check_meter(server, meter)
-    tokenizer = load_tokenizer(plan.checkpoint, plan.experiment.model)
-    record_server(
-        server, plan.experiment, tokenizer, meter=meter, journal=journal, device=plan.device
-    )
-    engine = engine_at(server, plan, tokenizer)
-    engine.prepare((), at_once=1)
-    return engine
+    plan: Plan
+    journal: Journal
+    meter: Meter
+    engine: Engine
+    limit: BatchLimit
+    windows: Mapping[int, Sequence[Prompt]]
 
+    def run(self, peak_bytes: Callable[[], int | None]) -> None:
+        """Compile, warm up, idle, decode; each on record as it is done."""
+        config, journal, meter = self.plan.experiment.engine, self.journal, self.meter
+        self._prepare(list(self.windows.values()))
+        with meter.window("warmup") as window:
+            for prompts in list(self.windows.values())[: config.warmup_batches]:
+                self._warm_up(prompts, tokens=config.warmup_tokens)
+        journal.append(WarmedUp(reading=window.reading))
+        declared = {"kv_cache": config.facts.cache.value, "samples_repeat": config.facts.repeats}
+        journal.append(EngineSetUp(declared | self.engine.facts()))
+        power_w = meter.measure_idle()
+        journal.append(Idle(power_w=power_w, temperature_c=meter.temperature_c()))
+        total, done = sum(map(len, self.plan.batches)), _done(journal).total()
+        tokens, kept, began = 0, 0, time.monotonic()
+        with tqdm(total=total, initial=done, unit="task", disable=None, leave=False) as progress:
+            for number in self.windows:
+                for entry in self._decode(number, ended=progress.update):
+                    journal.append(replace(entry, memory_peak_bytes=peak_bytes()))
+                    tokens += sum(completion.output_tokens for completion in entry.completions)
+                    # What ran out of memory has to be done again.
+                    progress.n = _done(journal).total()
+                    progress.set_postfix_str(_speed(tokens, time.monotonic() - began, meter))
+                    kept = self._keep_power(kept, at_least=_POWER_CHUNK)
+        self._keep_power(kept, at_least=1)
 
-def _check_logits(plan: Plan, loaded: "LoadedModel", todo: Sequence[int]) -> None:
-    """Before anything is measured, read the longest prompt that is left: the likeliest to
-    overflow."""
-    from codejoule.generation import check_logits
+    def _prepare(self, windows: Sequence[Sequence[Prompt]]) -> None:
+        """Compile and capture before anything is measured; the energy is booked apart."""
+        while self.plan.experiment.engine.facts.compiles:
+            error: RuntimeError | None = None
+            with self.meter.window("compile") as window:
+                try:
+                    self.engine.prepare(windows, at_once=self.limit.size)
+                except RuntimeError as caught:
+                    error = caught
+            self.journal.append(Compiled(reading=window.reading))
+            if error is None:
+                return
+            self.limit.reduce(error, sequences=self.limit.size, during="compile", reading=None)
 
-    left = [prompt for number in todo for prompt in _prompts(plan, plan.batches[number])]
-    longest = max(left, key=lambda prompt: len(prompt.text))
-    check_logits(loaded.model, loaded.tokenizer, longest, max_new_tokens=plan.max_new_tokens)
+    def _warm_up(self, prompts: Sequence[Prompt], *, tokens: int) -> None:
+        """Warm up with as many of a batch's prompts as will be decoded at once."""
+        while True:
+            chosen = prompts[: self.limit.size]
+            try:
+                self.engine.warm_up(chosen, tokens=tokens)
+            except RuntimeError as caught:
+                error = caught
+            else:
+                return
+            self.limit.reduce(error, sequences=len(chosen), during="warmup", reading=None)
 
+    def _decode(self, number: int, *, ended: Callable[[int], object]) -> Iterator[Batch]:
+        """What is left of one planned window: at once, or in parts where memory is too small.
 
-def _not_known() -> None:
-    """Memory of a process that is not ours."""
-
-
-def _decode_all(
-    plan: Plan,
-    journal: "Journal",
-    meter: "Meter",
-    todo: Sequence[int],
-    engine: "Engine",
-    peak_bytes: Callable[[], int | None],
-) -> None:
-    prompts = {number: _prompts(plan, plan.batches[number]) for number in todo}
-    limit = BatchLimit(plan, journal)
-    _prepare(engine, meter, journal, limit, list(prompts.values()))
-    warmup = [prompts[number] for number in todo[: plan.experiment.engine.warmup_batches]]
-    with meter.window("warmup") as window:
-        for batch in warmup:
-            _warm_up(engine, batch, limit, tokens=plan.experiment.engine.warmup_tokens)
-    journal.append("warmup", {"reading": reading_to_json(window.reading)})
-    journal.append("engine", engine.facts())
-    idle_power_w = meter.measure_idle()
-    journal.append("idle", {"power_w": idle_power_w, "temperature_c": meter.temperature_c()})
-    total = sum(map(len, plan.batches))
-    tokens, kept, began = 0, 0, time.monotonic()
-    bar = tqdm(total=total, initial=_done(journal).total(), unit="task", disable=None, leave=False)
-    with bar as progress:
-        for number in todo:
-            entries = _decode(
-                plan, engine, meter, journal, limit, number, prompts, ended=progress.update
+        An engine that refills takes the whole window and decodes fewer of it at once. An attempt
+        that ran out of memory has its own reading, which is in no window's energy.
+        """
+        prompts, limit = self.windows[number], self.limit
+        first = _done(self.journal)[number]
+        while first < len(prompts):
+            refills = self.plan.experiment.engine.facts.refills
+            chosen = prompts[first : None if refills else first + limit.size]
+            error: RuntimeError | None = None
+            decoded: Decoded | None = None
+            with self.meter.window("batch") as window:
+                try:
+                    decoded = self.engine.generate(
+                        chosen,
+                        at_once=limit.size,
+                        seed=self.plan.seed(number, first),
+                        mark=window.mark,
+                        ended=ended,
+                    )
+                except RuntimeError as caught:
+                    error = caught
+            if error is not None:
+                at_once = min(limit.size, len(chosen))
+                limit.reduce(error, sequences=at_once, during="batch", reading=window.reading)
+                self._prepare([self.windows[n] for n in self.windows if n >= number])
+                continue
+            assert decoded is not None
+            yield Batch(
+                batch=number,
+                first=first,
+                completions=decoded.completions,
+                reading=window.reading,
+                positions=decoded.positions,
+                memory_peak_bytes=None,
             )
-            for entry in entries:
-                whole = replace(entry, memory_peak_bytes=peak_bytes())
-                journal.append("batch", whole.to_json())
-                tokens += sum(completion.output_tokens for completion in entry.completions)
-                # What ran out of memory has to be done again.
-                progress.n = _done(journal).total()
-                progress.set_postfix_str(_speed(tokens, time.monotonic() - began, meter))
-                kept = _keep_power(journal, meter, kept, at_least=_POWER_CHUNK)
-    _keep_power(journal, meter, kept, at_least=1)
+            first += len(chosen)
 
-
-def _prepare(
-    engine: "Engine",
-    meter: "Meter",
-    journal: "Journal",
-    limit: BatchLimit,
-    windows: Sequence[Sequence[Prompt]],
-) -> None:
-    """Compile and capture before anything is measured; the energy is booked apart."""
-    while engine.compiles:
-        error: RuntimeError | None = None
-        with meter.window("compile") as window:
-            try:
-                engine.prepare(windows, at_once=limit.size)
-            except RuntimeError as caught:
-                error = caught
-        journal.append("compile", {"reading": reading_to_json(window.reading)})
-        if error is None:
-            return
-        limit.reduce(error, sequences=limit.size, during="compile", reading=None)
-
-
-def _warm_up(
-    engine: "Engine", prompts: Sequence[Prompt], limit: BatchLimit, *, tokens: int
-) -> None:
-    """Warm up with as many of a batch's prompts as will be decoded at once."""
-    while True:
-        chosen = prompts[: limit.size]
-        try:
-            engine.warm_up(chosen, tokens=tokens)
-        except RuntimeError as caught:
-            error = caught
-        else:
-            return
-        limit.reduce(error, sequences=len(chosen), during="warmup", reading=None)
-
-
-def _decode(
-    plan: Plan,
-    engine: "Engine",
-    meter: "Meter",
-    journal: "Journal",
-    limit: BatchLimit,
-    number: int,
-    windows: Mapping[int, Sequence[Prompt]],
-    *,
-    ended: Callable[[int], object],
-) -> Iterator[BatchEntry]:
-    """What is left of one planned window: at once, or in parts where memory is too small.
-
-    An engine that refills takes the whole window and decodes fewer of it at once. An attempt that
-    ran out of memory has its own reading, which is in no window's energy.
-    """
-    prompts = windows[number]
-    first = _done(journal)[number]
-    while first < len(prompts):
-        last = None if plan.experiment.engine.refills else first + limit.size
-        chosen = prompts[first:last]
-        error: RuntimeError | None = None
-        decoded: Decoded | None = None
-        with meter.window("batch") as window:
-            try:
-                decoded = engine.generate(
-                    chosen,
-                    at_once=limit.size,
-                    seed=plan.seed(number, first),
-                    mark=window.mark,
-                    ended=ended,
-                )
-            except RuntimeError as caught:
-                error = caught
-        if error is not None:
-            at_once = min(limit.size, len(chosen))
-            limit.reduce(error, sequences=at_once, during="batch", reading=window.reading)
-            _prepare(engine, meter, journal, limit, [windows[n] for n in windows if n >= number])
-            continue
-        assert decoded is not None
-        yield BatchEntry(
-            batch=number,
-            first=first,
-            completions=decoded.completions,
-            reading=window.reading,
-            positions=decoded.positions,
-            memory_peak_bytes=None,
-        )
-        first += len(chosen)
-
-
-def _keep_power(journal: "Journal", meter: "Meter", kept: int, *, at_least: int) -> int:
-    """Put power samples beyond the first `kept` on record; how many are kept then."""
-    samples = meter.timeline()
-    if len(samples) - kept < at_least:
-        return kept
-    journal.append("power", {"samples": [asdict(sample) for sample in samples[kept:]]})
-    return len(samples)
-
-
-def _load(plan: Plan, journal: "Journal", meter: "Meter") -> "LoadedModel":
-    from codejoule.models import load_model, prepare_libraries
-
-    # This is not loading a model, and only the first job of a process (or a machine) does it.
-    model = plan.experiment.model
-    quant = prepare_libraries(model, plan.experiment.quant, device=plan.device)
-    with meter.window("load") as window:
-        loaded = load_model(
-            plan.checkpoint,
-            model,
-            quant,
-            device=plan.device,
-            device_map=plan.device_map,
-        )
-    meter.require_devices(_gpus_of(loaded.model))
-    journal.append(
-        "load",
-        {
-            "reading": reading_to_json(window.reading),
-            "model": loaded.facts.to_json(),
-            "meter": {
-                "source": meter.source.value,
-                "scope": meter.scope.value,
-                "devices": list(meter.devices),
-            },
-        },
-    )
-    return loaded
-
-
-def _gpus_of(model: "torch.nn.Module") -> set[int]:
-    """Numbers of the GPUs that hold some of the model."""
-    places = (tensor.device for tensor in chain(model.parameters(), model.buffers()))
-    return {place.index or 0 for place in places if place.type == "cuda"}
+    def _keep_power(self, kept: int, *, at_least: int) -> int:
+        """Put power samples beyond the first `kept` on record; how many are kept then."""
+        samples = self.meter.timeline()
+        if len(samples) - kept < at_least:
+            return kept
+        self.journal.append(Power(samples=tuple(samples[kept:])))
+        return len(samples)
 
 
 def _prompts(plan: Plan, batch: Sequence[Request]) -> list[Prompt]:
     return [replace(plan.prompts[r.task.task_id], sample=r.sample) for r in batch]
 
 
-def _speed(tokens: int, seconds: float, meter: "Meter") -> str:
+def _speed(tokens: int, seconds: float, meter: Meter) -> str:
     power_w = meter.power_w()
     watts = "" if power_w is None else f", {power_w:.0f} W"
-    label = " (estimate)" if watts and meter.source.value == "estimate" else ""
+    label = " (estimate)" if watts and meter.source is EnergySource.estimate else ""
     return f"{tokens / seconds:.0f} tokens/s{watts}{label}"

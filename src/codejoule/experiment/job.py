@@ -8,9 +8,8 @@ from omegaconf import DictConfig
 
 from codejoule.config.explain import explain
 from codejoule.config.typed import to_experiment
-from codejoule.experiment.check import check_rooms
-from codejoule.experiment.outcome import Outcome, State
-from codejoule.experiment.sweep import Summary, current_sweep
+from codejoule.experiment.run import RunFailedError, run, run_name
+from codejoule.experiment.sweep import Outcome, State, Summary, check_rooms, current_sweep
 
 _log = logging.getLogger(__name__)
 
@@ -22,8 +21,6 @@ def run_job(config: DictConfig) -> Summary | None:
     run under every launcher; the entry script sums up and exits non-zero. A job by itself
     raises, or returns its summary.
     """
-    from codejoule.experiment.run import RunFailedError, run, run_name
-
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
     experiment = to_experiment(config, hydra)

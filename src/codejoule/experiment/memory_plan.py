@@ -3,15 +3,13 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from codejoule.config import ConfigError, UserError
 from codejoule.config.schema import ExperimentConfig, Split, Weights
 from codejoule.domain import Architecture, Suite, Workload, place_layers
-
-if TYPE_CHECKING:
-    from codejoule.measurement import Hardware
-    from codejoule.models import Checkpoint
+from codejoule.estimate import CONTEXT_BYTES, bytes_by_layer, memory_needed
+from codejoule.measurement import Hardware
+from codejoule.models import Checkpoint, describe_model
 
 _BYTES_PER_TOKEN = 3
 """Of a prompt; code has 3 to 4 with the tokenizers of these models. The byte tokenizer has 1."""
@@ -49,8 +47,6 @@ class MemoryPlan:
 
 def place(workload: Workload, devices: int) -> MemoryPlan:
     """Spread a workload over this many devices of one kind; `ValueError` for too many."""
-    from codejoule.estimate import bytes_by_layer, memory_needed
-
     needed = memory_needed(workload)
     if devices == 1:
         return MemoryPlan(
@@ -77,8 +73,6 @@ def place(workload: Workload, devices: int) -> MemoryPlan:
 
 def place_on_fewest(workload: Workload, memory_bytes: Sequence[int]) -> MemoryPlan:
     """The first so many of the GPUs with these memories that hold a workload, or all of them."""
-    from codejoule.estimate import CONTEXT_BYTES
-
     most = min(len(memory_bytes), workload.architecture.layers)
     for devices in range(1, most + 1):
         plan = place(workload, devices)
@@ -91,8 +85,8 @@ def place_on_fewest(workload: Workload, memory_bytes: Sequence[int]) -> MemoryPl
 def plan_memory(
     experiment: ExperimentConfig,
     suite: Suite,
-    checkpoint: "Checkpoint | None",
-    hardware: "Hardware",
+    checkpoint: Checkpoint | None,
+    hardware: Hardware,
     *,
     device: str,
 ) -> MemoryPlan | None:
@@ -127,10 +121,8 @@ def plan_memory(
 
 
 def _workload(
-    experiment: ExperimentConfig, suite: Suite, checkpoint: "Checkpoint | None", *, device: str
+    experiment: ExperimentConfig, suite: Suite, checkpoint: Checkpoint | None, *, device: str
 ) -> Workload:
-    from codejoule.models import describe_model
-
     described = describe_model(checkpoint, experiment.model, experiment.quant, device=device)
     requests = len(suite.tasks) * experiment.generation.n_samples
     return Workload(

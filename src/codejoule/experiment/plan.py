@@ -2,19 +2,14 @@
 
 import dataclasses
 import hashlib
-import os
 import sys
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from codejoule.config import UserError, project_root
+from codejoule.config import project_root
 from codejoule.config.schema import (
     BatchOrder,
-    Device,
-    EngineName,
     EvaluatorName,
     ExperimentConfig,
     Isolation,
@@ -24,15 +19,15 @@ from codejoule.config.schema import (
     Weights,
 )
 from codejoule.domain import Prompt, Suite, Task
-from codejoule.experiment.asked import ask, prompts_checksum
-from codejoule.experiment.fingerprint import fingerprint
+from codejoule.evaluation import describe_interpreter, environment_name, with_python
+from codejoule.experiment.devices import choose_device, gpus_in_use, name_of_gpus
+from codejoule.experiment.identity import fingerprint, prompts_checksum
 from codejoule.experiment.memory_plan import MemoryPlan, plan_memory
 from codejoule.experiment.preflight import check_memory_before_download
-from codejoule.experiment.served import Server, find_the_server
-
-if TYPE_CHECKING:
-    from codejoule.measurement import Hardware
-    from codejoule.models import Checkpoint
+from codejoule.generation import ServedModel, engine_class
+from codejoule.measurement import Hardware, detect_hardware, energy_sources, find_server
+from codejoule.models import Checkpoint, load_tokenizer, locate_checkpoint
+from codejoule.suites import build_prompt, load_suite
 
 WINDOW_OF_BATCHES = 8
 """Requests of an accounting window per sequence of the batch, for an engine that refills."""
@@ -58,17 +53,19 @@ class Plan:
     """The tasks."""
     prompts: Mapping[str, Prompt]
     """What the model is asked, by task: the prompt of its first sample."""
-    checkpoint: "Checkpoint"
+    checkpoint: Checkpoint
     """The weights."""
-    hardware: "Hardware"
+    hardware: Hardware
     """This machine."""
     device: str
     """``cpu`` or ``cuda``."""
     gpus: tuple[int, ...]
     """The GPUs that the model will lie on, by PyTorch's numbers: those the meter counts, and no
     others. Empty on the CPU."""
-    server: Server | None
-    """The server that decodes; None where a model is loaded here."""
+    served: ServedModel | None
+    """The model of an engine that has one of its own; None where one is loaded for it."""
+    processes: tuple[int, ...]
+    """Processes that work for the run and are not started by it: a server's."""
     memory: MemoryPlan | None
     """What it will need of which device; None for an architecture that the estimator does not
     know."""
@@ -98,7 +95,7 @@ class Plan:
     @property
     def isolated(self) -> bool:
         """Whether the model lives in a child process of its own."""
-        if self.server is not None:
+        if self.served is not None:
             return False
         if self.experiment.isolation is Isolation.auto:
             return self.device == "cuda"
@@ -127,37 +124,33 @@ def make_plan(experiment: ExperimentConfig) -> Plan:
     Raises `ConfigError` and `UserError` from the rooms, e.g. for a suite or weights that
     cannot be had, or a tokenizer that cannot put the tasks into a chat.
     """
-    from codejoule.evaluation import with_python
-    from codejoule.measurement import detect_hardware, energy_sources
-    from codejoule.models import locate_checkpoint
-    from codejoule.suites import load_suite
-
     suite = load_suite(experiment.suite)
     if experiment.evaluator.name is EvaluatorName.sandbox:
         evaluator = with_python(experiment.evaluator, suite.tasks)
         experiment = dataclasses.replace(experiment, evaluator=evaluator)
-    hardware = detect_hardware()
-    server, memory = None, None
-    if experiment.engine.name is EngineName.server:
-        server = find_the_server(experiment, hardware)
-        gpus = server.processes.gpus
+    hardware, engine = detect_hardware(), experiment.engine
+    quant, calibration_id = experiment.quant, _calibration_id(experiment, suite)
+    processes: tuple[int, ...] = ()
+    memory: MemoryPlan | None = None
+    if engine.facts.runs_already:
+        assert engine.url is not None
+        server = find_server(engine.url, hardware)
+        processes, gpus = server.pids, server.gpus
         device = "cuda" if gpus else "cpu"
         # For the tokenizer and the config alone: what is served is the server's.
-        checkpoint = locate_checkpoint(
-            experiment.model, QuantConfig(name="none"), cache_dir=quant_cache(experiment)
-        )
+        quant, calibration_id = QuantConfig(name="none"), ""
     else:
         device = choose_device(experiment.device, hardware)
         check_memory_before_download(experiment, suite, hardware, device=device)
-        checkpoint = locate_checkpoint(
-            experiment.model,
-            experiment.quant,
-            cache_dir=quant_cache(experiment),
-            calibration_id=_calibration_id(experiment, suite),
-        )
+    served = engine_class(engine.name).locate(engine) if engine.facts.owns_model else None
+    checkpoint = locate_checkpoint(
+        experiment.model, quant, cache_dir=quant_cache(experiment), calibration_id=calibration_id
+    )
+    if not engine.facts.runs_already:
         memory = plan_memory(experiment, suite, checkpoint, hardware, device=device)
         gpus = gpus_in_use(device, memory)
     experiment, prompts = ask(experiment, suite, checkpoint)
+    sources = energy_sources(experiment.meter, gpu=device == "cuda")
     found = {
         "weights": checkpoint.checksum,
         "prompts": prompts_checksum(prompts),
@@ -166,10 +159,8 @@ def make_plan(experiment: ExperimentConfig) -> Plan:
         "device": device,
         "gpus": len(gpus),
         "hardware": name_of_gpus(gpus, hardware) if gpus else hardware.cpu_model,
-        "energy sources": [
-            source.value for source in energy_sources(experiment.meter, gpu=device == "cuda")
-        ],
-        **({} if server is None else {"server": [server.model.id, server.model.software]}),
+        "energy sources": [source.value for source in sources],
+        **({} if served is None else {"server": [served.id, served.software]}),
         **_limits(experiment, suite, device=device, threads=hardware.cpu_threads),
     }
     return Plan(
@@ -180,19 +171,45 @@ def make_plan(experiment: ExperimentConfig) -> Plan:
         hardware=hardware,
         device=device,
         gpus=gpus,
-        server=server,
+        served=served,
+        processes=processes,
         memory=memory,
         fingerprint=fingerprint(experiment, found),
         batches=_batches(suite, experiment),
     )
 
 
+def ask(
+    experiment: ExperimentConfig, suite: Suite, checkpoint: Checkpoint
+) -> tuple[ExperimentConfig, dict[str, Prompt]]:
+    """The prompt of each task (its first sample's), by task; and `experiment` with the variant of
+    its model, which the tokenizer tells where ``model.variant=null``.
+
+    Only a base model's prompts can be had without its tokenizer. Raises `ConfigError` for a
+    tokenizer that cannot put the tasks into a chat.
+    """
+
+    def render(messages: list[dict[str, str]]) -> str:
+        text = tokenizer.apply_chat_template(messages, tokenize=False)
+        assert isinstance(text, str)
+        return text
+
+    variant, split = experiment.model.variant, experiment.suite.split
+    if variant is not Variant.base:
+        tokenizer = load_tokenizer(checkpoint, experiment.model)
+        variant = variant or (Variant.instruct if tokenizer.chat_template else Variant.base)
+    model = dataclasses.replace(experiment.model, variant=variant)
+    prompts = {
+        task.task_id: build_prompt(task, split=split, variant=variant, sample=0, render_chat=render)
+        for task in suite.tasks
+    }
+    return dataclasses.replace(experiment, model=model), prompts
+
+
 def _limits(
     experiment: ExperimentConfig, suite: Suite, *, device: str, threads: int
 ) -> dict[str, object]:
     """Settings in force, under the keys that set them."""
-    from codejoule.evaluation import describe_interpreter, environment_name
-
     limits: dict[str, object] = {
         "generation.max_new_tokens": experiment.generation.max_new_tokens or suite.max_new_tokens,
         "suite.max_new_tokens": None,
@@ -211,56 +228,6 @@ def _limits(
             ],
         }
     return limits
-
-
-def gpus_in_use(device: str, memory: MemoryPlan | None) -> tuple[int, ...]:
-    """GPUs that a model on `device` will lie on, by PyTorch's numbers: the first so many.
-
-    The one place that says so: the meter counts these GPUs, and the run stops if the model then
-    lies on others.
-    """
-    if device != "cuda":
-        return ()
-    return tuple(range(1 if memory is None else len(memory.by_device_bytes)))
-
-
-def name_of_gpus(gpus: Sequence[int], hardware: "Hardware") -> str:
-    """The models of these GPUs, each with its number where there are several."""
-    counts = Counter(hardware.gpus[number].name for number in gpus)
-    return ", ".join(f"{n} x {name}" if n > 1 else name for name, n in counts.items())
-
-
-def choose_device(device: Device, hardware: "Hardware") -> str:
-    """``cpu`` or ``cuda``.
-
-    Raises `UserError` where CUDA is asked for and cannot be had, and where PyTorch has a GPU
-    that NVML does not show (a MIG slice, an AMD card): its energy could not be measured.
-    """
-    from codejoule.measurement import amd_problem
-
-    hidden = _mig() or amd_problem() is not None
-    if device is Device.cpu or (device is Device.auto and not hardware.gpus and not hidden):
-        return "cpu"
-    import torch
-
-    if torch.cuda.is_available():
-        if hardware.gpus:
-            return "cuda"
-        raise UserError(
-            f"device={device.name}: PyTorch sees a GPU whose energy cannot be measured "
-            f"({hardware.gpu_problem}); use a whole GPU, or device=cpu"
-        )
-    if device is Device.auto:
-        return "cpu"
-    raise UserError(
-        f"device=cuda: this PyTorch ({torch.__version__}) sees no CUDA GPU "
-        f"({hardware.gpu_problem or 'the driver does'}); install a CUDA build of PyTorch and "
-        "check CUDA_VISIBLE_DEVICES, or use device=cpu"
-    )
-
-
-def _mig() -> bool:
-    return os.environ.get("CUDA_VISIBLE_DEVICES", "").startswith("MIG")
 
 
 def quant_cache(experiment: ExperimentConfig) -> Path:
@@ -291,6 +258,6 @@ def _batches(suite: Suite, experiment: ExperimentConfig) -> tuple[tuple[Request,
 
         requests.sort(key=length, reverse=True)
     size = experiment.batch.size
-    if experiment.engine.refills:
+    if experiment.engine.facts.refills:
         size = experiment.engine.window_tasks or WINDOW_OF_BATCHES * size
     return tuple(tuple(requests[i : i + size]) for i in range(0, len(requests), size))

@@ -4,15 +4,15 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import psutil
 
 from codejoule.config import UserError
 from codejoule.config.schema import ExperimentConfig, Preflight, Weights
 from codejoule.domain import Quantization, Suite
+from codejoule.estimate import memory_needed
 from codejoule.experiment.memory_plan import MemoryPlan, place, plan_memory, smaller_batch
-
-if TYPE_CHECKING:
-    from codejoule.measurement import Hardware
+from codejoule.measurement import Hardware
 
 _log = logging.getLogger(__name__)
 _GIB = 2**30
@@ -53,7 +53,7 @@ def check_memory(
 
 
 def check_memory_before_download(
-    experiment: ExperimentConfig, suite: Suite, hardware: "Hardware", *, device: str
+    experiment: ExperimentConfig, suite: Suite, hardware: Hardware, *, device: str
 ) -> None:
     """The same for weights of the hub, from the architecture on file: what these devices could
     not hold if all of their memory were free is not worth a download."""
@@ -86,8 +86,6 @@ def free_bytes(device: str, gpus: Sequence[int]) -> tuple[int, ...]:
         import torch
 
         return tuple(int(torch.cuda.mem_get_info(gpu)[0]) for gpu in gpus)
-    import psutil
-
     return (min(int(psutil.virtual_memory().available), *_left_in_control_groups()),)
 
 
@@ -120,8 +118,6 @@ def _too_little(experiment: ExperimentConfig, memory: MemoryPlan, room: Room) ->
     pairs = list(zip(memory.by_device_bytes, room.bytes, strict=True))
     if all(held <= there for held, there in pairs):
         return None
-    from codejoule.estimate import memory_needed
-
     work = memory.workload
     needed = memory_needed(work)
     on_gpus = room.device == "cuda"

@@ -4,14 +4,13 @@ import logging
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from codejoule.config import UserError, project_root, write_whole
 from codejoule.config.relevance import flat
 from codejoule.config.schema import (
     BUNDLED_SUITES,
-    EngineName,
+    EngineConfig,
     EvaluatorName,
     ExperimentConfig,
     OnFinished,
@@ -20,16 +19,13 @@ from codejoule.config.schema import (
 )
 from codejoule.config.typed import to_plain
 from codejoule.experiment.evaluation_stage import evaluate
+from codejoule.experiment.identity import git_commit
 from codejoule.experiment.isolation import generate_isolated
-from codejoule.experiment.machine import git_commit
-from codejoule.experiment.outcome import Outcome, State
 from codejoule.experiment.plan import Plan, make_plan
 from codejoule.experiment.results import log_results
-from codejoule.experiment.sweep import SweepRef
-
-if TYPE_CHECKING:
-    from codejoule.tracking import Store, TrackedRun
-    from codejoule.tracking.run import RunStatus
+from codejoule.experiment.sweep import Outcome, State, SweepRef
+from codejoule.measurement import Work, at_work, metered_devices, metered_packages
+from codejoule.tracking import RunStatus, Store, TrackedRun, hold, prepare_store
 
 _log = logging.getLogger(__name__)
 _RUN_ID = "run_id"
@@ -46,7 +42,7 @@ class RunFailedError(RuntimeError):
 def run_name(experiment: ExperimentConfig) -> str:
     """Short name of a run, e.g. ``starter-gptq4-b8`` or ``qwen_7b-none-b8-bigcodebench-r2``."""
     parts = [experiment.model.name, experiment.quant.name, f"b{experiment.batch.size}"]
-    usual = (BUNDLED_SUITES[0], "greedy", EngineName.generate.value)
+    usual = (BUNDLED_SUITES[0], "greedy", EngineConfig().name.value)
     own = (experiment.suite.name, experiment.generation.name, experiment.engine.name.value)
     parts += [name for name, common in zip(own, usual, strict=True) if name != common]
     if experiment.repeat > 1:
@@ -62,8 +58,6 @@ def run(experiment: ExperimentConfig, *, sweep: SweepRef | None) -> Outcome:
     jobs are still to come, and is an error otherwise. Raises `RunFailedError` from whatever went
     wrong, the run being recorded as FAILED (KILLED for an interrupt) with the reason as a tag.
     """
-    from codejoule.tracking import hold, prepare_store
-
     name = run_name(experiment)
     store = prepare_store(experiment.tracking, project_root=project_root())
     try:
@@ -78,7 +72,7 @@ def run(experiment: ExperimentConfig, *, sweep: SweepRef | None) -> Outcome:
         return _run(plan, folder, store, sweep=sweep)
 
 
-def _run(plan: Plan, folder: Path, store: "Store", *, sweep: SweepRef | None) -> Outcome:
+def _run(plan: Plan, folder: Path, store: Store, *, sweep: SweepRef | None) -> Outcome:
     """The run, held by no other process."""
     experiment, name = plan.experiment, run_name(plan.experiment)
     parent = None if sweep is None else sweep.run_id
@@ -107,14 +101,14 @@ def journal_folder(tracking: TrackingConfig, fingerprint: str) -> Path:
 
 
 def _start(
-    store: "Store",
+    store: Store,
     experiment: ExperimentConfig,
     *,
     name: str,
     sweep: SweepRef | None,
     tags: Mapping[str, str] | None = None,
     resume: str | None = None,
-) -> "TrackedRun":
+) -> TrackedRun:
     own = {"codejoule.weights": experiment.model.weights.value}
     if sweep is not None:
         own["codejoule.sweep"] = sweep.name
@@ -136,9 +130,7 @@ def _recorded_run(folder: Path) -> str | None:
     return note.read_text(encoding="utf-8") if note.exists() else None
 
 
-def _execute(plan: Plan, folder: Path, tracked: "TrackedRun") -> None:
-    from codejoule.measurement import Work, at_work, metered_devices, metered_packages
-
+def _execute(plan: Plan, folder: Path, tracked: TrackedRun) -> None:
     name, meter = run_name(plan.experiment), plan.experiment.meter
     waiting = meter.on_metered_device
     artifacts = folder / "artifacts"
@@ -163,7 +155,7 @@ def _execute(plan: Plan, folder: Path, tracked: "TrackedRun") -> None:
 
 
 def _fail(
-    tracked: "TrackedRun", error: BaseException, status: "RunStatus", artifacts: Path | None
+    tracked: TrackedRun, error: BaseException, status: RunStatus, artifacts: Path | None
 ) -> None:
     """Record the end of a run that did not finish; a store that fails now hides no error.
 

@@ -4,24 +4,66 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from omegaconf import DictConfig
 
 from codejoule.config import ConfigError, project_root, write_whole
 from codejoule.config.explain import explain
-from codejoule.config.schema import TrackingConfig
+from codejoule.config.schema import ExperimentConfig, TrackingConfig
 from codejoule.config.typed import to_experiment, to_plain, tracking_from_plain
-from codejoule.experiment.check import check_rooms
-from codejoule.experiment.outcome import Outcome, State, read_outcomes
-
-if TYPE_CHECKING:
-    from codejoule.tracking.run import RunStatus
+from codejoule.domain import from_json, to_json
+from codejoule.models import check_model_config
+from codejoule.tracking import RunStatus, prepare_store
 
 _FILE = "CODEJOULE_SWEEP_FILE"
 # An environment variable reaches the jobs of every launcher (basic, joblib, submitit). The file
 # is named by the parent run, because two sweeps may share a folder.
+
+
+class State(Enum):
+    """How a job ended."""
+
+    finished = "finished"
+    skipped = "skipped"
+    failed = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How one job ended, on disk so that the entry script can sum up any launcher's jobs."""
+
+    name: str
+    """The run's name, e.g. ``starter-gptq4-b8``."""
+    state: State
+    """Finished, skipped (had finished before) or failed."""
+    sweep: str | None = None
+    """Parent run of the sweep it belongs to; None for a job by itself."""
+    run_id: str | None = None
+    """MLflow run; None where the job failed before it had one."""
+    error: str | None = None
+    """What a failed job said."""
+
+    def save(self, folder: Path) -> None:
+        """Write it into `folder`, which another sweep may use at the same time.
+
+        Raises `UserError` where that is not possible.
+        """
+        write_whole(folder / _outcome_file(self.sweep), json.dumps(to_json(self), indent=2))
+
+
+def _outcomes(folder: Path, *, sweep: str) -> tuple[Outcome, ...]:
+    """Outcomes below `folder` of all jobs of one sweep, in the order in which they ended."""
+    files = folder.glob(f"**/{_outcome_file(sweep)}")
+    in_order = sorted(files, key=lambda file: file.stat().st_mtime_ns)
+    rows = (json.loads(file.read_text(encoding="utf-8")) for file in in_order)
+    return tuple(from_json(Outcome, row) for row in rows)
+
+
+def _outcome_file(sweep: str | None) -> str:
+    return "outcome.json" if sweep is None else f"outcome-{sweep}.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +88,12 @@ class Summary:
     def missing(self) -> int:
         """Planned jobs that never ended (killed, or never started)."""
         return max(0, (self.jobs or 0) - len(self.outcomes))
+
+
+def check_rooms(experiment: ExperimentConfig) -> None:
+    """Let rooms refuse what they cannot do, without weights, GPU or network; raises
+    `ConfigError`."""
+    check_model_config(experiment.model, experiment.quant, device=experiment.device)
 
 
 def check_jobs(
@@ -83,8 +131,6 @@ def check_jobs(
 
 def open_sweep(config: DictConfig, *, jobs: int | None) -> None:
     """Make the store and the parent run; the sweep's folder says which it is."""
-    from codejoule.tracking import prepare_store
-
     folder = Path(config.hydra.sweep.dir).absolute()
     experiment = to_experiment(config)
     store = prepare_store(experiment.tracking, project_root=project_root())
@@ -135,14 +181,12 @@ def sum_up() -> Summary | None:
         run_id=facts["run_id"],
         jobs=facts["jobs"],
         tracking=tracking_from_plain(facts["tracking"]),
-        outcomes=tuple(read_outcomes(folder, sweep=facts["run_id"])),
+        outcomes=_outcomes(folder, sweep=facts["run_id"]),
     )
 
 
 def close_sweep(summary: Summary, *, interrupted: bool) -> None:
     """End the parent run by its jobs' outcomes. Raises `UserError` where the store fails."""
-    from codejoule.tracking import prepare_store
-
     assert summary.run_id is not None
     failed = summary.failed or summary.missing
     status: RunStatus = "KILLED" if interrupted else "FAILED" if failed else "FINISHED"

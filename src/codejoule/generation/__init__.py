@@ -1,11 +1,8 @@
 """Engines that turn prompts into completions."""
 
-from codejoule.generation.choice import make_engine
 from codejoule.generation.decoding import Decoding
-from codejoule.generation.engine import Decoded, Engine
+from codejoule.generation.engine import Decoded, Engine, ServedModel, engine_class, make_engine
 from codejoule.generation.finite import check_logits
-from codejoule.generation.generate import GenerateEngine
-from codejoule.generation.server import ServedModel, ServerEngine, identify
 from codejoule.generation.text_stop import EndFinder
 
 __all__ = [
@@ -13,10 +10,8 @@ __all__ = [
     "Decoding",
     "EndFinder",
     "Engine",
-    "GenerateEngine",
     "ServedModel",
-    "ServerEngine",
     "check_logits",
-    "identify",
+    "engine_class",
     "make_engine",
 ]

@@ -2,21 +2,20 @@
 
 import logging
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import chain, count
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from codejoule.config import UserError
+from codejoule.config.schema import EngineConfig
 from codejoule.domain import Completion, Pace, Prompt
+from codejoule.generation.compat import attention_implementation, page_setting
 from codejoule.generation.decoding import Decoding
-from codejoule.generation.endings import Endings
-from codejoule.generation.engine import Decoded, unwatched
+from codejoule.generation.engine import Decoded, LocalEngine, Window
 from codejoule.generation.finite import not_finite
-from codejoule.generation.sequence import DecodedSequence
-from codejoule.generation.settings import generation_settings
-from codejoule.generation.tokens import PromptTokens
+from codejoule.generation.sequence import DecodedSequence, Endings
 
 if TYPE_CHECKING:
     import transformers
@@ -25,24 +24,25 @@ _NO_PROBABILITIES = "probability tensor contains either"
 """PyTorch's words where it cannot draw from NaN."""
 _PAGE_TOKENS = 256
 _POLL_S = 1.0
+_NUMBERS = count()
+"""Of requests: the manager keeps the ids of those that were cancelled."""
 
 
-class ContinuousEngine:
+class ContinuousEngine(LocalEngine):
     """Hands prompts to transformers' ``ContinuousBatchingManager``, so many requests in flight.
 
     Its KV cache is paged; on a GPU its forward passes are CUDA graphs. Prompts and tokens share
-    forward passes, so that prefill cannot be told from decode. Pages are not shared between
-    requests: a prompt would cost nothing where an earlier one began alike. What is drawn with a
-    seed depends on which requests share a pass, and so on timing.
+    forward passes, so that prefill cannot be told from decode, and nothing is marked. Pages are
+    not shared between requests: a prompt would cost nothing where an earlier one began alike.
+    What is drawn with a seed depends on which requests share a pass, and so on timing.
     """
-
-    compiles = True
 
     def __init__(
         self,
         model: "transformers.PreTrainedModel",
         tokenizer: "transformers.PreTrainedTokenizerBase",
         decoding: Decoding,
+        config: EngineConfig | None = None,
     ) -> None:
         """Raises `UserError` for a model whose requests
         transformers' continuous batching would leave unanswered."""
@@ -52,38 +52,30 @@ class ContinuousEngine:
                 f"models with latent attention ({model.config.model_type}); choose engine=graph, "
                 "engine=static or engine=generate"
             )
-        self._model = model
-        self._tokens = PromptTokens(model, tokenizer)
-        self._generation = decoding.generation
-        self._max_new_tokens = decoding.max_new_tokens
-        self._endings = Endings(model, tokenizer, decoding)
+        super().__init__(model, tokenizer, decoding, config)
         self._manager: Any = None
 
     def prepare(self, windows: Sequence[Sequence[Prompt]], *, at_once: int) -> None:
         """Allocate the pages, capture the graphs and start the manager's thread."""
+        from transformers import ContinuousBatchingConfig
+
         self.close()
-        prompts = list(chain.from_iterable(windows))
-        rows = self._tokens.rows(prompts, max_new_tokens=self._max_new_tokens)
+        new = self._decoding.max_new_tokens
+        rows = self._tokens.rows(list(chain.from_iterable(windows)), max_new_tokens=new)
         longest = max(map(len, rows))
         at_once = min(at_once, max(map(len, windows)))
         on_gpu = self._model.device.type == "cuda"
-        pages = math.ceil((longest + self._max_new_tokens) / _PAGE_TOKENS)
-        settings = generation_settings(
-            self._generation,
-            max_new_tokens=self._max_new_tokens,
-            end_tokens=self._endings.end_tokens or (-1,),
-            pad_token=self._tokens.pad_token,
-        )
-        from transformers import ContinuousBatchingConfig
-
         # It reports every decision at level INFO, whatever transformers' verbosity.
         logging.getLogger("ContinuousBatchingLogger").setLevel(logging.WARNING)
-
         self._manager = self._model.init_continuous_batching(
-            generation_config=settings,
+            generation_config=self._decoding.settings(
+                max_new_tokens=new,
+                end_tokens=self._endings.end_tokens or (-1,),
+                pad_token=self._tokens.pad_token,
+            ),
             continuous_batching_config=ContinuousBatchingConfig(
-                **{_page_setting(): _PAGE_TOKENS},
-                num_blocks=at_once * pages + 1,
+                **{page_setting(): _PAGE_TOKENS},
+                num_blocks=at_once * math.ceil((longest + new) / _PAGE_TOKENS) + 1,
                 max_batch_tokens=max(at_once, 2 * longest, _PAGE_TOKENS),
                 max_requests_per_batch=at_once,
                 allow_block_sharing=False,
@@ -96,47 +88,18 @@ class ContinuousEngine:
             self._manager.warmup()
         self._manager.start()
 
-    def warm_up(self, prompts: Sequence[Prompt], *, tokens: int) -> None:
-        """Decode `prompts` for `tokens` new tokens each; what comes out is thrown away."""
-        tokens = min(tokens, self._max_new_tokens)
-        self._decode(prompts, at_once=len(prompts), seed=0, max_new_tokens=tokens)
-
-    def generate(
-        self,
-        prompts: Sequence[Prompt],
-        *,
-        at_once: int,
-        seed: int,
-        mark: Callable[[str], None],
-        ended: Callable[[int], object] = unwatched,
-    ) -> Decoded:
-        """Complete `prompts`, `at_once` requests in flight.
-
-        `mark` is not called: see the class. Raises `UserError` for a prompt that does not fit
-        the model's context, for a request that fails or is not answered, and for logits that are
-        not finite.
-        """
-        return self._decode(
-            prompts,
-            at_once=at_once,
-            seed=seed,
-            max_new_tokens=self._max_new_tokens,
-            ended=ended,
-        )
-
     def facts(self) -> dict[str, Any]:
         """What transformers made of the settings."""
         resolved = self._manager.continuous_batching_config
         varlen, decode = resolved.use_cuda_graph
         return {
-            "kv_cache": "paged",
-            "page_tokens": getattr(resolved, _page_setting()),
+            "page_tokens": getattr(resolved, page_setting()),
             "pages": resolved.num_blocks,
             "pass_tokens": resolved.max_batch_tokens,
             "requests_in_flight": resolved.max_requests_per_batch,
             "cuda_graphs": {"mixed": varlen, "decode": decode},
             "compiled": resolved.varlen_compile_config is not None,
-            "attention": self._model.config._attn_implementation,
+            "attention": attention_implementation(self._model),
         }
 
     def close(self) -> None:
@@ -146,28 +109,24 @@ class ContinuousEngine:
             self._manager.destroy()
             self._manager = None
 
-    def _decode(
-        self,
-        prompts: Sequence[Prompt],
-        *,
-        at_once: int,
-        seed: int,
-        max_new_tokens: int,
-        ended: Callable[[int], object] = unwatched,
-    ) -> Decoded:
+    def decode(self, window: Window) -> Decoded:
+        """Complete the prompts, so many requests in flight.
+
+        Raises `UserError` for a request that fails or is not answered, too.
+        """
         import torch
 
         assert self._manager is not None, "prepared first"
-        ids = self._tokens.rows(prompts, max_new_tokens=max_new_tokens)
-        torch.manual_seed(seed)
-        window = _Requests(self._manager, self._model, prompts, ids, self._endings, max_new_tokens)
-        window.send(at_once)
-        while len(window.completions) < len(prompts):
-            before = len(window.completions)
-            window.take(self._answer())
-            ended(len(window.completions) - before)
-            window.send(at_once)
-        found = tuple(window.completions[number] for number in range(len(prompts)))
+        ids = self._tokens.rows(window.prompts, max_new_tokens=window.max_new_tokens)
+        torch.manual_seed(window.seed)
+        requests = _Requests(self._manager, self._model, window, ids, self._endings)
+        requests.send()
+        while len(requests.completions) < len(ids):
+            before = len(requests.completions)
+            requests.take(self._answer())
+            window.ended(len(requests.completions) - before)
+            requests.send()
+        found = tuple(requests.completions[number] for number in range(len(ids)))
         return Decoded(completions=found, positions=None)
 
     def _answer(self) -> Any:
@@ -183,15 +142,7 @@ class ContinuousEngine:
                 )
 
 
-def _page_setting() -> str:
-    """What transformers calls the tokens of a page: `block_size` until 5.17, later `page_size`."""
-    from transformers import ContinuousBatchingConfig
-
-    names = {field.name for field in fields(ContinuousBatchingConfig)}
-    return "page_size" if "page_size" in names else "block_size"
-
-
-_NUMBERS = count()
+ENGINE = ContinuousEngine
 
 
 @dataclass(slots=True)
@@ -211,58 +162,48 @@ class _Requests:
         self,
         manager: Any,
         model: "transformers.PreTrainedModel",
-        prompts: Sequence[Prompt],
+        window: Window,
         ids: Sequence[Sequence[int]],
         endings: Endings,
-        max_new_tokens: int,
     ) -> None:
         self.completions: dict[int, Completion] = {}
         self._manager = manager
         self._model = model
-        self._prompts = prompts
+        self._window = window
         self._ids = ids
         self._endings = endings
-        self._max_new_tokens = max_new_tokens
         self._next = 0
         self._sent: dict[str, _Sent] = {}
         self._opened_s = perf_counter()
 
-    def send(self, at_once: int) -> None:
-        """Send waiting prompts until so many requests are in flight."""
-        while len(self._sent) < at_once and self._next < len(self._prompts):
+    def send(self) -> None:
+        """Send waiting prompts until as many requests are in flight as the window allows."""
+        while len(self._sent) < self._window.at_once and self._next < len(self._ids):
             number, self._next = self._next, self._next + 1
-            # The manager keeps the ids of requests that were cancelled.
-            request_id = f"{next(_NUMBERS)}"
+            prompt, request_id = self._window.prompts[number], f"{next(_NUMBERS)}"
             accepted = self._manager.add_request(
                 list(self._ids[number]),
                 request_id=request_id,
-                max_new_tokens=self._max_new_tokens,
+                max_new_tokens=self._window.max_new_tokens,
                 streaming=self._endings.text.in_force,
                 record_timestamps=True,
                 eos_token_id=list(self._endings.end_tokens) or -1,
             )
             if accepted is None:
                 raise UserError(
-                    f"{self._prompts[number].task_id}: transformers' continuous batching takes "
+                    f"{prompt.task_id}: transformers' continuous batching takes "
                     "no more requests; run the job again, or choose engine=graph"
                 )
-            sequence = self._endings.begin(self._prompts[number])
-            self._sent[request_id] = _Sent(number, sequence, perf_counter())
+            self._sent[request_id] = _Sent(number, self._endings.begin(prompt), perf_counter())
 
     def take(self, answer: Any) -> None:
         """Feed what an answer holds to its sequence."""
         sent = self._sent.get(answer.request_id)
         if sent is None:
             return  # of a sequence that ended earlier, and was cancelled
-        task_id = self._prompts[sent.number].task_id
+        task_id = self._window.prompts[sent.number].task_id
         if answer.error is not None:
-            _raise_out_of_memory(answer.error)
-            if _NO_PROBABILITIES in answer.error:
-                raise not_finite(self._model, f"in the answer to {task_id}")
-            raise UserError(
-                f"{task_id}: transformers' continuous batching failed ({answer.error}); choose "
-                "engine=graph or engine=generate, or a smaller batch"
-            )
+            raise self._failure(task_id, answer.error)
         tokens, sent.fed = answer.generated_tokens[sent.fed :], len(answer.generated_tokens)
         ended = any(sent.sequence.feed(token) for token in tokens)
         if not ended and not answer.is_finished():
@@ -280,19 +221,19 @@ class _Requests:
             self._manager.cancel_request(answer.request_id)
         done = sent.sequence.completion(prompt_tokens=len(self._ids[sent.number]))
         first_s, last_s = answer.timestamps[0], answer.timestamps[done.output_tokens - 1]
-        pace = Pace(
-            ttft_s=first_s - sent.sent_s,
-            decode_s=last_s - first_s,
-            begin=sent.sent_s - self._opened_s,
-            first=first_s - self._opened_s,
-            end=last_s - self._opened_s,
-        )
+        pace = Pace.in_seconds(self._opened_s, sent.sent_s, first_s, last_s)
         self.completions[sent.number] = replace(done, pace=pace)
 
+    def _failure(self, task_id: str, text: str) -> Exception:
+        """What the manager's thread passes on as text, as the error that it was."""
+        import torch
 
-def _raise_out_of_memory(text: str) -> None:
-    """What the manager's thread passes on as text, as the error that it was."""
-    import torch
-
-    if "out of memory" in text:
-        raise torch.OutOfMemoryError(text)
+        if "out of memory" in text:
+            out_of_memory: Exception = torch.OutOfMemoryError(text)
+            return out_of_memory
+        if _NO_PROBABILITIES in text:
+            return not_finite(self._model, f"in the answer to {task_id}")
+        return UserError(
+            f"{task_id}: transformers' continuous batching failed ({text}); choose "
+            "engine=graph or engine=generate, or a smaller batch"
+        )

@@ -1,11 +1,15 @@
 """How an engine decodes, whichever it is."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from codejoule.config.schema import GenerationConfig
 from codejoule.domain import Prompt
-from codejoule.generation.text_stop import EndFinder
+from codejoule.generation.text_stop import EndFinder, TextStops
+
+if TYPE_CHECKING:
+    import transformers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,3 +30,53 @@ class Decoding:
 
     def __post_init__(self) -> None:
         assert not (self.fixed_length and self.program_end), "a fixed length ends with no program"
+
+    @property
+    def text_stops(self) -> TextStops:
+        """What ends sequences by their text."""
+        strings = () if self.fixed_length else self.stop
+        return TextStops(strings, program_end=self.program_end)
+
+    def end_tokens(
+        self, owners: Sequence[Any], tokenizer: "transformers.PreTrainedTokenizerBase"
+    ) -> tuple[int, ...]:
+        """The end tokens that the model's generation config and config (`owners`) or its tokenizer
+        name, and special tokens that are stop strings: those leave no text in which to find them.
+        None where the length is fixed."""
+        if self.fixed_length:
+            return ()
+        found: list[int] = []
+        for owner in (*owners, tokenizer):
+            named = getattr(owner, "eos_token_id", None)
+            found += named if isinstance(named, list) else [] if named is None else [named]
+        found += [
+            token
+            for token, added in tokenizer.added_tokens_decoder.items()
+            if added.special and added.content in self.stop
+        ]
+        return tuple(dict.fromkeys(found))
+
+    def settings(
+        self, *, max_new_tokens: int, end_tokens: Sequence[int], pad_token: int | None
+    ) -> "transformers.GenerationConfig":
+        """How transformers is told to generate: every setting that shapes the text, said aloud."""
+        from transformers import GenerationConfig as Settings
+
+        chosen: dict[str, Any] = {
+            "do_sample": self.generation.do_sample,
+            "num_beams": 1,
+            "repetition_penalty": 1.0,
+            "max_new_tokens": max_new_tokens,
+            "eos_token_id": list(end_tokens) or None,
+            "pad_token_id": pad_token,
+            "use_cache": True,
+        }
+        if self.generation.do_sample:
+            top_p = self.generation.top_p
+            chosen |= {
+                "temperature": self.generation.temperature,
+                "top_p": 1.0 if top_p is None else top_p,
+                # transformers' default of 50 would cut the tail that top_p leaves.
+                "top_k": 0,
+            }
+        return Settings(**chosen)

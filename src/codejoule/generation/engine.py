@@ -1,15 +1,44 @@
-"""What every engine offers."""
+"""What every engine offers, and how one is found by its name."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
+from codejoule.config.schema import EngineConfig
 from codejoule.domain import Completion, Prompt
+from codejoule.domain.engines import EngineName
+from codejoule.generation.decoding import Decoding
+from codejoule.generation.sequence import Endings
+from codejoule.generation.tokens import PromptTokens
+
+if TYPE_CHECKING:
+    import transformers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """What is decoded in one go, and who is told of it."""
+
+    prompts: Sequence[Prompt]
+    """What to complete."""
+    at_once: int
+    """How many of them together, at most."""
+    seed: int
+    """Decides what is drawn, where the engine can say so."""
+    max_new_tokens: int
+    """Limit on the tokens of a sequence."""
+    mark: Callable[[str], None]
+    """Called with `FIRST_TOKEN` once, when the first tokens exist, and around every later prefill
+    with the names that `later_prefill` has for it, where the engine tells prefill from decode."""
+    ended: Callable[[int], object]
+    """Called with the number of sequences that have ended since the last call."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decoded:
-    """What came of the prompts of one accounting window."""
+    """What came of the prompts of one window."""
 
     completions: tuple[Completion, ...]
     """One per prompt, in the prompts' order."""
@@ -18,27 +47,64 @@ class Decoded:
     engine cannot tell."""
 
 
-def unwatched(count: int) -> None:
-    """Progress that nobody watches."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedModel:
+    """The model of an engine that has one of its own."""
+
+    id: str
+    """The name that requests give."""
+    software: str
+    """What serves it, and in which version, as far as that is known."""
+    end_token_owners: tuple[Any, ...] = ()
+    """Configs of the model that name end tokens."""
 
 
-class Engine(Protocol):
+def _nothing(_: object) -> None:
+    """Nobody watches."""
+
+
+class Engine(ABC):
     """Turns prompts into completions.
 
-    An engine is made for one model, one way of decoding, one set of stop strings and one
-    limit on new tokens.
+    An engine is made for one model, one way of decoding and one limit on new tokens.
     """
 
-    compiles: bool
-    """Whether `prepare` has something to do."""
+    def __init__(self, decoding: Decoding) -> None:
+        self._decoding = decoding
 
+    @classmethod
+    def locate(cls, config: EngineConfig) -> ServedModel:
+        """The model that this engine has of its own, asked before anything is loaded."""
+        raise NotImplementedError(f"{cls.__name__} is given its model")
+
+    @abstractmethod
     def prepare(self, windows: Sequence[Sequence[Prompt]], *, at_once: int) -> None:
         """Compile and capture what decoding these windows' prompts, at most `at_once` together,
         will run, so that none of it happens later."""
 
+    @abstractmethod
+    def decode(self, window: Window) -> Decoded:
+        """Complete a window's prompts.
+
+        Raises `UserError` for a prompt that the model cannot take, for logits that are not finite
+        and for what else keeps an engine from answering.
+        """
+
+    @abstractmethod
+    def facts(self) -> dict[str, Any]:
+        """How it decodes, as it was really set up; asked after `prepare`."""
+
+    def model_facts(self) -> dict[str, Any]:
+        """What an engine with a model of its own knows of it; asked after `prepare`."""
+        return {"proven": False, "dtype": "not proven", "kernels": {}}
+
+    def close(self) -> None:  # noqa: B027
+        """Give back what the engine holds beside the model."""
+
     def warm_up(self, prompts: Sequence[Prompt], *, tokens: int) -> None:
         """Decode `prompts` together for `tokens` new tokens each, for nothing but the caches'
         sake."""
+        self.generate(prompts, at_once=len(prompts), seed=0, max_new_tokens=tokens)
 
     def generate(
         self,
@@ -46,19 +112,57 @@ class Engine(Protocol):
         *,
         at_once: int,
         seed: int,
-        mark: Callable[[str], None],
-        ended: Callable[[int], object] = unwatched,
+        mark: Callable[[str], None] = _nothing,
+        ended: Callable[[int], object] = _nothing,
+        max_new_tokens: int | None = None,
     ) -> Decoded:
-        """Complete `prompts`, at most `at_once` of them together.
+        """Complete `prompts` as `Window` says; `max_new_tokens` may lower the run's limit."""
+        limit = self._decoding.max_new_tokens
+        return self.decode(
+            Window(
+                prompts=prompts,
+                at_once=at_once,
+                seed=seed,
+                max_new_tokens=min(max_new_tokens or limit, limit),
+                mark=mark,
+                ended=ended,
+            )
+        )
 
-        `mark` is called with `FIRST_TOKEN` once, when the first tokens exist, and around every
-        later prefill with the names that `later_prefill` has for it, where the engine tells
-        prefill from decode. `ended` is called with the number of sequences that have ended since
-        the last call. The same seed gives the same samples, where the engine can say so.
-        """
 
-    def facts(self) -> dict[str, Any]:
-        """How it decodes, as it was really set up; asked after `prepare`."""
+class LocalEngine(Engine):
+    """An engine around a model in this process."""
 
-    def close(self) -> None:
-        """Give back what the engine holds beside the model."""
+    def __init__(
+        self,
+        model: "transformers.PreTrainedModel",
+        tokenizer: "transformers.PreTrainedTokenizerBase",
+        decoding: Decoding,
+        config: EngineConfig | None = None,
+    ) -> None:
+        """Raises `UserError` for a model that the engine cannot decode."""
+        super().__init__(decoding)
+        self._model = model
+        self._config = config or EngineConfig()
+        self._tokens = PromptTokens(model, tokenizer)
+        self._endings = Endings(model, tokenizer, decoding)
+
+
+def engine_class(name: EngineName) -> Any:
+    """The engine of this name: what the module of the same name calls ``ENGINE``."""
+    return import_module(f"{__package__}.{name.value}").ENGINE
+
+
+def make_engine(
+    config: EngineConfig,
+    model: "transformers.PreTrainedModel | ServedModel",
+    tokenizer: "transformers.PreTrainedTokenizerBase",
+    decoding: Decoding,
+) -> Engine:
+    """The engine named by `config`, around `model`, or at the model of its own.
+
+    Raises `UserError` for a model that the engine cannot decode.
+    """
+    engine = engine_class(config.name)(model, tokenizer, decoding, config)
+    assert isinstance(engine, Engine)
+    return engine

@@ -8,7 +8,6 @@ from codejoule.domain import Prompt
 from codejoule.generation.tokens import PromptTokens
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
@@ -43,31 +42,3 @@ def not_finite(model: "PreTrainedModel", where: str) -> UserError:
         "wrong for it. Try model.dtype=bfloat16 or float32, another quant.kernel or quant=none, "
         "or make or download the checkpoint again"
     )
-
-
-class LogitsWatch:
-    """A logits processor that adds up all logits of a batch, where they are.
-
-    A sum is finite as long as each of them is. The host looks at it once, at the batch's end: a
-    look at every step would wait for the GPU, and cost energy.
-    """
-
-    def __init__(self, model: "PreTrainedModel", *, do_sample: bool) -> None:
-        self._model = model
-        self._do_sample = do_sample
-        self._sum: torch.Tensor | None = None
-
-    def __call__(self, input_ids: "torch.Tensor", scores: "torch.Tensor") -> "torch.Tensor":
-        """Called by `generate` before each token is chosen."""
-        import torch
-
-        step = scores.sum(dtype=torch.float32)
-        self._sum = step if self._sum is None else self._sum.add_(step)
-        # Drawing from such scores ends in an error, on a GPU in one of the whole CUDA context.
-        return scores.nan_to_num(posinf=0, neginf=0) if self._do_sample else scores
-
-    def check(self) -> None:
-        """Raises `UserError` where any of the logits was not finite. Waits for the device."""
-        assert self._sum is not None
-        if not self._sum.isfinite():
-            raise not_finite(self._model, "in this batch")

@@ -1,29 +1,21 @@
-"""The engines ``generate`` (Hugging Face `generate`, unchanged: the baseline) and ``static``."""
+"""The engine ``generate``: Hugging Face `generate`, unchanged; the baseline."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from codejoule.config import UserError
-from codejoule.domain import Prompt
-from codejoule.generation.decoding import Decoding
-from codejoule.generation.endings import Endings
-from codejoule.generation.engine import Decoded, unwatched
-from codejoule.generation.finite import LogitsWatch
-from codejoule.generation.settings import generation_settings
-from codejoule.generation.tokens import PromptTokens
-from codejoule.generation.watch import BatchWatch
+from codejoule.domain import FIRST_TOKEN, Prompt
+from codejoule.generation.compat import attention_implementation
+from codejoule.generation.engine import Decoded, LocalEngine, Window
+from codejoule.generation.finite import not_finite
+from codejoule.generation.sequence import DecodedSequence
 
 if TYPE_CHECKING:
+    import torch
     import transformers
 
 
-_COMPILED_WITHIN = 4
-"""Tokens after which all that a decode step needs is compiled, and recorded where CUDA graphs
-are."""
-
-
-class GenerateEngine:
+class GenerateEngine(LocalEngine):
     """Completes batches with ``model.generate``, greedily or by sampling.
 
     The model's own generation defaults are set aside meanwhile: transformers 5 fills
@@ -31,106 +23,38 @@ class GenerateEngine:
     above 1, which changes greedy decoding. (BigCodeBench's own harness passes do_sample,
     temperature and top_p alone, so that its figures for such models are with that penalty;
     it passes no attention mask either.)
-
-    With `static` the KV cache is allocated for the longest sequence of the run, and on a GPU
-    transformers compiles the decode step.
     """
 
-    def __init__(
-        self,
-        model: "transformers.PreTrainedModel",
-        tokenizer: "transformers.PreTrainedTokenizerBase",
-        decoding: Decoding,
-        *,
-        static: bool = False,
-    ) -> None:
-        self._model = model
-        self._tokens = PromptTokens(model, tokenizer)
-        self._generation = decoding.generation
-        self._max_new_tokens = decoding.max_new_tokens
-        self._endings = Endings(model, tokenizer, decoding)
-        self.compiles = static
-        self._cache_tokens = 0
-
     def prepare(self, windows: Sequence[Sequence[Prompt]], *, at_once: int) -> None:
-        """With a static cache: decode a few tokens in batches of every size that there will be.
-
-        Raises `UserError` where transformers decodes without compiling on a GPU.
-        """
-        if not self.compiles:
-            return
-        new = self._max_new_tokens
-        rows = [self._tokens.batch(window, max_new_tokens=new).width for window in windows]
-        self._cache_tokens = max(rows) + self._max_new_tokens
-        cut = [w[i : i + at_once] for w in windows for i in range(0, len(w), at_once)]
-        for batch in {len(batch): batch for batch in cut}.values():
-            self.warm_up(batch, tokens=_COMPILED_WITHIN)
-        if self._model.device.type == "cuda" and not hasattr(self._model, "_compiled_call"):
-            raise UserError(
-                "engine=static: transformers does not compile the decode step of this model (of "
-                "its quantization, or of a model on several devices), and would run it as "
-                "engine=generate does; choose engine=graph or engine=generate"
-            )
+        """Nothing: nothing is compiled."""
 
     def facts(self) -> dict[str, Any]:
-        """What holds the KV cache, and whether the decode step is compiled."""
+        """Which attention transformers has chosen."""
         return {
-            "kv_cache": "static" if self.compiles else "dynamic",
-            "kv_cache_tokens": self._cache_tokens or None,
-            "compiled": self.compiles and hasattr(self._model, "_compiled_call"),
-            "attention": self._model.config._attn_implementation,
+            "kv_cache_tokens": None,
+            "compiled": False,
+            "attention": attention_implementation(self._model),
         }
 
-    def close(self) -> None:
-        """Nothing: it holds nothing but the model."""
-
-    def warm_up(self, prompts: Sequence[Prompt], *, tokens: int) -> None:
-        """Decode `prompts` for `tokens` new tokens each; what comes out is thrown away."""
-        self._decode(prompts, seed=0, mark=lambda name: None, max_new_tokens=tokens)
-
-    def generate(
-        self,
-        prompts: Sequence[Prompt],
-        *,
-        at_once: int,
-        seed: int,
-        mark: Callable[[str], None],
-        ended: Callable[[int], object] = unwatched,
-    ) -> Decoded:
-        """Complete `prompts` as one batch, in their order.
-
-        `seed` seeds torch for this batch alone, so that a continued run draws the same
-        samples. `mark` is called once, with `FIRST_TOKEN`. Raises `UserError` for a prompt
-        that does not fit the model's context, and for logits that are not finite.
-        """
-        assert len(prompts) <= at_once, "a batch is decoded at once"
-        decoded = self._decode(prompts, seed=seed, mark=mark, max_new_tokens=self._max_new_tokens)
-        ended(len(prompts))
-        return decoded
-
-    def _decode(
-        self,
-        prompts: Sequence[Prompt],
-        *,
-        seed: int,
-        mark: Callable[[str], None],
-        max_new_tokens: int,
-    ) -> Decoded:
+    def decode(self, window: Window) -> Decoded:
+        """Complete the prompts as one batch, in their order; torch is seeded for it alone."""
         import torch
         from transformers import LogitsProcessorList, StoppingCriteriaList
 
-        batch = self._tokens.batch(prompts, max_new_tokens=max_new_tokens)
+        prompts, do_sample = window.prompts, self._decoding.generation.do_sample
+        assert len(prompts) <= window.at_once, "a batch is decoded at once"
+        batch = self._tokens.batch(prompts, max_new_tokens=window.max_new_tokens)
         sequences = [self._endings.begin(prompt) for prompt in prompts]
-        watch = LogitsWatch(self._model, do_sample=self._generation.do_sample)
-        if self._generation.do_sample:
-            torch.manual_seed(seed)
+        watch = _LogitsWatch(self._model, do_sample=do_sample)
+        if do_sample:
+            torch.manual_seed(window.seed)
         with torch.inference_mode(), _without_defaults(self._model):
             self._model.generate(
                 batch.ids,
                 attention_mask=batch.mask,
-                generation_config=self._settings(max_new_tokens),
+                generation_config=self._settings(window.max_new_tokens),
                 logits_processor=LogitsProcessorList([watch]),
-                stopping_criteria=StoppingCriteriaList([BatchWatch(sequences, mark=mark)]),
+                stopping_criteria=StoppingCriteriaList([_TokenWatch(sequences, window.mark)]),
             )
         watch.check()
         completions = tuple(
@@ -138,20 +62,75 @@ class GenerateEngine:
             for sequence, prompt_tokens in zip(sequences, batch.lengths, strict=True)
         )
         steps = max(completion.output_tokens for completion in completions) - 1
-        positions = len(prompts) * (batch.width + steps)
-        return Decoded(completions=completions, positions=positions)
+        window.ended(len(prompts))
+        return Decoded(completions=completions, positions=len(prompts) * (batch.width + steps))
 
     def _settings(self, max_new_tokens: int) -> "transformers.GenerationConfig":
-        settings = generation_settings(
-            self._generation,
+        return self._decoding.settings(
             max_new_tokens=max_new_tokens,
             end_tokens=self._endings.end_tokens,
             pad_token=self._tokens.pad_token,
         )
-        if self.compiles:
-            settings.cache_implementation = "static"
-            settings.max_cache_len = self._cache_tokens
-        return settings
+
+
+ENGINE = GenerateEngine
+
+
+class _TokenWatch:
+    """A stopping criterion: marks the first token and feeds each row's tokens to its sequence.
+
+    Reading the tokens waits for the GPU, which `generate` does at the same place of each step
+    anyway (it asks whether any row is unfinished).
+    """
+
+    def __init__(self, sequences: Sequence[DecodedSequence], mark: Callable[[str], None]) -> None:
+        self._sequences = sequences
+        self._mark = mark
+        self._begun = False
+
+    def __call__(
+        self, input_ids: "torch.Tensor", scores: "torch.Tensor", **kwargs: Any
+    ) -> "torch.Tensor":
+        """Called by `generate` after each token; tells which rows have ended."""
+        import torch
+
+        if not self._begun:
+            self._begun = True
+            if input_ids.is_cuda:
+                torch.cuda.synchronize(input_ids.device)
+            self._mark(FIRST_TOKEN)
+        newest = input_ids[:, -1].tolist()
+        pairs = zip(self._sequences, newest, strict=True)
+        ended = [sequence.feed(token) for sequence, token in pairs]
+        return torch.tensor(ended, device=input_ids.device)
+
+
+class _LogitsWatch:
+    """A logits processor that adds up all logits of a batch, where they are.
+
+    A sum is finite as long as each of them is. The host looks at it once, at the batch's end: a
+    look at every step would wait for the GPU, and cost energy.
+    """
+
+    def __init__(self, model: "transformers.PreTrainedModel", *, do_sample: bool) -> None:
+        self._model = model
+        self._do_sample = do_sample
+        self._sum: torch.Tensor | None = None
+
+    def __call__(self, input_ids: "torch.Tensor", scores: "torch.Tensor") -> "torch.Tensor":
+        """Called by `generate` before each token is chosen."""
+        import torch
+
+        step = scores.sum(dtype=torch.float32)
+        self._sum = step if self._sum is None else self._sum.add_(step)
+        # Drawing from such scores ends in an error, on a GPU in one of the whole CUDA context.
+        return scores.nan_to_num(posinf=0, neginf=0) if self._do_sample else scores
+
+    def check(self) -> None:
+        """Raises `UserError` where any of the logits was not finite. Waits for the device."""
+        assert self._sum is not None
+        if not self._sum.isfinite():
+            raise not_finite(self._model, "in this batch")
 
 
 @contextmanager

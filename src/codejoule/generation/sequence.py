@@ -1,13 +1,51 @@
-"""One sequence while an engine decodes it."""
+"""From an engine's tokens to sequences of text, and to their ends."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
 
 from codejoule.domain import Completion, FinishReason, Prompt
-from codejoule.generation.pieces import CUT, Pieces
+from codejoule.generation.decoding import Decoding
 from codejoule.generation.text_stop import TextStop
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_HALF_CHARACTER = "\ufffd"
+"""What decoding shows for a character whose last bytes are still to come."""
 _LONGEST_WAIT = 16
 """Tokens after which bytes that make no character are read as they are; a character has 4."""
+
+
+class Pieces:
+    """The text that tokens add to a sequence, special tokens left out.
+
+    Tokens are decoded behind a letter: at the start of a text some tokenizers swallow a space,
+    which in a continuation is indentation. Each token is decoded once.
+    """
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
+        self._tokenizer = tokenizer
+        self._letter: list[int] = list(tokenizer("a", add_special_tokens=False)["input_ids"])
+        self._known: dict[int, str] = {}
+        self._skip = len(self._decode(self._letter))
+
+    def of(self, token: int) -> str:
+        """Text of one token."""
+        piece = self._known.get(token)
+        if piece is None:
+            piece = self._known[token] = self.text([token])
+        return piece
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """Text of several tokens in a row."""
+        return self._decode([*self._letter, *tokens])[self._skip :]
+
+    def _decode(self, tokens: list[int]) -> str:
+        text = self._tokenizer.decode(
+            tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        assert isinstance(text, str)
+        return text
 
 
 class DecodedSequence:
@@ -55,8 +93,32 @@ class DecodedSequence:
         # The bytes of one character may be spread over tokens: it is read when they are there.
         first = len(self._unread) == 1
         piece = self._pieces.of(self._unread[0]) if first else self._pieces.text(self._unread)
-        if piece.endswith(CUT) and len(self._unread) < _LONGEST_WAIT:
+        if piece.endswith(_HALF_CHARACTER) and len(self._unread) < _LONGEST_WAIT:
             return
         self._unread.clear()
         self._texts.append(piece)
         self._stop.feed(piece)
+
+
+class Endings:
+    """End tokens, stop strings and the ends of programs, for all sequences of an engine.
+
+    Every engine begins its sequences here, so that what ends one, where its text is cut and
+    how its tokens are counted is the same for all of them. An engine that sees text and no
+    tokens takes `TextStops` alone.
+    """
+
+    def __init__(
+        self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", decoding: Decoding
+    ) -> None:
+        self._pieces = Pieces(tokenizer)
+        self.text = decoding.text_stops
+        """What ends a sequence by its text."""
+        self.end_tokens = decoding.end_tokens((model.generation_config, model.config), tokenizer)
+        """Tokens that end a sequence."""
+
+    def begin(self, prompt: Prompt) -> DecodedSequence:
+        """The sequence that will answer `prompt`."""
+        return DecodedSequence(
+            prompt, self._pieces, end_tokens=self.end_tokens, stop=self.text.begin(prompt)
+        )

@@ -57,7 +57,9 @@ def cool_down(
     began_s = perf_counter()
     start_c = temperature_c()
     if limits.temperature_c is None:
-        reached = _until_settled(limits.longest_s, observed_w, tolerance)
+        *_, reached = settle(
+            observed_w, longest_s=limits.longest_s, step_s=STEP_S, tolerance=tolerance
+        )
     else:
         if start_c is None:
             raise ConfigError(
@@ -82,18 +84,21 @@ def cool_down(
     return cooling
 
 
-def _until_settled(
-    longest_s: float, observed_w: Callable[[float], float], tolerance: float
-) -> bool:
+def settle(
+    observed_w: Callable[[float], float], *, longest_s: float, step_s: float, tolerance: float
+) -> tuple[float, float, bool]:
+    """Watch power until two spans of `step_s` in a row differ by less than `tolerance`, a share.
+
+    The power of the last two spans [W], and whether they did within `longest_s`.
+    """
     deadline_s = perf_counter() + longest_s
-    step_s = min(STEP_S, longest_s / 2)
+    step_s = min(step_s, longest_s / 2)
     last_w = observed_w(step_s)
     while True:
         power_w = observed_w(step_s)
-        if abs(power_w - last_w) <= tolerance * power_w:
-            return True
-        if perf_counter() >= deadline_s:
-            return False
+        settled = abs(power_w - last_w) <= tolerance * power_w
+        if settled or perf_counter() >= deadline_s:
+            return last_w, power_w, settled
         last_w = power_w
 
 

@@ -1,7 +1,7 @@
 """What a meter needs of a source of energy."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 from typing import Protocol
 
@@ -120,3 +120,31 @@ def measured_j(
         if energy_j == 0:
             checked[device] = math.nan
     return checked
+
+
+class NullCounter:
+    """A `Counter` of GPUs without readings of its own, for a meter whose ledger answers alone: of a
+    replay, or of a command, which has ended when its window does."""
+
+    scope = EnergyScope.gpu
+
+    def __init__(self, devices: Sequence[str], *, source: EnergySource) -> None:
+        self.devices = tuple(devices)
+        self.source = source
+
+    def synchronize(self) -> None:
+        """Nothing to wait for."""
+
+    def begin(self, key: str) -> None:
+        """Nothing."""
+
+    def elapsed_j(self, key: str) -> Mapping[str, float]:
+        """Nothing."""
+        return {}
+
+    end = elapsed_j
+    cancel = begin
+
+    def power_w(self) -> Mapping[str, float]:
+        """Nothing."""
+        return {}

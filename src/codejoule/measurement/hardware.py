@@ -2,15 +2,16 @@
 
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from codejoule.config import UserError
-from codejoule.measurement.amd import amd_problem
-from codejoule.measurement.nvml import mig_is_on
 from codejoule.measurement.rapl import RaplStatus, rapl_status
-from codejoule.measurement.visible import visible_gpus
+
+KFD = Path("/dev/kfd")
+"""The device node of AMD's compute driver."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,3 +131,72 @@ def _cpu_model() -> str | None:
         if key.strip() == "model name":
             return value.strip()
     return platform.processor() or None
+
+
+def mig_is_on(handle: Any) -> bool:
+    """Whether the card is divided into slices; cards that cannot be are not."""
+    import pynvml
+
+    try:
+        current, _pending = pynvml.nvmlDeviceGetMigMode(handle)
+    except pynvml.NVMLError:
+        return False
+    return bool(current == pynvml.NVML_DEVICE_MIG_ENABLE)
+
+
+def amd_problem() -> str | None:
+    """What to tell a user whose machine has AMD GPUs in use for computing; None without them.
+
+    Zeus reads AMD's counters, but what they count has to be known before it goes into a figure:
+    on an MI250 one die's counter holds both dies, a partitioned MI300 shares one, and how often
+    they step and how late they show it, which the ledger needs, has been measured on no card.
+    """
+    if not KFD.exists():
+        return None
+    return (
+        f"an AMD GPU ({KFD}): codejoule meters NVIDIA GPUs alone, since what AMD's energy counters "
+        "count (a die, a package, a partition) and when they step has been checked on no card "
+        "here; use an NVIDIA GPU, or device=cpu"
+    )
+
+
+def visible_gpus(setting: str | None, uuids: Sequence[str]) -> tuple[int, ...]:
+    """NVML index of each GPU that CUDA shows, in CUDA's order, by ``CUDA_VISIBLE_DEVICES``.
+
+    `setting` is the value of CUDA_VISIBLE_DEVICES (None: unset), `uuids` the UUID of each
+    GPU by NVML index. Like CUDA, an entry may be an index or the beginning of a UUID, and
+    the list ends at the first entry that names no GPU. Raises UserError for MIG slices, for
+    a UUID that fits several GPUs and for a GPU named twice.
+    """
+    if setting is None:
+        return tuple(range(len(uuids)))
+    chosen: list[int] = []
+    for entry in (part.strip() for part in setting.split(",")):
+        if entry.startswith("MIG"):
+            raise UserError(
+                f"CUDA_VISIBLE_DEVICES={setting}: {entry} is a MIG slice, and NVML counts "
+                "energy per card, never per slice; use a whole GPU, or meter=cpu_estimate (a "
+                "labelled estimate of the CPU alone)"
+            )
+        index = _index(entry, setting, uuids)
+        if index is None:
+            break
+        if index in chosen:
+            raise UserError(
+                f"CUDA_VISIBLE_DEVICES={setting}: names GPU {index} twice, and CUDA then "
+                "shows no GPU at all; name each once"
+            )
+        chosen.append(index)
+    return tuple(chosen)
+
+
+def _index(entry: str, setting: str, uuids: Sequence[str]) -> int | None:
+    if not entry.startswith("GPU-"):
+        return int(entry) if entry.isdecimal() and int(entry) < len(uuids) else None
+    matches = [index for index, uuid in enumerate(uuids) if uuid.startswith(entry)]
+    if len(matches) > 1:
+        raise UserError(
+            f"CUDA_VISIBLE_DEVICES={setting}: {entry} fits GPUs "
+            f"{' and '.join(map(str, matches))}; write more of the UUID (nvidia-smi -L)"
+        )
+    return matches[0] if matches else None

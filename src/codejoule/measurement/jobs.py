@@ -9,12 +9,13 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
 from codejoule.config import UserError
 from codejoule.config.schema import OnMeteredDevice
+from codejoule.domain import to_json, visible
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ class Job:
 
     def __str__(self) -> str:
         # Another user may have written it: nothing of it may steer a terminal.
-        name = "".join(c if c.isprintable() else "?" for c in self.name)
+        name = visible(self.name.replace("\n", "\\n"))
         pid = self.process.partition("@")[0]
         return f"{name} (process {pid}, since {time.ctime(self.since_s)})"
 
@@ -194,7 +195,7 @@ def _announce(job: Job, folder: Path, files: list[int]) -> None:
     file, half = _create(folder)
     files.append(file)
     fcntl.flock(file, fcntl.LOCK_EX)
-    os.write(file, json.dumps(asdict(job) | {"work": job.work.value}).encode())
+    os.write(file, json.dumps(to_json(job)).encode())
     # Nobody finds it before it is whole and locked.
     half.rename(folder / f"{time.time_ns()}-{os.getpid()}.job")
 

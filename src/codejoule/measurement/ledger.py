@@ -79,17 +79,17 @@ class Ledger:
     A moment's energy is worked out once and then stands, so windows that share their moments add
     up exactly, and windows one after another add up to the one around them. UserError is raised
     for a window during which a counter stood still or jumped, the sampler died, the machine was
-    suspended, or (unless `on_stranger` does otherwise) another process used a device.
+    suspended, or (unless `on_foreign` does otherwise) another process used a device.
     """
 
-    def __init__(self, feed: Feed, *, on_stranger: Callable[[str], None] | None = None) -> None:
+    def __init__(self, feed: Feed, *, on_foreign: Callable[[str], None] | None = None) -> None:
         self.devices = feed.devices
         self._feed = feed
-        self._on_stranger = on_stranger
+        self._on_foreign = on_foreign
         self._books = [_Book() for _ in feed.devices]
         self._edges_s: list[float] = []
         self._faults: list[tuple[float, str]] = []
-        self._strangers: dict[tuple[str, int], tuple[float, float]] = {}
+        self._foreign: dict[tuple[str, int], tuple[float, float]] = {}
         self._powers_w: list[tuple[float, str, float]] = []
         try:
             self._wait(lambda: all(len(book.after_s) >= 2 for book in self._books))
@@ -192,9 +192,9 @@ class Ledger:
                 self._powers_w.append((book.power_s[-1], device, value))
             elif kind == Kind.temperature:
                 book.temperature_c = value
-            elif kind == Kind.stranger:
-                first_s, _ = self._strangers.get((device, int(value)), (after_s, after_s))
-                self._strangers[device, int(value)] = (first_s, after_s)
+            elif kind == Kind.foreign:
+                first_s, _ = self._foreign.get((device, int(value)), (after_s, after_s))
+                self._foreign[device, int(value)] = (first_s, after_s)
             elif kind == Kind.suspended and value > 0:
                 self._faults.append((after_s, _SUSPENDED.format(seconds=value)))
 
@@ -224,12 +224,12 @@ class Ledger:
             # A fault is seen up to some ticks after it began to spoil the curve.
             if opened_s - 1.0 <= moment_s <= closed_s + 2 * STILL_LIMIT_S:
                 raise UserError(fault)
-        for (device, pid), (first_s, last_s) in self._strangers.items():
+        for (device, pid), (first_s, last_s) in self._foreign.items():
             if first_s <= closed_s and last_s >= opened_s - 1.0:
-                message = stranger_message(device, pid)
-                if self._on_stranger is None:
+                message = foreign_message(device, pid)
+                if self._on_foreign is None:
                     raise UserError(message)
-                self._on_stranger(message)
+                self._on_foreign(message)
 
     def _point(self, device: str, book: _Book, moment_s: float) -> Point:
         """The curve at a moment, worked out once, and never below an earlier moment."""
@@ -282,7 +282,7 @@ def integrate_w(
     return float((np.diff(knots) * np.array(power_w[first:last])).sum())
 
 
-def stranger_message(device: str, pid: int) -> str:
+def foreign_message(device: str, pid: int) -> str:
     """What the user is told of another process on the GPU."""
     return (
         f"process {pid}, which is not part of this run, uses {device}: NVML counts cards, so its "

@@ -8,8 +8,7 @@ from typing import Any
 
 from codejoule.config import UserError
 from codejoule.domain import EnergyScope, EnergySource
-from codejoule.measurement.amd import amd_problem
-from codejoule.measurement.visible import visible_gpus
+from codejoule.measurement.hardware import amd_problem, mig_is_on, visible_gpus
 
 _ESTIMATE = "meter=cpu_estimate (a labelled estimate of the CPU alone)"
 
@@ -133,17 +132,6 @@ def _require_counter(handle: Any, index: int) -> None:
             f"GPU {index} ({name}) has no readable energy counter: {error}. Counters exist "
             f"from Volta on, and some virtual GPUs hide them; use another GPU, or {_ESTIMATE}"
         ) from error
-
-
-def mig_is_on(handle: Any) -> bool:
-    """Whether the card is divided into slices; cards that cannot be are not."""
-    import pynvml
-
-    try:
-        current, _pending = pynvml.nvmlDeviceGetMigMode(handle)
-    except pynvml.NVMLError:
-        return False
-    return bool(current == pynvml.NVML_DEVICE_MIG_ENABLE)
 
 
 def _cuda_uuid(ordinal: int) -> str:

@@ -7,18 +7,17 @@ from pathlib import Path
 from codejoule.config import UserError
 from codejoule.config.schema import MeterConfig, MeterName, MeterScope, OnBusyGpu
 from codejoule.domain import EnergySource
-from codejoule.measurement.beside import Beside
 from codejoule.measurement.cooling import CoolingLimits
-from codejoule.measurement.counter import Counter
+from codejoule.measurement.counter import Counter, NullCounter
+from codejoule.measurement.cpu_counters import CpuCounters
 from codejoule.measurement.cpu_time import cpu_time_counter
 from codejoule.measurement.feed import LiveFeed, ReplayFeed
-from codejoule.measurement.hardware import detect_hardware
+from codejoule.measurement.hardware import Hardware, detect_hardware
 from codejoule.measurement.jobs import OtherJobs
 from codejoule.measurement.ledger import Ledger
 from codejoule.measurement.meter import Meter
 from codejoule.measurement.nvml import nvml_counter
 from codejoule.measurement.rapl import MAX_SAMPLE_PERIOD_S, rapl_counter, rapl_status
-from codejoule.measurement.silent import SilentCounter
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +38,7 @@ def open_meter(
     read, else the estimate from CPU time; ``zeus`` takes a counter or raises UserError;
     ``cpu_estimate`` takes the estimate; ``replay`` plays a recording, whatever the run does. A
     run on GPUs whose counter cannot be used raises UserError rather than fall back to a figure
-    that leaves the GPU out. Beside GPUs the CPU's counters are read where they can be; with
+    that leaves the GPU out. CpuCounters GPUs the CPU's counters are read where they can be; with
     ``meter.scope=gpu+cpu`` they are part of the figure, and must be readable.
     """
     if config.name is MeterName.replay:
@@ -47,13 +46,13 @@ def open_meter(
         assert config.recording is not None
         feed = ReplayFeed(Path(config.recording))
         ledger = Ledger(feed)
-        counter: Counter = SilentCounter(ledger.devices, source=EnergySource.replay)
+        counter: Counter = NullCounter(ledger.devices, source=EnergySource.replay)
         return _meter(config, counter, ledger, recorded_idle_w=feed.idle_power_w)
     if gpu_indices and config.name is not MeterName.cpu_estimate:
         nvml = nvml_counter(gpu_indices)
-        beside = _beside(config)
+        cpu = _cpu_counters(config)
         ledger = _live_ledger(config, nvml.uuids, processes)
-        return _meter(config, nvml, ledger, beside=beside)
+        return _meter(config, nvml, ledger, cpu=cpu)
     _require_ledger(config)
     return _meter(config, _cpu_counter(config, gpu_indices, processes))
 
@@ -88,8 +87,8 @@ def open_command_meter(config: MeterConfig) -> Meter:
                     + "; leave it out with CUDA_VISIBLE_DEVICES"
                 )
         uuids = {f"gpu:{number}": gpu.uuid for number, gpu in enumerate(hardware.gpus)}
-        counter = SilentCounter(tuple(uuids), source=EnergySource.nvml)
-        return _meter(config, counter, _live_ledger(config, uuids), beside=_beside(config))
+        counter = NullCounter(tuple(uuids), source=EnergySource.nvml)
+        return _meter(config, counter, _live_ledger(config, uuids), cpu=_cpu_counters(config))
     if hardware.rapl.readable:
         return _meter(config, rapl_counter())
     raise UserError(
@@ -103,10 +102,10 @@ def _live_ledger(
 ) -> Ledger:
     period_s = min(config.sample_period_s, POWER_PERIOD_S)
     feed = LiveFeed(uuids, period_s=period_s, processes=processes)
-    return Ledger(feed, on_stranger=_on_stranger(config))
+    return Ledger(feed, on_foreign=_on_foreign(config))
 
 
-def _on_stranger(config: MeterConfig) -> Callable[[str], None] | None:
+def _on_foreign(config: MeterConfig) -> Callable[[str], None] | None:
     if config.on_busy_gpu is OnBusyGpu.error:
         return None
     told: set[str] = set()
@@ -119,12 +118,12 @@ def _on_stranger(config: MeterConfig) -> Callable[[str], None] | None:
     return warn_once
 
 
-def _beside(config: MeterConfig) -> Beside | None:
+def _cpu_counters(config: MeterConfig) -> CpuCounters | None:
     """The CPU's counters for a meter of GPUs; None where they cannot be read and need not be."""
     in_scope = config.scope is MeterScope["gpu+cpu"]
     status = rapl_status()
     if status.readable:
-        return Beside(rapl_counter(), in_scope=in_scope)
+        return CpuCounters(rapl_counter(), in_scope=in_scope)
     if in_scope:
         raise UserError(
             f"meter.scope=gpu+cpu: the CPU has no readable energy counter ({status.problem}). To "
@@ -151,7 +150,7 @@ def _meter(
     counter: Counter,
     ledger: Ledger | None = None,
     *,
-    beside: Beside | None = None,
+    cpu: CpuCounters | None = None,
     recorded_idle_w: float | None = None,
 ) -> Meter:
     cooling = CoolingLimits(
@@ -163,7 +162,7 @@ def _meter(
         idle_s=config.idle_s,
         idle_tolerance=config.idle_tolerance,
         ledger=ledger,
-        beside=beside,
+        cpu=cpu,
         others=OtherJobs(),
         recorded_idle_w=recorded_idle_w,
         cooling=cooling if config.cooldown_s > 0 else None,
@@ -191,3 +190,41 @@ def _cpu_counter(
             "estimate"
         )
     return cpu_time_counter(config.cpu_watts_per_core, processes=processes)
+
+
+def energy_sources(config: MeterConfig, *, gpu: bool) -> tuple[EnergySource, EnergySource]:
+    """Sources of the energy of generation and of evaluation on this machine, by the rules of
+    `open_meter` and `open_cpu_meter`; a source that cannot be had is their error, not ours."""
+    estimated = config.name is MeterName.cpu_estimate or not rapl_status().readable
+    cpu = EnergySource.estimate if estimated else EnergySource.rapl
+    if config.name is MeterName.replay:
+        return EnergySource.replay, cpu
+    if gpu and config.name is not MeterName.cpu_estimate:
+        return EnergySource.nvml, cpu
+    return cpu, cpu
+
+
+def metered_devices(
+    config: MeterConfig, hardware: Hardware, gpus: Sequence[int]
+) -> tuple[str, ...]:
+    """The devices whose counters give the energy of work on `gpus`, by PyTorch's numbers, or on
+    the CPU if empty: UUIDs of GPUs, names of RAPL packages.
+
+    The CPU's counters that are read beside GPUs, outside of the scope, are none of them: jobs on
+    several GPUs of a machine may run at once.
+    """
+    source, _ = energy_sources(config, gpu=bool(gpus))
+    own = source is EnergySource.rapl or config.scope is MeterScope["gpu+cpu"]
+    packages = metered_packages(config, hardware) if own else ()
+    if source is EnergySource.nvml:
+        return (*(hardware.gpus[number].uuid for number in gpus), *packages)
+    return packages
+
+
+def metered_packages(config: MeterConfig, hardware: Hardware) -> tuple[str, ...]:
+    """The RAPL packages that give the energy of evaluation; none where it is an estimate."""
+    _, source = energy_sources(config, gpu=False)
+    if source is not EnergySource.rapl:
+        return ()
+    names = (device for device in hardware.rapl.devices if device.startswith("cpu:"))
+    return tuple(f"rapl-package-{name.removeprefix('cpu:')}" for name in names)

@@ -18,7 +18,8 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import pairwise
 from typing import Any
 
-from codejoule.measurement.aside import Aside
+from codejoule.measurement.affinity import Affinity
+from codejoule.measurement.processes import foreign_processes
 from codejoule.measurement.records import Kind
 
 AHEAD_S = 0.006
@@ -206,7 +207,7 @@ def main() -> None:
     pynvml.nvmlInit()
     handles = [pynvml.nvmlDeviceGetHandleByUUID(uuid) for uuid in args.uuid]
     stopped, ended = _stopped(os.getppid()), threading.Event()
-    step_aside = Aside(args.owner)
+    keep_off = Affinity(args.owner)
 
     def follow(device: int, handle: Any) -> None:
         _follow(
@@ -222,7 +223,7 @@ def main() -> None:
     threads = [pool.submit(follow, device, handle) for device, handle in enumerate(handles)]
     try:
         while not stopped(CHECK_S):
-            step_aside()
+            keep_off()
             for thread in threads:
                 # A device that fails ends the process, with the driver's words on stderr.
                 if thread.done():
@@ -246,10 +247,8 @@ def _follow(
     """Put what one device does on record until `stopped`."""
     import pynvml
 
-    from codejoule.measurement.strangers import Strangers
-
     quick, slow = list(_nvml_queries(handle, True)), list(_nvml_queries(handle, False))
-    changes, strangers = _Changes(put), Strangers(handle, owners)
+    changes = _Changes(put)
     asleep_s = _suspended_s()
 
     def look_quickly() -> None:
@@ -260,8 +259,8 @@ def _follow(
         for kind, query in slow:
             changes(kind, device, query)
         now_s = time.monotonic()
-        for pid in strangers():
-            put(Kind.stranger, device, now_s, now_s, pid)
+        for pid in foreign_processes(handle, owners):
+            put(Kind.foreign, device, now_s, now_s, pid)
         if device == 0:
             changes(Kind.suspended, device, lambda: round(_suspended_s() - asleep_s, 1))
 

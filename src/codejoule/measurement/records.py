@@ -27,7 +27,7 @@ class Kind(IntEnum):
     """NVML's bit mask of reasons for a lowered clock."""
     utilisation = 9
     """Share of time with a kernel running [percent]."""
-    stranger = 10
+    foreign = 10
     """Process id of a process on the device that does not belong to the run."""
     suspended = 11
     """Time that the machine has spent suspended since sampling began [s]; device 0."""

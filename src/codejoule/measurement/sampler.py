@@ -4,21 +4,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+
+from codejoule.domain import PowerSample
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PowerSample:
-    """Power of one device at one moment."""
-
-    time_s: float
-    """Wall-clock time [s since the epoch]."""
-    device: str
-    """The device, e.g. ``gpu:0``."""
-    power_w: float
-    """Its power [W]."""
 
 
 class PowerSampler:

@@ -1,17 +1,15 @@
 """The only writer to MLflow, and the journal that a killed run continues from."""
 
-from codejoule.tracking.figure import power_figure
+from codejoule.tracking.files import power_figure, write_power_parquet, write_tasks_parquet
 from codejoule.tracking.journal import Journal, hold
-from codejoule.tracking.parquet import write_power_parquet, write_tasks_parquet
-from codejoule.tracking.power import PowerSample
 from codejoule.tracking.prepare import prepare_store
-from codejoule.tracking.run import DatasetFacts, TrackedRun
+from codejoule.tracking.run import DatasetFacts, RunStatus, TrackedRun
 from codejoule.tracking.store import Store
 
 __all__ = [
     "DatasetFacts",
     "Journal",
-    "PowerSample",
+    "RunStatus",
     "Store",
     "TrackedRun",
     "hold",

@@ -7,10 +7,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from codejoule.config import UserError, full_disk
+from codejoule.tracking.entries import Entry
 
+_Entry = TypeVar("_Entry", bound=Entry)
 _log = logging.getLogger(__name__)
 
 
@@ -27,6 +29,7 @@ class Journal:
         directory.mkdir(parents=True, exist_ok=True)
         self.path = directory / "journal.jsonl"
         self._lock = _take(directory / "journal.lock")
+        self._typed: dict[int, Entry] = {}
         try:
             self._file, content = _open(self.path)
             try:
@@ -46,8 +49,35 @@ class Journal:
             os.close(self._lock)
             raise
 
-    def append(self, kind: str, payload: dict[str, Any]) -> None:
-        """Add one entry; on return it is on disk.
+    def append(self, entry: Entry) -> None:
+        """Add one entry; on return it is on disk. Raises what `append_payload` raises."""
+        self.append_payload(entry.kind, entry.payload())
+
+    def entries(self, kind: type[_Entry]) -> list[_Entry]:
+        """All entries of one kind, in the order they were appended.
+
+        Raises `UserError` for one that another version of codejoule has written otherwise.
+        """
+        found = []
+        for number, (name, payload) in enumerate(self._entries):
+            if name != kind.kind:
+                continue
+            if number not in self._typed:
+                try:
+                    self._typed[number] = kind.of_payload(payload)
+                except (KeyError, TypeError, ValueError) as error:
+                    raise UserError(
+                        f"{self.path}: entry {number + 1} ({name}) is of another version of "
+                        f"codejoule ({type(error).__name__}: {error}), so this run cannot be "
+                        f"continued; delete {self.path.parent} to run it afresh"
+                    ) from error
+            entry = self._typed[number]
+            assert isinstance(entry, kind)
+            found.append(entry)
+        return found
+
+    def append_payload(self, kind: str, payload: dict[str, Any]) -> None:
+        """Add one entry as JSON has it; on return it is on disk.
 
         NaN stays NaN. Raises `UserError` where the disk does not take it (the journal is then
         as before), and TypeError for a payload that JSON cannot hold.
@@ -69,7 +99,7 @@ class Journal:
         # What a later process would read, so that both see tuples as lists.
         self._entries.append((kind, json.loads(text)["payload"]))
 
-    def entries(self, kind: str) -> list[dict[str, Any]]:
+    def payloads(self, kind: str) -> list[dict[str, Any]]:
         """Payloads of all entries of one kind, in the order they were appended."""
         return [payload for name, payload in self._entries if name == kind]
 

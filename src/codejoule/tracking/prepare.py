@@ -3,16 +3,17 @@
 import fcntl
 import logging
 import os
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlparse
 
 from codejoule.config import ConfigError, UserError
 from codejoule.config.mlflow_client import is_server
 from codejoule.config.schema import TrackingConfig, TrackingName
 from codejoule.tracking.client import brief_requests, explained, open_client
+from codejoule.tracking.compat import record_move
 from codejoule.tracking.reserve import keep_reserve
 from codejoule.tracking.store import Store
 
@@ -52,7 +53,12 @@ def _on_disk(folder: Path, experiment: str) -> Store:
         client = open_client(uri)
         found = _experiment(client, uri, experiment, artifact_location=artifacts)
         if _was_moved(found.artifact_location):
-            _record_move(folder / "mlflow.db", found.artifact_location, artifacts)
+            record_move(folder / "mlflow.db", found.artifact_location, artifacts)
+            _log.warning(
+                "the store was moved: its artifacts are now recorded below %s, not %s",
+                artifacts,
+                found.artifact_location,
+            )
             found = _experiment(client, uri, experiment, artifact_location=artifacts)
         keep_reserve(folder)
     if not _below(found.artifact_location, folder):
@@ -153,38 +159,11 @@ def _was_moved(location: str) -> bool:
     )
 
 
-def _record_move(database: Path, old: str, new: str) -> None:
-    """Tell the store where its artifacts are.
-
-    MLflow has no call for it. Columns as in 3.17: ``experiments.artifact_location`` and
-    ``runs.artifact_uri``, which begins with it.
-    """
-    try:
-        with closing(sqlite3.connect(database)) as connection, connection:
-            connection.execute(
-                "UPDATE experiments SET artifact_location = ? WHERE artifact_location = ?",
-                (new, old),
-            )
-            connection.execute(
-                "UPDATE runs SET artifact_uri = ? || substr(artifact_uri, ?) "
-                "WHERE substr(artifact_uri, 1, ?) = ?",
-                (new, len(old) + 1, len(old) + 1, f"{old}/"),
-            )
-    except sqlite3.Error as error:
-        raise UserError(
-            f"{database}: the store was moved, and where its artifacts are now cannot be recorded "
-            f"in it: {error}"
-        ) from error
-    _log.warning("the store was moved: its artifacts are now recorded below %s, not %s", new, old)
-
-
 def _below(location: str, folder: Path) -> bool:
     place = _local(location)
     return place is None or place.is_relative_to(folder)
 
 
 def _local(location: str) -> Path | None:
-    from urllib.parse import unquote, urlparse
-
     parsed = urlparse(location)
     return Path(unquote(parsed.path)) if parsed.scheme in ("", "file") else None

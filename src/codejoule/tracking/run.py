@@ -1,5 +1,6 @@
 """One run while it is recorded."""
 
+import json
 import math
 import tempfile
 import time
@@ -9,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from codejoule.config import UserError
-from codejoule.tracking.client import explained
-from codejoule.tracking.limits import TAG_LENGTH, cut
+from codejoule.tracking.client import TAG_LENGTH, cut, explained
 from codejoule.tracking.reserve import give_reserve
 
 if TYPE_CHECKING:
@@ -118,8 +118,6 @@ def defined_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
 
 
 def _dataset_input(facts: DatasetFacts) -> "DatasetInput":
-    import json
-
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     if facts.source.startswith("hub:"):

@@ -8,8 +8,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from codejoule.config import UserError
-from codejoule.tracking.client import explained
-from codejoule.tracking.limits import PARAM_LENGTH, PARAMS_PER_BATCH, TAG_LENGTH, as_text, cut
+from codejoule.tracking.client import (
+    PARAM_LENGTH,
+    PARAMS_PER_BATCH,
+    TAG_LENGTH,
+    as_text,
+    cut,
+    explained,
+)
 from codejoule.tracking.process import HOST, has_died, identity_tags
 from codejoule.tracking.run import RunStatus, TrackedRun
 

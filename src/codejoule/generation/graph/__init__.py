@@ -2,4 +2,4 @@
 
 from codejoule.generation.graph.engine import GraphEngine
 
-__all__ = ["GraphEngine"]
+ENGINE = GraphEngine

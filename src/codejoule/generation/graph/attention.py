@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from codejoule.generation.compat import prompt_attention
+
 if TYPE_CHECKING:
     import torch
 
@@ -35,9 +37,7 @@ def attention(
     import torch
 
     if attention_mask is None:
-        from transformers.integrations.sdpa_attention import sdpa_attention_forward
-
-        out, _ = sdpa_attention_forward(
+        out, _ = prompt_attention()(
             module, query, key, value, None, scaling=scaling, is_causal=True, **kwargs
         )
         return out, None

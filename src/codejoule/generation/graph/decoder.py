@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from codejoule.config import UserError
 from codejoule.domain import FAMILIES
+from codejoule.generation.compat import attention_implementation, sizes_vary
 from codejoule.generation.graph import attention
-from codejoule.generation.graph.dense import DenseLayer, DenseStep, sizes_vary
+from codejoule.generation.graph.dense import DenseLayer, DenseStep
 from codejoule.generation.graph.opaque import opaque
 from codejoule.generation.graph.slots import (
     LayerSlots,
@@ -61,7 +62,7 @@ class Decoder:
 
     def _open(self) -> None:
         attention.register()
-        before = self._model.config._attn_implementation
+        before = attention_implementation(self._model)
         self._model.set_attn_implementation(attention.NAME)
         self._closing.callback(self._model.set_attn_implementation, before)
         experts = self._model.get_experts_implementation()

@@ -7,6 +7,7 @@ row are kernels of our own (`gemv`), those of several rows cuBLAS's.
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from codejoule.generation.compat import rotate, sizes_vary
 from codejoule.generation.graph.attention import attention
 from codejoule.generation.graph.opaque import define_operations, packed_products
 
@@ -105,14 +106,6 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return made
 
 
-def sizes_vary(tensor: "torch.Tensor", *sizes: int) -> None:
-    """Tell torch.compile that these sizes of a tensor are no constants."""
-    import torch
-
-    for size in sizes:
-        torch._dynamo.mark_dynamic(tensor, size)
-
-
 def _vary(tensor: Any) -> Any:
     """A tensor whose rows, if there are several, may be more or fewer."""
     if len(tensor) > 1:
@@ -134,14 +127,12 @@ def _attend(
     rotary: Any,
     cache: Any,
 ) -> Any:
-    from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
-
     rows = x.shape[0]
     query, key, value = (
         states.view(rows, 1, -1, attn.head_dim).transpose(1, 2)
         for states in _products(projections, joined, x)
     )
-    query, key = apply_rotary_pos_emb(query, key, *rotary)
+    query, key = rotate(query, key, rotary)
     key, value = cache.update(key, value)
     out, _ = attention(attn, query, key, value, mask, scaling=attn.scaling)
     return _product(attn.o_proj, out.reshape(rows, 1, -1))

@@ -8,6 +8,8 @@ unpacked in registers.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from codejoule.generation.compat import is_padded_by_marlin
+
 if TYPE_CHECKING:
     import torch
 
@@ -30,7 +32,7 @@ def has_row_product(layer: Any) -> bool:
         and layer.bits == 4
         and str(layer.scales.dtype) == "torch.float16"
         and not layer.desc_act
-        and layer._marlin_tile_padding is None
+        and not is_padded_by_marlin(layer)
         and layer.adapter is None
         and layer.in_features % GROUP_ROWS == 0
         and layer.out_features % _COLUMNS == 0

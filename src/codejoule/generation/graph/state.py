@@ -1,8 +1,9 @@
-"""What the device knows of the sequences in the slots."""
+"""What the device knows of the sequences in the slots, and how it chooses their tokens."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from codejoule.config.schema import GenerationConfig
 from codejoule.generation.graph.decoder import Decoder
 from codejoule.generation.graph.slots import LayerSlots, move_rows
 
@@ -42,14 +43,23 @@ class DeviceState:
         self._ends = torch.tensor(list(end_tokens), dtype=torch.long, device=device)
 
     def admit(
-        self, ids: "torch.Tensor", lengths: "torch.Tensor", rows: "torch.Tensor", limit: int
+        self,
+        padded: Sequence[Sequence[int]],
+        sizes: Sequence[int],
+        into: Sequence[int],
+        limit: int,
     ) -> list[int]:
-        """Read prompts into the slots of `rows`; the first token of each. Waits for the device.
+        """Read prompts of these sizes, padded on the right, into slots; the first token of each.
+        Waits for the device.
 
         `limit` is how many tokens each sequence may have.
         """
         import torch
 
+        ids, lengths, rows = (
+            torch.tensor(list(numbers), device=self._left.device)
+            for numbers in (padded, sizes, into)
+        )
         logits = self._decoder.prefill(ids, lengths, rows, self.slots)
         tokens = self._choose(logits)
         self._tokens[rows] = tokens
@@ -116,3 +126,32 @@ class DeviceState:
 
     def _ended(self, tokens: "torch.Tensor") -> "torch.Tensor":
         return (tokens[:, None] == self._ends[None]).any(dim=1)
+
+
+def chooser(generation: GenerationConfig) -> Callable[["torch.Tensor"], "torch.Tensor"]:
+    """What takes logits, shape (rows, vocabulary), and returns a token for each row.
+
+    Samples come from the device's default generator, which CUDA graphs know how to replay.
+    """
+    if not generation.do_sample:
+        return lambda logits: logits.float().argmax(dim=-1)
+    temperature, top_p = generation.temperature, generation.top_p
+    assert temperature is not None
+
+    def sample(logits: "torch.Tensor") -> "torch.Tensor":
+        import torch
+
+        scores = logits.float() / temperature
+        if top_p is not None and top_p < 1:
+            ordered, order = scores.sort(dim=-1, descending=True)
+            shares = ordered.softmax(dim=-1)
+            # A token stays if those before it do not make up top_p: the first always does.
+            beyond = shares.cumsum(dim=-1) - shares >= top_p
+            scores = scores.masked_fill(
+                torch.zeros_like(beyond).scatter(-1, order, beyond), float("-inf")
+            )
+        # The largest of p / Exp(1) is token i with probability p_i: no host takes part.
+        noise = torch.empty_like(scores).exponential_()
+        return (scores.softmax(dim=-1) / noise).argmax(dim=-1)
+
+    return sample

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import json
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -13,10 +13,9 @@ from codejoule.config import UserError
 from codejoule.config.schema import EngineConfig
 from codejoule.domain import Completion, FinishReason, Pace, Prompt
 from codejoule.generation.decoding import Decoding
-from codejoule.generation.endings import end_tokens, text_stops
-from codejoule.generation.engine import Decoded, unwatched
+from codejoule.generation.engine import Decoded, Engine, ServedModel, Window
 from codejoule.generation.server.dialect import Dialect, body
-from codejoule.generation.server.identity import ServedModel
+from codejoule.generation.server.identity import identify
 
 if TYPE_CHECKING:
     import httpx
@@ -39,98 +38,65 @@ class _Answer:
     usage: dict[str, int] = field(default_factory=dict)
 
 
-class ServerEngine:
+class ServerEngine(Engine):
     """Sends prompts to a server, so many requests in flight, and ends them by their text.
 
     What the server makes of batches, caches and kernels is its own affair. Prefill cannot be
-    told from decode. A request whose text has ended is broken off, and its tokens are counted
-    with the model's tokenizer; otherwise the server's count holds.
+    told from decode, and nothing is marked. A request whose text has ended is broken off, and its
+    tokens are counted with the model's tokenizer; otherwise the server's count holds. Each request
+    has a seed of its own; whether the same seed then gives the same text is for the server to say.
     """
-
-    compiles = False
 
     def __init__(
         self,
-        config: EngineConfig,
-        served: ServedModel,
+        model: ServedModel,
         tokenizer: "transformers.PreTrainedTokenizerBase",
         decoding: Decoding,
-        *,
-        token_owners: Sequence[Any] = (),
+        config: EngineConfig,
     ) -> None:
-        """`token_owners` are the model's configs that name end tokens."""
+        super().__init__(decoding)
         assert config.url is not None
         self._url = config.url.rstrip("/")
         self._timeout_s = config.timeout_s
-        self._served = served
+        self._model = model
         self._tokenizer = tokenizer
-        self._decoding = decoding
-        self._stops = text_stops(decoding)
-        self._end_tokens = end_tokens(token_owners, tokenizer, decoding)
+        self._stops = decoding.text_stops
+        self._end_tokens = decoding.end_tokens(model.end_token_owners, tokenizer)
         self._dialect: Dialect | None = None
         # A line for each request.
         logging.getLogger("httpx").setLevel(logging.WARNING)
 
+    @classmethod
+    def locate(cls, config: EngineConfig) -> ServedModel:
+        """What the server says that it serves; `UserError` where it says nothing."""
+        return identify(config)
+
     def prepare(self, windows: Sequence[Sequence[Prompt]], *, at_once: int) -> None:
         """Find out which fields the server takes; raises `UserError` where it takes none."""
-        asyncio.run(self._decode((), at_once=1, seed=0, max_new_tokens=1))
-
-    def warm_up(self, prompts: Sequence[Prompt], *, tokens: int) -> None:
-        """Have `prompts` answered with `tokens` new tokens each, and throw that away."""
-        tokens = min(tokens, self._decoding.max_new_tokens)
-        asyncio.run(self._decode(prompts, at_once=len(prompts), seed=0, max_new_tokens=tokens))
-
-    def generate(
-        self,
-        prompts: Sequence[Prompt],
-        *,
-        at_once: int,
-        seed: int,
-        mark: Callable[[str], None],
-        ended: Callable[[int], object] = unwatched,
-    ) -> Decoded:
-        """Have `prompts` answered, `at_once` requests in flight.
-
-        `mark` is not called: see the class. Each request has a seed of its own, which `seed`
-        decides; whether the same seed then gives the same text is for the server to say. Raises
-        `UserError` for a request that fails, is not answered, or is answered otherwise than
-        asked.
-        """
-        return asyncio.run(
-            self._decode(
-                prompts,
-                at_once=at_once,
-                seed=seed,
-                max_new_tokens=self._decoding.max_new_tokens,
-                ended=ended,
-            )
-        )
+        self.generate((), at_once=1, seed=0, max_new_tokens=1)
 
     def facts(self) -> dict[str, Any]:
         """What the server says of itself."""
         return {
-            "served_model": self._served.id,
-            "software": self._served.software,
+            "served_model": self._model.id,
+            "software": self._model.software,
             "fields": None if self._dialect is None else self._dialect.value,
             "proven": False,
             "output_tokens": "the server's usage; of a text that was cut, the tokenizer's count",
         }
 
-    def close(self) -> None:
-        """Nothing: the server goes on."""
+    def decode(self, window: Window) -> Decoded:
+        """Have the prompts answered, so many requests in flight.
 
-    async def _decode(
-        self,
-        prompts: Sequence[Prompt],
-        *,
-        at_once: int,
-        seed: int,
-        max_new_tokens: int,
-        ended: Callable[[int], object] = unwatched,
-    ) -> Decoded:
+        Raises `UserError` for a request that fails, is not answered, or is answered otherwise than
+        asked.
+        """
+        return asyncio.run(self._decode(window))
+
+    async def _decode(self, window: Window) -> Decoded:
         import httpx
 
-        opened_s = perf_counter()
+        opened_s, at_once = perf_counter(), window.at_once
         room = asyncio.Semaphore(at_once)
         limits = httpx.Limits(max_connections=at_once, max_keepalive_connections=at_once)
         async with httpx.AsyncClient(timeout=self._timeout_s, limits=limits) as client:
@@ -139,12 +105,12 @@ class ServerEngine:
 
             async def ask(prompt: Prompt) -> Completion:
                 async with room:
-                    answer = await self._ask(client, prompt, seed, max_new_tokens)
-                completion = self._completion(prompt, answer, opened_s, max_new_tokens)
-                ended(1)
+                    answer = await self._ask(client, prompt, window)
+                completion = self._completion(prompt, answer, opened_s, window.max_new_tokens)
+                window.ended(1)
                 return completion
 
-            tasks = [asyncio.ensure_future(ask(prompt)) for prompt in prompts]
+            tasks = [asyncio.ensure_future(ask(prompt)) for prompt in window.prompts]
             try:
                 completions = await asyncio.gather(*tasks)
             finally:
@@ -182,7 +148,7 @@ class ServerEngine:
 
         fields = body(
             prompt,
-            model=self._served.id,
+            model=self._model.id,
             generation=self._decoding.generation,
             dialect=dialect,
             max_tokens=max_new_tokens,
@@ -205,9 +171,7 @@ class ServerEngine:
         except (httpx.HTTPError, ValueError) as error:
             raise self._failure(prompt, f"{type(error).__name__}: {error}") from error
 
-    async def _ask(
-        self, client: "httpx.AsyncClient", prompt: Prompt, seed: int, max_new_tokens: int
-    ) -> _Answer:
+    async def _ask(self, client: "httpx.AsyncClient", prompt: Prompt, window: Window) -> _Answer:
         assert self._dialect is not None
         stop = self._stops.begin(prompt)
         answer = _Answer(sent_s=perf_counter())
@@ -215,8 +179,8 @@ class ServerEngine:
             client,
             prompt,
             self._dialect,
-            seed=_seed(seed, prompt),
-            max_new_tokens=max_new_tokens,
+            seed=_seed(window.seed, prompt),
+            max_new_tokens=window.max_new_tokens,
         )
         async for event in events:
             for choice in event.get("choices") or ():
@@ -255,13 +219,7 @@ class ServerEngine:
             prompt_tokens=prompt_tokens,
             output_tokens=output_tokens,
             finish_reason=reason,
-            pace=Pace(
-                ttft_s=first_s - answer.sent_s,
-                decode_s=last_s - first_s,
-                begin=answer.sent_s - opened_s,
-                first=first_s - opened_s,
-                end=last_s - opened_s,
-            ),
+            pace=Pace.in_seconds(opened_s, answer.sent_s, first_s, last_s),
         )
 
     def _prompt_tokens(self, prompt: Prompt, answer: _Answer) -> int:

@@ -1,26 +1,16 @@
 """What a server says that it serves."""
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from codejoule.config import UserError
 from codejoule.config.schema import EngineConfig
+from codejoule.generation.engine import ServedModel
 
 if TYPE_CHECKING:
     import httpx
 
 _PATIENCE_S = 10.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServedModel:
-    """A model behind an address, by the server's own word: nothing of it is proven."""
-
-    id: str
-    """The name that requests give."""
-    software: str
-    """The server's software and version, as far as it says."""
 
 
 def identify(config: EngineConfig) -> ServedModel:

@@ -13,9 +13,9 @@ from codejoule.config.schema import MeterConfig, MeterName, MeterScope
 from codejoule.domain import FIRST_TOKEN, EnergyScope, EnergySource, TaskRecord
 from codejoule.domain.metrics import RunFacts, WindowFacts, run_metrics
 from codejoule.measurement import Meter, open_meter
-from codejoule.measurement.beside import Beside
+from codejoule.measurement.counter import NullCounter
+from codejoule.measurement.cpu_counters import CpuCounters
 from codejoule.measurement.rapl import rapl_counter
-from codejoule.measurement.silent import SilentCounter
 
 STEADY = {"steady_w": 200.0}
 
@@ -23,11 +23,11 @@ STEADY = {"steady_w": 200.0}
 def _meter(open_ledger: Any, *, in_scope: bool) -> Meter:
     ledger = open_ledger(**STEADY)
     return Meter(
-        SilentCounter(ledger.devices, source=EnergySource.nvml),
+        NullCounter(ledger.devices, source=EnergySource.nvml),
         sample_period_s=0.1,
         idle_s=1.0,
         ledger=ledger,
-        beside=Beside(rapl_counter(), in_scope=in_scope),
+        cpu=CpuCounters(rapl_counter(), in_scope=in_scope),
     )
 
 
@@ -146,9 +146,9 @@ def test_a_run_on_a_gpu_without_cpu_counters_has_no_figure_of_the_cpu(
         lambda config, uuids, processes: opened.append(uuids),
     )
     with open_meter(MeterConfig(), gpu_indices=[0]) as meter:
-        assert meter._beside is not None
-        assert not meter._beside.in_scope
+        assert meter._cpu is not None
+        assert not meter._cpu.in_scope
     rapl.stop()
     shutil.rmtree(rapl.folder)
     with open_meter(MeterConfig(), gpu_indices=[0]) as meter:
-        assert meter._beside is None
+        assert meter._cpu is None

@@ -1,20 +1,64 @@
-"""The processes of a server on this machine, and the GPUs that they use."""
+"""Processes that matter to a run's energy: a server's, and others on its GPUs."""
 
 import ipaddress
 import logging
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from codejoule.config import UserError
-from codejoule.measurement.strangers import family
 
 if TYPE_CHECKING:
     from codejoule.measurement.hardware import Gpu, Hardware
 
 logger = logging.getLogger(__name__)
+
+
+def family(owner: int) -> set[int]:
+    """`owner` and its descendants, as process ids of this namespace."""
+    import psutil
+
+    try:
+        children = psutil.Process(owner).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return {owner}
+    return {owner, *(child.pid for child in children)}
+
+
+def _computing_on(handle: Any) -> list[int]:
+    """Ids of the processes on one GPU; none where the driver does not list them."""
+    import pynvml
+
+    try:
+        return [each.pid for each in pynvml.nvmlDeviceGetComputeRunningProcesses(handle)]
+    except pynvml.NVMLError:
+        return []
+
+
+def foreign_processes(handle: Any, owners: Sequence[int]) -> list[int]:
+    """Processes that compute on one GPU now, beside `owners` and their descendants."""
+    pids = _computing_on(handle)
+    if all(pid in owners for pid in pids):
+        return []
+    return foreign_among(pids, {member for owner in owners for member in family(owner)})
+
+
+def foreign_among(listed: Sequence[int], own: set[int]) -> list[int]:
+    """The ids in `listed` that are not our own.
+
+    In a container the driver may list ids of the host, or 0, which cannot be matched with ours:
+    if none matches, one of them is taken to be ours, and only the others are foreign.
+    """
+    import psutil
+
+    others = [pid for pid in listed if pid not in own]
+    if others and len(others) == len(listed):
+        unknown = [pid for pid in others if pid == 0 or not psutil.pid_exists(pid)]
+        if unknown:
+            others.remove(unknown[0])
+    return others
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +144,6 @@ def _computes_on(gpu: "Gpu", pids: Sequence[int]) -> bool:
 
     try:
         handle = pynvml.nvmlDeviceGetHandleByUUID(gpu.uuid)
-        running = pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
     except pynvml.NVMLError:
         return False
-    return any(process.pid in pids for process in running)
+    return any(pid in pids for pid in _computing_on(handle))

@@ -5,8 +5,9 @@ import math
 from collections.abc import Mapping
 
 from codejoule.config import UserError
+from codejoule.domain import PowerSample
 from codejoule.measurement.counter import CumulativeCounter, measured_j
-from codejoule.measurement.sampler import PowerSample, PowerSampler
+from codejoule.measurement.sampler import PowerSampler
 
 logger = logging.getLogger(__name__)
 
@@ -14,7 +15,7 @@ SAMPLE_PERIOD_S = 1.0
 """How often the CPU's power is sampled: for the timeline, and so that no wrap-around is missed."""
 
 
-class Beside:
+class CpuCounters:
     """Energy of CPU packages and their memory over a meter's windows.
 
     `in_scope` says that it is part of the figure asked for (``meter.scope=gpu+cpu``): a counter

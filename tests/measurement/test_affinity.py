@@ -8,15 +8,15 @@ import pytest
 
 CODE = """
 import os, threading, time
-from codejoule.measurement.aside import Aside
+from codejoule.measurement.affinity import Affinity
 done = threading.Event()
 thread = threading.Thread(target=done.wait)
 thread.start()
 cores = sorted(os.sched_getaffinity(0))
 where = iter([cores[0], cores[0], cores[-1], None])
-step_aside = Aside(1, core_of=lambda pid: next(where))
+keep_off = Affinity(1, core_of=lambda pid: next(where))
 for _ in range(4):
-    step_aside()
+    keep_off()
     of_threads = [os.sched_getaffinity(int(t)) for t in os.listdir("/proc/self/task")]
     assert len(of_threads) > 1
     print(*(any(core in own for own in of_threads) for core in (cores[0], cores[-1])))
@@ -42,8 +42,8 @@ def test_with_a_single_core_nothing_changes() -> None:
     core = min(os.sched_getaffinity(0))
     code = (
         f"import os; os.sched_setaffinity(0, {{{core}}});"
-        "from codejoule.measurement.aside import Aside;"
-        "Aside(os.getpid())(); print(os.sched_getaffinity(0))"
+        "from codejoule.measurement.affinity import Affinity;"
+        "Affinity(os.getpid())(); print(os.sched_getaffinity(0))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == f"{{{core}}}"

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-class Aside:
+class Affinity:
     """Moves the threads of this process away from the core of another's main thread.
 
     The scheduler does not do so by itself everywhere: on a virtual machine whose cores share no

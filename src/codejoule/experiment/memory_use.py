@@ -1,30 +1,67 @@
-"""How many sequences are decoded together: what was asked for, until memory says less."""
+"""The memory of the process that holds the model: its peak, and what is done when it is full."""
 
 import gc
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from pathlib import Path
 
 from codejoule.config import UserError
 from codejoule.config.schema import OnOutOfMemory
 from codejoule.domain import EnergyReading
-from codejoule.experiment.journal_entries import reading_to_json
 from codejoule.experiment.plan import Plan
-
-if TYPE_CHECKING:
-    from codejoule.tracking import Journal
+from codejoule.tracking import Journal
+from codejoule.tracking.entries import OutOfMemory
 
 _log = logging.getLogger(__name__)
-OUT_OF_MEMORY = "out_of_memory"
 _CPU_ALLOCATOR = "DefaultCPUAllocator: can't allocate memory"
+
+
+class PeakMemory:
+    """Peak since this object was made: of the GPU on CUDA, of the process on the CPU.
+
+    On CUDA it is what PyTorch allocated, the peaks of several GPUs added up; on the CPU the
+    kernel's resident-set high-water mark, reset at the start (``/proc/self/clear_refs``). In a
+    process that other jobs have used, or where the kernel refuses the reset, that mark is not
+    this job's: None.
+    """
+
+    def __init__(self, device: str, *, gpus: Sequence[int] = (), own_process: bool) -> None:
+        self._gpus = tuple(gpus)
+        self._on_gpus = device == "cuda"
+        self._valid = own_process
+        if self._on_gpus:
+            import torch
+
+            torch.cuda.empty_cache()
+            for gpu in self._gpus:
+                torch.cuda.reset_peak_memory_stats(gpu)
+        elif own_process:
+            try:
+                Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+            except OSError:
+                self._valid = False
+
+    def read(self) -> int | None:
+        """Peak so far [bytes]; None where it cannot be known."""
+        if self._on_gpus:
+            import torch
+
+            return sum(int(torch.cuda.max_memory_allocated(gpu)) for gpu in self._gpus)
+        if not self._valid:
+            return None
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+        return None
 
 
 class BatchLimit:
     """The largest batch that has not run out of memory; a continued run remembers it."""
 
-    def __init__(self, plan: Plan, journal: "Journal") -> None:
+    def __init__(self, plan: Plan, journal: Journal) -> None:
         self._plan = plan
         self._journal = journal
-        reduced = [entry["reduced_to"] for entry in journal.entries(OUT_OF_MEMORY)]
+        reduced = [entry.reduced_to for entry in journal.entries(OutOfMemory)]
         self.size = min([plan.experiment.batch.size, *reduced])
 
     def reduce(
@@ -42,17 +79,20 @@ class BatchLimit:
             raise out_of_memory(error, self._plan, sequences, can_halve=sequences > 1) from error
         # The error's frames hold the tensors of the attempt.
         error.__traceback__ = None
-        _free(self._plan.device)
+        gc.collect()
+        if self._plan.device == "cuda":
+            import torch
+
+            torch.cuda.empty_cache()
         self.size = sequences // 2
         self._journal.append(
-            OUT_OF_MEMORY,
-            {
-                "during": during,
-                "sequences": sequences,
-                "reduced_to": self.size,
-                "reading": None if reading is None else reading_to_json(reading),
-                "error": str(error).partition("\n")[0],
-            },
+            OutOfMemory(
+                during=during,
+                sequences=sequences,
+                reduced_to=self.size,
+                reading=reading,
+                error=str(error).partition("\n")[0],
+            )
         )
         _log.warning(
             "out of memory with %d sequences at once: goes on with %d, and is tagged so. Its "
@@ -95,11 +135,3 @@ def out_of_memory(
         + "quantized weights (quant=gptq4), a smaller generation.max_new_tokens, or a larger "
         "device"
     )
-
-
-def _free(device: str) -> None:
-    gc.collect()
-    if device == "cuda":
-        import torch
-
-        torch.cuda.empty_cache()

@@ -1,0 +1,122 @@
+"""What each engine is, for all who must know before one is made: schema, plan, stages, estimate.
+
+An engine is an entry of `ENGINES` here, a module (or package) of its name in
+``codejoule.generation`` and a file of its name in ``conf/engine``. Keys of its own are fields of
+`EngineKeys`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from enum import Enum
+
+
+class EngineName(Enum):
+    """The engines, as the configuration names them."""
+
+    generate = "generate"
+    static = "static"
+    graph = "graph"
+    continuous = "continuous"
+    server = "server"
+
+
+class KvCache(Enum):
+    """Where keys and values of decoded sequences are kept."""
+
+    dynamic = "dynamic"
+    """As long as the batch's longest sequence so far."""
+    static = "static"
+    """Allocated for the longest sequence of the run."""
+    slots = "slots"
+    """The same, a slot for each sequence."""
+    paged = "paged"
+    """In pages of some tokens."""
+    foreign = "foreign"
+    """In a process of another's making."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineFacts:
+    """What one engine is."""
+
+    cache: KvCache
+    """Its KV cache."""
+    refills: bool = False
+    """Whether a waiting prompt takes the place of a sequence that has ended: a window is then
+    ``engine.window_tasks`` requests, and otherwise a batch."""
+    compiles: bool = False
+    """Whether it compiles or captures what it runs, before anything is measured."""
+    repeats: bool = True
+    """Whether the same seed gives the same samples again."""
+    owns_model: bool = False
+    """Whether it has a model of its own: none is loaded for it."""
+    runs_already: bool = False
+    """Whether that model is served already, by somebody else: it is taken on its word."""
+    one_device: bool = False
+    """Whether the whole model must lie on one device."""
+    keys: tuple[str, ...] = ()
+    """Those of `OWN_KEYS` that it knows."""
+    needs: Mapping[str, str] = field(default_factory=dict)
+    """Those that must be given, and what for."""
+
+
+ENGINES: Mapping[EngineName, EngineFacts] = {
+    EngineName.generate: EngineFacts(cache=KvCache.dynamic),
+    EngineName.static: EngineFacts(cache=KvCache.static, compiles=True),
+    EngineName.graph: EngineFacts(
+        cache=KvCache.slots,
+        refills=True,
+        compiles=True,
+        one_device=True,
+        keys=("window_tasks", "compile", "check_every"),
+    ),
+    EngineName.continuous: EngineFacts(
+        cache=KvCache.paged,
+        refills=True,
+        compiles=True,
+        repeats=False,
+        keys=("window_tasks",),
+    ),
+    EngineName.server: EngineFacts(
+        cache=KvCache.foreign,
+        refills=True,
+        repeats=False,
+        owns_model=True,
+        runs_already=True,
+        keys=("window_tasks", "url", "served_model", "timeout_s"),
+        needs={
+            "url": "the address of an OpenAI-compatible server on this host, e.g. "
+            "engine.url=http://127.0.0.1:8000/v1"
+        },
+    ),
+}
+
+
+@dataclass(kw_only=True)
+class EngineKeys:
+    """The keys of ``engine``; null where an engine does not know one.
+
+    Mutable, for Hydra's sake. `outside` marks what changes no result.
+    """
+
+    name: EngineName = EngineName.generate
+    warmup_batches: int = 1
+    warmup_tokens: int = 16
+    window_tasks: int | None = None
+    compile: bool | None = None
+    check_every: int | None = None
+    url: str | None = field(default=None, metadata={"outside": True})
+    served_model: str | None = None
+    timeout_s: float | None = field(default=None, metadata={"outside": True})
+
+
+OWN_KEYS = tuple(each.name for each in fields(EngineKeys) if each.default is None)
+"""Keys that only some engines know; a number among them is above 0."""
+
+KEYS_OUTSIDE = tuple(each.name for each in fields(EngineKeys) if each.metadata.get("outside"))
+"""Keys that change no result."""
+
+
+def engines_with(key: str) -> tuple[EngineName, ...]:
+    """The engines that know one of `OWN_KEYS`."""
+    return tuple(name for name, facts in ENGINES.items() if key in facts.keys)

@@ -1,0 +1,101 @@
+"""The files of a finished run: tables, what was loaded, and BigCodeBench's own formats."""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from codejoule.config import write_whole
+from codejoule.config.schema import Weights
+from codejoule.config.typed import to_plain
+from codejoule.domain import Status, TaskRecord, Verdict
+from codejoule.evaluation import (
+    GroundTruth,
+    subset_of,
+    write_eval_results,
+    write_ground_truth,
+    write_pass_at_k,
+    write_samples,
+)
+from codejoule.experiment.evaluation_stage import programs, timeout_s
+from codejoule.experiment.identity import environment
+from codejoule.experiment.plan import Plan
+from codejoule.experiment.records import Results
+from codejoule.tracking import power_figure, write_power_parquet, write_tasks_parquet
+
+
+def write_artifacts(
+    plan: Plan,
+    folder: Path,
+    results: Results,
+    records: Sequence[TaskRecord],
+    truth: GroundTruth | None,
+) -> dict[str, Path]:
+    """Make `folder` anew with every artifact; the files by the names they have in the store."""
+    shutil.rmtree(folder, ignore_errors=True)
+    write_tasks_parquet(records, folder / "tasks.parquet")
+    write_power_parquet(results.power, folder / "power.parquet")
+    _write_benchmark_files(plan, results, truth, folder)
+    config = yaml.safe_dump(to_plain(plan.experiment), sort_keys=False)
+    write_whole(folder / "config.yaml", config)
+    _write_json(folder / "environment.json", environment(plan.hardware))
+    _write_json(folder / "model.json", results.load.model)
+    _write_json(folder / "engine.json", results.engine.facts)
+    if results.sandbox is not None:
+        _write_json(folder / "sandbox.json", results.sandbox.facts)
+    if results.power:
+        source = results.load.meter.source
+        power_figure(results.power, folder / "power.svg", source=source)
+    return {file.name: file for file in sorted(folder.iterdir())}
+
+
+def _write_json(path: Path, payload: Mapping[str, Any]) -> None:
+    write_whole(path, json.dumps(payload, indent=2, default=str) + "\n")
+
+
+def _write_benchmark_files(
+    plan: Plan, results: Results, truth: GroundTruth | None, folder: Path
+) -> None:
+    """Write ``samples.jsonl``; where samples were judged ``eval_results.json`` and
+    ``pass_at_k.json`` (unless one could not be judged: then the run has no pass@k); and, where it
+    is known, ``ground_truth.json``."""
+    made = programs(plan, results.batches)
+    rows = [{"task_id": c.task_id, "solution": s, "raw_solution": raw} for c, raw, s in made]
+    write_samples(folder / "samples.jsonl", rows)
+    if not results.verdicts:
+        return
+    verdicts: list[Verdict] = [results.verdicts[c.task_id, c.sample] for c, _, _ in made]
+    solutions = [solution for _, _, solution in made]
+    write_eval_results(folder / "eval_results.json", verdicts, solutions)
+    if all(verdict.status is not Status.unjudged for verdict in verdicts):
+        write_pass_at_k(
+            folder / "pass_at_k.json",
+            verdicts,
+            model=_upstream_name(plan),
+            split=plan.experiment.suite.split.value,
+            subset=subset_of(plan.suite.name),
+            gt_pass_rate=None if truth is None else truth.pass_rate,
+            failed_tasks=None if truth is None else truth.failed_tasks,
+        )
+    if truth is not None:
+        write_ground_truth(
+            folder / "ground_truth.json",
+            truth,
+            suite=plan.suite.name,
+            checksum=plan.suite.checksum,
+            config=plan.experiment.evaluator,
+            timeout_s=timeout_s(plan),
+        )
+
+
+def _upstream_name(plan: Plan) -> str:
+    """The model as BigCodeBench's tools name it, ``OWNER--NAME--REVISION``; quantized weights
+    with their method, for which those tools have no word."""
+    model, quant = plan.experiment.model, plan.experiment.quant
+    name = model.name
+    if model.weights is Weights.hub and model.id is not None:
+        name = f"{model.id.replace('/', '--')}--{model.revision}"
+    return name if quant.bits is None else f"{name}--{quant.name}"

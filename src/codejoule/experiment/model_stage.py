@@ -1,0 +1,134 @@
+"""The first half of the stage that uses the model: an engine, ready to decode, and its model."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from codejoule.config import UserError
+from codejoule.config.schema import Stop, Weights
+from codejoule.domain import EnergyReading, EnergySource, Prompt
+from codejoule.experiment.memory_use import PeakMemory
+from codejoule.experiment.plan import Plan
+from codejoule.experiment.quantize_stage import ensure_quantized
+from codejoule.generation import (
+    Decoding,
+    EndFinder,
+    Engine,
+    ServedModel,
+    check_logits,
+    make_engine,
+)
+from codejoule.measurement import Meter
+from codejoule.models import end_token_owners, load_model, load_tokenizer, prepare_libraries
+from codejoule.suites import ProgramEnd, stops_for
+from codejoule.tracking import Journal
+from codejoule.tracking.entries import Loaded, MeterFacts
+
+if TYPE_CHECKING:
+    import torch
+
+_log = logging.getLogger(__name__)
+
+
+def open_engine(
+    plan: Plan, meter: Meter, journal: Journal, longest: Prompt
+) -> tuple[Engine, Callable[[], int | None]]:
+    """The engine that `plan` asks for, and what tells the peak of its memory [bytes].
+
+    `longest` is the longest prompt that is left. Raises `UserError` where the engine cannot decode
+    the model.
+    """
+    if plan.served is not None:
+        return _with_its_own_model(plan, plan.served, meter, journal), lambda: None
+    ensure_quantized(plan, meter, journal)
+    memory = PeakMemory(plan.device, gpus=plan.gpus, own_process=plan.isolated)
+    # This is not loading a model, and only the first job of a process (or a machine) does it.
+    model = plan.experiment.model
+    quant = prepare_libraries(model, plan.experiment.quant, device=plan.device)
+    with meter.window("load") as window:
+        loaded = load_model(
+            plan.checkpoint, model, quant, device=plan.device, device_map=plan.device_map
+        )
+    meter.require_devices(gpus_of(loaded.model))
+    _record(journal, meter, window.reading, loaded.facts.to_json())
+    # Before anything is measured: the longest is the likeliest to overflow.
+    check_logits(loaded.model, loaded.tokenizer, longest, max_new_tokens=plan.max_new_tokens)
+    engine = make_engine(plan.experiment.engine, loaded.model, loaded.tokenizer, _decoding(plan))
+    return engine, memory.read
+
+
+def _with_its_own_model(plan: Plan, served: ServedModel, meter: Meter, journal: Journal) -> Engine:
+    """An engine that has a model of its own: nothing is loaded here."""
+    experiment = plan.experiment
+    tokenizer = load_tokenizer(plan.checkpoint, experiment.model)
+    if experiment.engine.facts.runs_already:
+        _check_meter(plan, meter)
+        _log.warning(
+            "%s serves %r (%s): its weights, dtype and quantization are taken on its word; "
+            "model=%s and quant=%s are what you say they are",
+            experiment.engine.url,
+            served.id,
+            served.software,
+            experiment.model.name,
+            experiment.quant.name,
+        )
+    model = replace(served, end_token_owners=tuple(end_token_owners(plan.checkpoint)))
+    with meter.window("load") as window:
+        engine = make_engine(experiment.engine, model, tokenizer, _decoding(plan))
+        engine.prepare((), at_once=1)
+    facts = {
+        "served": True,
+        "served_model": served.id,
+        "software": served.software,
+        "claimed": {"model": experiment.model.name, "quant": experiment.quant.name},
+        "tokenizer": type(tokenizer).__name__,
+        "device": plan.device,
+    }
+    reading = None if experiment.engine.facts.runs_already else window.reading
+    _record(journal, meter, reading, facts | engine.model_facts())
+    return engine
+
+
+def _check_meter(plan: Plan, meter: Meter) -> None:
+    """UserError where the meter would count this process' energy and not the server's."""
+    if meter.source is EnergySource.estimate and not plan.processes:
+        raise UserError(
+            f"engine.url={plan.experiment.engine.url}: the server's processes cannot be seen "
+            "(another user's, or in another container), so their CPU time is not known and this "
+            "machine has no energy counter; start the server as the same user, outside of "
+            "containers"
+        )
+
+
+def _record(
+    journal: Journal, meter: Meter, reading: EnergyReading | None, model: dict[str, Any]
+) -> None:
+    facts = MeterFacts(source=meter.source, scope=meter.scope, devices=meter.devices)
+    journal.append(Loaded(reading=reading, model=model, meter=facts))
+
+
+def gpus_of(model: "torch.nn.Module") -> set[int]:
+    """Numbers of the GPUs that hold some of the model."""
+    places = (tensor.device for tensor in chain(model.parameters(), model.buffers()))
+    return {place.index or 0 for place in places if place.type == "cuda"}
+
+
+def _decoding(plan: Plan) -> Decoding:
+    return Decoding(
+        generation=plan.experiment.generation,
+        stop=tuple(stops_for(plan.suite, plan.variant)),
+        max_new_tokens=plan.max_new_tokens,
+        fixed_length=plan.experiment.model.weights is Weights.random,
+        program_end=_program_end(plan),
+    )
+
+
+def _program_end(plan: Plan) -> Callable[[Prompt], EndFinder] | None:
+    """What tells an engine that a prompt's program is complete, where that ends a sequence."""
+    if plan.experiment.generation.stop is not Stop.complete:
+        return None
+    tasks = {task.task_id: task for task in plan.suite.tasks}
+    split, variant = plan.experiment.suite.split, plan.variant
+    return lambda prompt: ProgramEnd(tasks[prompt.task_id], split=split, variant=variant).feed

@@ -1,0 +1,200 @@
+"""What a finished journal says, and the row of each sample."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from codejoule.domain import (
+    FIRST_TOKEN,
+    BatchEnergy,
+    EnergyReading,
+    EnergySource,
+    JudgedSample,
+    Pace,
+    PowerSample,
+    Status,
+    TaskRecord,
+    Verdict,
+    attribute_energy,
+    prefill_part,
+)
+from codejoule.experiment.plan import Plan
+from codejoule.tracking import Journal
+from codejoule.tracking.entries import (
+    Batch,
+    Compiled,
+    CoolDown,
+    EngineSetUp,
+    Idle,
+    Judged,
+    Loaded,
+    OutOfMemory,
+    Power,
+    Quantized,
+    SandboxSetUp,
+)
+
+Verdicts = Mapping[tuple[str, int], JudgedSample]
+"""Of each sample, by task and number; empty without an evaluator."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Results:
+    """What a finished journal says."""
+
+    batches: tuple[Batch, ...]
+    """In the order of the requests."""
+    verdicts: Verdicts
+    """Measured energy of evaluation is shared out among all of them by CPU time."""
+    evaluation_source: EnergySource | None
+    """How evaluation energy was obtained; None without an evaluator."""
+    sandbox: SandboxSetUp | None
+    """What isolated the samples when they were judged last; None without an evaluator."""
+    load: Loaded
+    """The last load of the model."""
+    loads: int
+    """How often the model was loaded: more than once means that the run was continued."""
+    quantize: EnergyReading | None
+    """Quantizing the weights, by this run or by the earlier one whose checkpoint it found; None
+    where no run here did, or where that one's energy came from another source."""
+    engine: EngineSetUp
+    """How the engine decoded when it was set up last."""
+    compile: tuple[EnergyReading, ...]
+    """Every time that the engine compiled and captured what it runs."""
+    idle: Idle | None
+    """The GPUs at rest."""
+    cooldown: CoolDown | None
+    """None where the run does not wait for the GPUs to cool down."""
+    power: tuple[PowerSample, ...]
+    """Power samples of all sessions."""
+    concurrent: tuple[frozenset[str], ...]
+    """Other jobs of codejoule at work during each metered window of generation and evaluation."""
+    out_of_memory: tuple[OutOfMemory, ...]
+    """Attempts that ran out of memory, and what the batch was then reduced to."""
+
+
+def read_results(folder: Path) -> Results:
+    """The journal in `folder`, as a whole."""
+    with Journal(folder) as journal:
+        entries = journal.entries
+        batches = tuple(sorted(entries(Batch), key=_order))
+        judged, loads = entries(Judged), entries(Loaded)
+        source = judged[0].source if judged else None
+        verdicts = _shared_out([v for entry in judged for v in entry.verdicts], source)
+        windows: list[EnergyReading | Judged] = [*(b.reading for b in batches), *judged]
+        return Results(
+            batches=batches,
+            verdicts={(verdict.task_id, verdict.sample): verdict for verdict in verdicts},
+            evaluation_source=source,
+            sandbox=next(reversed(entries(SandboxSetUp)), None),
+            load=loads[-1],
+            loads=len(loads),
+            quantize=_comparable(entries(Quantized), batches),
+            engine=entries(EngineSetUp)[-1],
+            compile=tuple(entry.reading for entry in entries(Compiled)),
+            idle=next(reversed(entries(Idle)), None),
+            cooldown=next(reversed(entries(CoolDown)), None),
+            power=tuple(sample for entry in entries(Power) for sample in entry.samples),
+            concurrent=tuple(frozenset(window.concurrent) for window in windows),
+            out_of_memory=tuple(entries(OutOfMemory)),
+        )
+
+
+def _order(entry: Batch) -> tuple[int, int]:
+    return entry.batch, entry.first
+
+
+def _comparable(quantized: Sequence[Quantized], batches: Sequence[Batch]) -> EnergyReading | None:
+    if not quantized or not batches:
+        return None
+    reading, here = quantized[-1].reading, batches[0].reading
+    return reading if (reading.source, reading.scope) == (here.source, here.scope) else None
+
+
+def _shared_out(
+    verdicts: Sequence[JudgedSample], source: EnergySource | None
+) -> list[JudgedSample]:
+    """Measured energy of evaluation, all of it shared out by CPU time.
+
+    The journal has it in slices of time, and what a slice took is also that of samples that
+    ended in a later one.
+    """
+    known_j = [verdict.energy_j for verdict in verdicts if verdict.energy_j is not None]
+    cpu_s = sum(verdict.evaluation_cpu_s for verdict in verdicts)
+    if source is EnergySource.estimate or not known_j or cpu_s == 0:
+        return list(verdicts)
+    total_j = sum(known_j)
+    return [replace(v, energy_j=total_j * (v.evaluation_cpu_s / cpu_s) or None) for v in verdicts]
+
+
+def task_records(plan: Plan, batches: Sequence[Batch], verdicts: Verdicts) -> list[TaskRecord]:
+    """One record per sample, in the order of the requests."""
+    domains = {task.task_id: task.domains for task in plan.suite.tasks}
+    records: list[TaskRecord] = []
+    for window, entry in enumerate(sorted(batches, key=_order)):
+        reading = entry.reading
+        batch_energy_j = None if math.isnan(reading.energy_j) else reading.energy_j
+        for completion, energy_j in zip(entry.completions, _shares(entry), strict=True):
+            verdict = verdicts.get((completion.task_id, completion.sample))
+            base = None if verdict is None else verdict.of_base_tests()
+            pace = completion.pace
+            records.append(
+                TaskRecord(
+                    task_id=completion.task_id,
+                    sample=completion.sample,
+                    order=len(records),
+                    batch=window,
+                    batch_size=len(entry.completions),
+                    prompt_tokens=completion.prompt_tokens,
+                    output_tokens=completion.output_tokens,
+                    finish_reason=completion.finish_reason.value,
+                    energy_j=energy_j,
+                    energy_net_j=_net_share(energy_j, reading),
+                    batch_energy_j=batch_energy_j,
+                    latency_s=reading.latency_s,
+                    ttft_s=pace.ttft_s if pace else reading.marks_s.get(FIRST_TOKEN),
+                    verdict=_outcome(base),
+                    verdict_reason=base.reason if base else None,
+                    evaluation_s=verdict.evaluation_s if verdict else None,
+                    evaluation_cpu_s=verdict.evaluation_cpu_s if verdict else None,
+                    evaluation_energy_j=verdict.energy_j if verdict else None,
+                    domains=domains[completion.task_id],
+                    verdict_plus=_outcome(verdict) if verdict and verdict.base else None,
+                )
+            )
+    return records
+
+
+def _outcome(verdict: Verdict | None) -> str | None:
+    """What the tests said: nothing where there were none, or they could not be run."""
+    if verdict is None or verdict.status is Status.unjudged:
+        return None
+    return str(verdict.status.value)
+
+
+def _shares(entry: Batch) -> tuple[float, ...] | tuple[None, ...]:
+    """Each sequence's share; None for a window too short for its counter to tick."""
+    reading = entry.reading
+    if math.isnan(reading.energy_j):
+        return (None,) * len(entry.completions)
+    prefill_j = prefill_part(reading.energy_at_marks_j, reading.marks_s)
+    spans = [(p.begin if prefill_j is None else p.first, p.end) for p in paces(entry)]
+    return attribute_energy(
+        BatchEnergy(energy_j=reading.energy_j, prefill_j=prefill_j),
+        prompt_tokens=[completion.prompt_tokens for completion in entry.completions],
+        output_tokens=[completion.output_tokens for completion in entry.completions],
+        spans=spans or None,
+    )
+
+
+def paces(entry: Batch) -> tuple[Pace, ...]:
+    """When each of the sequences was decoded; empty where they began together."""
+    return tuple(c.pace for c in entry.completions if c.pace is not None)
+
+
+def _net_share(share_j: float | None, reading: EnergyReading) -> float | None:
+    """Net energy in the proportion of gross: idle power is nobody's in particular."""
+    if share_j is None or reading.energy_net_j is None or reading.energy_j == 0:
+        return None
+    return share_j * reading.energy_net_j / reading.energy_j

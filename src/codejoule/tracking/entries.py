@@ -1,0 +1,220 @@
+"""What a run's journal holds: one frozen dataclass for each kind of entry."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+from codejoule.domain import (
+    Completion,
+    EnergyReading,
+    EnergyScope,
+    EnergySource,
+    JudgedSample,
+    PowerSample,
+    from_json,
+    to_json,
+)
+
+
+class Entry:
+    """One line of a journal."""
+
+    kind: ClassVar[str]
+    """Its name in the file."""
+
+    def payload(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        plain: dict[str, Any] = to_json(self)
+        return plain
+
+    @classmethod
+    def of_payload(cls, payload: Mapping[str, Any]) -> Self:
+        """The inverse; KeyError, TypeError or ValueError for the payload of another version."""
+        entry: Self = from_json(cls, payload)
+        return entry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoolDown(Entry):
+    """A wait for the GPUs to cool down, before anything was loaded."""
+
+    kind = "cooldown"
+    waited_s: float
+    """Time spent waiting [s]."""
+    reached: bool
+    """Whether the condition was met, and not only the time was up."""
+    temperature_start_c: float | None
+    """Temperature of the warmest GPU before it [degrees Celsius]; None where not known."""
+    temperature_end_c: float | None
+    """The same after it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantized(Entry):
+    """The weights were quantized."""
+
+    kind = "quantize"
+    reading: EnergyReading
+    """Energy and time of it."""
+    earlier: bool
+    """Whether another run did so, whose checkpoint this one found."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeterFacts:
+    """What metered a run."""
+
+    source: EnergySource
+    """How the energy of generation is obtained."""
+    scope: EnergyScope
+    """Which devices it covers."""
+    devices: tuple[str, ...]
+    """Those devices."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded(Entry):
+    """A model was made ready."""
+
+    kind = "load"
+    reading: EnergyReading | None
+    """Energy and time of it; None for one that was served already."""
+    model: Mapping[str, Any]
+    """What was loaded, or is served, as ``model.json`` has it."""
+    meter: MeterFacts
+    """What meters the run from here on."""
+
+    @property
+    def device(self) -> str:
+        """``cpu`` or ``cuda``."""
+        return str(self.model["device"])
+
+    @property
+    def dtype(self) -> str:
+        """Dtype of everything unquantized."""
+        return str(self.model["dtype"])
+
+    @property
+    def kernels(self) -> str:
+        """The classes of its linear layers."""
+        return ", ".join(self.model["kernels"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compiled(Entry):
+    """The engine compiled and captured what it then runs."""
+
+    kind = "compile"
+    reading: EnergyReading
+    """Energy and time of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmedUp(Entry):
+    """Batches were decoded for nothing but the caches' sake."""
+
+    kind = "warmup"
+    reading: EnergyReading
+    """Energy and time of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts(Entry):
+    """Facts whose names their room chooses."""
+
+    facts: Mapping[str, Any]
+    """The payload."""
+
+    def payload(self) -> dict[str, Any]:
+        return dict(self.facts)
+
+    @classmethod
+    def of_payload(cls, payload: Mapping[str, Any]) -> Self:
+        return cls(payload)
+
+
+class EngineSetUp(_Facts):
+    """How the engine decodes, as ``engine.json`` has it."""
+
+    kind = "engine"
+
+
+class SandboxSetUp(_Facts):
+    """What isolates the samples, as ``sandbox.json`` has it."""
+
+    kind = "sandbox"
+
+    @property
+    def launcher(self) -> str:
+        """What starts the sandbox."""
+        return str(self.facts["launcher"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Idle(Entry):
+    """The GPUs at rest, before the first batch."""
+
+    kind = "idle"
+    power_w: float | None
+    """Idle power of the GPUs in use [W]."""
+    temperature_c: float | None
+    """Temperature of the warmest of them [degrees Celsius]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch(Entry):
+    """Sequences decoded together: what was generated and what it cost."""
+
+    kind = "batch"
+    batch: int
+    """Number of the planned batch, from 0."""
+    first: int = 0
+    """Where in the planned batch they begin: above 0 for a later part of one that memory was too
+    small for."""
+    completions: tuple[Completion, ...]
+    """One per request, in order."""
+    reading: EnergyReading
+    """The window around its generation."""
+    positions: int | None = None
+    """Token positions that the model computed for them; None where the engine does not tell."""
+    memory_peak_bytes: int | None
+    """Largest memory so far in the process that ran it [bytes]; None where not known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutOfMemory(Entry):
+    """An attempt that ran out of memory."""
+
+    kind = "out_of_memory"
+    during: str
+    """What was tried: ``batch``, ``warmup`` or ``compile``."""
+    sequences: int
+    """How many at once."""
+    reduced_to: int
+    """How many are decoded at once from then on."""
+    reading: EnergyReading | None
+    """The window around the attempt; None where it had none."""
+    error: str
+    """PyTorch's words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Power(Entry):
+    """Power samples since the last entry of them."""
+
+    kind = "power"
+    samples: tuple[PowerSample, ...]
+    """In the order they were taken."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged(Entry):
+    """Samples judged within one window of energy."""
+
+    kind = "verdicts"
+    source: EnergySource
+    """How the energy of judging was obtained."""
+    verdicts: tuple[JudgedSample, ...]
+    """In the order they ended."""
+    concurrent: tuple[str, ...] = ()
+    """Other jobs of codejoule at work meanwhile."""
