@@ -3,15 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
-from codejoule.domain.architecture import Family, MixtureOfExperts, read_count, read_heads
+from codejoule.domain.architecture import Family, MixtureOfExperts, read_count
 from codejoule.domain.attention import LatentAttention
 
 
-def _read(fields: Mapping[str, Any]) -> dict[str, Any]:
+def _read(fields: Mapping[str, Any], **heads: int) -> dict[str, Any]:
     bias = bool(fields.get("attention_bias", False))
     without_latent = fields.get("q_lora_rank") is None
     attention = LatentAttention(
-        **read_heads(fields),
+        **heads,
         qkv_bias=bias,
         output_bias=bias,
         kv_lora_rank=read_count(fields, "kv_lora_rank"),

@@ -133,16 +133,9 @@ class PackedQuantizer(Quantizer):
 
         size = quant.group_size if quant.group_size and quant.group_size > 0 else _DEFAULT_GROUP
         quant = replace(quant, group_size=size)
-        layer = _packed_layer(
-            self.select_kernel(quant, device),
-            quant,
-            in_features=max(size, _SMALL),
-            out_features=_SMALL,
-            bias=False,
-            name="layer",
-            dtype=dtype,
-            device=device,
-        )
+        blank = torch.nn.Linear(max(size, _SMALL), _SMALL, bias=False, device="meta")
+        kernel = self.select_kernel(quant, device)
+        layer = _packed_layer(kernel, quant, blank, "layer", dtype=dtype, device=device)
         with torch.no_grad():
             for tensor in layer.state_dict().values():
                 tensor.zero_()
@@ -173,16 +166,7 @@ class PackedQuantizer(Quantizer):
                 continue
             if any(re.search(part, name) for part in excepted):
                 continue
-            packed = _packed_layer(
-                kernel,
-                quant,
-                in_features=module.in_features,
-                out_features=module.out_features,
-                bias=module.bias is not None,
-                name=name,
-                dtype=dtype,
-                device=place.of(name),
-            )
+            packed = _packed_layer(kernel, quant, module, name, dtype=dtype, device=place.of(name))
             model.set_submodule(name, packed)
         materialize(model, place)
         return model
@@ -433,14 +417,13 @@ def _first_gpu(devices: "list[torch.device]") -> "list[torch.device]":
 def _packed_layer(
     kernel: "type[BaseQuantLinear]",
     quant: QuantConfig,
-    *,
-    in_features: int,
-    out_features: int,
-    bias: bool,
+    linear: "torch.nn.Linear",
     name: str,
+    *,
     dtype: "torch.dtype",
     device: str,
 ) -> "BaseQuantLinear":
+    """A blank layer that takes the place of `linear`."""
     import torch
 
     # On the CPU the kernels compute in a dtype of their own.
@@ -452,9 +435,9 @@ def _packed_layer(
                 group_size=quant.group_size,
                 desc_act=quant.desc_act,
                 sym=quant.sym,
-                in_features=in_features,
-                out_features=out_features,
-                bias=bias,
+                in_features=linear.in_features,
+                out_features=linear.out_features,
+                bias=linear.bias is not None,
                 pack_dtype=torch.int32,
                 register_buffers=True,
                 name=name,
@@ -462,9 +445,9 @@ def _packed_layer(
             )
     except (ValueError, NotImplementedError) as error:
         raise ConfigError(
-            f"quant={quant.name}: {kernel.__name__} cannot take {name} ({in_features} x "
-            f"{out_features}: {first_line(error)}); choose another with quant.kernel, or another "
-            "quant.group_size"
+            f"quant={quant.name}: {kernel.__name__} cannot take {name} "
+            f"({linear.in_features} x {linear.out_features}: {first_line(error)}); choose another "
+            "with quant.kernel, or another quant.group_size"
         ) from error
     made: BaseQuantLinear = layer.to(device).requires_grad_(False)
     return made
