@@ -52,8 +52,13 @@ def plan(**changes: Any) -> Any:
         "gpus": (0,),
         "gpu_name": "NVIDIA H200",
         "memory": SimpleNamespace(
-            workload=SimpleNamespace(
-                architecture=ARCHITECTURE, quantization=Quantization(), dtype="float16"
+            workload=Workload(
+                architecture=ARCHITECTURE,
+                quantization=Quantization(),
+                dtype="float16",
+                batch=2,
+                prompt_tokens=200,
+                new_tokens=160,
             )
         ),
         "experiment": SimpleNamespace(

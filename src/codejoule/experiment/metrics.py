@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from codejoule.domain import TaskRecord, Workload
+from codejoule.domain import TaskRecord
 from codejoule.domain.metrics import RunFacts, WindowFacts, run_metrics
 from codejoule.estimate import (
-    ENGINE_SPEEDS,
+    ENGINES,
     POWER,
     Card,
     EngineSpeed,
@@ -96,7 +97,7 @@ def predicted_metrics(plan: Plan, batches: Sequence[Batch]) -> dict[str, float]:
     limit is not known.
     """
     card = known_card(plan.gpu_name) if len(plan.gpus) == 1 else None
-    engine = ENGINE_SPEEDS.get(plan.experiment.engine.name.value)
+    engine = ENGINES.get(plan.experiment.engine.name.value)
     if card is None or engine is None or plan.memory is None:
         return {}
     if any(len(entry.completions) > plan.experiment.batch.size for entry in batches):
@@ -128,10 +129,8 @@ def _estimate(
     """Of one batch: padded to its longest prompt, as long as its longest completion."""
     assert plan.memory is not None
     work = plan.memory.workload
-    ran = Workload(
-        architecture=work.architecture,
-        quantization=work.quantization,
-        dtype=work.dtype,
+    ran = replace(
+        work,
         batch=len(entry.completions),
         prompt_tokens=max(c.prompt_tokens for c in entry.completions),
         new_tokens=max(1, *(c.output_tokens for c in entry.completions)),
