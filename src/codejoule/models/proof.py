@@ -162,10 +162,6 @@ def prove_no_experts_left(
         raise _not_as_asked(source, quant, "not quantized", left)
 
 
-def _is_on(device: "torch.device", asked: "torch.device") -> bool:
-    return device.type == asked.type and asked.index in (None, device.index)
-
-
 def prove_placement(
     model: "PreTrainedModel", *, dtype: "torch.dtype", place: Placement, source: str
 ) -> None:
@@ -173,11 +169,11 @@ def prove_placement(
     import torch
 
     kept = kept_in_float32(model)
-    tensors = [*model.named_parameters(), *model.named_buffers()]
     elsewhere = [
         f"{name} ({tensor.device})"
-        for name, tensor in tensors
-        if not _is_on(tensor.device, torch.device(place.of(name)))
+        for name, tensor in [*model.named_parameters(), *model.named_buffers()]
+        if (asked := torch.device(place.of(name))).type != tensor.device.type
+        or asked.index not in (None, tensor.device.index)
     ]
     if elsewhere:
         raise UserError(
