@@ -9,7 +9,7 @@ import numpy as np
 from codejoule.domain import TaskRecord
 from codejoule.domain.metrics import RunFacts, WindowFacts, run_metrics
 from codejoule.estimate import (
-    ENGINES,
+    ENGINE_SPEEDS,
     POWER,
     Card,
     EngineSpeed,
@@ -97,7 +97,7 @@ def predicted_metrics(plan: Plan, batches: Sequence[Batch]) -> dict[str, float]:
     limit is not known.
     """
     card = known_card(plan.gpu_name) if len(plan.gpus) == 1 else None
-    engine = ENGINES.get(plan.experiment.engine.name.value)
+    engine = ENGINE_SPEEDS.get(plan.experiment.engine.name.value)
     if card is None or engine is None or plan.memory is None:
         return {}
     if any(len(entry.completions) > plan.experiment.batch.size for entry in batches):
