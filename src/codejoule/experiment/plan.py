@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from codejoule.config import project_root
+from codejoule.config import UserError, project_root
 from codejoule.config.schema import (
     BatchOrder,
     EvaluatorName,
@@ -149,6 +149,11 @@ def make_plan(experiment: ExperimentConfig) -> Plan:
     if not engine.facts.runs_already:
         memory = plan_memory(experiment, suite, checkpoint, hardware, device=device)
         gpus = gpus_in_use(device, memory)
+        if engine.facts.one_device and len(gpus) > 1:
+            raise UserError(
+                f"engine={engine.name.name}: the model would lie on {len(gpus)} GPUs, and this "
+                "engine needs it on one; use one GPU (gpus=1), or engine=generate"
+            )
     experiment, prompts = ask(experiment, suite, checkpoint)
     sources = energy_sources(experiment.meter, gpu=device == "cuda")
     found = {

@@ -8,6 +8,7 @@ from typing import Any
 
 from codejoule.config import UserError
 from codejoule.domain import EnergyScope, EnergySource
+from codejoule.measurement.compat import forget_window, nvml_handle, synchronize
 from codejoule.measurement.hardware import amd_problem, mig_is_on, visible_gpus
 
 _ESTIMATE = "meter=cpu_estimate (a labelled estimate of the CPU alone)"
@@ -30,15 +31,13 @@ class NvmlCounter:
         self._gpu_indices: list[int] = list(monitor.gpu_indices)
         self.devices = tuple(f"gpu:{index}" for index in self._gpu_indices)
         self.uuids = {
-            f"gpu:{index}": _uuid(monitor.gpus.gpus[index].handle) for index in self._gpu_indices
+            f"gpu:{index}": _uuid(nvml_handle(monitor, index)) for index in self._gpu_indices
         }
-        self._power = _power_reader(monitor.gpus, self._gpu_indices[0])
+        self._power = _power_reader(monitor, self._gpu_indices[0])
 
     def synchronize(self) -> None:
         """Wait until the GPUs have done what PyTorch gave them (torch.cuda.synchronize)."""
-        from zeus.utils import framework
-
-        framework.sync_execution(self._gpu_indices, sync_with="torch")
+        synchronize(self._gpu_indices)
 
     def begin(self, key: str) -> None:
         """Open Zeus' window; the caller has synchronized."""
@@ -59,7 +58,7 @@ class NvmlCounter:
 
     def cancel(self, key: str) -> None:
         """Forget Zeus' window."""
-        self._monitor.measurement_states.pop(key, None)
+        forget_window(self._monitor, key)
 
     def power_w(self) -> Mapping[str, float]:
         """Power of each GPU now [W]."""
@@ -105,7 +104,7 @@ def nvml_counter(gpu_indices: Sequence[int]) -> NvmlCounter:
         _require_same(uuids[visible[ordinal]], _cuda_uuid(ordinal), ordinal, "PyTorch")
     monitor = _zeus_monitor(gpu_indices, visible)
     for ordinal in gpu_indices:
-        uuid = _uuid(monitor.gpus.gpus[ordinal].handle)
+        uuid = _uuid(nvml_handle(monitor, ordinal))
         _require_same(uuids[visible[ordinal]], uuid, ordinal, "Zeus")
     return NvmlCounter(monitor)
 
@@ -190,16 +189,16 @@ def _as_user_error(action: str) -> Iterator[None]:
         ) from error
 
 
-def _power_reader(gpus: Any, index: int) -> Callable[[int], float]:
+def _power_reader(monitor: Any, index: int) -> Callable[[int], float]:
     """Reads instantaneous power [mW]; the older query where the driver lacks that field."""
     import pynvml
     from zeus.exception import ZeusBaseError
 
     def older(index: int) -> float:
-        return float(pynvml.nvmlDeviceGetPowerUsage(gpus.gpus[index].handle))
+        return float(pynvml.nvmlDeviceGetPowerUsage(nvml_handle(monitor, index)))
 
     def instant(index: int) -> float:
-        return float(gpus.get_instant_power_usage(index))
+        return float(monitor.gpus.get_instant_power_usage(index))
 
     try:
         instant(index)

@@ -31,7 +31,7 @@ def open_meter(
 ) -> Meter:
     """Meter for a run on the GPUs that PyTorch calls `gpu_indices`, or on the CPU if empty.
 
-    `processes` are those of a server that works for the run: no strangers on a GPU, and their
+    `processes` are those of a server that works for the run: not foreign on a GPU, and their
     CPU time counts in an estimate.
 
     ``auto`` takes NVML with a ledger of its ticks for a run on GPUs, else RAPL where it can be
