@@ -15,7 +15,7 @@ import pytest
 from codejoule.config import UserError
 from codejoule.domain import EnergySource
 from codejoule.measurement import Meter
-from codejoule.measurement.counter import NullCounter
+from codejoule.measurement.counter import Counter
 
 DRIVER = Path(__file__).parent / "fake_driver"
 
@@ -59,7 +59,7 @@ def test_windows_at_the_steps_of_power_are_resolved_within_their_uncertainty(
 def test_zeus_own_figure_stands_beside_the_ledgers(
     says_j: float, told_j: float | None, open_ledger: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Zeus(NullCounter):
+    class Zeus(Counter):
         def end(self, key: str) -> Mapping[str, float]:
             return {"gpu:0": says_j}
 

@@ -1,4 +1,4 @@
-"""Waiting for the GPUs to cool down before a job."""
+"""Waiting for the GPUs to cool down before a job, and for power to settle."""
 
 import logging
 from collections.abc import Callable
@@ -50,23 +50,28 @@ def cool_down(
 ) -> Cooling:
     """Wait until the limits are met, at most as long as they say; a warning if the time was up.
 
-    `observed_w` watches power for some seconds [W]; it has settled when two spans of 2 s differ
-    by less than `tolerance`, a share. ConfigError where a temperature is asked for and the GPUs
-    give none.
+    `observed_w` watches power for some seconds [W], `tolerance` is that of `settle`. ConfigError
+    where a temperature is asked for and the GPUs give none.
     """
-    began_s = perf_counter()
-    start_c = temperature_c()
-    if limits.temperature_c is None:
+    began_s, start_c = perf_counter(), temperature_c()
+    deadline_s, wanted_c = began_s + limits.longest_s, limits.temperature_c
+    if wanted_c is None:
         *_, reached = settle(
             observed_w, longest_s=limits.longest_s, step_s=STEP_S, tolerance=tolerance
         )
     else:
         if start_c is None:
             raise ConfigError(
-                f"meter.cooldown_temperature_c={limits.temperature_c:g}: the driver gives no "
+                f"meter.cooldown_temperature_c={wanted_c:g}: the driver gives no "
                 "temperature of a GPU in use; leave it null, to wait until power has settled"
             )
-        reached = _until_cool(limits.longest_s, temperature_c, limits.temperature_c)
+        while True:
+            now_c = temperature_c()
+            reached = now_c is not None and now_c <= wanted_c
+            left_s = deadline_s - perf_counter()
+            if reached or left_s <= 0:
+                break
+            sleep(min(LOOK_S, left_s))
     cooling = Cooling(
         waited_s=perf_counter() - began_s,
         reached=reached,
@@ -79,7 +84,7 @@ def cool_down(
             "run starts as warm as that. Raise meter.cooldown_s%s",
             limits.longest_s,
             cooling.temperature_end_c,
-            "" if limits.temperature_c is None else " or meter.cooldown_temperature_c",
+            "" if wanted_c is None else " or meter.cooldown_temperature_c",
         )
     return cooling
 
@@ -100,16 +105,3 @@ def settle(
         if settled or perf_counter() >= deadline_s:
             return last_w, power_w, settled
         last_w = power_w
-
-
-def _until_cool(
-    longest_s: float, temperature_c: Callable[[], float | None], threshold_c: float
-) -> bool:
-    deadline_s = perf_counter() + longest_s
-    while True:
-        now_c = temperature_c()
-        if now_c is not None and now_c <= threshold_c:
-            return True
-        if perf_counter() >= deadline_s:
-            return False
-        sleep(min(LOOK_S, max(0.0, deadline_s - perf_counter())))

@@ -10,15 +10,11 @@ from codejoule.measurement.counter import CumulativeCounter
 
 
 def cpu_time_counter(watts_per_core: float, *, processes: Sequence[int] = ()) -> CumulativeCounter:
-    """CPU time of all threads of this process [s] x `watts_per_core` [W]: an estimate.
+    """CPU time of all threads of this process [s] x `watts_per_core` [W]: an estimate, for which
+    docs/energy.md has the source.
 
     `processes` are others whose time counts too, that of their descendants with it: a server's,
     which works for this one.
-
-    It knows nothing of the processor's real power, of memory, of other processes (children
-    included) or of idle power. The default of 3.5 W is what a fully loaded cloud server
-    draws per hardware thread, on average over processor generations (Cloud Carbon Footprint,
-    methodology, "average max watts" of AWS, from SPECpower_ssj2008); docs/energy.md says more.
     """
 
     def read_j() -> Mapping[str, float]:
@@ -54,13 +50,11 @@ def share_evaluation_energy(
     """Energy of each sample's evaluation [J], and how it was obtained.
 
     `reading` is the window around judging the samples, `cpu_s` the CPU time of each sample's
-    processes [s]. A measured window (RAPL) is divided in proportion to CPU time, evenly if
-    none used any, and the shares add up to it: they are allocated, and hold whatever else
-    the processor did meanwhile. Otherwise (no reading, or an estimate, whose window saw this
-    process only and not the sandbox's) a sample's energy is its CPU time x `watts_per_core`.
-    It is None for a sample that ran on no CPU time (it never started, or was lost with its
-    sandbox) and for a window in which the counter did not tick. Raises ValueError for a CPU
-    time that is negative or not a number.
+    processes [s]. A measured window (RAPL) is divided in proportion to it, evenly if none used
+    any. Otherwise (an estimate's window saw this process only and not the sandbox's) a sample's
+    energy is its CPU time x `watts_per_core`. None for a sample that ran on no CPU time, and for a
+    window in which the counter did not tick. ValueError for a CPU time that is negative or not a
+    number.
     """
     for seconds in cpu_s:
         if not (math.isfinite(seconds) and seconds >= 0):

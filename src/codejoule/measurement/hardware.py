@@ -99,26 +99,20 @@ def _gpus() -> tuple[tuple[Gpu, ...], tuple[Gpu, ...], str | None]:
 def _gpu(index: int) -> Gpu:
     import pynvml
 
-    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+    handle, counts = pynvml.nvmlDeviceGetHandleByIndex(index), True
+    try:
+        pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
+    except pynvml.NVMLError:
+        counts = False
     return Gpu(
         index=index,
         name=pynvml.nvmlDeviceGetName(handle),
         uuid=pynvml.nvmlDeviceGetUUID(handle),
         memory_bytes=int(pynvml.nvmlDeviceGetMemoryInfo(handle).total),
         driver=pynvml.nvmlSystemGetDriverVersion(),
-        energy_counter=_has_energy_counter(handle),
+        energy_counter=counts,
         mig=mig_is_on(handle),
     )
-
-
-def _has_energy_counter(handle: Any) -> bool:
-    import pynvml
-
-    try:
-        pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
-    except pynvml.NVMLError:
-        return False
-    return True
 
 
 def _cpu_model() -> str | None:

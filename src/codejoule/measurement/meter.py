@@ -11,11 +11,10 @@ from typing import Self
 from codejoule.config import ConfigError, UserError
 from codejoule.domain import EnergyScope, EnergySource, PowerSample
 from codejoule.measurement.cooling import Cooling, CoolingLimits, cool_down, settle
-from codejoule.measurement.counter import Counter
+from codejoule.measurement.counter import Counter, PowerSampler
 from codejoule.measurement.cpu_counters import CpuCounters
 from codejoule.measurement.jobs import OtherJobs
 from codejoule.measurement.ledger import Ledger
-from codejoule.measurement.sampler import PowerSampler
 from codejoule.measurement.window import Sources, Window
 
 logger = logging.getLogger(__name__)
@@ -178,7 +177,7 @@ class Meter:
         gpus_w = self._ledger.latest_w()
         if self._cpu is None or not self._cpu.in_scope or gpus_w is None:
             return gpus_w
-        cpu_w = self._cpu.latest_w()
+        cpu_w = self._cpu.power.latest_w()
         return None if cpu_w is None else gpus_w + cpu_w
 
     def timeline(self) -> list[PowerSample]:
@@ -187,7 +186,7 @@ class Meter:
             return self._sampler.samples()
         assert self._ledger is not None
         gpus = self._ledger.powers_w()
-        cpu = self._cpu.samples() if self._cpu else []
+        cpu = self._cpu.power.samples() if self._cpu else []
         self._timeline += [
             PowerSample(time_s=self._wall_s + time_s, device=device, power_w=power_w)
             for time_s, device, power_w in gpus[self._kept_from[0] :]
@@ -202,7 +201,7 @@ class Meter:
             return
         self._closed = True
         if self._cpu is not None:
-            self._cpu.close()
+            self._cpu.power.stop()
         if self._sampler is not None:
             self._sampler.stop()
         if self._ledger is None:

@@ -7,14 +7,15 @@ from contextlib import contextmanager
 from typing import Any
 
 from codejoule.config import UserError
-from codejoule.domain import EnergyScope, EnergySource
+from codejoule.domain import EnergySource
 from codejoule.measurement.compat import forget_window, nvml_handle, synchronize
+from codejoule.measurement.counter import Counter
 from codejoule.measurement.hardware import amd_problem, mig_is_on, visible_gpus
 
 _ESTIMATE = "meter=cpu_estimate (a labelled estimate of the CPU alone)"
 
 
-class NvmlCounter:
+class NvmlCounter(Counter):
     """Windows of a `ZeusMonitor` over GPUs that were checked one by one.
 
     Built on ``begin_window`` and ``end_window``, which read the card's counter at both
@@ -23,13 +24,11 @@ class NvmlCounter:
     these windows to check it.
     """
 
-    source = EnergySource.nvml
-    scope = EnergyScope.gpu
-
     def __init__(self, monitor: Any) -> None:
         self._monitor = monitor
         self._gpu_indices: list[int] = list(monitor.gpu_indices)
-        self.devices = tuple(f"gpu:{index}" for index in self._gpu_indices)
+        devices = [f"gpu:{index}" for index in self._gpu_indices]
+        super().__init__(devices, source=EnergySource.nvml)
         self.uuids = {
             f"gpu:{index}": _uuid(nvml_handle(monitor, index)) for index in self._gpu_indices
         }
@@ -43,10 +42,6 @@ class NvmlCounter:
         """Open Zeus' window; the caller has synchronized."""
         with _as_user_error("begin a window"):
             self._monitor.begin_window(key, sync_execution=False)
-
-    def elapsed_j(self, key: str) -> Mapping[str, float]:
-        """Nothing: between two ticks the counter cannot tell."""
-        return {}
 
     def end(self, key: str) -> Mapping[str, float]:
         """Close Zeus' window; energy of each GPU [J]."""

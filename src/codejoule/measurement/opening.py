@@ -8,7 +8,7 @@ from codejoule.config import UserError
 from codejoule.config.schema import MeterConfig, MeterName, MeterScope, OnBusyGpu
 from codejoule.domain import EnergySource
 from codejoule.measurement.cooling import CoolingLimits
-from codejoule.measurement.counter import Counter, NullCounter
+from codejoule.measurement.counter import Counter
 from codejoule.measurement.cpu_counters import CpuCounters
 from codejoule.measurement.cpu_time import cpu_time_counter
 from codejoule.measurement.feed import LiveFeed, ReplayFeed
@@ -46,7 +46,7 @@ def open_meter(
         assert config.recording is not None
         feed = ReplayFeed(Path(config.recording))
         ledger = Ledger(feed)
-        counter: Counter = NullCounter(ledger.devices, source=EnergySource.replay)
+        counter: Counter = Counter(ledger.devices, source=EnergySource.replay)
         return _meter(config, counter, ledger, recorded_idle_w=feed.idle_power_w)
     if gpu_indices and config.name is not MeterName.cpu_estimate:
         nvml = nvml_counter(gpu_indices)
@@ -87,7 +87,7 @@ def open_command_meter(config: MeterConfig) -> Meter:
                     + "; leave it out with CUDA_VISIBLE_DEVICES"
                 )
         uuids = {f"gpu:{number}": gpu.uuid for number, gpu in enumerate(hardware.gpus)}
-        counter = NullCounter(tuple(uuids), source=EnergySource.nvml)
+        counter = Counter(tuple(uuids), source=EnergySource.nvml)
         return _meter(config, counter, _live_ledger(config, uuids), cpu=_cpu_counters(config))
     if hardware.rapl.readable:
         return _meter(config, rapl_counter())
