@@ -16,10 +16,10 @@ from codejoule.config import ConfigError, UserError, project_root
 from codejoule.config.store import register_schemas
 from codejoule.config.typed import to_experiment
 from codejoule.domain import Architecture, Quantization, place_layers
-from codejoule.estimate import bytes_by_layer, weight_bytes
+from codejoule.estimate import Workload, bytes_by_layer, weight_bytes
 from codejoule.experiment import memory_plan, plan, preflight
 from codejoule.experiment.generation_stage import generate
-from codejoule.experiment.memory_plan import Workload, place, place_on_fewest
+from codejoule.experiment.memory_plan import place, place_on_fewest
 from codejoule.experiment.plan import Plan, make_plan
 from codejoule.measurement import Gpu, Hardware, RaplStatus
 

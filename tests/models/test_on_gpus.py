@@ -12,7 +12,8 @@ import pytest
 from codejoule.config import ConfigError, UserError, project_root
 from codejoule.config.schema import Dtype, Method, ModelConfig, QuantConfig, Weights
 from codejoule.domain import Architecture, Quantization
-from codejoule.experiment.memory_plan import Workload, place
+from codejoule.estimate import Workload
+from codejoule.experiment.memory_plan import place
 from codejoule.models import LoadedModel, load_model, locate_checkpoint, prepare_libraries
 from codejoule.models.placement import Placement
 from codejoule.models.proof import linear_layers

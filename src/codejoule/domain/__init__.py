@@ -13,6 +13,7 @@ from codejoule.domain.dtype import dtype_bytes
 from codejoule.domain.energy import (
     FIRST_TOKEN,
     BatchEnergy,
+    Cooling,
     EnergyReading,
     EnergyScope,
     EnergySource,
@@ -39,6 +40,7 @@ __all__ = [
     "Architecture",
     "BatchEnergy",
     "Completion",
+    "Cooling",
     "EnergyReading",
     "EnergyScope",
     "EnergySource",

@@ -25,6 +25,7 @@ from codejoule.estimate.parameters import ParameterCount, count_parameters
 from codejoule.estimate.power_model import IDLE_SHARE, PowerModel, idle_power_w
 from codejoule.estimate.weights import WeightBytes, weight_bytes
 from codejoule.estimate.work import Work, decode_work, prefill_work
+from codejoule.estimate.workload import Workload
 
 __all__ = [
     "ENGINES",
@@ -42,6 +43,7 @@ __all__ = [
     "PowerModel",
     "WeightBytes",
     "Work",
+    "Workload",
     "activation_bytes",
     "bytes_by_layer",
     "cached_tokens",

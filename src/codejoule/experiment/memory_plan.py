@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from codejoule.config import ConfigError, UserError
 from codejoule.config.schema import ExperimentConfig, Split, Weights
 from codejoule.domain import Architecture, Quantization, Suite, place_layers
-from codejoule.estimate import MemoryEstimate, bytes_by_layer, memory_needed
+from codejoule.estimate import Workload, bytes_by_layer
 from codejoule.estimate.memory import CONTEXT_BYTES
 from codejoule.measurement import Hardware
 from codejoule.models import Checkpoint, describe_model
@@ -16,35 +16,6 @@ _BYTES_PER_TOKEN = 3
 """Of a prompt; code has 3 to 4 with the tokenizers of these models. The byte tokenizer has 1."""
 _TEMPLATE_BYTES = 256
 """Of a chat template, a system prompt included, and the prompt's own frame."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Workload:
-    """A model and what it is to decode at once."""
-
-    architecture: Architecture
-    """The model's."""
-    quantization: Quantization
-    """How it is stored."""
-    dtype: str
-    """Dtype of everything unquantized."""
-    batch: int
-    """Sequences decoded together."""
-    prompt_tokens: int
-    """Length of the longest prompt; an estimate."""
-    new_tokens: int
-    """Limit on new tokens."""
-
-    def needed(self) -> MemoryEstimate:
-        """Memory of one device that holds everything."""
-        return memory_needed(
-            self.architecture,
-            self.quantization,
-            batch=self.batch,
-            prompt_tokens=self.prompt_tokens,
-            new_tokens=self.new_tokens,
-            dtype=self.dtype,
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

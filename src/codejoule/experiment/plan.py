@@ -107,10 +107,8 @@ class Plan:
         return None if self.memory is None else self.memory.device_map
 
     def seed(self, batch: int, first: int = 0) -> int:
-        """Seed of one batch: the same again when a killed run is continued.
-
-        `first` is where a part of a batch begins that memory was too small for.
-        """
+        """Seed of one batch: the same again when a killed run is continued. `first` is where a part
+        of a batch begins that memory was too small for."""
         generation = self.experiment.generation
         text = f"{generation.seed}/{self.experiment.repeat}/{batch}"
         if first:
@@ -119,11 +117,9 @@ class Plan:
 
 
 def make_plan(experiment: ExperimentConfig) -> Plan:
-    """Load the tasks, locate the weights and identify the run; no weights are read.
-
-    Raises `ConfigError` and `UserError` from the rooms, e.g. for a suite or weights that
-    cannot be had, or a tokenizer that cannot put the tasks into a chat.
-    """
+    """Load the tasks, locate the weights and identify the run; no weights are read. Raises
+    `ConfigError` and `UserError` from the rooms, e.g. for a suite or weights that cannot be had, or
+    a tokenizer that cannot put the tasks into a chat."""
     suite = load_suite(experiment.suite)
     if experiment.evaluator.name is EvaluatorName.sandbox:
         evaluator = with_python(experiment.evaluator, suite.tasks)
@@ -188,11 +184,9 @@ def ask(
     experiment: ExperimentConfig, suite: Suite, checkpoint: Checkpoint
 ) -> tuple[ExperimentConfig, dict[str, Prompt]]:
     """The prompt of each task (its first sample's), by task; and `experiment` with the variant of
-    its model, which the tokenizer tells where ``model.variant=null``.
-
-    Only a base model's prompts can be had without its tokenizer. Raises `ConfigError` for a
-    tokenizer that cannot put the tasks into a chat.
-    """
+    its model, which the tokenizer tells where ``model.variant=null``. Only a base model's prompts
+    can be had without its tokenizer. Raises `ConfigError` for a tokenizer that cannot put the tasks
+    into a chat."""
 
     def render(messages: list[dict[str, str]]) -> str:
         text = tokenizer.apply_chat_template(messages, tokenize=False)

@@ -6,12 +6,10 @@ from pathlib import Path
 
 
 class Affinity:
-    """Moves the threads of this process away from the core of another's main thread.
-
-    The scheduler does not do so by itself everywhere: on a virtual machine whose cores share no
-    cache that it knows of, a thread stays where it was woken (on an H200's host the sampler was
-    found on the decoding thread's core at 41 of 48 looks). With a single core nothing is changed.
-    """
+    """Moves the threads of this process away from the core of another's main thread. The scheduler
+    does not do so by itself everywhere: on a virtual machine whose cores share no cache that it
+    knows of, a thread stays where it was woken (on an H200's host the sampler was found on the
+    decoding thread's core at 41 of 48 looks). With a single core nothing is changed."""
 
     def __init__(self, owner: int, *, core_of: Callable[[int], int | None] | None = None) -> None:
         self._owner = owner

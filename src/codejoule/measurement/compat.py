@@ -1,8 +1,6 @@
-"""What this room uses of Zeus without its promise, each in one place.
-
-`VERSIONS` says for which versions that was tried; `tests/measurement/test_compat.py` fails by name
-where another one has changed it.
-"""
+"""What this room uses of Zeus without its promise, each in one place. `VERSIONS` says for which
+versions that was tried; `tests/measurement/test_compat.py` fails by name where another one has
+changed it."""
 
 from collections.abc import Sequence
 from pathlib import Path

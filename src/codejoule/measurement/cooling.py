@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from time import perf_counter, sleep
 
 from codejoule.config import ConfigError
+from codejoule.domain import Cooling
 
 logger = logging.getLogger(__name__)
 
@@ -27,20 +28,6 @@ class CoolingLimits:
     idle, that is, has settled."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cooling:
-    """A cool-down that was."""
-
-    waited_s: float
-    """Time spent waiting [s]."""
-    reached: bool
-    """Whether the condition was met, and not only the time was up."""
-    temperature_start_c: float | None
-    """Temperature of the warmest GPU before it [degrees Celsius]; None where not known."""
-    temperature_end_c: float | None
-    """The same after it."""
-
-
 def cool_down(
     limits: CoolingLimits,
     *,
@@ -49,10 +36,8 @@ def cool_down(
     tolerance: float,
 ) -> Cooling:
     """Wait until the limits are met, at most as long as they say; a warning if the time was up.
-
     `observed_w` watches power for some seconds [W], `tolerance` is that of `settle`. ConfigError
-    where a temperature is asked for and the GPUs give none.
-    """
+    where a temperature is asked for and the GPUs give none."""
     began_s, start_c = perf_counter(), temperature_c()
     deadline_s, wanted_c = began_s + limits.longest_s, limits.temperature_c
     if wanted_c is None:
@@ -93,9 +78,7 @@ def settle(
     observed_w: Callable[[float], float], *, longest_s: float, step_s: float, tolerance: float
 ) -> tuple[float, float, bool]:
     """Watch power until two spans of `step_s` in a row differ by less than `tolerance`, a share.
-
-    The power of the last two spans [W], and whether they did within `longest_s`.
-    """
+    The power of the last two spans [W], and whether they did within `longest_s`."""
     deadline_s = perf_counter() + longest_s
     step_s = min(step_s, longest_s / 2)
     last_w = observed_w(step_s)

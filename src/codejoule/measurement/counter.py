@@ -17,12 +17,10 @@ faster, RAPL every millisecond."""
 
 
 class Counter:
-    """Energy of some devices over windows that may overlap.
-
-    By itself it reads nothing, for a meter whose ledger answers alone (a replay's, a command's). A
-    meter calls `synchronize` before it takes the time at either edge of a window, so that the edge
-    separates finished work from work not yet begun.
-    """
+    """Energy of some devices over windows that may overlap. By itself it reads nothing, for a meter
+    whose ledger answers alone (a replay's, a command's). A meter calls `synchronize` before it
+    takes the time at either edge of a window, so that the edge separates finished work from work
+    not yet begun."""
 
     def __init__(
         self,
@@ -108,10 +106,8 @@ class CumulativeCounter(Counter):
 def measured_j(
     by_device_j: Mapping[str, float], *, window: str, latency_s: float
 ) -> dict[str, float]:
-    """Differences of counters over a window, with what is not a measurement made NaN.
-
-    UserError for a counter that went backwards, or that stood still for longer than any does.
-    """
+    """Differences of counters over a window, with what is not a measurement made NaN. UserError for
+    a counter that went backwards, or that stood still for longer than any does."""
     for device, energy_j in by_device_j.items():
         if energy_j < 0:
             raise UserError(
@@ -129,12 +125,10 @@ def measured_j(
 
 
 class PowerSampler:
-    """Calls `read_power_w` every `period_s` until stopped, from a light background thread.
-
-    The samples serve the timeline and the progress bar; no energy is computed from them. A
-    source that stops answering therefore ends the timeline with a logged warning; the
-    windows read the counter themselves and raise their own error.
-    """
+    """Calls `read_power_w` every `period_s` until stopped, from a light background thread. The
+    samples serve the timeline and the progress bar; no energy is computed from them. A source that
+    stops answering therefore ends the timeline with a logged warning; the windows read the counter
+    themselves and raise their own error."""
 
     def __init__(self, read_power_w: Callable[[], Mapping[str, float]], period_s: float) -> None:
         self._read_power_w = read_power_w

@@ -15,12 +15,10 @@ SAMPLE_PERIOD_S = 1.0
 
 
 class CpuCounters:
-    """Energy of CPU packages and their memory over a meter's windows.
-
-    `in_scope` says that it is part of the figure asked for (``meter.scope=gpu+cpu``): a counter
-    that fails is then an error. Otherwise its figures are an addition, which ends with a logged
-    warning and is absent from then on.
-    """
+    """Energy of CPU packages and their memory over a meter's windows. `in_scope` says that it is
+    part of the figure asked for (``meter.scope=gpu+cpu``): a counter that fails is then an error.
+    Otherwise its figures are an addition, which ends with a logged warning and is absent from then
+    on."""
 
     def __init__(self, counter: CumulativeCounter, *, in_scope: bool) -> None:
         self.in_scope = in_scope

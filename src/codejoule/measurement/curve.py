@@ -1,10 +1,8 @@
-"""The curve of energy over time, from the ticks of a counter: pure arithmetic.
-
-A GPU's counter advances in steps ("ticks", 0.1 s apart on Hopper), and a step holds all the energy
-since the last one. What flowed between two ticks has to be worked out. This module does so from
-the ticks around, and from what only the one who measures knows: that power may jump where a
-window opens, ends or is marked, and is mostly even elsewhere.
-"""
+"""The curve of energy over time, from the ticks of a counter: pure arithmetic. A GPU's counter
+advances in steps ("ticks", 0.1 s apart on Hopper), and a step holds all the energy since the last
+one. What flowed between two ticks has to be worked out. This module does so from the ticks around,
+and from what only the one who measures knows: that power may jump where a window opens, ends or is
+marked, and is mostly even elsewhere."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

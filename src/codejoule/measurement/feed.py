@@ -38,11 +38,9 @@ class Feed(ABC):
 
 
 class LiveFeed(Feed):
-    """Records of a sampler that runs in a process of its own.
-
-    They come through a file without a name, which neither blocks the sampler nor loses a record
-    if the run is busy, and which the system removes with its last user.
-    """
+    """Records of a sampler that runs in a process of its own. They come through a file without a
+    name, which neither blocks the sampler nor loses a record if the run is busy, and which the
+    system removes with its last user."""
 
     def __init__(
         self, uuids: Mapping[str, str], *, period_s: float, processes: Sequence[int] = ()

@@ -72,12 +72,10 @@ def at_work(
     devices: Sequence[str] = (),
     on_metered_device: OnMeteredDevice = OnMeteredDevice.wait,
 ) -> Iterator[None]:
-    """Be known as a job while inside, and have `devices` to oneself (see `metered_devices`).
-
-    A device that another job has is waited for, or is a `UserError`; what this process or an
-    ancestor of it has already (``codejoule meter -- python src/main.py``) is shared. The kernel
-    ends all of it with the process. Raises `UserError` where jobs cannot meet.
-    """
+    """Be known as a job while inside, and have `devices` to oneself (see `metered_devices`). A
+    device that another job has is waited for, or is a `UserError`; what this process or an ancestor
+    of it has already (``codejoule meter -- python src/main.py``) is shared. The kernel ends all of
+    it with the process. Raises `UserError` where jobs cannot meet."""
     files: list[int] = []
     try:
         with _explained():
@@ -103,9 +101,7 @@ class OtherJobs:
 
     def since(self, moment_s: float) -> list[Job]:
         """Those at work, and those that began after `moment_s` [s since the epoch] and have ended.
-
-        Raises `UserError` where jobs cannot meet.
-        """
+        Raises `UserError` where jobs cannot meet."""
         with _explained():
             living = _living(_meeting_place(), self._ended)
         ended = [job for job in self._ended.values() if job and job.since_s >= moment_s]

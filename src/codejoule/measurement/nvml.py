@@ -16,13 +16,10 @@ _ESTIMATE = "meter=cpu_estimate (a labelled estimate of the CPU alone)"
 
 
 class NvmlCounter(Counter):
-    """Windows of a `ZeusMonitor` over GPUs that were checked one by one.
-
-    Built on ``begin_window`` and ``end_window``, which read the card's counter at both
-    edges: it ticks every 0.1 s, so an edge is off by up to a tick. Marks inside a window are
-    left unresolved for the same reason. `Ledger` resolves both, and a meter that has one uses
-    these windows to check it.
-    """
+    """Windows of a `ZeusMonitor` over GPUs that were checked one by one. Built on ``begin_window``
+    and ``end_window``, which read the card's counter at both edges: it ticks every 0.1 s, so an
+    edge is off by up to a tick. Marks inside a window are left unresolved for the same reason.
+    `Ledger` resolves both, and a meter that has one uses these windows to check it."""
 
     def __init__(self, monitor: Any) -> None:
         self._monitor = monitor
@@ -61,13 +58,10 @@ class NvmlCounter(Counter):
 
 
 def nvml_counter(gpu_indices: Sequence[int]) -> NvmlCounter:
-    """Counter of the GPUs that PyTorch calls `gpu_indices`.
-
-    Zeus gives 0 J without a word where NVML is missing, CUDA_VISIBLE_DEVICES is empty or
-    names MIG slices, and does not take UUIDs there (0.16). So each GPU is found here, must
-    have MIG off and a counter that answers, must be the one PyTorch means, and must be the
-    one Zeus reads; anything else raises UserError.
-    """
+    """Counter of the GPUs that PyTorch calls `gpu_indices`. Zeus gives 0 J without a word where
+    NVML is missing, CUDA_VISIBLE_DEVICES is empty or names MIG slices, and does not take UUIDs
+    there (0.16). So each GPU is found here, must have MIG off and a counter that answers, must be
+    the one PyTorch means, and must be the one Zeus reads; anything else raises UserError."""
     import pynvml
 
     try:

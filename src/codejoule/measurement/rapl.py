@@ -111,10 +111,8 @@ def _stuck(zones: Sequence[_Zone]) -> list[str]:
 
 
 def rapl_counter() -> CumulativeCounter:
-    """Energy of every CPU package and its memory; UserError where `rapl_status` says no.
-
-    It covers whole packages: everything that runs on them and their idle power.
-    """
+    """Energy of every CPU package and its memory; UserError where `rapl_status` says no. It covers
+    whole packages: everything that runs on them and their idle power."""
     status = rapl_status()
     if not status.readable:
         raise UserError(f"{status.problem}; {status.fix}")

@@ -1,10 +1,8 @@
-"""The sampler's own process: ``python -m codejoule.measurement.recorder``.
-
-It appends records to a file that the run reads. A process of its own keeps the slow reads of the
-counter (3 to 40 ms each) out of the run's interpreter; it is started by its module's name, so
-that the run's main module is not imported a second time. Each device has a thread, so that one
-card's slow read does not delay another's tick (ctypes lets go of the interpreter meanwhile).
-"""
+"""The sampler's own process: ``python -m codejoule.measurement.recorder``. It appends records to a
+file that the run reads. A process of its own keeps the slow reads of the counter (3 to 40 ms each)
+out of the run's interpreter; it is started by its module's name, so that the run's main module is
+not imported a second time. Each device has a thread, so that one card's slow read does not delay
+another's tick (ctypes lets go of the interpreter meanwhile)."""
 
 import argparse
 import os
@@ -170,10 +168,8 @@ def main() -> None:
 
     def stopped() -> bool:
         """Wait on stdin, which the run closes to end sampling, and which closes as the run dies.
-
         Not by PR_SET_PDEATHSIG alone: it fires when the *thread* that started us ends. A child of
-        the run may have inherited the pipe and outlive it, hence the look at the parent.
-        """
+        the run may have inherited the pipe and outlive it, hence the look at the parent."""
         readable, _, _ = select.select([sys.stdin], [], [], CHECK_S)
         return bool(readable) or os.getppid() != parent
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from codejoule.cli.estimate.prediction import (
     Calibration,
-    Workload,
+    ConfiguredWorkload,
     default_calibration,
     workload_of,
 )
@@ -88,7 +88,7 @@ def _measured(row: dict[Any, Any]) -> "MeasuredRun | None":
     )
 
 
-def _changed(work: Workload, row: dict[Any, Any]) -> bool:
+def _changed(work: ConfiguredWorkload, row: dict[Any, Any]) -> bool:
     """Whether the run's model differed from the one on file, e.g. in its layers."""
     ran = {key: row.get(f"params.model.architecture.{key}") for key in work.config}
     return any(
@@ -99,7 +99,7 @@ def _changed(work: Workload, row: dict[Any, Any]) -> bool:
 
 
 @lru_cache
-def _work(model: str, quant: str, dtype: str) -> Workload | None:
+def _work(model: str, quant: str, dtype: str) -> ConfiguredWorkload | None:
     """A configuration of ``conf/``; None where there is no such model or quantization."""
     try:
         return workload_of(

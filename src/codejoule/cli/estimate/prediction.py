@@ -14,6 +14,7 @@ from codejoule.config.schema import (
     Weights,
 )
 from codejoule.domain import Architecture, Quantization
+from codejoule.estimate import Workload
 from codejoule.experiment.cards import find_card
 
 if TYPE_CHECKING:
@@ -30,41 +31,20 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Workload:
-    """What is predicted for."""
+class ConfiguredWorkload(Workload):
+    """What a configuration asks the estimator about."""
 
     experiment: ExperimentConfig
     """The configuration."""
     config: Mapping[str, Any]
     """The model's ``config.json``."""
-    architecture: Architecture
-    """The model's."""
-    quantization: Quantization
-    """How it is stored, with the group size in force."""
-    dtype: str
-    """Dtype of everything unquantized."""
-    batch: int
-    """Sequences decoded together."""
-    prompt_tokens: int
-    """Length to which prompts are padded."""
-    new_tokens: int
-    """Limit on new tokens."""
-
-    @property
-    def lengths(self) -> dict[str, Any]:
-        """Keyword arguments that the estimator's functions share, batch aside."""
-        return {
-            "prompt_tokens": self.prompt_tokens,
-            "new_tokens": self.new_tokens,
-            "dtype": self.dtype,
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
     """The estimator's answers."""
 
-    workload: Workload
+    workload: ConfiguredWorkload
     """What was asked."""
     card: "Card"
     """The card it was asked for."""
@@ -177,7 +157,7 @@ def _source(experiment: ExperimentConfig, calibration: Calibration | None, predi
     return f"{engine} as calibrated with {calibration.source}"
 
 
-def workload_of(experiment: ExperimentConfig) -> Workload:
+def workload_of(experiment: ExperimentConfig) -> ConfiguredWorkload:
     """What `experiment` asks to predict; `ConfigError` for a model that is not known."""
     try:
         config = _config_of(experiment.model)
@@ -187,7 +167,7 @@ def workload_of(experiment: ExperimentConfig) -> Workload:
     except ValueError as error:
         raise ConfigError(f"model={experiment.model.name}: {error}") from error
     quantization = quantization_for(experiment.quant, config)
-    return Workload(
+    return ConfiguredWorkload(
         experiment=experiment,
         config=config,
         architecture=architecture,
