@@ -18,7 +18,7 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
 CHOICES = [
     (folder.name, file.stem)
     for folder in sorted(CONF.iterdir())
-    if folder.is_dir() and folder.name not in ("experiment", "hydra")
+    if folder.is_dir() and folder.name not in ("base", "experiment", "hydra")
     for file in sorted(folder.glob("*.yaml"))
 ]
 DESIGNED_MODELS = {
@@ -57,15 +57,74 @@ def test_all_models_of_the_design_are_there() -> None:
     assert {file.stem for file in (CONF / "model").glob("*.yaml")} >= DESIGNED_MODELS
 
 
-@pytest.mark.parametrize("group", sorted({group for group, _ in CHOICES}))
-def test_every_field_of_every_yaml_has_a_comment(group: str) -> None:
-    for file in sorted((CONF / group).glob("*.yaml")):
-        lines = file.read_text(encoding="utf-8").splitlines()
-        for number, line in enumerate(lines):
-            top_level = line and not line.startswith((" ", "#", "-", "defaults:"))
-            if top_level:
-                comment = lines[number - 1].startswith("#") or " # " in line
-                assert comment, f"{file.name}:{number + 1}: {line}"
+GROUPS = sorted({group for group, _ in CHOICES})
+
+
+def _documented(file: Path) -> set[str]:
+    """The keys of a YAML, nested ones with dots, below which a comment or beside which one stands;
+    fails for a key without."""
+    found, above, parents = set(), "", {}
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        key, _, value = line.strip().partition(":")
+        if key.isidentifier() and key != "defaults":
+            assert above.strip().startswith("#") or " # " in value, f"{file.name}:{number}: {line}"
+            indent = len(line) - len(line.lstrip())
+            parents[indent] = key
+            found.add(".".join(name for depth, name in sorted(parents.items()) if depth <= indent))
+        above = line
+    return found
+
+
+def _keys(schema: type, prefix: str = "") -> set[str]:
+    found = set()
+    for field in fields(schema):
+        found.add(f"{prefix}{field.name}")
+        hint = get_type_hints(schema)[field.name]
+        if is_dataclass(hint):
+            assert isinstance(hint, type)
+            found |= _keys(hint, f"{prefix}{field.name}.")
+    return found
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_field_of_a_group_is_documented_in_its_base_file(group: str) -> None:
+    schema = get_type_hints(ExperimentConfig)[group]
+    assert _documented(CONF / "base" / f"{group}.yaml") == _keys(schema)
+
+
+def test_every_field_of_the_main_file_has_a_comment() -> None:
+    text = (CONF / "config.yaml").read_text(encoding="utf-8").partition("  - _self_")[2]
+    own = _keys(ExperimentConfig) - {k for g in GROUPS for k in _keys_of(g)}
+    for key in own - {"sweep", "carbon", "cost"}:
+        name = key.rpartition(".")[2]
+        before = text.partition(f"\n{'  ' * key.count('.')}{name}:")[0]
+        assert before != text, key
+        assert before.splitlines()[-1].strip().startswith("#"), key
+
+
+def _keys_of(group: str) -> set[str]:
+    schema = get_type_hints(ExperimentConfig)[group]
+    return {group} | {f"{group}.{key}" for key in _keys(schema)}
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_base_file_has_the_schemas_own_values(group: str) -> None:
+    schema = get_type_hints(ExperimentConfig)[group]
+    base = OmegaConf.load(CONF / "base" / f"{group}.yaml")
+    assert isinstance(base, DictConfig)
+    del base["defaults"]
+    assert OmegaConf.merge(OmegaConf.structured(schema), base) == OmegaConf.structured(schema)
+
+
+@pytest.mark.parametrize(("group", "choice"), CHOICES)
+def test_a_choice_says_only_what_differs(group: str, choice: str) -> None:
+    file = OmegaConf.load(CONF / group / f"{choice}.yaml")
+    base = OmegaConf.load(CONF / "base" / f"{group}.yaml")
+    assert isinstance(file, DictConfig) and isinstance(base, DictConfig)
+    assert file.defaults[0] == f"/base/{group}@_here_"
+    named = {"name", "size"}  # said even where it is the default: it is what the file stands for
+    raw = {key: file._get_node(key) for key in map(str, file) if key not in {"defaults", *named}}
+    assert [key for key, node in raw.items() if node == base._get_node(key)] == []
 
 
 def test_a_config_survives_the_way_to_a_child_process() -> None:

@@ -16,7 +16,7 @@ MODELS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
 def fields_of(model: str) -> dict[str, Any]:
     """config.json of a model of conf/model; the starter's lies with its weights."""
     loaded = yaml.safe_load((ROOT / "conf" / "model" / f"{model}.yaml").read_text())
-    fields: dict[str, Any] = loaded["architecture"]
+    fields: dict[str, Any] = loaded.get("architecture", {})
     return fields or json.loads((STARTER / "none" / "config.json").read_text())
 
 

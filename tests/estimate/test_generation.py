@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from codejoule.domain import Architecture, Quantization
+from codejoule.domain import Architecture, Quantization, Workload
 from codejoule.estimate import (
     ENGINES,
     POWER,
@@ -33,6 +33,13 @@ H200 = Card(
 LENGTHS: dict[str, Any] = {"prompt_tokens": 200, "new_tokens": 128, "dtype": "bfloat16"}
 
 
+def work_of(
+    architecture: Architecture, quantization: Quantization = NONE, **change: Any
+) -> Workload:
+    fields = {"batch": 1, **LENGTHS} | change
+    return Workload(architecture=architecture, quantization=quantization, **fields)
+
+
 @pytest.mark.parametrize("family", ["qwen2", "llama"])
 def test_operations_of_prefill_are_those_that_pytorch_counts(family: str) -> None:
     import torch
@@ -43,7 +50,7 @@ def test_operations_of_prefill_are_those_that_pytorch_counts(family: str) -> Non
     model = built(TINY[family] | {"attn_implementation": "eager"}, "meta")
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(torch.zeros((batch, prompt), dtype=torch.long, device="meta"), logits_to_keep=1)
-    ours = prefill_work(architecture, NONE, batch=batch, prompt_tokens=prompt, dtype="float32")
+    ours = prefill_work(work_of(architecture, batch=batch, prompt_tokens=prompt, dtype="float32"))
     # Eager attention multiplies the masked half of the square, too.
     masked = (
         2 * architecture.layers * batch * prompt**2 * architecture.heads * architecture.head_dim
@@ -59,11 +66,10 @@ def test_a_decode_step_reads_what_the_bound_says(
     architecture: Callable[[str], Architecture],
 ) -> None:
     for name in ("qwen_7b", "deepseek_coder_16b"):
-        bound = decode_bound(
-            architecture(name), NONE, batch=8, **LENGTHS, bandwidth_bytes_per_s=4.8e12,
-            peak_flop_per_s=989.5e12,
-        )  # fmt: skip
-        work = decode_work(architecture(name), NONE, batch=8, cached_tokens=264, dtype="bfloat16")
+        asked = work_of(architecture(name), batch=8)
+        bound = decode_bound(asked, card=H200)
+        assert asked.mean_cached_tokens == 264
+        work = decode_work(asked)
         assert bound is not None
         assert bound.weights_read_bytes == round(work.weights_bytes)
         assert bound.kv_cache_read_bytes == round(work.cache_bytes)
@@ -72,17 +78,17 @@ def test_a_decode_step_reads_what_the_bound_says(
 
 def test_grouped_heads_that_are_written_out_move_each_key_once_more_per_head() -> None:
     qwen = Architecture.from_config(fields_of("qwen_7b"))
-    shape: dict[str, Any] = {"batch": 4, "cached_tokens": 100, "dtype": "float16"}
-    plain = decode_work(qwen, NONE, **shape)
-    expanded = decode_work(qwen, NONE, **shape, expands_heads=True)
+    asked = work_of(qwen, batch=4, prompt_tokens=99, new_tokens=2, dtype="float16")
+    plain = decode_work(asked)
+    expanded = decode_work(asked, expands_heads=True)
     assert plain.cache_bytes == 400 * kv_cache_bytes_per_token(qwen, dtype="float16")
     assert expanded.cache_bytes == plain.cache_bytes * (1 + 2 * 28 / 4)
 
 
 def test_a_quantized_model_moves_its_packed_bytes_and_computes_as_much() -> None:
     qwen = Architecture.from_config(fields_of("qwen_7b"))
-    shape: dict[str, Any] = {"batch": 1, "cached_tokens": 100, "dtype": "float16"}
-    plain, packed = (decode_work(qwen, quant, **shape) for quant in (NONE, GPTQ4))
+    shape: dict[str, Any] = {"prompt_tokens": 99, "new_tokens": 2, "dtype": "float16"}
+    plain, packed = (decode_work(work_of(qwen, quant, **shape)) for quant in (NONE, GPTQ4))
     assert packed.flop == plain.flop
     # The head stays in 16 bits: less than a third of the bytes, more than a quarter.
     assert 0.25 < packed.weights_bytes / plain.weights_bytes < 0.33
@@ -90,16 +96,16 @@ def test_a_quantized_model_moves_its_packed_bytes_and_computes_as_much() -> None
 
 def test_prefill_of_experts_reads_nearly_all_of_them_and_multiplies_by_few() -> None:
     deepseek = Architecture.from_config(fields_of("deepseek_coder_16b"))
-    work = prefill_work(deepseek, NONE, batch=1, prompt_tokens=200, dtype="bfloat16")
+    work = prefill_work(work_of(deepseek))
     assert work.experts == pytest.approx(64, abs=1e-3)
     assert work.flop < 2 * 200 * count_parameters(deepseek).total / 5
 
 
 def estimated(name: str = "qwen_7b", quant: Quantization = NONE, **change: Any) -> Any:
-    inputs: dict[str, Any] = {
-        "card": H200, "engine": ENGINES["graph"], "power": POWER, "batch": 1, **LENGTHS,
-    } | change  # fmt: skip
-    return estimate_generation(Architecture.from_config(fields_of(name)), quant, **inputs)
+    inputs: dict[str, Any] = {"card": H200, "engine": ENGINES["graph"], "power": POWER}
+    inputs |= {key: change.pop(key) for key in inputs.keys() & change.keys()}
+    work = work_of(Architecture.from_config(fields_of(name)), quant, **change)
+    return estimate_generation(work, **inputs)
 
 
 def test_time_is_prefill_and_one_step_less_than_tokens() -> None:
@@ -116,10 +122,8 @@ def test_time_is_prefill_and_one_step_less_than_tokens() -> None:
 def test_no_engine_is_faster_than_the_bound(engine: str) -> None:
     for name, quant, batch in (("qwen_7b", NONE, 1), ("qwen_7b", GPTQ4, 64), ("llama_8b", NONE, 8)):
         found = estimated(name, quant, engine=ENGINES[engine], batch=batch)
-        bound = decode_bound(
-            Architecture.from_config(fields_of(name)), quant, batch=batch, **LENGTHS,
-            bandwidth_bytes_per_s=4.8e12, peak_flop_per_s=989.5e12,
-        )  # fmt: skip
+        architecture = Architecture.from_config(fields_of(name))
+        bound = decode_bound(work_of(architecture, quant, batch=batch), card=H200)
         assert bound is not None
         assert found.tpot_s > bound.tpot_s
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from codejoule.domain import Architecture, Quantization
+from codejoule.domain import Architecture, Quantization, Workload
 from codejoule.estimate import (
     activation_bytes,
     expanded_cache_bytes_per_token,
@@ -21,17 +21,22 @@ NONE = Quantization()
 BATCH, PROMPT, NEW = 6, 40, 5
 
 
+def work(architecture: Architecture, quantization: Quantization = NONE, **lengths: Any) -> Workload:
+    return Workload(architecture=architecture, quantization=quantization, **lengths)
+
+
 @pytest.mark.parametrize("family", TINY)
 def test_the_cache_is_what_transformers_keeps_at_the_end_of_a_generation(family: str) -> None:
     cache = generated(built(TINY[family]))
     kept = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
     ours = memory_needed(
-        Architecture.from_config(TINY[family]),
-        NONE,
-        batch=BATCH,
-        prompt_tokens=PROMPT,
-        new_tokens=NEW,
-        dtype="float32",
+        work(
+            Architecture.from_config(TINY[family]),
+            batch=BATCH,
+            prompt_tokens=PROMPT,
+            new_tokens=NEW,
+            dtype="float32",
+        )
     )
     assert ours.kv_cache_bytes == kept
 
@@ -52,12 +57,13 @@ def test_the_estimate_of_activations_is_near_the_peak_of_live_tensors(family: st
     tracked = peak_of_live_tensors(model)
     # Prefill alone: a generation of one token.
     ours = activation_bytes(
-        Architecture.from_config(TINY[family]),
-        NONE,
-        batch=BATCH,
-        prompt_tokens=PROMPT,
-        new_tokens=1,
-        dtype="float32",
+        work(
+            Architecture.from_config(TINY[family]),
+            batch=BATCH,
+            prompt_tokens=PROMPT,
+            new_tokens=1,
+            dtype="float32",
+        )
     )
     assert 0.9 < ours / tracked < 1.3
 
@@ -65,10 +71,10 @@ def test_the_estimate_of_activations_is_near_the_peak_of_live_tensors(family: st
 def test_experts_that_are_copied_for_decoding_are_counted() -> None:
     deepseek = Architecture.from_config(fields_of("deepseek_coder_16b"))
     lengths: dict[str, Any] = {"batch": 64, "prompt_tokens": 100, "new_tokens": 100}
-    plain = activation_bytes(deepseek, NONE, **lengths, dtype="float16")
+    plain = activation_bytes(work(deepseek, **lengths, dtype="float16"))
     assert plain == 64 * 6 * 3 * 2048 * 1408 * 2
     packed = Quantization(method="gptq", bits=4, group_size=64)
-    assert activation_bytes(deepseek, packed, **lengths, dtype="float16") < plain / 2
+    assert activation_bytes(work(deepseek, packed, **lengths, dtype="float16")) < plain / 2
 
 
 @pytest.mark.parametrize("model", ["qwen_7b", "llama_8b", "deepseek_coder_16b"])
@@ -76,11 +82,11 @@ def test_the_largest_batch_fits_and_one_more_does_not(model: str) -> None:
     architecture = Architecture.from_config(fields_of(model))
     rest: dict[str, Any] = {"prompt_tokens": 660, "new_tokens": 1280, "dtype": "float16"}
     card = 48 * 2**30
-    batch = largest_batch(architecture, NONE, memory_bytes=card, **rest)
+    batch = largest_batch(work(architecture, batch=1, **rest), memory_bytes=card)
     assert batch > 1
-    assert memory_needed(architecture, NONE, batch=batch, **rest).total_bytes <= card
-    assert memory_needed(architecture, NONE, batch=batch + 1, **rest).total_bytes > card
-    assert largest_batch(architecture, NONE, memory_bytes=2**30, **rest) == 0
+    assert memory_needed(work(architecture, batch=batch, **rest)).total_bytes <= card
+    assert memory_needed(work(architecture, batch=batch + 1, **rest)).total_bytes > card
+    assert largest_batch(work(architecture, batch=1, **rest), memory_bytes=2**30) == 0
 
 
 def test_lengths_and_dtypes_that_make_no_sense_are_refused(
@@ -89,7 +95,7 @@ def test_lengths_and_dtypes_that_make_no_sense_are_refused(
     rest: dict[str, Any] = {"batch": 1, "prompt_tokens": 1, "new_tokens": 1, "dtype": "float16"}
     for change in ({"batch": 0}, {"prompt_tokens": 0}, {"new_tokens": 0}, {"dtype": "fp16"}):
         with pytest.raises(ValueError, match=next(iter(change))):
-            memory_needed(architecture("qwen_7b"), NONE, **(rest | change))
+            memory_needed(work(architecture("qwen_7b"), **(rest | change)))
 
 
 def generated(model: Any) -> Any:

@@ -16,6 +16,7 @@ from codejoule.domain import (
     EnergySource,
     FinishReason,
     Quantization,
+    Workload,
 )
 from codejoule.estimate import ENGINES, POWER, estimate_generation
 from codejoule.experiment.cards import known_card
@@ -51,8 +52,13 @@ def plan(**changes: Any) -> Any:
         "gpus": (0,),
         "gpu_name": "NVIDIA H200",
         "memory": SimpleNamespace(
-            workload=SimpleNamespace(
-                architecture=ARCHITECTURE, quantization=Quantization(), dtype="float16"
+            workload=Workload(
+                architecture=ARCHITECTURE,
+                quantization=Quantization(),
+                dtype="float16",
+                batch=2,
+                prompt_tokens=200,
+                new_tokens=160,
             )
         ),
         "experiment": SimpleNamespace(
@@ -73,11 +79,15 @@ def test_a_run_on_a_known_card_has_a_prediction_of_what_it_really_generated() ->
     )
     estimates = [
         estimate_generation(
-            ARCHITECTURE, Quantization(), card=card, engine=ENGINES["generate"], power=POWER,
-            dtype="float16", **shape,
+            Workload(
+                architecture=ARCHITECTURE, quantization=Quantization(), dtype="float16", **shape
+            ),
+            card=card,
+            engine=ENGINES["generate"],
+            power=POWER,
         )
         for shape in shapes
-    ]  # fmt: skip
+    ]
     known = [e for e in estimates if e is not None]
     assert len(known) == 2
     latency_s = sum(e.latency_s for e in known)

@@ -15,8 +15,8 @@ from hydra import compose, initialize_config_dir
 from codejoule.config import ConfigError, UserError, project_root
 from codejoule.config.store import register_schemas
 from codejoule.config.typed import to_experiment
-from codejoule.domain import Architecture, Quantization, place_layers
-from codejoule.estimate import Workload, bytes_by_layer, weight_bytes
+from codejoule.domain import Architecture, Quantization, Workload, place_layers
+from codejoule.estimate import bytes_by_layer, memory_needed, weight_bytes
 from codejoule.experiment import memory_plan, plan, preflight
 from codejoule.experiment.generation_stage import generate
 from codejoule.experiment.memory_plan import place, place_on_fewest
@@ -210,7 +210,7 @@ def test_predicted_memory_is_what_an_h200_needed(monkeypatch: pytest.MonkeyPatch
         peak_bytes = float(row["memory_peak_bytes"])
         table = table_bytes.get((row["model"], row["batch"]), 0)
         memory = job.memory
-        weights_bytes = memory.workload.needed().weights_bytes
+        weights_bytes = memory_needed(memory.workload).weights_bytes
         wanted = weights_bytes + table if table else sum(memory.by_device_bytes)
         assert wanted == pytest.approx(peak_bytes, rel=0.02), row
 

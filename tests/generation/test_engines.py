@@ -182,7 +182,7 @@ def test_gptq_layers_are_single_operations_of_what_is_compiled(
 
     from codejoule.config.schema import Method, QuantConfig
     from codejoule.models.placement import Placement
-    from codejoule.models.random_weights import random_packed_model
+    from codejoule.models.quantization import quantizer_of
 
     architecture = {
         "model_type": "qwen2", "vocab_size": 320, "hidden_size": 128, "intermediate_size": 256,
@@ -190,7 +190,7 @@ def test_gptq_layers_are_single_operations_of_what_is_compiled(
         "max_position_embeddings": 256, "max_window_layers": 2, "tie_word_embeddings": False,
     }  # fmt: skip
     quant = QuantConfig(name="gptq4", method=Method.gptq, bits=4, group_size=64)
-    model, _ = random_packed_model(
+    model, _ = quantizer_of(quant.method.name).random(
         architecture, quant, seed=0, dtype=torch.float32, place=Placement(device="cpu")
     )
     model.eval()

@@ -59,7 +59,7 @@ def test_gptq_layers_are_captured_and_what_lies_between_is_compiled(tokenizer: A
     import torch
 
     from codejoule.models.placement import Placement
-    from codejoule.models.random_weights import random_packed_model
+    from codejoule.models.quantization import quantizer_of
 
     architecture = {
         "model_type": "qwen2", "vocab_size": 320, "hidden_size": 256, "intermediate_size": 512,
@@ -67,7 +67,7 @@ def test_gptq_layers_are_captured_and_what_lies_between_is_compiled(tokenizer: A
         "max_position_embeddings": 256, "max_window_layers": 2, "tie_word_embeddings": False,
     }  # fmt: skip
     quant = QuantConfig(name="gptq4", method=Method.gptq, bits=4, group_size=128, kernel="marlin")
-    model, _ = random_packed_model(
+    model, _ = quantizer_of(quant.method.name).random(
         architecture, quant, seed=0, dtype=torch.float16, place=Placement(device="cuda")
     )
     model.eval()
@@ -102,7 +102,7 @@ def test_single_rows_of_packed_layers_are_what_marlin_computes(bias: bool) -> No
 
     from codejoule.generation.graph.gemv import bias_in_order, has_row_product, marlin_row
     from codejoule.models.placement import Placement
-    from codejoule.models.random_weights import random_packed_model
+    from codejoule.models.quantization import quantizer_of
 
     architecture = {
         "model_type": "qwen2", "vocab_size": 320, "hidden_size": 1024, "intermediate_size": 2816,
@@ -110,7 +110,7 @@ def test_single_rows_of_packed_layers_are_what_marlin_computes(bias: bool) -> No
         "max_position_embeddings": 256, "max_window_layers": 2, "tie_word_embeddings": False,
     }  # fmt: skip
     quant = QuantConfig(name="gptq4", method=Method.gptq, bits=4, group_size=128, kernel="marlin")
-    model, _ = random_packed_model(
+    model, _ = quantizer_of(quant.method.name).random(
         architecture, quant, seed=0, dtype=torch.float16, place=Placement(device="cuda")
     )
     attn, mlp = model.model.layers[0].self_attn, model.model.layers[0].mlp

@@ -10,11 +10,22 @@ import pytest
 from codejoule.config import ConfigError, UserError
 from codejoule.config.schema import Device, Method, ModelConfig, QuantConfig, Weights
 from codejoule.models import check_model_config, load_model, locate_checkpoint
-from codejoule.models.kernels import accepted_kernels
-from codejoule.models.packed import build_kernels
+from codejoule.models.quantization import quantizer_of
+from codejoule.models.quantization.packed import PackedQuantizer
 
 GPTQ4 = QuantConfig(name="gptq4", method=Method.gptq, bits=4)
 AWQ = QuantConfig(name="awq", method=Method.awq, bits=4, sym=False)
+
+
+def accepted_kernels(quant: QuantConfig, device: str) -> dict[str, str]:
+    kernels = quantizer_of(quant.method.name).accepted_kernels(quant, device)
+    return {kernel.kind: kernel.name for kernel in kernels}
+
+
+def build_kernels(quant: QuantConfig, **options: Any) -> str:
+    quantizer = quantizer_of(quant.method.name)
+    assert isinstance(quantizer, PackedQuantizer)
+    return quantizer.build_kernels(quant, **options)
 
 
 @pytest.fixture
@@ -112,9 +123,7 @@ def test_the_librarys_fallback_is_an_error_before_anything_runs(
 ) -> None:
     from gptqmodel.nn_modules.qlinear.torch import TorchLinear
 
-    from codejoule.models import packed
-
-    monkeypatch.setattr(packed, "select_kernel", lambda *args: TorchLinear)
+    monkeypatch.setattr(PackedQuantizer, "select_kernel", lambda *args: TorchLinear)
     with pytest.raises(UserError) as caught:
         load(random_tiny, GPTQ4)
     text = str(caught.value)
@@ -144,16 +153,14 @@ def test_a_kernel_that_cannot_be_built_is_told_with_what_it_needs(
 @pytest.fixture
 def builds(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Kernels that were tried, of which only Marlin can be built."""
-    from codejoule.models import packed
-
     tried: list[str] = []
 
-    def build(quant: QuantConfig, **_: object) -> None:
+    def build(_self: object, quant: QuantConfig, **_: object) -> None:
         tried.append(quant.kernel)
         if quant.kernel != "marlin":
             raise UserError(f"no {quant.kernel} here")
 
-    monkeypatch.setattr(packed, "_build_kernel", build)
+    monkeypatch.setattr(PackedQuantizer, "build_kernel", build)
     return tried
 
 

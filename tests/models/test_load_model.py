@@ -217,11 +217,12 @@ def test_a_checkpoint_that_is_not_what_it_declares_is_refused(
 def test_layers_with_other_bits_than_asked_or_unpacked_ones_are_named(
     quantized: Callable[[str], Path], make_model: MakeModel, quants: Quants
 ) -> None:
-    from codejoule.models.proof import linear_layers, prove_quantization
+    from codejoule.models.inspect import inspect_layers
+    from codejoule.models.proof import prove_quantization
 
     folder = quantized("gptq4")
     net = load_local(folder, make_model(folder), quants["gptq4"]).model
-    layers = linear_layers(net)
+    layers = inspect_layers(net)
     prove_quantization(layers, quants["gptq4"], "here", excepted=())
     with pytest.raises(UserError, match="14 layers are quantized otherwise") as caught:
         prove_quantization(layers, quants["gptq8"], "here", excepted=())
@@ -256,7 +257,8 @@ def test_every_linear_layer_is_described(
 
 
 def test_a_layer_left_unquantized_is_refused_unless_the_checkpoint_says_so(quants: Quants) -> None:
-    from codejoule.models.proof import LinearLayer, prove_quantization
+    from codejoule.models.inspect import LinearLayer
+    from codejoule.models.proof import prove_quantization
 
     def layer(name: str, bits: int | None) -> LinearLayer:
         return LinearLayer(
@@ -308,7 +310,7 @@ def test_a_device_too_small_for_the_weights_is_told(
 ) -> None:
     import torch
 
-    from codejoule.models import packed
+    from codejoule.models.quantization import packed
 
     def full(*args: object, **options: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 4.00 GiB.\nmore")

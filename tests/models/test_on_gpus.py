@@ -11,15 +11,14 @@ import pytest
 
 from codejoule.config import ConfigError, UserError, project_root
 from codejoule.config.schema import Dtype, Method, ModelConfig, QuantConfig, Weights
-from codejoule.domain import Architecture, Quantization
-from codejoule.estimate import Workload
+from codejoule.domain import Architecture, Quantization, Workload
 from codejoule.experiment.memory_plan import place
 from codejoule.models import LoadedModel, load_model, locate_checkpoint, prepare_libraries
+from codejoule.models.inspect import inspect_layers, sampled_layers
 from codejoule.models.placement import Placement
-from codejoule.models.proof import linear_layers
-from codejoule.models.random_weights import random_packed_model
-from codejoule.models.stored_layer import one_in_each_place
-from codejoule.models.value_proof import prove_values, sampled_layers
+from codejoule.models.quantization import quantizer_of
+from codejoule.models.quantization.packed_words import one_in_each_place
+from codejoule.models.value_proof import prove_values
 
 SHAPE = {
     "model_type": "qwen2", "vocab_size": 320, "hidden_size": 256, "intermediate_size": 512,
@@ -113,10 +112,10 @@ def test_a_kernel_computes_what_is_stored_and_a_zero_point_off_by_one_is_noticed
         prepare_libraries(RANDOM, quant, device="cuda")
     except (ConfigError, UserError) as error:
         pytest.skip(f"cannot be used here: {error}")
-    net, stored = random_packed_model(
+    net, stored = quantizer_of(quant.method.name).random(
         SHAPE, quant, seed=0, dtype=torch.float16, place=Placement(device="cuda")
     )
-    layers = sampled_layers(linear_layers(net.eval()))
+    layers = sampled_layers(inspect_layers(net.eval()))
 
     def prove(tensors: dict[str, Any]) -> list[dict[str, Any]]:
         said = replace(quant, sym=False)  # else symmetry alone would tell

@@ -15,9 +15,16 @@ from codejoule.config import ConfigError, UserError
 from codejoule.config.schema import ModelConfig, QuantConfig
 from codejoule.models import load_model, locate_checkpoint
 from codejoule.models.check import BUNDLED_ROOT
-from codejoule.models.declared import declared_quantization, read_config
-from codejoule.models.folder_config import generation_defaults
-from codejoule.models.quantization_fields import read_quantization
+from codejoule.models.declared import declared_quantization
+from codejoule.models.folder import generation_defaults, read_config
+from codejoule.models.quantization import DeclaredQuantization
+
+
+def read_quantization(fields: dict[str, Any]) -> DeclaredQuantization:
+    declared = declared_quantization({"quantization_config": fields})
+    assert declared is not None
+    return declared
+
 
 GPTQ = {"quant_method": "gptq", "bits": 4, "group_size": 128, "sym": True, "desc_act": False}
 AWQ = {"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True}

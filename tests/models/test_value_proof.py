@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from codejoule.config import UserError
 from codejoule.config.schema import Method, ModelConfig, QuantConfig, Weights
 from codejoule.models import LoadedModel, load_model, locate_checkpoint
+from codejoule.models.folder import read_tensors
+from codejoule.models.inspect import inspect_layers, sampled_layers
 from codejoule.models.placement import Placement
-from codejoule.models.proof import linear_layers
+from codejoule.models.quantization import quantizer_of
 from codejoule.models.random_weights import architecture_config
-from codejoule.models.stored_layer import read_tensors, stored_layer
-from codejoule.models.value_proof import prove_values, sampled_layers
+from codejoule.models.value_proof import prove_values
 
 MakeModel = Callable[..., ModelConfig]
 GPTQ4 = QuantConfig(name="gptq4", method=Method.gptq, bits=4, group_size=32)
@@ -54,11 +55,11 @@ def write_packed(
     from safetensors.torch import save_file
 
     from codejoule.models.byte_tokenizer import byte_tokenizer
-    from codejoule.models.packed import empty_packed_model
 
     config = architecture_config(architecture)
     quant = dataclasses.replace(quant, kernel="torch")
-    model = empty_packed_model(config, quant, dtype=torch.float32, place=Placement(device="cpu"))
+    quantizer: Any = quantizer_of(quant.method.name)
+    model = quantizer.empty_model(config, quant, dtype=torch.float32, place=Placement(device="cpu"))
     random = torch.Generator().manual_seed(0)
     tensors = {}
     for name, tensor in model.state_dict().items():
@@ -174,7 +175,7 @@ def proven(
     quant, layout = request.param
     folder = tmp_path_factory.mktemp("proven") / "m"
     loaded = load(write_packed(folder, architectures["qwen2"], quant, layout), quant)
-    layers = sampled_layers(linear_layers(loaded.model))[-1:]
+    layers = sampled_layers(inspect_layers(loaded.model))[-1:]
 
     def prove(stored: dict[str, Any], layout: str = layout) -> Any:
         return prove_values(
@@ -206,7 +207,9 @@ def test_a_single_zero_point_off_by_one_is_noticed(
     zeros = tensors["qzeros"].clone()
     group = data.draw(st.integers(0, zeros.shape[0] - 1))
     # Of the outputs that are looked at; their zero points lie in words of their own.
-    looked_at = stored_layer(tensors, quant, None, device=torch.device("cpu")).outputs
+    quantizer = quantizer_of(quant.method.name)
+    kept = quantizer.stored_layer(tensors, quant, None, device=torch.device("cpu"))
+    looked_at = kept.outputs
     word = data.draw(st.sampled_from(looked_at.tolist())) // (32 // quant.bits)
     place = data.draw(st.integers(0, 32 // quant.bits - 1)) * quant.bits
     held = int(zeros[group, word]) >> place & (2**quant.bits - 1)

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from codejoule.config import ConfigError
-from codejoule.config.paths import project_root
 from codejoule.config.schema import SuiteConfig
 from codejoule.domain import DOMAINS, join_sources, preamble
 from codejoule.suites import load_suite, load_suite_named, sanitize
@@ -531,12 +530,3 @@ def test_a_name_that_is_no_suite_lists_the_choices() -> None:
         + ", ".join(NAMES)
         + ", or name a .jsonl, .jsonl.gz or .parquet file"
     )
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_every_key_of_a_suites_yaml_has_its_line(name: str) -> None:
-    lines = (project_root() / "conf" / "suite" / f"{name}.yaml").read_text().splitlines()
-    assert lines[1:4] == ["defaults:", "  - /schema/suite@_here_", "  - _self_"]
-    keys = [number for number, line in enumerate(lines) if line[:1].isalpha() and number > 1]
-    assert all(lines[number - 1].startswith("# ") for number in keys)
-    assert {lines[number].partition(":")[0] for number in keys} == set(vars(SuiteConfig()))

@@ -99,9 +99,9 @@ def make_quantized(folder: Path = CHECKPOINTS) -> None:
         variant=Variant.base,
     )
     for quant in (
-        _quant("gptq8", Method.gptq, bits=8, sym=True),
-        _quant("gptq4", Method.gptq, bits=4, sym=True),
-        _quant("awq", Method.awq, bits=4, sym=False),
+        _quant("gptq8", Method["gptq"], bits=8, sym=True),
+        _quant("gptq4", Method["gptq"], bits=4, sym=True),
+        _quant("awq", Method["awq"], bits=4, sym=False),
     ):
         with tempfile.TemporaryDirectory(dir=folder) as work:
             found = locate_checkpoint(model, quant, cache_dir=Path(work))

@@ -1,6 +1,6 @@
 """The only place where untyped configuration becomes typed objects."""
 
-from codejoule.config.errors import ConfigError, UserError
+from codejoule.config.errors import ConfigError, UserError, first_line
 from codejoule.config.imports import importing
 from codejoule.config.paths import project_root, user_cache
 from codejoule.config.versions import installed_versions
@@ -9,6 +9,7 @@ from codejoule.config.writing import full_disk, write_whole
 __all__ = [
     "ConfigError",
     "UserError",
+    "first_line",
     "full_disk",
     "importing",
     "installed_versions",

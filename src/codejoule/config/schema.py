@@ -1,7 +1,8 @@
 """The typed form of ``conf/``: what each key is, its unit and its choices.
 
 Hydra and OmegaConf need these dataclasses mutable (frozen ones break composition in 1.3.8
-/ 2.3.1); `OmegaConf.to_object` runs ``__post_init__``, where every check lives.
+/ 2.3.1); `OmegaConf.to_object` runs ``__post_init__``. A field's own range is declared with it;
+what several fields must be together is checked there.
 """
 
 import math
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from typing import Any
 
-from codejoule.config.errors import ConfigError
+from codejoule.config.ranged import Ranged, above, at_least, ranged
 from codejoule.domain.engines import (
     ENGINES,
     OWN_KEYS,
@@ -17,6 +18,7 @@ from codejoule.domain.engines import (
     EngineKeys,
     engines_with,
 )
+from codejoule.domain.quantization import METHODS
 from codejoule.domain.suite_limits import LIMITS_OF_BUNDLED, SuiteLimits, limits_of
 
 
@@ -39,12 +41,8 @@ class Dtype(Enum):
     bfloat16 = "bfloat16"
 
 
-class Method(Enum):
-    none = "none"
-    gptq = "gptq"
-    awq = "awq"
-    bnb = "bnb"
-    torchao = "torchao"
+Method = Enum("Method", {name: name for name in METHODS})  # type: ignore[misc]
+"""How weights are quantized; what is known of each is in `codejoule.domain.quantization`."""
 
 
 class QuantSource(Enum):
@@ -136,9 +134,6 @@ class Order(Enum):
     shuffled = "shuffled"
 
 
-QUANTIZED_WHILE_LOADING = (Method.bnb, Method.torchao)
-"""Methods that need no checkpoint of their own."""
-
 BUNDLED_SUITES = tuple(LIMITS_OF_BUNDLED)
 """Suites whose tasks ship with codejoule."""
 
@@ -149,13 +144,24 @@ DETECTED_GPU = "detected"
 """The choice of `gpu` whose figures the driver tells."""
 
 
-def _require(ok: bool, key: str, value: object, need: str) -> None:
-    if not ok:
-        raise ConfigError(f"{key}={'null' if value is None else value}: {need}")
+_IF_KNOWN = "must be above 0, or null where it is not known"
+_SHARE = "must be above 0 (a share: 0.05 is 5 %)"
+_SIZE = "must be from 1 MiB (1048576) to 1 PiB (2**50) [bytes]"
+_TIMEOUT = "must be above 0 [s] and at most 86400 (a day)"
+
+
+def _is_timeout(value: float) -> bool:
+    return 0 < value <= LONGEST_TIMEOUT_S
+
+
+def _is_size(value: int) -> bool:
+    return 2**20 <= value <= 2**50
 
 
 @dataclass(kw_only=True)
-class ModelConfig:
+class ModelConfig(Ranged):
+    prefix = "model."
+
     name: str = "???"
     id: str | None = None
     revision: str = "main"
@@ -163,36 +169,29 @@ class ModelConfig:
     path: str | None = None
     variant: Variant | None = Variant.instruct
     dtype: Dtype = Dtype.auto
-    cpu_threads: int | None = None
+    cpu_threads: int | None = at_least(1, None, "must be at least 1, or null for all cores")
     random_seed: int = 0
     quantized: dict[str, str] = field(default_factory=dict)
     architecture: dict[str, Any] = field(default_factory=dict)
     license: str | None = None
     gated: bool = False
 
-    def __post_init__(self) -> None:
-        _require(
-            self.cpu_threads is None or self.cpu_threads >= 1,
-            "model.cpu_threads",
-            self.cpu_threads,
-            "must be at least 1, or null for all cores",
-        )
-
 
 @dataclass(kw_only=True)
-class CalibrationConfig:
-    samples: int = 128
+class CalibrationConfig(Ranged):
+    prefix = "quant.calibration."
+
+    samples: int = at_least(1, 128)
     seed: int = 0
     path: str | None = None
 
-    def __post_init__(self) -> None:
-        _require(self.samples >= 1, "quant.calibration.samples", self.samples, "must be at least 1")
-
 
 @dataclass(kw_only=True)
-class QuantConfig:
+class QuantConfig(Ranged):
+    prefix = "quant."
+
     name: str = "???"
-    method: Method = Method.none
+    method: Method = Method["none"]
     bits: int | None = None
     group_size: int | None = None
     sym: bool = True
@@ -203,141 +202,100 @@ class QuantConfig:
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
 
     def __post_init__(self) -> None:
-        if self.method is Method.none:
-            _require(
-                self.bits is None, "quant.bits", self.bits, "quant=none has no bits; leave it null"
-            )
+        facts, method = METHODS[self.method.name], self.method.name
+        if not facts.bits:
+            self._require(self.bits is None, "bits", f"quant={method} has no bits; leave it null")
             return
-        allowed = {Method.awq: (4,), Method.torchao: (8,)}.get(self.method, (4, 8))
-        _require(
-            self.bits in allowed,
-            "quant.bits",
-            self.bits,
-            f"{self.method.name} takes {' or '.join(map(str, allowed))}",
+        choices = " or ".join(map(str, facts.bits))
+        self._require(self.bits in facts.bits, "bits", f"{method} takes {choices}")
+        own = (facts.group_sizes or {}).get(self.bits or 0)
+        self._require(
+            own is None or self.group_size == own,
+            "group_size",
+            f"{method} with {self.bits} bits has groups of its own; use {own}",
         )
-        if self.method in QUANTIZED_WHILE_LOADING:
-            self._check_quantized_while_loading()
-            return
-        _require(
-            self.group_size in (None, -1, 32, 64, 128),
-            "quant.group_size",
-            self.group_size,
+        self._require(
+            own is not None or self.group_size in (None, -1, 32, 64, 128),
+            "group_size",
             "choose one of null (the largest that divides every layer), -1 (whole row), 32, 64, "
             "128",
         )
-
-    def _check_quantized_while_loading(self) -> None:
-        own = 64 if self.bits == 4 else -1
-        _require(
-            self.group_size == own,
-            "quant.group_size",
-            self.group_size,
-            f"{self.method.name} with {self.bits} bits has groups of its own; use {own}",
-        )
-        _require(
-            self.source is not QuantSource.hub,
-            "quant.source",
-            self.source.name,
-            f"{self.method.name} quantizes unquantized weights while they are loaded, and nothing "
+        self._require(
+            facts.packed or self.source is not QuantSource.hub,
+            "source",
+            f"{method} quantizes unquantized weights while they are loaded, and nothing "
             "is published; use auto",
         )
 
 
 @dataclass(kw_only=True)
-class BatchConfig:
-    size: int = 1
+class BatchConfig(Ranged):
+    prefix = "batch."
+
+    size: int = at_least(1, 1, "prompts decoded together; must be at least 1")
     order: BatchOrder = BatchOrder.suite
     on_out_of_memory: OnOutOfMemory = OnOutOfMemory.halve
 
-    def __post_init__(self) -> None:
-        _require(
-            self.size >= 1, "batch.size", self.size, "prompts decoded together; must be at least 1"
-        )
-
 
 @dataclass(kw_only=True)
-class GenerationConfig:
+class GenerationConfig(Ranged):
+    prefix = "generation."
+
     name: str = "???"
     do_sample: bool = False
     temperature: float | None = None
-    top_p: float | None = None
-    n_samples: int = 1
+    top_p: float | None = ranged(None, lambda value: 0 < value <= 1, "must lie in (0, 1]")
+    n_samples: int = at_least(1, 1)
     seed: int = 0
-    max_new_tokens: int | None = None
+    max_new_tokens: int | None = at_least(
+        1, None, "must be at least 1, or null for the suite's own limit"
+    )
     stop: Stop = Stop.benchmark
 
     def __post_init__(self) -> None:
-        _require(self.n_samples >= 1, "generation.n_samples", self.n_samples, "must be at least 1")
-        _require(
-            self.max_new_tokens is None or self.max_new_tokens >= 1,
-            "generation.max_new_tokens",
-            self.max_new_tokens,
-            "must be at least 1, or null for the suite's own limit",
-        )
+        super().__post_init__()
         if self.do_sample:
-            _require(
+            self._require(
                 self.temperature is not None and self.temperature > 0,
-                "generation.temperature",
-                self.temperature,
+                "temperature",
                 "sampling needs a temperature above 0; use generation=greedy for greedy decoding",
-            )
-            _require(
-                self.top_p is None or 0 < self.top_p <= 1,
-                "generation.top_p",
-                self.top_p,
-                "must lie in (0, 1]",
             )
             return
         for key in ("temperature", "top_p"):
-            _require(
+            self._require(
                 getattr(self, key) is None,
-                f"generation.{key}",
-                getattr(self, key),
+                key,
                 "greedy decoding does not use it; choose generation=sample, or leave it null",
             )
-        _require(
+        self._require(
             self.n_samples == 1,
-            "generation.n_samples",
-            self.n_samples,
+            "n_samples",
             "greedy decoding gives the same text every time; choose generation=sample",
         )
 
 
 @dataclass(kw_only=True)
-class EngineConfig(EngineKeys):
+class EngineConfig(EngineKeys, Ranged):
+    prefix = "engine."
+
+    warmup_batches: int = at_least(0, 1, "must be 0 or more")
+    warmup_tokens: int = at_least(1, 16)
+
     def __post_init__(self) -> None:
-        _require(
-            self.warmup_batches >= 0,
-            "engine.warmup_batches",
-            self.warmup_batches,
-            "must be 0 or more",
-        )
-        _require(
-            self.warmup_tokens >= 1,
-            "engine.warmup_tokens",
-            self.warmup_tokens,
-            "must be at least 1",
-        )
+        super().__post_init__()
         for key in OWN_KEYS:
             value = getattr(self, key)
             engines = engines_with(key)
-            _require(
+            self._require(
                 value is None or self.name in engines,
-                f"engine.{key}",
-                value,
+                key,
                 f"engine={self.name.name} does not use it; leave it null, or choose "
                 + " or ".join(f"engine={engine.name}" for engine in engines),
             )
             number = isinstance(value, int | float) and not isinstance(value, bool)
-            _require(
-                not number or 0 < value < math.inf,
-                f"engine.{key}",
-                value,
-                "must be above 0 and finite",
-            )
+            self._require(not number or 0 < value < math.inf, key, "must be above 0 and finite")
         for key, what in self.facts.needs.items():
-            value = getattr(self, key)
-            _require(bool(value), f"engine.{key}", value, f"engine={self.name.name} needs {what}")
+            self._require(bool(getattr(self, key)), key, f"engine={self.name.name} needs {what}")
 
     @property
     def facts(self) -> EngineFacts:
@@ -346,20 +304,32 @@ class EngineConfig(EngineKeys):
 
 
 @dataclass(kw_only=True)
-class SuiteConfig:
+class SuiteConfig(Ranged):
+    prefix = "suite."
+
     name: str = "???"
     split: Split = Split.complete
-    limit: int | None = None
-    task_ids: list[str] | None = None
+    limit: int | None = at_least(
+        1, None, "a run needs at least 1 task; use null for the whole suite"
+    )
+    task_ids: list[str] | None = ranged(
+        None,
+        lambda ids: len(ids) > 0,
+        "an empty list selects nothing; use null for the whole suite",
+    )
     path: str | None = None
     hub_id: str | None = None
     hub_revision: str = "main"
     hub_split: str | None = None
     hub_file: str | None = None
     format: str = "bigcodebench"
-    max_new_tokens: int | None = None
-    prompt_tokens: int = 660
-    timeout_s: float | None = None
+    max_new_tokens: int | None = at_least(
+        1, None, "must be at least 1, or null for the schema's own limit"
+    )
+    prompt_tokens: int = at_least(1, 660)
+    timeout_s: float | None = ranged(
+        None, _is_timeout, f"{_TIMEOUT}, or null for the schema's own limit"
+    )
     stop: list[str] | None = None
     stop_base: list[str] | None = None
 
@@ -368,36 +338,7 @@ class SuiteConfig:
         limits = self.limits
         self.max_new_tokens, self.timeout_s = limits.max_new_tokens, limits.timeout_s
         self.stop, self.stop_base = list(limits.stop), list(limits.stop_base)
-        _require(
-            self.limit is None or self.limit >= 1,
-            "suite.limit",
-            self.limit,
-            "a run needs at least 1 task; use null for the whole suite",
-        )
-        _require(
-            self.task_ids is None or len(self.task_ids) > 0,
-            "suite.task_ids",
-            self.task_ids,
-            "an empty list selects nothing; use null for the whole suite",
-        )
-        _require(
-            limits.max_new_tokens >= 1,
-            "suite.max_new_tokens",
-            self.max_new_tokens,
-            "must be at least 1, or null for the schema's own limit",
-        )
-        _require(
-            self.prompt_tokens >= 1,
-            "suite.prompt_tokens",
-            self.prompt_tokens,
-            "must be at least 1",
-        )
-        _require(
-            0 < limits.timeout_s <= LONGEST_TIMEOUT_S,
-            "suite.timeout_s",
-            self.timeout_s,
-            "must be above 0 [s] and at most 86400 (a day), or null for the schema's own limit",
-        )
+        super().__post_init__()
 
     @property
     def limits(self) -> SuiteLimits:
@@ -413,161 +354,119 @@ class SuiteConfig:
 
 
 @dataclass(kw_only=True)
-class GpuConfig:
+class GpuConfig(Ranged):
+    prefix = "gpu."
+
     name: str = "???"
     driver_names: list[str] = field(default_factory=list)
-    memory_bytes: int | None = None
-    bandwidth_bytes_per_s: float | None = None
-    peak_float16_flop_per_s: float | None = None
-    peak_bfloat16_flop_per_s: float | None = None
-    peak_int8_op_per_s: float | None = None
-    power_limit_w: float | None = None
-    idle_power_w: float | None = None
+    memory_bytes: int | None = above(0, None, _IF_KNOWN)
+    bandwidth_bytes_per_s: float | None = above(0, None, _IF_KNOWN)
+    peak_float16_flop_per_s: float | None = above(0, None, _IF_KNOWN)
+    peak_bfloat16_flop_per_s: float | None = above(0, None, _IF_KNOWN)
+    peak_int8_op_per_s: float | None = above(0, None, _IF_KNOWN)
+    power_limit_w: float | None = above(0, None, _IF_KNOWN)
+    idle_power_w: float | None = above(0, None, _IF_KNOWN)
 
     def __post_init__(self) -> None:
-        for key in self.__dataclass_fields__:
-            value = getattr(self, key)
-            _require(
-                key in ("name", "driver_names") or value is None or value > 0,
-                f"gpu.{key}",
-                value,
-                "must be above 0, or null where it is not known",
-            )
+        super().__post_init__()
         for key in ("memory_bytes", "bandwidth_bytes_per_s"):
-            _require(
+            self._require(
                 self.name == DETECTED_GPU or getattr(self, key) is not None,
-                f"gpu.{key}",
-                getattr(self, key),
+                key,
                 f"only gpu={DETECTED_GPU} leaves it to the driver",
             )
 
 
 @dataclass(kw_only=True)
-class MeterConfig:
+class MeterConfig(Ranged):
+    prefix = "meter."
+
     name: MeterName = MeterName.auto
     scope: MeterScope = MeterScope["auto"]
-    cpu_watts_per_core: float = 3.5
-    sample_period_s: float = 0.1
-    idle_s: float = 10.0
-    idle_tolerance: float = 0.02
-    crosscheck_threshold: float = 0.05
-    cooldown_s: float = 0.0
+    cpu_watts_per_core: float = above(0, 3.5, "must be above 0 [W]")
+    sample_period_s: float = at_least(
+        0.01,
+        0.1,
+        "must be at least 0.01 [s]: faster polling costs energy and shows nothing new",
+    )
+    idle_s: float = at_least(0, 10.0, "must be 0 (off) or more [s]")
+    idle_tolerance: float = above(0, 0.02, _SHARE)
+    crosscheck_threshold: float = above(0, 0.05, _SHARE)
+    cooldown_s: float = ranged(
+        0.0, lambda value: value == 0 or value >= 1, "must be 0 (off) or at least 1 [s]"
+    )
     cooldown_temperature_c: float | None = None
     on_busy_gpu: OnBusyGpu = OnBusyGpu.error
     on_metered_device: OnMeteredDevice = OnMeteredDevice.wait
     recording: str | None = None
 
     def __post_init__(self) -> None:
-        _require(
+        super().__post_init__()
+        self._require(
             self.name is not MeterName.replay or bool(self.recording),
-            "meter.recording",
-            self.recording,
+            "recording",
             "meter=replay needs the file of a recording, e.g. "
             "meter.recording=tests/golden/h200_ledger.npz",
         )
-        for key in ("idle_tolerance", "crosscheck_threshold"):
-            _require(
-                getattr(self, key) > 0,
-                f"meter.{key}",
-                getattr(self, key),
-                "must be above 0 (a share: 0.05 is 5 %)",
-            )
-        _require(
-            self.cpu_watts_per_core > 0,
-            "meter.cpu_watts_per_core",
-            self.cpu_watts_per_core,
-            "must be above 0 [W]",
-        )
-        _require(
-            self.sample_period_s >= 0.01,
-            "meter.sample_period_s",
-            self.sample_period_s,
-            "must be at least 0.01 [s]: faster polling costs energy and shows nothing new",
-        )
-        _require(self.idle_s >= 0, "meter.idle_s", self.idle_s, "must be 0 (off) or more [s]")
-        _require(
-            self.cooldown_s == 0 or self.cooldown_s >= 1,
-            "meter.cooldown_s",
-            self.cooldown_s,
-            "must be 0 (off) or at least 1 [s]",
-        )
-        _require(
+        self._require(
             self.cooldown_temperature_c is None or self.cooldown_s > 0,
-            "meter.cooldown_temperature_c",
-            self.cooldown_temperature_c,
+            "cooldown_temperature_c",
             "meter.cooldown_s=0 turns cool-downs off; say how long to wait for it at most",
         )
         counters = self.name in (MeterName.auto, MeterName.zeus)
-        _require(
+        self._require(
             counters or self.scope is MeterScope["auto"],
-            "meter.scope",
-            self.scope.value,
+            "scope",
             f"meter={self.name.name} reads no counter of a CPU; choose meter=auto or meter=zeus",
         )
-        _require(
+        self._require(
             counters or self.cooldown_s == 0,
-            "meter.cooldown_s",
-            self.cooldown_s,
+            "cooldown_s",
             f"meter={self.name.name} watches no GPU of this run; use 0",
         )
 
 
 @dataclass(kw_only=True)
-class EvaluatorConfig:
+class EvaluatorConfig(Ranged):
+    prefix = "evaluator."
+
     name: EvaluatorName = EvaluatorName.sandbox
-    timeout_s: float | None = None
-    workers: int | None = None
-    memory_bytes: int = 30 * 2**30
-    tmp_bytes: int = 256 * 2**20
-    output_bytes: int = 64 * 2**20
+    timeout_s: float | None = ranged(
+        None, _is_timeout, f"{_TIMEOUT}, or null for the suite's own limit"
+    )
+    workers: int | None = at_least(1, None, "must be at least 1, or null for one per core")
+    memory_bytes: int = ranged(30 * 2**30, _is_size, _SIZE)
+    tmp_bytes: int = ranged(256 * 2**20, _is_size, _SIZE)
+    output_bytes: int = ranged(64 * 2**20, _is_size, _SIZE)
     python: str | None = None
     isolation: EvaluatorIsolation = EvaluatorIsolation.sandbox
     challenge: bool = False
     ground_truth: bool | None = None
 
     def __post_init__(self) -> None:
-        _require(
+        super().__post_init__()
+        self._require(
             self.name is not EvaluatorName.none or not self.ground_truth,
-            "evaluator.ground_truth",
-            self.ground_truth,
+            "ground_truth",
             "evaluator=none judges nothing; choose evaluator=sandbox, or leave it null",
         )
-        _require(
-            self.timeout_s is None or 0 < self.timeout_s <= LONGEST_TIMEOUT_S,
-            "evaluator.timeout_s",
-            self.timeout_s,
-            "must be above 0 [s] and at most 86400 (a day), or null for the suite's own limit",
-        )
-        _require(
-            self.workers is None or self.workers >= 1,
-            "evaluator.workers",
-            self.workers,
-            "must be at least 1, or null for one per core",
-        )
-        for key in ("memory_bytes", "tmp_bytes", "output_bytes"):
-            value = getattr(self, key)
-            _require(
-                2**20 <= value <= 2**50,
-                f"evaluator.{key}",
-                value,
-                "must be from 1 MiB (1048576) to 1 PiB (2**50) [bytes]",
-            )
 
 
 @dataclass(kw_only=True)
-class TrackingConfig:
+class TrackingConfig(Ranged):
+    prefix = "tracking."
+
     name: TrackingName = TrackingName.local
-    experiment: str = "codejoule"
+    experiment: str = ranged("codejoule", bool, "must not be empty")
     dir: str | None = None
     uri: str | None = None
 
     def __post_init__(self) -> None:
-        _require(bool(self.experiment), "tracking.experiment", "", "must not be empty")
+        super().__post_init__()
         if self.name is TrackingName.server:
-            _require(
+            self._require(
                 bool(self.uri),
-                "tracking.uri",
-                self.uri,
+                "uri",
                 "tracking=server needs the server's address: set MLFLOW_TRACKING_URI or tracking.uri=http://...",
             )
 
@@ -579,40 +478,26 @@ class SweepConfig:
 
 
 @dataclass(kw_only=True)
-class CarbonConfig:
-    grid_g_per_kwh: float = 473.0
-    pue: float = 1.56
+class CarbonConfig(Ranged):
+    prefix = "carbon."
 
-    def __post_init__(self) -> None:
-        _require(
-            self.grid_g_per_kwh >= 0,
-            "carbon.grid_g_per_kwh",
-            self.grid_g_per_kwh,
-            "must be 0 or more [g CO2e per kWh]",
-        )
-        _require(
-            self.pue >= 1,
-            "carbon.pue",
-            self.pue,
-            "power usage effectiveness is total over IT energy; must be at least 1",
-        )
+    grid_g_per_kwh: float = at_least(0, 473.0, "must be 0 or more [g CO2e per kWh]")
+    pue: float = at_least(
+        1,
+        1.56,
+        "power usage effectiveness is total over IT energy; must be at least 1",
+    )
 
 
 @dataclass(kw_only=True)
-class CostConfig:
-    per_kwh: float | None = None
+class CostConfig(Ranged):
+    prefix = "cost."
 
-    def __post_init__(self) -> None:
-        _require(
-            self.per_kwh is None or self.per_kwh >= 0,
-            "cost.per_kwh",
-            self.per_kwh,
-            "must be 0 or more [your currency per kWh], or null",
-        )
+    per_kwh: float | None = at_least(0, None, "must be 0 or more [your currency per kWh], or null")
 
 
 @dataclass(kw_only=True)
-class ExperimentConfig:
+class ExperimentConfig(Ranged):
     """One run, whole: what `codejoule.experiment` builds everything from."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -629,45 +514,35 @@ class ExperimentConfig:
     carbon: CarbonConfig = field(default_factory=CarbonConfig)
     cost: CostConfig = field(default_factory=CostConfig)
     device: Device = Device.auto
-    gpus: int | None = None
+    gpus: int | None = at_least(1, None, "must be at least 1, or null for as few as hold the model")
     preflight: Preflight = Preflight.fail
     isolation: Isolation = Isolation.auto
     on_finished: OnFinished = OnFinished.skip
-    repeat: int = 1
+    repeat: int = at_least(1, 1)
 
     def __post_init__(self) -> None:
-        _require(self.repeat >= 1, "repeat", self.repeat, "must be at least 1")
-        _require(
-            self.gpus is None or self.gpus >= 1,
-            "gpus",
-            self.gpus,
-            "must be at least 1, or null for as few as hold the model",
-        )
-        _require(
+        super().__post_init__()
+        self._require(
             self.gpus is None or self.device is not Device.cpu,
             "gpus",
-            self.gpus,
             "device=cpu uses none; leave it null",
         )
-        _require(
+        self._require(
             self.suite.split is Split.complete or self.model.variant is not Variant.base,
             "suite.split",
-            self.suite.split.name,
             f"model={self.model.name} is a base model, which continues text and follows no "
             "instructions; choose suite.split=complete or an instruct model",
         )
-        _require(
+        self._require(
             self.generation.stop is Stop.benchmark or self.model.weights is not Weights.random,
             "generation.stop",
-            self.generation.stop.name,
             "model.weights=random writes no programs, and each of its sequences has exactly "
             "max_new_tokens tokens; choose generation.stop=benchmark, or real weights",
         )
         own_file = self.suite.path is not None and self.suite.hub_id is None
-        _require(
+        self._require(
             not (own_file and self.suite.name in BUNDLED_SUITES),
             "suite.path",
-            self.suite.path,
             f"its tasks are not {self.suite.name}'s, and would be recorded as if they were; name "
             "them: suite.name=...",
         )

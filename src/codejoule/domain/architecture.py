@@ -1,32 +1,11 @@
 """A decoder's shape, as far as its size and its caches depend on it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-KNOWN = ("deepseek_v2", "llama", "qwen2")
-"""Values of ``model_type`` whose layers are known here."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LatentAttention:
-    """Multi-head latent attention (MLA): keys and values come out of one small latent."""
-
-    kv_lora_rank: int
-    """Width of the latent that keys and values are made of."""
-    q_lora_rank: int | None
-    """Width of the queries' latent; None where queries are projected directly."""
-    qk_nope_head_dim: int
-    """Width of a head's query and key without position."""
-    qk_rope_head_dim: int
-    """Width of the rotary part; its key is shared by all heads."""
-    v_head_dim: int
-    """Width of a head's value."""
-
-    @property
-    def qk_head_dim(self) -> int:
-        """Width of a head's whole query and key."""
-        return self.qk_nope_head_dim + self.qk_rope_head_dim
+from codejoule.domain.attention import Attention
+from codejoule.domain.layers import LinearLayers, layers_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +29,7 @@ class Architecture:
     """A decoder-only transformer with rotary positions, RMSNorm and gated MLPs."""
 
     model_type: str
-    """transformers' name of the family, one of `KNOWN`."""
+    """transformers' name of the family, one of `FAMILIES`."""
     vocab_size: int
     """Rows of the embedding."""
     hidden_size: int
@@ -59,27 +38,17 @@ class Architecture:
     """Width of an ordinary layer's MLP."""
     layers: int
     """Decoder layers."""
-    heads: int
-    """Query heads."""
-    kv_heads: int
-    """Key and value heads; fewer than `heads` in grouped-query attention."""
-    head_dim: int
-    """Width of a head; of no use with `mla`, which has its own."""
+    attention: Attention
+    """Each layer's attention."""
     tied: bool
     """Whether the head is the embedding matrix."""
-    qkv_bias: bool
-    """Whether the projections into queries, keys and values have biases."""
-    output_bias: bool
-    """Whether the projection out of the attention has one."""
     mlp_bias: bool
     """Whether the MLP's layers have biases."""
     context_tokens: int
     """Positions that the model was made for."""
     dtype: str | None
     """Dtype of the published weights; None where the configuration names none."""
-    mla: LatentAttention | None
-    """Latent attention; None for ordinary attention."""
-    moe: MixtureOfExperts | None
+    moe: MixtureOfExperts | None = None
     """Mixture of experts; None for a dense model."""
 
     @classmethod
@@ -99,41 +68,50 @@ class Architecture:
         Raises
         ------
         ValueError
-            For a family that is not in `KNOWN`, a missing field, or sliding-window attention.
+            For a family that is not in `FAMILIES`, a missing field, or sliding-window attention.
         """
-        family = fields.get("model_type")
-        if family not in KNOWN:
+        family = FAMILIES.get(str(fields.get("model_type")))
+        if family is None:
             raise ValueError(
-                f"model_type={family}: its layers are not known to the estimator, which knows "
-                f"{', '.join(KNOWN)}"
+                f"model_type={fields.get('model_type')}: its layers are not known to the "
+                f"estimator, which knows {', '.join(sorted(FAMILIES))}"
             )
         if fields.get("use_sliding_window"):
             raise ValueError(
                 "use_sliding_window=true: the estimator knows only attention over the whole context"
             )
-        hidden, heads = _count(fields, "hidden_size"), _count(fields, "num_attention_heads")
-        kv_heads = fields.get("num_key_value_heads")
-        bias = bool(fields.get("attention_bias", False))
         dtype = fields.get("dtype") or fields.get("torch_dtype")
         return cls(
-            model_type=family,
-            vocab_size=_count(fields, "vocab_size"),
-            hidden_size=hidden,
-            intermediate_size=_count(fields, "intermediate_size"),
-            layers=_count(fields, "num_hidden_layers"),
-            heads=heads,
-            kv_heads=heads if kv_heads is None else _count(fields, "num_key_value_heads"),
-            head_dim=int(fields.get("head_dim") or hidden // heads),
+            model_type=family.model_type,
+            vocab_size=read_count(fields, "vocab_size"),
+            hidden_size=read_count(fields, "hidden_size"),
+            intermediate_size=read_count(fields, "intermediate_size"),
+            layers=read_count(fields, "num_hidden_layers"),
             tied=bool(fields.get("tie_word_embeddings", False)),
-            # Qwen2 has them without a field that says so.
-            qkv_bias=bias or family == "qwen2",
-            output_bias=bias and family != "qwen2",
-            mlp_bias=bool(fields.get("mlp_bias", False)) and family != "qwen2",
-            context_tokens=_count(fields, "max_position_embeddings"),
+            context_tokens=read_count(fields, "max_position_embeddings"),
             dtype=None if dtype is None else str(dtype),
-            mla=_latent_attention(fields) if family == "deepseek_v2" else None,
-            moe=_experts(fields) if family == "deepseek_v2" else None,
+            **family.read(fields),
         )
+
+    @property
+    def family(self) -> "Family":
+        """What is known of all models of its kind."""
+        return FAMILIES[self.model_type]
+
+    @property
+    def heads(self) -> int:
+        """Query heads."""
+        return self.attention.heads
+
+    @property
+    def kv_heads(self) -> int:
+        """Key and value heads; fewer than `heads` in grouped-query attention."""
+        return self.attention.kv_heads
+
+    @property
+    def head_dim(self) -> int:
+        """Width of a head; latent attention has widths of its own."""
+        return self.attention.head_dim
 
     @property
     def moe_layers(self) -> int:
@@ -146,36 +124,127 @@ class Architecture:
         return self.layers - self.moe_layers
 
 
-def _latent_attention(fields: Mapping[str, Any]) -> LatentAttention:
-    q_rank = fields.get("q_lora_rank")
-    return LatentAttention(
-        kv_lora_rank=_count(fields, "kv_lora_rank"),
-        q_lora_rank=None if q_rank is None else _count(fields, "q_lora_rank"),
-        qk_nope_head_dim=_count(fields, "qk_nope_head_dim"),
-        qk_rope_head_dim=_count(fields, "qk_rope_head_dim"),
-        v_head_dim=_count(fields, "v_head_dim"),
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """What is known of an architecture family beyond a model's own numbers."""
+
+    model_type: str
+    """transformers' name of it."""
+    read: Callable[[Mapping[str, Any]], dict[str, Any]]
+    """Fields of `Architecture` from a ``config.json``: ``attention``, ``mlp_bias``, and ``moe`` of
+    a mixture of experts. Raises `ValueError`."""
+    compiled_step: bool
+    """Whether its layers are Llama's in all but biases, which ``engine=graph`` compiles."""
+    embedding: str = "model.embed_tokens"
+    """Path of the embedding in transformers' model."""
+    rotary: str = "model.rotary_emb"
+    """Path of the rotary positions."""
+    blocks: str = "model.layers"
+    """Path of the decoder layers' list."""
+    norm: str = "model.norm"
+    """Path of the last normalization."""
+    head: str = "lm_head"
+    """Path of the output matrix."""
 
 
-def _experts(fields: Mapping[str, Any]) -> MixtureOfExperts:
-    if fields.get("moe_layer_freq", 1) != 1:
-        raise ValueError(
-            f"moe_layer_freq={fields['moe_layer_freq']}: the estimator, like transformers, knows "
-            "experts in every layer after the first dense ones"
+FAMILIES: dict[str, Family] = {}
+"""Every family whose layers are known, by its name; the modules of `codejoule.domain.families`
+register theirs."""
+
+
+def linear_layers(architecture: Architecture) -> tuple[LinearLayers, ...]:
+    """List the linear layers of all blocks; the head, the embedding and routers are none.
+
+    Parameters
+    ----------
+    architecture : Architecture
+        The decoder.
+
+    Returns
+    -------
+    tuple of LinearLayers
+        In the order in which a token passes them.
+    """
+
+    def every() -> Iterator[LinearLayers]:
+        a, moe = architecture, architecture.moe
+        projections = a.attention.projections(a.hidden_size)
+        yield from layers_of("attention", projections, number=a.layers, active=a.layers)
+        dense = _gated_mlp(a.hidden_size, a.intermediate_size, bias=a.mlp_bias)
+        yield from layers_of("mlp", dense, number=a.dense_layers, active=a.dense_layers)
+        if moe is None:
+            return
+        # transformers keeps the shared experts of a layer as one MLP of their summed width, and
+        # the routed ones as bare matrices.
+        layers = a.moe_layers if moe.shared else 0
+        shared = _gated_mlp(a.hidden_size, moe.shared * moe.intermediate_size, bias=a.mlp_bias)
+        yield from layers_of("shared_experts", shared, number=layers, active=layers)
+        routed = _gated_mlp(a.hidden_size, moe.intermediate_size, bias=False)
+        yield from layers_of(
+            "routed_experts",
+            routed,
+            number=a.moe_layers * moe.routed,
+            active=a.moe_layers * moe.active,
         )
-    layers, dense = _count(fields, "num_hidden_layers"), int(fields.get("first_k_dense_replace", 0))
-    if not 0 <= dense <= layers:
-        raise ValueError(f"first_k_dense_replace={dense}: must lie between 0 and {layers}")
-    return MixtureOfExperts(
-        routed=_count(fields, "n_routed_experts"),
-        active=_count(fields, "num_experts_per_tok"),
-        shared=int(fields.get("n_shared_experts") or 0),
-        intermediate_size=_count(fields, "moe_intermediate_size"),
-        first_dense_layers=dense,
-    )
+
+    return tuple(every())
 
 
-def _count(fields: Mapping[str, Any], key: str) -> int:
+def _gated_mlp(hidden_size: int, width: int, *, bias: bool) -> dict[str, tuple[int, int, bool]]:
+    return {
+        "gate_proj": (hidden_size, width, bias),
+        "up_proj": (hidden_size, width, bias),
+        "down_proj": (width, hidden_size, bias),
+    }
+
+
+def read_heads(fields: Mapping[str, Any]) -> dict[str, int]:
+    """Fields of `Attention` that every family's ``config.json`` has alike.
+
+    Parameters
+    ----------
+    fields : mapping
+        The file's top level.
+
+    Returns
+    -------
+    dict of str to int
+        ``heads``, ``kv_heads`` and ``head_dim``.
+
+    Raises
+    ------
+    ValueError
+        As `read_count`.
+    """
+    hidden, heads = read_count(fields, "hidden_size"), read_count(fields, "num_attention_heads")
+    alike = fields.get("num_key_value_heads") is None
+    return {
+        "heads": heads,
+        "kv_heads": heads if alike else read_count(fields, "num_key_value_heads"),
+        "head_dim": int(fields.get("head_dim") or hidden // heads),
+    }
+
+
+def read_count(fields: Mapping[str, Any], key: str) -> int:
+    """A whole number of at least 1.
+
+    Parameters
+    ----------
+    fields : mapping
+        The top level of a ``config.json``.
+    key : str
+        Its name there.
+
+    Returns
+    -------
+    int
+        The number.
+
+    Raises
+    ------
+    ValueError
+        For anything else, and where there is none.
+    """
     value = fields.get(key)
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{key}={value}: the estimator needs a whole number of at least 1")

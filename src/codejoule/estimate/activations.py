@@ -1,37 +1,17 @@
 """An estimate of the memory that a step needs for the moment."""
 
-from codejoule.domain import Architecture, Quantization, dtype_bytes
-from codejoule.estimate.kv_cache import cached_tokens
-from codejoule.estimate.layers import linear_layers
+from codejoule.domain import Architecture, Workload, linear_layers
 
 _FLOAT32 = 4
 
 
-def activation_bytes(
-    architecture: Architecture,
-    quantization: Quantization,
-    *,
-    batch: int,
-    prompt_tokens: int,
-    new_tokens: int,
-    dtype: str,
-) -> int:
+def activation_bytes(work: Workload) -> int:
     r"""Most bytes of temporary tensors at any moment of a generation. An estimate.
 
     Parameters
     ----------
-    architecture : Architecture
-        The decoder.
-    quantization : Quantization
-        How its linear layers are stored.
-    batch : int
-        Sequences decoded together.
-    prompt_tokens : int
-        Length to which prompts are padded.
-    new_tokens : int
-        Tokens generated per sequence.
-    dtype : str
-        Dtype of the activations.
+    work : Workload
+        The model and its batch.
 
     Returns
     -------
@@ -52,35 +32,22 @@ def activation_bytes(
     A decode step holds one layer's keys, of which the dynamic cache makes a second copy when it
     grows; latent attention's expansion of the *whole* cache; and, for unquantized experts on a
     GPU, a copy of the chosen experts' weights per token, :math:`3 b k m j` (transformers'
-    ``batched_mm``: 6.6 GB for DeepSeek-V2-Lite at batch 64). The logits exist once in `dtype` and
-    once in float32. To the largest of these comes the largest quantized layer, unpacked.
+    ``batched_mm``: 6.6 GB for DeepSeek-V2-Lite at batch 64). The logits exist once in the model's
+    dtype and once in float32. To the largest of these comes the largest quantized layer, unpacked.
 
     Not in it: kernels' workspaces, and the allocator's fragmentation, which the growing cache
     causes.
     """
-    shape = {"batch": batch, "width": dtype_bytes(dtype)}
-    prefill = _prefill(architecture, prompt_tokens, **shape)
-    total = cached_tokens(prompt_tokens=prompt_tokens, new_tokens=new_tokens)
-    decode = _decode(architecture, quantization, total, **shape) if new_tokens > 1 else 0
-    logits = batch * architecture.vocab_size * (shape["width"] + _FLOAT32)
-    return max(prefill, decode, logits) + _unpacked(architecture, quantization, shape["width"])
+    logits = work.batch * work.architecture.vocab_size * (work.number_bytes + _FLOAT32)
+    return max(_prefill(work), _decode(work), logits) + _unpacked(work)
 
 
-def _prefill(a: Architecture, tokens: int, *, batch: int, width: int) -> int:
-    residuals = 2 * a.hidden_size
-    if a.mla is not None:
-        attention = residuals + a.heads * (
-            # Queries before and after the rotation, keys, values with what they were cut from.
-            3 * a.mla.qk_head_dim + a.mla.qk_rope_head_dim + a.mla.qk_nope_head_dim
-            + 2 * a.mla.v_head_dim
-        )  # fmt: skip
-    else:
-        repeated = 2 * (a.heads if a.kv_heads < a.heads else a.kv_heads)
-        attention = residuals + (2 * a.heads + repeated) * a.head_dim
-    widest = max(attention, *_mlps(a))
+def _prefill(work: Workload) -> int:
+    a, batch, tokens = work.architecture, work.batch, work.prompt_tokens
+    widest = max(2 * a.hidden_size + a.attention.prefill_width, *_mlps(a))
     # One sequence has no padding, and causal attention over it needs no mask.
     masks = 2 * batch * tokens * tokens if batch > 1 else 0
-    return batch * tokens * widest * width + masks
+    return batch * tokens * widest * work.number_bytes + masks
 
 
 def _mlps(a: Architecture) -> list[int]:
@@ -94,20 +61,18 @@ def _mlps(a: Architecture) -> list[int]:
     return found
 
 
-def _decode(
-    a: Architecture, quantization: Quantization, tokens: int, *, batch: int, width: int
-) -> int:
-    if a.mla is None:
-        return batch * tokens * a.kv_heads * a.head_dim * width
-    expanded = a.heads * (a.mla.qk_nope_head_dim + a.mla.v_head_dim + a.mla.qk_head_dim)
-    attention = batch * tokens * expanded * width
-    if a.moe is None or quantization.packed:
-        return attention
-    copied = 3 * batch * a.moe.active * a.hidden_size * a.moe.intermediate_size * width
-    return max(attention, copied)
-
-
-def _unpacked(a: Architecture, quantization: Quantization, width: int) -> int:
-    if quantization.method == "none":
+def _decode(work: Workload) -> int:
+    if work.new_tokens == 1:
         return 0
-    return width * max(layer.weights for layer in linear_layers(a))
+    a = work.architecture
+    attention = work.batch * work.cached_tokens * a.attention.step_width
+    copied = 0
+    if a.moe is not None and not work.quantization.packed:
+        copied = 3 * work.batch * a.moe.active * a.hidden_size * a.moe.intermediate_size
+    return max(attention, copied) * work.number_bytes
+
+
+def _unpacked(work: Workload) -> int:
+    if work.quantization.bits is None:
+        return 0
+    return work.number_bytes * max(layer.weights for layer in linear_layers(work.architecture))

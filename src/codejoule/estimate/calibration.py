@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TypeVar
 
-from codejoule.domain import Architecture, Quantization
+from codejoule.domain import Workload
 from codejoule.estimate.card import Card
-from codejoule.estimate.engine_speed import EngineSpeed
 from codejoule.estimate.generation import GenerationEstimate, estimate_generation
-from codejoule.estimate.power_model import PowerModel
+from codejoule.estimate.power import PowerModel
+from codejoule.estimate.speed import EngineSpeed
 
 _Model = TypeVar("_Model", EngineSpeed, PowerModel)
 
@@ -21,23 +21,11 @@ _SHARES = ("bandwidth_efficiency", "compute_efficiency")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MeasuredRun:
+class MeasuredRun(Workload):
     """One measured batch, or the mean of several alike."""
 
-    architecture: Architecture
-    """The decoder."""
-    quantization: Quantization
-    """How its linear layers are stored."""
-    dtype: str
-    """Dtype of everything unquantized."""
     card: Card
     """The GPU it ran on."""
-    batch: int
-    """Sequences decoded together."""
-    prompt_tokens: int
-    """Length to which prompts were padded."""
-    new_tokens: int
-    """Tokens generated for each."""
     latency_s: float
     """Time of a batch [s]."""
     energy_j: float | None = None
@@ -66,17 +54,7 @@ def predicted(run: MeasuredRun, engine: EngineSpeed, power: PowerModel) -> Gener
     ValueError
         If the card's peak rate is not known.
     """
-    estimate = estimate_generation(
-        run.architecture,
-        run.quantization,
-        card=run.card,
-        engine=engine,
-        power=power,
-        batch=run.batch,
-        prompt_tokens=run.prompt_tokens,
-        new_tokens=run.new_tokens,
-        dtype=run.dtype,
-    )
+    estimate = estimate_generation(run, card=run.card, engine=engine, power=power)
     if estimate is None:
         raise ValueError(
             f"the peak rate of {run.card.name} in {run.dtype} is not known; give "

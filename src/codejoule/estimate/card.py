@@ -32,7 +32,7 @@ class Card:
         Parameters
         ----------
         quantization : Quantization
-            bitsandbytes with 8 bits multiplies in int8; the others unpack to `dtype` first.
+            Says whether weights are multiplied in int8, or unpacked to `dtype` first.
         dtype : str
             Dtype of the activations.
 
@@ -41,7 +41,7 @@ class Card:
         float or None
             Operations per second.
         """
-        if quantization.method == "bnb" and quantization.bits == 8:
+        if quantization.bits in quantization.facts.int8_bits:
             return self.peak_int8_op_per_s
         return {
             "float16": self.peak_float16_flop_per_s,

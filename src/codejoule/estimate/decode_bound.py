@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from codejoule.domain import Architecture, Quantization
+from codejoule.domain import Workload
+from codejoule.estimate.card import Card
 from codejoule.estimate.parameters import count_parameters
 from codejoule.estimate.work import decode_work
 
@@ -40,37 +41,15 @@ class DecodeBound:
         return self.batch / self.tpot_s
 
 
-def decode_bound(
-    architecture: Architecture,
-    quantization: Quantization,
-    *,
-    batch: int,
-    prompt_tokens: int,
-    new_tokens: int,
-    dtype: str,
-    bandwidth_bytes_per_s: float,
-    peak_flop_per_s: float | None,
-) -> DecodeBound | None:
+def decode_bound(work: Workload, *, card: Card) -> DecodeBound | None:
     r"""Bound the time per output token after the first.
 
     Parameters
     ----------
-    architecture : Architecture
-        The decoder.
-    quantization : Quantization
-        How its linear layers are stored.
-    batch : int
-        Sequences decoded together.
-    prompt_tokens : int
-        Length to which prompts are padded.
-    new_tokens : int
-        Tokens generated per sequence.
-    dtype : str
-        Dtype of everything unquantized.
-    bandwidth_bytes_per_s : float
-        The card's memory bandwidth.
-    peak_flop_per_s : float or None
-        The card's dense peak in the precision of its multiplications.
+    work : Workload
+        The model and its batch.
+    card : Card
+        Its memory bandwidth and peak rate are used.
 
     Returns
     -------
@@ -90,22 +69,17 @@ def decode_bound(
     independent routing, :math:`E\,(1 - (1 - k/E)^b)` of :math:`E` with :math:`k` per token: an
     expectation, not a bound, since routing that agrees reads fewer.
     """
-    if new_tokens < 2:
+    if work.new_tokens == 1:
         return None
-    work = decode_work(
-        architecture,
-        quantization,
-        batch=batch,
-        cached_tokens=prompt_tokens + new_tokens / 2,
-        dtype=dtype,
-    )
-    read, cache = round(work.weights_bytes), round(work.cache_bytes)
-    active = count_parameters(architecture).active
+    step = decode_work(work)
+    read, cache = round(step.weights_bytes), round(step.cache_bytes)
+    peak = card.peak_flop_per_s(work.quantization, dtype=work.dtype)
+    flop = 2 * count_parameters(work.architecture).active * work.batch
     return DecodeBound(
         weights_read_bytes=read,
         kv_cache_read_bytes=cache,
-        experts_read=work.experts,
-        memory_s=(read + cache) / bandwidth_bytes_per_s,
-        compute_s=None if peak_flop_per_s is None else 2 * active * batch / peak_flop_per_s,
-        batch=batch,
+        experts_read=step.experts,
+        memory_s=(read + cache) / card.bandwidth_bytes_per_s,
+        compute_s=None if peak is None else flop / peak,
+        batch=work.batch,
     )

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from codejoule.domain import Architecture, Quantization
+from codejoule.domain import Workload
 from codejoule.estimate.card import Card
-from codejoule.estimate.engine_speed import EngineSpeed
-from codejoule.estimate.power_model import PowerModel
+from codejoule.estimate.power import PowerModel
+from codejoule.estimate.speed import EngineSpeed
 from codejoule.estimate.work import Work, decode_work, prefill_work
 
 
@@ -54,39 +54,20 @@ class GenerationEstimate:
 
 
 def estimate_generation(
-    architecture: Architecture,
-    quantization: Quantization,
-    *,
-    card: Card,
-    engine: EngineSpeed,
-    power: PowerModel,
-    batch: int,
-    prompt_tokens: int,
-    new_tokens: int,
-    dtype: str,
+    work: Workload, *, card: Card, engine: EngineSpeed, power: PowerModel
 ) -> GenerationEstimate | None:
     r"""Predict one batch.
 
     Parameters
     ----------
-    architecture : Architecture
-        The decoder.
-    quantization : Quantization
-        How its linear layers are stored.
+    work : Workload
+        The model and its batch.
     card : Card
         The GPU.
     engine : EngineSpeed
         What runs the model.
     power : PowerModel
         What it draws.
-    batch : int
-        Sequences decoded together.
-    prompt_tokens : int
-        Length to which prompts are padded.
-    new_tokens : int
-        Tokens generated for each.
-    dtype : str
-        Dtype of everything unquantized.
 
     Returns
     -------
@@ -98,39 +79,36 @@ def estimate_generation(
     -----
     :math:`TTFT` is one pass over the prompts; :math:`TPOT` a decode step at the generation's
     mean cache length; latency :math:`TTFT + (n - 1)\,TPOT` (equation 3.33 of Buis (2024) counts
-    the first token twice). Sequences that end early keep their place in the batch: give
-    `new_tokens` of the longest.
+    the first token twice). Sequences that end early keep their place in the batch:
+    ``new_tokens`` is that of the longest.
     """
-    peak = card.peak_flop_per_s(quantization, dtype=dtype)
+    peak = card.peak_flop_per_s(work.quantization, dtype=work.dtype)
     if peak is None:
         return None
-    shape = {"layers": architecture.layers, "batch": batch}
 
-    def time_and_energy(work: Work) -> tuple[float, float | None]:
-        time_s = engine.pass_s(work, card=card, peak_flop_per_s=peak, **shape)
+    def time_and_energy(one: Work) -> tuple[float, float | None]:
+        time_s = engine.pass_s(
+            one,
+            card=card,
+            peak_flop_per_s=peak,
+            layers=work.architecture.layers,
+            batch=work.batch,
+        )
         power_w = power.power_w(
             card,
-            bytes_per_s=work.moved_bytes / time_s,
-            flop_per_s=work.flop / time_s,
+            bytes_per_s=one.moved_bytes / time_s,
+            flop_per_s=one.flop / time_s,
             peak_flop_per_s=peak,
         )
         return time_s, None if power_w is None else power_w * time_s
 
-    model = (architecture, quantization)
-    prefill = prefill_work(*model, batch=batch, prompt_tokens=prompt_tokens, dtype=dtype)
+    prefill, decode = prefill_work(work), decode_work(work, expands_heads=engine.expands_heads)
     ttft_s, prefill_j = time_and_energy(prefill)
-    steps = new_tokens - 1
-    decode = decode_work(
-        *model,
-        batch=batch,
-        cached_tokens=prompt_tokens + new_tokens / 2,
-        dtype=dtype,
-        expands_heads=engine.expands_heads,
-    )
     tpot_s, step_j = time_and_energy(decode)
+    steps = work.new_tokens - 1
     return GenerationEstimate(
-        batch=batch,
-        new_tokens=new_tokens,
+        batch=work.batch,
+        new_tokens=work.new_tokens,
         ttft_s=ttft_s,
         tpot_s=tpot_s if steps else None,
         prefill_j=prefill_j,

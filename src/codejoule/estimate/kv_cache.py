@@ -36,12 +36,7 @@ def kv_cache_bytes_per_token(architecture: Architecture, *, dtype: str) -> int:
     (`activation_bytes`) and time. Implementations that cache what they expand, the model's own
     published code among them, need `expanded_cache_bytes_per_token`.
     """
-    a = architecture
-    if a.mla is not None:
-        width = a.mla.kv_lora_rank + a.mla.qk_rope_head_dim
-    else:
-        width = 2 * a.kv_heads * a.head_dim
-    return a.layers * width * dtype_bytes(dtype)
+    return architecture.layers * architecture.attention.cached_width * dtype_bytes(dtype)
 
 
 def expanded_cache_bytes_per_token(architecture: Architecture, *, dtype: str) -> int:
@@ -60,25 +55,4 @@ def expanded_cache_bytes_per_token(architecture: Architecture, *, dtype: str) ->
         :math:`l\,h\,(d_n + d_r + d_v)\,p` with latent attention; else as
         `kv_cache_bytes_per_token`.
     """
-    a = architecture
-    if a.mla is None:
-        return kv_cache_bytes_per_token(a, dtype=dtype)
-    return a.layers * a.heads * (a.mla.qk_head_dim + a.mla.v_head_dim) * dtype_bytes(dtype)
-
-
-def cached_tokens(*, prompt_tokens: int, new_tokens: int) -> int:
-    """Tokens of one sequence in the cache at its end.
-
-    Parameters
-    ----------
-    prompt_tokens : int
-        Length of the (padded) prompt.
-    new_tokens : int
-        Tokens generated.
-
-    Returns
-    -------
-    int
-        One less than their sum: the last token is never fed back.
-    """
-    return prompt_tokens + new_tokens - 1
+    return architecture.layers * architecture.attention.expanded_width * dtype_bytes(dtype)

@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from codejoule.domain import Architecture
-from codejoule.estimate.layers import linear_layers
+from codejoule.domain import Architecture, linear_layers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +106,7 @@ def count_parameters(architecture: Architecture) -> ParameterCount:
     }
     embeddings = a.vocab_size * a.hidden_size
     router = 0 if a.moe is None else a.moe_layers * a.moe.routed * a.hidden_size
-    norms = _norms(a)
+    norms = a.layers * (2 * a.hidden_size + a.attention.norm_weights) + a.hidden_size
     passed = sum(layer.active * layer.parameters for layer in layers)
     return ParameterCount(
         embeddings=embeddings,
@@ -117,8 +116,3 @@ def count_parameters(architecture: Architecture) -> ParameterCount:
         head=0 if a.tied else embeddings,
         active=passed + router + norms + embeddings,
     )
-
-
-def _norms(a: Architecture) -> int:
-    latents = 0 if a.mla is None else a.mla.kv_lora_rank + (a.mla.q_lora_rank or 0)
-    return a.layers * (2 * a.hidden_size + latents) + a.hidden_size

@@ -1,15 +1,9 @@
-"""Bytes of the weights, quantized or not."""
+"""Bytes of the weights, quantized or not, in all and layer by layer."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from codejoule.domain import Architecture, Quantization, dtype_bytes
-from codejoule.estimate.layers import LinearLayers, linear_layers
+from codejoule.domain import Architecture, Quantization, dtype_bytes, linear_layers
 from codejoule.estimate.parameters import count_parameters
-
-_NF4_BLOCK = 64
-"""Weights that share one absmax in bitsandbytes' 4-bit layers (its default)."""
-_NF4_TABLE_BYTES = 16 * 4
-"""The 16 values of NF4 in float32, which each layer keeps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +24,18 @@ class WeightBytes:
     def total_bytes(self) -> int:
         """All weights."""
         return self.unquantized_bytes + self.quantized_bytes + self.overhead_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerBytes:
+    """Bytes of a model's parts in the order in which a token passes them."""
+
+    embedding_bytes: int
+    """The embedding, which is the head too where the two are tied."""
+    layers_bytes: tuple[int, ...]
+    """Each decoder layer."""
+    head_bytes: int
+    """The last norm, and the head unless it is the embedding."""
 
 
 def weight_bytes(
@@ -85,16 +91,18 @@ def weight_bytes(
     width = dtype_bytes(dtype)
     count = count_parameters(architecture)
     unquantized = width * float(count.embeddings + count.head + count.norms + count.router)
+    facts = quantization.facts
     quantized = overhead = 0.0
     for layer in linear_layers(architecture):
         routed = layer.part == "routed_experts"
         number = layer.number * (routed_share if routed else 1.0)
-        if quantization.method == "none" or (routed and not quantization.packed):
+        if facts.layer_bytes is None or (routed and not facts.packed):
             unquantized += number * layer.parameters * width
             continue
-        weights, extra = _layer(layer, quantization, width)
+        weights, extra = facts.layer_bytes(layer, quantization)
+        bias = layer.out_features * (facts.bias_bytes or width) if layer.bias else 0
         quantized += number * weights
-        overhead += number * extra
+        overhead += number * (extra + bias)
     return WeightBytes(
         unquantized_bytes=round(unquantized),
         quantized_bytes=round(quantized),
@@ -103,35 +111,45 @@ def weight_bytes(
     )
 
 
-def _layer(layer: LinearLayers, quantization: Quantization, width: int) -> tuple[int, int]:
-    """Bytes of one quantized layer's weights, and of what goes with them."""
-    inputs, outputs = layer.in_features, layer.out_features
-    bias = outputs * width if layer.bias else 0
-    if quantization.packed:
-        return _packed(layer, quantization)
-    if quantization.method == "bnb" and quantization.bits == 4:
-        blocks = -(-layer.weights // _NF4_BLOCK)
-        return -(-layer.weights // 2), 4 * blocks + _NF4_TABLE_BYTES + bias
-    if quantization.method == "bnb":
-        return inputs * outputs, 4 * outputs + bias
-    assert quantization.method == "torchao"
-    return inputs * outputs, (4 + 1) * outputs + bias
+def bytes_by_layer(
+    architecture: Architecture, quantization: Quantization, *, dtype: str
+) -> LayerBytes:
+    """Divide the weights by layer.
+
+    Parameters
+    ----------
+    architecture : Architecture
+        The decoder.
+    quantization : Quantization
+        How its linear layers are stored.
+    dtype : str
+        Dtype of everything unquantized.
+
+    Returns
+    -------
+    LayerBytes
+        Adds up to the total of `weight_bytes`, exactly.
+
+    Raises
+    ------
+    ValueError
+        As `weight_bytes`.
+    """
+    totals = [
+        weight_bytes(_first(architecture, n), quantization, dtype=dtype).total_bytes
+        for n in range(architecture.layers + 1)
+    ]
+    embedding = architecture.vocab_size * architecture.hidden_size * dtype_bytes(dtype)
+    return LayerBytes(
+        embedding_bytes=embedding,
+        layers_bytes=tuple(totals[n + 1] - totals[n] for n in range(architecture.layers)),
+        head_bytes=totals[0] - embedding,
+    )
 
 
-def _packed(layer: LinearLayers, quantization: Quantization) -> tuple[int, int]:
-    inputs, outputs, bits = layer.in_features, layer.out_features, quantization.bits
-    assert bits is not None and quantization.group_size is not None
-    size = inputs if quantization.group_size == -1 else quantization.group_size
-    if inputs % size:
-        raise ValueError(
-            f"group_size={size}: {layer.name} has {inputs} inputs, which do not divide by it"
-        )
-    if inputs * bits % 32 or outputs * bits % 32:
-        raise ValueError(
-            f"{layer.name} ({inputs} x {outputs}) with {bits} bits does not fill 32-bit words"
-        )
-    groups = inputs // size
-    scales, zeros = 2 * groups * outputs, groups * outputs * bits // 8
-    indices = 4 * inputs if quantization.method == "gptq" else 0
-    bias = 2 * outputs if layer.bias else 0
-    return layer.weights * bits // 8, scales + zeros + indices + bias
+def _first(a: Architecture, layers: int) -> Architecture:
+    """The same model with its first layers alone."""
+    moe = a.moe
+    if moe is not None:
+        moe = replace(moe, first_dense_layers=min(layers, moe.first_dense_layers))
+    return replace(a, layers=layers, moe=moe)

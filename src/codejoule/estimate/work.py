@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from codejoule.domain import Architecture, Quantization
-from codejoule.estimate.kv_cache import expanded_cache_bytes_per_token, kv_cache_bytes_per_token
+from codejoule.domain import Workload
 from codejoule.estimate.parameters import count_parameters
 from codejoule.estimate.weights import weight_bytes
 
@@ -27,28 +26,13 @@ class Work:
         return self.weights_bytes + self.cache_bytes
 
 
-def prefill_work(
-    architecture: Architecture,
-    quantization: Quantization,
-    *,
-    batch: int,
-    prompt_tokens: int,
-    dtype: str,
-) -> Work:
+def prefill_work(work: Workload) -> Work:
     r"""Count a prefill.
 
     Parameters
     ----------
-    architecture : Architecture
-        The decoder.
-    quantization : Quantization
-        How its linear layers are stored.
-    batch : int
-        Sequences.
-    prompt_tokens : int
-        Length to which they are padded.
-    dtype : str
-        Dtype of everything unquantized.
+    work : Workload
+        The model and its batch.
 
     Returns
     -------
@@ -62,43 +46,27 @@ def prefill_work(
     Replaces equations 3.27 and 3.28 of Buis (2024), which have the head at every position, no
     attention, all experts, and two bytes per parameter whatever the quantization.
     """
-    a = architecture
+    a = work.architecture
     head = a.vocab_size * a.hidden_size
-    tokens = batch * prompt_tokens
-    weights, experts = _weights_read(a, quantization, tokens=tokens, dtype=dtype)
+    tokens = work.batch * work.prompt_tokens
+    weights, experts = _weights_read(work, tokens=tokens)
     body = count_parameters(a).active - head
-    attention = 2 * a.layers * tokens * prompt_tokens * _attended(a)
+    attention = 2 * a.layers * tokens * work.prompt_tokens * a.attention.attended_width
     return Work(
-        flop=2 * tokens * body + 2 * batch * head + attention,
+        flop=2 * tokens * body + 2 * work.batch * head + attention,
         weights_bytes=weights,
-        cache_bytes=tokens * kv_cache_bytes_per_token(a, dtype=dtype),
+        cache_bytes=tokens * a.layers * a.attention.cached_width * work.number_bytes,
         experts=experts,
     )
 
 
-def decode_work(
-    architecture: Architecture,
-    quantization: Quantization,
-    *,
-    batch: int,
-    cached_tokens: float,
-    dtype: str,
-    expands_heads: bool = False,
-) -> Work:
-    r"""Count a decode step.
+def decode_work(work: Workload, *, expands_heads: bool = False) -> Work:
+    r"""Count a decode step in the middle of a generation.
 
     Parameters
     ----------
-    architecture : Architecture
-        The decoder.
-    quantization : Quantization
-        How its linear layers are stored.
-    batch : int
-        Sequences.
-    cached_tokens : float
-        Tokens of each in the cache.
-    dtype : str
-        Dtype of everything unquantized.
+    work : Workload
+        The model and its batch.
     expands_heads : bool
         Whether the engine writes grouped keys and values once per query head, and reads that,
         as transformers does for a batch with a mask; latent attention is then expanded too.
@@ -114,34 +82,22 @@ def decode_work(
     :math:`b c\,KV`; expanded, twice the :math:`h / h_{kv}`-fold on top. With experts the weights
     are those of the expected number of distinct ones, :math:`E\,(1 - (1 - k/E)^b)`.
     """
-    a = architecture
-    weights, experts = _weights_read(a, quantization, tokens=batch, dtype=dtype)
-    cached = batch * cached_tokens
-    per_token = float(kv_cache_bytes_per_token(a, dtype=dtype))
-    flop = 2.0 * batch * count_parameters(a).active + 4 * a.layers * cached * _attended(a)
-    if a.mla is not None:
-        # transformers makes keys and values of the whole latent in every step.
-        width = a.heads * (a.mla.qk_nope_head_dim + a.mla.v_head_dim)
-        flop += 2 * a.layers * cached * a.mla.kv_lora_rank * width
-    if expands_heads and a.mla is not None:
-        per_token += 2 * expanded_cache_bytes_per_token(a, dtype=dtype)
-    elif expands_heads and a.heads > a.kv_heads:
-        per_token *= 1 + 2 * a.heads / a.kv_heads
-    return Work(flop=flop, weights_bytes=weights, cache_bytes=cached * per_token, experts=experts)
+    a = work.architecture
+    weights, experts = _weights_read(work, tokens=work.batch)
+    cached = work.batch * work.mean_cached_tokens
+    products = 2 * a.attention.attended_width + a.attention.step_products
+    width = a.attention.written_out_width if expands_heads else a.attention.cached_width
+    return Work(
+        flop=2.0 * work.batch * count_parameters(a).active + 2 * a.layers * cached * products,
+        weights_bytes=weights,
+        cache_bytes=cached * a.layers * width * work.number_bytes,
+        experts=experts,
+    )
 
 
-def _attended(a: Architecture) -> float:
-    """Half the summed width of queries and values, over all heads."""
-    if a.mla is None:
-        return a.heads * a.head_dim
-    return a.heads * (a.mla.qk_head_dim + a.mla.v_head_dim) / 2
-
-
-def _weights_read(
-    a: Architecture, quantization: Quantization, *, tokens: int, dtype: str
-) -> tuple[float, float | None]:
-    moe = a.moe
+def _weights_read(work: Workload, *, tokens: int) -> tuple[float, float | None]:
+    moe = work.architecture.moe
     experts = None if moe is None else moe.routed * (1 - (1 - moe.active / moe.routed) ** tokens)
     share = 1.0 if moe is None or experts is None else experts / moe.routed
-    held = weight_bytes(a, quantization, dtype=dtype, routed_share=share)
+    held = weight_bytes(work.architecture, work.quantization, dtype=work.dtype, routed_share=share)
     return held.total_bytes - held.embedding_table_bytes, experts

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from codejoule.config import write_whole
-from codejoule.config.schema import Method, Weights
+from codejoule.config.schema import Weights
 from codejoule.config.typed import to_plain
 from codejoule.domain import Status, TaskRecord, Verdict
 from codejoule.evaluation import (
@@ -98,4 +98,4 @@ def _upstream_name(plan: Plan) -> str:
     name = model.name
     if model.weights is Weights.hub and model.id is not None:
         name = f"{model.id.replace('/', '--')}--{model.revision}"
-    return name if quant.method is Method.none else f"{name}--{quant.name}"
+    return name if quant.bits is None else f"{name}--{quant.name}"

@@ -15,11 +15,17 @@ from codejoule.config import installed_versions, project_root
 from codejoule.config.relevance import flat, is_relevant
 from codejoule.config.schema import ExperimentConfig
 from codejoule.config.typed import to_plain
-from codejoule.domain import Prompt
+from codejoule.domain import METHODS, Prompt
 from codejoule.measurement import Hardware
 
-_LIBRARIES = ("torch", "transformers", "tokenizers", "gptqmodel", "bitsandbytes", "torchao",
-              "zeus", "triton")  # fmt: skip
+_LIBRARIES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "zeus",
+    "triton",
+    *dict.fromkeys(name for facts in METHODS.values() for name in facts.libraries),
+)
 
 
 def fingerprint(experiment: ExperimentConfig, found: Mapping[str, object]) -> str:

@@ -6,9 +6,8 @@ from dataclasses import dataclass, replace
 
 from codejoule.config import ConfigError, UserError
 from codejoule.config.schema import ExperimentConfig, Split, Weights
-from codejoule.domain import Architecture, Quantization, Suite, place_layers
-from codejoule.estimate import Workload, bytes_by_layer
-from codejoule.estimate.memory import CONTEXT_BYTES
+from codejoule.domain import Architecture, Suite, Workload, place_layers
+from codejoule.estimate import CONTEXT_BYTES, bytes_by_layer, memory_needed
 from codejoule.measurement import Hardware
 from codejoule.models import Checkpoint, describe_model
 
@@ -35,20 +34,20 @@ class MemoryPlan:
         if len(self.by_device_bytes) == 1:
             return None
         last = len(self.by_device_bytes) - 1
-        tied = self.workload.architecture.tied
+        family, tied = self.workload.architecture.family, self.workload.architecture.tied
         return {
-            "model.embed_tokens": 0,
-            "model.rotary_emb": 0,
-            **{f"model.layers.{number}": gpu for number, gpu in enumerate(self.layers)},
-            "model.norm": last,
+            family.embedding: 0,
+            family.rotary: 0,
+            **{f"{family.blocks}.{number}": gpu for number, gpu in enumerate(self.layers)},
+            family.norm: last,
             # A tied head is the embedding, and lies with it.
-            "lm_head": 0 if tied else last,
+            family.head: 0 if tied else last,
         }
 
 
 def place(workload: Workload, devices: int) -> MemoryPlan:
     """Spread a workload over this many devices of one kind; `ValueError` for too many."""
-    needed = workload.needed()
+    needed = memory_needed(workload)
     if devices == 1:
         return MemoryPlan(
             workload=workload,
@@ -125,13 +124,10 @@ def _workload(
     experiment: ExperimentConfig, suite: Suite, checkpoint: Checkpoint | None, *, device: str
 ) -> Workload:
     described = describe_model(checkpoint, experiment.model, experiment.quant, device=device)
-    quant = described.quant
     requests = len(suite.tasks) * experiment.generation.n_samples
     return Workload(
         architecture=Architecture.from_config(described.config),
-        quantization=Quantization(
-            method=quant.method.name, bits=quant.bits, group_size=quant.group_size
-        ),
+        quantization=described.quantization,
         dtype=described.dtype,
         batch=min(experiment.batch.size, requests),
         prompt_tokens=_prompt_tokens(experiment, suite),

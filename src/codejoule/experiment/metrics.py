@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -125,14 +126,10 @@ def _estimate(
     """Of one batch: padded to its longest prompt, as long as its longest completion."""
     assert plan.memory is not None
     work = plan.memory.workload
-    return estimate_generation(
-        work.architecture,
-        work.quantization,
-        card=card,
-        engine=engine,
-        power=POWER,
+    ran = replace(
+        work,
         batch=len(entry.completions),
         prompt_tokens=max(c.prompt_tokens for c in entry.completions),
         new_tokens=max(1, *(c.output_tokens for c in entry.completions)),
-        dtype=work.dtype,
     )
+    return estimate_generation(ran, card=card, engine=engine, power=POWER)

@@ -115,8 +115,10 @@ def _too_little(experiment: ExperimentConfig, memory: MemoryPlan, room: Room) ->
     pairs = list(zip(memory.by_device_bytes, room.bytes, strict=True))
     if all(held <= there for held, there in pairs):
         return None
+    from codejoule.estimate import memory_needed
+
     work = memory.workload
-    needed = work.needed()
+    needed = memory_needed(work)
     on_gpus = room.device == "cuda"
     where = "; ".join(
         f"{_gib(held)} on {f'GPU {number}' if on_gpus else 'the host'}, where {_gib(there)} are "

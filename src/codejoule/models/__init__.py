@@ -4,8 +4,12 @@ Finding and checking are cheap (no torch); loading and quantizing import what th
 """
 
 from codejoule.models.check import bundled_calibration_texts, check_model_config
-from codejoule.models.checkpoint import Checkpoint, locate_checkpoint
-from codejoule.models.described import Description, describe_model
+from codejoule.models.checkpoint import (
+    Checkpoint,
+    Description,
+    describe_model,
+    locate_checkpoint,
+)
 from codejoule.models.facts import LoadedModel, ModelFacts
 from codejoule.models.load import load_model, prepare_libraries
 from codejoule.models.quantize import quantize_checkpoint

@@ -7,19 +7,16 @@ from codejoule.config import ConfigError
 from codejoule.config.schema import (
     Device,
     Dtype,
-    Method,
     ModelConfig,
     QuantConfig,
     QuantSource,
     Weights,
 )
-from codejoule.models.declared import (
-    declared_quantization,
-    has_experts,
-    read_config,
-)
+from codejoule.domain import METHODS
+from codejoule.models.declared import declared_quantization, refuse_differences
+from codejoule.models.folder import has_experts, read_config
 from codejoule.models.group_size import with_group_size
-from codejoule.models.kernels import check_kernel
+from codejoule.models.quantization import quantizer_of
 
 BUNDLED_ROOT = Path(__file__).parent
 
@@ -54,24 +51,20 @@ def check_model_config(
             f"model.path={model.path}: used only with model.weights=local, but "
             f"model.weights={model.weights.name}; add model.weights=local or drop model.path"
         )
-    check_kernel(quant, None if device is Device.auto else device.value)
+    on = None if device is Device.auto else device.value
+    quantizer_of(quant.method.name).check_kernel(quant, on)
     if device is Device.cuda:
         check_dtype(model, quant, "cuda")
 
 
 def check_dtype(model: ModelConfig, quant: QuantConfig, device: str) -> None:
     """Refuse quantized weights with a dtype that the kernels on `device` lack."""
-    if device != "cuda" or quant.method not in (Method.gptq, Method.awq):
-        return
-    # gptqmodel 7.6: every CUDA kernel takes float16, none float32. AWQ runs in float16 alone,
-    # as transformers 5 runs it.
-    allowed = (Dtype.float16, Dtype.bfloat16) if quant.method is Method.gptq else (Dtype.float16,)
-    if model.dtype not in (Dtype.auto, *allowed):
-        names = " or ".join(dtype.name for dtype in allowed)
+    allowed = METHODS[quant.method.name].cuda_dtypes
+    if device == "cuda" and allowed and model.dtype.name not in (Dtype.auto.name, *allowed):
         raise ConfigError(
             f"model.dtype={model.dtype.name} with quant={quant.name}: quantized weights with a "
-            f"dtype that {quant.method.name}'s CUDA kernels lack; use model.dtype={names}, "
-            "or auto"
+            f"dtype that {quant.method.name}'s CUDA kernels lack; use "
+            f"model.dtype={' or '.join(allowed)}, or auto"
         )
 
 
@@ -84,7 +77,7 @@ def _check_hub(model: ModelConfig, quant: QuantConfig) -> None:
         )
     refuse_quantized_experts(model.architecture, quant)
     if (
-        quant.method is not Method.none
+        quant.bits is not None
         and quant.source is QuantSource.hub
         and quant.name not in model.quantized
     ):
@@ -114,23 +107,15 @@ def _check_local(model: ModelConfig, quant: QuantConfig) -> None:
     config = read_config(folder)
     refuse_quantized_experts(config, quant)
     declared = declared_quantization(config)
-    if declared is None:
-        with_group_size(quant, config)
-        if quant.method is not Method.none and quant.source is QuantSource.hub:
-            raise ConfigError(
-                f"quant.source=hub with model.path={model.path}: the folder is not quantized; "
-                "use quant.source=local to quantize it here"
-            )
+    if declared is not None:
+        remedy = "set these quant.* keys to what the folder has, or give an unquantized folder"
+        refuse_differences(declared, quant, where=f"model.path={model.path}", remedy=remedy)
         return
-    if quant.method is Method.none:
+    with_group_size(quant, config)
+    if quant.bits is not None and quant.source is QuantSource.hub:
         raise ConfigError(
-            f"quant=none with model.path={model.path}: the folder holds weights quantized with "
-            f"{declared}; choose the quant that it has, or an unquantized folder"
-        )
-    if found := declared.differences(quant):
-        raise ConfigError(
-            f"quant={quant.name} with model.path={model.path}: {'; '.join(found)}; set these "
-            "quant.* keys to what the folder has, or give an unquantized folder"
+            f"quant.source=hub with model.path={model.path}: the folder is not quantized; "
+            "use quant.source=local to quantize it here"
         )
 
 
@@ -156,15 +141,10 @@ def _check_random(model: ModelConfig, quant: QuantConfig) -> None:
 
 
 def refuse_quantized_experts(architecture: dict[str, object], quant: QuantConfig) -> None:
-    """Refuse what leaves a mixture of experts unquantized, or cannot quantize it.
-
-    gptqmodel 7.6's search for AWQ's scales takes attention's first layers together, which
-    latent attention does not have; bitsandbytes and torchao see linear layers alone, and
-    transformers 5 keeps all experts of a layer in one tensor.
-    """
-    if quant.method in (Method.none, Method.gptq) or not has_experts(dict(architecture)):
-        return
-    raise ConfigError(
-        f"quant={quant.name} with a mixture of experts ({architecture.get('model_type')}): "
-        f"{quant.method.name} cannot quantize its layers; use quant=gptq4, gptq8 or none"
-    )
+    """Refuse what leaves a mixture of experts unquantized, or cannot quantize it."""
+    takes = quant.bits is None or quantizer_of(quant.method.name).takes_experts
+    if not takes and has_experts(dict(architecture)):
+        raise ConfigError(
+            f"quant={quant.name} with a mixture of experts ({architecture.get('model_type')}): "
+            f"{quant.method.name} cannot quantize its layers; use quant=gptq4, gptq8 or none"
+        )

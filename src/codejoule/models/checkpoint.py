@@ -2,32 +2,29 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from codejoule.config import ConfigError, installed_versions
 from codejoule.config.schema import (
-    QUANTIZED_WHILE_LOADING,
-    Method,
     ModelConfig,
     QuantConfig,
     QuantSource,
     Weights,
 )
+from codejoule.domain import METHODS, Quantization, dtype_in_force
 from codejoule.models.check import (
     BUNDLED_ROOT,
     check_model_config,
     refuse_quantized_experts,
 )
-from codejoule.models.declared import (
-    declared_quantization,
-    read_config,
-    weight_files,
-)
-from codejoule.models.group_size import with_group_size
+from codejoule.models.declared import declared_quantization, refuse_differences
+from codejoule.models.folder import read_config, weight_files
+from codejoule.models.group_size import quantization_of, with_group_size
 from codejoule.models.hub import fetch
-from codejoule.models.quantization_fields import DeclaredQuantization
 
 MANIFEST = "codejoule.json"
 _NOT_READ = (
@@ -88,18 +85,19 @@ def locate_checkpoint(
     config = read_config(found.path)
     refuse_quantized_experts(config, quant)
     declared = declared_quantization(config)
-    if quant.method is Method.none or declared is not None:
-        _check_declared(found, quant, declared)
+    if declared is not None:
+        remedy = "leave these quant.* keys as they are, or quantize here with quant.source=local"
+        refuse_differences(declared, quant, where=found.source, remedy=remedy)
     quant = with_group_size(quant, config)
     found = replace(found, quantization=quantization_label(quant))
-    if declared is not None or quant.method in (Method.none, *QUANTIZED_WHILE_LOADING):
+    if declared is not None or not METHODS[quant.method.name].packed:
         return found
     return _to_be_quantized(found, quant, cache_dir, calibration_id)
 
 
 def quantization_label(quant: QuantConfig) -> str:
     """``none`` or method, bits and group size, e.g. ``gptq-4bit-g128``."""
-    if quant.method is Method.none:
+    if quant.bits is None:
         return "none"
     return f"{quant.method.name}-{quant.bits}bit-g{quant.group_size}"
 
@@ -150,7 +148,7 @@ def _folder(model: ModelConfig, quant: QuantConfig, folder: Path, source: str) -
 def _hub(model: ModelConfig, quant: QuantConfig, hub_cache: Path | None) -> Checkpoint:
     assert model.id is not None
     repository, revision = model.id, model.revision
-    published = model.quantized.get(quant.name) if quant.method is not Method.none else None
+    published = model.quantized.get(quant.name) if quant.bits is not None else None
     if published is not None and quant.source is not QuantSource.local:
         # The base model's revision says nothing of another repository's.
         repository, _, pinned = published.partition("@")
@@ -172,25 +170,7 @@ def _hub(model: ModelConfig, quant: QuantConfig, hub_cache: Path | None) -> Chec
 
 
 def _quant(quant: QuantConfig) -> str:
-    return "" if quant.method is Method.none else f" quant={quant.name}"
-
-
-def _check_declared(
-    found: Checkpoint, quant: QuantConfig, declared: DeclaredQuantization | None
-) -> None:
-    if declared is None:
-        return
-    if quant.method is Method.none:
-        raise ConfigError(
-            f"quant=none, but {found.source} is quantized with {declared.method}; "
-            "name an unquantized repository or folder"
-        )
-    if changed := declared.differences(quant):
-        raise ConfigError(
-            f"quant={quant.name}: {found.source} is not what was asked for "
-            f"({'; '.join(changed)}); leave these quant.* keys as they are, or quantize here "
-            "with quant.source=local"
-        )
+    return "" if quant.bits is None else f" quant={quant.name}"
 
 
 def _to_be_quantized(
@@ -273,3 +253,38 @@ def _file_checksum(file: Path, size: int, mtime_ns: int) -> str:
     """Contents' SHA-256; a file of the same size and time is not read twice."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Description:
+    """A model as its files say it is, before its weights are loaded."""
+
+    config: Mapping[str, Any]
+    """Its ``config.json``."""
+    quantization: Quantization
+    """How it will be quantized, with the group size in force."""
+    dtype: str
+    """The dtype that it will be loaded in."""
+
+
+def describe_model(
+    checkpoint: Checkpoint | None, model: ModelConfig, quant: QuantConfig, *, device: str
+) -> Description:
+    """Read what `load_model` will load on `device`; no torch.
+
+    Without a `checkpoint` the architecture on file (``model.architecture``) says it.
+    """
+    config: Mapping[str, Any] = model.architecture
+    if checkpoint is not None and checkpoint.path is not None:
+        there = (checkpoint.path / "config.json").exists()
+        folder = checkpoint.path if there else checkpoint.base_path
+        assert folder is not None
+        config = read_config(folder)
+    own = config.get("dtype") or config.get("torch_dtype")
+    return Description(
+        config=config,
+        quantization=quantization_of(quant, config),
+        dtype=dtype_in_force(
+            model.dtype.name, quant.method.name, device=device, own=own and str(own)
+        ),
+    )

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from codejoule.config import ConfigError
-from codejoule.config.schema import QUANTIZED_WHILE_LOADING, Method, QuantConfig
+from codejoule.config.schema import QuantConfig
+from codejoule.domain import METHODS, Quantization
 from codejoule.models.declared import declared_quantization
 
 _SIZES = (128, 64, 32)
@@ -16,7 +17,7 @@ def with_group_size(quant: QuantConfig, config: Mapping[str, object]) -> QuantCo
     Where none is asked for: that of a quantized checkpoint, else the largest of 128, 64 and 32
     that divides the inputs of every layer. Raises `ConfigError` for one that does not.
     """
-    if quant.method is Method.none or quant.method in QUANTIZED_WHILE_LOADING:
+    if not METHODS[quant.method.name].packed:
         return quant
     declared = declared_quantization(config)
     if declared is not None:
@@ -33,6 +34,12 @@ def with_group_size(quant: QuantConfig, config: Mapping[str, object]) -> QuantCo
             f"divide by it; choose one of {', '.join(map(str, [*fitting, -1]))}, or null"
         )
     return quant
+
+
+def quantization_of(quant: QuantConfig, config: Mapping[str, object]) -> Quantization:
+    """How `quant` stores the model of this ``config.json``; raises as `with_group_size`."""
+    chosen = with_group_size(quant, config)
+    return Quantization(method=chosen.method.name, bits=chosen.bits, group_size=chosen.group_size)
 
 
 def input_widths(config: Mapping[str, object]) -> dict[str, int]:

@@ -6,13 +6,15 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from codejoule.common.hub import TIMEOUT_S, Refusal, hub_errors, refusal_of, said
 from codejoule.config import UserError
-from codejoule.models.declared import weight_files
+from codejoule.models.folder import weight_files
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-_TIMEOUT_S = 5.0
+_FINAL = (Refusal.revision, Refusal.repository, Refusal.name)
+"""Answers about which no cached snapshot knows better."""
 _PATTERNS = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 
 
@@ -30,11 +32,13 @@ def fetch(
     api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"), library_name="codejoule")
     try:
         commit = _resolve(api, repository, revision)
-    except _hub_errors() as error:
-        reason, may_use_cache = _reason(error, repository, revision)
-        cached = _cached(repository, revision, hub_cache) if may_use_cache else None
+    except hub_errors() as error:
+        cached = None
+        if refusal_of(error) not in _FINAL:
+            cached = _cached(repository, revision, hub_cache)
         if cached is not None:
             return cached
+        reason = _reason(error, repository, revision)
         raise UserError(f"{repository}: {reason}; {remedy}") from error
     cached = _cached(repository, commit, hub_cache)
     if cached is not None:
@@ -45,7 +49,7 @@ def fetch(
 
 
 def _resolve(api: "HfApi", repository: str, revision: str) -> str:
-    info = api.model_info(repository, revision=revision, timeout=_TIMEOUT_S)
+    info = api.model_info(repository, revision=revision, timeout=TIMEOUT_S)
     if info.gated:
         # The hub describes a gated repository to everyone; this asks whether it gives it.
         api.auth_check(repository)
@@ -53,43 +57,26 @@ def _resolve(api: "HfApi", repository: str, revision: str) -> str:
     return str(info.sha)
 
 
-def _hub_errors() -> tuple[type[Exception], ...]:
-    """What the hub's client raises when the hub, the network or the disk fails it."""
+def _reason(error: Exception, repository: str, revision: str) -> str:
+    """Why the hub did not serve, and what would help."""
     from huggingface_hub import errors
 
-    # The base is the HTTP library's own error, which is another one in each major version.
-    return (OSError, errors.HFValidationError, *errors.HfHubHTTPError.__bases__)
-
-
-def _reason(error: Exception, repository: str, revision: str) -> tuple[str, bool]:
-    """Why the hub did not serve, and whether a cached snapshot may stand in."""
-    from huggingface_hub import errors
-
-    if isinstance(error, errors.GatedRepoError):
-        return (
-            "the hub gives these weights only to accounts that have accepted their licence; "
-            f"accept it on https://huggingface.co/{repository} and log in (`hf auth login`, or "
-            "HF_TOKEN)"
-        ), True
-    if isinstance(error, errors.RevisionNotFoundError):
-        return f"the hub has no revision {revision!r} of it; correct model.revision", False
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return (
-            "the hub has no such repository, or does not show it to you; correct model.id, or "
-            "log in (`hf auth login`, or HF_TOKEN)"
-        ), False
-    if isinstance(error, errors.HFValidationError):
-        return f"not a repository's name ({_first_line(error)}); correct model.id", False
-    if isinstance(error, errors.OfflineModeIsEnabled):
-        return "not in the cache, and HF_HUB_OFFLINE forbids asking the hub; unset it", True
-    if isinstance(error, errors.HfHubHTTPError):
-        return f"the hub answered with an error ({_first_line(error)})", True
-    return f"the hub cannot be reached ({_first_line(error)}) and it is not in the cache", True
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0].rstrip(".")
+    answered = isinstance(error, errors.HfHubHTTPError)
+    return {
+        Refusal.licence: "the hub gives these weights only to accounts that have accepted their "
+        f"licence; accept it on https://huggingface.co/{repository} and log in (`hf auth login`, "
+        "or HF_TOKEN)",
+        Refusal.revision: f"the hub has no revision {revision!r} of it; correct model.revision",
+        Refusal.repository: "the hub has no such repository, or does not show it to you; correct "
+        "model.id, or log in (`hf auth login`, or HF_TOKEN)",
+        Refusal.name: f"not a repository's name ({said(error)}); correct model.id",
+        Refusal.offline: "not in the cache, and HF_HUB_OFFLINE forbids asking the hub; unset it",
+    }.get(
+        refusal_of(error),
+        f"the hub answered with an error ({said(error)})"
+        if answered
+        else f"the hub cannot be reached ({said(error)}) and it is not in the cache",
+    )
 
 
 def _cached(repository: str, revision: str, hub_cache: Path | None) -> tuple[Path, str] | None:
@@ -132,15 +119,15 @@ def _download(
                 endpoint=api.endpoint,
             )
         )
-    except _hub_errors() as error:
+    except hub_errors() as error:
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(f"{repository}: the disk of {cache} is full; {full}") from error
-        reason, _ = _reason(error, repository, revision)
+        reason = _reason(error, repository, revision)
         raise UserError(f"{repository}: {reason}; {remedy}") from error
 
 
 def _check_room(api: "HfApi", repository: str, revision: str, cache: Path, full: str) -> None:
-    info = api.model_info(repository, revision=revision, files_metadata=True, timeout=_TIMEOUT_S)
+    info = api.model_info(repository, revision=revision, files_metadata=True, timeout=TIMEOUT_S)
     needed = sum(
         file.size or 0
         for file in info.siblings or ()

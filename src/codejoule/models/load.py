@@ -4,64 +4,61 @@ import json
 import os
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from codejoule.config import ConfigError, UserError, importing, installed_versions
-from codejoule.config.schema import Method, ModelConfig, QuantConfig
+from codejoule.config import (
+    ConfigError,
+    UserError,
+    first_line,
+    importing,
+    installed_versions,
+)
+from codejoule.config.schema import ModelConfig, QuantConfig
+from codejoule.domain import METHODS, dtype_in_force
 from codejoule.models.check import check_dtype
 from codejoule.models.checkpoint import MANIFEST, Checkpoint
-from codejoule.models.declared import (
-    declared_quantization,
+from codejoule.models.compat import attention_of
+from codejoule.models.declared import declared_quantization
+from codejoule.models.facts import LoadedModel, ModelFacts
+from codejoule.models.folder import (
+    folder_config,
     missing_experts,
+    no_code,
     read_config,
+    read_tensors,
     weight_files,
 )
-from codejoule.models.dtype import dtype_in_force
-from codejoule.models.facts import LoadedModel, ModelFacts
-from codejoule.models.folder_config import folder_config, no_code
 from codejoule.models.group_size import with_group_size
-from codejoule.models.kernels import check_kernel
-from codejoule.models.packed import build_kernels
-from codejoule.models.packed_checkpoint import load_packed_model
+from codejoule.models.inspect import (
+    all_tensors,
+    describe_layers,
+    inspect_layers,
+    n_parameters,
+    sampled_layers,
+)
 from codejoule.models.placement import Placement
 from codejoule.models.proof import (
-    all_tensors,
-    count_parameters,
-    describe_layers,
-    linear_layers,
     prove_complete,
     prove_kernels,
     prove_no_experts_left,
     prove_placement,
     prove_quantization,
 )
-from codejoule.models.quantization_fields import DeclaredQuantization
+from codejoule.models.quantization import DeclaredQuantization, quantizer_of
 from codejoule.models.quiet import quiet_libraries
-from codejoule.models.random_weights import (
-    architecture_config,
-    random_model,
-    random_packed_model,
-)
-from codejoule.models.stored_layer import read_tensors
 from codejoule.models.tokenizer import load_tokenizer
-from codejoule.models.value_proof import prove_values, sampled_layers
-from codejoule.models.while_loading import loading_options
+from codejoule.models.value_proof import prove_values
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-_LIBRARIES = ("torch", "transformers", "gptqmodel", "bitsandbytes", "torchao")
-_SET_BY_GPTQMODEL = ("PYTORCH_ALLOC_CONF", "CUDA_DEVICE_ORDER")
-_KERNEL_NOTES = {
-    "TorchAtenLinear": "computes in bfloat16 whatever the model's dtype",
-    "TorchAtenAwqLinear": "computes in bfloat16 whatever the model's dtype",
-    "TorchInt8Linear": "weights rounded again, to int8 with one scale per output channel",
-    "TorchInt8AwqLinear": "weights rounded again, to int8 with one scale per output channel",
-    "Linear8bitLt": "LLM.int8(): inputs rounded to int8 too, outliers computed apart",
-}
+_LIBRARIES = (
+    "torch",
+    "transformers",
+    *dict.fromkeys(name for facts in METHODS.values() for name in facts.libraries),
+)
 
 
 def prepare_libraries(model: ModelConfig, quant: QuantConfig, *, device: str) -> QuantConfig:
@@ -72,39 +69,23 @@ def prepare_libraries(model: ModelConfig, quant: QuantConfig, *, device: str) ->
     kernel that cannot be had.
     """
     with importing():
-        return _prepare_libraries(model, quant, device=device)
+        import torch
+        import transformers
 
-
-def _prepare_libraries(model: ModelConfig, quant: QuantConfig, *, device: str) -> QuantConfig:
-    import torch
-    import transformers
-
-    assert torch.__version__ and transformers.AutoModelForCausalLM and transformers.AutoTokenizer
-    with quiet_libraries():
-        # The better half of transformers is imported with the first model.
-        assert transformers.PreTrainedModel
-        if quant.method in (Method.gptq, Method.awq):
-            _import_gptqmodel()
+        assert torch.__version__ and transformers.AutoModelForCausalLM
+        assert transformers.AutoTokenizer
+        with quiet_libraries():
+            # The better half of transformers is imported with the first model.
+            assert transformers.PreTrainedModel
             if device == "cuda":
-                check_dtype(model, quant, device)
-                check_kernel(quant, device)
-                dtype = _dtype(model, quant, device, "float16")
-                quant = replace(quant, kernel=build_kernels(quant, dtype=dtype, device=device))
-        elif quant.method is not Method.none:
-            loading_options(quant, torch.float16)
-    return quant
+                _check(model, quant, device)
+            dtype = _dtype(model, quant, device, "float16")
+            return quantizer_of(quant.method.name).prepare(quant, dtype=dtype, device=device)
 
 
-def _import_gptqmodel() -> None:
-    """Import it, and undo the settings of PyTorch's allocator and CUDA's order of GPUs that
-    gptqmodel 7.6 then makes: an unquantized baseline would run without them."""
-    before = {name: os.environ.get(name) for name in _SET_BY_GPTQMODEL}
-    import gptqmodel
-
-    assert gptqmodel.__name__
-    for name, value in before.items():
-        if value is None:
-            os.environ.pop(name, None)
+def _check(model: ModelConfig, quant: QuantConfig, device: str) -> None:
+    check_dtype(model, quant, device)
+    quantizer_of(quant.method.name).check_kernel(quant, device)
 
 
 def torch_out_of_memory() -> type[RuntimeError]:
@@ -132,8 +113,7 @@ def load_model(
     `UserError` that names the first offenders where anything is not as asked, or where the
     device's memory does not suffice, and `ConfigError` for a dtype or a kernel that cannot be.
     """
-    check_dtype(model, quant, device)
-    check_kernel(quant, device)
+    _check(model, quant, device)
     if device == "cpu":
         _set_threads(model.cpu_threads)
     try:
@@ -146,11 +126,14 @@ def load_model(
 def _load(
     checkpoint: Checkpoint, model: ModelConfig, quant: QuantConfig, place: Placement
 ) -> LoadedModel:
-    device = place.device
+    device, quantizer = place.device, quantizer_of(quant.method.name)
     declared: DeclaredQuantization | None = None
     if checkpoint.path is None:
         quant = with_group_size(quant, model.architecture)
-        net, dtype, stored = _random(model, quant, place)
+        dtype = _dtype(model, quant, device, str(model.architecture.get("torch_dtype")))
+        net, stored = quantizer.random(
+            model.architecture, quant, seed=model.random_seed, dtype=dtype, place=place
+        )
         info: dict[str, Any] = {}
     else:
         declared = _check_folder(checkpoint, quant)
@@ -160,7 +143,7 @@ def _load(
     net.eval()
     zero = _zero_biases(checkpoint, info)
     prove_complete(info, checkpoint.source, zero=zero)
-    layers = linear_layers(net)
+    layers = inspect_layers(net)
     excepted = declared.excepted if declared else ()
     prove_quantization(layers, quant, checkpoint.source, excepted=excepted)
     prove_no_experts_left(net, layers, quant, checkpoint.source)
@@ -173,7 +156,7 @@ def _load(
         stored = read_tensors(checkpoint.path, [layer.name for layer in sampled])
     facts = ModelFacts(
         architecture=type(net).__name__,
-        n_parameters=count_parameters(net, layers),
+        n_parameters=n_parameters(net, layers),
         memory_bytes=_memory_bytes(net),
         weights=checkpoint.weights.name,
         source=checkpoint.source,
@@ -181,7 +164,7 @@ def _load(
         dtype=str(dtype).removeprefix("torch."),
         device=device,
         device_map=None if place.device_map is None else dict(place.device_map),
-        attention=str(net.config._attn_implementation),
+        attention=attention_of(net.config),
         context_tokens=getattr(net.config, "max_position_embeddings", None),
         quantization=checkpoint.quantization,
         kernel=kernel,
@@ -191,7 +174,7 @@ def _load(
         linear_quantized=quantized,
         linear_unquantized=len(layers) - quantized,
         kernels=dict(kernels),
-        kernel_notes={k: note for k, note in _KERNEL_NOTES.items() if k in kernels},
+        kernel_notes={k.kind: k.note for k in quantizer.kernels if k.note and k.kind in kernels},
         layers=describe_layers(layers),
         ignored_zero_biases=len(zero),
         cpu_threads=_threads() if device == "cpu" else None,
@@ -210,37 +193,6 @@ def _load(
     return LoadedModel(model=net, tokenizer=tokenizer, facts=facts)
 
 
-def _random(
-    model: ModelConfig, quant: QuantConfig, place: Placement
-) -> tuple["PreTrainedModel", "torch.dtype", dict[str, dict[str, "torch.Tensor"]]]:
-    """The model, its dtype, and some layers' tensors as a checkpoint would store them."""
-    dtype = _dtype(model, quant, place.device, str(model.architecture.get("torch_dtype")))
-    seed = model.random_seed
-    if quant.method in (Method.gptq, Method.awq):
-        net, stored = random_packed_model(
-            model.architecture, quant, seed=seed, dtype=dtype, place=place
-        )
-        return net, dtype, stored
-    net = random_model(model.architecture, seed=seed, dtype=dtype, place=place)
-    if quant.method is Method.none:
-        return net, dtype, {}
-    options = loading_options(quant, dtype)
-    weights = net.state_dict()
-    config = architecture_config(model.architecture)
-    made: PreTrainedModel = type(net).from_pretrained(
-        None,
-        config=config,
-        state_dict=weights,
-        dtype=dtype,
-        device_map=place.for_transformers,
-        trust_remote_code=False,
-        **options,
-    )
-    names = [layer.name for layer in sampled_layers(linear_layers(made))]
-    stored = {name: dict(net.get_submodule(name).state_dict()) for name in names}
-    return made, dtype, stored
-
-
 def _check_folder(checkpoint: Checkpoint, quant: QuantConfig) -> DeclaredQuantization | None:
     """What the folder declares; refuses one that is not there yet, or quantized otherwise than
     `quant` says."""
@@ -251,8 +203,7 @@ def _check_folder(checkpoint: Checkpoint, quant: QuantConfig) -> DeclaredQuantiz
             f"{folder}: not quantized yet; quantize_checkpoint makes it from {checkpoint.base_path}"
         )
     declared = declared_quantization(read_config(folder))
-    packed = quant.method in (Method.gptq, Method.awq)
-    if packed != (declared is not None):
+    if METHODS[quant.method.name].packed != (declared is not None):
         there = declared.method if declared else "none"
         raise UserError(
             f"{checkpoint.source}: asked for quant={quant.name}, but the checkpoint's "
@@ -276,38 +227,23 @@ def _from_folder(
 ) -> tuple["PreTrainedModel", dict[str, Any], "torch.dtype"]:
     import torch
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
 
     folder, source = checkpoint.path, checkpoint.source
     assert folder is not None
     try:
         config = folder_config(folder)
         dtype = _dtype(model, quant, place.device, str(config.dtype).removeprefix("torch."))
-        if declared is not None:
-            net, info = load_packed_model(
-                folder, config, quant, declared, dtype=dtype, place=place, source=source
-            )
-            return net, info, dtype
-        # transformers 5 puts the experts of a layer together, and names none that it misses.
-        prove_complete({"missing_keys": missing_experts(folder, config.to_dict())}, source)
-        net, info = AutoModelForCausalLM.from_pretrained(
-            folder,
-            config=config,
-            dtype=dtype,
-            device_map=place.for_transformers,
-            output_loading_info=True,
-            local_files_only=True,
-            trust_remote_code=False,
-            # Those are what was checked and hashed; others hold pickled Python.
-            use_safetensors=True,
-            **loading_options(quant, dtype),
+        if declared is None:
+            # transformers 5 puts the experts of a layer together, and names none that it misses.
+            prove_complete({"missing_keys": missing_experts(folder, config.to_dict())}, source)
+        net, info = quantizer_of(quant.method.name).load(
+            folder, config, quant, declared, dtype=dtype, place=place, source=source
         )
     except (torch.OutOfMemoryError, ConfigError, UserError):
         raise
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
-        text = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"{source}: cannot be loaded ({type(error).__name__}: {text})"
+            f"{source}: cannot be loaded ({type(error).__name__}: {first_line(error)})"
             f"{no_code(folder / 'config.json')}; check the folder's files, or download them again"
         ) from error
     return net, info, dtype
@@ -324,10 +260,9 @@ def _too_small(
         free, total = torch.cuda.mem_get_info()
         room = f" ({free / 2**30:.1f} of {total / 2**30:.1f} GiB free)"
     smaller = "a smaller model" if quant.bits == 4 else "quant=gptq4, a smaller model"
-    text = (str(error).strip() or type(error).__name__).splitlines()[0]
     return UserError(
-        f"{checkpoint.source}: the weights do not fit into the memory of {device}{room}: {text}; "
-        f"end what else uses it, or choose {smaller} or a larger device"
+        f"{checkpoint.source}: the weights do not fit into the memory of {device}{room}: "
+        f"{first_line(error)}; end what else uses it, or choose {smaller} or a larger device"
     )
 
 
@@ -335,7 +270,8 @@ def _dtype(model: ModelConfig, quant: QuantConfig, device: str, own: str) -> "to
     """The dtype to load in; `own` is the name of the one that the weights are kept in."""
     import torch
 
-    dtype = getattr(torch, dtype_in_force(model, quant, device=device, own=own), None)
+    name = dtype_in_force(model.dtype.name, quant.method.name, device=device, own=own)
+    dtype = getattr(torch, name, None)
     return dtype if isinstance(dtype, torch.dtype) else torch.bfloat16
 
 

@@ -2,7 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from codejoule.models.compat import kept_on_device
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,5 +43,24 @@ def spread(model: Any, placement: Placement) -> None:
             model,
             device_map=dict(placement.device_map),
             # The cache's layers stay where they grew.
-            skip_keys=model._skip_keys_device_placement,
+            skip_keys=kept_on_device(model),
         )
+
+
+def materialize(model: "PreTrainedModel", place: Placement) -> None:
+    """Give every tensor its place: those of the meta device blank, the others as they are."""
+    import torch
+
+    for path, module in model.named_modules():
+        for name, tensor in module.named_parameters(recurse=False):
+            where = place.of(f"{path}.{name}")
+            if tensor.is_meta:
+                real = torch.empty_like(tensor, device=where)
+                setattr(module, name, torch.nn.Parameter(real, requires_grad=False))
+            else:
+                tensor.data = tensor.data.to(where)
+        for name, tensor in module.named_buffers(recurse=False):
+            where = place.of(f"{path}.{name}")
+            blank = torch.empty_like(tensor, device=where) if tensor.is_meta else tensor.to(where)
+            setattr(module, name, blank)
+    model.tie_weights()

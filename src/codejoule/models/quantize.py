@@ -10,22 +10,16 @@ from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from codejoule.config import UserError
-from codejoule.config.schema import Method, QuantConfig
+from codejoule.config import UserError, first_line
+from codejoule.config.schema import QuantConfig
 from codejoule.models.checkpoint import MANIFEST, Checkpoint
-from codejoule.models.declared import read_config, weight_files
+from codejoule.models.folder import read_config, weight_files
 from codejoule.models.group_size import with_group_size
+from codejoule.models.quantization import quantizer_of
 from codejoule.models.quiet import quiet_libraries
 from codejoule.models.tokenizer import tokenizer_in
-from codejoule.models.worker_failures import worker_failures
 
-if TYPE_CHECKING:
-    import torch
-    from gptqmodel.quantization import AWQConfig, GPTQConfig
-
-_BATCH = 4
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # gptqmodel 7.6 writes its own view of these; the base model's are the truth.
 _KEPT = ("tokenizer*", "vocab.json", "merges.txt", "special_tokens_map.json",
@@ -89,85 +83,29 @@ def quantize_checkpoint(
 
 
 def _quantize(
-    base: Path,
-    quant: QuantConfig,
-    texts: Sequence[str],
-    device: str,
-    work: Path,
-    log: Path,
+    base: Path, quant: QuantConfig, texts: Sequence[str], device: str, work: Path, log: Path
 ) -> None:
     import torch
 
-    # More workers than cores make gptqmodel 7.6 many times slower; fewer than two it refuses.
-    workers = max(2, len(os.sched_getaffinity(0)))
-    os.environ.setdefault("GPTQMODEL_CPU_WORKERS", str(workers))
+    quantizer = quantizer_of(quant.method.name)
     with (
         log.open("w", encoding="utf-8") as stream,
         redirect_stdout(stream),
         redirect_stderr(stream),
         quiet_libraries(),
     ):
-        from gptqmodel import BACKEND, GPTQModel
-
-        failures = worker_failures()
-        failures.clear()
-        # AWQ's packing takes no float32; GPTQ's sums are better in it where speed allows.
-        exact = device == "cpu" and quant.method is Method.gptq
-        dtype = torch.float32 if exact else torch.float16
         try:
-            model = GPTQModel.load(
-                str(base),
-                _recipe(quant, device),
-                device=device,
-                dtype=dtype,
-                trust_remote_code=False,
-            )
-            options = {"backend": BACKEND.AWQ_TORCH} if quant.method is Method.awq else {}
-            model.quantize(list(texts), batch_size=_BATCH, **options)
-            if failures:
-                raise failures[0]
-            model.save(str(work))
+            quantizer.quantize(base, quant, texts, device=device, folder=work)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
             if _not_writable(error) is not None:
                 raise
-            text = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UserError(
                 f"quant={quant.name}: gptqmodel cannot quantize {base} "
-                f"({type(error).__name__}: {text}); its output is in {log}; try another "
-                "quant.group_size or method, or a published checkpoint (quant.source=hub)"
+                f"({type(error).__name__}: {first_line(error)}); its output is in {log}; try "
+                "another quant.group_size or method, or a published checkpoint (quant.source=hub)"
             ) from error
-
-
-def _recipe(quant: QuantConfig, device: str) -> "GPTQConfig | AWQConfig":
-    from gptqmodel.quantization import AWQConfig, GPTQConfig
-
-    # Left alone, gptqmodel 7.6 spreads its work over every GPU there is, metered or not.
-    only = _first_gpu if device == "cuda" else None
-    if quant.method is Method.awq:
-        return AWQConfig(
-            bits=quant.bits,
-            group_size=quant.group_size,
-            sym=quant.sym,
-            offload_to_disk=False,
-            compute_device_filter=only,
-        )
-    return GPTQConfig(
-        bits=quant.bits,
-        group_size=quant.group_size,
-        sym=quant.sym,
-        desc_act=quant.desc_act,
-        # On the CPU the library's own choice compiles C++ for 20 s before it packs.
-        pack_impl="original" if device == "cpu" else "cpu",
-        # Else the path of a temporary folder ends up in the checkpoint's config.json.
-        offload_to_disk=False,
-        compute_device_filter=only,
-    )
-
-
-def _first_gpu(devices: "list[torch.device]") -> "list[torch.device]":
-    return [device for device in devices if device.index in (None, 0)]
 
 
 def _check_room(checkpoint: Checkpoint, quant: QuantConfig) -> None:

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from codejoule.config import UserError
+from codejoule.config import UserError, first_line
 from codejoule.config.schema import ModelConfig
 from codejoule.models.byte_tokenizer import byte_tokenizer
 from codejoule.models.checkpoint import Checkpoint
-from codejoule.models.folder_config import folder_config, generation_defaults, no_code
+from codejoule.models.folder import folder_config, generation_defaults, no_code
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -40,9 +40,8 @@ def tokenizer_in(folder: Path) -> "PreTrainedTokenizerBase":
         )
     except Exception as error:
         # Each tokenizer's reader has errors of its own for files that it cannot read.
-        text = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"{folder}: its tokenizer cannot be read ({type(error).__name__}: {text})"
+            f"{folder}: its tokenizer cannot be read ({type(error).__name__}: {first_line(error)})"
             f"{no_code(folder / 'tokenizer_config.json')}; download its files again"
         ) from error
     files = {"tokenizer.json", *tokenizer.vocab_files_names.values()}

@@ -1,13 +1,12 @@
 """The proof that kernels compute with the weights that the checkpoint stores."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from codejoule.config import UserError
-from codejoule.config.schema import Method, QuantConfig
-from codejoule.models.proof import LinearLayer
-from codejoule.models.stored_layer import StoredLayer, Tensors, stored_layer
+from codejoule.config.schema import QuantConfig
+from codejoule.models.inspect import LinearLayer
+from codejoule.models.quantization import Kernel, StoredLayer, Tensors, quantizer_of
 
 if TYPE_CHECKING:
     import torch
@@ -16,29 +15,13 @@ _GROUPS = 16
 """Groups of a layer whose zero points are looked at, each by an input of its own."""
 _SIGNS = 4
 """Inputs of random signs."""
-_CLOSE = 0.05
-"""Relative error of outputs: kernels that work in bfloat16 reach 0.005, a wrong order 1.4."""
-_CLOSE_NF4 = 0.25
-"""The same for 4-bit NormalFloat against the weights before: 0.1 for a normal distribution."""
 _LARGEST = 8192.0
 """What an output's summands come to: far inside of float16, and large beside biases, whose
 rounding must not hide a step."""
 _UNSCALED = 4.0
 """Inputs where no steps are stored: below what LLM.int8() sets apart as outliers."""
-_ROUNDED_AGAIN = ("TorchInt8Linear", "TorchInt8AwqLinear", "Linear8bitLt", "Int8Tensor")
-"""Kernels that round weights to int8, with one scale per output."""
 _ROUNDING = 12**-0.5
 """Standard deviation of what rounding adds, in steps."""
-
-
-def sampled_layers(layers: Sequence[LinearLayer]) -> list[LinearLayer]:
-    """One quantized layer of each kind, from the first kind's first to the last kind's last."""
-    kinds: dict[str, list[LinearLayer]] = {}
-    for layer in layers:
-        if layer.bits is not None:
-            kinds.setdefault(re.sub(r"(?<=\.)\d+(?=\.)", "*", layer.name), []).append(layer)
-    last = max(len(kinds) - 1, 1)
-    return [alike[(len(alike) - 1) * i // last] for i, alike in enumerate(kinds.values())]
 
 
 def prove_values(
@@ -61,15 +44,15 @@ def prove_values(
     """
     import torch
 
+    quantizer = quantizer_of(quant.method.name)
     found = []
     for layer in layers:
-        module = model.get_submodule(layer.name)
-        kept = stored_layer(
-            stored[layer.name], quant, layout, device=torch.device(layer.device.split(",")[0])
-        )
-        if quant.method is Method.gptq and quant.sym:
-            _check_symmetry(kept, quant, layer.name, source)
-        found.append(_compare(layer, module, kept, quant, dtype, source))
+        module, kernel = model.get_submodule(layer.name), quantizer.kernel_of_kind(layer.kernel)
+        assert kernel is not None, "an unknown kernel was refused before"
+        device = torch.device(layer.device.split(",")[0])
+        kept = quantizer.stored_layer(stored[layer.name], quant, layout, device=device)
+        quantizer.check_stored(kept, quant, source, layer.name)
+        found.append(_compare(layer, module, kept, kernel, dtype, source))
     return found
 
 
@@ -77,7 +60,7 @@ def _compare(
     layer: LinearLayer,
     module: Any,
     kept: StoredLayer,
-    quant: QuantConfig,
+    kernel: Kernel,
     dtype: "torch.dtype",
     source: str,
 ) -> dict[str, Any]:
@@ -90,16 +73,15 @@ def _compare(
         computed = module(inputs.to(dtype))[:, kept.outputs].double()
     meant = inputs @ weight
     error = computed - meant - (0.0 if kept.bias is None else kept.bias.double())
-    again = weight.abs().amax(0) / 127 if layer.kernel in _ROUNDED_AGAIN else weight.new_zeros(1)
+    again = weight.abs().amax(0) / 127 if kernel.rounds_to_int8 else weight.new_zeros(1)
     rounded = _ROUNDING * again * inputs.norm(dim=1, keepdim=True)
-    close = _CLOSE_NF4 if layer.kernel == "Linear4bit" else _CLOSE
     of_signs, spread = _rms(error[-_SIGNS:]), _rms(meant[-_SIGNS:])
     relative = of_signs / spread if spread else of_signs
     step = inputs[:-_SIGNS].abs() @ _per_input(kept) if groups else weight.new_zeros(0, 1)
     noise = 6 * rounded[:-_SIGNS]
     wrong = []
     # Written so that what is not a number is no match.
-    if not of_signs <= close * spread + 2 * _rms(rounded[-_SIGNS:]):
+    if not of_signs <= kernel.tolerance * spread + 2 * _rms(rounded[-_SIGNS:]):
         wrong.append(f"its outputs are off by {relative:.0%}")
     if not (error[:-_SIGNS].abs() <= step / 2 + noise).all():
         most = float((error[:-_SIGNS].abs() / step).max())
@@ -147,16 +129,3 @@ def _per_input(kept: StoredLayer) -> "torch.Tensor":
 
 def _rms(values: "torch.Tensor") -> float:
     return float(values.square().mean().sqrt())
-
-
-def _check_symmetry(kept: StoredLayer, quant: QuantConfig, name: str, source: str) -> None:
-    """Refuse zero points that symmetric weights do not have: kernels for those ignore them."""
-    assert kept.zeros is not None and quant.bits is not None
-    middle = 2 ** (quant.bits - 1)
-    others = kept.zeros[kept.zeros != middle]
-    if others.numel():
-        raise UserError(
-            f"{source}: declared symmetric, but {name} has zero points of {int(others[0])} where "
-            f"symmetric weights have {middle}; its quantization_config is wrong in sym, or in "
-            "checkpoint_format (gptq keeps zero points less one, gptq_v2 as they are)"
-        )

@@ -3,10 +3,15 @@
 import re
 from pathlib import Path
 
+from codejoule.common.hub import TIMEOUT_S, Refusal, commit_of, hub_errors, refusal_of, said
 from codejoule.config import ConfigError, UserError
 
-_PROBE_TIMEOUT_S = 5.0
-"""Time to wait for the hub's first answer [s]."""
+_REASONS = {
+    Refusal.licence: "it is gated: accept its terms on the hub and log in with `hf auth login`",
+    Refusal.repository: "the hub has no such dataset, or it is private",
+    Refusal.revision: "the dataset has no such revision",
+    Refusal.file: "the dataset has no such file",
+}
 
 
 def fetch(
@@ -26,9 +31,7 @@ def fetch(
     reason = _unreachable(endpoint)
     found = cached if reason else _download(hub_id, file, revision, endpoint)
     if isinstance(found, Path):
-        return found, _commit(found)
-    if isinstance(found, ConfigError):
-        raise found
+        return found, commit_of(found)
     raise UserError(
         f"suite={suite}: cannot get {file} of the dataset {hub_id} at revision {revision}: "
         f"{reason or found}, and the cache does not hold it. Download that file on a machine "
@@ -39,9 +42,9 @@ def fetch(
 
 def _download(
     hub_id: str, file: str, revision: str, endpoint: str | None, *, local_files_only: bool = False
-) -> Path | str | ConfigError:
+) -> Path | str:
     """The file, or what stands in the way of it."""
-    from huggingface_hub import errors, hf_hub_download
+    from huggingface_hub import hf_hub_download
 
     try:
         path = hf_hub_download(
@@ -52,20 +55,13 @@ def _download(
             endpoint=endpoint,
             local_files_only=local_files_only,
         )
-    except errors.HFValidationError as error:
-        return ConfigError(f"suite.hub_id={hub_id}: {error}; give OWNER/NAME, or null")
-    except errors.GatedRepoError:
-        return "it is gated: accept its terms on the hub and log in with `hf auth login`"
-    except errors.RepositoryNotFoundError:
-        return "the hub has no such dataset, or it is private"
-    except errors.RevisionNotFoundError:
-        return "the dataset has no such revision"
-    except errors.LocalEntryNotFoundError as error:
-        return f"the download failed ({error})"
-    except errors.EntryNotFoundError:
-        return "the dataset has no such file"
-    except (errors.HfHubHTTPError, OSError) as error:
-        return f"the download failed ({str(error).splitlines()[0]})"
+    except hub_errors() as error:
+        refusal = refusal_of(error)
+        if refusal is Refusal.name:
+            raise ConfigError(
+                f"suite.hub_id={hub_id}: {error}; give OWNER/NAME, or null"
+            ) from error
+        return _REASONS.get(refusal, f"the download failed ({said(error)})")
     return Path(path)
 
 
@@ -75,14 +71,9 @@ def _unreachable(endpoint: str | None) -> str | None:
 
     url = endpoint or constants.ENDPOINT
     try:
-        get_session().head(url, timeout=_PROBE_TIMEOUT_S)
+        get_session().head(url, timeout=TIMEOUT_S)
     except Exception as error:  # the HTTP library's own errors; it differs between versions
         if constants.HF_HUB_OFFLINE:
             return "the hub is switched off (HF_HUB_OFFLINE)"
         return f"the hub ({url}) cannot be reached ({error})"
     return None
-
-
-def _commit(path: Path) -> str:
-    """The cache keeps files below ``snapshots/COMMIT/``."""
-    return path.parts[path.parts.index("snapshots") + 1]

@@ -7,14 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from codejoule.config import ConfigError
 from codejoule.config.schema import (
-    Dtype,
     ExperimentConfig,
     ModelConfig,
-    QuantConfig,
     Weights,
 )
-from codejoule.domain import Architecture, Quantization
-from codejoule.estimate import Workload
+from codejoule.domain import Architecture, Workload, dtype_in_force
 from codejoule.experiment.cards import find_card
 
 if TYPE_CHECKING:
@@ -32,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfiguredWorkload(Workload):
-    """What a configuration asks the estimator about."""
+    """What is predicted for, and the configuration that says so."""
 
     experiment: ExperimentConfig
     """The configuration."""
@@ -104,18 +101,12 @@ def predict(experiment: ExperimentConfig, *, calibration: Calibration | None = N
 
     card = find_card(experiment.gpu)
     work = workload_of(experiment)
-    model = (work.architecture, work.quantization)
     calibration = calibration or default_calibration(experiment)
+    generation = None
     try:
-        generation = None
         if calibration is not None:
             generation = estimate.estimate_generation(
-                *model,
-                card=card,
-                engine=calibration.engine,
-                power=calibration.power,
-                batch=work.batch,
-                **work.lengths,
+                work, card=card, engine=calibration.engine, power=calibration.power
             )
         return Prediction(
             workload=work,
@@ -123,24 +114,16 @@ def predict(experiment: ExperimentConfig, *, calibration: Calibration | None = N
             generation=generation,
             calibration=_source(experiment, calibration, generation is not None),
             parameters=estimate.count_parameters(work.architecture),
-            weights=estimate.weight_bytes(*model, dtype=work.dtype),
+            weights=estimate.weight_bytes(work.architecture, work.quantization, dtype=work.dtype),
             kv_cache_bytes_per_token=estimate.kv_cache_bytes_per_token(
                 work.architecture, dtype=work.dtype
             ),
             kv_cache_expanded_bytes_per_token=estimate.expanded_cache_bytes_per_token(
                 work.architecture, dtype=work.dtype
             ),
-            memory=estimate.memory_needed(*model, batch=work.batch, **work.lengths),
-            largest_batch=estimate.largest_batch(
-                *model, memory_bytes=card.memory_bytes, **work.lengths
-            ),
-            decode=estimate.decode_bound(
-                *model,
-                batch=work.batch,
-                **work.lengths,
-                bandwidth_bytes_per_s=card.bandwidth_bytes_per_s,
-                peak_flop_per_s=card.peak_flop_per_s(work.quantization, dtype=work.dtype),
-            ),
+            memory=estimate.memory_needed(work),
+            largest_batch=estimate.largest_batch(work, memory_bytes=card.memory_bytes),
+            decode=estimate.decode_bound(work, card=card),
         )
     except ValueError as error:
         raise ConfigError(
@@ -159,30 +142,35 @@ def _source(experiment: ExperimentConfig, calibration: Calibration | None, predi
 
 def workload_of(experiment: ExperimentConfig) -> ConfiguredWorkload:
     """What `experiment` asks to predict; `ConfigError` for a model that is not known."""
+    from codejoule.models.group_size import quantization_of
+
+    model, suite = experiment.model, experiment.suite
     try:
-        config = _config_of(experiment.model)
+        config = _config_of(model)
         architecture = Architecture.from_config(config)
+        quantization = quantization_of(experiment.quant, config)
+        return ConfiguredWorkload(
+            experiment=experiment,
+            config=config,
+            architecture=architecture,
+            quantization=quantization,
+            dtype=dtype_in_force(
+                model.dtype.name, quantization.method, device="cuda", own=architecture.dtype
+            ),
+            batch=experiment.batch.size,
+            prompt_tokens=suite.prompt_tokens,
+            new_tokens=experiment.generation.max_new_tokens or suite.limits.max_new_tokens,
+        )
     except ConfigError:
         raise
     except ValueError as error:
-        raise ConfigError(f"model={experiment.model.name}: {error}") from error
-    quantization = quantization_for(experiment.quant, config)
-    return ConfiguredWorkload(
-        experiment=experiment,
-        config=config,
-        architecture=architecture,
-        quantization=quantization,
-        dtype=_dtype(experiment.model.dtype, architecture, quantization),
-        batch=experiment.batch.size,
-        prompt_tokens=experiment.suite.prompt_tokens,
-        new_tokens=experiment.generation.max_new_tokens or experiment.suite.limits.max_new_tokens,
-    )
+        raise ConfigError(f"model={model.name}: {error}") from error
 
 
 def _config_of(model: ModelConfig) -> dict[str, Any]:
     """The model's ``config.json``: in its YAML, in its folder, or with the bundled weights."""
     from codejoule.models.check import BUNDLED_ROOT, bundled_models
-    from codejoule.models.declared import read_config
+    from codejoule.models.folder import read_config
 
     if model.weights is Weights.local:
         if model.path is None:
@@ -196,21 +184,3 @@ def _config_of(model: ModelConfig) -> dict[str, Any]:
         f"model={model.name}: its architecture is not on file (model.architecture is empty); give "
         "its folder: model.weights=local model.path=FOLDER"
     )
-
-
-def quantization_for(quant: QuantConfig, config: Mapping[str, Any]) -> Quantization:
-    """How `quant` stores the model of this ``config.json``; `ConfigError` for a group size that
-    does not divide its layers."""
-    from codejoule.models.group_size import with_group_size
-
-    chosen = with_group_size(quant, config)
-    return Quantization(method=chosen.method.name, bits=chosen.bits, group_size=chosen.group_size)
-
-
-def _dtype(asked: Dtype, architecture: Architecture, quantization: Quantization) -> str:
-    """What ``auto`` means on a GPU."""
-    if asked is not Dtype.auto:
-        return asked.name
-    if quantization.method != "none":
-        return "float16"
-    return architecture.dtype or "float32"

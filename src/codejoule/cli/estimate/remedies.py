@@ -1,5 +1,6 @@
 """What would make a configuration fit that does not."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from codejoule.config import ConfigError
@@ -30,9 +31,9 @@ def remedies(prediction: "Prediction") -> tuple[str, ...]:
 
 
 def _quantizations(prediction: "Prediction") -> list[str]:
-    from codejoule.cli.estimate.prediction import quantization_for
     from codejoule.estimate import memory_needed
     from codejoule.models import check_model_config
+    from codejoule.models.group_size import quantization_of
 
     work = prediction.workload
     fitting = []
@@ -41,8 +42,8 @@ def _quantizations(prediction: "Prediction") -> list[str]:
             continue
         try:
             check_model_config(work.experiment.model, quant)
-            other: Quantization = quantization_for(quant, work.config)
-            needed = memory_needed(work.architecture, other, batch=work.batch, **work.lengths)
+            other: Quantization = quantization_of(quant, work.config)
+            needed = memory_needed(replace(work, quantization=other))
         except (ConfigError, ValueError):
             continue  # this model cannot be quantized so
         if needed.total_bytes <= prediction.card.memory_bytes:

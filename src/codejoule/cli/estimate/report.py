@@ -121,7 +121,6 @@ def _parameters(prediction: "Prediction") -> list[_Row]:
 
 def _memory(prediction: "Prediction") -> list[_Row]:
     work, memory, weights = prediction.workload, prediction.memory, prediction.weights
-    tokens = work.prompt_tokens + work.new_tokens - 1
     quantized = ""
     if weights.quantized_bytes:
         quantized = (
@@ -134,7 +133,7 @@ def _memory(prediction: "Prediction") -> list[_Row]:
         (
             "KV cache",
             _gb(memory.kv_cache_bytes),
-            f"{per_token:,} bytes per token x {tokens:,} tokens x {work.batch}",
+            f"{per_token:,} bytes per token x {work.cached_tokens:,} tokens x {work.batch}",
         ),
         ("activations", _gb(memory.activations_bytes), "estimate"),
         ("CUDA context", _gb(memory.context_bytes), "estimate"),
@@ -225,7 +224,7 @@ def _notes(prediction: "Prediction") -> list[str]:
     notes = []
     if work.quantization.packed and work.quantization.group_size != _USUAL_GROUP:
         notes.append(f"Quantized in groups of {work.quantization.group_size} (-1: whole rows).")
-    if work.architecture.mla is not None:
+    if prediction.kv_cache_expanded_bytes_per_token != prediction.kv_cache_bytes_per_token:
         notes.append(
             "Latent attention: engines that cache keys and values expanded need "
             f"{prediction.kv_cache_expanded_bytes_per_token:,} bytes per token; transformers "

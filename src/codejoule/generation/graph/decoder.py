@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from codejoule.config import UserError
+from codejoule.domain import FAMILIES
 from codejoule.generation.compat import attention_implementation, sizes_vary
 from codejoule.generation.graph import attention
 from codejoule.generation.graph.dense import DenseLayer, DenseStep
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-_DENSE = ("llama", "qwen2")
-_KNOWN = (*_DENSE, "deepseek_v2")
+_DENSE = tuple(sorted(name for name, family in FAMILIES.items() if family.compiled_step))
+_KNOWN = (*_DENSE, *sorted(FAMILIES.keys() - set(_DENSE)))
 _ROPES_BY_LENGTH = ("dynamic", "longrope")
 """Rotary embeddings whose angles depend on how long a sequence is."""
 
@@ -40,8 +41,8 @@ class Decoder:
         can = model.config.model_type in _DENSE and _plain(model)
         if compiled and not can:
             raise UserError(
-                "engine.compile=true: compiles models of type llama and qwen2 whose layers are "
-                f"PyTorch's own or gptqmodel's, and this is {model.config.model_type} with "
+                f"engine.compile=true: compiles models of type {' and '.join(_DENSE)} whose layers "
+                f"are PyTorch's own or gptqmodel's, and this is {model.config.model_type} with "
                 f"{_kinds(model)}; leave it null, which captures without compiling"
             )
         on_gpu = model.device.type == "cuda"

@@ -73,3 +73,7 @@ def idle_power_w(card: Card) -> float:
     """
     assert card.power_limit_w is not None
     return card.idle_power_w or IDLE_SHARE * card.power_limit_w
+
+
+POWER = PowerModel(active_share=0.059, bandwidth_share=0.961, compute_share=1.573)
+"""Shares of the power limit, fitted with `calibrate_power` to the runs of `ENGINES`."""

@@ -1,14 +1,15 @@
 """What a run needs of a GPU's memory, before it starts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from codejoule.domain import Architecture, Quantization
+from codejoule.domain import Workload
 from codejoule.estimate.activations import activation_bytes
-from codejoule.estimate.kv_cache import cached_tokens, kv_cache_bytes_per_token
+from codejoule.estimate.kv_cache import kv_cache_bytes_per_token
 from codejoule.estimate.weights import weight_bytes
 
 CONTEXT_BYTES = 600 * 2**20
 """An estimate of what CUDA's context, PyTorch's kernels and cuBLAS take on a recent card."""
+_LARGEST_BATCH = 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,31 +37,13 @@ class MemoryEstimate:
         return self.weights_bytes + self.kv_cache_bytes + self.activations_bytes
 
 
-def memory_needed(
-    architecture: Architecture,
-    quantization: Quantization,
-    *,
-    batch: int,
-    prompt_tokens: int,
-    new_tokens: int,
-    dtype: str,
-) -> MemoryEstimate:
+def memory_needed(work: Workload) -> MemoryEstimate:
     r"""Predict the memory of a generation.
 
     Parameters
     ----------
-    architecture : Architecture
-        The decoder.
-    quantization : Quantization
-        How its linear layers are stored.
-    batch : int
-        Sequences decoded together, at least 1.
-    prompt_tokens : int
-        Length of the longest prompt of a batch, to which the others are padded; at least 1.
-    new_tokens : int
-        Limit on new tokens, at least 1.
-    dtype : str
-        ``float32``, ``float16`` or ``bfloat16``, of everything unquantized, the cache included.
+    work : Workload
+        The model and its batch, whose sequences all run to their limit.
 
     Returns
     -------
@@ -72,7 +55,7 @@ def memory_needed(
     Raises
     ------
     ValueError
-        For lengths below 1, an unknown dtype, or a group size that does not divide a layer.
+        For a group size that does not divide a layer.
 
     Notes
     -----
@@ -86,24 +69,35 @@ def memory_needed(
     in bytes already (eq. 3.24), by bytes per parameter once more, and has neither :math:`A` nor
     :math:`C`; the thesis' tables leave the cache out.
     """
-    for name, value in {
-        "batch": batch,
-        "prompt_tokens": prompt_tokens,
-        "new_tokens": new_tokens,
-    }.items():
-        if value < 1:
-            raise ValueError(f"{name}={value}: must be at least 1")
-    tokens = cached_tokens(prompt_tokens=prompt_tokens, new_tokens=new_tokens)
+    cached = kv_cache_bytes_per_token(work.architecture, dtype=work.dtype)
+    weights = weight_bytes(work.architecture, work.quantization, dtype=work.dtype)
     return MemoryEstimate(
-        weights_bytes=weight_bytes(architecture, quantization, dtype=dtype).total_bytes,
-        kv_cache_bytes=batch * tokens * kv_cache_bytes_per_token(architecture, dtype=dtype),
-        activations_bytes=activation_bytes(
-            architecture,
-            quantization,
-            batch=batch,
-            prompt_tokens=prompt_tokens,
-            new_tokens=new_tokens,
-            dtype=dtype,
-        ),
+        weights_bytes=weights.total_bytes,
+        kv_cache_bytes=work.batch * work.cached_tokens * cached,
+        activations_bytes=activation_bytes(work),
         context_bytes=CONTEXT_BYTES,
     )
+
+
+def largest_batch(work: Workload, *, memory_bytes: int) -> int:
+    """Find the largest batch whose `memory_needed` fits.
+
+    Parameters
+    ----------
+    work : Workload
+        The model and its lengths; its own batch is of no meaning.
+    memory_bytes : int
+        The card's memory.
+
+    Returns
+    -------
+    int
+        Sequences; 0 where not even one fits, at most 2^20.
+    """
+    # Memory grows with the batch, so the answer lies where it no longer fits.
+    low, high = 0, _LARGEST_BATCH + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        fits = memory_needed(replace(work, batch=middle)).total_bytes <= memory_bytes
+        low, high = (middle, high) if fits else (low, middle)
+    return low

@@ -1,5 +1,6 @@
-"""How near an engine comes to a card's limits."""
+"""How near an engine comes to a card's limits, and what is known of each engine."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from codejoule.estimate.card import Card
@@ -60,3 +61,41 @@ class EngineSpeed:
         )
         on_card = roof + self.kernel_s_per_layer * layers + self.sequence_s * batch
         return max(self.host_s_per_layer * layers, on_card)
+
+
+_STATIC = EngineSpeed(
+    bandwidth_efficiency=0.824,
+    compute_efficiency=0.455,
+    kernel_s_per_layer=116.6e-6,
+    sequence_s=31.9e-6,
+    host_s_per_layer=0.0,
+    expands_heads=True,
+)
+
+ENGINES: Mapping[str, EngineSpeed] = {
+    "generate": EngineSpeed(
+        bandwidth_efficiency=_STATIC.bandwidth_efficiency,
+        compute_efficiency=_STATIC.compute_efficiency,
+        kernel_s_per_layer=_STATIC.kernel_s_per_layer,
+        sequence_s=_STATIC.sequence_s,
+        # Eager decoding waits for the host: five runs on two machines, 1.8 to 2.6 ms per layer.
+        host_s_per_layer=2.20e-3,
+        expands_heads=True,
+    ),
+    "static": _STATIC,
+    "graph": EngineSpeed(
+        bandwidth_efficiency=0.778,
+        compute_efficiency=0.639,
+        kernel_s_per_layer=27.8e-6,
+        sequence_s=25.8e-6,
+        host_s_per_layer=0.0,
+        expands_heads=False,
+    ),
+}
+"""Engines by the name that the group ``engine`` has for them; of others no speed is known.
+
+Fitted with `calibrate_speed` to the unquantized runs of fixed length in
+``tests/golden/h200_engines.csv`` and, for generate and static, to ``tests/golden/h200_speed.csv``
+too, from a prior of 0.7 and 0.5 of the peaks and 50 us per layer and sequence: a machine's host
+and an engine's version change them. Calibrate with runs of your own.
+"""

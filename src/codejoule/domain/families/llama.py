@@ -1,0 +1,18 @@
+"""Llama: grouped-query attention, one gated MLP per layer, biases where the configuration says."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from codejoule.domain.architecture import Family, read_heads
+from codejoule.domain.attention import Attention
+
+
+def _read(fields: Mapping[str, Any]) -> dict[str, Any]:
+    bias = bool(fields.get("attention_bias", False))
+    return {
+        "attention": Attention(**read_heads(fields), qkv_bias=bias, output_bias=bias),
+        "mlp_bias": bool(fields.get("mlp_bias", False)),
+    }
+
+
+FAMILY = Family(model_type="llama", read=_read, compiled_step=True)

@@ -1,0 +1,65 @@
+"""Linear layers of a decoder's blocks, with their shape and how often there is one."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinearLayers:
+    """Layers of one name: the same shape in each block that has them."""
+
+    name: str
+    """transformers' name, e.g. ``q_proj``."""
+    part: str
+    """``attention``, ``mlp``, ``shared_experts`` or ``routed_experts``."""
+    in_features: int
+    """Width of the input."""
+    out_features: int
+    """Width of the output."""
+    bias: bool
+    """Whether there is a bias."""
+    number: int
+    """How many the model has."""
+    active: int
+    """How many of them one token passes."""
+
+    @property
+    def weights(self) -> int:
+        """Weights of one layer, bias aside."""
+        return self.in_features * self.out_features
+
+    @property
+    def parameters(self) -> int:
+        """Parameters of one layer."""
+        return self.weights + (self.out_features if self.bias else 0)
+
+
+def layers_of(
+    part: str, shapes: Mapping[str, tuple[int, int, bool]], *, number: int, active: int
+) -> Iterator[LinearLayers]:
+    """Layers of one part of a block.
+
+    Parameters
+    ----------
+    part : str
+        As in `LinearLayers`.
+    shapes : mapping of str to (int, int, bool)
+        Inputs, outputs, and whether there is a bias, by name.
+    number, active : int
+        How many of each the model has, and how many a token passes.
+
+    Yields
+    ------
+    LinearLayers
+        In their order; none where `number` is 0.
+    """
+    for name, (into, out, bias) in shapes.items() if number else ():
+        yield LinearLayers(
+            name=name,
+            part=part,
+            in_features=into,
+            out_features=out,
+            bias=bias,
+            number=number,
+            active=active,
+        )

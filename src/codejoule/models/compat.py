@@ -1,0 +1,159 @@
+"""What `codejoule.models` uses of libraries beyond their documented interfaces.
+
+One function for each such thing, and nothing else of the package touches it. `HOLDS_FOR` says for
+which versions that has been seen to work; tests/models/test_compat.py fails by name where a thing
+is gone.
+"""
+
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+    from gptqmodel.nn_modules.qlinear import BaseQuantLinear
+
+HOLDS_FOR = {
+    "gptqmodel": ">=7.6,<7.7",
+    "transformers": ">=5.17,<5.24",
+    "torch": ">=2.11,<2.14",
+    "bitsandbytes": ">=0.49,<0.51",
+}
+"""Versions of each library for which this module's functions hold."""
+
+PRIVATE = (
+    ("gptqmodel", "gptqmodel.utils.importer:hf_select_quant_linear_v2"),
+    ("gptqmodel", "gptqmodel.utils.model:hf_convert_gptq_v1_to_v2_format"),
+    ("gptqmodel", "gptqmodel.utils.model:hf_gptqmodel_post_init"),
+    ("gptqmodel", "gptqmodel.nn_modules.qlinear:BaseQuantLinear.post_init"),
+    ("gptqmodel", "gptqmodel.utils.threadx:_DeviceWorker._abort_process"),
+    ("gptqmodel", "gptqmodel.utils.threadx:_DeviceWorker._run_warmup"),
+    ("transformers", "transformers:PreTrainedModel._skip_keys_device_placement"),
+    ("transformers", "transformers:PreTrainedModel._keep_in_fp32_modules"),
+    ("transformers", "transformers:PreTrainedModel._keep_in_fp32_modules_strict"),
+    ("transformers", "transformers:PretrainedConfig._attn_implementation"),
+    ("torch", "torch.utils._python_dispatch:is_traceable_wrapper_subclass"),
+    ("bitsandbytes", "bitsandbytes.nn:Params4bit"),
+    ("bitsandbytes", "bitsandbytes.nn:Int8Params"),
+)
+"""Library and place of each thing."""
+
+_SET_BY_GPTQMODEL = ("PYTORCH_ALLOC_CONF", "CUDA_DEVICE_ORDER")
+
+
+def import_gptqmodel() -> None:
+    """Import it, and undo the settings of PyTorch's allocator and CUDA's order of GPUs that it
+    then makes: an unquantized baseline would run without them."""
+    before = {name: os.environ.get(name) for name in _SET_BY_GPTQMODEL}
+    import gptqmodel
+
+    assert gptqmodel.__name__
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)
+
+
+def kernel_class(method: str, *, backend: str, **options: Any) -> "type[BaseQuantLinear]":
+    """The class that gptqmodel's loader for transformers would take."""
+    from gptqmodel.quantization import METHOD
+    from gptqmodel.utils.importer import hf_select_quant_linear_v2
+
+    chosen: type[BaseQuantLinear] = hf_select_quant_linear_v2(
+        quant_method=METHOD(method), backend=backend, pack=False, **options
+    )
+    return chosen
+
+
+def zero_points_as_they_are(model: "torch.nn.Module", bits: int, kernel: type[Any]) -> None:
+    """Turn GPTQ's zero points less one, as files have them, into what its kernels take."""
+    from gptqmodel.utils.model import hf_convert_gptq_v1_to_v2_format
+
+    hf_convert_gptq_v1_to_v2_format(model, bits, kernel, "gptq", None)
+
+
+def finish_kernels(model: "torch.nn.Module", *, desc_act: bool) -> None:
+    """Let each packed layer of gptqmodel lay its weights out for its kernel."""
+    from gptqmodel.utils.model import hf_gptqmodel_post_init
+
+    hf_gptqmodel_post_init(model, use_act_order=desc_act)
+
+
+def is_packed(module: Any) -> bool:
+    """Whether a module is a packed layer of gptqmodel.
+
+    By its class' name, so that an unquantized model needs no import of gptqmodel (3 s).
+    """
+    return any(kind.__name__ == "BaseQuantLinear" for kind in type(module).__mro__)
+
+
+def kept_on_device(model: Any) -> Any:
+    """Arguments of a model's forward that follow no activations from GPU to GPU."""
+    return model._skip_keys_device_placement
+
+
+def kept_in_float32(model: Any) -> list[str]:
+    """Parts of paths whose parameters transformers keeps in float32 whatever the dtype."""
+    return [
+        part
+        for key in ("_keep_in_fp32_modules", "_keep_in_fp32_modules_strict")
+        for part in getattr(model, key, None) or ()
+    ]
+
+
+def attention_of(config: Any) -> str:
+    """The attention that transformers computes a model of this config with."""
+    return str(getattr(config, "_attn_implementation", None))
+
+
+def tensors_inside(tensor: "torch.Tensor") -> Iterator["torch.Tensor"]:
+    """What memory a tensor takes: itself, or what a subclass of torchao's or bitsandbytes' keeps
+    inside."""
+    import torch
+    from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+    if is_traceable_wrapper_subclass(tensor):
+        for name in tensor.__tensor_flatten__()[0]:
+            yield from tensors_inside(getattr(tensor, name))
+        return
+    yield tensor.data
+    state = getattr(tensor, "quant_state", None)
+    held = [getattr(state, key, None) for key in ("absmax", "code")]
+    held += [getattr(tensor, key, None) for key in ("CB", "SCB")]
+    yield from (part for part in held if isinstance(part, torch.Tensor))
+
+
+@cache
+def worker_failures() -> list[BaseException]:
+    """The list that collects what fails in gptqmodel's workers from the first call on.
+
+    gptqmodel ends the process (``os._exit``) when a task of a worker fails, though the error
+    also reaches whoever waits for that task. It no longer does after this: look into the list for
+    those for which nobody waited. A worker that cannot even start still ends the process, since
+    its tasks would be waited for without end; why goes to the process' own standard error.
+    """
+    from gptqmodel.utils import threadx
+
+    found: list[BaseException] = []
+    worker: Any = threadx._DeviceWorker
+    end_process = worker._abort_process
+    ending = threading.Lock()
+
+    def collect(self: Any, error: BaseException) -> None:
+        frames = traceback.extract_tb(error.__traceback__)
+        if any(frame.name == "_run_warmup" for frame in frames):
+            with ending:  # workers often fail together: the first ends the process, alone
+                print(
+                    f"gptqmodel cannot start its workers ({type(error).__name__}: {error}); free "
+                    "memory on the device, or use a published checkpoint (quant.source=hub)",
+                    file=sys.__stderr__,
+                    flush=True,
+                )
+                end_process(self, error)
+        found.append(error)
+
+    worker._abort_process = collect
+    return found

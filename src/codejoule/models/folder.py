@@ -1,0 +1,167 @@
+"""What a checkpoint's folder says of itself, read without loading it; no code of it is ever run."""
+
+import json
+import re
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from codejoule.config import ConfigError
+from codejoule.models.compat import attention_of
+from codejoule.models.declared import declared_quantization, stated_quantization
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import GenerationConfig, PretrainedConfig
+
+DECODER = ".layers."
+"""Part of the path of everything in a decoder's blocks."""
+INDEX = "model.safetensors.index.json"
+QUANTIZATION_FILES = ("quantize_config.json", "quant_config.json")
+"""Where quantizers keep what newer ones write into ``config.json``; gptqmodel reads them all."""
+_PARTS = ("qweight", "qzeros", "scales", "g_idx", "bias", "weight")
+_EXPERTS = ("n_routed_experts", "num_experts", "num_local_experts")
+_EXPERT = re.compile(r"(.*\.experts\.)\d+(\..*)")
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The folder's ``config.json``, with the ``quantization_config`` that may stand in a file of
+    its own; raises `ConfigError` where it cannot be read, or where the two contradict each other.
+    """
+    file = folder / "config.json"
+    config = _read_json(file)
+    if not isinstance(config, dict) or "model_type" not in config:
+        raise ConfigError(f"{file}: names no model_type; it is not a transformers checkpoint")
+    try:
+        for name in QUANTIZATION_FILES:
+            if (folder / name).exists():
+                _take_in(config, name, _read_json(folder / name))
+        declared_quantization(config)
+    except ConfigError as error:
+        raise ConfigError(f"{folder}: {error}") from error
+    return config
+
+
+def _take_in(config: dict[str, Any], name: str, fields: Any) -> None:
+    """Make the `fields` of a quantizer's own file the config's, where it has none."""
+    if not isinstance(fields, dict):
+        raise ConfigError(f"{name} holds no JSON object; correct or remove it")
+    if not config.get("quantization_config"):
+        config["quantization_config"] = fields
+    here, there = stated_quantization(config["quantization_config"]), stated_quantization(fields)
+    for key in here.keys() & there.keys():
+        if here[key] != there[key]:
+            raise ConfigError(
+                f"config.json and {name} contradict each other ({key}: {here[key]} and "
+                f"{there[key]}); keep the one that is true of the weights"
+            )
+
+
+def _read_json(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{file}: cannot be read ({error}); a checkpoint's folder holds config.json, "
+            "*.safetensors and the tokenizer's files"
+        ) from error
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The folder's safetensors files, sorted; empty where any of them is missing."""
+    index = folder / INDEX
+    if not index.exists():
+        return sorted(folder.glob("*.safetensors"))
+    names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    files = sorted(folder / name for name in names)
+    return files if all(file.exists() for file in files) else []
+
+
+def missing_experts(folder: Path, config: dict[str, Any]) -> list[str]:
+    """Tensors that some experts of a layer have in `folder`, and others lack."""
+    from safetensors import safe_open
+
+    number = next((config[key] for key in _EXPERTS if config.get(key)), 0)
+    names: set[str] = set()
+    for file in weight_files(folder):
+        with safe_open(file, framework="np") as tensors:
+            names.update(tensors.keys())
+    parts = {match.group(1, 2) for name in names if (match := _EXPERT.fullmatch(name))}
+    wanted = {f"{before}{expert}{after}" for before, after in parts for expert in range(number)}
+    return sorted(wanted - names)
+
+
+def has_experts(config: dict[str, Any]) -> bool:
+    """Whether a ``config.json`` describes a mixture of experts."""
+    return any(config.get(key) for key in _EXPERTS)
+
+
+def read_tensors(folder: Path, layers: Collection[str]) -> dict[str, dict[str, "torch.Tensor"]]:
+    """The tensors of these layers as the folder's files hold them, by layer and name."""
+    from safetensors import safe_open
+
+    wanted = {f"{layer}.{part}": (layer, part) for layer in layers for part in _PARTS}
+    found: dict[str, dict[str, torch.Tensor]] = {layer: {} for layer in layers}
+    for file in weight_files(folder):
+        with safe_open(file, framework="pt") as tensors:
+            for name in wanted.keys() & set(tensors.keys()):
+                layer, part = wanted[name]
+                found[layer][part] = tensors.get_tensor(name)
+    return found
+
+
+def folder_config(folder: Path) -> "PretrainedConfig":
+    """The config in `folder`, of an architecture that transformers itself has.
+
+    Raises `ConfigError` for another architecture, for attention from elsewhere, and for values
+    that transformers refuses.
+    """
+    from transformers import CONFIG_MAPPING, AutoConfig
+
+    kind = read_config(folder)["model_type"]
+    if kind not in CONFIG_MAPPING:
+        raise ConfigError(
+            f"{folder}: transformers has no architecture of model_type={kind!r}"
+            f"{no_code(folder / 'config.json')}; install a transformers that has it, or choose "
+            "another model"
+        )
+    with _refusals(folder / "config.json"):
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    attention = attention_of(config)
+    if "/" in attention:
+        raise ConfigError(
+            f"{folder}/config.json: attn_implementation={attention} names code on the hub, and "
+            "codejoule runs no code that a model names; remove the field"
+        )
+    return config
+
+
+def generation_defaults(folder: Path) -> "GenerationConfig | None":
+    """The folder's ``generation_config.json``; None without. Raises `ConfigError`."""
+    from transformers import GenerationConfig
+
+    file = folder / "generation_config.json"
+    if not file.exists():
+        return None
+    with _refusals(file):
+        return GenerationConfig.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+
+
+@contextmanager
+def _refusals(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        # Validation of a field raises errors of its library, and what a wrong value leads to.
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise ConfigError(f"{file}: transformers refuses it ({text})") from error
+
+
+def no_code(file: Path) -> str:
+    """What to add to a message about a folder, where its JSON `file` names code of the folder."""
+    if not file.exists() or '"auto_map"' not in file.read_text(encoding="utf-8", errors="replace"):
+        return ""
+    return f"; {file.name} names code of its own (auto_map), and codejoule runs none"

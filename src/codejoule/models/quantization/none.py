@@ -1,0 +1,5 @@
+"""The weights as they are."""
+
+from codejoule.models.quantization.base import Quantizer
+
+QUANTIZER = Quantizer("none")
