@@ -1,23 +1,20 @@
 """The tables of one group: each is a function of its evidence."""
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from codejoule.analysis.comparison import front_energy
 from codejoule.analysis.disagreements import disagreement_table
 from codejoule.analysis.efficiency import efficiency_table
+from codejoule.analysis.evidence import Evidence, Unit
 from codejoule.analysis.table import Table
 from codejoule.domain.metrics import J_PER_KWH
 from codejoule.statistics import STATISTICS, Method, Row, Statistic, hac_lags
 
-if TYPE_CHECKING:
-    from codejoule.analysis.evidence import Evidence, Unit
-
 
 def make_tables(
-    evidence: "Evidence",
+    evidence: Evidence,
     method: Method,
     *,
     names: Collection[str] | None = None,
@@ -40,7 +37,7 @@ def make_tables(
     return {table.name: table for table in tables}
 
 
-def statistic_table(statistic: Statistic, evidence: "Evidence", method: Method) -> Table:
+def statistic_table(statistic: Statistic, evidence: Evidence, method: Method) -> Table:
     """One statistic of all its units, adjusted and concluded within each family."""
     rows: list[Row] = []
     for family in evidence.units[statistic.unit]:
@@ -58,7 +55,7 @@ def statistic_table(statistic: Statistic, evidence: "Evidence", method: Method) 
     )
 
 
-def _rows(statistic: Statistic, unit: "Unit", method: Method) -> list[Row]:
+def _rows(statistic: Statistic, unit: Unit, method: Method) -> list[Row]:
     names, figures = unit
     rows = [names | row for row in statistic.rows(figures, method)]
     if statistic.unit == "contrasts":
@@ -67,7 +64,7 @@ def _rows(statistic: Statistic, unit: "Unit", method: Method) -> list[Row]:
     return rows
 
 
-def summary_table(evidence: "Evidence") -> Table:
+def summary_table(evidence: Evidence) -> Table:
     """Energy, latency, throughput and pass@1 of each configuration."""
     table = evidence.table.assign(
         configuration=list(evidence.labels),
@@ -91,7 +88,7 @@ def summary_table(evidence: "Evidence") -> Table:
     )
 
 
-def reductions_table(evidence: "Evidence") -> Table:
+def reductions_table(evidence: Evidence) -> Table:
     """By how much each configuration differs from its reference, from the figures of runs."""
     basis = front_energy(evidence.table)
     kwh = evidence.table[basis].to_numpy(dtype=float) / J_PER_KWH

@@ -3,9 +3,10 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from codejoule.domain.text import p_words
 from codejoule.statistics.result import ALPHA, has_spread
@@ -18,9 +19,6 @@ from codejoule.statistics.statistic import (
     pair_words,
     verdict,
 )
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +48,7 @@ class PairedAccuracy:
 
 
 def paired_accuracy(
-    a: "NDArray[np.float64]", b: "NDArray[np.float64]", *, margin: float = MARGIN
+    a: NDArray[np.float64], b: NDArray[np.float64], *, margin: float = MARGIN
 ) -> PairedAccuracy:
     """Compare two configurations' verdicts.
 
@@ -213,7 +211,7 @@ def unseen_share(n: int, alpha: float) -> float:
     return float(alpha ** (1 / n))
 
 
-def at_least(rates: "NDArray[np.float64]", target: float) -> float:
+def at_least(rates: NDArray[np.float64], target: float) -> float:
     """One-sided p-value that pass@1 lies below a target; small means it is reached.
 
     Parameters
@@ -244,7 +242,7 @@ def at_least(rates: "NDArray[np.float64]", target: float) -> float:
     return max(p_value, unseen(n, float(rates.mean()), target))
 
 
-def lower_bound(rates: "NDArray[np.float64]", *, alpha: float = ALPHA) -> float:
+def lower_bound(rates: NDArray[np.float64], *, alpha: float = ALPHA) -> float:
     """One-sided lower confidence bound of pass@1, the inverse of `at_least`.
 
     Parameters
@@ -277,7 +275,7 @@ def lower_bound(rates: "NDArray[np.float64]", *, alpha: float = ALPHA) -> float:
     return float(max(0.0, min(student, rates.mean() * unseen_share(n, alpha))))
 
 
-def _are_trials(rates: "NDArray[np.float64]") -> bool:
+def _are_trials(rates: NDArray[np.float64]) -> bool:
     return bool(np.isin(rates, (0.0, 1.0)).all()) or not has_spread(rates, scale=1.0)
 
 

@@ -1,20 +1,17 @@
 """What the thesis tests before it chooses a test."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from codejoule.statistics.result import Result, has_spread
 from codejoule.statistics.statistic import DRIFTS, Method, Row, RunTasks, SetTasks, Statistic
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
 UNDEFINED = float("nan")
 
 
-def durbin_watson(series: "NDArray[np.float64]") -> float:
+def durbin_watson(series: NDArray[np.float64]) -> float:
     """Autocorrelation of a series about its mean.
 
     Parameters
@@ -39,7 +36,7 @@ def durbin_watson(series: "NDArray[np.float64]") -> float:
     return float(statistic(series - series.mean()))
 
 
-def shapiro_wilk(values: "NDArray[np.float64]") -> Result:
+def shapiro_wilk(values: NDArray[np.float64]) -> Result:
     """Normality of a sample.
 
     Parameters
@@ -69,7 +66,7 @@ def shapiro_wilk(values: "NDArray[np.float64]") -> Result:
     return Result(statistic=float(w), p_value=float(p_value), n=values.size)
 
 
-def levene(groups: "Sequence[NDArray[np.float64]]") -> Result:
+def levene(groups: Sequence[NDArray[np.float64]]) -> Result:
     """Equality of variances, by deviations from the medians.
 
     Parameters

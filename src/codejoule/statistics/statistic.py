@@ -2,15 +2,13 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from codejoule.statistics.clusters import Resampler, cluster_means
 from codejoule.statistics.result import ALPHA, holm
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 MARGIN = 0.02
 """Loss of pass@1 up to which "no loss" is said, unless another is stated."""
@@ -51,11 +49,11 @@ class Method:
 class RunTasks:
     """Figures of the tasks of one run in the order of generation, or means over several runs."""
 
-    energy_j: "NDArray[np.float64]"
+    energy_j: NDArray[np.float64]
     """Energy of generation [J], shape (tasks,); tasks without one are left out."""
-    output_tokens: "NDArray[np.float64]"
+    output_tokens: NDArray[np.float64]
     """Generated tokens."""
-    domains: "Mapping[str, NDArray[np.bool_]]"
+    domains: Mapping[str, NDArray[np.bool_]]
     """Which tasks belong to each domain."""
 
 
@@ -63,18 +61,18 @@ class RunTasks:
 class SetTasks:
     """The same tasks under several configurations."""
 
-    energy_j: "tuple[NDArray[np.float64], ...]"
+    energy_j: tuple[NDArray[np.float64], ...]
     """Energy of generation [J] of each configuration, shapes (runs, tasks)."""
-    labels: "NDArray[np.int64]"
+    labels: NDArray[np.int64]
     """Cluster of each task."""
     pairs: tuple[tuple[int, int], ...]
     """Which configurations are compared, each with its reference."""
 
-    def mean_j(self) -> "list[NDArray[np.float64]]":
+    def mean_j(self) -> list[NDArray[np.float64]]:
         """Energy of each task under each configuration, mean over its runs."""
         return [energy_j.mean(axis=0) for energy_j in self.energy_j]
 
-    def cluster_logs(self) -> "list[NDArray[np.float64]]":
+    def cluster_logs(self) -> list[NDArray[np.float64]]:
         """Mean log energy of each cluster of tasks, shapes (runs, clusters)."""
         return [cluster_means(np.log(energy_j), self.labels) for energy_j in self.energy_j]
 
@@ -83,13 +81,13 @@ class SetTasks:
 class PairTasks:
     """The same tasks under two configurations, the second of which is the reference."""
 
-    energy_j: "tuple[NDArray[np.float64], NDArray[np.float64]]"
+    energy_j: tuple[NDArray[np.float64], NDArray[np.float64]]
     """Energy of generation [J], shapes (runs, tasks)."""
-    labels: "NDArray[np.int64]"
+    labels: NDArray[np.int64]
     """Cluster of each task."""
-    order: "NDArray[np.float64]"
+    order: NDArray[np.float64]
     """Place of each task in the first run of the first configuration."""
-    passed: "tuple[NDArray[np.float64], NDArray[np.float64]]"
+    passed: tuple[NDArray[np.float64], NDArray[np.float64]]
     """Share of samples that passed of each task that all runs were judged on."""
 
 
