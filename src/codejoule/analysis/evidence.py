@@ -17,7 +17,7 @@ from codejoule.analysis.families import (
     find_families,
 )
 from codejoule.analysis.tasks import TaskFigures
-from codejoule.statistics import KEYS, PairTasks, RunTasks, SetTasks, clusters
+from codejoule.statistics import PairTasks, RunTasks, SetTasks, clusters
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,7 +103,7 @@ class Evidence:
         ]
         sets = [[self._set(family.factor, own) for own in family.sets] for family in self.families]
         pairs = [
-            [(names, self.compare(i, j)) for names, i, j in self.pairs(family)]
+            [self._pair(family.factor, own, i, j) for own in family.sets for i, j in own.pairs()]
             for family in self.families
         ]
         means = [
@@ -154,15 +154,13 @@ class Evidence:
             pairs=tuple(own.pairs()),
         )
 
-    def pairs(self, family: Family) -> list[tuple[dict[str, str], int, int]]:
-        """Names and places of the pairs that are compared, the reference last."""
-        found = []
-        for own in family.sets:
-            for i, j in own.pairs():
-                a, b = own.configurations[i], own.configurations[j]
-                values = (family.factor, own.fixed, self.labels[a], self.labels[b])
-                found.append((dict(zip(KEYS["pair"], values, strict=True)), a, b))
-        return found
+    def _pair(self, factor: str, own: ComparisonSet, i: int, j: int) -> Unit:
+        a, b = own.configurations[i], own.configurations[j]
+        names = {
+            "factor": factor, "held": own.fixed, "configuration": self.labels[a],
+            "reference": self.labels[b], "places": (a, b),
+        }  # fmt: skip
+        return names, self.compare(a, b)
 
     def _complete(self, configurations: Sequence[int]) -> NDArray[np.bool_]:
         return np.asarray(self.complete[list(configurations)].all(axis=0))

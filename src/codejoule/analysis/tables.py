@@ -10,7 +10,12 @@ from codejoule.analysis.efficiency import efficiency_table
 from codejoule.analysis.evidence import Evidence, Unit
 from codejoule.analysis.table import Table
 from codejoule.domain.metrics import J_PER_KWH
-from codejoule.statistics import STATISTICS, Method, Row, Statistic, hac_lags
+from codejoule.statistics import KEYS, STATISTICS, Method, Row, Statistic, hac_lags
+
+_REDUCTIONS = (
+    "energy_kwh", "energy_reference_kwh", "reduction_percent", "pass_at_1", "pass_at_1_reference",
+    "pass_at_1_difference",
+)  # fmt: skip
 
 
 def make_tables(
@@ -93,27 +98,16 @@ def reductions_table(evidence: Evidence) -> Table:
     basis = front_energy(evidence.table)
     kwh = evidence.table[basis].to_numpy(dtype=float) / J_PER_KWH
     passed = evidence.table["pass_at_1"].to_numpy(dtype=float)
-    rows = [
-        names
-        | {
-            "energy_kwh": kwh[a],
-            "energy_reference_kwh": kwh[b],
-            "reduction_percent": 100 * (1 - kwh[a] / kwh[b]) if kwh[b] else np.nan,
-            "pass_at_1": passed[a],
-            "pass_at_1_reference": passed[b],
-            "pass_at_1_difference": passed[a] - passed[b],
-        }
-        for family in evidence.families
-        for names, a, b in evidence.pairs(family)
-    ]
-    columns = (
-        "factor", "held", "configuration", "reference", "energy_kwh", "energy_reference_kwh",
-        "reduction_percent", "pass_at_1", "pass_at_1_reference", "pass_at_1_difference",
-    )  # fmt: skip
+    rows = []
+    for names, _ in (unit for family in evidence.units["pair"] for unit in family):
+        a, b = names["places"]
+        saved = 100 * (1 - kwh[a] / kwh[b]) if kwh[b] else np.nan
+        figures = (kwh[a], kwh[b], saved, passed[a], passed[b], passed[a] - passed[b])
+        rows.append(names | dict(zip(_REDUCTIONS, figures, strict=True)))
     what = "generation" if basis == "energy_generation_j" else "generation and evaluation"
     return Table.of(
         rows,
-        columns,
+        (*KEYS["pair"], *_REDUCTIONS),
         name="reductions",
         title="What each configuration saves and loses against its reference",
         notes=(f"Energy of {what}, means over runs. Without uncertainty: see energy_pairs.",),
