@@ -17,7 +17,6 @@ from codejoule.statistics.statistic import (
     Row,
     Statistic,
     pair_words,
-    verdict,
 )
 
 
@@ -285,14 +284,6 @@ def _accuracy_pairs(of: PairTasks, method: Method) -> Iterator[Row]:
         yield asdict(found) | {"test": found.method, "no_loss_p_value": found.p_value_no_loss}
 
 
-def _conclude(row: Row) -> Row:
-    falls = row["difference"] < 0
-    return {
-        "verdict": verdict(row["p_value_holm"], falls=falls, words=("lower", "higher")),
-        "no_loss_shown": bool(row["no_loss_p_value_holm"] < ALPHA),
-    }
-
-
 def _headline(rows: list[Row]) -> str:
     differ = sum(row["verdict"] in ("lower", "higher") for row in rows)
     kept = sum(row["no_loss_shown"] for row in rows)
@@ -333,7 +324,8 @@ ACCURACY_PAIRS = Statistic(
         "no_loss_p_value", "verdict", "no_loss_shown",
     ),
     adjusted=("p_value", "no_loss_p_value"),
-    conclude=_conclude,
+    verdict=("difference", 0.0, "lower", "higher"),
+    shown=("no_loss_shown", "no_loss_p_value"),
     notes=(
         "mcnemar: exact test, Tango's score interval; t: several samples or runs per task. "
         "no_loss: non-inferiority, one-sided, margin {margin:g} of pass@1. A difference "

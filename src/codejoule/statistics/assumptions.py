@@ -8,8 +8,6 @@ from numpy.typing import NDArray
 from codejoule.statistics.result import Result, has_spread
 from codejoule.statistics.statistic import DRIFTS, Method, Row, RunTasks, SetTasks, Statistic
 
-UNDEFINED = float("nan")
-
 
 def durbin_watson(series: NDArray[np.float64]) -> float:
     """Autocorrelation of a series about its mean.
@@ -32,7 +30,7 @@ def durbin_watson(series: NDArray[np.float64]) -> float:
     from statsmodels.stats.stattools import durbin_watson as statistic
 
     if not has_spread(series):
-        return UNDEFINED
+        return np.nan
     return float(statistic(series - series.mean()))
 
 
@@ -58,7 +56,7 @@ def shapiro_wilk(values: NDArray[np.float64]) -> Result:
     from scipy import stats
 
     if values.size < 3 or not has_spread(values):
-        return Result(statistic=UNDEFINED, p_value=UNDEFINED, n=values.size)
+        return Result(statistic=np.nan, p_value=np.nan, n=values.size)
     with warnings.catch_warnings():
         # Above 5,000 values scipy warns that p is approximate: it is far below any level then.
         warnings.simplefilter("ignore", UserWarning)
@@ -92,7 +90,7 @@ def levene(groups: Sequence[NDArray[np.float64]]) -> Result:
         or not known
         or not any(has_spread(np.abs(g - np.median(g)), scale=np.abs(g).max()) for g in groups)
     ):
-        return Result(statistic=UNDEFINED, p_value=UNDEFINED, n=n)
+        return Result(statistic=np.nan, p_value=np.nan, n=n)
     f, p_value = stats.levene(*groups, center="median")
     return Result(
         statistic=float(f), p_value=float(p_value), n=n, df=(len(groups) - 1, n - len(groups))

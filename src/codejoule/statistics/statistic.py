@@ -108,8 +108,10 @@ class Statistic:
     """Columns beyond those that name the unit; what else a row holds is left out."""
     adjusted: tuple[str, ...] = ()
     """p-values that are adjusted by Holm within the factor, into a column ``..._holm``."""
-    conclude: Callable[[Row], Row] | None = None
-    """Columns that follow of the adjusted p-values."""
+    verdict: tuple[str, float, str, str] | None = None
+    """Figure that is judged, its value without an effect, and the words for less and more."""
+    shown: tuple[str, str] | None = None
+    """A column that says whether a further adjusted p-value is significant, and that p-value."""
     notes: tuple[str, ...] = ()
     """What a reader of the table needs; ``{margin}`` and ``{lags}`` are filled in."""
     thesis: str = ""
@@ -137,23 +139,20 @@ class Statistic:
         return (*notes, _ADJUSTED) if self.adjusted else tuple(notes)
 
     def family(self, rows: list[Row]) -> list[Row]:
-        """The rows of one factor, adjusted together and concluded."""
+        """The rows of one factor, adjusted together, with their verdicts."""
         for name in self.adjusted:
             for row, p_value in zip(rows, holm([row[name] for row in rows]), strict=True):
                 row[f"{name}_holm"] = float(p_value)
-        if self.conclude is not None:
+        if self.verdict is not None:
+            figure, neutral, less, more = self.verdict
             for row in rows:
-                row |= self.conclude(row)
+                p_value, word = row["p_value_holm"], less if row[figure] < neutral else more
+                unresolved = "unknown" if np.isnan(p_value) else "not resolved"
+                row["verdict"] = word if p_value < ALPHA else unresolved
+        if self.shown is not None:
+            for row in rows:
+                row[self.shown[0]] = bool(row[f"{self.shown[1]}_holm"] < ALPHA)
         return rows
-
-
-def verdict(p_value: float, *, falls: bool, words: tuple[str, str]) -> str:
-    """``unknown``, ``not resolved`` or one of two words, for a fall and for a rise."""
-    if np.isnan(p_value):
-        return "unknown"
-    if p_value >= ALPHA:
-        return "not resolved"
-    return words[0] if falls else words[1]
 
 
 def pair_words(row: Mapping[Any, Any]) -> str:
