@@ -9,10 +9,9 @@ import pytest
 
 from codejoule.thesis.estimator import (
     COLUMNS,
+    equations,
     figure_checks,
     forward,
-    memory,
-    parameters,
     thesis_figures,
     thesis_tables,
 )
@@ -100,21 +99,21 @@ def test_equations_count_what_their_layers_hold_except_the_feed_forward_one() ->
     w_e, w_p = matrix(v, m), matrix(c, m)
     x = forward.embed(np.eye(v)[rng.integers(v, size=c)], w_e, w_p)
     assert (w_e.size, w_p.size) == (
-        parameters.embedding_parameters(v, m), parameters.position_parameters(c, m)
+        equations.embedding_parameters(v, m), equations.position_parameters(c, m)
     )  # fmt: skip
     heads = [matrix(h, m, d) for _ in range(3)]
     w_o = matrix(h * d, m)
     x = forward.multi_head_attention(x, *heads, w_o)
-    assert sum(w.size for w in (*heads, w_o)) == parameters.attention_parameters(m, d, h, 1)
+    assert sum(w.size for w in (*heads, w_o)) == equations.attention_parameters(m, d, h, 1)
     gamma, beta = matrix(m), matrix(m)
     x = forward.layer_norm(x, gamma, beta)
-    assert gamma.size + beta.size == parameters.norm_parameters(m, 1)
+    assert gamma.size + beta.size == equations.norm_parameters(m, 1)
     weights = (matrix(m, d_ff), matrix(d_ff), matrix(d_ff, m), matrix(m))
     x = forward.feed_forward(x, *weights)
     assert x.shape == (c, m)
     held = sum(w.size for w in weights)
     assert held == 2 * d_ff * m + d_ff + m
-    assert parameters.ffn_layer_parameters(m, d_ff) == (d_ff * m) ** 2 + d_ff + m != held
+    assert equations.ffn_layer_parameters(m, d_ff) == (d_ff * m) ** 2 + d_ff + m != held
 
 
 def test_attention_looks_at_nothing_that_comes_later() -> None:
@@ -138,28 +137,28 @@ def test_layer_norm_has_mean_zero_and_variance_one() -> None:
 
 def test_totals_are_the_sums_that_equations_3_19_and_3_22_name() -> None:
     v, c, m, d, h, layers, d_ff, k = 100, 50, 16, 4, 4, 3, 64, 7
-    dense = parameters.dense_parameters(v=v, c=c, m=m, d=d, h=h, l=layers, d_ff=d_ff, k=k)
+    dense = equations.dense_parameters(v=v, c=c, m=m, d=d, h=h, l=layers, d_ff=d_ff, k=k)
     parts = (
-        parameters.embedding_parameters(v, m) + parameters.position_parameters(c, m)
-        + parameters.attention_parameters(m, d, h, layers) + parameters.ffn_parameters(m, d_ff, layers)
-        + parameters.norm_parameters(m, k) + parameters.output_parameters(m, v)
+        equations.embedding_parameters(v, m) + equations.position_parameters(c, m)
+        + equations.attention_parameters(m, d, h, layers) + equations.ffn_parameters(m, d_ff, layers)
+        + equations.norm_parameters(m, k) + equations.output_parameters(m, v)
     )  # fmt: skip
     # The closed form has d_ff = 4 m in its biases, as this model has.
     assert dense == parts
-    j = parameters.expert_width(8)
-    experts = parameters.experts_parameters(
-        parameters.expert_parameters(m, j), parameters.total_experts(6, 2)
+    j = equations.expert_width(8)
+    experts = equations.experts_parameters(
+        equations.expert_parameters(m, j), equations.total_experts(6, 2)
     )
-    gate = parameters.gating_parameters(m, 6)
-    moe = parameters.moe_parameters(parameters.moe_layer_parameters(experts, 0, gate), layers)
+    gate = equations.gating_parameters(m, 6)
+    moe = equations.moe_parameters(equations.moe_layer_parameters(experts, 0, gate), layers)
     assert (j, experts, gate) == (12, 8 * (2 * 16 * 12 + 12 + 16), 96)
-    total = parameters.moe_model_parameters(v=v, c=c, m=m, d=d, h=h, l=layers, k=k, moe=moe)
-    assert total == dense - parameters.ffn_parameters(m, d_ff, layers) + moe
+    total = equations.moe_model_parameters(v=v, c=c, m=m, d=d, h=h, l=layers, k=k, moe=moe)
+    assert total == dense - equations.ffn_parameters(m, d_ff, layers) + moe
 
 
 def test_the_cache_s_equations_agree_with_one_another() -> None:
-    per_token = memory.cache_bytes_per_token(n=2, h=3, m=5, p=2)
+    per_token = equations.cache_bytes_per_token(n=2, h=3, m=5, p=2)
     assert per_token == 120
-    assert memory.cache_bytes(b=4, s=10, n=2, h=3, m=5, p=2) == 4 * 10 * per_token
-    assert memory.grouped_cache_bytes(b=4, s=10, n=2, h=3, g=3, m=5, p=2) == 4 * 10 * 40
-    assert memory.vram_bytes(n=10, p_parameters=2, cache=100, p_cache=2) == 220
+    assert equations.cache_bytes(b=4, s=10, n=2, h=3, m=5, p=2) == 4 * 10 * per_token
+    assert equations.grouped_cache_bytes(b=4, s=10, n=2, h=3, g=3, m=5, p=2) == 4 * 10 * 40
+    assert equations.vram_bytes(n=10, p_parameters=2, cache=100, p_cache=2) == 220

@@ -31,11 +31,7 @@ class Claim:
 def claims() -> tuple[Claim, ...]:
     """Hold what the thesis says against its own tables.
 
-    Returns
-    -------
-    tuple of Claim
-        Headline figures, figures and comparisons in the text, cells that two tables print
-        differently.
+    Headline figures, figures and comparisons in the text, cells that two tables print differently.
     """
     return (*_headlines(), *_energies(), *_accuracies(), *_repeats(), *_statistics())
 
@@ -43,10 +39,7 @@ def claims() -> tuple[Claim, ...]:
 def disagreements() -> tuple[Claim, ...]:
     """The claims that the tables do not bear out.
 
-    Returns
-    -------
-    tuple of Claim
-        In the order of `claims`.
+    In the order of `claims`.
     """
     return tuple(claim for claim in claims() if not claim.agrees)
 

@@ -3,7 +3,7 @@
 from codejoule.config import ConfigError
 from codejoule.domain import Architecture
 from codejoule.estimate import Card
-from codejoule.thesis.estimator import memory, parameters, runtime, table_times_s
+from codejoule.thesis.estimator import equations, table_times_s
 
 _NOMINAL = {
     "qwen_0_5b": 0.5e9, "qwen_1_5b": 1.5e9, "qwen_3b": 3e9, "qwen_7b": 7e9, "qwen_14b": 14e9,
@@ -27,28 +27,9 @@ def thesis_figures_of(
 ) -> Figures:
     """What the thesis' equations give for a configuration.
 
-    Parameters
-    ----------
-    model, quant : str
-        Names in ``conf/model`` and ``conf/quant``.
-    architecture : Architecture
-        The model's.
-    counted : int
-        Its exact parameters, for a model whose nominal number the thesis does not have.
-    card : Card
-        The card.
-    batch, prompt_tokens, new_tokens : int
-        Sequences, and tokens of each.
-
-    Returns
-    -------
-    dict
-        Name: value, unit and where it comes from.
-
-    Raises
-    ------
-    ConfigError
-        For a quantization that the thesis does not have.
+    By name: value, unit and where it comes from. `model` and `quant` are names of ``conf``,
+    `counted` the exact parameters of a model whose nominal number the thesis does not have. Raises
+    `ConfigError` for a quantization that it does not have.
     """
     if quant not in _K:
         raise ConfigError(f"quant={quant}: the thesis has {', '.join(_K)}; leave out --thesis")
@@ -56,7 +37,7 @@ def thesis_figures_of(
     n = _NOMINAL.get(model.removesuffix("_base"), float(counted))
     rate = card.peak_float16_flop_per_s if k == 1 else card.peak_int8_op_per_s
     b, s, tokens, p = batch, prompt_tokens, new_tokens, 2 * k
-    cache = memory.grouped_cache_bytes(
+    cache = equations.grouped_cache_bytes(
         b=b, s=s, n=n, h=a.heads, g=a.heads / a.kv_heads, m=a.hidden_size, p=2
     )
     figures: Figures = {
@@ -65,12 +46,12 @@ def thesis_figures_of(
         "kv_cache": (cache, "bytes", "eq. 3.25, in parameters and model widths as printed"),
         "vram": (n * p, "bytes", "as its tables: the weights alone"),
         "vram_by_equation": (
-            memory.vram_bytes(n=n, p_parameters=p, cache=cache, p_cache=2), "bytes", "eq. 3.26",
+            equations.vram_bytes(n=n, p_parameters=p, cache=cache, p_cache=2), "bytes", "eq. 3.26",
         ),
-        "prefill_compute": (runtime.prefill_compute(n=n * k, b=b, s=s), "FLOP", "eq. 3.27"),
-        "prefill_memory": (runtime.prefill_memory(n=n * k), "bytes", "eq. 3.28"),
-        "decode_compute": (runtime.decode_compute(n=n * k, b=b), "FLOP", "eq. 3.29"),
-        "decode_memory": (runtime.decode_memory(n=n * k), "bytes", "eq. 3.30"),
+        "prefill_compute": (equations.prefill_compute(n=n * k, b=b, s=s), "FLOP", "eq. 3.27"),
+        "prefill_memory": (equations.prefill_memory(n=n * k), "bytes", "eq. 3.28"),
+        "decode_compute": (equations.decode_compute(n=n * k, b=b), "FLOP", "eq. 3.29"),
+        "decode_memory": (equations.decode_memory(n=n * k), "bytes", "eq. 3.30"),
     }  # fmt: skip
     if rate is None:
         return figures
@@ -78,7 +59,7 @@ def thesis_figures_of(
         n=n * k, flop_per_s=rate, bytes_per_s=card.bandwidth_bytes_per_s, prompt=s,
         tokens=tokens, b=b,
     )  # fmt: skip
-    total_s = runtime.total_generation_time_s(ttft_s=ttft_s, tpot_s=tpot_s, tokens=tokens)
+    total_s = equations.total_generation_time_s(ttft_s=ttft_s, tpot_s=tpot_s, tokens=tokens)
     figures |= {
         "ttft": (ttft_s, "s", "eq. 3.31"),
         "tpot": (tpot_s, "s", "eq. 3.32"),
@@ -86,7 +67,7 @@ def thesis_figures_of(
         "tgt_as_tabled": (table_s, "s", "as its tables: without the decode computation"),
     }
     if card.power_limit_w is not None:
-        energy_j = runtime.energy_j(power_w=card.power_limit_w, time_s=total_s)
+        energy_j = equations.energy_j(power_w=card.power_limit_w, time_s=total_s)
         figures["energy"] = (energy_j, "J", f"eq. 3.34 at the limit of {card.power_limit_w:g} W")
     return figures
 
@@ -111,13 +92,13 @@ def _by_equation(a: Architecture) -> float:
         "h": a.heads, "l": a.layers, "k": 2 * a.layers + 1,
     }  # fmt: skip
     if a.moe is None:
-        return parameters.dense_parameters(**shape, d_ff=a.intermediate_size)
-    j = parameters.expert_width(a.moe.intermediate_size)
-    experts = parameters.experts_parameters(
-        parameters.expert_parameters(a.hidden_size, j),
-        parameters.total_experts(a.moe.routed, a.moe.shared),
+        return equations.dense_parameters(**shape, d_ff=a.intermediate_size)
+    j = equations.expert_width(a.moe.intermediate_size)
+    experts = equations.experts_parameters(
+        equations.expert_parameters(a.hidden_size, j),
+        equations.total_experts(a.moe.routed, a.moe.shared),
     )
-    gate = parameters.gating_parameters(a.hidden_size, a.moe.routed)
-    layer = parameters.moe_layer_parameters(experts, 0, gate)
-    moe = parameters.moe_parameters(layer, a.moe_layers)
-    return parameters.moe_model_parameters(**shape, moe=moe)
+    gate = equations.gating_parameters(a.hidden_size, a.moe.routed)
+    layer = equations.moe_layer_parameters(experts, 0, gate)
+    moe = equations.moe_parameters(layer, a.moe_layers)
+    return equations.moe_model_parameters(**shape, moe=moe)

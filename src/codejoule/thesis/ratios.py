@@ -63,10 +63,7 @@ class Reduction:
 def ratios() -> tuple[Ratio, ...]:
     """Recompute pass@kWh and the front of the 25 configurations of Qwen2.5.
 
-    Returns
-    -------
-    tuple of Ratio
-        In the order of the tables.
+    In the order of the tables.
     """
     rows = qwen_configurations()
     front = pareto_front([r.energy_kwh for r in rows], [r.pass_at_1 for r in rows])
@@ -76,10 +73,7 @@ def ratios() -> tuple[Ratio, ...]:
 def reductions() -> tuple[Reduction, ...]:
     """Recompute what fine-tuning and the quantizations save.
 
-    Returns
-    -------
-    tuple of Reduction
-        20: four techniques, five sizes.
+    20: four techniques, five sizes.
     """
     found = {(r.model, r.quant): r for r in qwen_configurations()}
     pairs = {

@@ -60,10 +60,7 @@ class PublishedResult:
 def published_rows() -> tuple[PublishedResult, ...]:
     """Read all 49 rows.
 
-    Returns
-    -------
-    tuple of PublishedResult
-        In the order of the tables. 15 of them print a configuration again.
+    In the order of the tables. 15 of them print a configuration again.
     """
     text = (files("codejoule.thesis") / "data" / "results.csv").read_text("utf-8")
     return tuple(map(_row, csv.DictReader(text.splitlines())))
@@ -72,12 +69,9 @@ def published_rows() -> tuple[PublishedResult, ...]:
 def published_configurations() -> tuple[PublishedResult, ...]:
     """Each of the 34 configurations once.
 
-    Returns
-    -------
-    tuple of PublishedResult
-        From the first table that prints it: 5.18 (three models, three batch sizes), 5.24 (base
-        models), 5.29 (Instruct), 5.34 (AWQ), 5.40 (GPTQ). Tables 5.34 and 5.40 print the base
-        model's time beside the Instruct models; 5.29 has their own.
+    From the first table that prints it: 5.18 (three models, three batch sizes), 5.24 (base models),
+    5.29 (Instruct), 5.34 (AWQ), 5.40 (GPTQ). Tables 5.34 and 5.40 print the base model's time
+    beside the Instruct models; 5.29 has their own.
     """
     first: dict[tuple[str, str, int], PublishedResult] = {}
     for row in published_rows():
@@ -88,10 +82,7 @@ def published_configurations() -> tuple[PublishedResult, ...]:
 def qwen_configurations() -> tuple[PublishedResult, ...]:
     """The 25 configurations of Qwen2.5, which figure 4.12 compares.
 
-    Returns
-    -------
-    tuple of PublishedResult
-        Those of `published_configurations` without the batch-size experiment.
+    Those of `published_configurations` without the batch-size experiment.
     """
     return tuple(row for row in published_configurations() if row.table != "5.18")
 

@@ -9,7 +9,7 @@ M. Buis (2024), "Walking the tightrope: balancing energy efficiency and accuracy
 code generation", MSc thesis, Utrecht University.
 """
 
-from codejoule.thesis.estimator import forward, memory, parameters, runtime
+from codejoule.thesis.estimator import equations, forward
 from codejoule.thesis.estimator.figures import (
     FigureCheck,
     FigurePoint,
@@ -29,11 +29,9 @@ __all__ = [
     "FigureCheck",
     "FigurePoint",
     "TableRow",
+    "equations",
     "figure_checks",
     "forward",
-    "memory",
-    "parameters",
-    "runtime",
     "table_inputs",
     "table_times_s",
     "thesis_figures",

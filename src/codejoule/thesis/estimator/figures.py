@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from codejoule.thesis.estimator import memory, parameters
+from codejoule.thesis.estimator import equations
 from codejoule.thesis.estimator.tables import BYTES_PER_S, FLOP_PER_S, table_times_s
 
 QWEN_CODER = {"v": 152064, "c": 128000, "m": 3584, "d": 128, "h": 28, "l": 28, "k": 57}
@@ -71,92 +71,39 @@ def cache_gb(
 ) -> float:
     """Cache of Qwen2.5-Coder-7B by equation 3.25 in layers and head widths.
 
-    Parameters
-    ----------
-    b, s, l, h, g, d, p : float
-        Sequences, tokens, layers, heads, heads per group, head width, bytes per number.
-
-    Returns
-    -------
-    float
-        10^9 bytes. The equation as printed, in parameters and model widths, gives 4 x 10^9 times
-        as much; the slopes that the text states of figure 4.4 are those of this one.
+    In 10^9 bytes. The equation as printed, in parameters and model widths, gives 4 x 10^9 times as
+    much; the slopes that the text states of figure 4.4 are those of this one.
     """
-    return memory.grouped_cache_bytes(b=b, s=s, n=l, h=h, g=g, m=d, p=p) / 1e9
+    return equations.grouped_cache_bytes(b=b, s=s, n=l, h=h, g=g, m=d, p=p) / 1e9
 
 
 def parameters_as_printed(**changed: float) -> float:
-    """Equation 3.19 for Qwen2.5-Coder-7B with some variables changed.
-
-    Parameters
-    ----------
-    **changed : float
-        New values of ``v``, ``c``, ``m``, ``d``, ``h``, ``l`` or ``k``.
-
-    Returns
-    -------
-    float
-        Parameters.
-    """
+    """Equation 3.19 for Qwen2.5-Coder-7B with some variables changed."""
     values = {name: int(value) for name, value in (QWEN_CODER | changed).items()}
-    return parameters.dense_parameters(d_ff=D_FF, **values)
+    return equations.dense_parameters(d_ff=D_FF, **values)
 
 
 def parameters_two_matrices(**changed: float) -> float:
-    """The same with ``2 d_ff m`` in place of the square of equation 3.9.
-
-    Parameters
-    ----------
-    **changed : float
-        As in `parameters_as_printed`.
-
-    Returns
-    -------
-    float
-        Parameters.
-    """
+    """The same with ``2 d_ff m`` in place of the square of equation 3.9."""
     values = {name: int(value) for name, value in (QWEN_CODER | changed).items()}
     square = (D_FF * values["m"]) ** 2 * values["l"]
     return (
-        parameters.dense_parameters(d_ff=D_FF, **values)
+        equations.dense_parameters(d_ff=D_FF, **values)
         - square
         + 2 * D_FF * values["m"] * values["l"]
     )
 
 
 def vram_gb(*, n: float = NOMINAL_PARAMETERS, p: float = 2, **cache: float) -> float:
-    """Memory of Qwen2.5-Coder-7B by equation 3.26, the cache counted once.
-
-    Parameters
-    ----------
-    n, p : float
-        Parameters, and bytes of each and of the cache's numbers.
-    **cache : float
-        ``b``, ``s``, ``h``, ``g`` of `cache_gb`.
-
-    Returns
-    -------
-    float
-        10^9 bytes.
-    """
+    """Memory of Qwen2.5-Coder-7B by equation 3.26, the cache counted once. In 10^9 bytes."""
     held = cache_gb(p=p, **cache) * 1e9
-    return memory.vram_bytes(n=n, p_parameters=p, cache=held, p_cache=1) / 1e9
+    return equations.vram_bytes(n=n, p_parameters=p, cache=held, p_cache=1) / 1e9
 
 
 def generation_time_s(output_tokens: int, *, prompt: int = 512) -> tuple[float, float]:
     """The two parts of figures 4.1 and 4.2 for Qwen2.5-Coder-7B on an L40S.
 
-    Parameters
-    ----------
-    output_tokens : int
-        Tokens generated.
-    prompt : int
-        Prompt tokens, as in table 5.14.
-
-    Returns
-    -------
-    tuple of float
-        TTFT, and TPOT times tokens [s].
+    They are TTFT, and TPOT times tokens [s].
     """
     ttft_s, tpot_s, _ = table_times_s(
         n=NOMINAL_PARAMETERS, flop_per_s=FLOP_PER_S, bytes_per_s=BYTES_PER_S,
@@ -168,12 +115,9 @@ def generation_time_s(output_tokens: int, *, prompt: int = 512) -> tuple[float, 
 def thesis_figures() -> tuple[FigurePoint, ...]:
     """Compute the curves.
 
-    Returns
-    -------
-    tuple of FigurePoint
-        Figures 4.1 and 4.2 (two parts each), 4.3 (one curve per variable, with the printed
-        MLP term and with two matrices), 4.4 and 4.5. The thesis shows images: which range each
-        axis has is not known, and ours are ranges of today's models.
+    Figures 4.1 and 4.2 (two parts each), 4.3 (one curve per variable, with the printed MLP term and
+    with two matrices), 4.4 and 4.5. The thesis shows images: which range each axis has is not
+    known, and ours are ranges of today's models.
     """
     points = []
     for figure, tokens in (("4.1", 1), ("4.2", 10)):
@@ -190,13 +134,7 @@ def thesis_figures() -> tuple[FigurePoint, ...]:
 
 
 def figure_checks() -> tuple[FigureCheck, ...]:
-    """Hold the text's statements about the figures against the equations.
-
-    Returns
-    -------
-    tuple of FigureCheck
-        One per statement that can be checked.
-    """
+    """Hold the text's statements about the figures against the equations."""
     one, ten = generation_time_s(1), generation_time_s(10)
     per_batch, per_ten_heads = cache_gb(), cache_gb(h=10)
     bent = _bend(parameters_as_printed, "m")

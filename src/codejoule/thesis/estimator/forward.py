@@ -1,4 +1,7 @@
-"""The layers whose parameters the thesis counts: equations 3.3, 3.6, 3.8 and 3.11."""
+"""The layers whose parameters the thesis counts: equations 3.3, 3.6, 3.8 and 3.11.
+
+Symbols are those of `codejoule.thesis.estimator.equations`; arrays have a row per token.
+"""
 
 from typing import TYPE_CHECKING
 
@@ -11,43 +14,16 @@ if TYPE_CHECKING:
 
 
 def embed(u: "Array", w_e: "Array", w_p: "Array") -> "Array":
-    """Token embeddings and positions, equation 3.3: ``h_0 = U W_e + W_p``.
-
-    Parameters
-    ----------
-    u : ndarray, shape (c, v)
-        One-hot rows of the context.
-    w_e : ndarray, shape (v, m)
-        Embedding matrix.
-    w_p : ndarray, shape (c, m)
-        Position matrix.
-
-    Returns
-    -------
-    ndarray, shape (c, m)
-        Input of the first layer.
-    """
+    """``h_0 = U W_e + W_p``, equation 3.3, of one-hot rows `u` (c, v)."""
     return u @ w_e + w_p
 
 
 def multi_head_attention(
     x: "Array", w_q: "Array", w_k: "Array", w_v: "Array", w_o: "Array"
 ) -> "Array":
-    """Causal multi-head self-attention, equation 3.6.
+    """Causal multi-head self-attention, equation 3.6, of `x` (s, m).
 
-    Parameters
-    ----------
-    x : ndarray, shape (s, m)
-        Input.
-    w_q, w_k, w_v : ndarray, shape (h, m, d)
-        Projections of each head.
-    w_o : ndarray, shape (h d, m)
-        Output projection.
-
-    Returns
-    -------
-    ndarray, shape (s, m)
-        The heads, concatenated and projected.
+    Each head's projections have the shape (h, m, d), that of the output (h d, m).
     """
     q, k, v = x @ w_q, x @ w_k, x @ w_v
     scores = q @ k.transpose(0, 2, 1) / np.sqrt(w_q.shape[2])
@@ -60,41 +36,11 @@ def multi_head_attention(
 
 
 def feed_forward(x: "Array", w_1: "Array", b_1: "Array", w_2: "Array", b_2: "Array") -> "Array":
-    """Feed-forward network, equation 3.8: ``max(0, x W_1 + b_1) W_2 + b_2``.
-
-    Parameters
-    ----------
-    x : ndarray, shape (s, m)
-        Input.
-    w_1, b_1 : ndarray, shapes (m, d_ff) and (d_ff,)
-        First matrix and bias.
-    w_2, b_2 : ndarray, shapes (d_ff, m) and (m,)
-        Second matrix and bias.
-
-    Returns
-    -------
-    ndarray, shape (s, m)
-        Output.
-    """
+    """``max(0, x W_1 + b_1) W_2 + b_2``, equation 3.8, with matrices (m, d_ff) and (d_ff, m)."""
     return np.asarray(np.maximum(0, x @ w_1 + b_1) @ w_2 + b_2)
 
 
 def layer_norm(x: "Array", gamma: "Array", beta: "Array", *, epsilon: float = 1e-5) -> "Array":
-    """Layer normalization, equation 3.11.
-
-    Parameters
-    ----------
-    x : ndarray, shape (s, m)
-        Input.
-    gamma, beta : ndarray, shape (m,)
-        Learned scale and shift.
-    epsilon : float
-        Added to the variance.
-
-    Returns
-    -------
-    ndarray, shape (s, m)
-        Each row with mean 0 and variance 1, then scaled and shifted.
-    """
+    """Layer normalization, equation 3.11: rows of mean 0 and variance 1, scaled and shifted."""
     mean, variance = x.mean(axis=-1, keepdims=True), x.var(axis=-1, keepdims=True)
     return np.asarray((x - mean) / np.sqrt(variance + epsilon) * gamma + beta)

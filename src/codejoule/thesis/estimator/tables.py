@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from codejoule.thesis.estimator import runtime
+from codejoule.thesis.estimator import equations
 
 FLOP_PER_S = 362.05e12
 """Rate of the L40S for 16-bit weights, as the tables use it."""
@@ -75,13 +75,8 @@ class TableRow:
 def thesis_tables() -> tuple[TableRow, ...]:
     """Compute the five tables.
 
-    Returns
-    -------
-    tuple of TableRow
-        43 rows, in the order of the tables.
+    43 rows, in the order of the tables.
 
-    Notes
-    -----
     The thesis states the equations and not every input; the missing ones were found by fitting.
     With ``n`` nominal parameters, ``k`` = 1, 1/2 or 1/4 for 16, 8 and 4 bits, and rates ``F`` and
     ``B``: ``TTFT = 2 n k s / F + 2 n k / B``, ``TPOT = 2 n k / F + 2 n k / B``, but
@@ -100,15 +95,7 @@ def thesis_tables() -> tuple[TableRow, ...]:
 def table_inputs(model: str) -> tuple[float, float, float]:
     """What the tables reckon with for a model.
 
-    Parameters
-    ----------
-    model : str
-        A name from `MODELS`.
-
-    Returns
-    -------
-    tuple of float
-        Nominal parameters, bytes per parameter over two, operations per second.
+    Nominal parameters, bytes per parameter over two, operations per second.
     """
     if model in NOMINAL:
         return NOMINAL[model], 1.0, FLOP_PER_S
@@ -124,31 +111,19 @@ def table_times_s(
 ) -> tuple[float, float, float]:
     """Times as the tables compute them.
 
-    Parameters
-    ----------
-    n : float
-        Parameters, times bytes per parameter over two.
-    flop_per_s, bytes_per_s : float
-        The card's rates.
-    prompt, tokens : float
-        Input and output tokens.
-    b : float
-        Sequences.
-
-    Returns
-    -------
-    tuple of float
-        TTFT, TPOT and TGT [s]; the last without the decode computation.
+    TTFT, TPOT and TGT [s]; the last without the decode computation.
     """
     rates = {"flop_per_s": flop_per_s, "bytes_per_s": bytes_per_s}
-    read = runtime.decode_memory(n=n)
-    ttft_s = runtime.time_to_first_token_s(
-        compute=runtime.prefill_compute(n=n, b=b, s=prompt), memory=read, **rates
+    read = equations.decode_memory(n=n)
+    ttft_s = equations.time_to_first_token_s(
+        compute=equations.prefill_compute(n=n, b=b, s=prompt), memory=read, **rates
     )
-    tpot_s = runtime.time_per_output_token_s(
-        compute=runtime.decode_compute(n=n, b=b), memory=read, **rates
+    tpot_s = equations.time_per_output_token_s(
+        compute=equations.decode_compute(n=n, b=b), memory=read, **rates
     )
-    tgt_s = runtime.total_generation_time_s(ttft_s=ttft_s, tpot_s=read / bytes_per_s, tokens=tokens)
+    tgt_s = equations.total_generation_time_s(
+        ttft_s=ttft_s, tpot_s=read / bytes_per_s, tokens=tokens
+    )
     return ttft_s, tpot_s, tgt_s
 
 
@@ -162,9 +137,9 @@ def _first(model: str) -> TableRow:
         table="5.14",
         model=model,
         prefill_compute=n * 512 / 1e12,
-        decode_compute=runtime.decode_compute(n=n, b=1) / 1e9,
-        prefill_memory=2 * runtime.prefill_memory(n=n) / 1e9,
-        decode_memory=2 * runtime.decode_memory(n=n) / 1e9,
+        decode_compute=equations.decode_compute(n=n, b=1) / 1e9,
+        prefill_memory=2 * equations.prefill_memory(n=n) / 1e9,
+        decode_memory=2 * equations.decode_memory(n=n) / 1e9,
         ttft=1e3 * ttft_s,
         tpot=1e3 * tpot_s,
         tgt_s=tgt_s,
@@ -181,10 +156,10 @@ def _later(table: str, model: str) -> TableRow:
     return TableRow(
         table=table,
         model=model,
-        prefill_compute=runtime.prefill_compute(n=n, b=1, s=660) / 1e12,
-        decode_compute=runtime.decode_compute(n=n, b=1) / 1e12,
-        prefill_memory=runtime.prefill_memory(n=n) / 1e12,
-        decode_memory=runtime.decode_memory(n=n) / 1e12,
+        prefill_compute=equations.prefill_compute(n=n, b=1, s=660) / 1e12,
+        decode_compute=equations.decode_compute(n=n, b=1) / 1e12,
+        prefill_memory=equations.prefill_memory(n=n) / 1e12,
+        decode_memory=equations.decode_memory(n=n) / 1e12,
         ttft=ttft_s,
         tpot=tpot_s,
         tgt_s=tgt_s,
