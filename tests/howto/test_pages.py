@@ -1,5 +1,6 @@
 """Each how-to page, followed to the letter in a copy of the project, and what came of it."""
 
+import csv
 import json
 import os
 import re
@@ -179,6 +180,20 @@ def test_an_engine_is_at_most_three_files(followed: Callable[[str], Copy]) -> No
     assert recorded
     for file in recorded:
         assert json.loads(file.read_text(encoding="utf-8"))["proposed_tokens"] == 4
+
+
+def test_a_statistic_is_at_most_three_files(followed: Callable[[str], Copy]) -> None:
+    copy = followed("statistic")
+    assert len(copy.touched) <= 3
+    for batch in ("b1", "b4"):
+        copy.run(f"batch={batch}", "suite.limit=8", "evaluator=none")
+    store, out = f"sqlite:///{copy.root / 'mlruns' / 'mlflow.db'}", copy.root / "analysis"
+    told = copy.command("analyze", "--tracking-uri", store, "--out", str(out), "--no-log")
+    assert "batch: 1 comparisons by the sign test." in told
+    with (out / "tables" / "sign_test.csv").open(encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+    assert list(row)[-3:] == ["p_value", "p_value_holm", "verdict"]
+    assert 0 < float(row["p_value_holm"]) <= 1
 
 
 def test_every_page_has_a_test_and_fits_a_screen() -> None:
