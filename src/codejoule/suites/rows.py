@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from codejoule.common.files import MOST_BYTES, check_size, open_file, parse_row, read_lines
 from codejoule.config import ConfigError
-from codejoule.config.files import MOST_BYTES, check_size, open_file, parse_row, read_lines
 from codejoule.domain import BOM
 
 _BATCH_ROWS = 16
