@@ -4,7 +4,13 @@ A schema inside a group would be listed among the group's choices; here it stand
 ``schema/`` and each YAML extends it with ``- /schema/GROUP@_here_``.
 """
 
-from codejoule.config import schema
+from dataclasses import is_dataclass
+from typing import get_type_hints
+
+from codejoule.config.schema import ExperimentConfig
+
+_NO_GROUPS = ("sweep", "carbon", "cost")
+"""Parts of a configuration that have no files of their own."""
 
 
 def register_schemas() -> None:
@@ -12,18 +18,6 @@ def register_schemas() -> None:
     from hydra.core.config_store import ConfigStore
 
     store = ConfigStore.instance()
-    nodes = {
-        "config": schema.ExperimentConfig,
-        "model": schema.ModelConfig,
-        "quant": schema.QuantConfig,
-        "batch": schema.BatchConfig,
-        "generation": schema.GenerationConfig,
-        "engine": schema.EngineConfig,
-        "suite": schema.SuiteConfig,
-        "gpu": schema.GpuConfig,
-        "meter": schema.MeterConfig,
-        "evaluator": schema.EvaluatorConfig,
-        "tracking": schema.TrackingConfig,
-    }
-    for name, node in nodes.items():
-        store.store(group="schema", name=name, node=node, provider="codejoule")
+    for name, node in {"config": ExperimentConfig, **get_type_hints(ExperimentConfig)}.items():
+        if is_dataclass(node) and name not in _NO_GROUPS:
+            store.store(group="schema", name=name, node=node, provider="codejoule")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from codejoule.common.files import MOST_BYTES, check_size, open_file, parse_row, read_lines
-from codejoule.config import ConfigError
+from codejoule.config import ConfigError, first_line
 from codejoule.domain import BOM
 
 _BATCH_ROWS = 16
@@ -124,7 +124,7 @@ def _read_parquet(path: Path) -> Iterator[Row]:
                 for values in batch.to_pylist():
                     yield Row(where=f"{path}, row {next(numbers)}", values=values)
     except (pyarrow.ArrowException, OSError) as error:
-        said = str(error).splitlines()[0]
+        said = first_line(error)
         raise ConfigError(f"suite.path={path}: not a readable Parquet file ({said})") from error
 
 
