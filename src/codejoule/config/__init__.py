@@ -3,7 +3,7 @@
 from codejoule.config.errors import ConfigError, UserError, first_line
 from codejoule.config.paths import project_root, user_cache
 from codejoule.config.versions import installed_versions
-from codejoule.config.writing import full_disk, write_whole
+from codejoule.config.writing import full_disk, require_room, write_whole
 
 __all__ = [
     "ConfigError",
@@ -12,6 +12,7 @@ __all__ = [
     "full_disk",
     "installed_versions",
     "project_root",
+    "require_room",
     "user_cache",
     "write_whole",
 ]

@@ -10,6 +10,7 @@ import psutil
 from codejoule.config import UserError
 from codejoule.config.schema import ExperimentConfig, Preflight, Weights
 from codejoule.domain import Quantization, Suite
+from codejoule.estimate import memory_needed
 from codejoule.experiment.memory_plan import MemoryPlan, place, plan_memory, smaller_batch
 from codejoule.measurement import Hardware
 
@@ -35,12 +36,10 @@ class Room:
 def check_memory(
     experiment: ExperimentConfig, memory: MemoryPlan | None, *, device: str, visible: int
 ) -> None:
-    """Compare what a run is predicted to take with what is free on its devices.
-
-    Raises `UserError` with the figures and what would help (``preflight=warn``: logs it). An
-    architecture that the estimator does not know is logged, and not checked. On GPUs this makes
-    a CUDA context: call it in the process that will hold the model.
-    """
+    """Compare what a run is predicted to take with what is free on its devices. Raises `UserError`
+    with the figures and what would help (``preflight=warn``: logs it). An architecture that the
+    estimator does not know is logged, and not checked. On GPUs this makes a CUDA context: call it
+    in the process that will hold the model."""
     if memory is None:
         _log.warning(
             "%s: the estimator does not know this architecture, so its memory is not checked",
@@ -117,8 +116,6 @@ def _too_little(experiment: ExperimentConfig, memory: MemoryPlan, room: Room) ->
     pairs = list(zip(memory.by_device_bytes, room.bytes, strict=True))
     if all(held <= there for held, there in pairs):
         return None
-    from codejoule.estimate import memory_needed
-
     work = memory.workload
     needed = memory_needed(work)
     on_gpus = room.device == "cuda"

@@ -14,7 +14,7 @@ from codejoule.cli.estimate.forecast import (
 from codejoule.config import ConfigError, UserError
 from codejoule.config.composed import compose_experiment
 from codejoule.config.schema import ExperimentConfig
-from codejoule.estimate import ENGINES, POWER, MeasuredRun, calibrate_power, calibrate_speed
+from codejoule.estimate import ENGINE_SPEEDS, POWER, MeasuredRun, calibrate_power, calibrate_speed
 from codejoule.experiment.cards import known_card
 
 _CONFIGURATION = ("params.model.name", "params.quant.name", "tags.codejoule.dtype")
@@ -43,7 +43,7 @@ def calibrate_with(name: str, uri: str, experiment: ExperimentConfig) -> Calibra
             "on one GPU that is on file (conf/gpu), with energy by NVML and a model of conf/model"
         )
     known = default_calibration(experiment)
-    prior = ENGINES["graph"] if known is None else known.engine
+    prior = ENGINE_SPEEDS["graph"] if known is None else known.engine
     fitted = calibrate_speed(runs, prior=prior)
     power = calibrate_power([(run, fitted) for run in runs], prior=POWER)
     return Calibration(engine=fitted, power=power, source=f"{len(runs)} runs of experiment {name}")

@@ -9,9 +9,9 @@ from codejoule import estimate
 from codejoule.config import ConfigError
 from codejoule.config.choices import choices
 from codejoule.config.schema import ExperimentConfig, ModelConfig, QuantConfig, Weights
-from codejoule.domain import Architecture, Workload, dtype_in_force
+from codejoule.domain import Workload
 from codejoule.experiment.cards import find_card, known_cards
-from codejoule.models import check_model_config
+from codejoule.models import check_model_config, describe_model
 from codejoule.models.check import BUNDLED_ROOT, bundled_models
 from codejoule.models.folder import read_config
 from codejoule.models.group_size import quantization_of
@@ -74,7 +74,7 @@ class Calibration:
 
 def default_calibration(experiment: ExperimentConfig) -> Calibration | None:
     """What is on file for the configured engine; None where nothing is."""
-    engine = estimate.ENGINES.get(experiment.engine.name.value)
+    engine = estimate.ENGINE_SPEEDS.get(experiment.engine.name.value)
     if engine is None:
         return None
     return Calibration(engine=engine, power=estimate.POWER, source=estimate.MEASURED_WITH)
@@ -129,16 +129,15 @@ def workload_of(experiment: ExperimentConfig) -> ConfiguredWorkload:
     model, suite = experiment.model, experiment.suite
     try:
         config = _config_of(model)
-        architecture = Architecture.from_config(config)
-        quantization = quantization_of(experiment.quant, config)
+        architecture, quantization, dtype = describe_model(
+            None, replace(model, architecture=config), experiment.quant, device="cuda"
+        )
         return ConfiguredWorkload(
             experiment=experiment,
             config=config,
             architecture=architecture,
             quantization=quantization,
-            dtype=dtype_in_force(
-                model.dtype.name, quantization.method, device="cuda", own=architecture.dtype
-            ),
+            dtype=dtype,
             batch=experiment.batch.size,
             prompt_tokens=suite.prompt_tokens,
             new_tokens=experiment.generation.max_new_tokens or suite.limits.max_new_tokens,
