@@ -3,7 +3,7 @@
 from codejoule.config.errors import ConfigError, UserError, first_line
 from codejoule.config.paths import project_root, user_cache
 from codejoule.config.versions import installed_versions
-from codejoule.config.writing import full_disk, require_room, write_whole
+from codejoule.config.writing import full_disk, nearest_folder, require_room, write_whole
 
 __all__ = [
     "ConfigError",
@@ -11,6 +11,7 @@ __all__ = [
     "first_line",
     "full_disk",
     "installed_versions",
+    "nearest_folder",
     "project_root",
     "require_room",
     "user_cache",

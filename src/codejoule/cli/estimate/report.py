@@ -25,17 +25,22 @@ _Row = tuple[str, str, str]
 
 def as_text(forecast: Forecast, remedies: Sequence[str]) -> str:
     """The table; figures are exact where nothing else is said."""
+    work = forecast.workload
+    title = (
+        f"{work.experiment.model.name}, quant={work.experiment.quant.name}, {work.dtype}, on "
+        f"{forecast.card.name}: batch of {work.batch}, prompts of {work.prompt_tokens:,} and "
+        f"completions of {work.new_tokens:,} tokens"
+    )
     sections = [
-        ("", _title(forecast)),
         ("parameters", _parameters(forecast)),
         ("memory of one card", _memory(forecast)),
         ("decoding: a bound, no engine reaches it", _decoding(forecast)),
         ("one batch to its limit of new tokens: an estimate", _generation(forecast)),
     ]
-    rows = [row for _, section in sections[1:] for row in section]
+    rows = [row for _, section in sections for row in section]
     labels, figures = (max(len(row[column]) for row in rows) for column in (0, 1))
-    lines = [text for text, _, _ in sections[0][1]]
-    for heading, section in sections[1:]:
+    lines = [title]
+    for heading, section in sections:
         lines += ["", heading]
         for label, figure, note in section:
             lines.append(f"  {label:<{labels}}  {figure:>{figures}}  {note}".rstrip())
@@ -89,16 +94,6 @@ def _generation_json(forecast: Forecast) -> dict[str, object] | None:
         "energy_per_token_j": found.energy_j and found.energy_j / (found.batch * found.new_tokens),
         "idle_power_assumed": forecast.card.idle_power_w is None,
     }
-
-
-def _title(forecast: Forecast) -> list[_Row]:
-    work = forecast.workload
-    text = (
-        f"{work.experiment.model.name}, quant={work.experiment.quant.name}, {work.dtype}, on "
-        f"{forecast.card.name}: batch of {work.batch}, prompts of {work.prompt_tokens:,} and "
-        f"completions of {work.new_tokens:,} tokens"
-    )
-    return [(text, "", "")]
 
 
 def _parameters(forecast: Forecast) -> list[_Row]:
@@ -171,7 +166,7 @@ def _generation(forecast: Forecast) -> list[_Row]:
     rows = [
         ("TTFT", _time(found.ttft_s), "prefill of the whole batch"),
         ("TPOT", _time(found.tpot_s), "per step"),
-        ("time", _duration(found.latency_s), f"for {tokens:,} tokens"),
+        ("time", f"{found.latency_s:,.2f} s", f"for {tokens:,} tokens"),
         ("tokens/s", f"{found.tokens_per_s:,.1f}", ""),
     ]
     if found.energy_j is None or found.mean_power_w is None:
@@ -190,10 +185,6 @@ def _generation(forecast: Forecast) -> list[_Row]:
         ]
     rows.append(("calibration", "", forecast.calibration))
     return rows
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:,.2f} s"
 
 
 def _energy(energy_j: float) -> str:
