@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from codejoule.domain import Task
-from codejoule.suites.domains import domains_of, imported_modules
+from codejoule.suites.domains import domains_of, top_modules
 from codejoule.suites.evalplus import compare_with_reference, run_program
 from codejoule.suites.formats import mbpp
 from codejoule.suites.rows import Row
@@ -67,7 +67,7 @@ def _released(row: Row) -> Task:
         plus_test=plus,
         entry_point=entry_point,
         doc_struct="{}",
-        libs=imported_modules(code),
+        libs=top_modules(code),
         domains=domains_of(code),
     )
 
