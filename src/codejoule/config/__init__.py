@@ -1,8 +1,7 @@
 """The only place where untyped configuration becomes typed objects."""
 
 from codejoule.config.errors import ConfigError, UserError, first_line
-from codejoule.config.paths import project_root, user_cache
-from codejoule.config.versions import installed_versions
+from codejoule.config.installation import installed_versions, project_root, user_cache
 from codejoule.config.writing import full_disk, nearest_folder, require_room, write_whole
 
 __all__ = [

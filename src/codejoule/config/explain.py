@@ -18,7 +18,7 @@ from hydra.errors import (
 from omegaconf.errors import OmegaConfBaseException
 
 from codejoule.config.errors import ConfigError, UserError, first_line
-from codejoule.config.paths import project_root
+from codejoule.config.installation import project_root
 from codejoule.config.quoting import misread_path, quoted
 from codejoule.config.schema import ExperimentConfig
 from codejoule.config.writing import full_disk

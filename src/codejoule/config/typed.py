@@ -1,23 +1,25 @@
-"""From Hydra's DictConfig to the typed `ExperimentConfig`, every check included."""
+"""From Hydra's DictConfig, and the files of ``conf/``, to typed objects, every check included."""
 
 import copy
 import math
+from collections.abc import Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, cast, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from codejoule.config.choices import read_choice, typed_as
 from codejoule.config.credentials import refuse_credentials
 from codejoule.config.errors import ConfigError
+from codejoule.config.installation import project_root
 from codejoule.config.own_weights import with_own_facts
-from codejoule.config.paths import project_root
 from codejoule.config.relevance import flat
 from codejoule.config.schema import ExperimentConfig, ModelConfig
 
 if TYPE_CHECKING:
     from hydra.conf import HydraConf
+
+_Schema = TypeVar("_Schema")
 
 
 def to_experiment(config: DictConfig, hydra: "HydraConf | None" = None) -> ExperimentConfig:
@@ -114,3 +116,25 @@ def _check_paths(experiment: ExperimentConfig) -> None:
                 f"{key}={value}: no such file or folder (relative paths start at "
                 f"{Path.cwd()}); correct the path, or leave the key null"
             )
+
+
+def typed_as(schema: type[_Schema], plain: Mapping[str, Any] | DictConfig) -> _Schema:
+    """`plain` as an object of `schema`, the checks of its fields included."""
+    merged = OmegaConf.merge(OmegaConf.structured(schema), plain)
+    typed = OmegaConf.to_object(merged)
+    assert isinstance(typed, schema)
+    return typed
+
+
+def read_choice(file: Path, schema: type[_Schema]) -> _Schema:
+    """A choice by itself, without what its defaults list brings."""
+    given = OmegaConf.load(file)
+    assert isinstance(given, DictConfig)
+    given.pop("defaults", None)
+    return typed_as(schema, given)
+
+
+def choices(group: str, schema: type[_Schema], *, without: str | None = None) -> list[_Schema]:
+    """Every choice of a group of ``conf/``, in the order of their names."""
+    files = sorted((project_root() / "conf" / group).glob("*.yaml"))
+    return [read_choice(file, schema) for file in files if file.stem != without]

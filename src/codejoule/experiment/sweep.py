@@ -11,10 +11,9 @@ from typing import Any
 from omegaconf import DictConfig
 
 from codejoule.config import ConfigError, project_root, write_whole
-from codejoule.config.choices import typed_as
 from codejoule.config.explain import explain
 from codejoule.config.schema import ExperimentConfig, TrackingConfig
-from codejoule.config.typed import to_experiment, to_plain
+from codejoule.config.typed import to_experiment, to_plain, typed_as
 from codejoule.domain import from_json, to_json
 from codejoule.models import check_model_config
 from codejoule.tracking import RunStatus, prepare_store

@@ -11,8 +11,8 @@ from pathlib import Path
 from omegaconf.errors import OmegaConfBaseException
 
 from codejoule.config import ConfigError, first_line, project_root
-from codejoule.config.choices import read_choice
 from codejoule.config.schema import SuiteConfig
+from codejoule.config.typed import read_choice
 from codejoule.domain import Suite, Task
 from codejoule.suites.columns import refuse_unread
 from codejoule.suites.formats import Format, get_format, recognize

@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     from codejoule.cli.estimate.calibrated import calibrate_with
     from codejoule.cli.estimate.forecast import forecast, remedies
     from codejoule.cli.estimate.report import as_json, as_text
-    from codejoule.config.composed import compose_experiment
+    from codejoule.config.compose import compose_experiment
 
     _check(args)
     experiment = compose_experiment(args.overrides)

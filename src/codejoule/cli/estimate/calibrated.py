@@ -12,7 +12,7 @@ from codejoule.cli.estimate.forecast import (
     workload_of,
 )
 from codejoule.config import ConfigError, UserError
-from codejoule.config.composed import compose_experiment
+from codejoule.config.compose import compose_experiment
 from codejoule.config.schema import ExperimentConfig
 from codejoule.estimate import ENGINE_SPEEDS, POWER, MeasuredRun, calibrate_power, calibrate_speed
 from codejoule.experiment.cards import known_card

@@ -7,8 +7,8 @@ from typing import Any
 
 from codejoule import estimate
 from codejoule.config import ConfigError
-from codejoule.config.choices import choices
 from codejoule.config.schema import ExperimentConfig, ModelConfig, QuantConfig, Weights
+from codejoule.config.typed import choices
 from codejoule.domain import Workload
 from codejoule.experiment.cards import find_card, known_cards
 from codejoule.models import check_model_config, describe_model
