@@ -14,8 +14,7 @@ from codejoule.config import ConfigError, first_line, project_root
 from codejoule.config.schema import SuiteConfig
 from codejoule.config.typed import read_choice
 from codejoule.domain import Suite, Task
-from codejoule.suites.columns import refuse_unread
-from codejoule.suites.formats import Format, get_format, recognize
+from codejoule.suites.formats import Format, get_format, recognize, refuse_unread
 from codejoule.suites.hub import fetch
 from codejoule.suites.rows import Row, read_rows
 

@@ -1,6 +1,7 @@
 """``codejoule estimate``: size and speed of a configuration on a card, before it runs."""
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -86,8 +87,6 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _thesis(args: argparse.Namespace, found: "Forecast") -> int:
-    import json
-
     from codejoule.thesis.configured import thesis_figures_of, thesis_text
     from codejoule.thesis.writing import write_estimates
 
