@@ -3,20 +3,10 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 from codejoule.cli.estimate.forecast import Forecast
 from codejoule.config.schema import Weights
-
-_PARTS = {
-    "embeddings": "embeddings",
-    "attention": "attention",
-    "mlp": "MLP",
-    "shared_experts": "shared experts",
-    "routed_experts": "routed experts",
-    "router": "router",
-    "norms": "norms",
-    "head": "head",
-}
 
 _USUAL_GROUP = 128
 
@@ -51,7 +41,6 @@ def as_text(forecast: Forecast, remedies: Sequence[str]) -> str:
 def as_json(forecast: Forecast, remedies: Sequence[str]) -> str:
     """The same figures by name, units in the names."""
     work = forecast.workload
-    decode = forecast.decode
     report = {
         "model": work.experiment.model.name,
         "quant": work.experiment.quant.name,
@@ -61,46 +50,39 @@ def as_json(forecast: Forecast, remedies: Sequence[str]) -> str:
         "prompt_tokens": work.prompt_tokens,
         "new_tokens": work.new_tokens,
         "gpu": asdict(forecast.card),
-        "parameters": asdict(forecast.parameters) | {"total": forecast.parameters.total},
-        "weights": asdict(forecast.weights) | {"total_bytes": forecast.weights.total_bytes},
+        "parameters": _facts(forecast.parameters, "total"),
+        "weights": _facts(forecast.weights, "total_bytes"),
         "kv_cache_bytes_per_token": forecast.cache_bytes,
         "kv_cache_expanded_bytes_per_token": forecast.expanded_cache_bytes,
-        "memory": asdict(forecast.memory) | {"total_bytes": forecast.memory.total_bytes},
+        "memory": _facts(forecast.memory, "total_bytes"),
         "fits": forecast.fits,
         "largest_batch": forecast.largest_batch,
         "would_fit_with": list(remedies),
-        "decode_bound": decode
-        and asdict(decode)
-        | {
-            "tpot_s": decode.tpot_s,
-            "tokens_per_s": decode.tokens_per_s,
-            "limit": decode.limit,
-        },
-        "generation": _generation_json(forecast),
+        "decode_bound": _facts(forecast.decode, "tpot_s", "tokens_per_s", "limit"),
+        "generation": None,
         "calibration": forecast.calibration,
     }
+    if (found := forecast.generation) is not None:
+        tokens = found.batch * found.new_tokens
+        report["generation"] = {
+            **_facts(found, "latency_s", "tokens_per_s", "energy_j", "mean_power_w"),
+            "energy_per_token_j": found.energy_j and found.energy_j / tokens,
+            "idle_power_assumed": forecast.card.idle_power_w is None,
+        }
     return json.dumps(report, indent=2)
 
 
-def _generation_json(forecast: Forecast) -> dict[str, object] | None:
-    found = forecast.generation
-    if found is None:
-        return None
-    return asdict(found) | {
-        "latency_s": found.latency_s,
-        "tokens_per_s": found.tokens_per_s,
-        "energy_j": found.energy_j,
-        "mean_power_w": found.mean_power_w,
-        "energy_per_token_j": found.energy_j and found.energy_j / (found.batch * found.new_tokens),
-        "idle_power_assumed": forecast.card.idle_power_w is None,
-    }
+def _facts(found: Any, *derived: str) -> Any:
+    """Its fields and these properties; None of None."""
+    return found and {**asdict(found), **{name: getattr(found, name) for name in derived}}
 
 
 def _parameters(forecast: Forecast) -> list[_Row]:
     count = forecast.parameters
     rows = [("total", f"{count.total:,}", "")]
-    for field, label in _PARTS.items():
-        if number := getattr(count, field):
+    for part, number in asdict(count).items():
+        if number and part != "active":
+            label = "MLP" if part == "mlp" else part.replace("_", " ")
             rows.append((f"  {label}", f"{number:,}", ""))
     tied = "" if count.head else "; the head is the embedding matrix"
     rows.append(("active per token", f"{count.active:,}", f"all but the lookup{tied}"))
