@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from codejoule.config import UserError, importing
-from codejoule.config.mlflow_client import mlflow_client, store_problem
+from codejoule.common.imports import importing
+from codejoule.common.mlflow_client import mlflow_client, store_problem
+from codejoule.config import UserError
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
