@@ -106,7 +106,8 @@ def make(folder: Path, runs: int, tasks: int, repeats: int) -> None:
 
 
 def measure(folder: Path) -> None:
-    from codejoule.analysis import Goal, Options, analyse, load_runs, write_tables
+    from codejoule.analysis import Goal, Options, analyse, load_runs
+    from codejoule.report import write_tables
 
     uri = f"sqlite:///{folder.resolve()}/mlruns/mlflow.db"
     begin, begin_cpu = time.monotonic(), time.process_time()

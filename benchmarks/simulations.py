@@ -20,21 +20,28 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from codejoule.analysis import Goal, TaskFigures, recommend
-from codejoule.analysis.comparison import comparison_table
-from codejoule.analysis.configuration import COMPARABLE
+from codejoule.analysis import (
+    COMPARABLE,
+    Evidence,
+    Goal,
+    Table,
+    TaskFigures,
+    gather,
+    make_tables,
+    recommend,
+)
 from codejoule.analysis.efficiency import efficiency_table
-from codejoule.analysis.evidence import Evidence, gather
-from codejoule.analysis.paired_tables import paired_tables
-from codejoule.analysis.statistics import ALPHA, Resampler
-from codejoule.analysis.thesis_tables import regression_tables, unpaired_tables
 from codejoule.domain.metrics import J_PER_KWH
+from codejoule.statistics import ALPHA, Method, Resampler
 
 QUANTS = ("none", "awq", "gptq4")
 TASK_SD, RATIO_SD = 0.8, 0.20
 MEAN_J = 100.0
 EVALUATION = 0.1
 """Energy of judging, as a share of that of generation."""
+
+PAIRED = ("friedman", "energy_pairs", "mixed_pairs", "accuracy_pairs")
+OTHERS = ("kruskal_wallis", "dunn", "regression")
 
 Counts = dict[str, float]
 
@@ -132,8 +139,6 @@ def _template(configurations: int, runs: int, tasks: int, batch: int) -> Evidenc
     truth = Truth(configurations=configurations, runs=runs, tasks=tasks, batch=batch)
     ones = np.ones((configurations * runs, tasks))
     frame = _runs(truth, ones, ones)
-    table = comparison_table(frame)
-    assert list(table["quant"]) == list(QUANTS[:configurations])
     ids = tuple(frame["run_id"])
     empty = np.empty((len(ids), 0))
     figures = TaskFigures(
@@ -141,7 +146,9 @@ def _template(configurations: int, runs: int, tasks: int, batch: int) -> Evidenc
         latency_s=empty, passed=empty, order=empty, window=np.empty((len(ids), 0), dtype=np.int64),
         domains={},
     )  # fmt: skip
-    return gather(frame, table, figures)
+    evidence = gather(frame, figures)
+    assert list(evidence.table["quant"]) == list(QUANTS[:configurations])
+    return evidence
 
 
 def _runs(truth: Truth, energy_j: np.ndarray, passed: np.ndarray) -> pd.DataFrame:
@@ -177,12 +184,7 @@ def whole(truth: Truth, seed: int) -> Counts:
     """Every test and verdict of one simulated group."""
     rng = np.random.default_rng(seed)
     evidence = draw(truth, rng)
-    own = [
-        *regression_tables(evidence),
-        *unpaired_tables(evidence),
-        *paired_tables(evidence, margin=0.02, resampler=Resampler(rng=rng)),
-    ]
-    tables = {table.name: table for table in own}
+    tables = _tables(evidence, rng, PAIRED + OTHERS)
     found = _paired(tables) | _efficiency(evidence, truth, rng)
     kruskal, dunn = tables["kruskal_wallis"].frame, tables["dunn"].frame
     found["Kruskal-Wallis (thesis)"] = kruskal["p_value"].iloc[0] < ALPHA
@@ -198,8 +200,14 @@ def paired(truth: Truth, seed: int) -> Counts:
     """The paired tests and verdicts alone."""
     rng = np.random.default_rng(seed)
     evidence = draw(truth, rng)
-    own = paired_tables(evidence, margin=0.02, resampler=Resampler(rng=rng))
-    return _paired({table.name: table for table in own})
+    return _paired(_tables(evidence, rng, PAIRED))
+
+
+def _tables(
+    evidence: Evidence, rng: np.random.Generator, names: tuple[str, ...]
+) -> dict[str, Table]:
+    method = Method(margin=0.02, resampler=Resampler(rng=rng))
+    return make_tables(evidence, method, names=names)
 
 
 def _paired(tables: dict[str, Any]) -> Counts:
@@ -240,8 +248,7 @@ def no_loss(truth: Truth, seed: int) -> Counts:
     """ "No loss" said of configurations that lose exactly the margin, and wrong recommendations."""
     rng = np.random.default_rng(seed)
     evidence = draw(truth, rng)
-    own = paired_tables(evidence, margin=0.02, resampler=Resampler(rng=rng))
-    (pairs,) = (t.frame for t in own if t.name == "accuracy_pairs")
+    pairs = _tables(evidence, rng, ("accuracy_pairs",))["accuracy_pairs"].frame
     wrong = pairs[pairs["reference"] == evidence.labels[0]]
     reached = recommend(evidence, Goal(min_pass_at_1=0.5), resampler=Resampler(rng=rng))
     return {

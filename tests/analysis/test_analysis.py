@@ -15,10 +15,10 @@ from codejoule.analysis import (
     power_table,
     read_tasks,
     task_table,
-    write_tables,
 )
-from codejoule.analysis.statistics import Resampler, clusters, paired_log_ratio, wilcoxon
 from codejoule.config import UserError
+from codejoule.report import write_tables
+from codejoule.statistics import Resampler, clusters, paired_log_ratio, wilcoxon
 from tests.analysis.simulated import write_run, write_sweep
 from tests.analysis.test_analyze import run as run_command
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
-from codejoule.analysis import build_sections, comparison_table, frontier_figure, load_runs
+from codejoule.analysis import analyse, comparison_table, load_runs
 from codejoule.cli import analyze
 from codejoule.domain import EnergyScope, EnergySource
+from codejoule.report import frontier_figure
 
 TEXTS = "gptq4 b1 gives the same text as none on 18 of 20 tasks"
 ACCURACY = (
@@ -139,8 +140,8 @@ def test_no_store_says_what_to_do(tmp_path, capsys):
 
 def test_quantized_run_without_its_baseline_is_told(recorder):
     recorder.run(quant__name="awq", batch__size=4)
-    (section,) = build_sections(load_runs(recorder.store.uri, recorder.store.experiment))
-    assert section.notes == ("awq b4: no run with quant=none and otherwise the same settings",)
+    (group,) = analyse(load_runs(recorder.store.uri, recorder.store.experiment)).groups
+    assert group.notes == ("awq b4: no run with quant=none and otherwise the same settings",)
 
 
 def test_unjudged_runs_have_no_figure_and_no_verdict_on_resolution(recorder, tmp_path, capsys):
@@ -159,8 +160,8 @@ def test_run_without_artifacts_is_told(recorder):
     bare = recorder.run(quant__name="awq")
     artifacts = MlflowClient(recorder.store.uri).get_run(bare).info.artifact_uri
     (Path(artifacts.removeprefix("file://")) / "samples.jsonl").unlink()
-    (section,) = build_sections(load_runs(recorder.store.uri, recorder.store.experiment))
-    assert f"run {bare} has no artifact samples.jsonl" in section.notes[1]
+    (group,) = analyse(load_runs(recorder.store.uri, recorder.store.experiment)).groups
+    assert f"run {bare} has no artifact samples.jsonl" in group.notes[1]
 
 
 def test_figure_without_accuracy_is_refused(recorder, tmp_path):

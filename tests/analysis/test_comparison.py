@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from codejoule.analysis import comparable_groups, comparison_table, load_runs, render_table
+from codejoule.analysis import comparable_groups, comparison_table, load_runs
 from codejoule.domain import EnergyScope, EnergySource
+from codejoule.report import render_table
 
 GPU = {"codejoule.gpu": "NVIDIA H200"}
 

@@ -4,13 +4,13 @@ import math
 
 import pytest
 
-from codejoule.analysis import build_sections, load_runs
+from codejoule.analysis import analyse, load_runs
 from codejoule.domain import break_even_tasks
 
 
 def notes(recorder):
-    (section,) = build_sections(load_runs(recorder.store.uri, recorder.store.experiment))
-    return section.notes
+    (group,) = analyse(load_runs(recorder.store.uri, recorder.store.experiment)).groups
+    return group.notes
 
 
 def test_break_even_is_what_was_spent_over_what_a_task_saves():

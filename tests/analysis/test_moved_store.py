@@ -5,10 +5,11 @@ import shutil
 import pytest
 from mlflow.tracking import MlflowClient
 
-from codejoule.analysis import build_sections, load_runs, log_report, read_tasks
-from codejoule.analysis.artifacts import relocated
+from codejoule.analysis import analyse, load_runs, read_tasks
+from codejoule.analysis.store import relocated
 from codejoule.config import UserError
 from codejoule.config.schema import TrackingConfig
+from codejoule.report import log_report
 from codejoule.tracking import prepare_store
 from tests.analysis.conftest import Recorder
 
@@ -40,8 +41,8 @@ def test_store_elsewhere_is_read_and_written_where_it_is(small_store, tmp_path, 
     figures, notes = read_tasks(loaded.frame, uri=uri)
     assert notes == ()
     assert len(figures.run_ids) == len(loaded.frame)
-    (section,) = build_sections(loaded)
-    assert any("gives the same text as none on 20 of 20 tasks" in n for n in section.notes)
+    (group,) = analyse(loaded).groups
+    assert any("gives the same text as none on 20 of 20 tasks" in n for n in group.notes)
     page = tmp_path / "index.html"
     page.write_text("page")
     run_id = log_report(loaded, page)

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from codejoule.analysis import Options, analyse, build_sections, load_runs
+from codejoule.analysis import Options, analyse, load_runs
 from codejoule.cli import analyze
 from codejoule.domain import EnergyScope, EnergySource
 
@@ -56,15 +56,14 @@ def test_every_sentence_names_what_varies(recorder, factor):
         for quant, energy_j in (("none", 45.3 - 30 * level), ("gptq4", 60.0 - 45 * level)):
             recorder.run(energy_j=energy_j, quant__name=quant, **own)
     loaded = load_runs(recorder.store.uri, recorder.store.experiment)
-    (section,) = build_sections(loaded)
     (group,) = analyse(loaded).groups
-    about = [note.partition(" takes ")[0] for note in section.notes if " takes " in note]
+    about = [note.partition(" takes ")[0] for note in group.notes if " takes " in note]
     assert len(set(about)) == 2
     for name, label in zip(names, about, strict=True):
         assert set(name.split()) <= set(label.split())
-    texts = [n.partition(" gives ")[0] for n in section.notes if " gives the same text" in n]
+    texts = [n.partition(" gives ")[0] for n in group.notes if " gives the same text" in n]
     assert texts == about
-    for sentence in [*section.notes, *group.findings]:
+    for sentence in [*group.notes, *group.findings]:
         for own in re.findall(r"\S+ against [^:(]+(?=[:(])", sentence):
             assert any(set(n.split()) <= set(own.split()) for n in names), sentence
 
@@ -95,8 +94,7 @@ def test_a_factor_that_changes_with_the_quantization_is_named_and_is_no_effect_o
         "starter none b1 dtype=bfloat16", "starter awq b1 dtype=float16",
     )  # fmt: skip
     assert group.evidence.families == ()
-    (section,) = build_sections(loaded)
-    assert section.notes == (
+    assert group.notes == (
         "awq b1 dtype=float16: no run with quant=none and otherwise the same settings",
     )
 
@@ -109,8 +107,8 @@ def test_the_baseline_of_mixed_gpus_is_that_of_the_same_gpu(recorder):
                 quant__name=quant, energy_j=energy_j, tags={"codejoule.gpu": gpu}, **on_gpu
             )
     loaded = load_runs(recorder.store.uri, recorder.store.experiment)
-    (section,) = build_sections(loaded, mix=("GPU",))
-    assert section.notes[:2] == (
+    (group,) = analyse(loaded, Options(mix=("GPU",))).groups
+    assert group.notes[:2] == (
         "gptq4 b1 GPU=H100 takes 50% less energy per task than none (2.50 against 5.00 J)",
         "gptq4 b1 GPU=L40S takes 25% less energy per task than none (1.50 against 2.00 J)",
     )
@@ -125,13 +123,11 @@ def test_terminal_after_a_sweep_and_analysis_give_one_p_value_in_one_sentence(
         for quant, passed in (("none", 15), ("gptq4", samples_pass), ("gptq8", 6))
     ]
     loaded = load_runs(recorder.store.uri, recorder.store.experiment, run_ids=set(run_ids))
-    (after_sweep,) = build_sections(loaded)
-    analysis = analyse(loaded)
-    (in_analysis,) = build_sections(loaded, analysis=analysis)
-    assert after_sweep.notes == in_analysis.notes
+    (after_sweep,) = analyse(loaded, Options(statistics=("accuracy_pairs",))).groups
+    (group,) = analyse(loaded).groups
+    assert after_sweep.notes == group.notes
     sentences = [n for n in after_sweep.notes if " against starter none" in n and "pass@1" in n]
     assert len(sentences) == 2
-    (group,) = analysis.groups
     frame = group.tables["accuracy_pairs"].frame
     for sentence in sentences:
         assert sentence in group.findings
@@ -158,9 +154,8 @@ def test_with_random_weights_nothing_is_said_of_accuracy(recorder, tmp_path, cap
                 energy_j=energy_j, passed=passed,
             )  # fmt: skip
     loaded = load_runs(recorder.store.uri, recorder.store.experiment)
-    (section,) = build_sections(loaded)
     (group,) = analyse(loaded).groups
-    for sentence in [*section.notes, *group.findings]:
+    for sentence in [*group.notes, *group.findings]:
         assert not ABOUT_ACCURACY.search(sentence), sentence
     for table in group.tables.values():
         assert not ABOUT_ACCURACY.search(" ".join(map(str, table.frame.columns))), table.name

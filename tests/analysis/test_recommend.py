@@ -10,17 +10,20 @@ import pandas as pd
 import pytest
 
 from benchmarks.simulations import Truth, _with_figures, draw
-from codejoule.analysis import Goal, Options, analyse_group, comparable_groups, recommend
+from codejoule.analysis import (
+    Goal,
+    Options,
+    analyse_group,
+    comparable_groups,
+    make_tables,
+    recommend,
+)
 from codejoule.analysis.configuration import COMPARABLE
-from codejoule.analysis.disagreements import disagreement_table
-from codejoule.analysis.efficiency import efficiency_table
 from codejoule.analysis.findings import findings
-from codejoule.analysis.paired_tables import paired_tables
-from codejoule.analysis.report.page import _cards
-from codejoule.analysis.statistics import Resampler
 from codejoule.analysis.tasks import _figures
-from codejoule.analysis.thesis_tables import thesis_tables
 from codejoule.domain.accuracy import wilson_interval
+from codejoule.report.page import _cards
+from codejoule.statistics import Method, Resampler
 from codejoule.thesis.importing import _tags, published_metrics
 from codejoule.thesis.results import published_configurations
 
@@ -56,13 +59,7 @@ def test_too_little_data_give_tables_without_certainty_and_without_warnings(
     own = evidence(energy_j, np.full((3 * runs, tasks), RATES[rate]), runs=runs, batch=batch)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        made = [
-            *thesis_tables(own),
-            *paired_tables(own, margin=0.02, resampler=resampler()),
-            efficiency_table(own, resampler=resampler()),
-        ]
-        tables = {t.name: t for t in made}
-        tables["disagreements"] = disagreement_table(tables)
+        tables = make_tables(own, Method(margin=0.02, resampler=resampler()))
         said = list(findings(own, tables))
         for goal in (Goal(min_pass_at_1=0.45), Goal(max_kwh=1.0), Goal(max_kwh=1e-9)):
             advice = recommend(own, goal, resampler=resampler())

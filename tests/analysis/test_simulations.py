@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from benchmarks.simulations import SCENARIOS, Truth, draw, rates
-from codejoule.analysis.findings import _dependent
-from codejoule.analysis.paired_tables import paired_tables
-from codejoule.analysis.statistics import Resampler
+from codejoule.analysis import make_tables
+from codejoule.statistics import ENERGY_PAIRS, Method, Resampler
 
 SIMULATIONS = 40
 
@@ -65,7 +64,7 @@ def test_a_thousand_simulations(name):
 def test_differences_that_drift_are_told(correlation):
     rng = np.random.default_rng(1)
     evidence = draw(Truth(autocorrelation=correlation), rng)
-    tables = paired_tables(evidence, margin=0.02, resampler=Resampler(rng=rng))
-    (pairs,) = (t.frame for t in tables if t.name == "energy_pairs")
-    assert (pairs["durbin_watson"] < 1.5).all() == (correlation > 0)
-    assert bool(_dependent(pairs.to_dict("records"))) == (correlation > 0)
+    method = Method(resampler=Resampler(rng=rng))
+    pairs = make_tables(evidence, method, names=("energy_pairs",))["energy_pairs"]
+    assert (pairs.frame["durbin_watson"] < 1.5).all() == (correlation > 0)
+    assert bool(ENERGY_PAIRS.caution(pairs.rows())) == (correlation > 0)

@@ -3,6 +3,7 @@
 import shlex
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -61,7 +62,7 @@ def test_each_reason_is_printed_once_with_all_that_failed_for_it(
 def test_nothing_comes_next_while_jobs_have_failed_or_are_missing(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(summary, "build_sections", lambda loaded: [])
+    monkeypatch.setattr(summary, "analyse", lambda *_: SimpleNamespace(groups=()))
     good, bad = finished(project), outcome("b", State.failed, error="no hub")
     for case in (ended(good, bad), ended(good, jobs=2), ended(bad)):
         print_summary(case)
@@ -84,7 +85,7 @@ def test_the_next_command_shows_these_runs(
         shutil.copytree(project / "mlruns", place)
     run = finished(project, experiment=experiment, dir=place)
     with monkeypatch.context() as silent:
-        silent.setattr(summary, "build_sections", lambda loaded: [])
+        silent.setattr(summary, "analyse", lambda *_: SimpleNamespace(groups=()))
         print_summary(ended(run, experiment=experiment, dir=place))
     said = capsys.readouterr().out
     assert "make analysis" not in said

@@ -286,6 +286,18 @@ def test_the_crosscheck_compares_both_methods_over_all_windows(rng):
     assert "energy_crosscheck_rel" not in run_metrics(records, facts, rng=rng)
 
 
+def test_zeus_own_figure_stands_beside_ours_where_every_window_has_it(rng):
+    def both(energy_j: float, zeus_j: float | None) -> WindowFacts:
+        first = replace(reading(energy_j, 1.0), zeus_j=zeus_j)
+        return WindowFacts(reading=first, output_tokens=(5,))
+
+    records = [record("a", 5), record("b", 5)]
+    metrics = run_metrics(records, RunFacts(windows=(both(100, 90), both(300, 312))), rng=rng)
+    assert (metrics["energy_gpu_zeus_j"], metrics["energy_gpu_j"]) == (402, 400)
+    facts = RunFacts(windows=(both(100, 90), both(300, None)))
+    assert "energy_gpu_zeus_j" not in run_metrics(records, facts, rng=rng)
+
+
 def test_accuracy_over_the_tasks_that_can_be_solved_here_stands_beside_that_over_all(rng):
     records = [record("a", 11), record("b", 11, verdict="fail"), record("c", 11, verdict="fail")]
     facts = RunFacts(windows=(window(30.0, 2.0, (11, 11, 11)),))

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from codejoule.analysis import load_runs, log_report
+from codejoule.analysis import load_runs
 from codejoule.cli import main as codejoule
 from codejoule.config import UserError
 from codejoule.config.schema import TrackingConfig
 from codejoule.domain import EnergySource, PowerSample, Status, Verdict
 from codejoule.evaluation import VerdictLog, write_eval_results, write_pass_at_k, write_samples
 from codejoule.experiment.sweep import Outcome, State
+from codejoule.report import log_report
 from codejoule.thesis.writing import write_csv
 from codejoule.tracking import (
     Journal,

@@ -10,13 +10,13 @@ from codejoule.config.schema import MeterConfig, MeterName
 from codejoule.domain import EnergySource
 from codejoule.measurement import Meter, open_meter
 from codejoule.measurement.cooling import CoolingLimits, cool_down
-from codejoule.measurement.counter import NullCounter
+from codejoule.measurement.counter import Counter
 from codejoule.measurement.ledger import Ledger
 
 
 def _meter(ledger: Ledger, *, longest_s: float, temperature_c: float | None) -> Meter:
     return Meter(
-        NullCounter(ledger.devices, source=EnergySource.nvml),
+        Counter(ledger.devices, source=EnergySource.nvml),
         sample_period_s=0.1,
         idle_s=0.0,
         ledger=ledger,

@@ -13,7 +13,7 @@ from codejoule.config.schema import MeterConfig, MeterName, MeterScope
 from codejoule.domain import FIRST_TOKEN, EnergyScope, EnergySource, TaskRecord
 from codejoule.domain.metrics import RunFacts, WindowFacts, run_metrics
 from codejoule.measurement import Meter, open_meter
-from codejoule.measurement.counter import NullCounter
+from codejoule.measurement.counter import Counter
 from codejoule.measurement.cpu_counters import CpuCounters
 from codejoule.measurement.rapl import rapl_counter
 
@@ -23,7 +23,7 @@ STEADY = {"steady_w": 200.0}
 def _meter(open_ledger: Any, *, in_scope: bool) -> Meter:
     ledger = open_ledger(**STEADY)
     return Meter(
-        NullCounter(ledger.devices, source=EnergySource.nvml),
+        Counter(ledger.devices, source=EnergySource.nvml),
         sample_period_s=0.1,
         idle_s=1.0,
         ledger=ledger,

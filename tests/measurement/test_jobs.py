@@ -29,7 +29,7 @@ from codejoule.measurement import (
     metered_packages,
     open_meter,
 )
-from codejoule.measurement.counter import NullCounter
+from codejoule.measurement.counter import Counter
 from codejoule.measurement.meter import Meter
 
 ERROR = OnMeteredDevice.error
@@ -188,7 +188,7 @@ def test_each_process_counts_once_in_a_window() -> None:
 def test_judging_changes_the_energy_of_a_cpu_and_not_of_a_gpu(
     scope: EnergyScope, seen: set[str]
 ) -> None:
-    class Clock(NullCounter):
+    class Clock(Counter):
         def end(self, key: str) -> dict[str, float]:
             return {"device": 1.0}
 

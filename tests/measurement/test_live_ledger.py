@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from typing import Any
 import pytest
 
 from codejoule.config import UserError
+from codejoule.domain import EnergySource
+from codejoule.measurement import Meter
+from codejoule.measurement.counter import Counter
 
 DRIVER = Path(__file__).parent / "fake_driver"
 
@@ -49,6 +53,24 @@ def test_windows_at_the_steps_of_power_are_resolved_within_their_uncertainty(
     total_j = sum(entry.by_device_j["gpu:0"] for entry in entries)
     assert total_j == pytest.approx(whole.by_device_j["gpu:0"], rel=1e-9)
     assert whole.integrated_j == pytest.approx(total_j, rel=0.1)
+
+
+@pytest.mark.parametrize(("says_j", "told_j"), [(61.5, 61.5), (0.0, None)])
+def test_zeus_own_figure_stands_beside_the_ledgers(
+    says_j: float, told_j: float | None, open_ledger: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Zeus(Counter):
+        def end(self, key: str) -> Mapping[str, float]:
+            return {"gpu:0": says_j}
+
+    monkeypatch.setattr("codejoule.measurement.window.require_agreement", lambda *_: None)
+    ledger = open_ledger(steady_w=200.0)
+    counter = Zeus(ledger.devices, source=EnergySource.nvml)
+    with Meter(counter, sample_period_s=1.0, idle_s=0, ledger=ledger) as meter:
+        with meter.window("batch") as window:
+            time.sleep(0.3)
+        assert window.reading.zeus_j == told_j
+        assert window.reading.energy_j == pytest.approx(200 * window.reading.latency_s, rel=0.05)
 
 
 def test_a_sampler_that_is_killed_is_an_error_and_not_a_gap(open_ledger: Any) -> None:

@@ -36,7 +36,7 @@ from codejoule.measurement import (
     open_meter,
     share_evaluation_energy,
 )
-from codejoule.measurement.counter import CumulativeCounter, NullCounter
+from codejoule.measurement.counter import Counter, CumulativeCounter
 from codejoule.measurement.cpu_counters import CpuCounters
 from codejoule.measurement.feed import Recording, load_recording, save_recording
 from codejoule.measurement.ledger import Ledger
@@ -178,7 +178,7 @@ def test_a_counter_stuck_from_the_start_is_an_error(open_ledger: Any) -> None:
 def test_a_power_query_that_answers_zero_leaves_no_cross_check() -> None:
     ledger = Ledger(Given((Kind.power, 0, 0, 0.5, 0.5, 0.0)))
     meter = Meter(
-        NullCounter(("gpu:0",), source=EnergySource.nvml),
+        Counter(("gpu:0",), source=EnergySource.nvml),
         sample_period_s=0.1,
         idle_s=0.0,
         ledger=ledger,
@@ -265,7 +265,7 @@ def test_a_cpu_beside_a_gpu_that_did_not_move_is_absent_and_in_scope_nan() -> No
         beside = CpuCounters(Flow().counter(), in_scope=in_scope)
         beside.begin("k")
         ended_j = beside.end("k", window="batch", latency_s=0.01)
-        beside.close()
+        beside.power.stop()
         assert math.isnan(ended_j["cpu:0"]) if in_scope else ended_j == {}
 
 

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from codejoule.measurement.sampler import PowerSampler
+from codejoule.measurement.counter import PowerSampler
 
 
 def test_a_source_that_fails_ends_the_timeline_with_a_word(

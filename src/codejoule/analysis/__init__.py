@@ -1,71 +1,20 @@
-"""From the runs in MLflow to tables, figures and conclusions."""
+"""From the runs in MLflow to tables and conclusions."""
 
-from codejoule.analysis.analysis import (
-    Analysis,
-    GroupAnalysis,
-    Options,
-    analyse,
-    analyse_group,
-)
-from codejoule.analysis.comparison import comparison_table
+from codejoule.analysis.analysis import Analysis, GroupAnalysis, Options, analyse, analyse_group
+from codejoule.analysis.comparison import comparison_table, front_energy, setting_columns
 from codejoule.analysis.configuration import COMPARABLE, Group, comparable_groups
-from codejoule.analysis.frontier import frontier_figure
-from codejoule.analysis.output import render_findings, write_tables
-from codejoule.analysis.pareto import pareto_front
-from codejoule.analysis.power import power_table
+from codejoule.analysis.details import power_table, task_table
+from codejoule.analysis.evidence import Evidence, gather
 from codejoule.analysis.recommend import Goal, Recommendation, recommend
-from codejoule.analysis.report import log_report, write_report
-from codejoule.analysis.resolution import (
-    Agreement,
-    agreement,
-    read_samples,
-)
 from codejoule.analysis.runs import LoadedRuns, load_runs
-from codejoule.analysis.sections import (
-    Section,
-    build_sections,
-    render_section,
-    write_comparison,
-)
 from codejoule.analysis.store import MAKE_RUNS
 from codejoule.analysis.table import Table
-from codejoule.analysis.task_table import task_table
+from codejoule.analysis.tables import make_tables
 from codejoule.analysis.tasks import TaskFigures, read_tasks
-from codejoule.analysis.text import render_table
 
 __all__ = [
-    "COMPARABLE",
-    "MAKE_RUNS",
-    "Agreement",
-    "Analysis",
-    "Goal",
-    "Group",
-    "GroupAnalysis",
-    "LoadedRuns",
-    "Options",
-    "Recommendation",
-    "Section",
-    "Table",
-    "TaskFigures",
-    "agreement",
-    "analyse",
-    "analyse_group",
-    "build_sections",
-    "comparable_groups",
-    "comparison_table",
-    "frontier_figure",
-    "load_runs",
-    "log_report",
-    "pareto_front",
-    "power_table",
-    "read_samples",
-    "read_tasks",
-    "recommend",
-    "render_findings",
-    "render_section",
-    "render_table",
-    "task_table",
-    "write_comparison",
-    "write_report",
-    "write_tables",
-]
+    "COMPARABLE", "MAKE_RUNS", "Analysis", "Evidence", "Goal", "Group", "GroupAnalysis",
+    "LoadedRuns", "Options", "Recommendation", "Table", "TaskFigures", "analyse", "analyse_group",
+    "comparable_groups", "comparison_table", "front_energy", "gather", "load_runs", "make_tables",
+    "power_table", "read_tasks", "recommend", "setting_columns", "task_table",
+]  # fmt: skip

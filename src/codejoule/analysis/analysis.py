@@ -1,27 +1,22 @@
 """Everything that is said of a set of runs, as one structure."""
 
 from collections.abc import Collection
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 
-from codejoule.analysis.comparison import comparison_table
+from codejoule.analysis.baseline import baseline_notes
 from codejoule.analysis.configuration import Group, comparable_groups
-from codejoule.analysis.disagreements import disagreement_table
-from codejoule.analysis.efficiency import efficiency_table
 from codejoule.analysis.evidence import Evidence, gather
 from codejoule.analysis.findings import findings
-from codejoule.analysis.paired_tables import paired_tables
 from codejoule.analysis.recommend import Goal, Recommendation, recommend
 from codejoule.analysis.runs import LoadedRuns
-from codejoule.analysis.statistics import MARGIN, Resampler
+from codejoule.analysis.store import artifacts
 from codejoule.analysis.table import Table
+from codejoule.analysis.tables import make_tables
 from codejoule.analysis.tasks import TaskFigures, read_tasks
-from codejoule.analysis.thesis_tables import thesis_tables
-
-if TYPE_CHECKING:
-    import pandas as pd
+from codejoule.statistics import MARGIN, Method, Resampler
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +31,8 @@ class Options:
     """Facts in which runs of one table may differ, by the names of `COMPARABLE`."""
     seed: int = 0
     """Seed of the bootstraps: the same runs give the same figures."""
+    statistics: Collection[str] | None = None
+    """Only these, and no findings; everything unless given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,15 +43,18 @@ class GroupAnalysis:
     """The runs."""
     evidence: Evidence
     """Configurations and their figures of tasks."""
-    tables: dict[str, Table] = field(default_factory=dict)
+    tables: dict[str, Table]
     """By name; see docs/analysis.md."""
-    findings: tuple[str, ...] = ()
+    findings: tuple[str, ...]
     """What the tables say, in sentences."""
-    recommendation: Recommendation | None = None
+    recommendation: Recommendation | None
     """Answer to the goal; None where none was asked for."""
+    notes: tuple[str, ...] = ()
+    """What each quantized configuration saves, costs and changes against the unquantized one."""
 
     def as_json(self) -> dict[str, Any]:
         """As what `json.dumps` takes."""
+        advice = self.recommendation
         return {
             "title": self.group.title,
             "facts": dict(self.group.facts),
@@ -65,9 +65,7 @@ class GroupAnalysis:
             "run_ids": [list(ids) for ids in self.evidence.table["run_ids"]],
             "findings": list(self.findings),
             "tables": {name: table.as_json() for name, table in self.tables.items()},
-            "recommendation": (
-                None if self.recommendation is None else self.recommendation.as_json()
-            ),
+            "recommendation": None if advice is None else advice.as_json(),
         }
 
 
@@ -90,110 +88,53 @@ class Analysis:
 
     def as_json(self) -> dict[str, Any]:
         """As what `json.dumps` takes."""
-        return {
-            "experiment": self.experiment,
-            "uri": self.uri,
-            "runs": self.runs,
-            "left_out": list(self.left_out),
-            "notes": list(self.notes),
-            "groups": [group.as_json() for group in self.groups],
-        }
+        facts = {field.name: getattr(self, field.name) for field in fields(self)}
+        return facts | {"groups": [group.as_json() for group in self.groups]}
 
 
 def analyse(loaded: LoadedRuns, options: Options | None = None) -> Analysis:
     """Analyse runs, each group of comparable ones by itself.
 
-    Parameters
-    ----------
-    loaded : LoadedRuns
-        From `load_runs`.
-    options : Options, optional
-        How.
-
-    Returns
-    -------
-    Analysis
-        Tables, findings and, where asked for, a recommendation per group.
-
-    Raises
-    ------
-    UserError
-        If the store fails.
+    Raises `UserError` if the store fails.
     """
     options = options or Options()
-    figures, notes = read_tasks(loaded.frame, uri=loaded.uri)
+    figures, unread = read_tasks(loaded.frame, uri=loaded.uri)
     groups = comparable_groups(loaded.frame, mix=options.mix)
+    analysed = [analyse_group(group, figures, options) for group in groups]
+    with artifacts(loaded.frame, "samples.jsonl", uri=loaded.uri) as find:
+        notes = [
+            baseline_notes(a.group.frame, a.evidence, a.tables.get("accuracy_pairs"), find)
+            for a in analysed
+        ]
     return Analysis(
         experiment=loaded.experiment,
         uri=loaded.uri,
         runs=len(loaded.frame),
         left_out=loaded.left_out,
-        notes=(*notes, *_apart(groups)),
-        groups=tuple(analyse_group(group, figures, options) for group in groups),
+        notes=(*unread, *_apart(groups)),
+        groups=tuple(replace(a, notes=own) for a, own in zip(analysed, notes, strict=True)),
     )
 
 
-def analyse_group(
-    group: Group, figures: TaskFigures, options: Options, table: "pd.DataFrame | None" = None
-) -> GroupAnalysis:
-    """Analyse one group.
+def analyse_group(group: Group, figures: TaskFigures, options: Options) -> GroupAnalysis:
+    """Analyse one group; `figures` may hold further runs.
 
-    Parameters
-    ----------
-    group : Group
-        From `comparable_groups`.
-    figures : TaskFigures
-        Of its runs, and perhaps others.
-    options : Options
-        How.
-    table : pandas.DataFrame, optional
-        `comparison_table` of the group, where it is known already.
-
-    Returns
-    -------
-    GroupAnalysis
-        The group's tables and what they say. Of random weights nothing is said that rests on
-        pass@1, and no configuration is recommended.
+    Of random weights nothing is said that rests on pass@1, and no configuration is recommended.
     """
-    if table is None:
-        table = comparison_table(group.frame, mix=options.mix)
-    evidence = gather(group.frame, table, figures)
     resampler = Resampler(rng=np.random.default_rng(options.seed))
-    own = [
-        *thesis_tables(evidence),
-        *paired_tables(evidence, margin=options.margin, resampler=resampler),
-        efficiency_table(evidence, resampler=resampler),
-    ]
-    tables = {t.name: t for t in own}
-    tables["disagreements"] = disagreement_table(tables)
-    advice = (
-        None if options.goal is None else recommend(evidence, options.goal, resampler=resampler)
-    )
-    if advice is not None:
+    method = Method(margin=options.margin, resampler=resampler)
+    evidence = gather(group.frame, figures, mix=options.mix)
+    tables = make_tables(evidence, method, names=options.statistics, accuracy=not group.random)
+    said = () if options.statistics is not None else findings(evidence, tables)
+    advice = None
+    if options.goal is not None:
+        advice = recommend(evidence, options.goal, resampler=resampler)
         tables["recommendation"] = advice.candidates
     if group.random:
-        tables = _without_accuracy(tables)
+        tables = {name: table.without_accuracy() for name, table in tables.items()}
     return GroupAnalysis(
-        group=group,
-        evidence=evidence,
-        tables=tables,
-        findings=findings(evidence, tables),
-        recommendation=advice,
+        group=group, evidence=evidence, tables=tables, findings=said, recommendation=advice
     )
-
-
-def _without_accuracy(tables: dict[str, Table]) -> dict[str, Table]:
-    """The tables of random weights: nothing in them rests on pass@1."""
-    return {
-        name: replace(
-            table,
-            frame=table.frame[
-                [c for c in table.frame.columns if "pass_at" not in c and "solved" not in c]
-            ],
-        )
-        for name, table in tables.items()
-        if name not in ("accuracy_pairs", "efficiency")
-    }
 
 
 def _apart(groups: list[Group]) -> list[str]:

@@ -12,65 +12,35 @@ from codejoule.analysis.configuration import (
     relevant_params,
     row_keys,
 )
-from codejoule.analysis.pareto import pareto_front
 from codejoule.domain.metrics import J_PER_KWH
+from codejoule.statistics import pareto_front
 
 if TYPE_CHECKING:
     import pandas as pd
 
 FIGURES = (
-    "tasks",
-    "pass_at_1",
-    "pass_at_1_ci_low",
-    "pass_at_1_ci_high",
-    "pass_at_1_plus",
-    "pass_at_1_plus_ci_low",
-    "pass_at_1_plus_ci_high",
-    "energy_generation_j",
-    "energy_total_j",
-    "energy_per_output_token_j",
-    "energy_per_task_j",
-    "energy_per_solved_task_j",
-    "pass_at_1_per_kwh",
-    "throughput_tokens_per_s",
-    "latency_s",
-    "output_tokens",
-    "carbon_g",
-)
+    "tasks", "pass_at_1", "pass_at_1_ci_low", "pass_at_1_ci_high", "pass_at_1_plus",
+    "pass_at_1_plus_ci_low", "pass_at_1_plus_ci_high", "energy_generation_j", "energy_total_j",
+    "energy_per_output_token_j", "energy_per_task_j", "energy_per_solved_task_j",
+    "pass_at_1_per_kwh", "throughput_tokens_per_s", "latency_s", "output_tokens", "carbon_g",
+)  # fmt: skip
 """Columns of the table that are means over the runs of a configuration."""
+
+_MIXED = {column: f"mixed.{name}" for name, column in COMPARABLE.items()}
 
 
 def comparison_table(runs: "pd.DataFrame", *, mix: Collection[str] = ()) -> "pd.DataFrame":
     """Put comparable runs side by side, one row per configuration.
 
-    Parameters
-    ----------
-    runs : pandas.DataFrame
-        Runs of one `comparable_groups` group.
-    mix : collection of str
-        What that group was allowed to mix; becomes settings ``mixed.NAME``.
+    Columns ``model``, ``quant``, ``batch``, ``engine``, ``generation``, then one for each further
+    setting in which rows differ (by its dotted name, or ``mixed.NAME`` for what `mix` allowed);
+    ``suite``, ``split``; ``runs``; the means named in `FIGURES`; ``energy_generation_sd_j``
+    (between repeats, NaN for one); ``energy_source``, ``energy_scope``,
+    ``energy_source_evaluation``; ``pareto`` (on the front of `front_energy` against pass@1);
+    ``run_ids``. A figure that a run lacks is NaN. The interval of repeats is the mean of theirs:
+    they answer the same tasks, so pooling them as independent trials would make it too narrow.
 
-    Returns
-    -------
-    pandas.DataFrame
-        Columns ``model``, ``quant``, ``batch``, ``engine``, ``generation``, then one for
-        each further setting in which rows differ (by its dotted name); ``suite``, ``split``;
-        ``runs`` (repeats averaged here); the means named in `FIGURES`;
-        ``energy_generation_sd_j`` (between repeats, NaN for one); ``energy_source``,
-        ``energy_scope``, ``energy_source_evaluation``; ``pareto`` (on the front of
-        `front_energy` against pass@1); ``run_ids``. Energies in joules. A figure that a run
-        lacks is NaN.
-
-    Raises
-    ------
-    ValueError
-        If there are no runs, or runs that cannot be compared: other sources or scopes of
-        energy, other tasks, other machines.
-
-    Notes
-    -----
-    The interval of several repeats is the mean of their intervals. They answer the same
-    tasks, so pooling them as independent trials would make it too narrow.
+    Raises ValueError if there are no runs, or runs that cannot be compared.
     """
     import pandas as pd
 
@@ -147,7 +117,7 @@ def _row(same: "pd.DataFrame", extra: list[str]) -> dict[str, object]:
     return {
         **{name: first[column] for name, column in SHOWN.items()},
         "batch": None if batch is None else int(batch),
-        **{_setting(column): first[column] for column in extra},
+        **{_MIXED.get(c, c.removeprefix("params.")): first[c] for c in extra},
         "suite": first[COMPARABLE["suite"]],
         "split": first[COMPARABLE["split"]],
         "runs": len(same),
@@ -160,31 +130,19 @@ def _row(same: "pd.DataFrame", extra: list[str]) -> dict[str, object]:
     }
 
 
-def _setting(column: str) -> str:
-    for name, comparable in COMPARABLE.items():
-        if column == comparable:
-            return f"mixed.{name}"
-    return column.removeprefix("params.")
-
-
 def _metric(runs: "pd.DataFrame", name: str) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
     column = f"metrics.{name}"
-    if column not in runs.columns:
-        return np.full(len(runs), np.nan)
-    return runs[column].to_numpy(dtype=float)
+    known = column in runs.columns
+    return runs[column].to_numpy(dtype=float) if known else np.full(len(runs), np.nan)
 
 
 def _sorted(table: "pd.DataFrame") -> "pd.DataFrame":
     """Models in the order they were run, the unquantized first, then by batch size."""
-    models = {name: place for place, name in enumerate(table["model"].unique())}
-    quants = {name: place for place, name in enumerate(table["quant"].unique())}
-    order = sorted(
-        table.index,
-        key=lambda i: (
-            models[table.at[i, "model"]],
-            str(table.at[i, "engine"]),
-            -1 if table.at[i, "quant"] == "none" else quants[table.at[i, "quant"]],
-            table.at[i, "batch"] or 0,
-        ),
-    )
-    return table.loc[order].reset_index(drop=True)
+    models, quants = list(table["model"].unique()), list(table["quant"].unique())
+
+    def place(i: int) -> tuple[int, str, int, int]:
+        row = table.loc[i]
+        quant = -1 if row["quant"] == "none" else quants.index(row["quant"])
+        return models.index(row["model"]), str(row["engine"]), quant, row["batch"] or 0
+
+    return table.loc[sorted(table.index, key=place)].reset_index(drop=True)

@@ -94,55 +94,36 @@ class Group:
 
 
 def comparable_groups(frame: "pd.DataFrame", *, mix: Collection[str] = ()) -> list[Group]:
-    """Divide runs into groups whose figures can be compared.
+    """Divide runs into groups whose figures can be compared, in the order of their first runs.
 
-    Parameters
-    ----------
-    frame : pandas.DataFrame
-        Runs, as `load_runs` returns them.
-    mix : collection of str
-        Names of `COMPARABLE` in which runs of one group may differ nevertheless.
-
-    Returns
-    -------
-    list of Group
-        In the order of their first runs. Energy from different sources, scopes or machines,
-        and answers to different tasks, are never in one group unless `mix` says so.
-
-    Raises
-    ------
-    ValueError
-        If `mix` has a name that is not in `COMPARABLE`.
+    Runs of one group may differ in the names of `COMPARABLE` that `mix` has; another name raises
+    ValueError.
     """
     unknown = sorted(set(mix) - set(COMPARABLE))
     if unknown:
         raise ValueError(f"cannot mix {', '.join(unknown)}: choose among {', '.join(COMPARABLE)}")
     if frame.empty:
         return []
-    keys = (
-        frame[list(COMPARABLE.values())]
-        .astype(object)
-        .where(frame[list(COMPARABLE.values())].notna(), "")
-    )
+    keys = frame[list(COMPARABLE.values())].astype(object).fillna("")
     # Where the host's CPU is outside the scope, the GPU's name says what was measured.
     on_gpus = keys[COMPARABLE["energy scope"]] == "gpu"
     keys.loc[on_gpus, COMPARABLE["machine"]] = ""
-    # Jobs share no GPU: of those beside them, the host tells whether, but hardly how many.
-    beside = keys[COMPARABLE["concurrent jobs"]] != ""
-    keys.loc[on_gpus & beside, COMPARABLE["concurrent jobs"]] = "some"
+    # Jobs share no GPU: of concurrent ones it matters whether there were any, hardly how many.
+    concurrent = keys[COMPARABLE["concurrent jobs"]] != ""
+    keys.loc[on_gpus & concurrent, COMPARABLE["concurrent jobs"]] = "some"
     apart = [column for name, column in COMPARABLE.items() if name not in mix]
     groups = []
     for _, rows in frame.groupby(row_keys(keys, apart), sort=False):
-        values = {name: _values(keys.loc[rows.index, c]) for name, c in COMPARABLE.items()}
-        facts = {name: ", ".join(own) for name, own in values.items() if own}
+        own = keys.loc[rows.index]
+        texts = {
+            name: ", ".join(filter(None, map(str, own[column].unique())))
+            for name, column in COMPARABLE.items()
+        }
+        facts = {name: text for name, text in texts.items() if text}
         # A fact that some have and others lack is a difference, too.
-        mixed = tuple(n for n in mix if keys.loc[rows.index, COMPARABLE[n]].nunique() > 1)
+        mixed = tuple(name for name in mix if own[COMPARABLE[name]].nunique() > 1)
         groups.append(Group(facts=facts, frame=rows.reset_index(drop=True), mixed=mixed))
     return groups
-
-
-def _values(column: "pd.Series[str]") -> list[str]:
-    return [str(value) for value in dict.fromkeys(column) if value != ""]
 
 
 def relevant_params(frame: "pd.DataFrame") -> list[str]:
@@ -171,8 +152,7 @@ def superseded(frame: "pd.DataFrame") -> "pd.Series[bool]":
     """Runs that were run again later, although something outside the configuration changed.
 
     The same configuration and repeat with another fingerprint means other weights, tasks or
-    library versions: averaging the two as repeats would hide that. Runs with the same
-    fingerprint are repeats and stay.
+    library versions: averaging the two as repeats would hide that.
     """
     import pandas as pd
 

@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from codejoule.analysis.comparison import front_energy
-from codejoule.analysis.statistics import (
+from codejoule.analysis.table import Table
+from codejoule.domain.metrics import J_PER_KWH
+from codejoule.statistics import (
     ALPHA,
     Resampled,
     Resampler,
@@ -13,14 +15,14 @@ from codejoule.analysis.statistics import (
     has_spread,
     resample,
 )
-from codejoule.analysis.table import Table
-from codejoule.domain.metrics import J_PER_KWH
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
     from codejoule.analysis.evidence import Evidence
+
+_FIGURES = ("pass_at_1", "pass_at_1_per_kwh", "energy_per_solved_task_j", "carbon_g")
 
 FEWEST_CLUSTERS = 8
 """Clusters of tasks below which resampling them says nothing of uncertainty."""
@@ -29,50 +31,32 @@ FEWEST_CLUSTERS = 8
 def efficiency_table(evidence: "Evidence", *, resampler: Resampler) -> Table:
     """Energy, pass@1 and what follows of both, with intervals, and the Pareto front.
 
-    Parameters
-    ----------
-    evidence : Evidence
-        Configurations of one group.
-    resampler : Resampler
-        Source of the bootstrap's resamples.
-
-    Returns
-    -------
-    Table
-        ``efficiency``: one row per configuration. Intervals are percentiles of a bootstrap over
-        clusters of tasks, the same for all configurations, and over runs; NaN where there are no
-        figures of tasks or fewer than `FEWEST_CLUSTERS`, and where a figure is the same in all
-        resamples (all tasks pass, all fail): width 0 would look like certainty.
-        ``front_probability`` is the share of resamples in which a configuration is on the front.
+    Intervals are percentiles of a bootstrap over clusters of tasks, the same for all
+    configurations, and over runs; NaN where there are no figures of tasks or fewer than
+    `FEWEST_CLUSTERS`, and where a figure is the same in all resamples (all tasks pass, all fail):
+    width 0 would look like certainty. ``front_probability`` is the share of resamples in which a
+    configuration is on the front.
     """
     import pandas as pd
 
     table = evidence.table
     basis = front_energy(table)
-    frame = pd.DataFrame({"configuration": list(evidence.labels)})
-    frame["runs"] = table["runs"].to_numpy()
-    frame["energy_kwh"] = table[basis].to_numpy() / J_PER_KWH
-    frame["energy_sd_between_runs_percent"] = [_spread(evidence, i) for i in range(len(table))]
-    frame["pass_at_1"] = table["pass_at_1"].to_numpy()
-    frame["pass_at_1_per_kwh"] = table["pass_at_1_per_kwh"].to_numpy()
-    frame["energy_per_solved_task_j"] = table["energy_per_solved_task_j"].to_numpy()
-    frame["carbon_g"] = table["carbon_g"].to_numpy()
-    frame["on_front"] = table["pareto"].to_numpy()
+    mean_j, sd_j = table["energy_generation_j"], table["energy_generation_sd_j"]
+    frame = pd.DataFrame(
+        {
+            "configuration": list(evidence.labels),
+            "runs": table["runs"],
+            "energy_kwh": table[basis] / J_PER_KWH,
+            "energy_sd_between_runs_percent": (100 * sd_j / mean_j).where(mean_j != 0),
+            **{name: table[name] for name in _FIGURES},
+            "on_front": table["pareto"],
+        }
+    )
     drawn = _drawn(evidence, basis, resampler)
     total = basis == "energy_total_j"
-    _add(frame, "energy_kwh", None if drawn is None else drawn.energy_j / J_PER_KWH)
-    _add(frame, "pass_at_1", None if drawn is None else drawn.pass_at_1)
-    per_kwh = solved_j = None
-    if drawn is not None and total:
-        # What the choice of tasks does to pass@1 is not known where no resample differs.
-        passed = np.where(np.ptp(drawn.pass_at_1, axis=0) > 0, drawn.pass_at_1, np.nan)
-        per_kwh = passed / (drawn.energy_j / J_PER_KWH)
-        if evidence.figures.passed.size and _one_sample(evidence):
-            with np.errstate(divide="ignore"):
-                tasks = len(evidence.figures.task_ids)
-                solved_j = drawn.energy_j / (passed * tasks)
-    _add(frame, "pass_at_1_per_kwh", per_kwh)
-    _add(frame, "energy_per_solved_task_j", solved_j)
+    intervals = {} if drawn is None else _intervals(evidence, drawn, per_total=total)
+    for name in ("energy_kwh", "pass_at_1", "pass_at_1_per_kwh", "energy_per_solved_task_j"):
+        _add(frame, name, intervals.get(name))
     frame["front_probability"] = np.nan if drawn is None else front_probability(drawn)
     what = "generation and evaluation" if total else "generation"
     notes = [f"Energy of {what}."]
@@ -95,39 +79,42 @@ def efficiency_table(evidence: "Evidence", *, resampler: Resampler) -> Table:
     )
 
 
-def _spread(evidence: "Evidence", i: int) -> float:
-    """Relative standard deviation of energy between a configuration's runs [percent]."""
-    row = evidence.table.iloc[i]
-    mean_j = float(row["energy_generation_j"])
-    return 100 * float(row["energy_generation_sd_j"]) / mean_j if mean_j else np.nan
-
-
-def _one_sample(evidence: "Evidence") -> bool:
-    passed = evidence.figures.passed
-    return bool(np.isin(passed[~np.isnan(passed)], (0.0, 1.0)).all())
+def _intervals(
+    evidence: "Evidence", drawn: Resampled, *, per_total: bool
+) -> "dict[str, NDArray[np.float64]]":
+    """Figures of each resample; those that rest on the total where that is what was drawn."""
+    kwh = drawn.energy_j / J_PER_KWH
+    found = {"energy_kwh": kwh, "pass_at_1": drawn.pass_at_1}
+    if not per_total:
+        return found
+    # What the choice of tasks does to pass@1 is not known where no resample differs.
+    passed = np.where(np.ptp(drawn.pass_at_1, axis=0) > 0, drawn.pass_at_1, np.nan)
+    found["pass_at_1_per_kwh"] = passed / kwh
+    rates = evidence.figures.passed
+    if np.isin(rates[~np.isnan(rates)], (0.0, 1.0)).all():
+        with np.errstate(divide="ignore"):
+            solved = passed * len(evidence.figures.task_ids)
+            found["energy_per_solved_task_j"] = drawn.energy_j / solved
+    return found
 
 
 def _drawn(evidence: "Evidence", basis: str, resampler: Resampler) -> Resampled | None:
-    everyone = range(len(evidence.labels))
-    tasks = evidence.complete(everyone) & evidence.judged(everyone)
-    if not tasks.any():
+    tasks = np.asarray(evidence.complete.all(axis=0) & ~np.isnan(evidence.passed).any(axis=0))
+    labels = evidence.clusters(range(len(evidence.labels)), tasks)
+    if not labels.size or labels.max() + 1 < FEWEST_CLUSTERS:
         return None
-    labels = evidence.clusters(everyone, tasks)
-    if labels.max() + 1 < FEWEST_CLUSTERS:
-        return None
-    figures = evidence.figures
-    energy_j = figures.total_j if basis == "energy_total_j" else figures.energy_j
-    own_j = [energy_j[evidence.rows[i]][:, tasks] for i in everyone]
-    if any(np.isnan(e).any() for e in own_j):
-        return None
+    figures, total = evidence.figures, basis == "energy_total_j"
+    energy_j = figures.energy_j + figures.evaluation_j if total else figures.energy_j
     # Per task all tasks of the run count alike: figures of the tasks in common, scaled to all.
     scale = tasks.size / tasks.sum()
-    passed = np.stack([evidence.passed(i, tasks) for i in everyone])
-    return resample([e * scale for e in own_j], passed, labels, resampler=resampler)
+    own_j = [energy_j[rows][:, tasks] * scale for rows in evidence.rows]
+    if any(np.isnan(own).any() for own in own_j):
+        return None
+    return resample(own_j, evidence.passed[:, tasks], labels, resampler=resampler)
 
 
 def _add(frame: "pd.DataFrame", name: str, values: "NDArray[np.float64] | None") -> None:
-    """Put the 95 % interval of a column beside it; NaN where resamples tell nothing of it."""
+    """Put the 95 % interval of a column after it; NaN where resamples tell nothing of it."""
     place = list(frame.columns).index(name) + 1
     ends = np.full((2, len(frame)), np.nan)
     for i, drawn in enumerate([] if values is None else values.T):
@@ -135,5 +122,5 @@ def _add(frame: "pd.DataFrame", name: str, values: "NDArray[np.float64] | None")
             # Energy per solved task is infinite in resamples in which none is solved.
             with np.errstate(invalid="ignore"):
                 ends[:, i] = np.percentile(drawn, [100 * ALPHA / 2, 100 * (1 - ALPHA / 2)])
-    frame.insert(place, f"{name}_ci_low", list(ends[0]))
-    frame.insert(place + 1, f"{name}_ci_high", list(ends[1]))
+    frame.insert(place, f"{name}_ci_low", ends[0])
+    frame.insert(place + 1, f"{name}_ci_high", ends[1])

@@ -1,33 +1,36 @@
-"""Configurations together with what each of their runs says of each task."""
+"""Configurations together with what each of their runs says of each task, as plain arrays."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from codejoule.analysis.comparison import setting_columns
-from codejoule.analysis.families import (
-    BASE,
-    ComparisonSet,
-    Family,
-    configuration_labels,
-    find_families,
-)
-from codejoule.analysis.statistics import clusters
+from codejoule.analysis.comparison import comparison_table, setting_columns
+from codejoule.analysis.families import BASE, Family, configuration_labels, find_families
+from codejoule.statistics import KEYS, PairTasks, RunTasks, SetTasks, clusters
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from codejoule.analysis.families import ComparisonSet
     from codejoule.analysis.tasks import TaskFigures
 
 _VARIANT = "params.model.variant"
 
+Unit = tuple[dict[str, Any], Any]
+"""What a statistic is worked out for: the columns that name it, and its figures of tasks."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """What the tables of one group are made of. Configurations are numbered as their rows."""
+    """What the tables of one group are made of. Configurations are numbered as their rows.
+
+    Which tasks are compared, their clusters and what to compare with what are worked out once,
+    when they are first asked for.
+    """
 
     table: "pd.DataFrame"
     """From `comparison_table`."""
@@ -42,72 +45,131 @@ class Evidence:
     families: tuple[Family, ...]
     """The questions that these configurations answer."""
 
-    def sets(self) -> Iterator[tuple[str, ComparisonSet]]:
-        """Every set of configurations that differ in one setting, with that setting's name."""
-        for family in self.families:
-            for own in family.sets:
-                yield family.factor, own
+    @cached_property
+    def energy_j(self) -> "list[NDArray[np.float64]]":
+        """Energy of generation of each configuration [J], shapes (runs, tasks)."""
+        # Laid out as a selection of tasks is, so that sums over all and over some round alike.
+        return [np.asfortranarray(self.figures.energy_j[rows]) for rows in self.rows]
 
-    def pair(self, factor: str, own: ComparisonSet, i: int, j: int) -> dict[str, str]:
-        """The columns that name the comparison of the levels in places `i` and `j`."""
-        return {
-            "factor": factor,
-            "held": own.fixed,
-            "configuration": self.labels[own.configurations[i]],
-            "reference": self.labels[own.configurations[j]],
-        }
+    @cached_property
+    def complete(self) -> "NDArray[np.bool_]":
+        """Tasks whose energy is known in every run, shape (configurations, tasks)."""
+        return np.array([len(own) > 0 and (own > 0).all(axis=0) for own in self.energy_j])
 
-    def complete(self, configurations: Sequence[int]) -> "NDArray[np.bool_]":
-        """Tasks whose energy is known in every run of these configurations, shape (t,)."""
-        rows = np.concatenate([self.rows[i] for i in configurations])
-        if rows.size == 0 or any(self.rows[i].size == 0 for i in configurations):
-            return np.zeros(len(self.figures.task_ids), dtype=bool)
-        return np.asarray((self.figures.energy_j[rows] > 0).all(axis=0))
+    @cached_property
+    def passed(self) -> "NDArray[np.float64]":
+        """Share of each task's samples, over all runs, that passed; NaN where not all are judged.
 
-    def energy_j(self, i: int, tasks: "NDArray[np.bool_]") -> "NDArray[np.float64]":
-        """Energy of generation of each run on each of `tasks` [J], shape (runs, tasks)."""
-        return np.asarray(self.figures.energy_j[self.rows[i]][:, tasks])
-
-    def logs(self, i: int, tasks: "NDArray[np.bool_]") -> "NDArray[np.float64]":
-        """Logarithm of `energy_j`."""
-        return np.asarray(np.log(self.energy_j(i, tasks)))
-
-    def passed(self, i: int, tasks: "NDArray[np.bool_]") -> "NDArray[np.float64]":
-        """Share of each task's samples, over all runs, that passed; NaN where not judged."""
-        return np.asarray(self.figures.passed[self.rows[i]][:, tasks].mean(axis=0))
-
-    def judged(self, configurations: Sequence[int]) -> "NDArray[np.bool_]":
-        """Tasks that every run of these configurations has a verdict of, shape (t,)."""
-        if any(self.rows[i].size == 0 for i in configurations):
-            return np.zeros(len(self.figures.task_ids), dtype=bool)
-        rows = np.concatenate([self.rows[i] for i in configurations])
-        return np.asarray(~np.isnan(self.figures.passed[rows]).any(axis=0))
+        Shape (configurations, tasks).
+        """
+        unknown = np.full(len(self.figures.task_ids), np.nan)
+        own = [self.figures.passed[rows] for rows in self.rows]
+        return np.array([rates.mean(axis=0) if len(rates) else unknown for rates in own])
 
     def clusters(
         self, configurations: Sequence[int], tasks: "NDArray[np.bool_]"
     ) -> "NDArray[np.int64]":
-        """Cluster of each of `tasks` by the windows of all these runs."""
+        """Cluster of each of `tasks` by the windows of all these runs; empty without tasks."""
+        if not tasks.any():
+            return np.empty(0, dtype=np.int64)
         rows = np.concatenate([self.rows[i] for i in configurations])
         return clusters([self.figures.window[row][tasks] for row in rows])
 
+    def compare(self, i: int, j: int) -> PairTasks:
+        """Tasks that configurations `i` and `j` have in common, `j` as the reference."""
+        tasks = self._complete([i, j])
+        judged = ~np.isnan(self.passed[[i, j]]).any(axis=0)
+        order = self.figures.order[self.rows[i][0]][tasks] if tasks.any() else np.empty(0)
+        return PairTasks(
+            energy_j=(_part(self.energy_j[i], tasks), _part(self.energy_j[j], tasks)),
+            labels=self.clusters([i, j], tasks),
+            order=order,
+            passed=(self.passed[i][judged], self.passed[j][judged]),
+        )
 
-def gather(runs: "pd.DataFrame", table: "pd.DataFrame", figures: "TaskFigures") -> Evidence:
-    """Put configurations and figures of tasks together.
+    @cached_property
+    def units(self) -> dict[str, list[list[Unit]]]:
+        """What statistics are worked out for by the names of `KEYS`, in lists for each family."""
+        runs = [
+            [
+                ({"configuration": label, "run_id": self.figures.run_ids[row]}, self._run(row))
+                for row in rows
+            ]
+            for label, rows in zip(self.labels, self.rows, strict=True)
+        ]
+        sets = [[self._set(family.factor, own) for own in family.sets] for family in self.families]
+        pairs = [
+            [(names, self.compare(i, j)) for names, i, j in self.pairs(family)]
+            for family in self.families
+        ]
+        means = [
+            ({"configuration": label}, self._means(i))
+            for i, label in enumerate(self.labels)
+            if self.complete[i].any()
+        ]
+        return {
+            "run": [[unit for own in runs for unit in own]],
+            "first run": [[own[0] for own in runs if own]],
+            "configuration": [means],
+            "set": sets,
+            "contrasts": sets,
+            "pair": pairs,
+        }
 
-    Parameters
-    ----------
-    runs : pandas.DataFrame
-        Runs of one group.
-    table : pandas.DataFrame
-        From `comparison_table`, of the same runs.
-    figures : TaskFigures
-        From `read_tasks`; may hold more runs.
+    def _run(self, row: int) -> RunTasks:
+        figures = self.figures
+        known = np.flatnonzero(figures.energy_j[row] > 0)
+        places = known[np.argsort(figures.order[row][known])]
+        return self._tasks(figures.energy_j[row], figures.output_tokens[row], places)
 
-    Returns
-    -------
-    Evidence
-        Of these configurations.
+    def _means(self, i: int) -> RunTasks:
+        tokens = self.figures.output_tokens[self.rows[i]].mean(axis=0)
+        return self._tasks(self.energy_j[i].mean(axis=0), tokens, np.flatnonzero(self.complete[i]))
+
+    def _tasks(
+        self,
+        energy_j: "NDArray[np.float64]",
+        output_tokens: "NDArray[np.float64]",
+        places: "NDArray[np.int64]",
+    ) -> RunTasks:
+        domains = {name: member[places] for name, member in self.figures.domains.items()}
+        return RunTasks(
+            energy_j=energy_j[places], output_tokens=output_tokens[places], domains=domains
+        )
+
+    def _set(self, factor: str, own: "ComparisonSet") -> Unit:
+        tasks = self._complete(own.configurations)
+        names = {
+            "factor": factor, "held": own.fixed, "configurations": len(own.levels),
+            "levels": ", ".join(own.levels), "tasks": int(tasks.sum()),
+            "labels": [self.labels[c] for c in own.configurations],
+        }  # fmt: skip
+        return names, SetTasks(
+            energy_j=tuple(_part(self.energy_j[c], tasks) for c in own.configurations),
+            labels=self.clusters(own.configurations, tasks),
+            pairs=tuple(own.pairs()),
+        )
+
+    def pairs(self, family: Family) -> list[tuple[dict[str, str], int, int]]:
+        """Names and places of the pairs that are compared, the reference last."""
+        found = []
+        for own in family.sets:
+            for i, j in own.pairs():
+                a, b = own.configurations[i], own.configurations[j]
+                values = (family.factor, own.fixed, self.labels[a], self.labels[b])
+                found.append((dict(zip(KEYS["pair"], values, strict=True)), a, b))
+        return found
+
+    def _complete(self, configurations: Sequence[int]) -> "NDArray[np.bool_]":
+        return np.asarray(self.complete[list(configurations)].all(axis=0))
+
+
+def gather(runs: "pd.DataFrame", figures: "TaskFigures", *, mix: Collection[str] = ()) -> Evidence:
+    """Put the configurations of a group's runs and their figures of tasks together.
+
+    `figures` may hold further runs; `mix` names the facts of `COMPARABLE` in which runs differ.
     """
+    table = comparison_table(runs, mix=mix)
     settings = setting_columns(table)
     of_run = dict(zip(runs["run_id"], _variants(runs), strict=True))
     variants = [of_run[ids[0]] for ids in table["run_ids"]]
@@ -119,6 +181,11 @@ def gather(runs: "pd.DataFrame", table: "pd.DataFrame", figures: "TaskFigures") 
         rows=tuple(figures.rows(ids) for ids in table["run_ids"]),
         families=find_families(table, settings, variants),
     )
+
+
+def _part(figures: "NDArray[np.float64]", tasks: "NDArray[np.bool_]") -> "NDArray[np.float64]":
+    """Figures of some tasks; without a copy where these are all."""
+    return figures if tasks.all() else figures[:, tasks]
 
 
 def _variants(runs: "pd.DataFrame") -> list[str]:

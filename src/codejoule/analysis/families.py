@@ -50,28 +50,19 @@ class Family:
 
 
 def configuration_labels(table: "pd.DataFrame", settings: Sequence[str]) -> list[str]:
-    """Short names, one per row, that tell all rows apart.
+    """Short names, one per row of a `comparison_table`, that tell all rows apart.
 
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        From `comparison_table`.
-    settings : sequence of str
-        Its columns that are settings.
-
-    Returns
-    -------
-    list of str
-        E.g. ``qwen_7b gptq4 b8``: model, quantization and batch size always, others where they
-        vary.
+    E.g. ``qwen_7b gptq4 b8``: model, quantization and batch size always, others where they vary.
     """
     varying = [n for n in settings if table[n].nunique(dropna=False) > 1]
     further = [name for name in varying if name not in ("model", "quant", "batch")]
-    labels = []
-    for row in table.to_dict("records"):
-        parts = [str(row["model"]), str(row["quant"]), f"b{row['batch']}"]
-        labels.append(" ".join([*parts, *(setting_text(n, row[n], further) for n in further)]))
-    return labels
+    return [
+        " ".join(
+            [str(row["model"]), str(row["quant"]), f"b{row['batch']}"]
+            + [setting_text(name, row[name], further) for name in further]
+        )
+        for row in table.to_dict("records")
+    ]
 
 
 def setting_text(name: str, value: object, others: Sequence[str]) -> str:
@@ -98,20 +89,9 @@ def find_families(
 ) -> tuple[Family, ...]:
     """Find every question that a group of configurations can answer.
 
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        From `comparison_table`.
-    settings : sequence of str
-        Its columns that are settings.
-    variants : sequence of str
-        Variant (``base``, ``instruct``) of each row's model.
-
-    Returns
-    -------
-    tuple of Family
-        One per setting in which otherwise equal configurations differ. A model's fine-tuning
-        (``qwen_7b`` against ``qwen_7b_base``) is a setting of its own.
+    One per setting in which otherwise equal rows of a `comparison_table` differ. A model's
+    fine-tuning (``qwen_7b`` against ``qwen_7b_base``) is a setting of its own: `variants` has
+    ``base`` or ``instruct`` for each row.
     """
     rows = table[list(settings)].astype(object).copy()
     names = list(settings)

@@ -2,25 +2,28 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from codejoule.analysis.comparison import front_energy
-from codejoule.analysis.disagreements import change_words
-from codejoule.analysis.statistics import (
+from codejoule.analysis.table import Table
+from codejoule.domain.metrics import J_PER_KWH
+from codejoule.domain.text import number, p_words
+from codejoule.statistics import (
     ALPHA,
     ROUNDING,
     Resampler,
+    Row,
     at_least,
     holm,
     lower_bound,
     paired_accuracy,
     paired_log_ratio,
 )
-from codejoule.analysis.table import Table, p_words
-from codejoule.domain.metrics import J_PER_KWH
+from codejoule.statistics.accuracy import difference_words
+from codejoule.statistics.log_ratio import change_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,8 +31,8 @@ if TYPE_CHECKING:
 
     from codejoule.analysis.evidence import Evidence
 
-
-_Row = dict[str, Any]
+_NAMED = 5
+"""Configurations that a sentence names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,80 +80,60 @@ class Recommendation:
 
     def as_json(self) -> dict[str, Any]:
         """As what `json.dumps` takes."""
-        return {
-            "goal": self.goal,
-            "configuration": self.configuration,
-            "margin": list(self.margin),
-            "unsure": list(self.unsure),
-            "candidates": self.candidates.as_json(),
-        }
+        facts = {field.name: getattr(self, field.name) for field in fields(self)}
+        return facts | {"candidates": self.candidates.as_json()}
 
 
 def recommend(evidence: "Evidence", goal: Goal, *, resampler: Resampler) -> Recommendation:
     """Choose a configuration.
 
-    Parameters
-    ----------
-    evidence : Evidence
-        Configurations of one group.
-    goal : Goal
-        What is wanted.
-    resampler : Resampler
-        Source of the bootstrap's resamples.
+    Configurations without energy or pass@1 are never chosen. Of equal energy the better pass@1 is
+    taken, of equal pass@1 the lower energy. A neighbour that should give the same text, and whose
+    pass@1 is far off, is named in what is unsure.
 
-    Returns
-    -------
-    Recommendation
-        Configurations without energy or pass@1 are never chosen. Of equal energy the better
-        pass@1 is taken, of equal pass@1 the lower energy. A neighbour that should give the same
-        text, and whose pass@1 is far off, is named in `unsure`.
-
-    Notes
-    -----
-    That pass@1 reaches its goal is tested one-sided for every configuration and adjusted by
-    Holm over all of them, because the least of many that seem to reach it is looked for. That
-    energy stays below its limit is tested in the same way between runs where there are repeats;
-    with one run the figure itself has to do.
+    That pass@1 reaches its goal is tested one-sided for every configuration and adjusted by Holm
+    over all of them, because the least of many that seem to reach it is looked for. That energy
+    stays below its limit is tested in the same way between runs where there are repeats; with one
+    run the figure itself has to do.
     """
-    frame = _candidates(evidence, goal)
-    rows: list[_Row] = [{str(k): v for k, v in r.items()} for r in frame.to_dict("records")]
-    ranked = [i for i, row in enumerate(rows) if row["qualifies"]]
-    by_energy = goal.min_pass_at_1 is not None
-    ranked.sort(key=lambda i: _rank(rows[i], by_energy))
     table = Table(
         name="recommendation",
         title=f"Configurations against the goal: {goal.words}",
-        frame=frame,
+        frame=_candidates(evidence, goal),
         notes=(
             "pass_at_1_lower: one-sided 95 % bound of each configuration by itself; "
             "goal_p_value_holm: that pass@1 lies below the goal, adjusted over all of them. "
             "energy_upper_kwh: the same for energy, where there are repeats.",
         ),
     )
-    if not ranked:
-        return Recommendation(
-            goal=goal.words, configuration=None, margin=(), candidates=table,
-            unsure=tuple(_nearest(rows, goal)),
-        )  # fmt: skip
-    best, others = ranked[0], ranked[1:]
-    margin = _margins(rows[best], goal)
-    rivals, known = _rivals(evidence, rows, goal, best, others, resampler)
-    unsure = [
-        *_doubts(evidence, best),
-        *known,
-        *_near_misses(rows, goal, best),
-        *_limits(evidence, rows, goal, best),
-    ]
+    rows = table.rows()
+    by_energy = goal.min_pass_at_1 is not None
+    ranked = [i for i, row in enumerate(rows) if row["qualifies"]]
+    ranked.sort(key=lambda i: _rank(rows[i], by_energy))
+    if ranked:
+        best, others = ranked[0], ranked[1:]
+        rivals, known = _rivals(evidence, rows, by_energy, ranked, resampler)
+        if not others:
+            rivals = ["No other configuration is shown to reach the goal."]
+        configuration, margin = evidence.labels[best], [*_margins(rows[best], goal), *rivals]
+        unsure = [
+            *_doubts(evidence, best),
+            *known,
+            *_near_misses(rows, goal, best),
+            *_limits(evidence, rows, goal, best),
+        ]
+    else:
+        configuration, margin, unsure = None, [], [_nearest(rows, by_energy)]
     return Recommendation(
         goal=goal.words,
-        configuration=evidence.labels[best],
-        margin=(*margin, *rivals),
+        configuration=configuration,
+        margin=tuple(margin),
         unsure=tuple(unsure),
         candidates=table,
     )
 
 
-def _rank(row: _Row, by_energy: bool) -> tuple[float, float]:
+def _rank(row: Row, by_energy: bool) -> tuple[float, float]:
     """Sorts the better first."""
     # Means over repeats of one rate differ by rounding.
     energy_kwh, failed = row["energy_kwh"], 1 - round(row["pass_at_1"], 9)
@@ -163,44 +146,39 @@ def _candidates(evidence: "Evidence", goal: Goal) -> "pd.DataFrame":
     table = evidence.table
     kwh = table[front_energy(table)].to_numpy(dtype=float) / J_PER_KWH
     rates = [_rates(evidence, i) for i in range(len(table))]
+    upper_kwh, exceeds = _energy_bounds(evidence, kwh, goal.max_kwh)
     frame = pd.DataFrame(
         {
             "configuration": list(evidence.labels),
             "runs": table["runs"].to_numpy(),
             "energy_kwh": kwh,
-            "energy_upper_kwh": np.nan,
+            "energy_upper_kwh": upper_kwh,
             "pass_at_1": table["pass_at_1"].to_numpy(dtype=float),
-            "pass_at_1_lower": [np.nan if r is None else lower_bound(r) for r in rates],
+            "pass_at_1_lower": [lower_bound(own) for own in rates],
         }
     )
     qualifies = frame["energy_kwh"].notna() & frame["pass_at_1"].notna()
     if goal.min_pass_at_1 is not None:
-        target = goal.min_pass_at_1
-        p = holm([np.nan if r is None else at_least(r, target) for r in rates])
-        frame["goal_p_value_holm"] = p
+        frame["goal_p_value_holm"] = holm([at_least(own, goal.min_pass_at_1) for own in rates])
         qualifies &= frame["goal_p_value_holm"] < ALPHA
-    within = _energy_bounds(evidence, kwh, goal.max_kwh)
-    frame["energy_upper_kwh"] = within[0]
     if goal.max_kwh is not None:
-        frame["budget_p_value_holm"] = within[1]
-        qualifies &= np.where(
-            np.isnan(within[1]), frame["energy_kwh"] <= goal.max_kwh, within[1] < ALPHA
-        )
+        frame["budget_p_value_holm"] = exceeds
+        qualifies &= np.where(np.isnan(exceeds), kwh <= goal.max_kwh, exceeds < ALPHA)
     frame["qualifies"] = qualifies
     return frame
 
 
-def _rates(evidence: "Evidence", i: int) -> "NDArray[np.float64] | None":
-    """Share passed of each task; rebuilt from pass@1 where only that is known."""
-    tasks = evidence.judged([i])
-    if tasks.any():
-        return evidence.passed(i, tasks)
+def _rates(evidence: "Evidence", i: int) -> "NDArray[np.float64]":
+    """Share passed of each task; rebuilt from pass@1 where only that is known, else empty."""
+    own = evidence.passed[i]
+    judged = ~np.isnan(own)
+    if judged.any():
+        return np.asarray(own[judged])
     pass_at_1, count = evidence.table[["pass_at_1", "tasks"]].to_numpy(dtype=float)[i]
     if math.isnan(pass_at_1) or math.isnan(count):
-        return None
-    return np.repeat(
-        [1.0, 0.0], [round(pass_at_1 * count), round(count) - round(pass_at_1 * count)]
-    )
+        return np.empty(0)
+    passed = round(pass_at_1 * count)
+    return np.repeat([1.0, 0.0], [passed, round(count) - passed])
 
 
 def _energy_bounds(
@@ -222,103 +200,79 @@ def _energy_bounds(
     return upper, holm(stats.t.cdf((kwh - limit) / error, runs - 1))
 
 
-def _margins(row: _Row, goal: Goal) -> list[str]:
-    sentences = []
+def _margins(row: Row, goal: Goal) -> list[str]:
+    accuracy = f"pass@1 {row['pass_at_1']:.3f}"
     if goal.min_pass_at_1 is not None:
-        sentences.append(
-            f"pass@1 {row['pass_at_1']:.3f}, with 95 % confidence at least "
-            f"{row['pass_at_1_lower']:.3f}: {row['pass_at_1_lower'] - goal.min_pass_at_1:+.3f} "
-            "against the goal."
+        lower = row["pass_at_1_lower"]
+        accuracy += (
+            f", with 95 % confidence at least {lower:.3f}: {lower - goal.min_pass_at_1:+.3f} "
+            "against the goal"
         )
-    else:
-        sentences.append(f"pass@1 {row['pass_at_1']:.3f}.")
     energy = f"{_kwh(row['energy_kwh'])} per run over all tasks"
     if goal.max_kwh is not None:
         left = 100 * (1 - row["energy_kwh"] / goal.max_kwh)
         energy += f", {left:.0f} % below the limit"
         if not math.isnan(row["energy_upper_kwh"]):
             energy += f" (with 95 % confidence at most {_kwh(row['energy_upper_kwh'])})"
-    return [*sentences, f"{energy}."]
+    return [f"{accuracy}.", f"{energy}."]
 
 
 def _rivals(
     evidence: "Evidence",
-    rows: list[_Row],
-    goal: Goal,
-    best: int,
-    others: Sequence[int],
+    rows: list[Row],
+    by_energy: bool,
+    ranked: Sequence[int],
     resampler: Resampler,
 ) -> tuple[list[str], list[str]]:
     """What is known of the others that reach the goal: sentences for margin and for doubt."""
-    if not others:
-        return ["No other configuration is shown to reach the goal."], []
-    names = evidence.labels
-    by_energy = goal.min_pass_at_1 is not None
-    compared = [(i, _against(evidence, best, i, by_energy, resampler)) for i in others]
-    untested = [names[i] for i, row in compared if row is None]
-    known = [(i, row) for i, row in compared if row is not None]
-    adjusted = holm([row["p_value"] for _, row in known]) if known else np.empty(0)
+    best, others, names = ranked[0], ranked[1:], evidence.labels
+    found = {i: _against(evidence, best, i, by_energy, resampler) for i in others}
+    known = {i: row for i, row in found.items() if row is not None}
+    untested = [names[i] for i in others if i not in known]
+    adjusted = dict(zip(known, holm([p for p, _ in known.values()]), strict=True))
+    open_ = [i for i in known if not adjusted[i] < ALPHA]
     margin, unsure = [], []
-    open_ = [(i, row, p) for (i, row), p in zip(known, adjusted, strict=True) if not p < ALPHA]
-    if known and known[0][0] == others[0]:
-        i, row = known[0]
+    if others and others[0] in known:
+        i = others[0]
         margin.append(
-            f"Against the next, {names[i]}: {_difference(row, by_energy)} "
-            f"(p {p_words(float(adjusted[0]))})."
+            f"Against the next, {names[i]}: {known[i][1]} (p {p_words(float(adjusted[i]))})."
         )
     if open_:
         what = "less energy" if by_energy else "a better pass@1"
-        listed = "; ".join(f"{names[i]} ({_difference(row, by_energy)})" for i, row, _ in open_[:5])
-        more = f" and {len(open_) - 5} more" if len(open_) > 5 else ""
-        unsure.append(f"Not shown to have {what} than: {listed}{more}.")
+        listed = "; ".join(f"{names[i]} ({known[i][1]})" for i in open_[:_NAMED])
+        unsure.append(f"Not shown to have {what} than: {listed}{_more(open_)}.")
     if not by_energy and open_:
-        cheapest = min((i for i, _, _ in open_), key=lambda i: float(rows[i]["energy_kwh"]))
+        cheapest = min(open_, key=lambda i: float(rows[i]["energy_kwh"]))
         if rows[cheapest]["energy_kwh"] < rows[best]["energy_kwh"]:
             unsure.append(
                 f"Of those, {names[cheapest]} takes least energy: "
                 f"{_kwh(rows[cheapest]['energy_kwh'])}."
             )
     if untested:
-        unsure.append(
-            f"Without figures of tasks not tested against: {', '.join(untested[:5])}"
-            + (f" and {len(untested) - 5} more." if len(untested) > 5 else ".")
-        )
+        listed = ", ".join(untested[:_NAMED])
+        unsure.append(f"Without figures of tasks not tested against: {listed}{_more(untested)}.")
     return margin, unsure
+
+
+def _more(names: Sequence[object]) -> str:
+    return f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
 
 
 def _against(
     evidence: "Evidence", best: int, other: int, by_energy: bool, resampler: Resampler
-) -> dict[str, Any] | None:
-    pair = [best, other]
+) -> tuple[float, str] | None:
+    """p-value and words of the difference; None where no task can be compared."""
+    pair = evidence.compare(best, other)
     if by_energy:
-        tasks = evidence.complete(pair)
-        if not tasks.any():
+        if not pair.labels.size:
             return None
-        found = paired_log_ratio(
-            evidence.logs(best, tasks), evidence.logs(other, tasks),
-            evidence.clusters(pair, tasks), resampler=resampler,
-        )  # fmt: skip
-        return {
-            "ratio": found.ratio, "ci_low": found.ci_low, "ci_high": found.ci_high,
-            "p_value": found.p_value,
-        }  # fmt: skip
-    tasks = evidence.judged(pair)
-    if not tasks.any():
+        own, rival = map(np.log, pair.energy_j)
+        ratio = paired_log_ratio(own, rival, pair.labels, resampler=resampler)
+        return ratio.p_value, change_words(asdict(ratio))
+    if not pair.passed[0].size:
         return None
-    verdicts = paired_accuracy(evidence.passed(best, tasks), evidence.passed(other, tasks))
-    return {
-        "difference": verdicts.difference, "ci_low": verdicts.ci_low,
-        "ci_high": verdicts.ci_high, "p_value": verdicts.p_value,
-    }  # fmt: skip
-
-
-def _difference(row: dict[str, Any], by_energy: bool) -> str:
-    if by_energy:
-        return change_words(row)
-    return (
-        f"pass@1 {row['difference']:+.3f}, 95 % interval {row['ci_low']:+.3f} to "
-        f"{row['ci_high']:+.3f}"
-    )
+    accuracy = paired_accuracy(*pair.passed)
+    return accuracy.p_value, f"pass@1 {difference_words(asdict(accuracy))}"
 
 
 def _doubts(evidence: "Evidence", best: int) -> list[str]:
@@ -326,7 +280,8 @@ def _doubts(evidence: "Evidence", best: int) -> list[str]:
     own = evidence.table.iloc[best]
     low, high = own["pass_at_1_ci_low"], own["pass_at_1_ci_high"]
     far = (evidence.table["pass_at_1"] < low) | (evidence.table["pass_at_1"] > high)
-    held = [name for name in evidence.settings if not _same_text(name)]
+    # Batch and engine change greedy text by rounding alone.
+    held = [n for n in evidence.settings if n.partition(".")[0] not in ("batch", "engine")]
     texts = evidence.table[held].map(str)
     alike = (texts == texts.iloc[best]).all(axis=1)
     if own["generation"] != "greedy" or not (far & alike).any():
@@ -342,58 +297,48 @@ def _doubts(evidence: "Evidence", best: int) -> list[str]:
     ]
 
 
-def _same_text(setting: str) -> bool:
-    """Whether a setting changes greedy text by rounding alone."""
-    return setting.partition(".")[0] in ("batch", "engine")
-
-
-def _near_misses(rows: list[_Row], goal: Goal, best: int) -> list[str]:
+def _near_misses(rows: list[Row], goal: Goal, best: int) -> list[str]:
     """Configurations that would be taken if what the data only suggest were sure."""
-    target = goal.min_pass_at_1
-    if target is None:
+    if goal.min_pass_at_1 is None:
         return []
     near = [
         row
         for row in rows
         if not row["qualifies"]
         and row["energy_kwh"] < rows[best]["energy_kwh"]
-        and row["pass_at_1"] >= target
+        and row["pass_at_1"] >= goal.min_pass_at_1
     ]
     return [
         f"{row['configuration']} takes less energy ({_kwh(row['energy_kwh'])}) and has pass@1 "
         f"{row['pass_at_1']:.3f}, but it is not sure to reach the goal (p "
         f"{p_words(row['goal_p_value_holm'])})."
-        for row in sorted(near, key=lambda row: row["energy_kwh"])[:5]
+        for row in sorted(near, key=lambda row: row["energy_kwh"])[:_NAMED]
     ]
 
 
-def _nearest(rows: list[_Row], goal: Goal) -> list[str]:
+def _nearest(rows: list[Row], by_energy: bool) -> str:
     """Why no configuration is recommended."""
     known = [r for r in rows if not (math.isnan(r["energy_kwh"]) or math.isnan(r["pass_at_1"]))]
     if not known:
-        return [
+        return (
             "No configuration has both energy and pass@1 (which means nothing with random weights)."
-        ]
-    if goal.min_pass_at_1 is not None:
-        row = max(known, key=lambda r: r["pass_at_1"])
-        return [
-            f"No configuration is shown to reach the goal. The best pass@1 is that of "
-            f"{row['configuration']}: {row['pass_at_1']:.3f}"
-            + (
-                ""
-                if math.isnan(row["pass_at_1_lower"])
-                else f", with 95 % confidence at least {row['pass_at_1_lower']:.3f}"
-            )
-            + f", with {_kwh(row['energy_kwh'])}."
-        ]
-    row = min(known, key=lambda r: r["energy_kwh"])
-    return [
-        f"No configuration is shown to stay within the limit. The least energy is that of "
-        f"{row['configuration']}: {_kwh(row['energy_kwh'])}."
-    ]
+        )
+    if not by_energy:
+        row = min(known, key=lambda row: row["energy_kwh"])
+        return (
+            f"No configuration is shown to stay within the limit. The least energy is that of "
+            f"{row['configuration']}: {_kwh(row['energy_kwh'])}."
+        )
+    row = max(known, key=lambda row: row["pass_at_1"])
+    lower = row["pass_at_1_lower"]
+    sure = "" if math.isnan(lower) else f", with 95 % confidence at least {lower:.3f}"
+    return (
+        f"No configuration is shown to reach the goal. The best pass@1 is that of "
+        f"{row['configuration']}: {row['pass_at_1']:.3f}{sure}, with {_kwh(row['energy_kwh'])}."
+    )
 
 
-def _limits(evidence: "Evidence", rows: list[_Row], goal: Goal, best: int) -> list[str]:
+def _limits(evidence: "Evidence", rows: list[Row], goal: Goal, best: int) -> list[str]:
     row = evidence.table.iloc[best]
     sentences = []
     if row["runs"] == 1:
@@ -414,6 +359,4 @@ def _limits(evidence: "Evidence", rows: list[_Row], goal: Goal, best: int) -> li
 
 
 def _kwh(value: float) -> str:
-    from codejoule.analysis.text import number
-
     return f"{number(value)} kWh" if value >= 1e-3 else f"{number(value * J_PER_KWH)} J"

@@ -26,7 +26,10 @@ class LoadedRuns:
     """The runs that an analysis works with, and what it left out."""
 
     frame: "pd.DataFrame"
-    """One row per finished run; see `load_runs`."""
+    """One row per finished run, oldest first: ``run_id``, ``run_name``, ``sweep`` (run id of the
+    parent, or None), ``started_ms``, ``artifact_uri``, ``dataset_name``, ``dataset_digest``, and
+    ``params.*``, ``metrics.*`` and ``tags.*`` as `mlflow.search_runs` names them. A metric that a
+    run does not have is NaN, and so is what rests on pass@1 with random weights."""
     left_out: tuple[str, ...]
     """A sentence for each kind of run that was left out."""
     uri: str
@@ -57,16 +60,6 @@ def load_runs(
         Only these runs, e.g. the jobs of one sweep.
     sweep : str, optional
         Only the jobs of this sweep: its name, or the run id of its parent.
-
-    Returns
-    -------
-    LoadedRuns
-        Its frame has one row per run, oldest first, with the columns ``run_id``,
-        ``run_name``, ``sweep`` (run id of the parent, or None), ``started_ms``,
-        ``artifact_uri``, ``dataset_name`` and ``dataset_digest``, and ``params.*``,
-        ``metrics.*`` and ``tags.*`` as `mlflow.search_runs` names them. A metric that a run
-        does not have is NaN, and so is what rests on pass@1 with random weights, for it means
-        nothing there. Parents of sweeps and reports are no runs of this kind.
 
     Raises
     ------

@@ -2,13 +2,13 @@
 
 import html
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from codejoule.analysis.text import number
 from codejoule.config.writing import write_whole
+from codejoule.domain.text import number, p_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,6 +38,22 @@ class Table:
     """Sentences that a reader of the table needs."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """Headings of columns whose names do not say enough."""
+
+    @classmethod
+    def of(cls, rows: Sequence[dict[str, Any]], columns: Sequence[str], **facts: Any) -> "Table":
+        """A table of `rows`; what they hold beyond `columns` is left out."""
+        import pandas as pd
+
+        return cls(frame=pd.DataFrame(rows, columns=list(columns)), **facts)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Each row by the names of its columns."""
+        return [{str(k): v for k, v in row.items()} for row in self.frame.to_dict("records")]
+
+    def without_accuracy(self) -> "Table":
+        """The table without the columns that rest on pass@1."""
+        kept = [c for c in self.frame.columns if "pass_at" not in c and "solved" not in c]
+        return replace(self, frame=self.frame[kept])
 
     def as_json(self) -> dict[str, Any]:
         """The table as what `json.dumps` takes: undefined figures are null."""
@@ -142,19 +158,6 @@ def _cell(name: str, value: Any) -> str:
     if name.endswith("p_value") or name.endswith("_holm"):
         return p_text(value)
     return f"{value:.3e}" if 0 < abs(value) < 1e-4 else number(value, digits=4)
-
-
-def p_text(value: float) -> str:
-    """A p-value as a reader needs it."""
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def p_words(value: float) -> str:
-    """The same in a sentence, after "p": ``= 0.012``, ``< 0.001`` or ``unknown``."""
-    if math.isnan(value):
-        return "unknown"
-    text = p_text(value)
-    return text if text.startswith("<") else f"= {text}"
 
 
 def _tex(text: str) -> str:

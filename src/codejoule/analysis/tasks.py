@@ -1,6 +1,5 @@
 """Figures of every task of every run, read in bulk."""
 
-import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -9,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from codejoule.analysis.artifacts import artifact
-from codejoule.analysis.store import reading
+from codejoule.analysis.store import artifacts
 from codejoule.config.errors import UserError
 
 if TYPE_CHECKING:
@@ -57,55 +55,24 @@ class TaskFigures:
         place = {run_id: i for i, run_id in enumerate(self.run_ids)}
         return np.array([place[r] for r in run_ids if r in place], dtype=np.int64)
 
-    @property
-    def total_j(self) -> "NDArray[np.float64]":
-        """Energy of generation and judging [J], shape (r, t)."""
-        return self.energy_j + self.evaluation_j
-
 
 def read_tasks(runs: "pd.DataFrame", *, uri: str) -> tuple[TaskFigures, tuple[str, ...]]:
-    """Read ``tasks.parquet`` of many runs.
+    """Read ``tasks.parquet`` of many runs (from `load_runs`) in the store `uri`.
 
-    Parameters
-    ----------
-    runs : pandas.DataFrame
-        From `load_runs`; with random weights no verdict is taken over.
-    uri : str
-        The store they come from.
-
-    Returns
-    -------
-    TaskFigures
-        Of the runs that have the artifact.
-    tuple of str
-        A sentence for each reason why runs are without.
-
-    Raises
-    ------
-    UserError
-        If the store fails or an artifact is damaged.
-
-    Notes
-    -----
-    Files of a local store are read where they lie; others go through MLflow's client.
+    The figures are of the runs that have the artifact, without verdicts where weights are random;
+    a sentence says why others are without. Raises `UserError` if the store fails or an artifact is
+    damaged.
     """
-    tables: list[tuple[str, pa.Table]] = []
-    absent: list[str] = []
-    with reading(uri) as client, tempfile.TemporaryDirectory() as scratch:
+    with artifacts(runs, _ARTIFACT, uri=uri) as find:
 
-        def read(run: tuple[str, str]) -> "pa.Table | None":
-            path = artifact(
-                client, run_id=run[0], artifact_uri=run[1], name=_ARTIFACT, scratch=Path(scratch)
-            )
-            return None if path is None else _read(path, run[0])
+        def read(run_id: str) -> "pa.Table | None":
+            path = find(run_id)
+            return None if path is None else _read(path, run_id)
 
-        wanted = list(zip(runs["run_id"], runs["artifact_uri"], strict=True))
         with ThreadPoolExecutor(_THREADS) as pool:
-            for (run_id, _), table in zip(wanted, pool.map(read, wanted), strict=True):
-                if table is None:
-                    absent.append(run_id)
-                else:
-                    tables.append((run_id, table))
+            found = dict(zip(runs["run_id"], pool.map(read, runs["run_id"]), strict=True))
+    tables = [(run_id, table) for run_id, table in found.items() if table is not None]
+    absent = [run_id for run_id, table in found.items() if table is None]
     random = set(runs["run_id"][runs["tags.codejoule.weights"] == "random"])
     figures = _figures(tables)
     figures.passed[[run_id in random for run_id in figures.run_ids]] = np.nan

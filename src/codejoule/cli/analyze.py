@@ -84,13 +84,11 @@ def run(args: argparse.Namespace) -> int:
 
     Raises `UserError` for a store, an experiment or a filter that is not there or not valid.
     """
-    from codejoule.analysis import (
-        analyse,
-        build_sections,
-        load_runs,
+    from codejoule.analysis import analyse, load_runs
+    from codejoule.report import (
         log_report,
         render_findings,
-        render_section,
+        render_group,
         write_comparison,
         write_report,
         write_tables,
@@ -107,18 +105,16 @@ def run(args: argparse.Namespace) -> int:
         print(visible(_no_runs(loaded, args.where)), file=sys.stderr)
         return 1
     analysis = analyse(loaded, options)
-    sections = build_sections(loaded, analysis=analysis)
-    for section, group in zip(sections, analysis.groups, strict=True):
-        found = render_findings(group, said=section.notes)
-        print(visible(f"\n{render_section(section)}\n\n{found}"))
+    for group in analysis.groups:
+        print(visible(f"\n{render_group(group)}\n\n{render_findings(group)}"))
     if loaded.left_out:
         print(visible(f"\nLeft out: {'; '.join(loaded.left_out)}."))
     for note in analysis.notes:
         print(visible(f"\n{note}"))
     written = [
         *write_tables(analysis, args.out),
-        *write_comparison(loaded, sections, args.out),
-        write_report(analysis, loaded, args.out, notes=[s.notes for s in sections]),
+        *write_comparison(analysis, args.out),
+        write_report(analysis, loaded, args.out),
     ]
     print(f"\nWritten to {args.out}: {', '.join(path.name for path in written)}")
     if args.log:

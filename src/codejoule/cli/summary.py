@@ -3,11 +3,12 @@
 import shlex
 import sys
 
-from codejoule.analysis import build_sections, load_runs, render_section
+from codejoule.analysis import Options, analyse, load_runs
 from codejoule.config import project_root
 from codejoule.config.schema import TrackingConfig
 from codejoule.domain import visible
 from codejoule.experiment.sweep import Outcome, State, Summary
+from codejoule.report import render_group
 from codejoule.tracking import Store, prepare_store
 
 
@@ -30,8 +31,9 @@ def print_summary(summary: Summary, *, compare: bool = True) -> None:
 
 def _print_comparison(store: Store, run_ids: set[str]) -> None:
     loaded = load_runs(store.uri, store.experiment, run_ids=run_ids)
-    for section in build_sections(loaded):
-        print(visible(f"\n{render_section(section)}"))
+    # The rest of the analysis would take seconds, and is `codejoule analyze`.
+    for group in analyse(loaded, Options(statistics=("accuracy_pairs",))).groups:
+        print(visible(f"\n{render_group(group)}"))
     for sentence in loaded.left_out:
         print(visible(sentence))
 

@@ -13,6 +13,7 @@ from codejoule.domain.dtype import dtype_bytes, dtype_in_force
 from codejoule.domain.energy import (
     FIRST_TOKEN,
     BatchEnergy,
+    Cooling,
     EnergyReading,
     EnergyScope,
     EnergySource,
@@ -44,6 +45,7 @@ __all__ = [
     "Architecture",
     "BatchEnergy",
     "Completion",
+    "Cooling",
     "EnergyReading",
     "EnergyScope",
     "EnergySource",

@@ -8,11 +8,9 @@ from omegaconf import DictConfig
 
 
 class SweepCallback(Callback):
-    """Opens the parent run of a sweep before its first job.
-
-    codejoule's own sweeper opens it later, after all jobs are checked; the entry script
-    closes it, because Hydra does not call ``on_multirun_end`` when a sweep fails.
-    """
+    """Opens the parent run of a sweep before its first job. codejoule's own sweeper opens it later,
+    after all jobs are checked; the entry script closes it, because Hydra does not call
+    ``on_multirun_end`` when a sweep fails."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Called by Hydra before it writes a job's configuration to files."""

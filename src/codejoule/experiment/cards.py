@@ -22,9 +22,7 @@ def known_card(driver_name: str) -> Card | None:
 
 def find_card(gpu: GpuConfig) -> Card:
     """The card that `gpu` describes; what it leaves null, NVML tells, or the file of that card.
-
-    Raises `ConfigError` where there is no card to detect, and names the cards on file.
-    """
+    Raises `ConfigError` where there is no card to detect, and names the cards on file."""
     if gpu.name != DETECTED_GPU or None not in (gpu.memory_bytes, gpu.bandwidth_bytes_per_s):
         return _card(gpu)
     hardware = detect_hardware()

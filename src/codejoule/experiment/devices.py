@@ -11,11 +11,9 @@ from codejoule.measurement import Hardware, amd_problem
 
 
 def gpus_in_use(device: str, memory: MemoryPlan | None) -> tuple[int, ...]:
-    """GPUs that a model on `device` will lie on, by PyTorch's numbers: the first so many.
-
-    The one place that says so: the meter counts these GPUs, and the run stops if the model then
-    lies on others.
-    """
+    """GPUs that a model on `device` will lie on, by PyTorch's numbers: the first so many. The one
+    place that says so: the meter counts these GPUs, and the run stops if the model then lies on
+    others."""
     if device != "cuda":
         return ()
     return tuple(range(1 if memory is None else len(memory.by_device_bytes)))
@@ -28,11 +26,9 @@ def name_of_gpus(gpus: Sequence[int], hardware: Hardware) -> str:
 
 
 def choose_device(device: Device, hardware: Hardware) -> str:
-    """``cpu`` or ``cuda``.
-
-    Raises `UserError` where CUDA is asked for and cannot be had, and where PyTorch has a GPU
-    that NVML does not show (a MIG slice, an AMD card): its energy could not be measured.
-    """
+    """``cpu`` or ``cuda``. Raises `UserError` where CUDA is asked for and cannot be had, and where
+    PyTorch has a GPU that NVML does not show (a MIG slice, an AMD card): its energy could not be
+    measured."""
     mig = os.environ.get("CUDA_VISIBLE_DEVICES", "").startswith("MIG")
     hidden = mig or amd_problem() is not None
     if device is Device.cpu or (device is Device.auto and not hardware.gpus and not hidden):

@@ -32,10 +32,8 @@ again what came within its last slice, and with an estimate nothing."""
 
 def evaluate(plan: Plan, folder: Path) -> None:
     """Judge the journal's completions in `folder`, append verdicts as they come, and check the
-    ground truth where the configuration asks for it.
-
-    Raises `UserError` where no sandbox can be had.
-    """
+    ground truth where the configuration asks for it. Raises `UserError` where no sandbox can be
+    had."""
     with Journal(folder) as journal:
         judged = {
             (verdict.task_id, verdict.sample)

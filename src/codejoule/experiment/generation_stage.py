@@ -20,7 +20,7 @@ from codejoule.tracking import Journal
 from codejoule.tracking.entries import (
     Batch,
     Compiled,
-    CoolDown,
+    CooledDown,
     EngineSetUp,
     Idle,
     Power,
@@ -32,12 +32,10 @@ _POWER_CHUNK = 50
 
 
 def generate(plan: Plan, folder: Path) -> None:
-    """Generate every batch that the journal in `folder` does not hold yet.
-
-    Each batch is on disk before the next one starts. A batch that memory is too small for is
-    decoded in halves, as ``batch.on_out_of_memory`` says. Raises `UserError` when memory does
-    not suffice, and whatever the rooms raise.
-    """
+    """Generate every batch that the journal in `folder` does not hold yet. Each batch is on disk
+    before the next one starts. A batch that memory is too small for is decoded in halves, as
+    ``batch.on_out_of_memory`` says. Raises `UserError` when memory does not suffice, and whatever
+    the rooms raise."""
     with Journal(folder) as journal:
         done = _done(journal)
         todo = [n for n, batch in enumerate(plan.batches) if done[n] < len(batch)]
@@ -70,7 +68,7 @@ def _generate(plan: Plan, journal: Journal, meter: Meter, todo: Sequence[int]) -
         _log.info("continues: %d of %d batches were done before", done, len(plan.batches))
     cooling = meter.cool_down()
     if cooling is not None:
-        journal.append(CoolDown(**asdict(cooling)))
+        journal.append(CooledDown(**asdict(cooling)))
     windows = {number: _prompts(plan, plan.batches[number]) for number in todo}
     left = [prompt for window in windows.values() for prompt in window]
     longest = max(left, key=lambda prompt: len(prompt.text))
@@ -145,11 +143,9 @@ class _Decoding:
             self.limit.reduce(error, sequences=len(chosen), during="warmup", reading=None)
 
     def _decode(self, number: int, *, ended: Callable[[int], object]) -> Iterator[Batch]:
-        """What is left of one planned window: at once, or in parts where memory is too small.
-
-        An engine that refills takes the whole window and decodes fewer of it at once. An attempt
-        that ran out of memory has its own reading, which is in no window's energy.
-        """
+        """What is left of one planned window: at once, or in parts where memory is too small. An
+        engine that refills takes the whole window and decodes fewer of it at once. An attempt that
+        ran out of memory has its own reading, which is in no window's energy."""
         prompts, limit = self.windows[number], self.limit
         first = _done(self.journal)[number]
         while first < len(prompts):

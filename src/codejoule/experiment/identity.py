@@ -30,13 +30,11 @@ _LIBRARIES = (
 
 def fingerprint(experiment: ExperimentConfig, found: Mapping[str, object]) -> str:
     """Hash (hex, 16 bytes) of all that can change a run's result, by which it is known again.
-
     `found` holds what this machine made of the configuration: checksums of weights, tasks and
-    prompts, the device and its name, threads, energy sources, limits in force. It takes the
-    place of the keys that asked for it, so that ``device=auto`` and ``device=cpu`` are one run
-    where they mean the same. The git commit and output paths are left out on purpose: a finished
-    run stays finished when the project moves on.
-    """
+    prompts, the device and its name, threads, energy sources, limits in force. It takes the place
+    of the keys that asked for it, so that ``device=auto`` and ``device=cpu`` are one run where they
+    mean the same. The git commit and output paths are left out on purpose: a finished run stays
+    finished when the project moves on."""
     asked = {key: value for key, value in flat(to_plain(experiment)).items() if is_relevant(key)}
     facts = {
         "asked": {key: value for key, value in asked.items() if key not in found},

@@ -25,11 +25,8 @@ _PR_SET_PDEATHSIG = 1
 
 
 def generate_isolated(plan: Plan, folder: Path) -> None:
-    """Run `generate` where the plan says.
-
-    In a child, CUDA state, memory and crashes stay with the child: one that dies raises
-    `UserError` with its exit status and the last lines it wrote.
-    """
+    """Run `generate` where the plan says. In a child, CUDA state, memory and crashes stay with the
+    child: one that dies raises `UserError` with its exit status and the last lines it wrote."""
     if not plan.isolated:
         generate(plan, folder)
         return

@@ -15,12 +15,9 @@ _log = logging.getLogger(__name__)
 
 
 def run_job(config: DictConfig) -> Summary | None:
-    """Run one configuration.
-
-    In a sweep a failure is logged and left in its outcome on disk, so that the other jobs still
-    run under every launcher; the entry script sums up and exits non-zero. A job by itself
-    raises, or returns its summary.
-    """
+    """Run one configuration. In a sweep a failure is logged and left in its outcome on disk, so
+    that the other jobs still run under every launcher; the entry script sums up and exits non-zero.
+    A job by itself raises, or returns its summary."""
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
     experiment = to_experiment(config, hydra)

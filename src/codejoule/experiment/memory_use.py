@@ -17,13 +17,10 @@ _CPU_ALLOCATOR = "DefaultCPUAllocator: can't allocate memory"
 
 
 class PeakMemory:
-    """Peak since this object was made: of the GPU on CUDA, of the process on the CPU.
-
-    On CUDA it is what PyTorch allocated, the peaks of several GPUs added up; on the CPU the
-    kernel's resident-set high-water mark, reset at the start (``/proc/self/clear_refs``). In a
-    process that other jobs have used, or where the kernel refuses the reset, that mark is not
-    this job's: None.
-    """
+    """Peak since this object was made: of the GPU on CUDA, of the process on the CPU. On CUDA it is
+    what PyTorch allocated, the peaks of several GPUs added up; on the CPU the kernel's resident-set
+    high-water mark, reset at the start (``/proc/self/clear_refs``). In a process that other jobs
+    have used, or where the kernel refuses the reset, that mark is not this job's: None."""
 
     def __init__(self, device: str, *, gpus: Sequence[int] = (), own_process: bool) -> None:
         self._gpus = tuple(gpus)
@@ -67,11 +64,9 @@ class BatchLimit:
     def reduce(
         self, error: RuntimeError, *, sequences: int, during: str, reading: EnergyReading | None
     ) -> None:
-        """Halve, after `sequences` at once ran out of memory; the attempt goes on record.
-
-        Raises `error`'s meaning as `UserError` where there is nothing to halve, or
-        ``batch.on_out_of_memory=fail``; any other error is raised as it is.
-        """
+        """Halve, after `sequences` at once ran out of memory; the attempt goes on record. Raises
+        `error`'s meaning as `UserError` where there is nothing to halve, or
+        ``batch.on_out_of_memory=fail``; any other error is raised as it is."""
         if not is_out_of_memory(error):
             raise error
         halve = self._plan.experiment.batch.on_out_of_memory is OnOutOfMemory.halve

@@ -89,13 +89,10 @@ def _footprint(plan: Plan, energy_total_kwh: float | None) -> dict[str, float]:
 
 
 def predicted_metrics(plan: Plan, batches: Sequence[Batch]) -> dict[str, float]:
-    """``predicted_*`` for the batches that ran, from their real numbers of tokens.
-
-    Empty for windows in which waiting prompts take the place of others, on a CPU, on several
-    GPUs, on a card that is not on file or whose peak rate is not known, with an engine or a
-    family of models that the estimator does not know; without energy where the card's power
-    limit is not known.
-    """
+    """``predicted_*`` for the batches that ran, from their real numbers of tokens. Empty for
+    windows in which waiting prompts take the place of others, on a CPU, on several GPUs, on a card
+    that is not on file or whose peak rate is not known, with an engine or a family of models that
+    the estimator does not know; without energy where the card's power limit is not known."""
     card = known_card(plan.gpu_name) if len(plan.gpus) == 1 else None
     engine = ENGINE_SPEEDS.get(plan.experiment.engine.name.value)
     if card is None or engine is None or plan.memory is None:

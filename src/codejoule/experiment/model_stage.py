@@ -35,11 +35,8 @@ _log = logging.getLogger(__name__)
 def open_engine(
     plan: Plan, meter: Meter, journal: Journal, longest: Prompt
 ) -> tuple[Engine, Callable[[], int | None]]:
-    """The engine that `plan` asks for, and what tells the peak of its memory [bytes].
-
-    `longest` is the longest prompt that is left. Raises `UserError` where the engine cannot decode
-    the model.
-    """
+    """The engine that `plan` asks for, and what tells the peak of its memory [bytes]. `longest` is
+    the longest prompt that is left. Raises `UserError` where the engine cannot decode the model."""
     if plan.served is not None:
         return _with_its_own_model(plan, plan.served, meter, journal), lambda: None
     ensure_quantized(plan, meter, journal)

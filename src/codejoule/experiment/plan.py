@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from codejoule.config import project_root
+from codejoule.config import UserError, project_root
 from codejoule.config.schema import (
     BatchOrder,
     EvaluatorName,
@@ -19,7 +19,7 @@ from codejoule.config.schema import (
     Weights,
 )
 from codejoule.domain import Prompt, Suite, Task
-from codejoule.evaluation import describe_interpreter, environment_name, with_python
+from codejoule.evaluation import environment_name, with_python
 from codejoule.experiment.devices import choose_device, gpus_in_use, name_of_gpus
 from codejoule.experiment.identity import fingerprint, prompts_checksum
 from codejoule.experiment.memory_plan import MemoryPlan, plan_memory
@@ -27,6 +27,7 @@ from codejoule.experiment.preflight import check_memory_before_download
 from codejoule.generation import ServedModel, engine_class
 from codejoule.measurement import Hardware, detect_hardware, energy_sources, find_server
 from codejoule.models import Checkpoint, load_tokenizer, locate_checkpoint
+from codejoule.sandbox import describe_interpreter
 from codejoule.suites import build_prompt, load_suite
 
 WINDOW_OF_BATCHES = 8
@@ -107,10 +108,8 @@ class Plan:
         return None if self.memory is None else self.memory.device_map
 
     def seed(self, batch: int, first: int = 0) -> int:
-        """Seed of one batch: the same again when a killed run is continued.
-
-        `first` is where a part of a batch begins that memory was too small for.
-        """
+        """Seed of one batch: the same again when a killed run is continued. `first` is where a part
+        of a batch begins that memory was too small for."""
         generation = self.experiment.generation
         text = f"{generation.seed}/{self.experiment.repeat}/{batch}"
         if first:
@@ -119,11 +118,9 @@ class Plan:
 
 
 def make_plan(experiment: ExperimentConfig) -> Plan:
-    """Load the tasks, locate the weights and identify the run; no weights are read.
-
-    Raises `ConfigError` and `UserError` from the rooms, e.g. for a suite or weights that
-    cannot be had, or a tokenizer that cannot put the tasks into a chat.
-    """
+    """Load the tasks, locate the weights and identify the run; no weights are read. Raises
+    `ConfigError` and `UserError` from the rooms, e.g. for a suite or weights that cannot be had, or
+    a tokenizer that cannot put the tasks into a chat."""
     suite = load_suite(experiment.suite)
     if experiment.evaluator.name is EvaluatorName.sandbox:
         evaluator = with_python(experiment.evaluator, suite.tasks)
@@ -149,6 +146,11 @@ def make_plan(experiment: ExperimentConfig) -> Plan:
     if not engine.facts.runs_already:
         memory = plan_memory(experiment, suite, checkpoint, hardware, device=device)
         gpus = gpus_in_use(device, memory)
+        if engine.facts.one_device and len(gpus) > 1:
+            raise UserError(
+                f"engine={engine.name.name}: the model would lie on {len(gpus)} GPUs, and this "
+                "engine needs it on one; use one GPU (gpus=1), or engine=generate"
+            )
     experiment, prompts = ask(experiment, suite, checkpoint)
     sources = energy_sources(experiment.meter, gpu=device == "cuda")
     found = {
@@ -183,11 +185,9 @@ def ask(
     experiment: ExperimentConfig, suite: Suite, checkpoint: Checkpoint
 ) -> tuple[ExperimentConfig, dict[str, Prompt]]:
     """The prompt of each task (its first sample's), by task; and `experiment` with the variant of
-    its model, which the tokenizer tells where ``model.variant=null``.
-
-    Only a base model's prompts can be had without its tokenizer. Raises `ConfigError` for a
-    tokenizer that cannot put the tasks into a chat.
-    """
+    its model, which the tokenizer tells where ``model.variant=null``. Only a base model's prompts
+    can be had without its tokenizer. Raises `ConfigError` for a tokenizer that cannot put the tasks
+    into a chat."""
 
     def render(messages: list[dict[str, str]]) -> str:
         text = tokenizer.apply_chat_template(messages, tokenize=False)

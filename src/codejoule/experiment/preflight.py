@@ -36,12 +36,10 @@ class Room:
 def check_memory(
     experiment: ExperimentConfig, memory: MemoryPlan | None, *, device: str, visible: int
 ) -> None:
-    """Compare what a run is predicted to take with what is free on its devices.
-
-    Raises `UserError` with the figures and what would help (``preflight=warn``: logs it). An
-    architecture that the estimator does not know is logged, and not checked. On GPUs this makes
-    a CUDA context: call it in the process that will hold the model.
-    """
+    """Compare what a run is predicted to take with what is free on its devices. Raises `UserError`
+    with the figures and what would help (``preflight=warn``: logs it). An architecture that the
+    estimator does not know is logged, and not checked. On GPUs this makes a CUDA context: call it
+    in the process that will hold the model."""
     if memory is None:
         _log.warning(
             "%s: the estimator does not know this architecture, so its memory is not checked",

@@ -22,10 +22,8 @@ _READING = "quantize_energy.json"
 
 
 def ensure_quantized(plan: Plan, meter: Meter, journal: Journal) -> None:
-    """Quantize the plan's checkpoint into the cache unless it is there.
-
-    What it took is kept beside the checkpoint, so that a run that finds it there knows too.
-    """
+    """Quantize the plan's checkpoint into the cache unless it is there. What it took is kept beside
+    the checkpoint, so that a run that finds it there knows too."""
     folder = plan.checkpoint.path
     if plan.checkpoint.base_path is None or folder is None:
         return

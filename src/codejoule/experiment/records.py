@@ -8,6 +8,7 @@ from pathlib import Path
 from codejoule.domain import (
     FIRST_TOKEN,
     BatchEnergy,
+    Cooling,
     EnergyReading,
     EnergySource,
     JudgedSample,
@@ -24,7 +25,7 @@ from codejoule.tracking import Journal
 from codejoule.tracking.entries import (
     Batch,
     Compiled,
-    CoolDown,
+    CooledDown,
     EngineSetUp,
     Idle,
     Judged,
@@ -64,7 +65,7 @@ class Results:
     """Every time that the engine compiled and captured what it runs."""
     idle: Idle | None
     """The GPUs at rest."""
-    cooldown: CoolDown | None
+    cooldown: Cooling | None
     """None where the run does not wait for the GPUs to cool down."""
     power: tuple[PowerSample, ...]
     """Power samples of all sessions."""
@@ -94,7 +95,7 @@ def read_results(folder: Path) -> Results:
             engine=entries(EngineSetUp)[-1],
             compile=tuple(entry.reading for entry in entries(Compiled)),
             idle=next(reversed(entries(Idle)), None),
-            cooldown=next(reversed(entries(CoolDown)), None),
+            cooldown=next(reversed(entries(CooledDown)), None),
             power=tuple(sample for entry in entries(Power) for sample in entry.samples),
             concurrent=tuple(frozenset(window.concurrent) for window in windows),
             out_of_memory=tuple(entries(OutOfMemory)),
@@ -115,11 +116,8 @@ def _comparable(quantized: Sequence[Quantized], batches: Sequence[Batch]) -> Ene
 def _shared_out(
     verdicts: Sequence[JudgedSample], source: EnergySource | None
 ) -> list[JudgedSample]:
-    """Measured energy of evaluation, all of it shared out by CPU time.
-
-    The journal has it in slices of time, and what a slice took is also that of samples that
-    ended in a later one.
-    """
+    """Measured energy of evaluation, all of it shared out by CPU time. The journal has it in slices
+    of time, and what a slice took is also that of samples that ended in a later one."""
     known_j = [verdict.energy_j for verdict in verdicts if verdict.energy_j is not None]
     cpu_s = sum(verdict.evaluation_cpu_s for verdict in verdicts)
     if source is EnergySource.estimate or not known_j or cpu_s == 0:

@@ -17,10 +17,8 @@ logger = logging.getLogger(__name__)
 
 
 def log_results(plan: Plan, folder: Path, artifacts: Path, tracked: TrackedRun) -> None:
-    """Write the artifacts of a run that has generated and judged everything, and log them.
-
-    `folder` has its journal; `artifacts` is made anew.
-    """
+    """Write the artifacts of a run that has generated and judged everything, and log them. `folder`
+    has its journal; `artifacts` is made anew."""
     results, truth, suite = read_results(folder), known_ground_truth(plan), plan.suite
     records = task_records(plan, results.batches, results.verdicts)
     metrics = metrics_of(plan, results, records, truth)

@@ -51,13 +51,11 @@ def run_name(experiment: ExperimentConfig) -> str:
 
 
 def run(experiment: ExperimentConfig, *, sweep: SweepRef | None) -> Outcome:
-    """Run one configuration and record it.
-
-    A finished configuration is skipped (``on_finished=skip``); a killed one continues where
-    its journal ends. One that another process works on is waited for in a sweep, whose other
-    jobs are still to come, and is an error otherwise. Raises `RunFailedError` from whatever went
-    wrong, the run being recorded as FAILED (KILLED for an interrupt) with the reason as a tag.
-    """
+    """Run one configuration and record it. A finished configuration is skipped
+    (``on_finished=skip``); a killed one continues where its journal ends. One that another process
+    works on is waited for in a sweep, whose other jobs are still to come, and is an error
+    otherwise. Raises `RunFailedError` from whatever went wrong, the run being recorded as FAILED
+    (KILLED for an interrupt) with the reason as a tag."""
     name = run_name(experiment)
     store = prepare_store(experiment.tracking, project_root=project_root())
     try:
@@ -158,10 +156,8 @@ def _fail(
     tracked: TrackedRun, error: BaseException, status: RunStatus, artifacts: Path | None
 ) -> None:
     """Record the end of a run that did not finish; a store that fails now hides no error.
-
-    `artifacts` are made again when the run is continued: where the disk is full, they make room
-    for the few bytes that are recorded here.
-    """
+    `artifacts` are made again when the run is continued: where the disk is full, they make room for
+    the few bytes that are recorded here."""
     if artifacts is not None:
         shutil.rmtree(artifacts, ignore_errors=True)
     try:

@@ -47,10 +47,8 @@ class Outcome:
     """What a failed job said."""
 
     def save(self, folder: Path) -> None:
-        """Write it into `folder`, which another sweep may use at the same time.
-
-        Raises `UserError` where that is not possible.
-        """
+        """Write it into `folder`, which another sweep may use at the same time. Raises `UserError`
+        where that is not possible."""
         write_whole(folder / _outcome_file(self.sweep), json.dumps(to_json(self), indent=2))
 
 
@@ -99,11 +97,8 @@ def check_rooms(experiment: ExperimentConfig) -> None:
 def check_jobs(
     compose: Callable[[Sequence[str]], DictConfig], jobs: Sequence[Sequence[str]]
 ) -> None:
-    """Compose and check the configuration of every job.
-
-    Raises `ConfigError` listing each fault once, so that a typo in the last of forty jobs is
-    known before the first joule is spent.
-    """
+    """Compose and check the configuration of every job. Raises `ConfigError` listing each fault
+    once, so that a typo in the last of forty jobs is known before the first joule is spent."""
     faults: dict[str, int] = {}
     stores = set()
     for job in jobs:

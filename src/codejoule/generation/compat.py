@@ -1,8 +1,6 @@
-"""What this room uses of other packages without their promise, each in one place.
-
-`VERSIONS` says for which versions that was tried; `tests/generation/test_compat.py` fails by name
-where another one has changed it.
-"""
+"""What this room uses of other packages without their promise, each in one place. `VERSIONS` says
+for which versions that was tried; `tests/generation/test_compat.py` fails by name where another one
+has changed it."""
 
 from collections.abc import Callable
 from dataclasses import fields

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, count
 from time import perf_counter
@@ -15,7 +15,7 @@ from codejoule.generation.compat import attention_implementation, page_setting
 from codejoule.generation.decoding import Decoding
 from codejoule.generation.engine import Decoded, LocalEngine, Window
 from codejoule.generation.finite import not_finite
-from codejoule.generation.sequence import DecodedSequence, Endings
+from codejoule.generation.sequence import DecodedSequence
 
 if TYPE_CHECKING:
     import transformers
@@ -29,13 +29,11 @@ _NUMBERS = count()
 
 
 class ContinuousEngine(LocalEngine):
-    """Hands prompts to transformers' ``ContinuousBatchingManager``, so many requests in flight.
-
-    Its KV cache is paged; on a GPU its forward passes are CUDA graphs. Prompts and tokens share
-    forward passes, so that prefill cannot be told from decode, and nothing is marked. Pages are
-    not shared between requests: a prompt would cost nothing where an earlier one began alike.
-    What is drawn with a seed depends on which requests share a pass, and so on timing.
-    """
+    """Hands prompts to transformers' ``ContinuousBatchingManager``, so many requests in flight. Its
+    KV cache is paged; on a GPU its forward passes are CUDA graphs. Prompts and tokens share forward
+    passes, so that prefill cannot be told from decode, and nothing is marked. Pages are not shared
+    between requests: a prompt would cost nothing where an earlier one began alike. What is drawn
+    with a seed depends on which requests share a pass, and so on timing."""
 
     def __init__(
         self,
@@ -70,7 +68,7 @@ class ContinuousEngine(LocalEngine):
         self._manager = self._model.init_continuous_batching(
             generation_config=self._decoding.settings(
                 max_new_tokens=new,
-                end_tokens=self._endings.end_tokens or (-1,),
+                end_tokens=self._end_tokens or (-1,),
                 pad_token=self._tokens.pad_token,
             ),
             continuous_batching_config=ContinuousBatchingConfig(
@@ -110,16 +108,20 @@ class ContinuousEngine(LocalEngine):
             self._manager = None
 
     def decode(self, window: Window) -> Decoded:
-        """Complete the prompts, so many requests in flight.
-
-        Raises `UserError` for a request that fails or is not answered, too.
-        """
+        """Complete the prompts, so many requests in flight. Raises `UserError` for a request that
+        fails or is not answered, too."""
         import torch
 
         assert self._manager is not None, "prepared first"
         ids = self._tokens.rows(window.prompts, max_new_tokens=window.max_new_tokens)
         torch.manual_seed(window.seed)
-        requests = _Requests(self._manager, self._model, window, ids, self._endings)
+        options = {
+            "max_new_tokens": window.max_new_tokens,
+            "streaming": self._decoding.ends_by_text,
+            "record_timestamps": True,
+            "eos_token_id": list(self._end_tokens) or -1,
+        }
+        requests = _Requests(self._manager, self._model, window, ids, self._begin, options)
         requests.send()
         while len(requests.completions) < len(ids):
             before = len(requests.completions)
@@ -164,14 +166,16 @@ class _Requests:
         model: "transformers.PreTrainedModel",
         window: Window,
         ids: Sequence[Sequence[int]],
-        endings: Endings,
+        begin: Callable[[Prompt], DecodedSequence],
+        options: Mapping[str, Any],
     ) -> None:
         self.completions: dict[int, Completion] = {}
         self._manager = manager
         self._model = model
         self._window = window
         self._ids = ids
-        self._endings = endings
+        self._begin = begin
+        self._options = options
         self._next = 0
         self._sent: dict[str, _Sent] = {}
         self._opened_s = perf_counter()
@@ -182,19 +186,14 @@ class _Requests:
             number, self._next = self._next, self._next + 1
             prompt, request_id = self._window.prompts[number], f"{next(_NUMBERS)}"
             accepted = self._manager.add_request(
-                list(self._ids[number]),
-                request_id=request_id,
-                max_new_tokens=self._window.max_new_tokens,
-                streaming=self._endings.text.in_force,
-                record_timestamps=True,
-                eos_token_id=list(self._endings.end_tokens) or -1,
+                list(self._ids[number]), request_id=request_id, **self._options
             )
             if accepted is None:
                 raise UserError(
                     f"{prompt.task_id}: transformers' continuous batching takes "
                     "no more requests; run the job again, or choose engine=graph"
                 )
-            self._sent[request_id] = _Sent(number, self._endings.begin(prompt), perf_counter())
+            self._sent[request_id] = _Sent(number, self._begin(prompt), perf_counter())
 
     def take(self, answer: Any) -> None:
         """Feed what an answer holds to its sequence."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from codejoule.config.schema import GenerationConfig
 from codejoule.domain import Prompt
-from codejoule.generation.text_stop import EndFinder, TextStops
+from codejoule.generation.text_stop import EndFinder, TextStop
 
 if TYPE_CHECKING:
     import transformers
@@ -32,10 +32,18 @@ class Decoding:
         assert not (self.fixed_length and self.program_end), "a fixed length ends with no program"
 
     @property
-    def text_stops(self) -> TextStops:
-        """What ends sequences by their text."""
-        strings = () if self.fixed_length else self.stop
-        return TextStops(strings, program_end=self.program_end)
+    def ends_by_text(self) -> bool:
+        """Whether anything can end a text."""
+        return bool(self._strings) or self.program_end is not None
+
+    def text_stop(self, prompt: Prompt) -> TextStop:
+        """What ends the text that will answer `prompt`."""
+        program_end = None if self.program_end is None else self.program_end(prompt)
+        return TextStop(prompt=prompt.text, strings=self._strings, program_end=program_end)
+
+    @property
+    def _strings(self) -> tuple[str, ...]:
+        return () if self.fixed_length else tuple(dict.fromkeys(self.stop))
 
     def end_tokens(
         self, owners: Sequence[Any], tokenizer: "transformers.PreTrainedTokenizerBase"

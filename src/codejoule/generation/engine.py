@@ -10,7 +10,7 @@ from codejoule.config.schema import EngineConfig
 from codejoule.domain import Completion, Prompt
 from codejoule.domain.engines import EngineName
 from codejoule.generation.decoding import Decoding
-from codejoule.generation.sequence import Endings
+from codejoule.generation.sequence import DecodedSequence, Pieces
 from codejoule.generation.tokens import PromptTokens
 
 if TYPE_CHECKING:
@@ -64,10 +64,8 @@ def _nothing(_: object) -> None:
 
 
 class Engine(ABC):
-    """Turns prompts into completions.
-
-    An engine is made for one model, one way of decoding and one limit on new tokens.
-    """
+    """Turns prompts into completions. An engine is made for one model, one way of decoding and one
+    limit on new tokens."""
 
     def __init__(self, decoding: Decoding) -> None:
         self._decoding = decoding
@@ -84,11 +82,8 @@ class Engine(ABC):
 
     @abstractmethod
     def decode(self, window: Window) -> Decoded:
-        """Complete a window's prompts.
-
-        Raises `UserError` for a prompt that the model cannot take, for logits that are not finite
-        and for what else keeps an engine from answering.
-        """
+        """Complete a window's prompts. Raises `UserError` for a prompt that the model cannot take,
+        for logits that are not finite and for what else keeps an engine from answering."""
 
     @abstractmethod
     def facts(self) -> dict[str, Any]:
@@ -145,7 +140,14 @@ class LocalEngine(Engine):
         self._model = model
         self._config = config or EngineConfig()
         self._tokens = PromptTokens(model, tokenizer)
-        self._endings = Endings(model, tokenizer, decoding)
+        self._pieces = Pieces(tokenizer)
+        self._end_tokens = decoding.end_tokens((model.generation_config, model.config), tokenizer)
+
+    def _begin(self, prompt: Prompt) -> DecodedSequence:
+        """The sequence that will answer `prompt`: what ends one, where its text is cut and how its
+        tokens are counted is the same for all engines."""
+        stop = self._decoding.text_stop(prompt)
+        return DecodedSequence(prompt, self._pieces, end_tokens=self._end_tokens, stop=stop)
 
 
 def engine_class(name: EngineName) -> Any:
@@ -159,10 +161,8 @@ def make_engine(
     tokenizer: "transformers.PreTrainedTokenizerBase",
     decoding: Decoding,
 ) -> Engine:
-    """The engine named by `config`, around `model`, or at the model of its own.
-
-    Raises `UserError` for a model that the engine cannot decode.
-    """
+    """The engine named by `config`, around `model`, or at the model of its own. Raises `UserError`
+    for a model that the engine cannot decode."""
     engine = engine_class(config.name)(model, tokenizer, decoding, config)
     assert isinstance(engine, Engine)
     return engine

@@ -16,14 +16,11 @@ if TYPE_CHECKING:
 
 
 class GenerateEngine(LocalEngine):
-    """Completes batches with ``model.generate``, greedily or by sampling.
-
-    The model's own generation defaults are set aside meanwhile: transformers 5 fills
-    whatever is left open with them, and Qwen2.5-Instruct ships with a repetition penalty
-    above 1, which changes greedy decoding. (BigCodeBench's own harness passes do_sample,
-    temperature and top_p alone, so that its figures for such models are with that penalty;
-    it passes no attention mask either.)
-    """
+    """Completes batches with ``model.generate``, greedily or by sampling. The model's own
+    generation defaults are set aside meanwhile: transformers 5 fills whatever is left open with
+    them, and Qwen2.5-Instruct ships with a repetition penalty above 1, which changes greedy
+    decoding. (BigCodeBench's own harness passes do_sample, temperature and top_p alone, so that its
+    figures for such models are with that penalty; it passes no attention mask either.)."""
 
     def prepare(self, windows: Sequence[Sequence[Prompt]], *, at_once: int) -> None:
         """Nothing: nothing is compiled."""
@@ -44,7 +41,7 @@ class GenerateEngine(LocalEngine):
         prompts, do_sample = window.prompts, self._decoding.generation.do_sample
         assert len(prompts) <= window.at_once, "a batch is decoded at once"
         batch = self._tokens.batch(prompts, max_new_tokens=window.max_new_tokens)
-        sequences = [self._endings.begin(prompt) for prompt in prompts]
+        sequences = [self._begin(prompt) for prompt in prompts]
         watch = _LogitsWatch(self._model, do_sample=do_sample)
         if do_sample:
             torch.manual_seed(window.seed)
@@ -68,7 +65,7 @@ class GenerateEngine(LocalEngine):
     def _settings(self, max_new_tokens: int) -> "transformers.GenerationConfig":
         return self._decoding.settings(
             max_new_tokens=max_new_tokens,
-            end_tokens=self._endings.end_tokens,
+            end_tokens=self._end_tokens,
             pad_token=self._tokens.pad_token,
         )
 
@@ -78,10 +75,8 @@ ENGINE = GenerateEngine
 
 class _TokenWatch:
     """A stopping criterion: marks the first token and feeds each row's tokens to its sequence.
-
     Reading the tokens waits for the GPU, which `generate` does at the same place of each step
-    anyway (it asks whether any row is unfinished).
-    """
+    anyway (it asks whether any row is unfinished)."""
 
     def __init__(self, sequences: Sequence[DecodedSequence], mark: Callable[[str], None]) -> None:
         self._sequences = sequences
@@ -106,11 +101,9 @@ class _TokenWatch:
 
 
 class _LogitsWatch:
-    """A logits processor that adds up all logits of a batch, where they are.
-
-    A sum is finite as long as each of them is. The host looks at it once, at the batch's end: a
-    look at every step would wait for the GPU, and cost energy.
-    """
+    """A logits processor that adds up all logits of a batch, where they are. A sum is finite as
+    long as each of them is. The host looks at it once, at the batch's end: a look at every step
+    would wait for the GPU, and cost energy."""
 
     def __init__(self, model: "transformers.PreTrainedModel", *, do_sample: bool) -> None:
         self._model = model

@@ -1,14 +1,13 @@
-"""From an engine's tokens to sequences of text, and to their ends."""
+"""From an engine's tokens to sequences of text."""
 
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from codejoule.domain import Completion, FinishReason, Prompt
-from codejoule.generation.decoding import Decoding
 from codejoule.generation.text_stop import TextStop
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 _HALF_CHARACTER = "\ufffd"
 """What decoding shows for a character whose last bytes are still to come."""
@@ -17,11 +16,9 @@ _LONGEST_WAIT = 16
 
 
 class Pieces:
-    """The text that tokens add to a sequence, special tokens left out.
-
-    Tokens are decoded behind a letter: at the start of a text some tokenizers swallow a space,
-    which in a continuation is indentation. Each token is decoded once.
-    """
+    """The text that tokens add to a sequence, special tokens left out. Tokens are decoded behind a
+    letter: at the start of a text some tokenizers swallow a space, which in a continuation is
+    indentation. Each token is decoded once."""
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
         self._tokenizer = tokenizer
@@ -49,11 +46,9 @@ class Pieces:
 
 
 class DecodedSequence:
-    """Takes one sequence's tokens as they are generated and says when it has ended.
-
-    It ends with an end token, or when its `TextStop` says so. Tokens after that are ignored,
-    so that an engine may go on feeding the padding of a finished row.
-    """
+    """Takes one sequence's tokens as they are generated and says when it has ended. It ends with an
+    end token, or when its `TextStop` says so. Tokens after that are ignored, so that an engine may
+    go on feeding the padding of a finished row."""
 
     def __init__(
         self, prompt: Prompt, pieces: Pieces, *, end_tokens: Collection[int], stop: TextStop
@@ -98,27 +93,3 @@ class DecodedSequence:
         self._unread.clear()
         self._texts.append(piece)
         self._stop.feed(piece)
-
-
-class Endings:
-    """End tokens, stop strings and the ends of programs, for all sequences of an engine.
-
-    Every engine begins its sequences here, so that what ends one, where its text is cut and
-    how its tokens are counted is the same for all of them. An engine that sees text and no
-    tokens takes `TextStops` alone.
-    """
-
-    def __init__(
-        self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", decoding: Decoding
-    ) -> None:
-        self._pieces = Pieces(tokenizer)
-        self.text = decoding.text_stops
-        """What ends a sequence by its text."""
-        self.end_tokens = decoding.end_tokens((model.generation_config, model.config), tokenizer)
-        """Tokens that end a sequence."""
-
-    def begin(self, prompt: Prompt) -> DecodedSequence:
-        """The sequence that will answer `prompt`."""
-        return DecodedSequence(
-            prompt, self._pieces, end_tokens=self.end_tokens, stop=self.text.begin(prompt)
-        )

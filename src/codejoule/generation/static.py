@@ -23,10 +23,8 @@ class StaticEngine(GenerateEngine):
     _cache_tokens = 0
 
     def prepare(self, windows: Sequence[Sequence[Prompt]], *, at_once: int) -> None:
-        """Decode a few tokens in batches of every size that there will be.
-
-        Raises `UserError` where transformers decodes without compiling on a GPU.
-        """
+        """Decode a few tokens in batches of every size that there will be. Raises `UserError` where
+        transformers decodes without compiling on a GPU."""
         new = self._decoding.max_new_tokens
         rows = [self._tokens.batch(window, max_new_tokens=new).width for window in windows]
         self._cache_tokens = max(rows) + new

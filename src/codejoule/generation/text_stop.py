@@ -4,42 +4,18 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from codejoule.domain import FinishReason, Prompt
+from codejoule.domain import FinishReason
 
 EndFinder: TypeAlias = Callable[[str], int | None]
 """Takes the pieces of one sequence's text as they come. Once its program is complete it returns
 the number of characters, of all so far, up to the program's end; None before."""
 
 
-class TextStops:
-    """Stop strings and the ends of programs, for all sequences of an engine."""
-
-    def __init__(
-        self,
-        strings: Sequence[str],
-        *,
-        program_end: Callable[[Prompt], EndFinder] | None,
-    ) -> None:
-        """`program_end` makes, for one prompt, what tells that the answer's program is
-        complete."""
-        self._program_end = program_end
-        self._strings = tuple(dict.fromkeys(strings))
-        self.in_force = bool(strings) or program_end is not None
-        """Whether anything can end a text."""
-
-    def begin(self, prompt: Prompt) -> "TextStop":
-        """What ends the text that will answer `prompt`."""
-        program_end = None if self._program_end is None else self._program_end(prompt)
-        return TextStop(prompt=prompt.text, strings=self._strings, program_end=program_end)
-
-
 class TextStop:
     """Decides, piece by piece, whether one sequence of text has ended and how much of it counts.
-
-    Every engine asks one of these for each of its sequences. The first stop string to be
-    complete counts, and it may begin in the prompt: after a prompt that ends with a line break,
-    ``def `` completes the stop string ``\\ndef ``, and nothing is left.
-    """
+    Every engine asks one of these for each of its sequences. The first stop string to be complete
+    counts, and it may begin in the prompt: after a prompt that ends with a line break, ``def ``
+    completes the stop string ``\\ndef ``, and nothing is left."""
 
     def __init__(
         self, *, prompt: str, strings: Sequence[str], program_end: EndFinder | None = None

@@ -57,12 +57,9 @@ class PromptTokens:
         )
 
     def rows(self, prompts: Sequence[Prompt], *, max_new_tokens: int) -> list[list[int]]:
-        """The tokens of each prompt, by its own rule.
-
-        Raises `UserError` that names the task whose prompt is empty, has tokens that the model
-        has not, or does not fit the model's context together with `max_new_tokens`: beyond it a
-        model answers nonsense without an error.
-        """
+        """The tokens of each prompt, by its own rule. Raises `UserError` that names the task whose
+        prompt is empty, has tokens that the model has not, or does not fit the model's context
+        together with `max_new_tokens`: beyond it a model answers nonsense without an error."""
         return [self._row(prompt, max_new_tokens) for prompt in prompts]
 
     def _row(self, prompt: Prompt, max_new_tokens: int) -> list[int]:

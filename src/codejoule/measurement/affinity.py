@@ -6,13 +6,10 @@ from pathlib import Path
 
 
 class Affinity:
-    """Moves the threads of this process away from the core of another's main thread.
-
-    The scheduler does not do so by itself everywhere: on a virtual machine whose cores share no
-    cache that it knows of, a thread stays where it was woken, though other cores are idle (seen
-    on an H200's host: the sampler was found on the decoding thread's core at 41 of 48 looks).
-    Only this process' own affinity is changed, and with a single core nothing is.
-    """
+    """Moves the threads of this process away from the core of another's main thread. The scheduler
+    does not do so by itself everywhere: on a virtual machine whose cores share no cache that it
+    knows of, a thread stays where it was woken (on an H200's host the sampler was found on the
+    decoding thread's core at 41 of 48 looks). With a single core nothing is changed."""
 
     def __init__(self, owner: int, *, core_of: Callable[[int], int | None] | None = None) -> None:
         self._owner = owner
@@ -27,17 +24,14 @@ class Affinity:
             return
         self._left = core
         free = self._allowed - _siblings(core) or self._allowed - {core}
-        if not free:
-            return
-        for task in os.listdir("/proc/self/task"):  # noqa: PTH208
+        for task in os.listdir("/proc/self/task") if free else ():  # noqa: PTH208
             os.sched_setaffinity(int(task), free)
 
 
 def _core_of(pid: int) -> int | None:
     """Core on which the main thread of a process was last; None where that is not told."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return int(fields[36])
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[36])
     except (OSError, IndexError, ValueError):
         return None
 
@@ -49,6 +43,5 @@ def _siblings(core: int) -> set[int]:
         parts = [part.partition("-") for part in listed.read_text().strip().split(",")]
     except OSError:
         return {core}
-    return {
-        number for first, _, last in parts for number in range(int(first), int(last or first) + 1)
-    } | {core}
+    ranges = [range(int(first), int(last or first) + 1) for first, _, last in parts]
+    return {core, *(number for each in ranges for number in each)}

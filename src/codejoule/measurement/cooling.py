@@ -1,4 +1,4 @@
-"""Waiting for the GPUs to cool down before a job."""
+"""Waiting for the GPUs to cool down before a job, and for power to settle."""
 
 import logging
 from collections.abc import Callable
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from time import perf_counter, sleep
 
 from codejoule.config import ConfigError
+from codejoule.domain import Cooling
 
 logger = logging.getLogger(__name__)
 
@@ -27,20 +28,6 @@ class CoolingLimits:
     idle, that is, has settled."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cooling:
-    """A cool-down that was."""
-
-    waited_s: float
-    """Time spent waiting [s]."""
-    reached: bool
-    """Whether the condition was met, and not only the time was up."""
-    temperature_start_c: float | None
-    """Temperature of the warmest GPU before it [degrees Celsius]; None where not known."""
-    temperature_end_c: float | None
-    """The same after it."""
-
-
 def cool_down(
     limits: CoolingLimits,
     *,
@@ -49,24 +36,27 @@ def cool_down(
     tolerance: float,
 ) -> Cooling:
     """Wait until the limits are met, at most as long as they say; a warning if the time was up.
-
-    `observed_w` watches power for some seconds [W]; it has settled when two spans of 2 s differ
-    by less than `tolerance`, a share. ConfigError where a temperature is asked for and the GPUs
-    give none.
-    """
-    began_s = perf_counter()
-    start_c = temperature_c()
-    if limits.temperature_c is None:
+    `observed_w` watches power for some seconds [W], `tolerance` is that of `settle`. ConfigError
+    where a temperature is asked for and the GPUs give none."""
+    began_s, start_c = perf_counter(), temperature_c()
+    deadline_s, wanted_c = began_s + limits.longest_s, limits.temperature_c
+    if wanted_c is None:
         *_, reached = settle(
             observed_w, longest_s=limits.longest_s, step_s=STEP_S, tolerance=tolerance
         )
     else:
         if start_c is None:
             raise ConfigError(
-                f"meter.cooldown_temperature_c={limits.temperature_c:g}: the driver gives no "
+                f"meter.cooldown_temperature_c={wanted_c:g}: the driver gives no "
                 "temperature of a GPU in use; leave it null, to wait until power has settled"
             )
-        reached = _until_cool(limits.longest_s, temperature_c, limits.temperature_c)
+        while True:
+            now_c = temperature_c()
+            reached = now_c is not None and now_c <= wanted_c
+            left_s = deadline_s - perf_counter()
+            if reached or left_s <= 0:
+                break
+            sleep(min(LOOK_S, left_s))
     cooling = Cooling(
         waited_s=perf_counter() - began_s,
         reached=reached,
@@ -79,7 +69,7 @@ def cool_down(
             "run starts as warm as that. Raise meter.cooldown_s%s",
             limits.longest_s,
             cooling.temperature_end_c,
-            "" if limits.temperature_c is None else " or meter.cooldown_temperature_c",
+            "" if wanted_c is None else " or meter.cooldown_temperature_c",
         )
     return cooling
 
@@ -88,9 +78,7 @@ def settle(
     observed_w: Callable[[float], float], *, longest_s: float, step_s: float, tolerance: float
 ) -> tuple[float, float, bool]:
     """Watch power until two spans of `step_s` in a row differ by less than `tolerance`, a share.
-
-    The power of the last two spans [W], and whether they did within `longest_s`.
-    """
+    The power of the last two spans [W], and whether they did within `longest_s`."""
     deadline_s = perf_counter() + longest_s
     step_s = min(step_s, longest_s / 2)
     last_w = observed_w(step_s)
@@ -100,16 +88,3 @@ def settle(
         if settled or perf_counter() >= deadline_s:
             return last_w, power_w, settled
         last_w = power_w
-
-
-def _until_cool(
-    longest_s: float, temperature_c: Callable[[], float | None], threshold_c: float
-) -> bool:
-    deadline_s = perf_counter() + longest_s
-    while True:
-        now_c = temperature_c()
-        if now_c is not None and now_c <= threshold_c:
-            return True
-        if perf_counter() >= deadline_s:
-            return False
-        sleep(min(LOOK_S, max(0.0, deadline_s - perf_counter())))

@@ -1,28 +1,37 @@
-"""What a meter needs of a source of energy."""
+"""What a meter reads energy from, and power over time from the same."""
 
+import logging
 import math
+import threading
 from collections.abc import Callable, Mapping, Sequence
-from time import perf_counter
-from typing import Protocol
+from time import perf_counter, time
 
 from codejoule.config import UserError
-from codejoule.domain import EnergyScope, EnergySource
+from codejoule.domain import EnergyScope, EnergySource, PowerSample
+
+logger = logging.getLogger(__name__)
 
 TICK_LIMIT_S = 0.25
 """A window longer than this must have seen its counter advance: NVML ticks every 0.1 s or
 faster, RAPL every millisecond."""
 
 
-class Counter(Protocol):
-    """Energy of some devices over windows that may overlap.
+class Counter:
+    """Energy of some devices over windows that may overlap. By itself it reads nothing, for a meter
+    whose ledger answers alone (a replay's, a command's). A meter calls `synchronize` before it
+    takes the time at either edge of a window, so that the edge separates finished work from work
+    not yet begun."""
 
-    A meter calls `synchronize` before it takes the time at either edge of a window, so that
-    the edge separates finished work from work not yet begun.
-    """
-
-    source: EnergySource
-    scope: EnergyScope
-    devices: tuple[str, ...]
+    def __init__(
+        self,
+        devices: Sequence[str],
+        *,
+        source: EnergySource,
+        scope: EnergyScope = EnergyScope.gpu,
+    ) -> None:
+        self.devices = tuple(devices)
+        self.source = source
+        self.scope = scope
 
     def synchronize(self) -> None:
         """Wait for the devices to finish what they were given."""
@@ -32,19 +41,22 @@ class Counter(Protocol):
 
     def elapsed_j(self, key: str) -> Mapping[str, float]:
         """Energy of each device since `begin` [J]; empty where the source cannot resolve it."""
+        return {}
 
     def end(self, key: str) -> Mapping[str, float]:
         """Close the window; energy of each device since `begin` [J]."""
+        return {}
 
     def cancel(self, key: str) -> None:
         """Forget the window."""
 
     def power_w(self) -> Mapping[str, float]:
         """Power of each device now, or since the last call [W]; empty where not known yet."""
+        return {}
 
 
-class CumulativeCounter:
-    """A `Counter` over anything that can say how much energy has flowed up to now."""
+class CumulativeCounter(Counter):
+    """A counter over anything that can say how much energy has flowed up to now."""
 
     def __init__(
         self,
@@ -53,16 +65,11 @@ class CumulativeCounter:
         source: EnergySource,
         scope: EnergyScope,
     ) -> None:
-        self._read_j = read_j
-        self.source = source
-        self.scope = scope
-        self._starts_j: dict[str, Mapping[str, float]] = {}
         now_s = perf_counter()
         self._last = {device: (now_j, now_s) for device, now_j in read_j().items()}
-        self.devices = tuple(self._last)
-
-    def synchronize(self) -> None:
-        """Nothing to wait for: the CPU's work is done when the call returns."""
+        super().__init__(tuple(self._last), source=source, scope=scope)
+        self._read_j = read_j
+        self._starts_j: dict[str, Mapping[str, float]] = {}
 
     def begin(self, key: str) -> None:
         """Open the window `key`."""
@@ -99,11 +106,8 @@ class CumulativeCounter:
 def measured_j(
     by_device_j: Mapping[str, float], *, window: str, latency_s: float
 ) -> dict[str, float]:
-    """Differences of counters over a window, with what is not a measurement made NaN.
-
-    UserError for a counter that went backwards, or that stood still for longer than any does.
-    """
-    checked = dict(by_device_j)
+    """Differences of counters over a window, with what is not a measurement made NaN. UserError for
+    a counter that went backwards, or that stood still for longer than any does."""
     for device, energy_j in by_device_j.items():
         if energy_j < 0:
             raise UserError(
@@ -117,34 +121,47 @@ def measured_j(
                 f"{window!r}: nothing was measured. Check the counter with `codejoule doctor`, "
                 "or choose meter=cpu_estimate (a labelled estimate of the CPU alone)"
             )
-        if energy_j == 0:
-            checked[device] = math.nan
-    return checked
+    return {device: energy_j or math.nan for device, energy_j in by_device_j.items()}
 
 
-class NullCounter:
-    """A `Counter` of GPUs without readings of its own, for a meter whose ledger answers alone: of a
-    replay, or of a command, which has ended when its window does."""
+class PowerSampler:
+    """Calls `read_power_w` every `period_s` until stopped, from a light background thread. The
+    samples serve the timeline and the progress bar; no energy is computed from them. A source that
+    stops answering therefore ends the timeline with a logged warning; the windows read the counter
+    themselves and raise their own error."""
 
-    scope = EnergyScope.gpu
+    def __init__(self, read_power_w: Callable[[], Mapping[str, float]], period_s: float) -> None:
+        self._read_power_w = read_power_w
+        self._period_s = period_s
+        self._samples: list[PowerSample] = []
+        self._latest_w: dict[str, float] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="power-sampler", daemon=True)
+        self._thread.start()
 
-    def __init__(self, devices: Sequence[str], *, source: EnergySource) -> None:
-        self.devices = tuple(devices)
-        self.source = source
+    def latest_w(self) -> float | None:
+        """Power of all devices at the last sample [W]; None before the first, or after a
+        failure."""
+        return sum(self._latest_w.values()) if self._latest_w else None
 
-    def synchronize(self) -> None:
-        """Nothing to wait for."""
+    def samples(self) -> list[PowerSample]:
+        """Every sample so far, oldest first."""
+        return list(self._samples)
 
-    def begin(self, key: str) -> None:
-        """Nothing."""
+    def stop(self) -> None:
+        """End the thread; the samples stay."""
+        self._stop.set()
+        self._thread.join()
 
-    def elapsed_j(self, key: str) -> Mapping[str, float]:
-        """Nothing."""
-        return {}
-
-    end = elapsed_j
-    cancel = begin
-
-    def power_w(self) -> Mapping[str, float]:
-        """Nothing."""
-        return {}
+    def _run(self) -> None:
+        while not self._stop.wait(self._period_s):
+            try:
+                power_w = self._read_power_w()
+            except Exception as error:
+                self._latest_w = {}
+                logger.warning("power timeline ends here: %s", error)
+                return
+            now_s = time()
+            for device, watts in power_w.items():
+                self._samples.append(PowerSample(time_s=now_s, device=device, power_w=watts))
+            self._latest_w.update(power_w)

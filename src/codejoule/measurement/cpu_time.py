@@ -10,16 +10,9 @@ from codejoule.measurement.counter import CumulativeCounter
 
 
 def cpu_time_counter(watts_per_core: float, *, processes: Sequence[int] = ()) -> CumulativeCounter:
-    """CPU time of all threads of this process [s] x `watts_per_core` [W]: an estimate.
-
-    `processes` are others whose time counts too, that of their descendants with it: a server's,
-    which works for this one.
-
-    It knows nothing of the processor's real power, of memory, of other processes (children
-    included) or of idle power. The default of 3.5 W is what a fully loaded cloud server
-    draws per hardware thread, on average over processor generations (Cloud Carbon Footprint,
-    methodology, "average max watts" of AWS, from SPECpower_ssj2008); docs/energy.md says more.
-    """
+    """CPU time of all threads of this process [s] x `watts_per_core` [W]: an estimate, for which
+    docs/energy.md has the source. `processes` are others whose time counts too, that of their
+    descendants with it: a server's, which works for this one."""
 
     def read_j() -> Mapping[str, float]:
         return {"cpu": (process_time() + _time_of(processes)) * watts_per_core}
@@ -51,17 +44,12 @@ def _time_of(processes: Sequence[int]) -> float:
 def share_evaluation_energy(
     reading: EnergyReading | None, cpu_s: Sequence[float], *, watts_per_core: float
 ) -> tuple[list[float | None], EnergySource]:
-    """Energy of each sample's evaluation [J], and how it was obtained.
-
-    `reading` is the window around judging the samples, `cpu_s` the CPU time of each sample's
-    processes [s]. A measured window (RAPL) is divided in proportion to CPU time, evenly if
-    none used any, and the shares add up to it: they are allocated, and hold whatever else
-    the processor did meanwhile. Otherwise (no reading, or an estimate, whose window saw this
-    process only and not the sandbox's) a sample's energy is its CPU time x `watts_per_core`.
-    It is None for a sample that ran on no CPU time (it never started, or was lost with its
-    sandbox) and for a window in which the counter did not tick. Raises ValueError for a CPU
-    time that is negative or not a number.
-    """
+    """Energy of each sample's evaluation [J], and how it was obtained. `reading` is the window
+    around judging the samples, `cpu_s` the CPU time of each sample's processes [s]. A measured
+    window (RAPL) is divided in proportion to it, evenly if none used any. Otherwise (an estimate's
+    window saw this process only and not the sandbox's) a sample's energy is its CPU time x
+    `watts_per_core`. None for a sample that ran on no CPU time, and for a window in which the
+    counter did not tick. ValueError for a CPU time that is negative or not a number."""
     for seconds in cpu_s:
         if not (math.isfinite(seconds) and seconds >= 0):
             raise ValueError(f"cpu_s={seconds}: CPU time of a sample must be 0 or more [s]")

@@ -1,10 +1,8 @@
-"""The curve of energy over time, from the ticks of a counter: pure arithmetic.
-
-A GPU's counter advances in steps ("ticks", 0.1 s apart on Hopper), and a step holds all the energy
-since the last one. What flowed between two ticks has to be worked out. This module does so from
-the ticks around, and from what only the one who measures knows: that power may jump where a
-window opens, ends or is marked, and is mostly even elsewhere.
-"""
+"""The curve of energy over time, from the ticks of a counter: pure arithmetic. A GPU's counter
+advances in steps ("ticks", 0.1 s apart on Hopper), and a step holds all the energy since the last
+one. What flowed between two ticks has to be worked out. This module does so from the ticks around,
+and from what only the one who measures knows: that power may jump where a window opens, ends or is
+marked, and is mostly even elsewhere."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,18 +50,8 @@ class Ticks:
 
 
 def distinct_ticks(time_s: Floats, energy_j: Floats) -> Ticks:
-    """Ticks in order of time; of those seen together after a late read, the last.
-
-    Parameters
-    ----------
-    time_s, energy_j : array, shape (reads,)
-        Times of the ticks [s] and the counter after each [J], in the order they were read.
-
-    Returns
-    -------
-    Ticks
-        With times at least `SAME_MOMENT_S` apart.
-    """
+    """Ticks in order of time, at least `SAME_MOMENT_S` apart: of those seen together after a late
+    read, the last. Times and the counter after each come in the order they were read."""
     ordered_s = np.maximum.accumulate(time_s)
     last = np.append(np.diff(ordered_s) > SAME_MOMENT_S, True)
     return Ticks(time_s=ordered_s[last], energy_j=energy_j[last])
@@ -80,23 +68,12 @@ class Point:
 
 
 def tick_times(before_s: Floats, after_s: Floats, *, reach: int = 32) -> Floats:
-    """Moments of the ticks, sharper than the reads that saw them.
+    """Moments of the ticks [s], sharper than the reads that saw them.
 
-    Parameters
-    ----------
-    before_s, after_s : array, shape (ticks,)
-        Start of the last read that still gave the old value, and end of the first that gave
-        the new one [s].
-    reach : int
-        Ticks on either side that are compared.
+    Each tick came between `before_s`, the start of the last read that still gave the old value,
+    and `after_s`, the end of the first that gave the new one. `reach` ticks on either side are
+    compared.
 
-    Returns
-    -------
-    array, shape (ticks,)
-        Time of each tick [s], never outside ``[before_s, after_s]``.
-
-    Notes
-    -----
     A driver ticks by a clock of its own (an H200's stayed within 0.15 ms of a straight line for
     four minutes), whereas a read takes 3 to 40 ms and sees a tick late, never early. So the
     least late of the neighbouring reads show the clock. Only reads within half a period of the
@@ -150,29 +127,10 @@ def _slope(turn: Floats, after_s: Floats, period_s: float) -> float:
 
 
 def energy_at(moment_s: float, ticks: Ticks, edges_s: Sequence[float] = ()) -> Point:
-    """Energy of the counter at a moment between its ticks.
+    """Energy of the counter at a moment between its ticks; ValueError outside of them.
 
-    Parameters
-    ----------
-    moment_s : float
-        The moment, from the first to the last tick [s].
-    ticks : Ticks
-        At least two.
-    edges_s : sequence of float
-        Moments at which power may jump: the edges and marks of all windows [s].
+    `edges_s` are moments at which power may jump: the edges and marks of all windows [s].
 
-    Returns
-    -------
-    Point
-        Energy and its standard uncertainty.
-
-    Raises
-    ------
-    ValueError
-        If `moment_s` lies outside the ticks: the curve is not known there.
-
-    Notes
-    -----
     Ticks and edges divide the neighbourhood into cells of constant power ``p``. Of all ``p`` that
     give every tick exactly its energy, the one with the least sum of squared differences
     between neighbouring cells is taken, a difference across an edge weighing `ACROSS_EDGE`.

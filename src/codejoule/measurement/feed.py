@@ -6,9 +6,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,27 +20,27 @@ PAUSE_S = 0.005
 """Pause between two looks for new records [s]."""
 
 
-class Feed(Protocol):
+class Feed(ABC):
     """Records of the energy counters of `devices`, as they come."""
 
     devices: tuple[str, ...]
 
+    @abstractmethod
     def read(self) -> Records:
         """Records since the last call, oldest first; UserError where none can come any more."""
 
     def pause(self) -> None:
         """Let a moment pass in which records may come."""
+        time.sleep(PAUSE_S)
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027
         """No further records are needed."""
 
 
-class LiveFeed:
-    """Records of a sampler that runs in a process of its own.
-
-    They come through a file without a name, which neither blocks the sampler nor loses a record
-    if the run is busy, and which the system removes with its last user.
-    """
+class LiveFeed(Feed):
+    """Records of a sampler that runs in a process of its own. They come through a file without a
+    name, which neither blocks the sampler nor loses a record if the run is busy, and which the
+    system removes with its last user."""
 
     def __init__(
         self, uuids: Mapping[str, str], *, period_s: float, processes: Sequence[int] = ()
@@ -92,10 +93,6 @@ class LiveFeed:
         self._offset += len(data)
         return data
 
-    def pause(self) -> None:
-        """Sleep for a moment."""
-        time.sleep(PAUSE_S)
-
     def close(self) -> None:
         """End the sampler and wait for it; what it has written can still be read."""
         if self._closed:
@@ -120,12 +117,12 @@ def _nameless_file() -> int:
     return descriptor
 
 
-class ReplayFeed:
+class ReplayFeed(Feed):
     """A recording that starts to run when this object is made."""
 
     def __init__(self, path: Path) -> None:
         recording = load_recording(path)
-        self.devices = recording.devices
+        self.devices = tuple(recording.devices)
         self.idle_power_w: float | None = recording.about.get("idle_w")
         """Idle power of all its devices, as the recording states it [W]."""
         self._path = path
@@ -152,22 +149,17 @@ class ReplayFeed:
         self._next = end
         return new
 
-    def pause(self) -> None:
-        """Sleep for a moment."""
-        time.sleep(PAUSE_S)
 
-    def close(self) -> None:
-        """Nothing to end."""
-
-
-class Recording:
+class Recording(NamedTuple):
     """Records and what is known about them."""
 
-    def __init__(self, records: Records, devices: Sequence[str], about: Mapping[str, Any]) -> None:
-        self.records = records
-        self.devices = tuple(devices)
-        self.about = dict(about)
-        """Free facts: hardware, driver, windows and so on (JSON)."""
+    records: Records
+    devices: Sequence[str]
+    about: Mapping[str, Any]
+    """Free facts: hardware, driver, windows and so on (JSON)."""
+
+
+_COLUMNS = ("kind", "device", "before_s", "after_s", "value")
 
 
 def load_recording(path: Path) -> Recording:
@@ -175,9 +167,7 @@ def load_recording(path: Path) -> Recording:
     try:
         with np.load(path) as parts:
             about = json.loads(str(parts["about"]))
-            columns = {
-                name: parts[name] for name in ("kind", "device", "before_s", "after_s", "value")
-            }
+            columns = {name: parts[name] for name in _COLUMNS}
     except (OSError, EOFError, ValueError, KeyError) as error:
         raise UserError(
             f"meter.recording={path}: not a recording of energy ticks ({error}); "
@@ -195,13 +185,5 @@ def load_recording(path: Path) -> Recording:
 def save_recording(path: Path, recording: Recording) -> None:
     """Write a recording as one compressed file of numpy arrays."""
     about = json.dumps({**recording.about, "devices": list(recording.devices)})
-    records = recording.records
-    np.savez_compressed(
-        path,
-        about=np.array(about),
-        kind=records["kind"],
-        device=records["device"],
-        before_s=records["before_s"],
-        after_s=records["after_s"],
-        value=records["value"],
-    )
+    columns: dict[str, Any] = {name: recording.records[name] for name in _COLUMNS}
+    np.savez_compressed(path, about=np.array(about), **columns)

@@ -99,26 +99,20 @@ def _gpus() -> tuple[tuple[Gpu, ...], tuple[Gpu, ...], str | None]:
 def _gpu(index: int) -> Gpu:
     import pynvml
 
-    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+    handle, counts = pynvml.nvmlDeviceGetHandleByIndex(index), True
+    try:
+        pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
+    except pynvml.NVMLError:
+        counts = False
     return Gpu(
         index=index,
         name=pynvml.nvmlDeviceGetName(handle),
         uuid=pynvml.nvmlDeviceGetUUID(handle),
         memory_bytes=int(pynvml.nvmlDeviceGetMemoryInfo(handle).total),
         driver=pynvml.nvmlSystemGetDriverVersion(),
-        energy_counter=_has_energy_counter(handle),
+        energy_counter=counts,
         mig=mig_is_on(handle),
     )
-
-
-def _has_energy_counter(handle: Any) -> bool:
-    import pynvml
-
-    try:
-        pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
-    except pynvml.NVMLError:
-        return False
-    return True
 
 
 def _cpu_model() -> str | None:
@@ -145,12 +139,10 @@ def mig_is_on(handle: Any) -> bool:
 
 
 def amd_problem() -> str | None:
-    """What to tell a user whose machine has AMD GPUs in use for computing; None without them.
-
-    Zeus reads AMD's counters, but what they count has to be known before it goes into a figure:
-    on an MI250 one die's counter holds both dies, a partitioned MI300 shares one, and how often
-    they step and how late they show it, which the ledger needs, has been measured on no card.
-    """
+    """What to tell a user whose machine has AMD GPUs in use for computing; None without them. Zeus
+    reads AMD's counters, but what they count has to be known before it goes into a figure: on an
+    MI250 one die's counter holds both dies, a partitioned MI300 shares one, and how often they step
+    and how late they show it, which the ledger needs, has been measured on no card."""
     if not KFD.exists():
         return None
     return (
@@ -162,12 +154,10 @@ def amd_problem() -> str | None:
 
 def visible_gpus(setting: str | None, uuids: Sequence[str]) -> tuple[int, ...]:
     """NVML index of each GPU that CUDA shows, in CUDA's order, by ``CUDA_VISIBLE_DEVICES``.
-
-    `setting` is the value of CUDA_VISIBLE_DEVICES (None: unset), `uuids` the UUID of each
-    GPU by NVML index. Like CUDA, an entry may be an index or the beginning of a UUID, and
-    the list ends at the first entry that names no GPU. Raises UserError for MIG slices, for
-    a UUID that fits several GPUs and for a GPU named twice.
-    """
+    `setting` is the value of CUDA_VISIBLE_DEVICES (None: unset), `uuids` the UUID of each GPU by
+    NVML index. Like CUDA, an entry may be an index or the beginning of a UUID, and the list ends at
+    the first entry that names no GPU. Raises UserError for MIG slices, for a UUID that fits several
+    GPUs and for a GPU named twice."""
     if setting is None:
         return tuple(range(len(uuids)))
     chosen: list[int] = []

@@ -72,13 +72,10 @@ def at_work(
     devices: Sequence[str] = (),
     on_metered_device: OnMeteredDevice = OnMeteredDevice.wait,
 ) -> Iterator[None]:
-    """Be known as a job while inside, and have `devices` to oneself (see `metered_devices`).
-
-    A device that another job has is waited for, which is logged once; with
-    ``on_metered_device=error`` it raises `UserError`. What this process or an ancestor of it has
-    already (``codejoule meter -- python src/main.py``) is shared. The kernel ends all of it with
-    the process, however that ends. Raises `UserError` where jobs cannot meet.
-    """
+    """Be known as a job while inside, and have `devices` to oneself (see `metered_devices`). A
+    device that another job has is waited for, or is a `UserError`; what this process or an ancestor
+    of it has already (``codejoule meter -- python src/main.py``) is shared. The kernel ends all of
+    it with the process. Raises `UserError` where jobs cannot meet."""
     files: list[int] = []
     try:
         with _explained():
@@ -86,13 +83,8 @@ def at_work(
             # In one order everywhere, so that no two jobs wait for each other.
             for device in sorted(devices):
                 _take(device, folder, own, files, on_metered_device)
-            job = Job(
-                name=name,
-                work=work,
-                devices=tuple(devices),
-                processes=own,
-                since_s=time.time(),
-            )
+            now_s, taken = time.time(), tuple(devices)
+            job = Job(name=name, work=work, devices=taken, processes=own, since_s=now_s)
             _announce(job, folder, files)
         yield
     finally:
@@ -109,9 +101,7 @@ class OtherJobs:
 
     def since(self, moment_s: float) -> list[Job]:
         """Those at work, and those that began after `moment_s` [s since the epoch] and have ended.
-
-        Raises `UserError` where jobs cannot meet.
-        """
+        Raises `UserError` where jobs cannot meet."""
         with _explained():
             living = _living(_meeting_place(), self._ended)
         ended = [job for job in self._ended.values() if job and job.since_s >= moment_s]

@@ -72,15 +72,20 @@ class _Book:
     moments_s: list[float] = field(default_factory=list)
     points: dict[float, Point] = field(default_factory=dict)
 
+    def covers(self, moment_s: float) -> bool:
+        # A read shows its tick late, never early, by up to 40 ms: `before_s` is on the safe side.
+        return bool(self.before_s) and self.before_s[-1] - COUNTER_LAG_S >= moment_s
+
+    def ticks_between(self, opened_s: float, closed_s: float) -> int:
+        return bisect_right(self.after_s, closed_s) - bisect_right(self.after_s, opened_s)
+
 
 class Ledger:
-    """Keeps the ticks of some devices and answers for windows between noted moments.
-
-    A moment's energy is worked out once and then stands, so windows that share their moments add
-    up exactly, and windows one after another add up to the one around them. UserError is raised
-    for a window during which a counter stood still or jumped, the sampler died, the machine was
-    suspended, or (unless `on_foreign` does otherwise) another process used a device.
-    """
+    """Keeps the ticks of some devices and answers for windows between noted moments. A moment's
+    energy is worked out once and then stands, so windows that share their moments add up exactly,
+    and windows one after another add up to the one around them. UserError is raised for a window
+    during which a counter stood still or jumped, the sampler died, the machine was suspended, or
+    (unless `on_foreign` does otherwise) another process used a device."""
 
     def __init__(self, feed: Feed, *, on_foreign: Callable[[str], None] | None = None) -> None:
         self.devices = feed.devices
@@ -103,7 +108,7 @@ class Ledger:
 
     def entry(self, opened_s: float, closed_s: float, marks_s: Mapping[str, float]) -> Entry:
         """Energy from `opened_s` to `closed_s`; waits for the tick that covers its end."""
-        self._wait(lambda: all(_covers(book, closed_s) for book in self._books), opened_s)
+        self._wait(lambda: all(book.covers(closed_s) for book in self._books), opened_s)
         self._raise_faults(opened_s, closed_s)
         by_device_j: dict[str, float] = {}
         variance, at_marks_j = 0.0, dict.fromkeys(marks_s, 0.0)
@@ -114,12 +119,15 @@ class Ledger:
             variance += start.uncertainty_j**2 + end.uncertainty_j**2
             for name, moment_s in marks_s.items():
                 at_marks_j[name] += self._point(device, book, moment_s).energy_j - start.energy_j
+        parts_j = [
+            integrate_w(book.power_s, book.power_w, opened_s, closed_s) for book in self._books
+        ]
         return Entry(
             by_device_j=by_device_j,
             uncertainty_j=variance**0.5,
-            ticks=min(_ticks_between(book, opened_s, closed_s) for book in self._books),
+            ticks=min(book.ticks_between(opened_s, closed_s) for book in self._books),
             at_marks_j={name: j for name, j in at_marks_j.items() if j >= RESOLUTION_J},
-            integrated_j=self._integrated_j(opened_s, closed_s),
+            integrated_j=None if None in parts_j else sum(j for j in parts_j if j is not None),
         )
 
     def bounds_j(
@@ -196,7 +204,15 @@ class Ledger:
                 first_s, _ = self._foreign.get((device, int(value)), (after_s, after_s))
                 self._foreign[device, int(value)] = (first_s, after_s)
             elif kind == Kind.suspended and value > 0:
-                self._faults.append((after_s, _SUSPENDED.format(seconds=value)))
+                self._fault(
+                    after_s,
+                    f"the machine was suspended for {value:.1f} s: clocks and counters do not "
+                    "agree about that time, so this window has no energy; run the job again and "
+                    "keep the machine awake",
+                )
+
+    def _fault(self, moment_s: float, what: str) -> None:
+        self._faults.append((moment_s, what))
 
     def _tick(
         self, device: str, book: _Book, before_s: float, after_s: float, value: float
@@ -204,10 +220,17 @@ class Ledger:
         if book.energy_j:
             step_j, length_s = value - book.energy_j[-1], after_s - book.before_s[-1]
             if step_j < 0:
-                self._faults.append((after_s, _BACKWARDS.format(device=device, step_j=-step_j)))
+                self._fault(
+                    after_s,
+                    f"energy counter of {device} went backwards by {-step_j:.3f} J: the driver or "
+                    "the device was reset, so this window has no energy; run the job again",
+                )
             elif step_j > MAX_POWER_W * (length_s + 0.1):
-                self._faults.append(
-                    (after_s, _FORWARD.format(device=device, step_j=step_j, length_s=length_s))
+                self._fault(
+                    after_s,
+                    f"energy counter of {device} jumped forward by {step_j:.0f} J within "
+                    f"{length_s:.2f} s, more than any card draws: the counter is not to be trusted "
+                    "here; run the job again",
                 )
         book.before_s.append(before_s)
         book.after_s.append(after_s)
@@ -217,7 +240,12 @@ class Ledger:
         since_s = book.after_s[-1] if book.after_s else (book.still_s or now_s)
         book.still_s = book.still_s or now_s
         if now_s - since_s > STILL_LIMIT_S:
-            self._faults.append((now_s, _STILL.format(device=device, seconds=now_s - since_s)))
+            self._fault(
+                now_s,
+                f"energy counter of {device} stood still for {now_s - since_s:.1f} s: nothing was "
+                "measured. Check the counter with `codejoule doctor`, or choose meter=cpu_estimate "
+                "(a labelled estimate of the CPU alone)",
+            )
 
     def _raise_faults(self, opened_s: float, closed_s: float) -> None:
         for moment_s, fault in self._faults:
@@ -259,15 +287,6 @@ class Ledger:
         book.points[moment_s] = point
         return point
 
-    def _integrated_j(self, opened_s: float, closed_s: float) -> float | None:
-        total_j = 0.0
-        for book in self._books:
-            energy_j = integrate_w(book.power_s, book.power_w, opened_s, closed_s)
-            if energy_j is None:
-                return None
-            total_j += energy_j
-        return total_j
-
 
 def integrate_w(
     time_s: list[float], power_w: list[float], start_s: float, end_s: float
@@ -299,22 +318,3 @@ def _covers(book: _Book, moment_s: float) -> bool:
 
 def _ticks_between(book: _Book, opened_s: float, closed_s: float) -> int:
     return bisect_right(book.after_s, closed_s) - bisect_right(book.after_s, opened_s)
-
-
-_STILL = (
-    "energy counter of {device} stood still for {seconds:.1f} s: nothing was measured. Check the "
-    "counter with `codejoule doctor`, or choose meter=cpu_estimate (a labelled estimate of the "
-    "CPU alone)"
-)
-_BACKWARDS = (
-    "energy counter of {device} went backwards by {step_j:.3f} J: the driver or the device was "
-    "reset, so this window has no energy; run the job again"
-)
-_FORWARD = (
-    "energy counter of {device} jumped forward by {step_j:.0f} J within {length_s:.2f} s, more "
-    "than any card draws: the counter is not to be trusted here; run the job again"
-)
-_SUSPENDED = (
-    "the machine was suspended for {seconds:.1f} s: clocks and counters do not agree about that "
-    "time, so this window has no energy; run the job again and keep the machine awake"
-)

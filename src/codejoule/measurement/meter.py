@@ -9,13 +9,12 @@ from time import perf_counter, sleep, time
 from typing import Self
 
 from codejoule.config import ConfigError, UserError
-from codejoule.domain import EnergyScope, EnergySource, PowerSample
-from codejoule.measurement.cooling import Cooling, CoolingLimits, cool_down, settle
-from codejoule.measurement.counter import Counter
+from codejoule.domain import Cooling, EnergyScope, EnergySource, PowerSample
+from codejoule.measurement.cooling import CoolingLimits, cool_down, settle
+from codejoule.measurement.counter import Counter, PowerSampler
 from codejoule.measurement.cpu_counters import CpuCounters
 from codejoule.measurement.jobs import OtherJobs
 from codejoule.measurement.ledger import Ledger
-from codejoule.measurement.sampler import PowerSampler
 from codejoule.measurement.window import Sources, Window
 
 logger = logging.getLogger(__name__)
@@ -85,14 +84,12 @@ class Meter:
         self._pending = [*(w for w in self._pending if w.pending), window]
 
     def measure_idle(self) -> float | None:
-        """Power of the idle GPUs [W]; later readings use it for ``energy_net_j``.
-
-        With a ledger it is observed until two spans of 0.5 s in a row agree to within
-        ``meter.idle_tolerance``, for ``meter.idle_s`` at most (then with a logged warning);
-        without one, for ``meter.idle_s``. None, and no net energy, where it is undefined (a CPU's
-        counter or estimate) or switched off with ``meter.idle_s=0``. A replay has the idle power
-        that its recording states, or none: what it plays now is not this run's idling.
-        """
+        """Power of the idle GPUs [W]; later readings use it for ``energy_net_j``. With a ledger it
+        is observed until two spans of 0.5 s in a row agree to within ``meter.idle_tolerance``, for
+        ``meter.idle_s`` at most (then with a logged warning); without one, for ``meter.idle_s``.
+        None, and no net energy, where it is undefined (a CPU's counter or estimate) or switched off
+        with ``meter.idle_s=0``. A replay has the idle power that its recording states, or none:
+        what it plays now is not this run's idling."""
         if self.scope is EnergyScope.cpu or self._idle_s == 0:
             return None
         if self.source is EnergySource.replay:
@@ -148,11 +145,9 @@ class Meter:
         )
 
     def require_devices(self, gpus: Collection[int]) -> None:
-        """UserError unless the GPUs that hold the model, by PyTorch's numbers, are those metered.
-
-        A card in use that is not counted would be missing from the figures; one that is counted
-        and not in use would add its idling. An estimate or a replay counts no GPU of the run.
-        """
+        """UserError unless the GPUs that hold the model, by PyTorch's numbers, are those metered. A
+        card in use that is not counted would be missing from the figures; one that is counted and
+        not in use would add its idling. An estimate or a replay counts no GPU of the run."""
         if self.source is not EnergySource.nvml:
             return
         metered = {device for device in self.devices if device.startswith("gpu:")}
@@ -178,7 +173,7 @@ class Meter:
         gpus_w = self._ledger.latest_w()
         if self._cpu is None or not self._cpu.in_scope or gpus_w is None:
             return gpus_w
-        cpu_w = self._cpu.latest_w()
+        cpu_w = self._cpu.power.latest_w()
         return None if cpu_w is None else gpus_w + cpu_w
 
     def timeline(self) -> list[PowerSample]:
@@ -187,7 +182,7 @@ class Meter:
             return self._sampler.samples()
         assert self._ledger is not None
         gpus = self._ledger.powers_w()
-        cpu = self._cpu.samples() if self._cpu else []
+        cpu = self._cpu.power.samples() if self._cpu else []
         self._timeline += [
             PowerSample(time_s=self._wall_s + time_s, device=device, power_w=power_w)
             for time_s, device, power_w in gpus[self._kept_from[0] :]
@@ -202,7 +197,7 @@ class Meter:
             return
         self._closed = True
         if self._cpu is not None:
-            self._cpu.close()
+            self._cpu.power.stop()
         if self._sampler is not None:
             self._sampler.stop()
         if self._ledger is None:

@@ -7,47 +7,38 @@ from contextlib import contextmanager
 from typing import Any
 
 from codejoule.config import UserError
-from codejoule.domain import EnergyScope, EnergySource
+from codejoule.domain import EnergySource
+from codejoule.measurement.compat import forget_window, nvml_handle, synchronize
+from codejoule.measurement.counter import Counter
 from codejoule.measurement.hardware import amd_problem, mig_is_on, visible_gpus
 
 _ESTIMATE = "meter=cpu_estimate (a labelled estimate of the CPU alone)"
 
 
-class NvmlCounter:
-    """Windows of a `ZeusMonitor` over GPUs that were checked one by one.
-
-    Built on ``begin_window`` and ``end_window``, which read the card's counter at both
-    edges: it ticks every 0.1 s, so an edge is off by up to a tick. Marks inside a window are
-    left unresolved for the same reason. `Ledger` resolves both, and a meter that has one uses
-    these windows to check it.
-    """
-
-    source = EnergySource.nvml
-    scope = EnergyScope.gpu
+class NvmlCounter(Counter):
+    """Windows of a `ZeusMonitor` over GPUs that were checked one by one. Built on ``begin_window``
+    and ``end_window``, which read the card's counter at both edges: it ticks every 0.1 s, so an
+    edge is off by up to a tick. Marks inside a window are left unresolved for the same reason.
+    `Ledger` resolves both, and a meter that has one uses these windows to check it."""
 
     def __init__(self, monitor: Any) -> None:
         self._monitor = monitor
         self._gpu_indices: list[int] = list(monitor.gpu_indices)
-        self.devices = tuple(f"gpu:{index}" for index in self._gpu_indices)
+        devices = [f"gpu:{index}" for index in self._gpu_indices]
+        super().__init__(devices, source=EnergySource.nvml)
         self.uuids = {
-            f"gpu:{index}": _uuid(monitor.gpus.gpus[index].handle) for index in self._gpu_indices
+            f"gpu:{index}": _uuid(nvml_handle(monitor, index)) for index in self._gpu_indices
         }
-        self._power = _power_reader(monitor.gpus, self._gpu_indices[0])
+        self._power = _power_reader(monitor, self._gpu_indices[0])
 
     def synchronize(self) -> None:
         """Wait until the GPUs have done what PyTorch gave them (torch.cuda.synchronize)."""
-        from zeus.utils import framework
-
-        framework.sync_execution(self._gpu_indices, sync_with="torch")
+        synchronize(self._gpu_indices)
 
     def begin(self, key: str) -> None:
         """Open Zeus' window; the caller has synchronized."""
         with _as_user_error("begin a window"):
             self._monitor.begin_window(key, sync_execution=False)
-
-    def elapsed_j(self, key: str) -> Mapping[str, float]:
-        """Nothing: between two ticks the counter cannot tell."""
-        return {}
 
     def end(self, key: str) -> Mapping[str, float]:
         """Close Zeus' window; energy of each GPU [J]."""
@@ -59,7 +50,7 @@ class NvmlCounter:
 
     def cancel(self, key: str) -> None:
         """Forget Zeus' window."""
-        self._monitor.measurement_states.pop(key, None)
+        forget_window(self._monitor, key)
 
     def power_w(self) -> Mapping[str, float]:
         """Power of each GPU now [W]."""
@@ -67,13 +58,10 @@ class NvmlCounter:
 
 
 def nvml_counter(gpu_indices: Sequence[int]) -> NvmlCounter:
-    """Counter of the GPUs that PyTorch calls `gpu_indices`.
-
-    Zeus gives 0 J without a word where NVML is missing, CUDA_VISIBLE_DEVICES is empty or
-    names MIG slices, and does not take UUIDs there (0.16). So each GPU is found here, must
-    have MIG off and a counter that answers, must be the one PyTorch means, and must be the
-    one Zeus reads; anything else raises UserError.
-    """
+    """Counter of the GPUs that PyTorch calls `gpu_indices`. Zeus gives 0 J without a word where
+    NVML is missing, CUDA_VISIBLE_DEVICES is empty or names MIG slices, and does not take UUIDs
+    there (0.16). So each GPU is found here, must have MIG off and a counter that answers, must be
+    the one PyTorch means, and must be the one Zeus reads; anything else raises UserError."""
     import pynvml
 
     try:
@@ -105,7 +93,7 @@ def nvml_counter(gpu_indices: Sequence[int]) -> NvmlCounter:
         _require_same(uuids[visible[ordinal]], _cuda_uuid(ordinal), ordinal, "PyTorch")
     monitor = _zeus_monitor(gpu_indices, visible)
     for ordinal in gpu_indices:
-        uuid = _uuid(monitor.gpus.gpus[ordinal].handle)
+        uuid = _uuid(nvml_handle(monitor, ordinal))
         _require_same(uuids[visible[ordinal]], uuid, ordinal, "Zeus")
     return NvmlCounter(monitor)
 
@@ -190,16 +178,16 @@ def _as_user_error(action: str) -> Iterator[None]:
         ) from error
 
 
-def _power_reader(gpus: Any, index: int) -> Callable[[int], float]:
+def _power_reader(monitor: Any, index: int) -> Callable[[int], float]:
     """Reads instantaneous power [mW]; the older query where the driver lacks that field."""
     import pynvml
     from zeus.exception import ZeusBaseError
 
     def older(index: int) -> float:
-        return float(pynvml.nvmlDeviceGetPowerUsage(gpus.gpus[index].handle))
+        return float(pynvml.nvmlDeviceGetPowerUsage(nvml_handle(monitor, index)))
 
     def instant(index: int) -> float:
-        return float(gpus.get_instant_power_usage(index))
+        return float(monitor.gpus.get_instant_power_usage(index))
 
     try:
         instant(index)

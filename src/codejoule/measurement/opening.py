@@ -8,7 +8,7 @@ from codejoule.config import UserError
 from codejoule.config.schema import MeterConfig, MeterName, MeterScope, OnBusyGpu
 from codejoule.domain import EnergySource
 from codejoule.measurement.cooling import CoolingLimits
-from codejoule.measurement.counter import Counter, NullCounter
+from codejoule.measurement.counter import Counter
 from codejoule.measurement.cpu_counters import CpuCounters
 from codejoule.measurement.cpu_time import cpu_time_counter
 from codejoule.measurement.feed import LiveFeed, ReplayFeed
@@ -21,7 +21,6 @@ from codejoule.measurement.rapl import MAX_SAMPLE_PERIOD_S, rapl_counter, rapl_s
 
 logger = logging.getLogger(__name__)
 
-
 POWER_PERIOD_S = 0.02
 """Longest pause between looks at instantaneous power, which changes every 0.1 s [s]."""
 
@@ -31,63 +30,72 @@ def open_meter(
 ) -> Meter:
     """Meter for a run on the GPUs that PyTorch calls `gpu_indices`, or on the CPU if empty.
 
-    `processes` are those of a server that works for the run: no strangers on a GPU, and their
-    CPU time counts in an estimate.
-
-    ``auto`` takes NVML with a ledger of its ticks for a run on GPUs, else RAPL where it can be
-    read, else the estimate from CPU time; ``zeus`` takes a counter or raises UserError;
-    ``cpu_estimate`` takes the estimate; ``replay`` plays a recording, whatever the run does. A
-    run on GPUs whose counter cannot be used raises UserError rather than fall back to a figure
-    that leaves the GPU out. CpuCounters GPUs the CPU's counters are read where they can be; with
-    ``meter.scope=gpu+cpu`` they are part of the figure, and must be readable.
+    `processes` are those of a server that works for the run: not foreign on a GPU, and their
+    CPU time counts in an estimate. ``auto`` takes NVML with a ledger of its ticks for a run on
+    GPUs, else RAPL where it can be read, else the estimate; ``zeus`` takes a counter or raises
+    UserError. A run on GPUs whose counter cannot be used raises UserError rather than fall back to
+    a figure that leaves the GPU out. Beside GPUs the CPU's counters are read where they can be;
+    with ``meter.scope=gpu+cpu`` they are part of the figure, and must be readable.
     """
     if config.name is MeterName.replay:
         # The schema requires it for this meter.
         assert config.recording is not None
         feed = ReplayFeed(Path(config.recording))
         ledger = Ledger(feed)
-        counter: Counter = NullCounter(ledger.devices, source=EnergySource.replay)
+        counter = Counter(ledger.devices, source=EnergySource.replay)
         return _meter(config, counter, ledger, recorded_idle_w=feed.idle_power_w)
     if gpu_indices and config.name is not MeterName.cpu_estimate:
         nvml = nvml_counter(gpu_indices)
         cpu = _cpu_counters(config)
-        ledger = _live_ledger(config, nvml.uuids, processes)
-        return _meter(config, nvml, ledger, cpu=cpu)
-    _require_ledger(config)
-    return _meter(config, _cpu_counter(config, gpu_indices, processes))
+        return _meter(config, nvml, _live_ledger(config, nvml.uuids, processes), cpu=cpu)
+    if config.scope is MeterScope["gpu+cpu"]:
+        raise UserError(
+            "meter.scope=gpu+cpu: the run uses no GPU; choose meter.scope=auto, or device=cuda"
+        )
+    if config.cooldown_s > 0:
+        raise UserError(
+            f"meter.cooldown_s={config.cooldown_s:g}: the run uses no GPU whose temperature and "
+            "power could be watched; use 0, or device=cuda"
+        )
+    if gpu_indices:
+        logger.warning(
+            "meter=cpu_estimate on a run that uses GPUs %s: their energy is not in the figures",
+            list(gpu_indices),
+        )
+    if config.name is MeterName.zeus and not (rapl := rapl_status()).readable:
+        raise UserError(
+            "meter=zeus: no energy counter for this run. Looked for NVML (the run uses no GPU) "
+            f"and RAPL ({rapl.problem}). To get one: {rapl.fix}; or run on a GPU with "
+            "device=cuda. Without a counter choose meter=cpu_estimate, which is a labelled "
+            "estimate"
+        )
+    return open_cpu_meter(config, processes=processes)
 
 
-def open_cpu_meter(config: MeterConfig) -> Meter:
+def open_cpu_meter(config: MeterConfig, *, processes: Sequence[int] = ()) -> Meter:
     """Meter of the CPU, for work beside the model such as judging samples: RAPL where it can
-    be read, else (and for ``cpu_estimate``) the estimate from this process' CPU time."""
-    if config.name is not MeterName.cpu_estimate and rapl_status().readable:
+    be read, else (and for ``cpu_estimate``) the estimate from CPU time."""
+    if energy_sources(config, gpu=False)[1] is EnergySource.rapl:
         return _meter(config, rapl_counter())
-    return _meter(config, cpu_time_counter(config.cpu_watts_per_core))
+    return _meter(config, cpu_time_counter(config.cpu_watts_per_core, processes=processes))
 
 
 def open_command_meter(config: MeterConfig) -> Meter:
     """Meter for a command of the user's, which need not use PyTorch: all visible GPUs, else RAPL.
-
     UserError where neither can be read: the CPU time of this process would say nothing of the
-    command. ``replay`` plays a recording.
-    """
+    command. ``replay`` plays a recording."""
     if config.name is MeterName.replay:
         return open_meter(config)
     hardware = detect_hardware()
+    for gpu in hardware.gpus:
+        if gpu.mig or not gpu.energy_counter:
+            why = "has MIG on, and NVML counts energy per card" if gpu.mig else "has no counter"
+            raise UserError(
+                f"GPU {gpu.index} ({gpu.name}) {why}; leave it out with CUDA_VISIBLE_DEVICES"
+            )
     if hardware.gpus:
-        for gpu in hardware.gpus:
-            if gpu.mig or not gpu.energy_counter:
-                raise UserError(
-                    f"GPU {gpu.index} ({gpu.name}) "
-                    + (
-                        "has MIG on, and NVML counts energy per card"
-                        if gpu.mig
-                        else "has no counter"
-                    )
-                    + "; leave it out with CUDA_VISIBLE_DEVICES"
-                )
         uuids = {f"gpu:{number}": gpu.uuid for number, gpu in enumerate(hardware.gpus)}
-        counter = NullCounter(tuple(uuids), source=EnergySource.nvml)
+        counter = Counter(tuple(uuids), source=EnergySource.nvml)
         return _meter(config, counter, _live_ledger(config, uuids), cpu=_cpu_counters(config))
     if hardware.rapl.readable:
         return _meter(config, rapl_counter())
@@ -132,19 +140,6 @@ def _cpu_counters(config: MeterConfig) -> CpuCounters | None:
     return None
 
 
-def _require_ledger(config: MeterConfig) -> None:
-    """What only a run on GPUs can have, is not left out without a word."""
-    if config.scope is MeterScope["gpu+cpu"]:
-        raise UserError(
-            "meter.scope=gpu+cpu: the run uses no GPU; choose meter.scope=auto, or device=cuda"
-        )
-    if config.cooldown_s > 0:
-        raise UserError(
-            f"meter.cooldown_s={config.cooldown_s:g}: the run uses no GPU whose temperature and "
-            "power could be watched; use 0, or device=cuda"
-        )
-
-
 def _meter(
     config: MeterConfig,
     counter: Counter,
@@ -153,9 +148,8 @@ def _meter(
     cpu: CpuCounters | None = None,
     recorded_idle_w: float | None = None,
 ) -> Meter:
-    cooling = CoolingLimits(
-        longest_s=config.cooldown_s, temperature_c=config.cooldown_temperature_c
-    )
+    longest_s = config.cooldown_s
+    cooling = CoolingLimits(longest_s=longest_s, temperature_c=config.cooldown_temperature_c)
     return Meter(
         counter,
         sample_period_s=min(config.sample_period_s, MAX_SAMPLE_PERIOD_S),
@@ -165,31 +159,8 @@ def _meter(
         cpu=cpu,
         others=OtherJobs(),
         recorded_idle_w=recorded_idle_w,
-        cooling=cooling if config.cooldown_s > 0 else None,
+        cooling=cooling if longest_s > 0 else None,
     )
-
-
-def _cpu_counter(
-    config: MeterConfig, gpu_indices: Sequence[int], processes: Sequence[int]
-) -> Counter:
-    if config.name is MeterName.cpu_estimate:
-        if gpu_indices:
-            logger.warning(
-                "meter=cpu_estimate on a run that uses GPUs %s: their energy is not in the figures",
-                list(gpu_indices),
-            )
-        return cpu_time_counter(config.cpu_watts_per_core, processes=processes)
-    rapl = rapl_status()
-    if rapl.readable:
-        return rapl_counter()
-    if config.name is MeterName.zeus:
-        raise UserError(
-            "meter=zeus: no energy counter for this run. Looked for NVML (the run uses no GPU) "
-            f"and RAPL ({rapl.problem}). To get one: {rapl.fix}; or run on a GPU with "
-            "device=cuda. Without a counter choose meter=cpu_estimate, which is a labelled "
-            "estimate"
-        )
-    return cpu_time_counter(config.cpu_watts_per_core, processes=processes)
 
 
 def energy_sources(config: MeterConfig, *, gpu: bool) -> tuple[EnergySource, EnergySource]:
@@ -207,12 +178,10 @@ def energy_sources(config: MeterConfig, *, gpu: bool) -> tuple[EnergySource, Ene
 def metered_devices(
     config: MeterConfig, hardware: Hardware, gpus: Sequence[int]
 ) -> tuple[str, ...]:
-    """The devices whose counters give the energy of work on `gpus`, by PyTorch's numbers, or on
-    the CPU if empty: UUIDs of GPUs, names of RAPL packages.
-
-    The CPU's counters that are read beside GPUs, outside of the scope, are none of them: jobs on
-    several GPUs of a machine may run at once.
-    """
+    """The devices whose counters give the energy of work on `gpus`, by PyTorch's numbers, or on the
+    CPU if empty: UUIDs of GPUs, names of RAPL packages. The CPU's counters that are read beside
+    GPUs, outside of the scope, are none of them: jobs on several GPUs of a machine may run at
+    once."""
     source, _ = energy_sources(config, gpu=bool(gpus))
     own = source is EnergySource.rapl or config.scope is MeterScope["gpu+cpu"]
     packages = metered_packages(config, hardware) if own else ()

@@ -46,11 +46,9 @@ def foreign_processes(handle: Any, owners: Sequence[int]) -> list[int]:
 
 
 def foreign_among(listed: Sequence[int], own: set[int]) -> list[int]:
-    """The ids in `listed` that are not our own.
-
-    In a container the driver may list ids of the host, or 0, which cannot be matched with ours:
-    if none matches, one of them is taken to be ours, and only the others are foreign.
-    """
+    """The ids in `listed` that are not our own. In a container the driver may list ids of the host,
+    or 0, which cannot be matched with ours: if none matches, one of them is taken to be ours, and
+    only the others are foreign."""
     import psutil
 
     others = [pid for pid in listed if pid not in own]
@@ -74,10 +72,8 @@ class ServerProcesses:
 
 
 def find_server(url: str, hardware: "Hardware") -> ServerProcesses:
-    """The processes behind `url`.
-
-    Raises `UserError` for an address of another machine, whose energy is not counted here.
-    """
+    """The processes behind `url`. Raises `UserError` for an address of another machine, whose
+    energy is not counted here."""
     host, port = _address(url)
     pids = _listening(port)
     own = sorted({member for pid in pids for member in family(pid)})

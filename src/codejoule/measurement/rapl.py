@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from time import perf_counter
-from typing import Any
 
 from codejoule.config import UserError
 from codejoule.domain import EnergyScope, EnergySource
+from codejoule.measurement.compat import CounterFile, rapl_files
 from codejoule.measurement.counter import CumulativeCounter
 
 RAPL_DIRS = (
@@ -47,10 +47,9 @@ class _Zone:
     the main module, outlives a killed parent and sees a wrap up to 1 s late (0.16); reading
     at least every minute makes that process unnecessary."""
 
-    def __init__(self, device: str, file: Any) -> None:
+    def __init__(self, device: str, file: CounterFile) -> None:
         self.device = device
-        self._path = Path(file.energy_uj_path)
-        self._range_j = float(file.max_energy_range_uj) / 1e6
+        self._path, self._range_j = file
         self._lock = Lock()
         self._last_j, self._last_s = self._raw_j(), perf_counter()
         self._total_j = 0.0
@@ -112,10 +111,8 @@ def _stuck(zones: Sequence[_Zone]) -> list[str]:
 
 
 def rapl_counter() -> CumulativeCounter:
-    """Energy of every CPU package and its memory; UserError where `rapl_status` says no.
-
-    It covers whole packages: everything that runs on them and their idle power.
-    """
+    """Energy of every CPU package and its memory; UserError where `rapl_status` says no. It covers
+    whole packages: everything that runs on them and their idle power."""
     status = rapl_status()
     if not status.readable:
         raise UserError(f"{status.problem}; {status.fix}")
@@ -146,7 +143,7 @@ def _zones() -> list[_Zone]:
     if folder is None:
         raise _RaplMissingError(f"no RAPL: {RAPL_DIRS[0]} does not exist", _DRIVER)
     from zeus.device.cpu.common import ZeusCPUNoPermissionError
-    from zeus.device.cpu.rapl import RAPLCPU, ZeusRAPLFileInitError
+    from zeus.device.cpu.rapl import ZeusRAPLFileInitError
 
     indices = sorted(
         int(zone.name.split(":")[1])
@@ -158,7 +155,7 @@ def _zones() -> list[_Zone]:
     if not indices:
         raise _RaplMissingError(f"{folder} holds no CPU package", _DRIVER)
     try:
-        cpus = [RAPLCPU(index, str(folder)) for index in indices]
+        files = [rapl_files(index, folder) for index in indices]
     except ZeusCPUNoPermissionError:
         raise _RaplMissingError(
             f"RAPL counters in {folder} are there, but only root may read them",
@@ -170,8 +167,8 @@ def _zones() -> list[_Zone]:
             f"RAPL counters in {folder} are incomplete: {error}", _DRIVER
         ) from None
     zones: list[_Zone] = []
-    for index, cpu in zip(indices, cpus, strict=True):
-        zones.append(_Zone(f"cpu:{index}", cpu.rapl_file))
-        if cpu.dram is not None:
-            zones.append(_Zone(f"dram:{index}", cpu.dram))
+    for index, (package, memory) in zip(indices, files, strict=True):
+        zones.append(_Zone(f"cpu:{index}", package))
+        if memory is not None:
+            zones.append(_Zone(f"dram:{index}", memory))
     return zones

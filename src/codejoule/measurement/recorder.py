@@ -1,10 +1,8 @@
-"""The sampler's own process: ``python -m codejoule.measurement.recorder``.
-
-It appends records to a file that the run reads. A process of its own keeps the slow reads of the
-counter (3 to 40 ms each) out of the run's interpreter; it is started by its module's name, so
-that the run's main module is not imported a second time. Each device has a thread, so that one
-card's slow read does not delay another's tick (ctypes lets go of the interpreter meanwhile).
-"""
+"""The sampler's own process: ``python -m codejoule.measurement.recorder``. It appends records to a
+file that the run reads. A process of its own keeps the slow reads of the counter (3 to 40 ms each)
+out of the run's interpreter; it is started by its module's name, so that the run's main module is
+not imported a second time. Each device has a thread, so that one card's slow read does not delay
+another's tick (ctypes lets go of the interpreter meanwhile)."""
 
 import argparse
 import os
@@ -13,7 +11,7 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import pairwise
 from typing import Any
@@ -33,7 +31,7 @@ STILL_S = 0.25
 """After this long without a tick, the standing counter is put on record."""
 
 SLOW_PERIOD_S = 0.5
-"""How often clocks, temperature, utilisation and the processes on the device are looked at."""
+"""How often the temperature and the processes on the device are looked at."""
 
 NICENESS = 10
 """The run's own threads go first where there are not enough cores for all: the sampler then reads
@@ -119,67 +117,30 @@ def sample(
             return
 
 
-def _stopped(parent: int) -> Callable[[float], bool]:
-    """Wait on stdin, which the run closes to end sampling, and which closes as the run dies.
-
-    Not by PR_SET_PDEATHSIG alone: it fires when the *thread* that started us ends. A child of
-    the run may have inherited the pipe and outlive it, hence the look at the parent.
-    """
-
-    def stopped(wait_s: float) -> bool:
-        readable, _, _ = select.select([sys.stdin], [], [], wait_s)
-        return bool(readable) or os.getppid() != parent
-
-    return stopped
-
-
 class _Changes:
-    """Puts a quantity on record when it changes."""
+    """Puts a quantity of one device on record when it changes, unless its driver lacks it."""
 
-    def __init__(self, put: Put) -> None:
-        self._put = put
-        self._last: dict[tuple[Kind, int], float] = {}
+    def __init__(self, device: int, put: Put) -> None:
+        self._device, self._put = device, put
+        self._last: dict[Kind, float] = {}
+        self._lacking: set[Kind] = set()
 
-    def __call__(self, kind: Kind, device: int, query: Callable[[], float]) -> None:
+    def __call__(self, kind: Kind, query: Callable[[], float]) -> None:
+        import pynvml
+
+        if kind in self._lacking:
+            return
         before_s = time.monotonic()
-        value = query()
-        if self._last.get((kind, device)) != value:
-            self._last[kind, device] = value
-            self._put(kind, device, before_s, time.monotonic(), value)
-
-
-def _nvml_queries(handle: Any, quick: bool) -> Iterator[tuple[Kind, Callable[[], float]]]:
-    """What this card answers; a query that its driver lacks is left out."""
-    import pynvml
-
-    def instant() -> float:
-        (field,) = pynvml.nvmlDeviceGetFieldValues(handle, [pynvml.NVML_FI_DEV_POWER_INSTANT])
-        if field.nvmlReturn != pynvml.NVML_SUCCESS:
-            raise pynvml.NVMLError(field.nvmlReturn)
-        return float(field.value.uiVal) / 1e3
-
-    queries: dict[Kind, Callable[[], float]] = (
-        {
-            Kind.power: instant,
-            Kind.usage: lambda: pynvml.nvmlDeviceGetPowerUsage(handle) / 1e3,
-        }
-        if quick
-        else {
-            Kind.sm_clock: lambda: pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM),
-            Kind.memory_clock: lambda: pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_MEM),
-            Kind.temperature: lambda: pynvml.nvmlDeviceGetTemperature(
-                handle, pynvml.NVML_TEMPERATURE_GPU
-            ),
-            Kind.throttle: lambda: pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle),
-            Kind.utilisation: lambda: pynvml.nvmlDeviceGetUtilizationRates(handle).gpu,
-        }
-    )
-    for kind, query in queries.items():
         try:
-            query()
+            value = query()
         except pynvml.NVMLError:
-            continue
-        yield kind, query
+            if kind in self._last:
+                raise
+            self._lacking.add(kind)
+            return
+        if self._last.get(kind) != value:
+            self._last[kind] = value
+            self._put(kind, self._device, before_s, time.monotonic(), value)
 
 
 def _suspended_s() -> float:
@@ -198,31 +159,31 @@ def main() -> None:
     parser.add_argument("--also", type=int, action="append", default=[])
     args = parser.parse_args()
     os.nice(NICENESS)
+    parent, ended = os.getppid(), threading.Event()
 
     def put(kind: Kind, device: int, before_s: float, after_s: float, value: float) -> None:
         record = _LAYOUT.pack(kind, device, 0, before_s, after_s, value)
         if os.write(args.file, record) != len(record):
             raise OSError("the file of the energy records took only part of a record: disk full?")
 
-    pynvml.nvmlInit()
-    handles = [pynvml.nvmlDeviceGetHandleByUUID(uuid) for uuid in args.uuid]
-    stopped, ended = _stopped(os.getppid()), threading.Event()
-    keep_off = Affinity(args.owner)
+    def stopped() -> bool:
+        """Wait on stdin, which the run closes to end sampling, and which closes as the run dies.
+        Not by PR_SET_PDEATHSIG alone: it fires when the *thread* that started us ends. A child of
+        the run may have inherited the pipe and outlive it, hence the look at the parent."""
+        readable, _, _ = select.select([sys.stdin], [], [], CHECK_S)
+        return bool(readable) or os.getppid() != parent
 
     def follow(device: int, handle: Any) -> None:
-        _follow(
-            device,
-            handle,
-            put,
-            owners=(args.owner, *args.also),
-            period_s=args.period_s,
-            stopped=ended.wait,
-        )
+        owners = (args.owner, *args.also)
+        _follow(device, handle, put, owners=owners, period_s=args.period_s, stopped=ended.wait)
 
+    pynvml.nvmlInit()
+    handles = [pynvml.nvmlDeviceGetHandleByUUID(uuid) for uuid in args.uuid]
+    keep_off = Affinity(args.owner)
     pool = ThreadPoolExecutor(len(handles))
     threads = [pool.submit(follow, device, handle) for device, handle in enumerate(handles)]
     try:
-        while not stopped(CHECK_S):
+        while not stopped():
             keep_off()
             for thread in threads:
                 # A device that fails ends the process, with the driver's words on stderr.
@@ -247,29 +208,31 @@ def _follow(
     """Put what one device does on record until `stopped`."""
     import pynvml
 
-    quick, slow = list(_nvml_queries(handle, True)), list(_nvml_queries(handle, False))
-    changes = _Changes(put)
-    asleep_s = _suspended_s()
+    changes, asleep_s = _Changes(device, put), _suspended_s()
 
-    def look_quickly() -> None:
-        for kind, query in quick:
-            changes(kind, device, query)
+    def power_w() -> float:
+        (field,) = pynvml.nvmlDeviceGetFieldValues(handle, [pynvml.NVML_FI_DEV_POWER_INSTANT])
+        if field.nvmlReturn != pynvml.NVML_SUCCESS:
+            raise pynvml.NVMLError(field.nvmlReturn)
+        return float(field.value.uiVal) / 1e3
+
+    def temperature_c() -> float:
+        return float(pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU))
 
     def look_slowly() -> None:
-        for kind, query in slow:
-            changes(kind, device, query)
+        changes(Kind.temperature, temperature_c)
         now_s = time.monotonic()
         for pid in foreign_processes(handle, owners):
             put(Kind.foreign, device, now_s, now_s, pid)
         if device == 0:
-            changes(Kind.suspended, device, lambda: round(_suspended_s() - asleep_s, 1))
+            changes(Kind.suspended, lambda: round(_suspended_s() - asleep_s, 1))
 
     def read_j() -> float:
         return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1e3
 
     sample(
         TickWatch(device, read_j, put),
-        look_quickly,
+        lambda: changes(Kind.power, power_w),
         look_slowly,
         period_s=period_s,
         stopped=stopped,

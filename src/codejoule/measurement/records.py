@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 class Kind(IntEnum):
-    """What a record holds in ``value``."""
+    """What a record holds in ``value``. A recording may have others, of which nothing is made."""
 
     tick = 1
     """Energy counter after a step [J]; ``before_s`` is the start of the last read without it."""
@@ -15,18 +15,8 @@ class Kind(IntEnum):
     """Energy counter that has not moved since the last record of it [J]."""
     power = 3
     """Instantaneous power [W]."""
-    usage = 4
-    """Power by NVML's older query, which averages over up to a second [W]."""
-    sm_clock = 5
-    """Clock of the multiprocessors [MHz]."""
-    memory_clock = 6
-    """Clock of the memory [MHz]."""
     temperature = 7
     """Temperature of the chip [degrees Celsius]."""
-    throttle = 8
-    """NVML's bit mask of reasons for a lowered clock."""
-    utilisation = 9
-    """Share of time with a kernel running [percent]."""
     foreign = 10
     """Process id of a process on the device that does not belong to the run."""
     suspended = 11

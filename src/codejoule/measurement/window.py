@@ -76,11 +76,9 @@ class Window:
 
     @property
     def reading(self) -> EnergyReading:
-        """Energy and time of the block; RuntimeError while it runs, or if it raised.
-
-        Where a ledger answers, this waits for the tick after the block's end (about 0.1 s) and
-        raises what went wrong during the block.
-        """
+        """Energy and time of the block; RuntimeError while it runs, or if it raised. Where a ledger
+        answers, this waits for the tick after the block's end (about 0.1 s) and raises what went
+        wrong during the block."""
         if self.pending:
             self._reading, self.pending = self._resolve(), False
         if self._reading is None:

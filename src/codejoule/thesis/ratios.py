@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from codejoule.analysis.pareto import pareto_front
+from codejoule.statistics import pareto_front
 from codejoule.thesis.results import PublishedResult, qwen_configurations
 
 _HALF = 0.005

@@ -16,20 +16,15 @@ _BRIEF = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT":
 
 
 def open_client(uri: str) -> "MlflowClient":
-    """A client of one store.
-
-    Raises `UserError` where the store cannot be opened.
-    """
+    """A client of one store. Raises `UserError` where the store cannot be opened."""
     with importing(), explained(uri, "open the store"):
         return mlflow_client(uri)
 
 
 @contextmanager
 def explained(uri: str, doing: str) -> Iterator[None]:
-    """Turn a failing store (server gone, access denied, disk full) into a `UserError`.
-
-    A value that MLflow refuses is a bug of ours and passes through.
-    """
+    """Turn a failing store (server gone, access denied, disk full) into a `UserError`. A value that
+    MLflow refuses is a bug of ours and passes through."""
     try:
         yield
     except (OSError, ValueError) as error:
@@ -59,11 +54,9 @@ def _failure(uri: str, doing: str, error: Exception) -> str:
 
 @contextmanager
 def brief_requests() -> Iterator[None]:
-    """Let a server that does not answer fail within seconds.
-
-    MLflow's own defaults try for minutes, which is right at the end of a run and wrong
-    before its start. Whatever the user has set stays.
-    """
+    """Let a server that does not answer fail within seconds. MLflow's own defaults try for minutes,
+    which is right at the end of a run and wrong before its start. Whatever the user has set
+    stays."""
     added = [name for name in _BRIEF if name not in os.environ]
     os.environ.update({name: _BRIEF[name] for name in added})
     try:

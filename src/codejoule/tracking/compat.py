@@ -1,8 +1,5 @@
-"""What this room uses of MLflow without its promise.
-
-`VERSIONS` says for which versions that was tried; `tests/tracking/test_compat.py` fails by name
-where another one has changed it.
-"""
+"""What this room uses of MLflow without its promise. `VERSIONS` says for which versions that was
+tried; `tests/tracking/test_compat.py` fails by name where another one has changed it."""
 
 import sqlite3
 from contextlib import closing
@@ -14,11 +11,9 @@ VERSIONS = {"mlflow": "3.17"}
 
 
 def record_move(database: Path, old: str, new: str) -> None:
-    """Tell a store in a file that its artifacts, below `old` until now, are below `new`.
-
-    MLflow has no call for it. Columns: ``experiments.artifact_location`` and
-    ``runs.artifact_uri``, which begins with it.
-    """
+    """Tell a store in a file that its artifacts, below `old` until now, are below `new`. MLflow has
+    no call for it. Columns: ``experiments.artifact_location`` and ``runs.artifact_uri``, which
+    begins with it."""
     try:
         with closing(sqlite3.connect(database)) as connection, connection:
             connection.execute(

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Self
 
 from codejoule.domain import (
     Completion,
+    Cooling,
     EnergyReading,
     EnergyScope,
     EnergySource,
@@ -34,19 +35,10 @@ class Entry:
         return entry
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CoolDown(Entry):
+class CooledDown(Cooling, Entry):
     """A wait for the GPUs to cool down, before anything was loaded."""
 
     kind = "cooldown"
-    waited_s: float
-    """Time spent waiting [s]."""
-    reached: bool
-    """Whether the condition was met, and not only the time was up."""
-    temperature_start_c: float | None
-    """Temperature of the warmest GPU before it [degrees Celsius]; None where not known."""
-    temperature_end_c: float | None
-    """The same after it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,10 +18,8 @@ _INTEGERS = {"sample", "order", "batch", "batch_size", "prompt_tokens", "output_
 
 
 def write_tasks_parquet(records: Iterable[TaskRecord], path: Path) -> None:
-    """One row per record, in `TASK_COLUMNS`, with types that do not depend on the values.
-
-    What is None or NaN in a record is null in the file.
-    """
+    """One row per record, in `TASK_COLUMNS`, with types that do not depend on the values. What is
+    None or NaN in a record is null in the file."""
     import pyarrow as pa
 
     rows = list(records)
@@ -70,10 +68,8 @@ def _defined(value: object) -> object:
 
 
 def power_figure(samples: Sequence[PowerSample], path: Path, *, source: EnergySource) -> None:
-    """Draw the power of each device over time; `path` ends in ``.svg`` or ``.png``.
-
-    The title says where the figures come from. ValueError without samples.
-    """
+    """Draw the power of each device over time; `path` ends in ``.svg`` or ``.png``. The title says
+    where the figures come from. ValueError without samples."""
     from matplotlib.figure import Figure
 
     if not samples:

@@ -17,13 +17,11 @@ _log = logging.getLogger(__name__)
 
 
 class Journal:
-    """Append-only record of one run, ``journal.jsonl`` in its own directory.
-
-    An entry that `append` has returned from survives a kill and a power cut. Opening takes
-    the directory for this process until `close` (or death): a second process gets a
-    `UserError` with the holder's pid. An unfinished last line, which no `append` has returned
-    from, is cut off; a damaged line before it is a `UserError` with its number.
-    """
+    """Append-only record of one run, ``journal.jsonl`` in its own directory. An entry that `append`
+    has returned from survives a kill and a power cut. Opening takes the directory for this process
+    until `close` (or death): a second process gets a `UserError` with the holder's pid. An
+    unfinished last line, which no `append` has returned from, is cut off; a damaged line before it
+    is a `UserError` with its number."""
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
@@ -54,10 +52,8 @@ class Journal:
         self.append_payload(entry.kind, entry.payload())
 
     def entries(self, kind: type[_Entry]) -> list[_Entry]:
-        """All entries of one kind, in the order they were appended.
-
-        Raises `UserError` for one that another version of codejoule has written otherwise.
-        """
+        """All entries of one kind, in the order they were appended. Raises `UserError` for one that
+        another version of codejoule has written otherwise."""
         found = []
         for number, (name, payload) in enumerate(self._entries):
             if name != kind.kind:
@@ -77,11 +73,9 @@ class Journal:
         return found
 
     def append_payload(self, kind: str, payload: dict[str, Any]) -> None:
-        """Add one entry as JSON has it; on return it is on disk.
-
-        NaN stays NaN. Raises `UserError` where the disk does not take it (the journal is then
-        as before), and TypeError for a payload that JSON cannot hold.
-        """
+        """Add one entry as JSON has it; on return it is on disk. NaN stays NaN. Raises `UserError`
+        where the disk does not take it (the journal is then as before), and TypeError for a payload
+        that JSON cannot hold."""
         text = json.dumps({"kind": kind, "payload": payload})
         line = text.encode("ascii") + b"\n"
         try:
@@ -119,10 +113,8 @@ class Journal:
 
 @contextmanager
 def hold(path: Path, *, wait: bool = False) -> Iterator[None]:
-    """Hold the lock file at `path`, made where missing, while inside.
-
-    Where another process holds it, raises `UserError` with its pid, or logs that and waits.
-    """
+    """Hold the lock file at `path`, made where missing, while inside. Where another process holds
+    it, raises `UserError` with its pid, or logs that and waits."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = _take(path, wait=wait)
     try:

@@ -25,13 +25,11 @@ _log = logging.getLogger(__name__)
 
 
 def prepare_store(config: TrackingConfig, *, project_root: Path) -> Store:
-    """Open the configured store, making its database and experiment where they are missing.
-
-    Safe when many processes do so at once. Raises `UserError` for a folder that cannot be
-    written, a deleted experiment, a store of another MLflow version and a server that does
-    not answer within seconds; `ConfigError` for a folder name that no SQLite address can
-    hold. A store that was moved is told where its artifacts are now.
-    """
+    """Open the configured store, making its database and experiment where they are missing. Safe
+    when many processes do so at once. Raises `UserError` for a folder that cannot be written, a
+    deleted experiment, a store of another MLflow version and a server that does not answer within
+    seconds; `ConfigError` for a folder name that no SQLite address can hold. A store that was moved
+    is told where its artifacts are now."""
     if config.name is TrackingName.server:
         assert config.uri is not None, "the schema checks tracking.uri"
         return _on_server(config.uri, config.experiment)
@@ -113,11 +111,8 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _create_database(folder: Path) -> None:
-    """Make the database beside its place and move it there whole.
-
-    A migration that is killed half-way leaves a database that MLflow 3.17 can neither open
-    nor repair.
-    """
+    """Make the database beside its place and move it there whole. A migration that is killed
+    half-way leaves a database that MLflow 3.17 can neither open nor repair."""
     half = folder / "mlflow.db.new"
     half.unlink(missing_ok=True)
     open_client(f"sqlite:///{half}")

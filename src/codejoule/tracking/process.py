@@ -27,10 +27,8 @@ def identity_tags() -> dict[str, str]:
 
 
 def has_died(tags: Mapping[str, str]) -> bool:
-    """Whether the process that wrote `identity_tags` has certainly ended.
-
-    False where that cannot be known: another host, or another container of this one.
-    """
+    """Whether the process that wrote `identity_tags` has certainly ended. False where that cannot
+    be known: another host, or another container of this one."""
     if tags.get(HOST) != socket.gethostname() or _PID not in tags:
         return False
     if tags.get(_BOOT) != _boot_id():

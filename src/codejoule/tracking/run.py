@@ -51,12 +51,10 @@ class TrackedRun:
         artifacts: Mapping[str, Path] | None = None,
         dataset: DatasetFacts | None = None,
     ) -> None:
-        """Record what is known of the run.
-
-        A metric that is NaN is undefined and left out; None and infinity raise ValueError,
-        because absent must never become a number. `artifacts` maps the name in the store
-        (folders allowed) to a local file or folder; FileNotFoundError where there is none.
-        """
+        """Record what is known of the run. A metric that is NaN is undefined and left out; None and
+        infinity raise ValueError, because absent must never become a number. `artifacts` maps the
+        name in the store (folders allowed) to a local file or folder; FileNotFoundError where there
+        is none."""
         values = defined_metrics(metrics or {})
         for name, path in (artifacts or {}).items():
             if not path.exists():

@@ -32,11 +32,9 @@ _ERROR = "codejoule.error"
 
 
 class Store:
-    """One experiment of a tracking store, made by `prepare_store`.
-
-    Everything goes through a client of its own: MLflow's global store, experiment and active
-    run are neither read nor set. A store that fails raises `UserError`.
-    """
+    """One experiment of a tracking store, made by `prepare_store`. Everything goes through a client
+    of its own: MLflow's global store, experiment and active run are neither read nor set. A store
+    that fails raises `UserError`."""
 
     def __init__(
         self, client: "MlflowClient", *, uri: str, experiment: str, experiment_id: str
@@ -64,12 +62,10 @@ class Store:
         params: Mapping[str, object],
         resume_run_id: str | None = None,
     ) -> TrackedRun:
-        """Make a run, or take up one that was broken off.
-
-        A resumed run moves below `parent_run_id` where that is given, and keeps the params
-        that it has (MLflow's params cannot change). A run to resume that is no longer in the
-        store is made anew, with a warning: `TrackedRun.run_id` says which it is.
-        """
+        """Make a run, or take up one that was broken off. A resumed run moves below `parent_run_id`
+        where that is given, and keeps the params that it has (MLflow's params cannot change). A run
+        to resume that is no longer in the store is made anew, with a warning: `TrackedRun.run_id`
+        says which it is."""
         own = {_KIND: "run"} | ({_PARENT: parent_run_id} if parent_run_id else {})
         known: set[str] = set()
         broken_off = self._find(resume_run_id) if resume_run_id else None
@@ -107,10 +103,8 @@ class Store:
         return str(run.info.run_id)
 
     def close_stale(self) -> list[str]:
-        """Mark as KILLED what says RUNNING although its process on this host has died.
-
-        The run ids that were marked; they can still be resumed.
-        """
+        """Mark as KILLED what says RUNNING although its process on this host has died. The run ids
+        that were marked; they can still be resumed."""
         host = identity_tags()[HOST]
         query = f"tags.`{HOST}` = '{host}' and attributes.status = 'RUNNING'"
         closed: list[str] = []

@@ -1,4 +1,4 @@
-# Reference values of every statistic in src/codejoule/analysis/statistics, from R.
+# Reference values of every statistic in src/codejoule/statistics, from R.
 # Run in this folder: Rscript statistics.R   (writes statistics.json)
 # Debian: r-base-core r-cran-car r-cran-lmtest r-cran-sandwich r-cran-lme4 r-cran-lmertest
 #         r-cran-effectsize r-cran-rstatix r-cran-e1071 r-cran-tseries r-cran-fbasics r-cran-jsonlite

@@ -27,13 +27,11 @@ def attention(
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple["torch.Tensor", None]:
-    """Prompts by transformers' own SDPA; one token per row by two batched products.
-
-    `query` has shape (rows, heads, 1, width), `key` and `value` (rows, heads of keys, length,
-    width), `attention_mask` (rows, 1, 1, length), True where a row may look. Query heads that
-    share keys are the rows of one product, so that keys and values are read once: SDPA with a
-    mask writes them out per query head first (transformers 5, torch 2.13).
-    """
+    """Prompts by transformers' own SDPA; one token per row by two batched products. `query` has
+    shape (rows, heads, 1, width), `key` and `value` (rows, heads of keys, length, width),
+    `attention_mask` (rows, 1, 1, length), True where a row may look. Query heads that share keys
+    are the rows of one product, so that keys and values are read once: SDPA with a mask writes them
+    out per query head first (transformers 5, torch 2.13)."""
     import torch
 
     if attention_mask is None:

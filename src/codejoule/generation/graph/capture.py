@@ -1,7 +1,7 @@
 """Steps as CUDA graphs, and the sizes for which they are captured."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 from codejoule.config import UserError
 
@@ -36,26 +36,21 @@ def fit(sizes: Sequence[int], needed: int) -> int:
     return next(size for size in sizes if size >= needed)
 
 
-class Steps(Protocol):
-    """Runs a decode step of some rows over some cached tokens."""
-
-    def __call__(self, rows: int, length: int) -> None:
-        """One step."""
+Steps: TypeAlias = Callable[[int, int], None]
+"""Runs a decode step of some rows over some cached tokens."""
 
 
 class CapturedSteps:
     """A CUDA graph for each size that `capture` was called with."""
 
-    def __init__(self, step: Callable[[int, int], None]) -> None:
+    def __init__(self, step: Steps) -> None:
         self._step = step
         self._graphs: dict[tuple[int, int], Any] = {}
         self._pool: Any = None
 
     def capture(self, rows: int, length: int) -> None:
-        """Record one step of this size; it runs twice before, which compiles what it needs.
-
-        Raises `UserError` where the model does something on the way that cannot be recorded.
-        """
+        """Record one step of this size; it runs twice before, which compiles what it needs. Raises
+        `UserError` where the model does something on the way that cannot be recorded."""
         import torch
 
         beside = torch.cuda.Stream()

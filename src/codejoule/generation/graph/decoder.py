@@ -28,17 +28,12 @@ _ROPES_BY_LENGTH = ("dynamic", "longrope")
 
 
 class Decoder:
-    """Runs the layers of a model over a slot cache.
-
-    While it is open it has the model's attention to itself: transformers' own `generate` works
-    again after `close`.
-    """
+    """Runs the layers of a model over a slot cache. While it is open it has the model's attention
+    to itself: transformers' own `generate` works again after `close`."""
 
     def __init__(self, model: "PreTrainedModel", *, compiled: bool | None) -> None:
-        """`compiled` None compiles where that is known to help: on a GPU, for dense models.
-
-        Raises `UserError` for a model that it cannot run.
-        """
+        """`compiled` None compiles where that is known to help: on a GPU, for dense models. Raises
+        `UserError` for a model that it cannot run."""
         _check(model)
         self._model = model
         self._base: Any = model.base_model
@@ -116,10 +111,8 @@ class Decoder:
         self, ids: "torch.Tensor", lengths: "torch.Tensor", rows: "torch.Tensor", slots: Any
     ) -> "torch.Tensor":
         """Read prompts into the slots of `rows`; logits behind each, shape (prompts, vocabulary).
-
-        `ids` has shape (prompts, width), padded on the right: what follows a prompt's end is
-        seen by no token of it, and is overwritten before it is read.
-        """
+        `ids` has shape (prompts, width), padded on the right: what follows a prompt's end is seen
+        by no token of it, and is overwritten before it is read."""
         import torch
 
         places = torch.arange(ids.shape[1], device=ids.device)[None]
@@ -133,11 +126,8 @@ class Decoder:
     def step(
         self, tokens: "torch.Tensor", positions: "torch.Tensor", slots: Any, *, length: int
     ) -> "torch.Tensor":
-        """Logits behind one more token of each row, shape (rows, vocabulary).
-
-        Row `i` has ``positions[i]`` tokens in its slot before this one; `length` is more than
-        any of them.
-        """
+        """Logits behind one more token of each row, shape (rows, vocabulary). Row `i` has
+        ``positions[i]`` tokens in its slot before this one; `length` is more than any of them."""
         import torch
 
         seen = torch.arange(length, device=tokens.device)[None] <= positions[:, None]

@@ -1,8 +1,6 @@
-"""Layers of Llama's and Qwen2's kind in compiled pieces, for one token per row.
-
-Between the products lie small pieces that torch.compile fuses. On a GPU the products of a single
-row are kernels of our own (`gemv`), those of several rows cuBLAS's.
-"""
+"""Layers of Llama's and Qwen2's kind in compiled pieces, for one token per row. Between the
+products lie small pieces that torch.compile fuses. On a GPU the products of a single row are
+kernels of our own (`gemv`), those of several rows cuBLAS's."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple

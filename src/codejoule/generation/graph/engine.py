@@ -24,12 +24,10 @@ _ROUND = 64
 
 
 class GraphEngine(LocalEngine):
-    """Decodes with a static slot cache and whole steps captured as CUDA graphs.
-
-    A step is the forward pass, the choice of a token and the check for end tokens, over as many
-    rows and cached tokens as the smallest captured size holds. `Loop` runs them. On the CPU the
-    same loop runs without graphs.
-    """
+    """Decodes with a static slot cache and whole steps captured as CUDA graphs. A step is the
+    forward pass, the choice of a token and the check for end tokens, over as many rows and cached
+    tokens as the smallest captured size holds. `Loop` runs them. On the CPU the same loop runs
+    without graphs."""
 
     def __init__(
         self,
@@ -64,7 +62,7 @@ class GraphEngine(LocalEngine):
                 # Longer than any step reads: a size that may equal another is taken for a constant.
                 self._decoder.allocate(slots=slots, length=length + _ROUND),
                 choose=chooser(self._decoding.generation),
-                end_tokens=self._endings.end_tokens,
+                end_tokens=self._end_tokens,
                 steps=self._check_every,
             )
             self._run = self._steps(self._state)
@@ -125,7 +123,7 @@ class GraphEngine(LocalEngine):
             batches=self._batches,
             lengths=self._lengths,
             check_every=self._check_every,
-            begin=self._endings.begin,
+            begin=self._begin,
             pad_token=self._tokens.pad_token,
         )
         with torch.no_grad():

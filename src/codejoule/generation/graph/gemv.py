@@ -1,9 +1,7 @@
 """Products of one row as Triton kernels: with plain weights, and with 4-bit ones of Marlin's.
-
 Marlin is made for tensor cores: for a single row it reads weights at a fraction of a GPU's
 bandwidth. Here each program reads 64 columns of a part of the rows, and multiplies by what it has
-unpacked in registers.
-"""
+unpacked in registers."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -64,13 +62,10 @@ def marlin_row(
     x: "torch.Tensor", packed: Sequence["torch.Tensor"], scales: Sequence["torch.Tensor"]
 ) -> "torch.Tensor":
     """Partial sums of ``x @ weights``, shape (parts, all outputs), float32; they add up to the
-    product.
-
-    `x` has shape (1, inputs), in half precision. Each of up to three `packed`, of shape
+    product. `x` has shape (1, inputs), in half precision. Each of up to three `packed`, of shape
     (inputs / 16, 2 * outputs), holds 4-bit weights without zero points as gptqmodel's
     `gptq_marlin_repack` leaves them; its `scales`, shape (groups, outputs), are permuted as
-    Marlin's are.
-    """
+    Marlin's are."""
     import torch
 
     from codejoule.generation.graph.gemv_kernel import sum_rows
@@ -98,11 +93,9 @@ def marlin_row(
 
 
 def dense_row(x: "torch.Tensor", weight: "torch.Tensor", *, gated: bool) -> "torch.Tensor":
-    """``x @ weight.T`` of `x`, shape (1, inputs), and `weight`, shape (outputs, inputs).
-
-    With `gated` the first half of the products goes through SiLU and is multiplied by the second.
-    How the work is cut is tried out when a shape is met first.
-    """
+    """``x @ weight.T`` of `x`, shape (1, inputs), and `weight`, shape (outputs, inputs). With
+    `gated` the first half of the products goes through SiLU and is multiplied by the second. How
+    the work is cut is tried out when a shape is met first."""
     from codejoule.generation.graph.gemv_kernel import multiply_rows
 
     outputs, inputs = weight.shape

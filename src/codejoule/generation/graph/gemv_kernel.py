@@ -64,9 +64,7 @@ def sum_rows(
     groups_per_scale: tl.constexpr,
 ):
     """See `gemv.marlin_row`; program (i, j), a warp, is for the i-th 64 outputs and the j-th part.
-
-    `pairs` are the inputs, two in a number of 32 bits; so are the scales.
-    """
+    `pairs` are the inputs, two in a number of 32 bits; so are the scales."""
     block, part = tl.program_id(0), tl.program_id(1)
     out = sums + (part * (blocks_0 + blocks_1 + blocks_2) + block) * 64
     packed, scales, blocks = packed_0, scales_0, blocks_0

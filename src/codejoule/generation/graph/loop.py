@@ -39,11 +39,9 @@ class _Row:
 
 
 class Loop:
-    """Decodes one window.
-
-    The host looks at the tokens every `check_every` steps; a sequence that has ended meanwhile
-    runs on until then, and what it then writes is thrown away. Its slot takes a waiting prompt.
-    """
+    """Decodes one window. The host looks at the tokens every `check_every` steps; a sequence that
+    has ended meanwhile runs on until then, and what it then writes is thrown away. Its slot takes a
+    waiting prompt."""
 
     def __init__(
         self,

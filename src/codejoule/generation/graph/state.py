@@ -12,10 +12,8 @@ if TYPE_CHECKING:
 
 
 class DeviceState:
-    """Tokens, positions and what is left of each slot's sequence, and the step that moves them.
-
-    All of it has fixed addresses, so that a captured step finds it again.
-    """
+    """Tokens, positions and what is left of each slot's sequence, and the step that moves them. All
+    of it has fixed addresses, so that a captured step finds it again."""
 
     def __init__(
         self,
@@ -50,10 +48,7 @@ class DeviceState:
         limit: int,
     ) -> list[int]:
         """Read prompts of these sizes, padded on the right, into slots; the first token of each.
-        Waits for the device.
-
-        `limit` is how many tokens each sequence may have.
-        """
+        Waits for the device. `limit` is how many tokens each sequence may have."""
         import torch
 
         ids, lengths, rows = (
@@ -96,10 +91,8 @@ class DeviceState:
         return tokens
 
     def finite(self) -> bool:
-        """Whether all logits of sequences that ran since `end_all` were, as their sums tell.
-
-        Waits for the device.
-        """
+        """Whether all logits of sequences that ran since `end_all` were, as their sums tell. Waits
+        for the device."""
         return bool(self._logits.isfinite().all())
 
     def end(self, rows: Sequence[int]) -> None:
@@ -129,10 +122,8 @@ class DeviceState:
 
 
 def chooser(generation: GenerationConfig) -> Callable[["torch.Tensor"], "torch.Tensor"]:
-    """What takes logits, shape (rows, vocabulary), and returns a token for each row.
-
-    Samples come from the device's default generator, which CUDA graphs know how to replay.
-    """
+    """What takes logits, shape (rows, vocabulary), and returns a token for each row. Samples come
+    from the device's default generator, which CUDA graphs know how to replay."""
     if not generation.do_sample:
         return lambda logits: logits.float().argmax(dim=-1)
     temperature, top_p = generation.temperature, generation.top_p

@@ -39,13 +39,11 @@ class _Answer:
 
 
 class ServerEngine(Engine):
-    """Sends prompts to a server, so many requests in flight, and ends them by their text.
-
-    What the server makes of batches, caches and kernels is its own affair. Prefill cannot be
-    told from decode, and nothing is marked. A request whose text has ended is broken off, and its
-    tokens are counted with the model's tokenizer; otherwise the server's count holds. Each request
-    has a seed of its own; whether the same seed then gives the same text is for the server to say.
-    """
+    """Sends prompts to a server, so many requests in flight, and ends them by their text. What the
+    server makes of batches, caches and kernels is its own affair. Prefill cannot be told from
+    decode, and nothing is marked. A request whose text has ended is broken off, and its tokens are
+    counted with the model's tokenizer; otherwise the server's count holds. Each request has a seed
+    of its own; whether the same seed then gives the same text is for the server to say."""
 
     def __init__(
         self,
@@ -60,7 +58,6 @@ class ServerEngine(Engine):
         self._timeout_s = config.timeout_s
         self._model = model
         self._tokenizer = tokenizer
-        self._stops = decoding.text_stops
         self._end_tokens = decoding.end_tokens(model.end_token_owners, tokenizer)
         self._dialect: Dialect | None = None
         # A line for each request.
@@ -86,11 +83,8 @@ class ServerEngine(Engine):
         }
 
     def decode(self, window: Window) -> Decoded:
-        """Have the prompts answered, so many requests in flight.
-
-        Raises `UserError` for a request that fails, is not answered, or is answered otherwise than
-        asked.
-        """
+        """Have the prompts answered, so many requests in flight. Raises `UserError` for a request
+        that fails, is not answered, or is answered otherwise than asked."""
         return asyncio.run(self._decode(window))
 
     async def _decode(self, window: Window) -> Decoded:
@@ -173,7 +167,7 @@ class ServerEngine(Engine):
 
     async def _ask(self, client: "httpx.AsyncClient", prompt: Prompt, window: Window) -> _Answer:
         assert self._dialect is not None
-        stop = self._stops.begin(prompt)
+        stop = self._decoding.text_stop(prompt)
         answer = _Answer(sent_s=perf_counter())
         events = self._stream(
             client,

@@ -14,10 +14,8 @@ _PATIENCE_S = 10.0
 
 
 def identify(config: EngineConfig) -> ServedModel:
-    """Ask the server at ``engine.url`` what it serves.
-
-    Raises `UserError` where none answers, and where ``engine.served_model`` must choose.
-    """
+    """Ask the server at ``engine.url`` what it serves. Raises `UserError` where none answers, and
+    where ``engine.served_model`` must choose."""
     import httpx
 
     assert config.url is not None

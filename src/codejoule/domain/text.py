@@ -1,0 +1,26 @@
+"""Figures as a reader needs them."""
+
+import math
+
+
+def number(value: float, *, digits: int = 3) -> str:
+    """A figure with `digits` significant digits and no exponent; a dash where undefined."""
+    if math.isnan(value):
+        return "-"
+    if value == 0:
+        return "0"
+    places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{places}f}"
+
+
+def p_text(value: float) -> str:
+    """A p-value as a reader needs it."""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def p_words(value: float) -> str:
+    """The same in a sentence, after "p": ``= 0.012``, ``< 0.001`` or ``unknown``."""
+    if math.isnan(value):
+        return "unknown"
+    text = p_text(value)
+    return text if text.startswith("<") else f"= {text}"

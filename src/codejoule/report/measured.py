@@ -1,0 +1,151 @@
+"""Where a group's figures come from, in words and per run."""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from codejoule.analysis import Table
+from codejoule.domain.text import number
+
+if TYPE_CHECKING:
+    from codejoule.analysis import GroupAnalysis
+
+SOURCES = {
+    "nvml": "the GPU's own energy counter, read through NVML; a window's error falls with its "
+    "length (a few percent from one second on), and windows add up to the run",
+    "rapl": "the CPU's own energy counter (RAPL)",
+    "estimate": "an estimate, not a measurement: CPU time x assumed watts per core. It is good for "
+    "nothing but comparing estimates of the same machine",
+    "replay": "a recording that was played again",
+    "published": "printed in the literature, not measured here",
+}
+"""What each source of energy is."""
+
+_PREDICTED = {"memory_bytes": "memory_peak_bytes"}
+_UNITS = (
+    ("_tokens_per_s", "tokens/s"), ("_bytes", "bytes"), ("_j", "J"), ("_w", "W"), ("_s", "s"),
+)  # fmt: skip
+
+
+def provenance(group: "GroupAnalysis") -> list[tuple[str, str]]:
+    """What was measured, and how: terms and explanations."""
+    facts = group.group.facts
+    frame = group.group.frame
+    rows = [
+        ("Energy of generation", _source(facts.get("energy source"))),
+        ("Energy of evaluation", _source(facts.get("evaluation energy source"))),
+        ("Scope", facts.get("energy scope", "unknown")),
+        ("GPU", facts.get("GPU", "none")),
+        ("Machine", facts.get("machine", "unknown")),
+        ("Weights", facts.get("weights", "unknown")),
+        ("Tasks", f"{facts.get('suite', 'unknown')} {facts.get('split', '')}".strip()),
+        ("Output length", facts.get("length", "unknown")),
+        ("Cross-check", _crosscheck(frame.get("metrics.energy_crosscheck_rel"))),
+        (
+            "Uncertainty",
+            "intervals of pass@1 are Wilson's; those of energy are bootstraps over separately "
+            "metered groups of tasks, and over runs where there are repeats",
+        ),
+    ]
+    for term, tag in (("Source", "source"), ("Note", "energy_note")):
+        own = frame.get(f"tags.codejoule.{tag}")
+        rows += [] if own is None else [(term, text) for text in sorted(set(own.dropna()))]
+    return rows
+
+
+def runs_table(group: "GroupAnalysis") -> Table:
+    """One row per run: its energy and what vouches for it."""
+    import pandas as pd
+
+    frame = group.group.frame
+    wanted = {
+        "energy_generation_j": "energy of generation [J]",
+        "energy_evaluation_j": "energy of evaluation [J]",
+        "latency_s": "latency [s]",
+        "mean_power_w": "mean power [W]",
+        "idle_power_w": "idle power [W]",
+        "energy_crosscheck_rel": "cross-check (relative)",
+        "tasks": "tasks",
+    }
+    columns: dict[str, Any] = {
+        "configuration": _configurations(group),
+        "run": list(frame["run_name"]),
+        "repeat": list(frame["params.repeat"]),
+        "energy_source": list(frame["tags.codejoule.energy_source"]),
+    }
+    for name in wanted:
+        if f"metrics.{name}" in frame.columns and frame[f"metrics.{name}"].notna().any():
+            columns[name] = frame[f"metrics.{name}"].to_numpy(dtype=float)
+    return Table(
+        name="runs",
+        title="Every run: its energy and what vouches for it",
+        frame=pd.DataFrame(columns),
+        labels=wanted,
+    )
+
+
+def predictions_table(group: "GroupAnalysis") -> Table | None:
+    """Predictions and measurements of each run; None where no run has ``predicted_*``."""
+    import pandas as pd
+
+    frame = group.group.frame
+    rows = []
+    for label, row in zip(_configurations(group), frame.to_dict("records"), strict=True):
+        for column in (c for c in frame.columns if c.startswith("metrics.predicted_")):
+            predicted, figure = float(row[column]), column.removeprefix("metrics.predicted_")
+            if math.isnan(predicted):
+                continue
+            measured = float(row.get(f"metrics.{_PREDICTED.get(figure, figure)}", math.nan))
+            rows.append(
+                {
+                    "configuration": label,
+                    "run": row["run_name"],
+                    "figure": _with_unit(figure),
+                    "predicted": predicted,
+                    "measured": measured,
+                    "error_percent": 100 * (predicted / measured - 1) if measured else math.nan,
+                }
+            )
+    if not rows:
+        return None
+    return Table(
+        name="predictions",
+        title="What the estimator predicted, beside what the run gave",
+        frame=pd.DataFrame(rows),
+        labels={
+            "predicted": "predicted (estimate)",
+            "measured": "of the run (energy: estimate)" if group.group.estimate else "measured",
+            "error_percent": "error [%]",
+        },
+    )
+
+
+def _configurations(group: "GroupAnalysis") -> list[str]:
+    of = {
+        run_id: label
+        for label, ids in zip(group.evidence.labels, group.evidence.table["run_ids"], strict=True)
+        for run_id in ids
+    }
+    return [of[run_id] for run_id in group.group.frame["run_id"]]
+
+
+def _source(sources: str | None) -> str:
+    if not sources:
+        return "not metered"
+    return "; ".join(f"{s}: {SOURCES.get(s, 'unknown source')}" for s in sources.split(", "))
+
+
+def _crosscheck(values: Any) -> str:
+    known = [] if values is None else [abs(float(v)) for v in values.dropna()]
+    if not known:
+        return "none: there is no second method for this source"
+    return (
+        f"integrated power against the counter in {len(known)} runs: at most "
+        f"{number(100 * max(known))} % apart"
+    )
+
+
+def _with_unit(name: str) -> str:
+    for ending, unit in _UNITS:
+        if name.endswith(ending):
+            return f"{name.removesuffix(ending).replace('_', ' ')} [{unit}]"
+    return name.replace("_", " ")

@@ -1,0 +1,185 @@
+"""A group of runs as plain text for a terminal."""
+
+import math
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from codejoule.analysis import GroupAnalysis, setting_columns
+from codejoule.analysis.families import heading
+from codejoule.domain.metrics import J_PER_KWH
+from codejoule.domain.text import number
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+WIDTH = 120
+"""Columns of a terminal that a table may need."""
+
+KWH_FROM_J = 1e5
+"""Energies from here on are shown in kilowatt-hours."""
+
+_ACCURACY = "pass@1 [95 % CI]"
+_ALWAYS = ("model", "quant", "batch")
+
+Column = tuple[str, list[str]]
+"""A heading and its cells."""
+
+
+def render_group(group: GroupAnalysis) -> str:
+    """A group's title, its table, and what quantization saves and changes."""
+    notes = _listed(group.notes)
+    tail = ["", "Against the unquantized model:", *notes] if notes else []
+    return "\n".join([group.group.title, "", render_table(group.evidence.table), *tail])
+
+
+def render_findings(group: GroupAnalysis) -> str:
+    """What a group's tables say beyond `render_group`, and the recommendation."""
+    lines = ["Findings:", *_listed(s for s in group.findings if s not in group.notes)]
+    advice = group.recommendation
+    if advice is not None:
+        chosen = advice.configuration or "none"
+        lines += ["", f"Recommendation ({advice.goal}): {chosen}", *_listed(advice.margin)]
+        lines += ["Unsure:", *_listed(advice.unsure)] if advice.unsure else []
+    return "\n".join(lines)
+
+
+def _listed(sentences: Iterable[str]) -> list[str]:
+    return [
+        line
+        for sentence in sentences
+        for line in textwrap.wrap(sentence, WIDTH, initial_indent="- ", subsequent_indent="  ")
+    ]
+
+
+def accuracy(value: float, low: float, high: float) -> str:
+    """pass@1 with its 95 % interval; a dash where undefined."""
+    if math.isnan(value):
+        return "-"
+    interval = "" if math.isnan(low) else f" [{low:.2f}, {high:.2f}]"
+    return f"{value:.3f}{interval}"
+
+
+def table_columns(table: "pd.DataFrame") -> tuple[list[Column], list[Column]]:
+    """Settings and figures that a reader sees of a `comparison_table`.
+
+    Settings that never vary are left out, save model, quant and batch; what rests on pass@1 is
+    there only where that is known. An estimated figure starts with ``~``.
+    """
+    varying = [
+        name
+        for name in setting_columns(table)
+        if name not in _ALWAYS and table[name].nunique(dropna=False) > 1
+    ]
+    settings = [(name, [str(v) for v in table[name]]) for name in _ALWAYS]
+    settings += [(heading(name, varying), [str(v) for v in table[name]]) for name in varying]
+    if (table["runs"] > 1).any():
+        settings.append(("runs", [str(v) for v in table["runs"]]))
+    figures = []
+    for title, name in ((_ACCURACY, "pass_at_1"), ("plus [95 % CI]", "pass_at_1_plus")):
+        if table[name].notna().any():
+            rates = table[[name, f"{name}_ci_low", f"{name}_ci_high"]].to_numpy(dtype=float)
+            figures.append((title, [accuracy(*row) for row in rates]))
+    estimated = bool((table["energy_source"] == "estimate").any())
+    total = estimated or bool((table["energy_source_evaluation"] == "estimate").any())
+    large = bool(table["energy_generation_j"].max() >= KWH_FROM_J)
+    energy, per = ("kWh", J_PER_KWH) if large else ("J", 1.0)
+    judged = bool(table["pass_at_1"].notna().any())
+    for title, name, marked, unit in (
+        (f"energy {energy}", "energy_generation_j", estimated, per),
+        (f"total {energy}", "energy_total_j", total, per),
+        ("J/token", "energy_per_output_token_j", estimated, 1.0),
+        ("J/solved", "energy_per_solved_task_j", total, 1.0),
+        ("tokens/s", "throughput_tokens_per_s", False, 1.0),
+    ):
+        if judged or title != "J/solved":
+            cells = [number(float(value) / unit) for value in table[name]]
+            mark = "~" if marked else ""
+            figures.append((title, [cell if cell == "-" else mark + cell for cell in cells]))
+    if judged:
+        figures.append(("front", ["*" if on else "" for on in table["pareto"]]))
+    return settings, figures
+
+
+def legend(table: "pd.DataFrame") -> list[str]:
+    """Sentences that say what the columns of a table mean and where its joules come from."""
+    source, scope = _all(table, "energy_source"), _all(table, "energy_scope")
+    evaluation = _all(table, "energy_source_evaluation")
+    judged = bool(table["pass_at_1"].notna().any())
+    per_solved = "; J/solved: total per task solved" if judged else ""
+    total = (
+        f"total: with evaluation ({_source(evaluation)}){per_solved}."
+        if evaluation
+        else "total: not known, evaluation was not metered."
+    )
+    lines = [f"energy and J/token: generation alone, {_source(source)}, scope {scope}. {total}"]
+    if "estimate" in f"{source}, {evaluation}":
+        lines.append(
+            "~ marks an estimate (CPU time x assumed watts per core). It is no measurement: "
+            "compare it with nothing but other estimates of this machine."
+        )
+    if table["pass_at_1_plus"].notna().any():
+        lines.append("pass@1: by the benchmark's own tests; plus: by EvalPlus' further ones, too.")
+    if judged:
+        known = table["energy_total_j"].notna().all()
+        by = "total energy" if known else "energy of generation"
+        lines.append(f"* is on the Pareto front of {by} against pass@1.")
+    if (table["runs"] == 1).all():
+        lines.append(
+            "One run per configuration: how much energy varies between runs is not known "
+            "(repeat=1,2,3 tells)."
+        )
+    else:
+        lines.append("Figures are means over the runs of a configuration.")
+    return lines
+
+
+def render_table(table: "pd.DataFrame") -> str:
+    """A `comparison_table` in lines of at most `WIDTH` characters, then what its columns mean."""
+    settings, figures = table_columns(table)
+    settings = _fitted(settings, WIDTH - sum(_width(column) + 2 for column in figures))
+    columns = [*settings, *figures]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = [
+            cell.ljust(_width(column)) if i < len(settings) else cell.rjust(_width(column))
+            for i, (cell, column) in enumerate(zip(cells, columns, strict=True))
+        ]
+        return "  ".join(padded).rstrip()
+
+    rows = [line(cells) for cells in zip(*(cells for _, cells in columns), strict=True)]
+    head = line([title for title, _ in columns])
+    notes = [wrapped for text in legend(table) for wrapped in textwrap.wrap(text, WIDTH)]
+    return "\n".join([head, "-" * len(head), *rows, "", *notes])
+
+
+def _all(table: "pd.DataFrame", name: str) -> str:
+    """What the rows say, each value once: several only where they were mixed on purpose."""
+    return " and ".join(dict.fromkeys(str(v) for v in table[name] if v is not None))
+
+
+def _source(source: str) -> str:
+    return "estimated" if source == "estimate" else f"by {source}"
+
+
+def _width(column: Column) -> int:
+    title, cells = column
+    return max(len(title), *map(len, cells))
+
+
+def _fitted(settings: list[Column], width: int) -> list[Column]:
+    """The settings, the widest ones shortened until all fit."""
+    settings = list(settings)
+    while sum(map(_width, settings)) + 2 * (len(settings) - 1) > width:
+        widest = max(range(len(settings)), key=lambda i: _width(settings[i]))
+        target = _width(settings[widest]) - 1
+        if target < 6:
+            break
+        title, cells = settings[widest]
+        settings[widest] = (_short(title, target), [_short(cell, target) for cell in cells])
+    return settings
+
+
+def _short(text: str, width: int) -> str:
+    """The end is kept: it is where names of models and settings differ."""
+    return text if len(text) <= width else "…" + text[len(text) - width + 1 :]

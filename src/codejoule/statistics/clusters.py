@@ -1,0 +1,144 @@
+"""Tasks that shared an accounting window are not independent: clusters, and resamples of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+RESAMPLES = 2000
+"""Bootstrap resamples: the end of a 95 % interval is then a percentile of 50 in each tail."""
+
+
+def clusters(windows: "Sequence[NDArray[np.int64]]") -> "NDArray[np.int64]":
+    """Smallest groups of tasks that no window of any run ties to another group.
+
+    Parameters
+    ----------
+    windows : sequence of ndarray of int, each of shape (tasks,)
+        For each run the number of the window that every task was decoded in.
+
+    Returns
+    -------
+    ndarray of int, shape (tasks,)
+        Number of each task's cluster, from 0. With one task per window these are the tasks.
+
+    Raises
+    ------
+    ValueError
+        If there are no runs or no tasks.
+
+    Notes
+    -----
+    The energy of a window is measured as a whole and allocated to its tasks, so that they share
+    its noise. Connected components of "decoded together in some run" are independent of one
+    another as far as windows go.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    if not windows or windows[0].size == 0:
+        raise ValueError("no clusters of no tasks")
+    count = windows[0].size
+    rows, columns, offset = [], [], count
+    for window in {w.tobytes(): w for w in windows}.values():
+        _, label = np.unique(window, return_inverse=True)
+        rows.append(np.arange(count))
+        columns.append(offset + label)
+        offset += int(label.max()) + 1
+    i, j = np.concatenate(rows), np.concatenate(columns)
+    graph = coo_array((np.ones(i.size), (i, j)), shape=(offset, offset))
+    _, label = connected_components(graph, directed=False)
+    _, dense = np.unique(label[:count], return_inverse=True)
+    return np.asarray(dense, dtype=np.int64)
+
+
+def cluster_means(
+    values: "NDArray[np.float64]", labels: "NDArray[np.int64]"
+) -> "NDArray[np.float64]":
+    """Mean of each cluster.
+
+    Parameters
+    ----------
+    values : ndarray of float, shape (..., tasks)
+        Values of each task.
+    labels : ndarray of int, shape (tasks,)
+        From `clusters`.
+
+    Returns
+    -------
+    ndarray of float, shape (..., clusters)
+        Independent blocks.
+
+    Raises
+    ------
+    ValueError
+        If there are no tasks.
+    """
+    return cluster_sums(values, labels) / np.bincount(labels)
+
+
+def cluster_sums(
+    values: "NDArray[np.float64]", labels: "NDArray[np.int64]"
+) -> "NDArray[np.float64]":
+    """Sum of each cluster; shapes and ValueError as in `cluster_means`."""
+    if labels.size == 0:
+        raise ValueError("no clusters of no tasks")
+    order = np.argsort(labels, kind="stable")
+    starts = np.searchsorted(labels[order], np.arange(labels.max() + 1))
+    return np.asarray(np.add.reduceat(values[..., order], starts, axis=-1))
+
+
+def resample_counts(
+    count: int, *, rng: np.random.Generator, resamples: int = RESAMPLES
+) -> "NDArray[np.float64]":
+    """How often each cluster is drawn in each resample.
+
+    Parameters
+    ----------
+    count : int
+        Clusters.
+    rng : numpy.random.Generator
+        Source of randomness.
+    resamples : int
+        Resamples.
+
+    Returns
+    -------
+    ndarray of float, shape (resamples, count)
+        Rows add up to `count`. A product with sums per cluster gives sums per resample.
+
+    Raises
+    ------
+    ValueError
+        If there are no clusters.
+    """
+    if count < 1:
+        raise ValueError("no resamples of no clusters")
+    picks = rng.integers(count, size=(resamples, count))
+    picks += np.arange(resamples)[:, None] * count
+    return (
+        np.bincount(picks.ravel(), minlength=resamples * count)
+        .reshape(resamples, count)
+        .astype(float)
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resampler:
+    """Resamples that many comparisons share, drawn once for each number of clusters."""
+
+    rng: np.random.Generator
+    """Source of randomness."""
+    resamples: int = RESAMPLES
+    """Resamples."""
+    _drawn: "dict[int, NDArray[np.float64]]" = field(default_factory=dict)
+
+    def counts(self, count: int) -> "NDArray[np.float64]":
+        """`resample_counts` of `count` clusters; the same each time."""
+        if count not in self._drawn:
+            self._drawn[count] = resample_counts(count, rng=self.rng, resamples=self.resamples)
+        return self._drawn[count]
