@@ -7,10 +7,10 @@ STAMP := $(VENV)/.installed
 SYSTEM_PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 STORE := sqlite:///$(CURDIR)/mlruns/mlflow.db
 PORT ?= 5000
-ALONE := tests/evaluation tests/measurement
+ALONE := tests/sandbox tests/evaluation tests/measurement
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sandbox browser eval-env demo ui analysis doctor check format test test-slow test-gpu starter-suite starter-model clean
+.PHONY: help setup browser eval-env demo ui analysis doctor check format test test-slow test-gpu starter-suite starter-model clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -24,16 +24,13 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PY) -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-setup: $(STAMP) sandbox ## make .venv and install everything
-
-sandbox: ## install bubblewrap, the sandbox's launcher, where that is possible
-	@.ci/install-package bwrap bubblewrap "the sandbox uses kernel namespaces alone (codejoule doctor says what is there)"
+setup: $(STAMP) ## make .venv and install everything
 
 browser: ## install Chromium, which the report is tested in, where that is possible
 	@.ci/install-package chromium chromium "the tests of the report in a browser are skipped"
 
 eval-env: $(STAMP) ## build BigCodeBench's own environments (Python 3.11, and 3.10 where present)
-	@$(PY) -m codejoule.evaluation.build_environment
+	@$(PY) -m tools.evaluation_environment
 
 demo: setup ## fresh clone to results: sweep the bundled model and print the comparison
 	@$(PY) src/main.py -m model=starter quant=none,gptq8,gptq4 batch=b1,b8

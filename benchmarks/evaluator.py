@@ -35,8 +35,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from codejoule.evaluation._inside.kernel import adopt_orphans
-from codejoule.evaluation._inside.processes import kill_descendants
+from codejoule.sandbox._inside.kernel import adopt_orphans
+from codejoule.sandbox._inside.processes import kill_descendants
 
 _FEW, _MANY = 40, 240
 _TIMEOUT_S = 240.0

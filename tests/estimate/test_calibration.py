@@ -10,7 +10,7 @@ import yaml
 
 from codejoule.domain import Architecture, Quantization
 from codejoule.estimate import (
-    ENGINES,
+    ENGINE_SPEEDS,
     POWER,
     Card,
     EngineSpeed,
@@ -59,7 +59,7 @@ def h200_runs() -> list[H200Run]:
 def runs_in(measured: list[dict[str, str]]) -> list[H200Run]:
     found = []
     for row in measured:
-        if row["engine"] not in ENGINES or row.get("part") in ("many", "job"):
+        if row["engine"] not in ENGINE_SPEEDS or row.get("part") in ("many", "job"):
             continue
         batch, new = int(row["batch"]), int(row.get("new_tokens", 128))
         tokens = batch * new
@@ -136,17 +136,21 @@ def off(run: MeasuredRun, engine: EngineSpeed, power: PowerModel) -> tuple[float
 
 def test_what_is_on_file_of_the_engines_is_what_the_h200_s_runs_give() -> None:
     runs = unquantized()
-    by_engine = {name: [each.run for each in runs if each.engine == name] for name in ENGINES}
+    by_engine = {name: [each.run for each in runs if each.engine == name] for name in ENGINE_SPEEDS}
     graph = calibrate_speed(by_engine["graph"], prior=PRIOR)
     static = calibrate_speed(by_engine["static"], prior=replace(graph, expands_heads=True))
     for fitted, name in ((graph, "graph"), (static, "static")):
         for field in EngineSpeed.__dataclass_fields__:
-            assert getattr(fitted, field) == pytest.approx(getattr(ENGINES[name], field), rel=0.01)
+            assert getattr(fitted, field) == pytest.approx(
+                getattr(ENGINE_SPEEDS[name], field), rel=0.01
+            )
     hosts_s = [r.latency_s / r.new_tokens / r.architecture.layers for r in by_engine["generate"]]
     assert statistics.geometric_mean(hosts_s) == pytest.approx(
-        ENGINES["generate"].host_s_per_layer, rel=0.01
+        ENGINE_SPEEDS["generate"].host_s_per_layer, rel=0.01
     )
-    power = calibrate_power([(each.run, ENGINES[each.engine]) for each in runs], prior=POWER_PRIOR)
+    power = calibrate_power(
+        [(each.run, ENGINE_SPEEDS[each.engine]) for each in runs], prior=POWER_PRIOR
+    )
     for field in PowerModel.__dataclass_fields__:
         assert getattr(power, field) == pytest.approx(getattr(POWER, field), rel=0.02)
 
@@ -161,12 +165,13 @@ def test_what_is_on_file_gives_every_figure_of_the_h200_within_a_fifth() -> None
         for new in (48, 128)
     }
     fitted = {
-        new: calibrate_speed(those, prior=ENGINES["generate"]) for new, those in by_machine.items()
+        new: calibrate_speed(those, prior=ENGINE_SPEEDS["generate"])
+        for new, those in by_machine.items()
     }
     newer_s, older_s = (engine.host_s_per_layer for engine in fitted.values())
-    assert newer_s < ENGINES["generate"].host_s_per_layer < older_s
+    assert newer_s < ENGINE_SPEEDS["generate"].host_s_per_layer < older_s
     for each in runs:
-        engine = ENGINES[each.engine]
+        engine = ENGINE_SPEEDS[each.engine]
         if each.engine == "generate":
             engine = fitted[each.run.new_tokens]
         time, energy = off(each.run, engine, POWER)
@@ -179,7 +184,7 @@ def test_what_is_on_file_predicts_a_call_it_was_not_fitted_to() -> None:
     assert [each.engine for each in runs].count("graph") == 11
     assert len(runs) == 15
     for each in runs:
-        time, energy = off(each.run, ENGINES[each.engine], POWER)
+        time, energy = off(each.run, ENGINE_SPEEDS[each.engine], POWER)
         # The host, which sets the pace of `generate`, was slower.
         assert abs(time) < (0.20 if each.engine == "generate" else 0.13), each
         assert abs(energy) < 0.20, each
@@ -188,7 +193,7 @@ def test_what_is_on_file_predicts_a_call_it_was_not_fitted_to() -> None:
 def test_marlin_s_kernels_are_slower_than_their_bytes() -> None:
     """A known weakness: with 4 bits and several sequences the estimate is twice too fast."""
     errors = {
-        each.run.batch: off(each.run, ENGINES["graph"], POWER)
+        each.run.batch: off(each.run, ENGINE_SPEEDS["graph"], POWER)
         for each in h200_runs()
         if (each.engine, each.quant) == ("graph", "gptq4")
     }
@@ -236,7 +241,7 @@ def test_three_of_the_thesis_runs_predict_the_other_22() -> None:
     known = [
         "Qwen2.5-0.5B", "Qwen2.5-7B-Instruct", "Qwen2.5-7B-Instruct-GPTQ-Int4",
     ]  # fmt: skip
-    engine = calibrate_speed([runs[name] for name in known], prior=ENGINES["graph"])
+    engine = calibrate_speed([runs[name] for name in known], prior=ENGINE_SPEEDS["graph"])
     power = calibrate_power([(runs[name], engine) for name in known], prior=POWER)
     errors = {name: off(run, engine, power) for name, run in runs.items() if name not in known}
     assert len(errors) == 22
@@ -252,7 +257,7 @@ def test_three_of_the_thesis_runs_predict_the_other_22() -> None:
 def test_other_families_are_predicted_too_and_experts_come_out_too_fast() -> None:
     runs = thesis_runs()
     known = [runs[n] for n in ("Qwen2.5-0.5B", "Qwen2.5-7B-Instruct")]
-    engine = calibrate_speed(known, prior=ENGINES["graph"])
+    engine = calibrate_speed(known, prior=ENGINE_SPEEDS["graph"])
     power = calibrate_power([(run, engine) for run in known], prior=POWER)
     errors = {}
     for row in published_configurations():
@@ -292,4 +297,4 @@ def test_calibration_says_what_it_lacks() -> None:
         calibrate_speed([no_peak], prior=PRIOR)
     no_limit = replace(runs[0], card=replace(card("h200"), power_limit_w=None))
     with pytest.raises(ValueError, match="power limit of h200 is not known"):
-        calibrate_power([(no_limit, ENGINES["generate"])], prior=POWER_PRIOR)
+        calibrate_power([(no_limit, ENGINE_SPEEDS["generate"])], prior=POWER_PRIOR)

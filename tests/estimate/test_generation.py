@@ -8,7 +8,7 @@ import pytest
 
 from codejoule.domain import Architecture, Quantization, Workload
 from codejoule.estimate import (
-    ENGINES,
+    ENGINE_SPEEDS,
     POWER,
     Card,
     count_parameters,
@@ -102,7 +102,7 @@ def test_prefill_of_experts_reads_nearly_all_of_them_and_multiplies_by_few() -> 
 
 
 def estimated(name: str = "qwen_7b", quant: Quantization = NONE, **change: Any) -> Any:
-    inputs: dict[str, Any] = {"card": H200, "engine": ENGINES["graph"], "power": POWER}
+    inputs: dict[str, Any] = {"card": H200, "engine": ENGINE_SPEEDS["graph"], "power": POWER}
     inputs |= {key: change.pop(key) for key in inputs.keys() & change.keys()}
     work = work_of(Architecture.from_config(fields_of(name)), quant, **change)
     return estimate_generation(work, **inputs)
@@ -118,10 +118,10 @@ def test_time_is_prefill_and_one_step_less_than_tokens() -> None:
     assert one.decode_j == 0
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", ENGINE_SPEEDS)
 def test_no_engine_is_faster_than_the_bound(engine: str) -> None:
     for name, quant, batch in (("qwen_7b", NONE, 1), ("qwen_7b", GPTQ4, 64), ("llama_8b", NONE, 8)):
-        found = estimated(name, quant, engine=ENGINES[engine], batch=batch)
+        found = estimated(name, quant, engine=ENGINE_SPEEDS[engine], batch=batch)
         architecture = Architecture.from_config(fields_of(name))
         bound = decode_bound(work_of(architecture, quant, batch=batch), card=H200)
         assert bound is not None
@@ -129,7 +129,7 @@ def test_no_engine_is_faster_than_the_bound(engine: str) -> None:
 
 
 def test_power_lies_between_idle_and_the_limit() -> None:
-    for engine in ENGINES.values():
+    for engine in ENGINE_SPEEDS.values():
         for batch in (1, 64):
             found = estimated(engine=engine, batch=batch, prompt_tokens=2000)
             assert 77 < found.mean_power_w <= 700

@@ -11,9 +11,8 @@ import pytest
 
 from codejoule.cli import main
 from codejoule.config.schema import EvaluatorConfig
-from codejoule.evaluation import sandbox_support
-
-from .conftest import TESTS
+from codejoule.sandbox import sandbox_support
+from tests.sandbox.conftest import TESTS
 
 PROMPT = "def scale(values, factor):\n"
 GOOD = "    return [v * factor for v in values]\n"
@@ -84,7 +83,7 @@ def test_what_could_not_be_judged_is_in_no_rate_and_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     kills = count()
-    monkeypatch.setattr("codejoule.evaluation.memory.Memory.kills", lambda _: next(kills))
+    monkeypatch.setattr("codejoule.sandbox.host_memory.HostMemory.kills", lambda _: next(kills))
     good = {"task_id": "t/0", "completion": GOOD}
     bad = [{"task_id": f"t/{number}", "completion": "    return 1\n"} for number in (1, 2)]
     assert _evaluate(tmp_path, suite, [good, *bad]) == 0
@@ -278,7 +277,7 @@ def test_what_says_nothing_of_the_sample_and_what_is_suspect_is_told_apart(
     assert results["t/0"][0]["challenge"] == "clear"
     assert "challenge" not in results["t/1"][0], "only what passes is challenged"
     assert summary["suspect"] == [["t/2", 0]]
-    assert summary["sandbox"]["launcher"] in ("bubblewrap", "namespaces")
+    assert summary["sandbox"]["launcher"] == "namespaces"
 
 
 def test_one_task_is_shown_with_all_that_belongs_to_it(

@@ -2,14 +2,13 @@
 
 import logging
 import re
-import zipfile
 from pathlib import Path
 
 import pytest
 
 from codejoule.config.schema import EvaluatorConfig
 from codejoule.domain import Task
-from codejoule.evaluation import build_environment, environment, environment_name, with_python
+from codejoule.evaluation import environment, environment_name, with_python
 from codejoule.evaluation.environment import MARKER, VERSIONS, environment_folder, lock_of
 from codejoule.evaluation.expected import imported_modules
 
@@ -97,26 +96,3 @@ def test_a_record_names_our_environment_wherever_it_lies(project: Path) -> None:
 def test_imports_of_a_signature_without_a_body_are_seen() -> None:
     assert imported_modules("import a.b\nfrom c.d import e\ndef f(x):\n") == {"a.b", "c.d"}
     assert imported_modules("def (") == frozenset()
-
-
-def test_nltk_data_that_a_package_brings_is_taken_from_it(tmp_path: Path) -> None:
-    wheel = tmp_path / "some.whl"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        base = "llama_index/core/_static/nltk_cache/"
-        archive.writestr(base + "corpora/stopwords/english", "the\n")
-        archive.writestr(base + "corpora/elsewhere/x", "no")
-        archive.writestr("llama_index/core/x.py", "no")
-    python = tmp_path / "python"
-    python.write_text(
-        "#!/bin/sh\n"
-        'while [ "$1" != "--dest" ]; do shift; done\n'
-        f'cp {wheel} "$2"/\n'
-    )  # fmt: skip
-    python.chmod(0o755)
-    folder = tmp_path / "nltk_data"
-    build_environment._take_from_package(str(python), folder)
-    found = [str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()]
-    assert found == ["corpora/stopwords/english"]
-    missing = build_environment._missing(folder)
-    assert "stopwords" not in missing
-    assert "punkt" in missing

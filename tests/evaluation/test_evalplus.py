@@ -18,7 +18,7 @@ from codejoule.evaluation import (
     judge,
     with_expected_outputs,
 )
-from codejoule.evaluation.expected_outputs import judge as asked
+from codejoule.evaluation.resume import judge as asked
 from codejoule.suites import load_suite_named
 
 DATA = Path(__file__).parents[1] / "suites" / "data"
@@ -150,7 +150,7 @@ def test_outputs_are_asked_for_once_and_kept(monkeypatch: pytest.MonkeyPatch, ca
         count.append(len(samples))
         return asked(samples, **how)
 
-    monkeypatch.setattr("codejoule.evaluation.expected_outputs.judge", counting)
+    monkeypatch.setattr("codejoule.evaluation.resume.judge", counting)
     task = tasks_of("humaneval_plus")["widest_gap"]
     for number in range(2):
         sample = Sample.of(task, "def widest_gap(values):\n    return 3", sample=number)

@@ -16,13 +16,13 @@ from codejoule.evaluation import (
     holds_samples,
     pass_rates,
     read_eval_results,
-    read_samples,
+    read_sample_file,
+    samples_file,
     subset_of,
     write_eval_results,
     write_pass_at_k,
     write_samples,
 )
-from codejoule.evaluation.formats import samples as samples_module
 
 
 def _verdict(task_id: str, sample: int, *, passed: bool) -> Verdict:
@@ -80,8 +80,8 @@ def test_solutions_and_completions_are_read_and_numbered(tmp_path: Path) -> None
     plain, packed = tmp_path / "s.jsonl", tmp_path / "s.jsonl.gz"
     plain.write_text(text, encoding="utf-8")
     packed.write_bytes(gzip.compress(text.encode()))
-    samples = read_samples(plain)
-    assert [(s.solution, s.completion) for s in read_samples(packed)] == [
+    samples = read_sample_file(plain)
+    assert [(s.solution, s.completion) for s in read_sample_file(packed)] == [
         (s.solution, s.completion) for s in samples
     ]
     assert [(s.task_id, s.sample, s.where) for s in samples] == [
@@ -115,7 +115,7 @@ def test_a_bad_line_is_named(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "s.jsonl"
     path.write_text(text)
     with pytest.raises(ConfigError, match=message):
-        read_samples(path)
+        read_sample_file(path)
 
 
 def test_a_generator_that_was_killed_leaves_half_a_line_that_is_left_out(
@@ -123,11 +123,11 @@ def test_a_generator_that_was_killed_leaves_half_a_line_that_is_left_out(
 ) -> None:
     path = tmp_path / "s.jsonl"
     path.write_text('{"task_id": "t/1", "solution": "a"}\n{"task_id": "t/2", "solu')
-    assert [s.task_id for s in read_samples(path)] == ["t/1"]
+    assert [s.task_id for s in read_sample_file(path)] == ["t/1"]
     assert "s.jsonl, line 2: cut off in the middle, so left out" in caplog.text
     path.write_text('{"task_id": "t/1", "solution": "a"}\n{"task_id": 2.5, "solution": "b"}')
     with pytest.raises(ConfigError, match="line 2: task_id is missing or no string"):
-        read_samples(path)
+        read_sample_file(path)
 
 
 def test_a_folder_of_programs_is_read_as_upstreams_tools_write_it(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_a_folder_of_programs_is_read_as_upstreams_tools_write_it(tmp_path: Path
         file = tmp_path / name
         file.parent.mkdir(exist_ok=True)
         file.write_text(name)
-    assert [(s.task_id, s.sample, s.solution) for s in read_samples(tmp_path)] == [
+    assert [(s.task_id, s.sample, s.solution) for s in read_sample_file(tmp_path)] == [
         ("T/1", 0, "T_1/0.py"),
         ("T/1", 1, "T_1/2.py"),
         ("T/1", 2, "T_1/10.py"),
@@ -156,10 +156,10 @@ def test_a_link_in_a_folder_of_programs_is_followed_nowhere(
     (folder / link).symlink_to(tmp_path / target)
     if link == "T_1" and (tmp_path / target).is_file():
         # A file beside the tasks' folders is no task, be it a link or not.
-        assert [sample.solution for sample in read_samples(folder)] == ["x = 1"]
+        assert [sample.solution for sample in read_sample_file(folder)] == ["x = 1"]
         return
     with pytest.raises(ConfigError, match=r"a symbolic link, .*\(cp -RL FOLDER COPY\)") as caught:
-        read_samples(folder)
+        read_sample_file(folder)
     assert str(caught.value).startswith(f"{folder / link}: ")
 
 
@@ -169,38 +169,38 @@ def test_a_folder_of_programs_is_bounded_and_holds_files_alone(
     (tmp_path / "T_1").mkdir()
     os.mkfifo(tmp_path / "T_1/0.py")
     with pytest.raises(ConfigError, match=r"0\.py: a pipe or a device"):
-        read_samples(tmp_path)
+        read_sample_file(tmp_path)
     (tmp_path / "T_1/0.py").unlink()
     for number in range(3):
         (tmp_path / f"T_1/{number}.py").write_text("#" * 100)
-    monkeypatch.setattr(samples_module, "MOST_LINE_BYTES", 99)
+    monkeypatch.setattr(samples_file, "MOST_LINE_BYTES", 99)
     with pytest.raises(ConfigError, match=r"0\.py: larger than"):
-        read_samples(tmp_path)
-    monkeypatch.setattr(samples_module, "MOST_LINE_BYTES", 100)
-    monkeypatch.setattr(samples_module, "MOST_BYTES", 299)
+        read_sample_file(tmp_path)
+    monkeypatch.setattr(samples_file, "MOST_LINE_BYTES", 100)
+    monkeypatch.setattr(samples_file, "MOST_BYTES", 299)
     with pytest.raises(ConfigError, match=rf"{tmp_path.name}: larger than"):
-        read_samples(tmp_path)
+        read_sample_file(tmp_path)
 
 
 def test_byte_order_marks_are_no_part_of_a_program(tmp_path: Path) -> None:
     mark = "\ufeff"
     (tmp_path / "T_1").mkdir()
     (tmp_path / "T_1/0.py").write_text(f"{mark}x = 1")
-    assert [s.solution for s in read_samples(tmp_path)] == ["x = 1"]
+    assert [s.solution for s in read_sample_file(tmp_path)] == ["x = 1"]
     path = tmp_path / "s.jsonl"
     rows = [
         {"task_id": "T/1", "solution": f"{mark}a"},
         {"task_id": "T/1", "completion": f"{mark}b"},
     ]
     path.write_text(mark + "\r\n".join(map(json.dumps, rows)))
-    assert [s.program_after("p") for s in read_samples(path)] == ["a", "pb"]
+    assert [s.program_after("p") for s in read_sample_file(path)] == ["a", "pb"]
 
 
 def test_a_completion_that_is_a_program_of_its_own_brings_its_future(tmp_path: Path) -> None:
     path = tmp_path / "s.jsonl"
     whole = "from __future__ import annotations\ndef f(x: X):\n    return x\n"
     path.write_text(json.dumps({"task_id": "T/1", "completion": whole}))
-    (sample,) = read_samples(path)
+    (sample,) = read_sample_file(path)
     compile(sample.program_after('def f(x):\n    """Doc."""\n'), "x", "exec", dont_inherit=True)
 
 
@@ -228,7 +228,7 @@ def test_a_program_that_was_not_sanitized_is_not_judged_as_if_it_were(tmp_path: 
         '{"task_id": "t/1", "raw_solution": "raw", "solution": "clean"}\n'
         '{"task_id": "t/1", "completion": "    return 1"}\n'
     )
-    raw, both, continued = read_samples(path)
+    raw, both, continued = read_sample_file(path)
     with pytest.raises(ConfigError, match=r"line 1: only raw_solution, .* with --sanitize"):
         raw.program_after("def f():")
     assert both.program_after("def f():") == "clean"
@@ -241,19 +241,19 @@ def test_a_program_that_was_not_sanitized_is_not_judged_as_if_it_were(tmp_path: 
 
 def test_a_bad_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"missing\.jsonl: no such file of samples"):
-        read_samples(tmp_path / "missing.jsonl")
+        read_sample_file(tmp_path / "missing.jsonl")
     (tmp_path / "a.jsonl").write_bytes(b"\xff\xff")
     with pytest.raises(ConfigError, match=r"a\.jsonl, line 1: not UTF-8 \(byte 1 of"):
-        read_samples(tmp_path / "a.jsonl")
+        read_sample_file(tmp_path / "a.jsonl")
     (tmp_path / "a.jsonl.gz").write_bytes(b"plain")
     with pytest.raises(ConfigError, match=r"a\.jsonl\.gz: not a whole gzip file"):
-        read_samples(tmp_path / "a.jsonl.gz")
+        read_sample_file(tmp_path / "a.jsonl.gz")
 
 
 def test_samples_are_written_as_they_are_read(tmp_path: Path) -> None:
     for path in (tmp_path / "s.jsonl", tmp_path / "s.jsonl.gz"):
         write_samples(path, [{"task_id": "t/1", "solution": "x\ny", "raw_solution": "z"}])
-        (sample,) = read_samples(path)
+        (sample,) = read_sample_file(path)
         assert (sample.task_id, sample.solution, sample.raw_solution) == ("t/1", "x\ny", "z")
     assert (tmp_path / "s.jsonl.gz").read_bytes()[:2] == b"\x1f\x8b"
 

@@ -9,8 +9,7 @@ from codejoule.cli import main
 from codejoule.config.schema import EvaluatorConfig
 from codejoule.domain import Task, Verdict
 from codejoule.evaluation import cached_ground_truth, check_ground_truth
-
-from .conftest import TESTS
+from tests.sandbox.conftest import TESTS
 
 PROMPT = "def scale(values, factor):\n"
 GOOD = "    return [v * factor for v in values]\n"

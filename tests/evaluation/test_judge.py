@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from codejoule.config import ConfigError, UserError
+from codejoule.config import ConfigError
 from codejoule.config.schema import EvaluatorConfig
 from codejoule.domain import Status, Verdict
-from codejoule.evaluation import Launcher, judge
-from codejoule.evaluation._inside import kernel
-
-from .conftest import (
+from codejoule.evaluation import judge
+from codejoule.sandbox._inside import kernel
+from tests.sandbox.conftest import (
     TESTS,
     as_nobody,
     become_nobody,
@@ -228,7 +227,7 @@ def test_a_solution_too_large_for_the_channel_is_a_fail(config: EvaluatorConfig)
 
 
 def test_a_lost_worker_is_replaced_and_that_is_said(
-    config: EvaluatorConfig, caplog: pytest.LogCaptureFixture, launcher: Launcher
+    config: EvaluatorConfig, caplog: pytest.LogCaptureFixture
 ) -> None:
     samples = [make_sample(GOOD, number=n) for n in range(3)]
     struck: list[int] = []
@@ -240,30 +239,28 @@ def test_a_lost_worker_is_replaced_and_that_is_said(
                 os.kill(pid, signal.SIGKILL)
 
     with caplog.at_level(logging.WARNING):
-        verdicts = judge(samples, config=config, timeout_s=10, on_verdict=strike, launcher=launcher)
+        verdicts = judge(samples, config=config, timeout_s=10, on_verdict=strike)
     assert struck
     assert [v.reason for v in verdicts] == ["pass", "pass", "pass"]
     assert "sandbox worker lost on t/1 sample" in caplog.text
     assert "trying the sample again" in caplog.text
 
 
-def test_a_lost_zygote_is_replaced_with_its_worker(
-    config: EvaluatorConfig, caplog: pytest.LogCaptureFixture, launcher: Launcher
+def test_a_worker_that_is_lost_inside_its_namespaces_is_replaced(
+    config: EvaluatorConfig, caplog: pytest.LogCaptureFixture
 ) -> None:
     samples = [make_sample(GOOD, number=n) for n in range(3)]
     struck: list[int] = []
 
     def strike(verdict: Verdict) -> None:
         if not struck:
-            # The worker's first child, which is there for as long as the worker is.
+            # The only child of the process that we started, which stays outside.
             pid = _children()[-1]
-            for _ in range(3 if launcher is Launcher.bubblewrap else 2):
-                struck.append(pid)
-                pid = int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
-            os.kill(pid, signal.SIGKILL)
+            struck.extend(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+            os.kill(struck[0], signal.SIGKILL)
 
     with caplog.at_level(logging.WARNING):
-        verdicts = judge(samples, config=config, timeout_s=10, on_verdict=strike, launcher=launcher)
+        verdicts = judge(samples, config=config, timeout_s=10, on_verdict=strike)
     assert struck
     assert [v.reason for v in verdicts] == ["pass", "pass", "pass"]
     assert "sandbox worker lost on t/1 sample" in caplog.text
@@ -280,7 +277,7 @@ def _children() -> list[int]:
     return sorted(set(mine))
 
 
-def test_an_error_of_the_caller_ends_the_workers(launcher: Launcher) -> None:
+def test_an_error_of_the_caller_ends_the_workers() -> None:
     def complain(verdict: Verdict) -> None:
         raise LookupError("enough")
 
@@ -292,7 +289,6 @@ def test_an_error_of_the_caller_ends_the_workers(launcher: Launcher) -> None:
             config=EvaluatorConfig(workers=2),
             timeout_s=60,
             on_verdict=complain,
-            launcher=launcher,
         )
     assert time.monotonic() - start_s < 10
     assert _children() == []
@@ -334,7 +330,7 @@ def test_a_python_that_is_none_is_a_config_error() -> None:
         judge([make_sample(GOOD)], config=EvaluatorConfig(python="/no/such/python"), timeout_s=1)
 
 
-def test_without_namespaces_nothing_runs_and_the_remedy_is_told(launcher: Launcher) -> None:
+def test_without_namespaces_nothing_runs_and_the_remedy_is_told() -> None:
     python = as_nobody() if os.geteuid() == 0 else None
     marker = Path(f"/var/tmp/codejoule-ran-{os.getpid()}-{time.monotonic_ns()}")
     sample = make_sample(f"open({str(marker)!r}, 'w').close()\n" + GOOD)
@@ -346,7 +342,7 @@ def test_without_namespaces_nothing_runs_and_the_remedy_is_told(launcher: Launch
         kernel.map_identity(uid, gid)
         forbid_user_namespaces()
         config = EvaluatorConfig(workers=1, python=python)
-        return [v.reason for v in judge([sample], config=config, timeout_s=5, launcher=launcher)]
+        return [v.reason for v in judge([sample], config=config, timeout_s=5)]
 
     found = in_child(work)
     if "unshare" in found["error"] and "OSError" in found["error"][:7]:
@@ -358,7 +354,7 @@ def test_without_namespaces_nothing_runs_and_the_remedy_is_told(launcher: Launch
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to map all users")
-def test_root_needs_no_user_namespaces(launcher: Launcher) -> None:
+def test_root_needs_no_user_namespaces() -> None:
     whoami = "import os\ndef scale(values, factor):\n    raise ValueError(os.getresuid())\n"
 
     def work() -> list[object]:
@@ -366,20 +362,10 @@ def test_root_needs_no_user_namespaces(launcher: Launcher) -> None:
         config = EvaluatorConfig(workers=1)
         verdicts = judge(
             [make_sample(GOOD), make_sample(whoami)],
-            config=config, timeout_s=5, launcher=launcher,
+            config=config, timeout_s=5,
         )  # fmt: skip
         return [(v.reason, dict(v.details)) for v in verdicts]
 
     good, who = in_child(work, map_all_users=True)
     assert good == ["pass", {}]
     assert "(65534, 65534, 65534)" in who[1]["test_list"]
-
-
-def test_bubblewrap_that_is_wanted_and_missing_is_a_user_error(
-    monkeypatch: pytest.MonkeyPatch, config: EvaluatorConfig
-) -> None:
-    monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(UserError, match="bubblewrap is not installed: install it with"):
-        judge([make_sample(GOOD)], config=config, timeout_s=1, launcher=Launcher.bubblewrap)
-    (verdict,) = judge([make_sample(GOOD)], config=config, timeout_s=10)
-    assert verdict.reason == "pass"

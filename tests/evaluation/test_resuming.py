@@ -14,8 +14,7 @@ from codejoule.config.schema import EvaluatorConfig
 from codejoule.domain import Verdict
 from codejoule.evaluation import Sample, VerdictLog, judge_resuming
 from codejoule.evaluation.identity import setting_identity
-
-from .conftest import TESTS, make_sample, named_files
+from tests.sandbox.conftest import TESTS, make_sample, named_files
 
 GOOD = named_files("controls")["plain"]
 WRONG = "def scale(values, factor):\n    return list(values)\n"

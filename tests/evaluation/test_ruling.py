@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from codejoule.domain import Status
 from codejoule.evaluation.ruling import rule
-
-from .conftest import make_sample
+from codejoule.sandbox import Execution
+from tests.sandbox.conftest import make_sample
 
 SAMPLE = make_sample("x")
 EXPECTED = frozenset({"test_a", "test_b"})
@@ -18,8 +18,9 @@ COST: dict[str, Any] = {"wall_s": 1.5, "cpu_s": 0.5, "memory_peak_bytes": 4096}
 OUTCOMES = st.sampled_from(["pass", "fail", "skip", "memory"])
 
 
-def _result(outcomes: dict[str, str]) -> dict[str, Any]:
-    return {**COST, "phase": "result", "result": {n: [o, "why"] for n, o in outcomes.items()}}
+def _result(outcomes: dict[str, str]) -> Execution:
+    tests = {name: (outcome, "why") for name, outcome in outcomes.items()}
+    return Execution(**COST, phase="result", tests=tests)
 
 
 @given(
@@ -43,7 +44,7 @@ def test_costs_are_carried_over() -> None:
 
 
 def test_memory_that_is_not_known_is_none() -> None:
-    verdict = rule(SAMPLE, EXPECTED, {"phase": "lost", "wall_s": 1.0, "cpu_s": 0.0})
+    verdict = rule(SAMPLE, EXPECTED, Execution(phase="lost", wall_s=1.0, cpu_s=0.0))
     assert verdict.memory_peak_bytes is None
     assert verdict.details == {"ALL": "the sandbox worker was lost on it, twice"}
 
@@ -66,7 +67,7 @@ def test_memory_that_is_not_known_is_none() -> None:
     ],
 )
 def test_what_happened_is_said(report: dict[str, Any], reason: str, words: str) -> None:
-    verdict = rule(SAMPLE, EXPECTED, {**COST, **report})
+    verdict = rule(SAMPLE, EXPECTED, Execution(**COST, **report))
     assert verdict.reason == reason
     assert words in verdict.details["ALL"]
     assert verdict.status is (Status.timeout if reason == "timeout" else Status.failed)
@@ -74,5 +75,5 @@ def test_what_happened_is_said(report: dict[str, Any], reason: str, words: str) 
 
 @given(st.text(alphabet=st.characters(codec=None)))
 def test_any_text_can_be_written_to_a_file(text: str) -> None:
-    verdict = rule(SAMPLE, EXPECTED, {**COST, "phase": "raised", "what": text})
+    verdict = rule(SAMPLE, EXPECTED, Execution(**COST, phase="raised", what=text))
     json.dumps(dict(verdict.details), ensure_ascii=False).encode("utf-8")

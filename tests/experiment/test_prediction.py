@@ -18,7 +18,7 @@ from codejoule.domain import (
     Quantization,
     Workload,
 )
-from codejoule.estimate import ENGINES, POWER, estimate_generation
+from codejoule.estimate import ENGINE_SPEEDS, POWER, estimate_generation
 from codejoule.experiment.cards import known_card
 from codejoule.experiment.metrics import predicted_metrics
 from codejoule.tracking.entries import Batch
@@ -83,7 +83,7 @@ def test_a_run_on_a_known_card_has_a_prediction_of_what_it_really_generated() ->
                 architecture=ARCHITECTURE, quantization=Quantization(), dtype="float16", **shape
             ),
             card=card,
-            engine=ENGINES["generate"],
+            engine=ENGINE_SPEEDS["generate"],
             power=POWER,
         )
         for shape in shapes

@@ -17,7 +17,7 @@ from codejoule.config.store import register_schemas
 from codejoule.config.typed import to_experiment
 from codejoule.domain import Architecture, Quantization, Workload, place_layers
 from codejoule.estimate import bytes_by_layer, memory_needed, weight_bytes
-from codejoule.experiment import memory_plan, plan, preflight
+from codejoule.experiment import plan, preflight
 from codejoule.experiment.generation_stage import generate
 from codejoule.experiment.memory_plan import place, place_on_fewest
 from codejoule.experiment.plan import Plan, make_plan
@@ -262,7 +262,7 @@ def test_an_architecture_that_is_not_known_is_said_to_be_unchecked(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        memory_plan.Architecture, "from_config", lambda _: (_ for _ in ()).throw(ValueError("no"))
+        Architecture, "from_config", lambda _: (_ for _ in ()).throw(ValueError("no"))
     )
     job = planned("model=qwen_7b", "device=cpu")
     assert job.memory is None

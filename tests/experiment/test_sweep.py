@@ -164,7 +164,7 @@ def test_what_isolated_the_samples_is_recorded(children: list[Run], sweep: Sweep
     for child in children:
         facts = json.loads(artifact(child, "sandbox.json", sweep.uri).read_text(encoding="utf-8"))
         assert child.data.tags["codejoule.sandbox"] == facts["launcher"]
-        assert facts["launcher"] in ("bubblewrap", "namespaces")
+        assert facts["launcher"] == "namespaces"
         assert facts["primitives"]
 
 

@@ -181,6 +181,18 @@ def test_an_engine_is_at_most_three_files(followed: Callable[[str], Copy]) -> No
         assert json.loads(file.read_text(encoding="utf-8"))["proposed_tokens"] == 4
 
 
+def test_a_statistic_is_at_most_three_files(followed: Callable[[str], Copy]) -> None:
+    copy = followed("statistic")
+    assert len(copy.touched) <= 3
+    copy.run("suite.limit=5", "evaluator=none")
+    store = f"sqlite:///{copy.root / 'mlruns' / 'mlflow.db'}"
+    copy.command("analyze", "--tracking-uri", store, "--out", str(copy.root / "out"))
+    (table,) = (copy.root / "out").rglob("spread.csv")
+    header, row = table.read_text(encoding="utf-8").splitlines()
+    assert header.endswith("tasks,gini")
+    assert 0 < float(row.rpartition(",")[2]) < 1
+
+
 def test_every_page_has_a_test_and_fits_a_screen() -> None:
     tested = set(re.findall(r'followed\("(\w+)"\)', Path(__file__).read_text(encoding="utf-8")))
     assert tested == {page.stem for page in PAGES.glob("*.md")}

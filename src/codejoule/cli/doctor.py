@@ -157,7 +157,7 @@ def _energy_source(hardware: Hardware) -> Finding:
 
 
 def _sandbox(python: str | None) -> Finding:
-    from codejoule.evaluation import sandbox_support
+    from codejoule.sandbox import sandbox_support
 
     support = sandbox_support(EvaluatorConfig(python=python))
     return Finding(

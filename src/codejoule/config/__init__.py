@@ -4,7 +4,7 @@ from codejoule.config.errors import ConfigError, UserError, first_line
 from codejoule.config.imports import importing
 from codejoule.config.paths import project_root, user_cache
 from codejoule.config.versions import installed_versions
-from codejoule.config.writing import full_disk, write_whole
+from codejoule.config.writing import full_disk, require_room, write_whole
 
 __all__ = [
     "ConfigError",
@@ -14,6 +14,7 @@ __all__ = [
     "importing",
     "installed_versions",
     "project_root",
+    "require_room",
     "user_cache",
     "write_whole",
 ]

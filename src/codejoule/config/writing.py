@@ -57,3 +57,14 @@ def full_disk(error: BaseException, *places: Path) -> str | None:
 def _free(place: Path) -> tuple[int, Path]:
     there = next(folder for folder in (place, *place.absolute().parents) if folder.is_dir())
     return shutil.disk_usage(there).free, there
+
+
+def require_room(folder: Path, needed_bytes: int, *, what: str, remedy: str) -> None:
+    """Make `folder`, and refuse a disk that cannot hold what it is for; `UserError`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    free_bytes = shutil.disk_usage(folder).free
+    if needed_bytes > free_bytes:
+        raise UserError(
+            f"{what} {needed_bytes / 2**30:.1f} GiB, but {folder} has "
+            f"{free_bytes / 2**30:.1f} GiB free; {remedy}"
+        )

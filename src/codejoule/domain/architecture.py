@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from codejoule.domain.attention import Attention
-from codejoule.domain.layers import LinearLayers, layers_of
+from codejoule.domain.layers import LinearLayers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,16 +81,23 @@ class Architecture:
                 "use_sliding_window=true: the estimator knows only attention over the whole context"
             )
         dtype = fields.get("dtype") or fields.get("torch_dtype")
+        hidden, heads = read_count(fields, "hidden_size"), read_count(fields, "num_attention_heads")
+        grouped = fields.get("num_key_value_heads") is not None
         return cls(
             model_type=family.model_type,
             vocab_size=read_count(fields, "vocab_size"),
-            hidden_size=read_count(fields, "hidden_size"),
+            hidden_size=hidden,
             intermediate_size=read_count(fields, "intermediate_size"),
             layers=read_count(fields, "num_hidden_layers"),
             tied=bool(fields.get("tie_word_embeddings", False)),
             context_tokens=read_count(fields, "max_position_embeddings"),
             dtype=None if dtype is None else str(dtype),
-            **family.read(fields),
+            **family.read(
+                fields,
+                heads=heads,
+                kv_heads=read_count(fields, "num_key_value_heads") if grouped else heads,
+                head_dim=int(fields.get("head_dim") or hidden // heads),
+            ),
         )
 
     @property
@@ -130,9 +137,10 @@ class Family:
 
     model_type: str
     """transformers' name of it."""
-    read: Callable[[Mapping[str, Any]], dict[str, Any]]
-    """Fields of `Architecture` from a ``config.json``: ``attention``, ``mlp_bias``, and ``moe`` of
-    a mixture of experts. Raises `ValueError`."""
+    read: Callable[..., dict[str, Any]]
+    """Fields of `Architecture` from a ``config.json`` and the ``heads``, ``kv_heads`` and
+    ``head_dim`` that it has: ``attention``, ``mlp_bias``, and ``moe`` of a mixture of experts.
+    Raises `ValueError`."""
     compiled_step: bool
     """Whether its layers are Llama's in all but biases, which ``engine=graph`` compiles."""
     embedding: str = "model.embed_tokens"
@@ -169,18 +177,18 @@ def linear_layers(architecture: Architecture) -> tuple[LinearLayers, ...]:
     def every() -> Iterator[LinearLayers]:
         a, moe = architecture, architecture.moe
         projections = a.attention.projections(a.hidden_size)
-        yield from layers_of("attention", projections, number=a.layers, active=a.layers)
+        yield from _layers_of("attention", projections, number=a.layers, active=a.layers)
         dense = _gated_mlp(a.hidden_size, a.intermediate_size, bias=a.mlp_bias)
-        yield from layers_of("mlp", dense, number=a.dense_layers, active=a.dense_layers)
+        yield from _layers_of("mlp", dense, number=a.dense_layers, active=a.dense_layers)
         if moe is None:
             return
         # transformers keeps the shared experts of a layer as one MLP of their summed width, and
         # the routed ones as bare matrices.
         layers = a.moe_layers if moe.shared else 0
         shared = _gated_mlp(a.hidden_size, moe.shared * moe.intermediate_size, bias=a.mlp_bias)
-        yield from layers_of("shared_experts", shared, number=layers, active=layers)
+        yield from _layers_of("shared_experts", shared, number=layers, active=layers)
         routed = _gated_mlp(a.hidden_size, moe.intermediate_size, bias=False)
-        yield from layers_of(
+        yield from _layers_of(
             "routed_experts",
             routed,
             number=a.moe_layers * moe.routed,
@@ -190,38 +198,26 @@ def linear_layers(architecture: Architecture) -> tuple[LinearLayers, ...]:
     return tuple(every())
 
 
+def _layers_of(
+    part: str, shapes: Mapping[str, tuple[int, int, bool]], *, number: int, active: int
+) -> Iterator[LinearLayers]:
+    for name, (into, out, bias) in shapes.items() if number else ():
+        yield LinearLayers(
+            name=name,
+            part=part,
+            in_features=into,
+            out_features=out,
+            bias=bias,
+            number=number,
+            active=active,
+        )
+
+
 def _gated_mlp(hidden_size: int, width: int, *, bias: bool) -> dict[str, tuple[int, int, bool]]:
     return {
         "gate_proj": (hidden_size, width, bias),
         "up_proj": (hidden_size, width, bias),
         "down_proj": (width, hidden_size, bias),
-    }
-
-
-def read_heads(fields: Mapping[str, Any]) -> dict[str, int]:
-    """Fields of `Attention` that every family's ``config.json`` has alike.
-
-    Parameters
-    ----------
-    fields : mapping
-        The file's top level.
-
-    Returns
-    -------
-    dict of str to int
-        ``heads``, ``kv_heads`` and ``head_dim``.
-
-    Raises
-    ------
-    ValueError
-        As `read_count`.
-    """
-    hidden, heads = read_count(fields, "hidden_size"), read_count(fields, "num_attention_heads")
-    alike = fields.get("num_key_value_heads") is None
-    return {
-        "heads": heads,
-        "kv_heads": heads if alike else read_count(fields, "num_key_value_heads"),
-        "head_dim": int(fields.get("head_dim") or hidden // heads),
     }
 
 

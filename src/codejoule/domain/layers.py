@@ -1,6 +1,5 @@
 """Linear layers of a decoder's blocks, with their shape and how often there is one."""
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 
@@ -32,34 +31,3 @@ class LinearLayers:
     def parameters(self) -> int:
         """Parameters of one layer."""
         return self.weights + (self.out_features if self.bias else 0)
-
-
-def layers_of(
-    part: str, shapes: Mapping[str, tuple[int, int, bool]], *, number: int, active: int
-) -> Iterator[LinearLayers]:
-    """Layers of one part of a block.
-
-    Parameters
-    ----------
-    part : str
-        As in `LinearLayers`.
-    shapes : mapping of str to (int, int, bool)
-        Inputs, outputs, and whether there is a bias, by name.
-    number, active : int
-        How many of each the model has, and how many a token passes.
-
-    Yields
-    ------
-    LinearLayers
-        In their order; none where `number` is 0.
-    """
-    for name, (into, out, bias) in shapes.items() if number else ():
-        yield LinearLayers(
-            name=name,
-            part=part,
-            in_features=into,
-            out_features=out,
-            bias=bias,
-            number=number,
-            active=active,
-        )

@@ -76,4 +76,4 @@ def idle_power_w(card: Card) -> float:
 
 
 POWER = PowerModel(active_share=0.059, bandwidth_share=0.961, compute_share=1.573)
-"""Shares of the power limit, fitted with `calibrate_power` to the runs of `ENGINES`."""
+"""Shares of the power limit, fitted with `calibrate_power` to the runs of `ENGINE_SPEEDS`."""

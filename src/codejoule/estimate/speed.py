@@ -72,7 +72,7 @@ _STATIC = EngineSpeed(
     expands_heads=True,
 )
 
-ENGINES: Mapping[str, EngineSpeed] = {
+ENGINE_SPEEDS: Mapping[str, EngineSpeed] = {
     "generate": EngineSpeed(
         bandwidth_efficiency=_STATIC.bandwidth_efficiency,
         compute_efficiency=_STATIC.compute_efficiency,

@@ -51,7 +51,7 @@ def prefill_work(work: Workload) -> Work:
     tokens = work.batch * work.prompt_tokens
     weights, experts = _weights_read(work, tokens=tokens)
     body = count_parameters(a).active - head
-    attention = 2 * a.layers * tokens * work.prompt_tokens * a.attention.attended_width
+    attention = a.layers * tokens * work.prompt_tokens * a.attention.per_head_width
     return Work(
         flop=2 * tokens * body + 2 * work.batch * head + attention,
         weights_bytes=weights,
@@ -85,7 +85,7 @@ def decode_work(work: Workload, *, expands_heads: bool = False) -> Work:
     a = work.architecture
     weights, experts = _weights_read(work, tokens=work.batch)
     cached = work.batch * work.mean_cached_tokens
-    products = 2 * a.attention.attended_width + a.attention.step_products
+    products = a.attention.per_head_width + a.attention.step_products
     width = a.attention.written_out_width if expands_heads else a.attention.cached_width
     return Work(
         flop=2.0 * work.batch * count_parameters(a).active + 2 * a.layers * cached * products,

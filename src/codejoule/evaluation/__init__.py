@@ -1,22 +1,7 @@
-"""The sandbox and its verdicts."""
+"""Verdicts on samples: files in and out, ground truth, judging what is left to judge."""
 
-from codejoule.evaluation.agreement import Agreement, compare
 from codejoule.evaluation.attempt import NO_EXPECTED_OUTPUTS
 from codejoule.evaluation.environment import environment_name, find_environment, with_python
-from codejoule.evaluation.expected_outputs import with_expected_outputs
-from codejoule.evaluation.formats import (
-    RecordedVerdict,
-    SamplesName,
-    SubmittedSample,
-    holds_samples,
-    pass_rates,
-    read_eval_results,
-    read_samples,
-    subset_of,
-    write_eval_results,
-    write_pass_at_k,
-    write_samples,
-)
 from codejoule.evaluation.ground_truth import (
     GroundTruth,
     cached_ground_truth,
@@ -25,48 +10,54 @@ from codejoule.evaluation.ground_truth import (
     write_ground_truth,
 )
 from codejoule.evaluation.identity import environment_facts
-from codejoule.evaluation.inspection import Inspection, inspect_sample
-from codejoule.evaluation.interpreter import describe_interpreter
-from codejoule.evaluation.judge import judge
-from codejoule.evaluation.launch import Launcher
+from codejoule.evaluation.judge import judge, judge_one
 from codejoule.evaluation.progress import Progress
-from codejoule.evaluation.resume import Judged, judge_resuming
+from codejoule.evaluation.results_file import (
+    RecordedVerdict,
+    VerdictAgreement,
+    compare_verdicts,
+    pass_rates,
+    read_eval_results,
+    subset_of,
+    write_eval_results,
+    write_pass_at_k,
+)
+from codejoule.evaluation.resume import Judged, judge_resuming, with_expected_outputs
 from codejoule.evaluation.sample import Sample
-from codejoule.evaluation.support import SandboxSupport, sandbox_support
+from codejoule.evaluation.samples_file import (
+    SampleRow,
+    SamplesName,
+    holds_samples,
+    read_sample_file,
+    write_samples,
+)
 from codejoule.evaluation.verdict_log import VerdictLog
-from codejoule.evaluation.worker import SandboxFacts
 
 __all__ = [
     "NO_EXPECTED_OUTPUTS",
-    "Agreement",
     "GroundTruth",
-    "Inspection",
     "Judged",
-    "Launcher",
     "Progress",
     "RecordedVerdict",
     "Sample",
+    "SampleRow",
     "SamplesName",
-    "SandboxFacts",
-    "SandboxSupport",
-    "SubmittedSample",
+    "VerdictAgreement",
     "VerdictLog",
     "cached_ground_truth",
     "canonical_sample",
     "check_ground_truth",
-    "compare",
-    "describe_interpreter",
+    "compare_verdicts",
     "environment_facts",
     "environment_name",
     "find_environment",
     "holds_samples",
-    "inspect_sample",
     "judge",
+    "judge_one",
     "judge_resuming",
     "pass_rates",
     "read_eval_results",
-    "read_samples",
-    "sandbox_support",
+    "read_sample_file",
     "subset_of",
     "with_expected_outputs",
     "with_python",

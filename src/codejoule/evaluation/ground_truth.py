@@ -11,7 +11,6 @@ from codejoule.config import user_cache, write_whole
 from codejoule.config.schema import EvaluatorConfig
 from codejoule.domain import Status, Task, Verdict
 from codejoule.evaluation.identity import environment_facts, sample_identity, setting_identity
-from codejoule.evaluation.launch import Launcher
 from codejoule.evaluation.resume import judge_resuming
 from codejoule.evaluation.sample import Sample, canonical_solution
 from codejoule.evaluation.verdict_log import VerdictLog
@@ -67,13 +66,13 @@ def check_ground_truth(
     fresh: bool = False,
     on_kept: Callable[[Sequence[Verdict]], None] = lambda _: None,
     on_verdict: Callable[[Verdict], None] = lambda _: None,
-    launcher: Launcher | None = None,
 ) -> GroundTruth:
     """Judge the canonical solutions that the user's cache has no verdict for; with `fresh`
     all of them. Raises as `judge` does."""
-    config = _plain(config)
-    path = _cache_file(config, timeout_s)
-    with VerdictLog(path, fresh=fresh) as log:
+    # They are not challenged: whether samples are must not part the caches.
+    config = dataclasses.replace(config, challenge=False)
+    setting = setting_identity(config, timeout_s=timeout_s)
+    with VerdictLog(_cache_file(setting), fresh=fresh) as log:
         judged = judge_resuming(
             [canonical_sample(task) for task in tasks],
             log,
@@ -81,7 +80,6 @@ def check_ground_truth(
             timeout_s=timeout_s,
             on_kept=on_kept,
             on_verdict=on_verdict,
-            launcher=launcher,
         )
     return GroundTruth(verdicts=judged.verdicts)
 
@@ -91,29 +89,30 @@ def cached_ground_truth(
 ) -> GroundTruth | None:
     """What the user's cache knows of `tasks` under this environment and these limits; None
     unless it knows all of them. Raises ConfigError where ``config.python`` does not work."""
-    if not _cache_folder().is_dir():
+    if not _cache_file("").parent.is_dir():
         return None
-    config = _plain(config)
+    config = dataclasses.replace(config, challenge=False)
     setting = setting_identity(config, timeout_s=timeout_s)
-    path = _cache_file(config, timeout_s)
-    if not path.is_file():
+    if not _cache_file(setting).is_file():
         return None
-    with VerdictLog(path) as log:
+    with VerdictLog(_cache_file(setting)) as log:
         found = [log.find(sample_identity(setting, canonical_sample(task))) for task in tasks]
     verdicts = tuple(filter(None, found))
     return GroundTruth(verdicts=verdicts) if len(verdicts) == len(tasks) > 0 else None
 
 
+def _cache_file(setting: str) -> Path:
+    """One file per environment and limits, in which each task has its own key: a part of a
+    suite, or a suite that shares tasks with another, finds what is known already."""
+    return user_cache() / "ground_truth" / f"{setting}.jsonl"
+
+
 def write_ground_truth(
-    path: Path,
-    truth: GroundTruth,
-    *,
-    suite: str,
-    checksum: str,
-    config: EvaluatorConfig,
+    path: Path, truth: GroundTruth, *, suite: str, checksum: str, config: EvaluatorConfig,
     timeout_s: float,
-) -> None:
+) -> None:  # fmt: skip
     """Write what was found and under what it holds, as JSON."""
+    told = ("reason", "evaluation_s", "evaluation_cpu_s", "memory_peak_bytes")
     content: dict[str, Any] = {
         "suite": suite,
         "checksum": checksum,
@@ -126,29 +125,8 @@ def write_ground_truth(
         "memory_bytes": config.memory_bytes,
         "environment": environment_facts(config),
         "verdicts": {
-            v.task_id: {
-                "status": v.status.value,
-                "reason": v.reason,
-                "evaluation_s": v.evaluation_s,
-                "evaluation_cpu_s": v.evaluation_cpu_s,
-                "memory_peak_bytes": v.memory_peak_bytes,
-            }
+            v.task_id: {"status": v.status.value} | {name: getattr(v, name) for name in told}
             for v in truth.verdicts
         },
     }
     write_whole(path, json.dumps(content, indent=2) + "\n")
-
-
-def _plain(config: EvaluatorConfig) -> EvaluatorConfig:
-    """Canonical solutions are not challenged: whether samples are must not part the caches."""
-    return dataclasses.replace(config, challenge=False)
-
-
-def _cache_folder() -> Path:
-    return user_cache() / "ground_truth"
-
-
-def _cache_file(config: EvaluatorConfig, timeout_s: float) -> Path:
-    """One file per environment and limits, in which each task has its own key: a part of a
-    suite, or a suite that shares tasks with another, finds what is known already."""
-    return _cache_folder() / f"{setting_identity(config, timeout_s=timeout_s)}.jsonl"

@@ -12,9 +12,9 @@ from typing import Any
 
 from codejoule.config import ConfigError
 from codejoule.config.schema import EvaluatorConfig
-from codejoule.evaluation.interpreter import describe_interpreter
-from codejoule.evaluation.layout import data_paths
 from codejoule.evaluation.sample import Sample
+from codejoule.sandbox import describe_interpreter
+from codejoule.sandbox.layout import data_paths
 
 _QUESTION = (
     "import importlib.metadata as m, json; "
@@ -102,10 +102,10 @@ def _nltk_data(prefixes: tuple[str, ...], named: tuple[str, ...]) -> list[str]:
 
 @cache
 def _code() -> str:
-    """Hash of what judges: the modules of this room and of what it ships inside."""
-    room = Path(__file__).parent
+    """Hash of what judges: the modules of this room and of the sandbox."""
+    rooms = Path(__file__).parents[1]
     digest = hashlib.sha256()
-    for file in sorted([*room.glob("*.py"), *room.glob("_inside/*.py")]):
-        digest.update(f"{file.relative_to(room)}\0".encode())
+    for file in sorted([*rooms.glob("evaluation/*.py"), *rooms.glob("sandbox/**/*.py")]):
+        digest.update(f"{file.relative_to(rooms)}\0".encode())
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Judge many samples, one worker per core, and a few more while samples sleep."""
+"""Judge samples: many, one sandbox per core and a few more while samples sleep, or one."""
 
 import dataclasses
 import functools
@@ -11,23 +11,14 @@ from collections.abc import Callable, Iterable, Sequence
 from codejoule.config import UserError
 from codejoule.config.schema import EvaluatorConfig
 from codejoule.domain import Status, Verdict
-from codejoule.domain.verdict import CLEAR, NOT_CHALLENGEABLE, SUSPECT
-from codejoule.evaluation.admission import Admission, workers_for
-from codejoule.evaluation.attempt import try_sample
-from codejoule.evaluation.challenge import challenge_tests
+from codejoule.evaluation.attempt import Judging
 from codejoule.evaluation.expected import modules_worth_importing
-from codejoule.evaluation.interpreter import describe_interpreter
-from codejoule.evaluation.launch import Launcher, choose_launcher
-from codejoule.evaluation.memory import Memory
 from codejoule.evaluation.sample import Sample
-from codejoule.evaluation.stand_in import StandIns
-from codejoule.evaluation.worker import SandboxFacts, Worker
-
-KEPT_OUTPUT = "OUTPUT"
-"""Key of what a sample printed, where its verdict keeps that."""
+from codejoule.sandbox import Sandbox, SandboxFacts
+from codejoule.sandbox.admission import Admission, workers_for
+from codejoule.sandbox.host_memory import HostMemory
 
 _LOGGER = logging.getLogger(__name__)
-_Outcome = tuple[int, Verdict] | SandboxFacts | BaseException
 
 
 def _ignore(_: object) -> None:
@@ -41,17 +32,15 @@ def judge(
     timeout_s: float,
     on_verdict: Callable[[Verdict], None] = _ignore,
     on_start: Callable[[SandboxFacts], None] = _ignore,
-    launcher: Launcher | None = None,
 ) -> list[Verdict]:
     """Judge `samples` in the sandbox and return their verdicts in the samples' order.
 
     Each may take `timeout_s` of wall time. `on_verdict` is called in the caller's thread, in
     the order in which verdicts come, and `on_start` once before, with what isolates them.
-    `launcher` forces a way to build the sandbox; by default bubblewrap is used where it is
-    installed. With ``config.challenge`` passing samples run once more with changed
-    expectations; their costs are those of the first run. A sample for which the memory of this
-    machine, or of the control groups around this process, was too short while others ran is
-    judged again alone; if that is not possible either, its status is `Status.unjudged`.
+    With ``config.challenge`` passing samples run once more with changed expectations; their
+    costs are those of the first run. A sample for which the memory of this machine, or of the
+    control groups around this process, was too short while others ran is judged again alone;
+    if that is not possible either, its status is `Status.unjudged`.
 
     Raises ConfigError for an unusable ``config.python`` and UserError, with the remedy, where
     this machine offers no isolation: untrusted code never runs outside the sandbox, unless
@@ -63,120 +52,133 @@ def judge(
         if verdict.status is not Status.unjudged:
             on_verdict(verdict)
 
-    judge_them = functools.partial(_judge, timeout_s=timeout_s, launcher=launcher)
-    verdicts = judge_them(todo, config=config, on_verdict=settle, on_start=on_start)
+    judge_once = functools.partial(_judge_once, timeout_s=timeout_s)
+    verdicts = judge_once(todo, config=config, on_verdict=settle, on_start=on_start)
     short = [index for index, v in enumerate(verdicts) if v.status is Status.unjudged]
     if short:
         _LOGGER.info("%d samples found too little memory: judged again, one at a time", len(short))
-    again = judge_them(
-        [todo[index] for index in short],
-        config=dataclasses.replace(config, workers=1), on_verdict=on_verdict, on_start=_ignore,
-    )  # fmt: skip
+    one_worker = dataclasses.replace(config, workers=1)
+    again = judge_once(
+        [todo[index] for index in short], config=one_worker, on_verdict=on_verdict, on_start=_ignore
+    )
     for index, verdict in zip(short, again, strict=True):
         verdicts[index] = verdict
     return verdicts
 
 
-def _judge(
+def judge_one(sample: Sample, *, config: EvaluatorConfig, timeout_s: float) -> tuple[Verdict, str]:
+    """The verdict on `sample`, and the end of what it printed (4 KiB at most). Raises as `judge`
+    does."""
+    judging = Judging(timeout_s=timeout_s, memory=HostMemory(), challenge=config.challenge)
+    with Sandbox(config, preimport=_modules_of([sample])) as sandbox:
+        return judging.verdict_on(sample, sandbox)
+
+
+def _modules_of(samples: Sequence[Sample]) -> list[str]:
+    """What a sandbox for them imports once."""
+    sources = {text for s in samples for text in (s.code_prompt, s.test, s.plus_test)}
+    return modules_worth_importing(sources)
+
+
+def _judge_once(
     todo: Sequence[Sample],
     *,
     config: EvaluatorConfig,
     timeout_s: float,
     on_verdict: Callable[[Verdict], None],
     on_start: Callable[[SandboxFacts], None],
-    launcher: Launcher | None,
 ) -> list[Verdict]:
     """Judge each once, whatever memory the others take meanwhile."""
     if not todo:
         return []
-    interpreter = describe_interpreter(config.python)
-    chosen = choose_launcher(launcher, config.isolation)
-    sources = {text for s in todo for text in (s.code_prompt, s.test, s.plus_test)}
-    preimport = modules_worth_importing(sources)
-    memory = Memory()
+    memory = HostMemory()
     cores = len(os.sched_getaffinity(0))
     count = workers_for(min(config.workers or cores, len(todo)), memory)
     # A number that was asked for is kept to.
-    more = min(cores, len(todo) - count) if config.workers is None else 0
-    admission = Admission(memory, most=count + more)
-    desk = _Desk(todo, admission, memory, timeout_s=timeout_s, challenge=config.challenge)
-    workers = [Worker(config, interpreter, chosen, preimport=preimport) for _ in range(count)]
-    spare = [Worker(config, interpreter, chosen, preimport=preimport) for _ in range(more)]
-    stand_ins = StandIns(workers)
-    threads = [threading.Thread(target=_work, args=(worker, desk)) for worker in workers]
-    threads.append(threading.Thread(target=admission.watch, args=(desk.stop,)))
-    if spare:
-        threads.append(threading.Thread(target=stand_ins.watch, args=(desk.stop,)))
-    for worker in spare:
-        threads.append(threading.Thread(target=_stand_in, args=(worker, desk, stand_ins)))
+    spares = min(cores, len(todo) - count) if config.workers is None else 0
+    preimport = _modules_of(todo)
+    sandboxes = [Sandbox(config, preimport=preimport) for _ in range(count + spares)]
+    judging = Judging(timeout_s=timeout_s, memory=memory, challenge=config.challenge)
+    pool = _Pool(todo, judging, Admission(memory, most=count + spares))
+    threads = [threading.Thread(target=pool.admission.watch, args=(pool.stop,))]
+    for number, sandbox in enumerate(sandboxes):
+        work = pool.work if number < count else pool.work_as_spare
+        threads.append(threading.Thread(target=work, args=(sandbox,)))
     for thread in threads:
         thread.start()
     try:
-        return _collect(len(todo), desk.done, on_verdict, on_start)
+        return _collect(len(todo), pool.done, on_verdict, on_start)
     except BaseException:
-        desk.stop.set()
-        for worker in [*workers, *spare]:
-            worker.abort()
+        pool.stop.set()
+        for sandbox in sandboxes:
+            sandbox.abort()
         raise
     finally:
-        desk.stop.set()
+        pool.stop.set()
         for thread in threads:
             thread.join()
 
 
-class _Desk:
-    """What all workers share: samples to be judged, verdicts on others, the order to stop."""
+class _Pool:
+    """What all sandboxes share: samples to be judged, verdicts on others, the order to stop.
+    Its methods run in a thread per sandbox, which starts it and outlives it."""
 
-    def __init__(
-        self, todo: Sequence[Sample], admission: Admission, memory: Memory, *, timeout_s: float,
-        challenge: bool,
-    ) -> None:  # fmt: skip
+    def __init__(self, todo: Sequence[Sample], judging: Judging, admission: Admission) -> None:
         self._todo = todo
-        self._admission = admission
-        self._memory = memory
-        self._timeout_s = timeout_s
-        self._challenge = challenge
+        self._judging = judging
+        self.admission = admission
         self._pending: queue.SimpleQueue[int] = queue.SimpleQueue()
         for index in range(len(todo)):
             self._pending.put(index)
-        self.done: queue.SimpleQueue[_Outcome] = queue.SimpleQueue()
+        self.done: queue.SimpleQueue[tuple[int, Verdict] | SandboxFacts | BaseException]
+        self.done = queue.SimpleQueue()
         self.stop = threading.Event()
 
-    def judge_next(self, worker: Worker) -> bool:
-        """Have `worker` judge one sample; False where none is left."""
-        try:
-            index = self._pending.get_nowait()
-        except queue.Empty:
-            return False
-        sample = self._todo[index]
-        with self._admission.place(worker):
-            verdict, output = try_sample(sample, worker, self._timeout_s, self._memory)
-            if sample.keeps_output and verdict.status is Status.passed:
-                verdict = dataclasses.replace(verdict, details={KEPT_OUTPUT: output})
-            if self._challenge and verdict.status is Status.passed:
-                verdict = dataclasses.replace(verdict, challenge=self._challenged(sample, worker))
+    def work(self, sandbox: Sandbox) -> None:
+        """One sandbox's share."""
+        with sandbox:
+            try:
+                self.done.put(sandbox.start())
+                while not self.stop.is_set() and self._judge_next(sandbox):
+                    pass
+            except BaseException as error:
+                self.done.put(error)
+
+    def work_as_spare(self, sandbox: Sandbox) -> None:
+        """The same, while others sleep. The sandbox is started when it is first needed."""
+        started = False
+        with sandbox:
+            try:
+                while self._judge_next(sandbox, spare=True, start=not started):
+                    started = True
+            except BaseException as error:
+                if started or not isinstance(error, UserError):
+                    self.done.put(error)
+                    return
+                # Nobody waits for it: the others do the work, as they would without it.
+                _LOGGER.warning("one more sandbox worker does not start: %s", error)
+
+    def _judge_next(self, sandbox: Sandbox, *, spare: bool = False, start: bool = False) -> bool:
+        """Have one more sample judged; False where none is left."""
+        with self.admission.place(sandbox, spare=spare) as granted:
+            if not granted:
+                return False
+            if start:
+                sandbox.start()
+            try:
+                index = self._pending.get_nowait()
+            except queue.Empty:
+                return False
+            verdict, _ = self._judging.verdict_on(self._todo[index], sandbox)
             if verdict.status is Status.unjudged:
-                self._admission.allow_fewer()
+                self.admission.allow_fewer()
         self.done.put((index, verdict))
         return True
-
-    def _challenged(self, sample: Sample, worker: Worker) -> str | None:
-        """Whether a sample that passed notices that its tests expect something else; None where
-        there was too little memory to find out."""
-        challenged = challenge_tests(sample.test, name=f"{sample.task_id}\0{sample.sample}")
-        if challenged is None:
-            return NOT_CHALLENGEABLE
-        changed = dataclasses.replace(sample, test=challenged.test, plus_test="")
-        again, _ = try_sample(changed, worker, self._timeout_s, self._memory)
-        if again.status is Status.unjudged:
-            return None
-        deceived = [test for test in challenged.changed if again.tests.get(test) == "pass"]
-        return SUSPECT if deceived else CLEAR
 
 
 def _collect(
     count: int,
-    done: "queue.SimpleQueue[_Outcome]",
+    done: "queue.SimpleQueue[tuple[int, Verdict] | SandboxFacts | BaseException]",
     on_verdict: Callable[[Verdict], None],
     on_start: Callable[[SandboxFacts], None],
 ) -> list[Verdict]:
@@ -198,47 +200,8 @@ def _collect(
     return [verdicts[index] for index in range(count)]
 
 
-def _work(worker: Worker, desk: _Desk) -> None:
-    """One thread's share. It starts the worker itself and outlives it."""
-    try:
-        desk.done.put(worker.start())
-        while not desk.stop.is_set() and desk.judge_next(worker):
-            pass
-    except BaseException as error:
-        desk.done.put(error)
-    finally:
-        worker.stop()
-
-
-def _stand_in(worker: Worker, desk: _Desk, stand_ins: StandIns) -> None:
-    """The same, while others sleep. The worker is started when it is first needed."""
-    try:
-        started = False
-        more = True
-        while more and stand_ins.begin():
-            try:
-                started = started or _starts(worker)
-                more = started and desk.judge_next(worker)
-            finally:
-                stand_ins.end()
-    except BaseException as error:
-        desk.done.put(error)
-    finally:
-        worker.stop()
-
-
-def _starts(worker: Worker) -> bool:
-    try:
-        worker.start()
-    except UserError as error:
-        # Nobody waits for it: the others do the work, as they would without it.
-        _LOGGER.warning("one more sandbox worker does not start: %s", error)
-        return False
-    return True
-
-
 def _warn(facts: SandboxFacts) -> None:
-    if facts.launcher is Launcher.process:
+    if facts.launcher == "process":
         _LOGGER.warning(
             "samples run WITHOUT a sandbox (evaluator.isolation=process), guarded by %s only: "
             "they may reach what docs/sandbox.md lists. Judge only what you would run yourself",

@@ -21,46 +21,41 @@ class Progress:
     not samples."""
 
     def __init__(
-        self,
-        count: int,
-        *,
-        verbose: bool = False,
-        what: str = "",
-        stream: TextIO | None = None,
+        self, count: int, *, verbose: bool = False, what: str = "", stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self._count = count
         self._verbose = verbose
         self._what = f"{what} " if what else ""
         self._stream = stream or sys.stderr
         self._clock = clock
         self._tty = self._stream.isatty()
-        self._done = self._passed = 0
-        self._said_done = 0
+        self._done = self._passed = self._said_done = 0
         self._said_s = clock()
 
     def keep(self, verdicts: Sequence[Verdict]) -> None:
         """Verdicts that are known from before."""
-        if not verdicts:
-            return
-        self._done = self._said_done = len(verdicts)
-        self._passed = sum(verdict.status is Status.passed for verdict in verdicts)
-        print(f"{self._state()}, by an earlier evaluation", file=self._stream, flush=True)
+        if verdicts:
+            self._done = self._said_done = len(verdicts)
+            self._passed = sum(verdict.status is Status.passed for verdict in verdicts)
+            self._say(f"{self._state()}, by an earlier evaluation\n")
 
     def add(self, verdict: Verdict) -> None:
         """A new verdict."""
         self._done += 1
         passed = verdict.status is Status.passed
         self._passed += passed
+        start = "\r\x1b[K" if self._tty else ""
         if self._verbose and not passed:
-            start = "\r\x1b[K" if self._tty else ""
-            print(f"{start}{one_line(verdict)}", file=self._stream)
+            self._say(f"{start}{one_line(verdict)}\n")
         if self._tty:
-            end = "\n" if self._done == self._count else ""
-            print(f"\r\x1b[K{self._state()}", end=end, file=self._stream, flush=True)
+            self._say(f"{start}{self._state()}" + ("\n" if self._done == self._count else ""))
         elif self._is_time():
             self._said_done, self._said_s = self._done, self._clock()
-            print(self._state(), file=self._stream, flush=True)
+            self._say(f"{self._state()}\n")
+
+    def _say(self, text: str) -> None:
+        print(text, end="", file=self._stream, flush=True)
 
     def _state(self) -> str:
         return f"{self._done}/{self._count} {self._what}judged, {self._passed} passed"
@@ -74,7 +69,6 @@ class Progress:
 def one_line(verdict: Verdict) -> str:
     """A failure in one line: the sample, the reason, the first failed test's last words."""
     name, text = next(iter(verdict.details.items()), ("", ""))
-    words = text.strip().splitlines()
-    said = words[-1] if words else ""
+    said = (text.strip().splitlines() or [""])[-1]
     line = f"{verdict.task_id} sample {verdict.sample}: {verdict.reason}: {name}: {said}"
     return visible(line[:300].replace("\n", "\\n"))

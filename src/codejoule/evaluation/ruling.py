@@ -2,11 +2,12 @@
 
 import re
 import signal
-from typing import Any
+from collections.abc import Mapping
 
 from codejoule.domain import Status, Verdict
 from codejoule.evaluation.expected import expected_failures
 from codejoule.evaluation.sample import Sample
+from codejoule.sandbox import Execution
 
 _ALL = "ALL"
 """BigCodeBench's key for what concerns no single test."""
@@ -29,44 +30,36 @@ _NO_DATA = re.compile(
 """What NLTK, TextBlob and spaCy say where their data is not installed."""
 
 
-def rule(sample: Sample, expected: frozenset[str], report: dict[str, Any]) -> Verdict:
+def rule(sample: Sample, expected: frozenset[str], found: Execution) -> Verdict:
     """The verdict on `sample`. Only an authenticated result in which exactly the `expected`
     tests ran and passed, at least one, is a pass."""
-    if report["phase"] == "result":
-        report = report | {"result": _settled(sample.test, report["result"])}
-    status, reason, details = _decide(expected, report)
-    peak = report.get("memory_peak_bytes")
+    tests = _settled(sample.test, found.tests)
+    status, reason, details = _decide(expected, found, tests)
     return Verdict(
         task_id=sample.task_id,
         sample=sample.sample,
         status=status,
         reason=reason,
         details={_printable(name): _printable(text) for name, text in details.items()},
-        evaluation_s=float(report["wall_s"]),
-        evaluation_cpu_s=float(report["cpu_s"]),
-        memory_peak_bytes=int(peak) if peak else None,
-        tests=_outcomes(report),
-        evaluation_cpu_source=report.get("cpu_source"),
-        memory_source=report.get("memory_source") if peak else None,
+        evaluation_s=found.wall_s,
+        evaluation_cpu_s=found.cpu_s,
+        memory_peak_bytes=found.memory_peak_bytes or None,
+        tests={
+            _printable(name): "fail" if outcome == UNREACHED else outcome
+            for name, (outcome, _) in tests.items()
+        },
+        evaluation_cpu_source=found.cpu_source,
+        memory_source=found.memory_source if found.memory_peak_bytes else None,
     )
 
 
-def _settled(test: str, result: dict[str, Any]) -> dict[str, tuple[str, str]]:
+def _settled(test: str, found: Mapping[str, tuple[str, str]]) -> dict[str, tuple[str, str]]:
     """A failure that is expected is a pass where the source of the tests says so, and a fail
     where only something in the process did."""
-    known = expected_failures(test) if any(o == "xfail" for o, _ in result.values()) else ()
+    known = expected_failures(test) if any(o == "xfail" for o, _ in found.values()) else ()
     return {
-        name: (("pass" if name in known else "fail"), text) if outcome == "xfail"
-        else (outcome, text)
-        for name, (outcome, text) in result.items()
-    }  # fmt: skip
-
-
-def _outcomes(report: dict[str, Any]) -> dict[str, str]:
-    result = report["result"] if report["phase"] == "result" else {}
-    return {
-        _printable(name): "fail" if outcome == UNREACHED else outcome
-        for name, (outcome, _) in result.items()
+        name: (("pass" if name in known else "fail") if outcome == "xfail" else outcome, text)
+        for name, (outcome, text) in found.items()
     }
 
 
@@ -75,33 +68,31 @@ def _printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _decide(expected: frozenset[str], report: dict[str, Any]) -> tuple[Status, str, dict[str, str]]:
-    phase, what = report["phase"], report.get("what", "")
-    if phase == "result":
-        return _of_tests(expected, report["result"])
-    if phase == "timeout":
+def _decide(
+    expected: frozenset[str], found: Execution, tests: Mapping[str, tuple[str, str]]
+) -> tuple[Status, str, dict[str, str]]:
+    if found.phase == "result":
+        return _of_tests(expected, tests)
+    if found.phase == "timeout":
         return Status.timeout, "timeout", {_ALL: "the time limit was reached"}
-    if report.get("over_memory"):
+    if found.over_memory:
         return Status.failed, "memory", {_ALL: "the memory limit was reached"}
-    if phase == "raised":
-        outcome = UNREACHED if report.get("network") else "fail"
-        reason = "memory" if report.get("memory") else _reason_for([(outcome, what)])
-        return Status.failed, reason, {_ALL: what}
-    if phase == "syntax":
-        return Status.failed, "syntax", {_ALL: what}
-    if phase == "tampered":
-        return Status.failed, "tampered", {_ALL: f"changed what judges it: {what}"}
-    if phase == "output":
-        return Status.failed, "output", {_ALL: "wrote more output than the limit allows"}
-    if phase == "too large":
-        return Status.failed, "too large", {_ALL: what}
-    if phase == "lost":
-        return Status.failed, "crash", {_ALL: "the sandbox worker was lost on it, twice"}
-    return Status.failed, "crash", {_ALL: _last_words(report)}
+    if found.phase == "raised":
+        outcome = UNREACHED if found.network else "fail"
+        reason = "memory" if found.memory else _reason_for([(outcome, found.what)])
+        return Status.failed, reason, {_ALL: found.what}
+    reason, words = {
+        "syntax": ("syntax", found.what),
+        "tampered": ("tampered", f"changed what judges it: {found.what}"),
+        "output": ("output", "wrote more output than the limit allows"),
+        "too large": ("too large", found.what),
+        "lost": ("crash", "the sandbox worker was lost on it, twice"),
+    }.get(found.phase) or ("crash", _last_words(found))
+    return Status.failed, reason, {_ALL: words}
 
 
 def _of_tests(
-    expected: frozenset[str], result: dict[str, Any]
+    expected: frozenset[str], result: Mapping[str, tuple[str, str]]
 ) -> tuple[Status, str, dict[str, str]]:
     failed = {name: text for name, (outcome, text) in result.items() if outcome != "pass"}
     outcomes = {outcome for outcome, _ in result.values()}
@@ -136,17 +127,14 @@ def _reason_for(failures: list[tuple[str, str]]) -> str:
     return "fail"
 
 
-def _last_words(report: dict[str, Any]) -> str:
-    code = report.get("exit")
-    if report.get("init_error") or report["phase"] == "stuck":
-        how = f"the sandbox could not be set up: {report.get('init_error') or report.get('what')}"
-    elif code is None:
+def _last_words(found: Execution) -> str:
+    if found.exit is None:
         how = "its processes ended before their time"
-    elif code < 0:
-        how = f"killed by {_signal_name(-code)} before its tests were finished"
+    elif found.exit < 0:
+        how = f"killed by {_signal_name(-found.exit)} before its tests were finished"
     else:
-        how = f"ended with status {code} before its tests were finished"
-    tail = str(report.get("output_tail", ""))[-1000:].strip()
+        how = f"ended with status {found.exit} before its tests were finished"
+    tail = found.output_tail[-1000:].strip()
     return f"{how}\n{tail}" if tail else how
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from codejoule.domain import EXPECTED_OUTPUT, Task, join_sources, preamble
+from codejoule.evaluation.expected import expected_test_ids
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +53,11 @@ class Sample:
     def program(self) -> str:
         """What runs before the tests."""
         return join_sources((preamble(self.code_prompt), self.solution))
+
+    @property
+    def test_names(self) -> list[str]:
+        """Its tests, in the order in which unittest runs them."""
+        return sorted(expected_test_ids(self.test) | expected_test_ids(self.plus_test))
 
 
 def canonical_solution(task: Task) -> str:

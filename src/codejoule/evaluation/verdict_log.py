@@ -5,7 +5,6 @@ import json
 import logging
 import os
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from codejoule.config import UserError, full_disk
@@ -35,16 +34,13 @@ class VerdictLog:
                 # A writer was killed in mid-line; what follows must not become part of it.
                 os.write(self._file, b"\n")
         except OSError as error:
-            why = full_disk(error, path) or error.strerror
-            raise UserError(f"{path}: cannot be written: {why}") from error
+            raise self._unwritable(error) from error
         if not fresh:
             self._read(content)
 
     def _read(self, content: bytes) -> None:
         unread = 0
-        for line in content.split(b"\n"):
-            if not line.strip():
-                continue
+        for line in filter(bytes.strip, content.split(b"\n")):
             try:
                 row: dict[str, Any] = json.loads(line)
                 self._verdicts[row["key"]] = Verdict.from_json(row["verdict"])
@@ -65,21 +61,15 @@ class VerdictLog:
             if written < len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
-            why = full_disk(error, self.path) or error.strerror
-            raise UserError(f"{self.path}: cannot be written: {why}") from error
+            raise self._unwritable(error) from error
         self._verdicts[key] = verdict
 
-    def close(self) -> None:
-        """Close the file."""
-        os.close(self._file)
+    def _unwritable(self, error: OSError) -> UserError:
+        why = full_disk(error, self.path) or error.strerror
+        return UserError(f"{self.path}: cannot be written: {why}")
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
+    def __exit__(self, *_: object) -> None:
+        os.close(self._file)

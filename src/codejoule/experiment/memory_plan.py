@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from codejoule.config import ConfigError, UserError
 from codejoule.config.schema import ExperimentConfig, Split, Weights
-from codejoule.domain import Architecture, Suite, Workload, place_layers
+from codejoule.domain import Suite, Workload, place_layers
 from codejoule.estimate import CONTEXT_BYTES, bytes_by_layer, memory_needed
 from codejoule.measurement import Hardware
 from codejoule.models import Checkpoint, describe_model
@@ -123,12 +123,14 @@ def plan_memory(
 def _workload(
     experiment: ExperimentConfig, suite: Suite, checkpoint: Checkpoint | None, *, device: str
 ) -> Workload:
-    described = describe_model(checkpoint, experiment.model, experiment.quant, device=device)
     requests = len(suite.tasks) * experiment.generation.n_samples
+    architecture, quantization, dtype = describe_model(
+        checkpoint, experiment.model, experiment.quant, device=device
+    )
     return Workload(
-        architecture=Architecture.from_config(described.config),
-        quantization=described.quantization,
-        dtype=described.dtype,
+        architecture=architecture,
+        quantization=quantization,
+        dtype=dtype,
         batch=min(experiment.batch.size, requests),
         prompt_tokens=_prompt_tokens(experiment, suite),
         new_tokens=experiment.generation.max_new_tokens or suite.max_new_tokens,

@@ -10,6 +10,7 @@ import psutil
 from codejoule.config import UserError
 from codejoule.config.schema import ExperimentConfig, Preflight, Weights
 from codejoule.domain import Quantization, Suite
+from codejoule.estimate import memory_needed
 from codejoule.experiment.memory_plan import MemoryPlan, place, plan_memory, smaller_batch
 from codejoule.measurement import Hardware
 
@@ -115,8 +116,6 @@ def _too_little(experiment: ExperimentConfig, memory: MemoryPlan, room: Room) ->
     pairs = list(zip(memory.by_device_bytes, room.bytes, strict=True))
     if all(held <= there for held, there in pairs):
         return None
-    from codejoule.estimate import memory_needed
-
     work = memory.workload
     needed = memory_needed(work)
     on_gpus = room.device == "cuda"

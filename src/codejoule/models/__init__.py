@@ -6,7 +6,6 @@ Finding and checking are cheap (no torch); loading and quantizing import what th
 from codejoule.models.check import bundled_calibration_texts, check_model_config
 from codejoule.models.checkpoint import (
     Checkpoint,
-    Description,
     describe_model,
     locate_checkpoint,
 )
@@ -17,7 +16,6 @@ from codejoule.models.tokenizer import end_token_owners, load_tokenizer
 
 __all__ = [
     "Checkpoint",
-    "Description",
     "LoadedModel",
     "ModelFacts",
     "bundled_calibration_texts",

@@ -15,7 +15,7 @@ from codejoule.config.schema import (
     QuantSource,
     Weights,
 )
-from codejoule.domain import METHODS, Quantization, dtype_in_force
+from codejoule.domain import METHODS, Architecture, Quantization, dtype_in_force
 from codejoule.models.check import (
     BUNDLED_ROOT,
     check_model_config,
@@ -44,12 +44,12 @@ class Checkpoint:
     """Where they come from, e.g. ``hub:ID@COMMIT`` or ``local:FOLDER``."""
     path: Path | None
     """Folder that `load_model` reads; None for random weights."""
-    revision: str | None
-    """Commit of the hub's repository; None for weights that are not the hub's."""
     checksum: str
     """Identity of the weights: a SHA-256, the hub's commit, or seed and architecture."""
-    quantization: str
+    quantization: str = "none"
     """``none`` or method, bits and group size, e.g. ``gptq-4bit-g128``."""
+    revision: str | None = None
+    """Commit of the hub's repository; None for weights that are not the hub's."""
     base_path: Path | None = None
     """Folder of the unquantized weights; None unless they are quantized here."""
     needs_quantization: bool = False
@@ -78,7 +78,9 @@ def locate_checkpoint(
     if model.weights is Weights.bundled:
         found = _bundled(model, quant)
     elif model.weights is Weights.local:
-        found = _local(model, quant)
+        assert model.path is not None
+        folder = Path(model.path).expanduser().absolute()
+        found = _folder(model, folder, f"local:{folder}")
     else:
         found = _hub(model, quant, hub_cache)
     assert found.path is not None
@@ -109,7 +111,6 @@ def _random(model: ModelConfig, quant: QuantConfig) -> Checkpoint:
         weights=model.weights,
         source="random",
         path=None,
-        revision=None,
         checksum=f"random:{model.random_seed}:{digest[:32]}",
         quantization=quantization_label(with_group_size(quant, model.architecture)),
     )
@@ -125,24 +126,12 @@ def _bundled(model: ModelConfig, quant: QuantConfig) -> Checkpoint:
                 "use quant.source=local to quantize here"
             )
         folder = BUNDLED_ROOT / model.name / "none"
-    return _folder(model, quant, folder, f"bundled:{model.name}/{folder.name}")
+    return _folder(model, folder, f"bundled:{model.name}/{folder.name}")
 
 
-def _local(model: ModelConfig, quant: QuantConfig) -> Checkpoint:
-    assert model.path is not None
-    folder = Path(model.path).expanduser().absolute()
-    return _folder(model, quant, folder, f"local:{folder}")
-
-
-def _folder(model: ModelConfig, quant: QuantConfig, folder: Path, source: str) -> Checkpoint:
-    return Checkpoint(
-        weights=model.weights,
-        source=source,
-        path=folder,
-        revision=None,
-        checksum=folder_checksum(folder),
-        quantization=quantization_label(quant),
-    )
+def _folder(model: ModelConfig, folder: Path, source: str) -> Checkpoint:
+    checksum = folder_checksum(folder)
+    return Checkpoint(weights=model.weights, source=source, path=folder, checksum=checksum)
 
 
 def _hub(model: ModelConfig, quant: QuantConfig, hub_cache: Path | None) -> Checkpoint:
@@ -153,8 +142,9 @@ def _hub(model: ModelConfig, quant: QuantConfig, hub_cache: Path | None) -> Chec
         # The base model's revision says nothing of another repository's.
         repository, _, pinned = published.partition("@")
         revision = pinned or "main"
+    same = "" if quant.bits is None else f" quant={quant.name}"
     remedy = (
-        f"use a copy on this machine (model.weights=local model.path=FOLDER{_quant(quant)}), or "
+        f"use a copy on this machine (model.weights=local model.path=FOLDER{same}), or "
         "random weights of the same architecture, whose energy and speed are real "
         "(model.weights=random)"
     )
@@ -165,12 +155,7 @@ def _hub(model: ModelConfig, quant: QuantConfig, hub_cache: Path | None) -> Chec
         path=folder,
         revision=commit,
         checksum=f"{repository}@{commit}",
-        quantization=quantization_label(quant),
     )
-
-
-def _quant(quant: QuantConfig) -> str:
-    return "" if quant.bits is None else f" quant={quant.name}"
 
 
 def _to_be_quantized(
@@ -186,17 +171,15 @@ def _to_be_quantized(
         "desc_act": quant.desc_act,
         "calibration": [quant.calibration.samples, quant.calibration.seed, calibration_id],
         "calibration_file": _text_checksum(quant.calibration.path),
-        **installed_versions(["gptqmodel"]),
+        **installed_versions(METHODS[quant.method.name].libraries),
     }
     key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
     folder = cache_dir.absolute() / f"{quantization_label(quant)}-{key[:32]}"
-    return Checkpoint(
-        weights=base.weights,
+    return replace(
+        base,
         source=f"{base.source}, quantized here",
         path=folder,
-        revision=base.revision,
         checksum=f"quantized:{key}",
-        quantization=base.quantization,
         base_path=base.path,
         needs_quantization=not (folder / MANIFEST).exists(),
     )
@@ -255,24 +238,13 @@ def _file_checksum(file: Path, size: int, mtime_ns: int) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Description:
-    """A model as its files say it is, before its weights are loaded."""
-
-    config: Mapping[str, Any]
-    """Its ``config.json``."""
-    quantization: Quantization
-    """How it will be quantized, with the group size in force."""
-    dtype: str
-    """The dtype that it will be loaded in."""
-
-
 def describe_model(
     checkpoint: Checkpoint | None, model: ModelConfig, quant: QuantConfig, *, device: str
-) -> Description:
-    """Read what `load_model` will load on `device`; no torch.
+) -> tuple[Architecture, Quantization, str]:
+    """What `load_model` will load on `device`, and in which dtype, from its files; no torch.
 
-    Without a `checkpoint` the architecture on file (``model.architecture``) says it.
+    Without a `checkpoint` the architecture on file (``model.architecture``) says it. Raises
+    `ValueError` for a family that is not known.
     """
     config: Mapping[str, Any] = model.architecture
     if checkpoint is not None and checkpoint.path is not None:
@@ -280,11 +252,8 @@ def describe_model(
         folder = checkpoint.path if there else checkpoint.base_path
         assert folder is not None
         config = read_config(folder)
-    own = config.get("dtype") or config.get("torch_dtype")
-    return Description(
-        config=config,
-        quantization=quantization_of(quant, config),
-        dtype=dtype_in_force(
-            model.dtype.name, quant.method.name, device=device, own=own and str(own)
-        ),
+    architecture = Architecture.from_config(config)
+    dtype = dtype_in_force(
+        model.dtype.name, quant.method.name, device=device, own=architecture.dtype
     )
+    return architecture, quantization_of(quant, config), dtype

@@ -2,12 +2,11 @@
 
 import errno
 import os
-import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from codejoule.common.hub import TIMEOUT_S, Refusal, hub_errors, refusal_of, said
-from codejoule.config import UserError
+from codejoule.config import UserError, require_room
 from codejoule.models.folder import weight_files
 
 if TYPE_CHECKING:
@@ -33,15 +32,12 @@ def fetch(
     try:
         commit = _resolve(api, repository, revision)
     except hub_errors() as error:
-        cached = None
-        if refusal_of(error) not in _FINAL:
-            cached = _cached(repository, revision, hub_cache)
-        if cached is not None:
+        final = refusal_of(error) in _FINAL
+        if not final and (cached := _cached(repository, revision, hub_cache)):
             return cached
         reason = _reason(error, repository, revision)
         raise UserError(f"{repository}: {reason}; {remedy}") from error
-    cached = _cached(repository, commit, hub_cache)
-    if cached is not None:
+    if cached := _cached(repository, commit, hub_cache):
         return cached
     # By its name, so that the cache knows later, without the hub, what the name stands for.
     folder = _download(api, repository, revision, hub_cache=hub_cache, remedy=remedy)
@@ -81,19 +77,10 @@ def _reason(error: Exception, repository: str, revision: str) -> str:
 
 def _cached(repository: str, revision: str, hub_cache: Path | None) -> tuple[Path, str] | None:
     """A complete snapshot in the cache and its commit."""
-    from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        folder = Path(
-            snapshot_download(
-                repository,
-                revision=revision,
-                cache_dir=hub_cache,
-                allow_patterns=list(_PATTERNS),
-                local_files_only=True,
-            )
-        )
+        folder = _snapshot(repository, revision, hub_cache, local_files_only=True)
     except LocalEntryNotFoundError:
         return None
     # A snapshot's folder exists from the first file on, and is named after the commit.
@@ -101,42 +88,34 @@ def _cached(repository: str, revision: str, hub_cache: Path | None) -> tuple[Pat
     return (folder, folder.name) if complete else None
 
 
+def _snapshot(repository: str, revision: str, cache: Path | None, **options: Any) -> Path:
+    import huggingface_hub
+
+    patterns = list(_PATTERNS)
+    folder = huggingface_hub.snapshot_download(
+        repository, revision=revision, cache_dir=cache, allow_patterns=patterns, **options
+    )
+    return Path(folder)
+
+
 def _download(
     api: "HfApi", repository: str, revision: str, *, hub_cache: Path | None, remedy: str
 ) -> Path:
-    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub import constants
 
     cache = Path(hub_cache or constants.HF_HUB_CACHE)
     full = f"move the cache with HF_HOME, make room, or {remedy}"
     try:
-        _check_room(api, repository, revision, cache, full)
-        return Path(
-            snapshot_download(
-                repository,
-                revision=revision,
-                cache_dir=cache,
-                allow_patterns=list(_PATTERNS),
-                endpoint=api.endpoint,
-            )
+        info = api.model_info(repository, revision=revision, files_metadata=True, timeout=TIMEOUT_S)
+        needed = sum(
+            file.size or 0
+            for file in info.siblings or ()
+            if any(Path(file.rfilename).match(pattern) for pattern in _PATTERNS)
         )
+        require_room(cache, needed, what=f"{repository}: needs", remedy=full)
+        return _snapshot(repository, revision, cache, endpoint=api.endpoint)
     except hub_errors() as error:
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(f"{repository}: the disk of {cache} is full; {full}") from error
         reason = _reason(error, repository, revision)
         raise UserError(f"{repository}: {reason}; {remedy}") from error
-
-
-def _check_room(api: "HfApi", repository: str, revision: str, cache: Path, full: str) -> None:
-    info = api.model_info(repository, revision=revision, files_metadata=True, timeout=TIMEOUT_S)
-    needed = sum(
-        file.size or 0
-        for file in info.siblings or ()
-        if any(Path(file.rfilename).match(pattern) for pattern in _PATTERNS)
-    )
-    cache.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(cache).free
-    if needed > free:
-        raise UserError(
-            f"{repository}: needs {needed / 2**30:.1f} GiB, but {cache} has {free / 2**30:.1f} "
-            f"GiB free; {full}"
-        )

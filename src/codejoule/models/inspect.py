@@ -8,7 +8,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from codejoule.models.compat import tensors_inside
-from codejoule.models.quantization import InspectedModule, quantizers
+from codejoule.models.quantization import quantizers
 
 if TYPE_CHECKING:
     import torch
@@ -55,19 +55,20 @@ def inspect_layers(model: "torch.nn.Module") -> list[LinearLayer]:
     return layers
 
 
-def _linear_layer(name: str, module: Any, quantized: InspectedModule | None) -> LinearLayer:
+def _linear_layer(name: str, module: Any, quantized: tuple[str, int, int] | None) -> LinearLayer:
+    kernel, bits, group_size = quantized or (type(module).__name__, None, None)
     tensors = [tensor for tensor in all_tensors(module) if tensor.numel()]
     largest = max(tensors, key=lambda tensor: tensor.numel() * tensor.element_size())
     weights = module.in_features * module.out_features
     scales = [tensor for tensor in tensors if tensor.is_floating_point()]
     return LinearLayer(
         name=name,
-        kernel=quantized.kernel if quantized else type(module).__name__,
+        kernel=kernel,
         in_features=module.in_features,
         out_features=module.out_features,
         has_bias=getattr(module, "bias", None) is not None,
-        bits=quantized.bits if quantized else None,
-        group_size=quantized.group_size if quantized else None,
+        bits=bits,
+        group_size=group_size,
         stored_bits=8 * largest.numel() * largest.element_size() / weights,
         dtype=str((scales or [largest])[0].dtype).removeprefix("torch."),
         device=", ".join(sorted({str(tensor.device) for tensor in tensors})),

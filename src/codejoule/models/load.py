@@ -88,14 +88,6 @@ def _check(model: ModelConfig, quant: QuantConfig, device: str) -> None:
     quantizer_of(quant.method.name).check_kernel(quant, device)
 
 
-def torch_out_of_memory() -> type[RuntimeError]:
-    """The error of an allocation that a GPU has no room for."""
-    import torch
-
-    kind: type[RuntimeError] = torch.OutOfMemoryError
-    return kind
-
-
 def load_model(
     checkpoint: Checkpoint,
     model: ModelConfig,
@@ -113,19 +105,23 @@ def load_model(
     `UserError` that names the first offenders where anything is not as asked, or where the
     device's memory does not suffice, and `ConfigError` for a dtype or a kernel that cannot be.
     """
+    import torch
+
     _check(model, quant, device)
     if device == "cpu":
-        _set_threads(model.cpu_threads)
+        torch.set_num_threads(model.cpu_threads or len(os.sched_getaffinity(0)))
     try:
         with quiet_libraries():
             return _load(checkpoint, model, quant, Placement(device=device, device_map=device_map))
-    except torch_out_of_memory() as error:
+    except torch.OutOfMemoryError as error:
         raise _too_small(error, checkpoint, quant, device) from error
 
 
 def _load(
     checkpoint: Checkpoint, model: ModelConfig, quant: QuantConfig, place: Placement
 ) -> LoadedModel:
+    import torch
+
     device, quantizer = place.device, quantizer_of(quant.method.name)
     declared: DeclaredQuantization | None = None
     if checkpoint.path is None:
@@ -177,7 +173,7 @@ def _load(
         kernel_notes={k.kind: k.note for k in quantizer.kernels if k.note and k.kind in kernels},
         layers=describe_layers(layers),
         ignored_zero_biases=len(zero),
-        cpu_threads=_threads() if device == "cpu" else None,
+        cpu_threads=torch.get_num_threads() if device == "cpu" else None,
         versions=installed_versions(_LIBRARIES),
         # Last: a kernel may change its tensors when it first computes.
         values=prove_values(
@@ -307,15 +303,3 @@ def _calibration_texts(folder: Path | None) -> int | None:
 def _memory_bytes(model: "torch.nn.Module") -> int:
     tensors = {tensor.data_ptr(): tensor for tensor in all_tensors(model) if tensor.numel()}
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-
-
-def _set_threads(threads: int | None) -> None:
-    import torch
-
-    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
-
-
-def _threads() -> int:
-    import torch
-
-    return int(torch.get_num_threads())

@@ -100,7 +100,7 @@ def prove_quantization(
 def _expected_bits(quant: QuantConfig, layer: LinearLayer) -> int:
     assert quant.bits is not None
     kernel = quantizer_of(quant.method.name).kernel_of_kind(layer.kernel)
-    return 8 if kernel is not None and kernel.repacks_to_int8 else quant.bits
+    return 8 if kernel is not None and kernel.rounds_to_int8 else quant.bits
 
 
 def _same_group(layer: LinearLayer, asked: int) -> bool:
@@ -162,10 +162,6 @@ def prove_no_experts_left(
         raise _not_as_asked(source, quant, "not quantized", left)
 
 
-def _is_on(device: "torch.device", asked: "torch.device") -> bool:
-    return device.type == asked.type and asked.index in (None, device.index)
-
-
 def prove_placement(
     model: "PreTrainedModel", *, dtype: "torch.dtype", place: Placement, source: str
 ) -> None:
@@ -173,11 +169,11 @@ def prove_placement(
     import torch
 
     kept = kept_in_float32(model)
-    tensors = [*model.named_parameters(), *model.named_buffers()]
     elsewhere = [
         f"{name} ({tensor.device})"
-        for name, tensor in tensors
-        if not _is_on(tensor.device, torch.device(place.of(name)))
+        for name, tensor in [*model.named_parameters(), *model.named_buffers()]
+        if (asked := torch.device(place.of(name))).type != tensor.device.type
+        or asked.index not in (None, tensor.device.index)
     ]
     if elsewhere:
         raise UserError(

@@ -11,7 +11,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from importlib.metadata import version
 from pathlib import Path
 
-from codejoule.config import UserError, first_line
+from codejoule.config import UserError, first_line, require_room
 from codejoule.config.schema import QuantConfig
 from codejoule.models.checkpoint import MANIFEST, Checkpoint
 from codejoule.models.folder import read_config, weight_files
@@ -46,8 +46,15 @@ def quantize_checkpoint(
     assert checkpoint.base_path is not None, "this checkpoint needs no quantization"
     quant = with_group_size(quant, read_config(checkpoint.base_path))
     tokenizer_in(checkpoint.base_path)  # what gptqmodel cannot read, or makes an empty one of
-    _check_room(checkpoint, quant)
     target = checkpoint.path
+    assert quant.bits is not None
+    whole = sum(file.stat().st_size for file in weight_files(checkpoint.base_path))
+    require_room(
+        target.parent,
+        whole * quant.bits // 32,
+        what=f"quant={quant.name}: its checkpoint needs at least",
+        remedy="make room, or name another folder with quant.cache_dir",
+    )
     work = target.with_name(f".{target.name}.{os.getpid()}")
     log = target.with_name(f"{target.name}.log")
     shutil.rmtree(work, ignore_errors=True)
@@ -106,23 +113,6 @@ def _quantize(
                 f"({type(error).__name__}: {first_line(error)}); its output is in {log}; try "
                 "another quant.group_size or method, or a published checkpoint (quant.source=hub)"
             ) from error
-
-
-def _check_room(checkpoint: Checkpoint, quant: QuantConfig) -> None:
-    """Refuse a disk that cannot hold even the packed weights."""
-    assert checkpoint.path is not None and checkpoint.base_path is not None
-    assert quant.bits is not None
-    whole = sum(file.stat().st_size for file in weight_files(checkpoint.base_path))
-    needed = whole * quant.bits // 32
-    folder = checkpoint.path.parent
-    folder.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise UserError(
-            f"quant={quant.name}: its checkpoint needs at least {needed / 2**30:.1f} GiB, but "
-            f"{folder} has {free / 2**30:.1f} GiB free; make room, or name another folder with "
-            "quant.cache_dir"
-        )
 
 
 def _not_writable(error: BaseException) -> OSError | None:

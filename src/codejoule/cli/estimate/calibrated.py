@@ -35,7 +35,7 @@ def calibrate_with(name: str, uri: str, experiment: ExperimentConfig) -> Calibra
     Raises `UserError` where no run can be used.
     """
     from codejoule.analysis import load_runs
-    from codejoule.estimate import ENGINES, POWER, calibrate_power, calibrate_speed
+    from codejoule.estimate import ENGINE_SPEEDS, POWER, calibrate_power, calibrate_speed
 
     engine = experiment.engine.name.value
     frame = load_runs(uri, name).frame
@@ -47,7 +47,7 @@ def calibrate_with(name: str, uri: str, experiment: ExperimentConfig) -> Calibra
             "on one GPU that is on file (conf/gpu), with energy by NVML and a model of conf/model"
         )
     known = default_calibration(experiment)
-    prior = ENGINES["graph"] if known is None else known.engine
+    prior = ENGINE_SPEEDS["graph"] if known is None else known.engine
     fitted = calibrate_speed(runs, prior=prior)
     metered = [(run, fitted) for run in runs]
     power = calibrate_power(metered, prior=POWER)

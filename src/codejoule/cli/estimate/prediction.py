@@ -84,9 +84,9 @@ class Calibration:
 
 def default_calibration(experiment: ExperimentConfig) -> Calibration | None:
     """What is on file for the configured engine; None where nothing is."""
-    from codejoule.estimate import ENGINES, POWER
+    from codejoule.estimate import ENGINE_SPEEDS, POWER
 
-    engine = ENGINES.get(experiment.engine.name.value)
+    engine = ENGINE_SPEEDS.get(experiment.engine.name.value)
     if engine is None:
         return None
     return Calibration(engine=engine, power=POWER, source="two or three runs on one H200")

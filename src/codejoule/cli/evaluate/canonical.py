@@ -2,7 +2,7 @@
 
 import argparse
 
-from codejoule.cli.evaluate.options import evaluator_config, launcher, make_folder
+from codejoule.cli.evaluate.options import evaluator_config, make_folder
 from codejoule.cli.evaluate.report import truth_text
 from codejoule.config.schema import EvaluatorConfig
 from codejoule.domain import Suite, visible
@@ -46,7 +46,6 @@ def judged_truth(args: argparse.Namespace, config: EvaluatorConfig, suite: Suite
         fresh=args.fresh,
         on_kept=progress.keep,
         on_verdict=progress.add,
-        launcher=launcher(args),
     )
 
 

@@ -1,14 +1,14 @@
 """``codejoule evaluate --inspect TASK``: everything about one sample of one task."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from codejoule.cli.evaluate.options import evaluator_config, launcher
+from codejoule.cli.evaluate.options import evaluator_config
 from codejoule.cli.evaluate.programs import read_submission
 from codejoule.config import ConfigError
 from codejoule.config.schema import Split
-from codejoule.domain import Status, Suite, Task, visible
-from codejoule.evaluation import Inspection, Sample, canonical_sample, inspect_sample
+from codejoule.domain import Status, Suite, Task, Verdict, visible
+from codejoule.evaluation import Sample, canonical_sample, judge_one, with_expected_outputs
 from codejoule.suites import load_suite_named
 
 
@@ -19,17 +19,18 @@ def inspect_task(args: argparse.Namespace) -> None:
     task = _task(args, suite)
     sample, count = _sample(args, suite, task)
     timeout_s = config.timeout_s or suite.timeout_s
-    seen = inspect_sample(sample, config=config, timeout_s=timeout_s, launcher=launcher(args))
+    (sample,) = with_expected_outputs([sample], config=config, timeout_s=timeout_s)
+    verdict, output = judge_one(sample, config=config, timeout_s=timeout_s)
     what = "canonical solution" if args.samples is None else f"sample {args.sample} of {count}"
     instruct = args.split == Split.instruct.value
     prompt = task.instruct_prompt if instruct else task.complete_prompt
-    print(f"{visible(task.task_id)}, {what}: {seen.verdict.reason}")
+    print(f"{visible(task.task_id)}, {what}: {verdict.reason}")
     for title, text in (
         (f"prompt ({'instruct' if instruct else 'complete'})", prompt),
         ("program (what the task gives, then the solution)", sample.program),
         ("tests", task.test),
-        ("output (standard output and error, the last 4 KiB at most)", seen.output),
-        ("results", "\n".join(_results(seen, timeout_s))),
+        ("output (standard output and error, the last 4 KiB at most)", output),
+        ("results", "\n".join(_results(verdict, sample.test_names, timeout_s))),
     ):
         print(f"\n== {title} ==\n{visible(text).strip(chr(10)) or '(none)'}")
 
@@ -60,12 +61,11 @@ def _sample(args: argparse.Namespace, suite: Suite, task: Task) -> tuple[Sample,
     return samples[args.sample], len(samples)
 
 
-def _results(seen: Inspection, timeout_s: float) -> Iterator[str]:
-    verdict = seen.verdict
+def _results(verdict: Verdict, tests: Sequence[str], timeout_s: float) -> Iterator[str]:
     yield f"verdict   {verdict.status.value}, {verdict.reason}"
     if verdict.challenge is not None:
         yield f"challenge {verdict.challenge}"
-    for name in seen.tests:
+    for name in tests:
         yield f"{verdict.tests.get(name, 'did not run'):<11} {name}"
     for name, text in verdict.details.items():
         yield f"-- {name}"

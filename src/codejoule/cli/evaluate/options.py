@@ -2,14 +2,10 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from codejoule.config import ConfigError, UserError
 from codejoule.config.schema import EvaluatorConfig, EvaluatorIsolation, Split
 from codejoule.domain import Suite
-
-if TYPE_CHECKING:
-    from codejoule.evaluation import Launcher
 
 _EPILOG = """\
 examples:
@@ -102,10 +98,6 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
         "more than the standard library, else this one",
     )  # fmt: skip
     how.add_argument(
-        "--launcher", choices=("bubblewrap", "namespaces"),
-        help="how to build the sandbox; default: bubblewrap where it is installed",
-    )  # fmt: skip
-    how.add_argument(
         "--isolation", choices=[isolation.value for isolation in EvaluatorIsolation],
         default=EvaluatorIsolation.sandbox.value,
         help="process: for kernels without namespaces; protects much less (docs/sandbox.md)",
@@ -159,13 +151,6 @@ def evaluator_config(args: argparse.Namespace, suite: Suite) -> EvaluatorConfig:
         challenge=args.challenge,
     )
     return with_python(config, suite.tasks)
-
-
-def launcher(args: argparse.Namespace) -> "Launcher | None":
-    """How to build the sandbox, where that is forced."""
-    from codejoule.evaluation import Launcher
-
-    return Launcher(args.launcher) if args.launcher else None
 
 
 def make_folder(folder: Path) -> None:

@@ -12,13 +12,13 @@ from codejoule.domain import Suite, Task
 from codejoule.evaluation import (
     RecordedVerdict,
     Sample,
-    SubmittedSample,
+    SampleRow,
     holds_samples,
     read_eval_results,
-    read_samples,
+    read_sample_file,
 )
 
-_One = TypeVar("_One", SubmittedSample, RecordedVerdict)
+_One = TypeVar("_One", SampleRow, RecordedVerdict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ def read_submission(path: Path, suite: Suite, *, sanitizing: bool) -> Submission
         recorded = list(_under_whole_names(verdicts, suite, where=lambda _: str(path)))
         samples = [_sample(tasks[one.task_id], one) for one in recorded]
         return Submission(samples=tuple(samples), recorded=tuple(recorded))
-    submitted = _under_whole_names(read_samples(path), suite, where=lambda one: one.where)
+    submitted = _under_whole_names(read_sample_file(path), suite, where=lambda one: one.where)
     samples = [_sample(tasks[one.task_id], one, sanitizing=sanitizing) for one in submitted]
     return Submission(samples=tuple(samples), recorded=())
 
@@ -75,13 +75,11 @@ def _unknown(task_id: str, names: Sequence[str], suite: Suite) -> str:
     )
 
 
-def _sample(
-    task: Task, one: SubmittedSample | RecordedVerdict, *, sanitizing: bool = False
-) -> Sample:
+def _sample(task: Task, one: SampleRow | RecordedVerdict, *, sanitizing: bool = False) -> Sample:
     return Sample.of(task, _program(task, one, sanitizing=sanitizing), sample=one.sample)
 
 
-def _program(task: Task, one: SubmittedSample | RecordedVerdict, *, sanitizing: bool) -> str:
+def _program(task: Task, one: SampleRow | RecordedVerdict, *, sanitizing: bool) -> str:
     if isinstance(one, RecordedVerdict):
         return one.uncalibrated(task.code_prompt)
     if not sanitizing:

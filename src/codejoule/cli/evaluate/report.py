@@ -12,12 +12,12 @@ from codejoule.domain import Status, Suite, Verdict, pass_at_1_interval
 from codejoule.domain.verdict import SHORT_OF_MEMORY
 from codejoule.evaluation import (
     NO_EXPECTED_OUTPUTS,
-    Agreement,
     GroundTruth,
-    SandboxFacts,
+    VerdictAgreement,
     environment_facts,
     pass_rates,
 )
+from codejoule.sandbox import SandboxFacts
 
 NOT_AN_ANSWER = ("needs network", "needs data", NO_EXPECTED_OUTPUTS)
 """Reasons that say something of this machine, and nothing of the sample."""
@@ -45,7 +45,7 @@ class Report:
     """What isolated the samples that were judged now; None where all were kept."""
     truth: GroundTruth | None
     """What is known of the judged tasks' canonical solutions; None where not all of it."""
-    agreement: Agreement | None
+    agreement: VerdictAgreement | None
     """Comparison with another evaluation, where one was asked for."""
 
     def text(self) -> str:
@@ -214,7 +214,7 @@ def _interval(verdicts: Sequence[Verdict]) -> tuple[float, float]:
     return pass_at_1_interval(list(by_task.values()), rng=np.random.default_rng(0))
 
 
-def _agreement_lines(agreement: Agreement) -> list[str]:
+def _agreement_lines(agreement: VerdictAgreement) -> list[str]:
     if not agreement.compared:
         return ["agreement the other file has none of these samples"]
     agreeing = agreement.compared - len(agreement.differing)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from codejoule.cli.evaluate.canonical import GROUND_TRUTH, judged_truth, record_truth
-from codejoule.cli.evaluate.options import evaluator_config, launcher, make_folder
+from codejoule.cli.evaluate.options import evaluator_config, make_folder
 from codejoule.cli.evaluate.programs import Submission, read_submission
 from codejoule.cli.evaluate.report import Report, truth_text
 from codejoule.config import ConfigError, write_whole
@@ -18,16 +18,16 @@ from codejoule.evaluation import (
     Judged,
     Progress,
     SamplesName,
-    SandboxFacts,
     VerdictLog,
     cached_ground_truth,
-    compare,
+    compare_verdicts,
     judge_resuming,
     read_eval_results,
     subset_of,
     write_eval_results,
     write_pass_at_k,
 )
+from codejoule.sandbox import SandboxFacts
 from codejoule.suites import load_suite_named
 
 VERDICTS = "verdicts.jsonl"
@@ -58,7 +58,7 @@ def judge_samples(args: argparse.Namespace) -> None:
         config=config,
         sandbox=facts[0] if facts else None,
         truth=truth or _known_truth(config, suite, judged.verdicts),
-        agreement=compare(judged.verdicts, others) if others else None,
+        agreement=compare_verdicts(judged.verdicts, others) if others else None,
     )
     files = _write(args, report, submission, truth)
     print(visible(report.text()))
@@ -116,7 +116,6 @@ def _judge(
             on_kept=progress.keep,
             on_start=facts.append,
             on_verdict=progress.add,
-            launcher=launcher(args),
         )
 
 

@@ -1,17 +1,99 @@
 """DeepSeek-V2: latent attention, and a mixture of experts in all but the first layers."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from codejoule.domain.architecture import Family, MixtureOfExperts, read_count, read_heads
-from codejoule.domain.attention import LatentAttention
+from codejoule.domain.architecture import Family, MixtureOfExperts, read_count
+from codejoule.domain.attention import Attention
 
 
-def _read(fields: Mapping[str, Any]) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatentAttention(Attention):
+    """Multi-head latent attention (MLA): keys and values come out of one small latent.
+
+    `kv_heads` and `head_dim` are what the configuration says, and of no use.
+    """
+
+    kv_lora_rank: int
+    """Width of the latent that keys and values are made of."""
+    q_lora_rank: int | None
+    """Width of the queries' latent; None where queries are projected directly."""
+    qk_nope_head_dim: int
+    """Width of a head's query and key without position."""
+    qk_rope_head_dim: int
+    """Width of the rotary part; its key is shared by all heads."""
+    v_head_dim: int
+    """Width of a head's value."""
+
+    @property
+    def qk_head_dim(self) -> int:
+        """Width of a head's whole query and key."""
+        return self.qk_nope_head_dim + self.qk_rope_head_dim
+
+    @property
+    def norm_weights(self) -> int:
+        """Both latents are normalized."""
+        return self.kv_lora_rank + (self.q_lora_rank or 0)
+
+    @property
+    def cached_width(self) -> int:
+        """The latent and one rotary key for all heads."""
+        return self.kv_lora_rank + self.qk_rope_head_dim
+
+    @property
+    def per_head_width(self) -> int:
+        """Values may be narrower than keys."""
+        return self.heads * (self.qk_head_dim + self.v_head_dim)
+
+    @property
+    def expanded_width(self) -> int:
+        """Keys and values of every head."""
+        return self.per_head_width
+
+    @property
+    def prefill_width(self) -> int:
+        """Queries before and after the rotation, keys, values with what they were cut from."""
+        return self.heads * (
+            3 * self.qk_head_dim
+            + self.qk_rope_head_dim
+            + self.qk_nope_head_dim
+            + 2 * self.v_head_dim
+        )
+
+    @property
+    def step_width(self) -> int:
+        """The expansion of the whole cache."""
+        return self.heads * (self.qk_nope_head_dim + self.v_head_dim + self.qk_head_dim)
+
+    @property
+    def step_products(self) -> int:
+        """transformers makes keys and values of the whole latent in every step."""
+        return self.kv_lora_rank * self.heads * (self.qk_nope_head_dim + self.v_head_dim)
+
+    def projections(self, hidden_size: int) -> Mapping[str, tuple[int, int, bool]]:
+        """Into the latents, out of them, and out of the attention."""
+        queries, rank = self.heads * self.qk_head_dim, self.q_lora_rank
+        if rank is None:
+            into_queries = {"q_proj": (hidden_size, queries, False)}
+        else:
+            into_queries = {
+                "q_a_proj": (hidden_size, rank, self.qkv_bias),
+                "q_b_proj": (rank, queries, False),
+            }
+        expanded = self.heads * (self.qk_nope_head_dim + self.v_head_dim)
+        return into_queries | {
+            "kv_a_proj_with_mqa": (hidden_size, self.cached_width, self.qkv_bias),
+            "kv_b_proj": (self.kv_lora_rank, expanded, False),
+            "o_proj": (self.heads * self.v_head_dim, hidden_size, self.output_bias),
+        }
+
+
+def _read(fields: Mapping[str, Any], **heads: int) -> dict[str, Any]:
     bias = bool(fields.get("attention_bias", False))
     without_latent = fields.get("q_lora_rank") is None
     attention = LatentAttention(
-        **read_heads(fields),
+        **heads,
         qkv_bias=bias,
         output_bias=bias,
         kv_lora_rank=read_count(fields, "kv_lora_rank"),

@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-from codejoule.domain.architecture import Family, read_heads
+from codejoule.domain.architecture import Family
 from codejoule.domain.attention import Attention
 
 
-def _read(fields: Mapping[str, Any]) -> dict[str, Any]:
+def _read(fields: Mapping[str, Any], **heads: int) -> dict[str, Any]:
     bias = bool(fields.get("attention_bias", False))
     return {
-        "attention": Attention(**read_heads(fields), qkv_bias=bias, output_bias=bias),
+        "attention": Attention(**heads, qkv_bias=bias, output_bias=bias),
         "mlp_bias": bool(fields.get("mlp_bias", False)),
     }
 

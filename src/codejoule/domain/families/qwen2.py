@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from codejoule.domain.architecture import Family, read_heads
+from codejoule.domain.architecture import Family
 from codejoule.domain.attention import Attention
 
 
-def _read(fields: Mapping[str, Any]) -> dict[str, Any]:
+def _read(fields: Mapping[str, Any], **heads: int) -> dict[str, Any]:
     # It has them without a field that says so.
-    attention = Attention(**read_heads(fields), qkv_bias=True, output_bias=False)
+    attention = Attention(**heads, qkv_bias=True, output_bias=False)
     return {"attention": attention, "mlp_bias": False}
 
 

@@ -10,7 +10,6 @@ from codejoule.domain import METHODS
 from codejoule.models.quantization.base import (
     AUTO,
     DeclaredQuantization,
-    InspectedModule,
     Kernel,
     Quantizer,
     StoredLayer,
@@ -20,7 +19,6 @@ from codejoule.models.quantization.base import (
 __all__ = [
     "AUTO",
     "DeclaredQuantization",
-    "InspectedModule",
     "Kernel",
     "Quantizer",
     "StoredLayer",

@@ -39,25 +39,11 @@ class Kernel:
     """Whether it unpacks all weights at every step: it runs everywhere, and costs more than no
     quantization at all."""
     rounds_to_int8: bool = False
-    """Whether it rounds weights to int8, with one scale per output."""
-    repacks_to_int8: bool = False
-    """Whether it keeps 8 bits per weight in memory whatever the checkpoint has."""
+    """Whether it rounds weights to int8, whatever the checkpoint has, with one scale per output."""
     tolerance: float = 0.05
     """Relative error of outputs: kernels that work in bfloat16 reach 0.005, a wrong order 1.4."""
     note: str = ""
     """What it does to numbers beyond its name."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InspectedModule:
-    """A quantized linear layer as it is on the device."""
-
-    kernel: str
-    """Class of what multiplies."""
-    bits: int
-    """Bits per weight."""
-    group_size: int
-    """Weights that share a scale; -1 for a whole row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,8 +243,9 @@ class Quantizer:
         )
         return made, stored
 
-    def inspect(self, module: Any) -> InspectedModule | None:
-        """A module that is a linear layer of this method's; None for any other."""
+    def inspect(self, module: Any) -> tuple[str, int, int] | None:
+        """Kernel's class, bits and group size of a module that is a linear layer of this method's;
+        None for any other."""
         return None
 
     def stored_layer(

@@ -4,7 +4,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from codejoule.config.schema import QuantConfig
-from codejoule.models.quantization.base import InspectedModule, Kernel, Quantizer
+from codejoule.models.quantization.base import Kernel, Quantizer
 
 if TYPE_CHECKING:
     import torch
@@ -39,17 +39,13 @@ class BitsAndBytes(Quantizer):
         )
         return {"quantization_config": nf4}
 
-    def inspect(self, module: Any) -> InspectedModule | None:
+    def inspect(self, module: Any) -> tuple[str, int, int] | None:
         """A linear layer by its weight."""
         weight: Any = getattr(module, "weight", None)
         kind = type(weight).__name__
         if kind == "Params4bit":
-            bits, group_size = 4, int(weight.blocksize)
-        elif kind == "Int8Params":
-            bits, group_size = 8, -1
-        else:
-            return None
-        return InspectedModule(kernel=type(module).__name__, bits=bits, group_size=group_size)
+            return type(module).__name__, 4, int(weight.blocksize)
+        return (type(module).__name__, 8, -1) if kind == "Int8Params" else None
 
 
 QUANTIZER = BitsAndBytes("bnb")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from codejoule.config import ConfigError, UserError, first_line
 from codejoule.config.schema import QuantConfig
@@ -17,7 +17,7 @@ from codejoule.models.placement import Placement, materialize, spread
 from codejoule.models.quantization.base import (
     AUTO,
     DeclaredQuantization,
-    InspectedModule,
+    Kernel,
     Quantizer,
     StoredLayer,
     Tensors,
@@ -40,7 +40,6 @@ from codejoule.models.random_weights import (
 if TYPE_CHECKING:
     import torch
     from gptqmodel.nn_modules.qlinear import BaseQuantLinear
-    from gptqmodel.quantization import AWQConfig, GPTQConfig
     from transformers import PretrainedConfig, PreTrainedModel
 
 _log = logging.getLogger(__name__)
@@ -50,17 +49,25 @@ _SMALL = 256
 _WORDS = 8
 """Words of packed zero points, and so four or eight outputs each, that are looked at."""
 _TEXTS_AT_ONCE = 4
+_NOTES = {
+    "torch_aten": "computes in bfloat16 whatever the model's dtype",
+    "torch_int8": "weights rounded again, to int8 with one scale per output channel",
+}
 
 
 class PackedQuantizer(Quantizer):
     """A method whose checkpoints gptqmodel makes, and whose layers it computes."""
 
-    order: ClassVar[Mapping[int, tuple[int, ...]]] = {}
-    """Which of its outputs each place of a word of zero points holds, by bits; else their order."""
+    places: tuple[int, ...] = ()
+    """Which of its outputs each place of a word holds; empty for their order."""
     zero_offset = 0
     """What a file's zero points lack."""
-    quantizing_options: ClassVar[Mapping[str, str]] = {}
-    """Further settings of gptqmodel's ``quantize``."""
+    recipe = ""
+    """Class of gptqmodel's recipe."""
+    backend: str | None = None
+    """What gptqmodel quantizes with; None for its own choice."""
+    exact_on_cpu = False
+    """Whether it quantizes in float32 on a CPU."""
 
     def prepare(self, quant: QuantConfig, *, dtype: "torch.dtype", device: str) -> QuantConfig:
         """Import gptqmodel, and on CUDA compile the kernel."""
@@ -87,7 +94,7 @@ class PackedQuantizer(Quantizer):
                 desc_act=quant.desc_act,
                 sym=quant.sym,
                 format=self.facts.layouts[0],
-                zero_point=self.zero_point(quant),
+                zero_point=None if self.zero_offset else not quant.sym,
                 device_map={"": device},
             )
         except (ValueError, NotImplementedError, ImportError) as error:
@@ -126,16 +133,9 @@ class PackedQuantizer(Quantizer):
 
         size = quant.group_size if quant.group_size and quant.group_size > 0 else _DEFAULT_GROUP
         quant = replace(quant, group_size=size)
-        layer = _packed_layer(
-            self.select_kernel(quant, device),
-            quant,
-            in_features=max(size, _SMALL),
-            out_features=_SMALL,
-            bias=False,
-            name="layer",
-            dtype=dtype,
-            device=device,
-        )
+        blank = torch.nn.Linear(max(size, _SMALL), _SMALL, bias=False, device="meta")
+        kernel = self.select_kernel(quant, device)
+        layer = _packed_layer(kernel, quant, blank, "layer", dtype=dtype, device=device)
         with torch.no_grad():
             for tensor in layer.state_dict().values():
                 tensor.zero_()
@@ -166,16 +166,7 @@ class PackedQuantizer(Quantizer):
                 continue
             if any(re.search(part, name) for part in excepted):
                 continue
-            packed = _packed_layer(
-                kernel,
-                quant,
-                in_features=module.in_features,
-                out_features=module.out_features,
-                bias=module.bias is not None,
-                name=name,
-                dtype=dtype,
-                device=place.of(name),
-            )
+            packed = _packed_layer(kernel, quant, module, name, dtype=dtype, device=place.of(name))
             model.set_submodule(name, packed)
         materialize(model, place)
         return model
@@ -188,7 +179,10 @@ class PackedQuantizer(Quantizer):
         import torch
 
         try:
-            self.finish(model, quant)
+            if self.zero_offset and quant.bits:
+                kinds = [type(layer) for _, layer in _packed(model)]
+                compat.zero_points_as_they_are(model, quant.bits, kinds[0])
+            compat.finish_kernels(model, desc_act=quant.desc_act)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
@@ -274,6 +268,8 @@ class PackedQuantizer(Quantizer):
         """
         import torch
 
+        assert quant.bits is not None
+        middle = 2 ** (quant.bits - 1) - self.zero_offset
         config = architecture_config(architecture)
         deviation = initial_deviation(config)
         model = self.empty_model(config, quant, dtype=dtype, place=place)
@@ -281,7 +277,7 @@ class PackedQuantizer(Quantizer):
         with seeded(seed, place.device), torch.no_grad():
             for name, layer in _packed(model):
                 inside.append(f"{name}.")
-                self.fill(layer, quant, deviation)
+                fill_packed(layer, quant.bits, middle=middle, deviation=deviation)
             packed = tuple(inside)
             for name, parameter in model.named_parameters():
                 if not name.startswith(packed):
@@ -297,23 +293,11 @@ class PackedQuantizer(Quantizer):
         spread(model, place)
         return model, stored
 
-    def fill(self, layer: Any, quant: QuantConfig, deviation: float) -> None:
-        """Random bits for a blank layer."""
-        assert quant.bits is not None
-        middle = 2 ** (quant.bits - 1) - self.zero_offset
-        fill_packed(layer, quant.bits, middle=middle, deviation=deviation)
-
-    def finish(self, model: "torch.nn.Module", quant: QuantConfig) -> None:
-        """Give each kernel its own layout of the weights."""
-        compat.finish_kernels(model, desc_act=quant.desc_act)
-
-    def inspect(self, module: Any) -> InspectedModule | None:
+    def inspect(self, module: Any) -> tuple[str, int, int] | None:
         """One of gptqmodel's layers."""
         if not compat.is_packed(module):
             return None
-        return InspectedModule(
-            kernel=type(module).__name__, bits=module.bits, group_size=module.group_size
-        )
+        return type(module).__name__, module.bits, module.group_size
 
     def stored_layer(
         self, tensors: Tensors, quant: QuantConfig, layout: str | None, *, device: "torch.device"
@@ -323,17 +307,25 @@ class PackedQuantizer(Quantizer):
 
         if "weight" in tensors:
             return super().stored_layer(tensors, quant, layout, device=device)
-        assert quant.bits is not None
+        assert quant.bits is not None and quant.group_size is not None
         each = 32 // quant.bits
         words = spread_out(tensors["qzeros"].shape[1], _WORDS)
-        order = torch.tensor(self.order.get(quant.bits) or list(range(each)))
+        order = torch.tensor(self.places or range(each))
         outputs = (words[:, None] * each + order).flatten()
         packed_zeros = tensors["qzeros"][:, words].to(device)
         if layout in (None, self.facts.layouts[0]):
             packed_zeros = packed_zeros + self.zero_offset * one_in_each_place(quant.bits)
         zeros = unpack(packed_zeros, quant.bits)
         steps = tensors["scales"][:, outputs].to(device).float()
-        levels, groups = self.levels(tensors, quant, words, outputs, device)
+        if "g_idx" in tensors:
+            # Along the inputs: words below one another, and each input's group.
+            packed = tensors["qweight"][:, outputs].to(device)
+            levels = unpack(packed.T, quant.bits).T
+            groups = tensors["g_idx"].to(device).long()
+        else:
+            levels = unpack(tensors["qweight"][:, words].to(device), quant.bits)
+            size = quant.group_size if quant.group_size > 0 else len(levels)
+            groups = torch.arange(len(levels), device=device) // size
         return StoredLayer(
             outputs=outputs,
             weight=(levels - zeros[groups]) * steps[groups],
@@ -342,17 +334,6 @@ class PackedQuantizer(Quantizer):
             steps=steps,
             zeros=zeros,
         )
-
-    def levels(
-        self,
-        tensors: Tensors,
-        quant: QuantConfig,
-        words: "torch.Tensor",
-        outputs: "torch.Tensor",
-        device: "torch.device",
-    ) -> tuple["torch.Tensor", "torch.Tensor"]:
-        """Unpacked numbers of these outputs, shape (inputs, outputs), and each input's group."""
-        raise NotImplementedError
 
     def stated(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """By gptqmodel's fields and those of the tools before it."""
@@ -379,48 +360,54 @@ class PackedQuantizer(Quantizer):
         # More workers than cores make gptqmodel 7.6 many times slower; fewer than two it refuses.
         workers = max(2, len(os.sched_getaffinity(0)))
         os.environ.setdefault("GPTQMODEL_CPU_WORKERS", str(workers))
-        from gptqmodel import BACKEND, GPTQModel
+        import torch
+        from gptqmodel import BACKEND, GPTQModel, quantization
 
         failures = compat.worker_failures()
         failures.clear()
+        recipe = getattr(quantization, self.recipe)(
+            bits=quant.bits,
+            group_size=quant.group_size,
+            sym=quant.sym,
+            # Else the path of a temporary folder ends up in the checkpoint's config.json.
+            offload_to_disk=False,
+            # Left alone, gptqmodel 7.6 spreads its work over every GPU there is, metered or not.
+            compute_device_filter=_first_gpu if device == "cuda" else None,
+            **self.recipe_options(quant, device),
+        )
+        exact = self.exact_on_cpu and device == "cpu"
         model = GPTQModel.load(
             str(base),
-            self.recipe(quant, device),
+            recipe,
             device=device,
-            dtype=self.quantizing_dtype(device),
+            dtype=torch.float32 if exact else torch.float16,
             trust_remote_code=False,
         )
-        options = {key: BACKEND[value] for key, value in self.quantizing_options.items()}
+        options = {} if self.backend is None else {"backend": BACKEND[self.backend]}
         model.quantize(list(texts), batch_size=_TEXTS_AT_ONCE, **options)
         if failures:
             raise failures[0]
         model.save(str(folder))
 
-    def recipe(self, quant: QuantConfig, device: str) -> "GPTQConfig | AWQConfig":
-        """gptqmodel's form of `quant`."""
-        raise NotImplementedError
+    def recipe_options(self, quant: QuantConfig, device: str) -> dict[str, Any]:
+        """What the method's recipe has beyond others'."""
+        return {}
 
-    def quantizing_dtype(self, device: str) -> "torch.dtype":
-        """Dtype of the weights while they are quantized on `device`."""
-        import torch
 
-        return torch.float16
-
-    def options(self, quant: QuantConfig, device: str) -> dict[str, Any]:
-        """Settings that gptqmodel's recipes share."""
-        return {
-            "bits": quant.bits,
-            "group_size": quant.group_size,
-            "sym": quant.sym,
-            # Else the path of a temporary folder ends up in the checkpoint's config.json.
-            "offload_to_disk": False,
-            # Left alone, gptqmodel 7.6 spreads its work over every GPU there is, metered or not.
-            "compute_device_filter": _first_gpu if device == "cuda" else None,
-        }
-
-    def zero_point(self, quant: QuantConfig) -> bool | None:
-        """What gptqmodel's choice of a kernel is told of zero points."""
-        return None
+def packed_kernels(cuda: Mapping[str, str], cpu: Mapping[str, str]) -> tuple[Kernel, ...]:
+    """gptqmodel's kernels on each device in its own order: names and classes."""
+    return tuple(
+        Kernel(
+            name=name,
+            kind=kind,
+            device=device,
+            fallback=name == "torch",
+            rounds_to_int8=name == "torch_int8",
+            note=_NOTES.get(name, ""),
+        )
+        for device, kinds in (("cuda", cuda), ("cpu", cpu))
+        for name, kind in kinds.items()
+    )
 
 
 def _first_gpu(devices: "list[torch.device]") -> "list[torch.device]":
@@ -430,14 +417,13 @@ def _first_gpu(devices: "list[torch.device]") -> "list[torch.device]":
 def _packed_layer(
     kernel: "type[BaseQuantLinear]",
     quant: QuantConfig,
-    *,
-    in_features: int,
-    out_features: int,
-    bias: bool,
+    linear: "torch.nn.Linear",
     name: str,
+    *,
     dtype: "torch.dtype",
     device: str,
 ) -> "BaseQuantLinear":
+    """A blank layer that takes the place of `linear`."""
     import torch
 
     # On the CPU the kernels compute in a dtype of their own.
@@ -449,9 +435,9 @@ def _packed_layer(
                 group_size=quant.group_size,
                 desc_act=quant.desc_act,
                 sym=quant.sym,
-                in_features=in_features,
-                out_features=out_features,
-                bias=bias,
+                in_features=linear.in_features,
+                out_features=linear.out_features,
+                bias=linear.bias is not None,
                 pack_dtype=torch.int32,
                 register_buffers=True,
                 name=name,
@@ -459,9 +445,9 @@ def _packed_layer(
             )
     except (ValueError, NotImplementedError) as error:
         raise ConfigError(
-            f"quant={quant.name}: {kernel.__name__} cannot take {name} ({in_features} x "
-            f"{out_features}: {first_line(error)}); choose another with quant.kernel, or another "
-            "quant.group_size"
+            f"quant={quant.name}: {kernel.__name__} cannot take {name} "
+            f"({linear.in_features} x {linear.out_features}: {first_line(error)}); choose another "
+            "with quant.kernel, or another quant.group_size"
         ) from error
     made: BaseQuantLinear = layer.to(device).requires_grad_(False)
     return made

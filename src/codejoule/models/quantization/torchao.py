@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from codejoule.config.schema import QuantConfig
-from codejoule.models.quantization.base import InspectedModule, Kernel, Quantizer
+from codejoule.models.quantization.base import Kernel, Quantizer
 
 if TYPE_CHECKING:
     import torch
@@ -22,11 +22,10 @@ class TorchAo(Quantizer):
 
         return {"quantization_config": TorchAoConfig(Int8WeightOnlyConfig())}
 
-    def inspect(self, module: Any) -> InspectedModule | None:
+    def inspect(self, module: Any) -> tuple[str, int, int] | None:
         """A linear layer whose weight multiplies by itself."""
-        if type(getattr(module, "weight", None)).__name__ != _KIND:
-            return None
-        return InspectedModule(kernel=_KIND, bits=8, group_size=-1)
+        its = type(getattr(module, "weight", None)).__name__ == _KIND
+        return (_KIND, 8, -1) if its else None
 
 
 QUANTIZER = TorchAo("torchao")

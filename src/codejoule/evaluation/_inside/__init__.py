@@ -1,7 +1,0 @@
-"""What runs inside the sandbox: standard library only, Python 3.10 or later.
-
-These modules are shipped as text to the interpreter that judges the samples, which need not
-have codejoule installed and may be another Python version. The order of trust is
-`worker` (starts, then forks per sample) > `supervisor` (limits, key) > `init` (pid 1 of the
-sample) > `task` (where the untrusted code runs).
-"""

@@ -1,0 +1,181 @@
+"""BigCodeBench's files of results: ``eval_results.json`` in and out, ``pass_at_k.json`` out."""
+
+import json
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from codejoule.config import ConfigError, write_whole
+from codejoule.config.files import parse_json, read_bytes
+from codejoule.domain import Status, Verdict, pass_at_k
+
+_KS = (1, 5, 10, 25, 100)
+_ORDER = ("model", "split", "subset", "calibrated", "gt_pass_rate", "failed_tasks")
+"""BigCodeBench's keys after those of pass@k."""
+_SUBSETS = {"bigcodebench": "full", "bigcodebench_hard": "hard"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedVerdict:
+    """One sample in a file of results, by whichever evaluator."""
+
+    task_id: str
+    """The task."""
+    sample: int
+    """Its number among the task's samples, from 0."""
+    solution: str
+    """The program; upstream puts the task's imports and signature in front of it."""
+    status: Status
+    """The verdict."""
+    details: Mapping[str, str]
+    """Traceback of each failed test, or ``{"ALL": message}``."""
+    reason: str | None
+    """More about a failure; None where the file does not tell."""
+
+    def uncalibrated(self, code_prompt: str) -> str:
+        """The program without the imports and signature that upstream puts in front."""
+        return self.solution.removeprefix(f"{code_prompt}\n    pass\n")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerdictAgreement:
+    """How far two evaluations say the same: pass, or not."""
+
+    compared: int
+    """Samples that both have."""
+    differing: tuple[tuple[Verdict, RecordedVerdict], ...]
+    """Those of which one passed and the other did not, with both verdicts."""
+
+    @property
+    def rate(self) -> float:
+        """Share of the compared samples on which both agree; NaN where there are none."""
+        return 1 - len(self.differing) / self.compared if self.compared else float("nan")
+
+
+def compare_verdicts(
+    verdicts: Sequence[Verdict], recorded: Sequence[RecordedVerdict]
+) -> VerdictAgreement:
+    """Compare by task and number of the sample; samples that one side lacks,
+    or could not judge, do not count."""
+    judged = [one for one in recorded if one.status is not Status.unjudged]
+    others = {(other.task_id, other.sample): other for other in judged}
+    pairs = [
+        (verdict, others[verdict.task_id, verdict.sample])
+        for verdict in verdicts
+        if (verdict.task_id, verdict.sample) in others and verdict.status is not Status.unjudged
+    ]
+    differing = [
+        (ours, theirs)
+        for ours, theirs in pairs
+        if (ours.status is Status.passed) != (theirs.status is Status.passed)
+    ]
+    return VerdictAgreement(compared=len(pairs), differing=tuple(differing))
+
+
+def read_eval_results(path: Path) -> list[RecordedVerdict]:
+    """The samples and verdicts in ``eval_results.json`` (``.gz`` too), upstream's or ours.
+
+    Raises ConfigError, naming the task, for a file that is missing or not of this form.
+    """
+    content = parse_json(path, read_bytes(path, "results"))
+    tasks = content.get("eval") if isinstance(content, dict) else None
+    if not isinstance(tasks, dict) or not tasks:
+        raise ConfigError(
+            f"{path}: no results in it; BigCodeBench's eval_results.json has an object `eval` "
+            "that maps each task_id to the list of its samples, and a file of samples one JSON "
+            "object per line"
+        )
+    for task_id, rows in tasks.items():
+        if not isinstance(rows, list):
+            raise ConfigError(f"{path}, {task_id}: a list of samples is expected")
+    return [
+        _recorded(f"{path}, {task_id} sample {number}", task_id, number, row)
+        for task_id, rows in tasks.items()
+        for number, row in enumerate(rows)
+    ]
+
+
+def _recorded(where: str, task_id: str, number: int, row: Any) -> RecordedVerdict:
+    if not isinstance(row, dict) or not isinstance(row.get("solution"), str):
+        raise ConfigError(f"{where}: an object with the text `solution` is expected")
+    known = [status.value for status in Status]
+    # EvalPlus' own files have a status for each part of the tests, and none for all.
+    base, plus = row.get("base_status"), row.get("plus_status")
+    said = row.get("status") or (plus if plus and base == Status.passed.value else base)
+    if said not in known:
+        raise ConfigError(f"{where}: status {said!r}, not one of {', '.join(known)}")
+    details = row.get("details")
+    return RecordedVerdict(
+        task_id=task_id,
+        sample=number,
+        solution=row["solution"],
+        status=Status(said),
+        details=details if isinstance(details, dict) else {},
+        reason=row.get("reason"),
+    )
+
+
+def write_eval_results(path: Path, verdicts: Sequence[Verdict], solutions: Sequence[str]) -> None:
+    """Write ``eval_results.json``: per task its samples with their verdicts, in the given
+    order. `solutions` holds the program of each verdict. Beyond BigCodeBench's keys each
+    sample has its ``reason``; where it was challenged, its ``challenge``; and for EvalPlus'
+    formats, whose keys they are, ``base_status`` and ``plus_status`` (of all tests)."""
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for verdict, solution in zip(verdicts, solutions, strict=True):
+        row: dict[str, Any] = {
+            "task_id": verdict.task_id,
+            "solution": solution,
+            "status": verdict.status.value,
+            "details": dict(verdict.details),
+            "reason": verdict.reason,
+        }
+        if verdict.base is not None:
+            row |= {"base_status": verdict.base.value, "plus_status": verdict.status.value}
+        if verdict.challenge is not None:
+            row["challenge"] = verdict.challenge
+        rows.setdefault(verdict.task_id, []).append(row)
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
+    write_whole(path, json.dumps({"date": now, "eval": rows}, indent=2) + "\n")
+
+
+def pass_rates(
+    verdicts: Sequence[Verdict], *, among: Collection[str] | None = None
+) -> dict[int, float]:
+    """pass@k, the mean over tasks, for k of 1, 5, 10, 25, 100 as far as every task has that
+    many samples; over the tasks in `among` alone where that is given. Samples that could not be
+    judged count nowhere. Empty without verdicts."""
+    by_task: dict[str, list[bool]] = {}
+    for verdict in verdicts:
+        if verdict.status is not Status.unjudged and (among is None or verdict.task_id in among):
+            by_task.setdefault(verdict.task_id, []).append(verdict.status is Status.passed)
+    fewest = min(map(len, by_task.values()), default=0)
+    return {
+        k: math.fsum(pass_at_k(len(oks), sum(oks), k) for oks in by_task.values()) / len(by_task)
+        for k in _KS
+        if k <= fewest
+    }
+
+
+def write_pass_at_k(path: Path, verdicts: Sequence[Verdict], **known: Any) -> None:
+    """Write ``pass_at_k.json``: the pass@k that the samples allow, and what else is `known`
+    of BigCodeBench's keys (``model``, ``split``, ``subset``, ``gt_pass_rate``,
+    ``failed_tasks``). What is not known is absent, and no other key is added: upstream's
+    tool stumbles over keys that it does not know. For EvalPlus' formats ``pass@1`` is that of
+    the base tests, and ``pass@1_plus`` that of all."""
+    unknown = known.keys() - set(_ORDER)
+    assert not unknown, f"not in BigCodeBench's pass_at_k.json: {unknown}"
+    known["calibrated"] = True
+    base = [verdict.of_base_tests() for verdict in verdicts]
+    content: dict[str, Any] = {f"pass@{k}": rate for k, rate in pass_rates(base).items()}
+    if any(verdict.base is not None for verdict in verdicts):
+        content |= {f"pass@{k}_plus": rate for k, rate in pass_rates(verdicts).items()}
+    content |= {key: known[key] for key in _ORDER if known.get(key) is not None}
+    write_whole(path, json.dumps(content, indent=2) + "\n")
+
+
+def subset_of(suite: str) -> str:
+    """BigCodeBench's word for the suite of that name, where it has one, else the name."""
+    return _SUBSETS.get(suite, suite)

@@ -1,0 +1,312 @@
+"""Pid 1 of one program: trusted; mounts, holds limits and tests, and at the end kills everyone.
+
+The kernel delivers no signal to a pid 1 from within its own pid namespace unless it asked for
+it, so nothing that runs below can end this process. Without namespaces it is an ordinary
+process that adopts the program's orphans, and a Landlock scope or the system call filter keeps
+signals away from it.
+"""
+
+import contextlib
+import functools
+import hmac
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple, NoReturn
+
+from . import kernel, processes
+from .filesystem import mount_private
+from .forks import Unwind
+from .frames import encode_frame, receive_frame, take_frame
+from .task_setup import TaskSetup
+
+_WATCH_PERIOD_S = 0.05
+_KILL_S = 0.4
+"""How long to go on killing before leaving the rest to the kernel."""
+_MAX_FAILURES_BYTES = 2**20
+
+NAMESPACES = kernel.CLONE_NEWNS | kernel.CLONE_NEWNET | kernel.CLONE_NEWIPC
+"""Those that a program has of its own, besides that of its pids."""
+
+
+class Ends(NamedTuple):
+    """The task's ends of its channels, as file descriptors."""
+
+    channel: int
+    failures: int
+    output: int
+
+
+def run(
+    setup: TaskSetup, run_task: Callable[..., NoReturn], host: socket.socket, report_fd: int
+) -> NoReturn:
+    """Read the program, prepare its view, start the task, which is to `run_task`, watch, kill,
+    count, write one JSON report, end."""
+    kernel.die_with_parent()
+    # Python's own handler for SIGINT would make this process killable from below.
+    for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number, signal.SIG_DFL)
+    job = receive_frame(host)
+    if job is None:
+        os._exit(2)
+    if setup.guards is None:
+        kernel.unshare(NAMESPACES)
+    problem = _prepare_view(setup, int(job["tmp_bytes"]))
+    channel, task_channel = socket.socketpair()
+    output, task_output = os.pipe()
+    failures, task_failures = os.pipe()
+    nonce = os.urandom(16).hex()
+    ends = Ends(channel=task_channel.detach(), failures=task_failures, output=task_output)
+    task = os.fork() if problem is None else None
+    if task == 0:
+        raise Unwind(functools.partial(run_task, setup, job, ends, nonce))
+    for fd in ends:
+        os.close(fd)
+    # Read only now: the tests never were in the memory that the task is forked from.
+    kernel.set_dumpable(False)
+    tests = receive_frame(host)
+    if tests is None:
+        os._exit(2)
+    watch = _Watch(
+        job, tests, nonce, task=task, channel=channel.detach(), failures=failures, output=output
+    )  # fmt: skip
+    report = json.dumps(watch.until_the_end(problem)).encode("utf-8")
+    while report:
+        report = report[os.write(report_fd, report) :]
+    os._exit(0)
+
+
+def _prepare_view(setup: TaskSetup, tmp_bytes: int) -> str | None:
+    """What prevents that the program gets places to write; None if nothing does."""
+    try:
+        if setup.guards is None:
+            mount_private(tmp_bytes, setup.settings["private"], setup.settings["exposed"])
+            kernel.raise_loopback()
+            return None
+        kernel.adopt_orphans()
+        folder = setup.home.parent
+        if folder.exists():
+            folder.rename(tempfile.mkdtemp(dir=folder.parent))
+        folder.mkdir(mode=0o700)
+        if setup.guards.as_root:
+            os.chown(folder, kernel.SANDBOX_ID, kernel.SANDBOX_ID)
+    except OSError as error:
+        return str(error)
+    return None
+
+
+class _Watch:
+    """The limits, the program's processes, and the states of the protocol. What the task may
+    say, in this order: ``ready``, upon which it gets the tests, and ``result``. It may end early
+    with ``syntax``, ``raised`` or ``tampered``. Each test that fails is told beside that, at
+    once."""
+
+    def __init__(
+        self, job: dict[str, Any], tests: dict[str, Any], nonce: str, *,
+        task: int | None, channel: int, failures: int, output: int,
+    ) -> None:  # fmt: skip
+        self._job = job
+        self._tests = tests
+        self._nonce = nonce
+        self._task = task
+        self._channel, self._failures, self._output = channel, failures, output
+        self._expected = "ready"
+        self._failed = b""
+        self._said = bytearray()
+        self._output_bytes = 0
+        self._tail = b""
+        self._end: dict[str, Any] | None = None
+        self._exit: int | None = None
+        self._over_memory = False
+        self._peak_bytes = 0
+        self._cpu_s: dict[tuple[int, str], float] = {}
+        self._deadline_s = time.monotonic() + float(job["timeout_s"])
+        for fd in (channel, failures, output):
+            os.set_blocking(fd, False)
+
+    def until_the_end(self, problem: str | None) -> dict[str, Any]:
+        """Watch until the task has ended or a limit is reached, kill everyone, and report; at
+        once if there was a `problem`."""
+        if problem is not None:
+            self._end = {"phase": "stuck", "what": problem}
+        self._listen()
+        # What was said before the end counts, though the news of the end came first.
+        while self._end is None and self._hear_task():
+            pass
+        while self._output_bytes <= self._limit("output_bytes") and self._drain_output():
+            pass
+        self._kill_everyone()
+        largest = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+        return {
+            "tests": {},
+            **(self._end or {"phase": "ended"}),
+            "exit": self._exit,
+            "over_memory": self._over_memory,
+            "memory_peak_bytes": max(self._peak_bytes, largest),
+            "cpu_polled_s": sum(self._cpu_s.values()),
+            "output_tail": self._tail.decode("utf-8", "backslashreplace"),
+        }
+
+    def _limit(self, name: str) -> int:
+        return int(self._job[name])
+
+    def _listen(self) -> None:
+        poll = select.poll()
+        handlers = {
+            self._channel: self._hear_task,
+            self._failures: self._hear_failures,
+            self._output: self._drain_output,
+        }
+        for fd in handlers:
+            poll.register(fd, select.POLLIN)
+        if self._task is not None:
+            # Before Linux 5.3 the next tick notices.
+            with contextlib.suppress(OSError, AttributeError):
+                poll.register(os.pidfd_open(self._task), select.POLLIN)
+        look_s = time.monotonic() + _WATCH_PERIOD_S
+        while self._end is None and not self._over_memory and self._reap() and self._exit is None:
+            now_s = time.monotonic()
+            if now_s >= self._deadline_s:
+                self._end = {"phase": "timeout"}
+            elif now_s >= look_s:
+                self._look()
+                look_s = time.monotonic() + _WATCH_PERIOD_S
+            else:
+                for fd, _ in poll.poll((min(look_s, self._deadline_s) - now_s) * 1000):
+                    if fd in handlers and handlers[fd]() == b"":
+                        poll.unregister(fd)
+
+    def _drain_output(self) -> bytes | None:
+        part = _read(self._output)
+        self._output_bytes += len(part or b"")
+        self._tail = (self._tail + (part or b""))[-self._limit("tail_bytes") :]
+        if self._output_bytes > self._limit("output_bytes") and self._end is None:
+            self._end = {"phase": "output"}
+        return part
+
+    def _hear_failures(self) -> bytes | None:
+        """Names of failed tests, a line each. Anyone in the sandbox may write them: whoever
+        does so only harms itself."""
+        part = _read(self._failures)
+        self._failed += part or b""
+        if len(self._failed) > _MAX_FAILURES_BYTES and self._end is None:
+            self._end = {"phase": "tampered", "what": "the channel of failed tests"}
+        return part
+
+    def _hear_task(self) -> bytes | None:
+        part = _read(self._channel)
+        self._said += part or b""
+        try:
+            while self._end is None and (body := take_frame(self._said)) is not None:
+                self._obey(json.loads(body))
+        except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
+            self._end = {"phase": "tampered", "what": "the channel of the verdict"}
+        return part
+
+    def _obey(self, message: dict[str, Any]) -> None:
+        if not hmac.compare_digest(str(message.get("nonce")).encode(), self._nonce.encode()):
+            raise ValueError("not from our code")
+        phase = message["phase"]
+        if phase in ("syntax", "raised", "tampered", "stuck"):
+            self._end = {
+                "phase": phase,
+                "what": str(message["what"]),
+                "memory": bool(message["memory"]),
+                "network": bool(message["network"]),
+            }
+        elif phase != self._expected:
+            raise ValueError("out of order")
+        elif phase == "ready":
+            self._expected = "result"
+            self._send_tests()
+        else:
+            rows = json.loads(message["tests"]).items()
+            tests = {str(name): (str(outcome), str(text)) for name, (outcome, text) in rows}
+            # Told before the result was, so it has arrived.
+            while self._hear_failures():
+                pass
+            failed = self._failed.decode("utf-8", "backslashreplace").splitlines()
+            if any(tests.get(name, ("pass",))[0] == "pass" for name in failed):
+                raise ValueError("a failure was taken back")
+            self._end = {"phase": "result", "tests": tests}
+
+    def _send_tests(self) -> None:
+        """The task is waiting for them; one that does not read is left to the time limit."""
+        data = encode_frame(self._tests)
+        poll = select.poll()
+        poll.register(self._channel, select.POLLOUT)
+        while data:
+            left_s = self._deadline_s - time.monotonic()
+            if left_s <= 0 or not poll.poll(left_s * 1000 + 1):
+                return
+            try:
+                data = data[os.write(self._channel, data) :]
+            except BlockingIOError:
+                continue
+            except OSError:
+                return
+
+    def _everyone(self) -> list[int]:
+        if os.getpid() == 1:
+            return [pid for pid in processes.everyone() if pid != 1]
+        return processes.tree(os.getpid())[1:]
+
+    def _look(self, *, memory: bool = True) -> None:
+        """At the memory and CPU time of all processes."""
+        pids = self._everyone()
+        resident = 0
+        for pid in pids:
+            try:
+                resident += processes.resident_bytes(pid)
+                start, cpu_s = processes.started_and_cpu_s(pid)
+            except (OSError, ValueError, IndexError):
+                continue
+            # A reaped child that its parent ignored (SIGCHLD) is in nobody's account.
+            self._cpu_s[pid, start] = cpu_s
+        # Resident memory counts shared pages once per process, so it bounds the
+        # proportional set size from above; the dear figure is asked for only if it matters.
+        if memory and resident > self._peak_bytes:
+            total = sum(map(processes.proportional_bytes, pids))
+            self._peak_bytes = max(self._peak_bytes, total)
+            self._over_memory = self._peak_bytes > self._limit("memory_bytes")
+
+    def _kill_everyone(self) -> None:
+        """Kill all of the program's processes and reap them, so that their CPU time is ours and
+        the kernel's count is whole: killing pid 1 instead would lose it."""
+        self._look(memory=False)
+        until_s = time.monotonic() + _KILL_S
+        while time.monotonic() < until_s:
+            for pid in [-1] if os.getpid() == 1 else self._everyone():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            if not self._reap():
+                return
+            time.sleep(0.0005)
+
+    def _reap(self) -> bool:
+        """Reap all that have ended; False when no child is left at all."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return False
+            if pid == 0:
+                return True
+            if pid == self._task:
+                self._exit = os.waitstatus_to_exitcode(status)
+
+
+def _read(fd: int) -> bytes | None:
+    """What has arrived: nothing at the end, None where there is nothing yet."""
+    try:
+        return os.read(fd, 2**18)
+    except BlockingIOError:
+        return None
+    except OSError:
+        return b""

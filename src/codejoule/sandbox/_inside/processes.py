@@ -1,0 +1,136 @@
+"""The processes below one: who they are, what they use, and their end."""
+
+import contextlib
+import os
+import signal
+import time
+from pathlib import Path
+
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_TICK_HZ = os.sysconf("SC_CLK_TCK")
+
+
+def tree(root: int) -> list[int]:
+    """Process `root`, its children, their children, and so on; who is orphaned below a
+    subreaper is its child again."""
+    found = [root]
+    try:
+        for pid in found:
+            found += _children(pid)
+    except FileNotFoundError:
+        # A kernel without lists of children: every process of the machine is asked.
+        parents = {}
+        for pid in everyone():
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                parents[pid] = int(_stat(pid)[1])
+        found = [root]
+        for pid in found:
+            found += [child for child, parent in parents.items() if parent == pid]
+    return found
+
+
+def everyone() -> list[int]:
+    """All of this pid namespace."""
+    with os.scandir("/proc") as entries:
+        return [int(entry.name) for entry in entries if entry.name.isdigit()]
+
+
+def started_and_cpu_s(pid: int) -> tuple[str, float]:
+    """When one process started, and its CPU time [s]. Raises OSError or IndexError."""
+    fields = _stat(pid)
+    return fields[19], (int(fields[11]) + int(fields[12])) / _TICK_HZ
+
+
+def cpu_of_tree_s(root: int) -> float:
+    """CPU time of process `root`, of those below it, and of those that they have reaped [s].
+    Raises OSError where one has just ended."""
+    return sum(int(ticks) for pid in tree(root) for ticks in _stat(pid)[11:15]) / _TICK_HZ
+
+
+def memory_of_tree_bytes(root: int) -> int:
+    """Memory of process `root` and of those below it. Raises OSError where that cannot be
+    known."""
+    return sum(map(proportional_bytes, tree(root)))
+
+
+def resident_bytes(pid: int) -> int:
+    """Memory of one process, what it shares included. Raises OSError."""
+    return int(_read(f"/proc/{pid}/statm").split()[1]) * _PAGE_BYTES
+
+
+def proportional_bytes(pid: int) -> int:
+    """Memory of one process, of what it shares its part; 0 when it has ended."""
+    with contextlib.suppress(OSError):
+        try:
+            for line in _read(f"/proc/{pid}/smaps_rollup").splitlines():
+                if line.startswith("Pss:"):
+                    return int(line.split()[1]) * 1024
+        except PermissionError:
+            # It made itself undumpable; then it pays for what it shares, too.
+            return resident_bytes(pid)
+    return 0
+
+
+def kill_tree(root: int, *, but: int = 0) -> None:
+    """Kill process `root` and those below it, `but` one. Raises OSError where they cannot be
+    found."""
+    for pid in tree(root):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if pid != but:
+                os.kill(pid, signal.SIGKILL)
+
+
+def kill_descendants(*, longest_s: float) -> None:
+    """Kill and reap them all; one that forks faster than it is killed is left at the end."""
+    until_s = time.monotonic() + longest_s
+    while time.monotonic() < until_s:
+        kill_tree(os.getpid(), but=os.getpid())
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return
+        time.sleep(0.0005)
+
+
+def threads_of(uid: int) -> int:
+    """How many the user has: without a user namespace they count against the limit."""
+    count = 0
+    for pid in everyone():
+        with contextlib.suppress(OSError):
+            process = Path(f"/proc/{pid}")
+            if process.stat().st_uid == uid:
+                count += len(list((process / "task").iterdir()))
+    return count
+
+
+def _read(path: str) -> str:
+    """Beginning of a file of /proc."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        return os.read(fd, 8192).decode("utf-8", "backslashreplace")
+    finally:
+        os.close(fd)
+
+
+def _stat(pid: int) -> list[str]:
+    # The command's name, in parentheses, may hold anything.
+    return _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        tasks = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208 (called every 50 ms)
+    except OSError:
+        return []
+    out: list[int] = []
+    for task in tasks:
+        path = f"/proc/{pid}/task/{task}/children"
+        try:
+            out += map(int, Path(path).read_text(encoding="ascii").split())
+        except FileNotFoundError:
+            if Path(path).parent.exists():
+                raise
+        except OSError:
+            continue
+    return out

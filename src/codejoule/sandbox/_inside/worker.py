@@ -1,0 +1,219 @@
+"""The worker: enters the sandbox, imports what is slow, and forks the init of each program."""
+
+import contextlib
+import functools
+import importlib
+import json
+import os
+import resource
+import select
+import shutil
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+from . import filesystem, init, kernel, processes, task
+from .forks import Unwind, failure_of, trampoline
+from .frames import MAX_FRAME_BYTES, encode_frame
+from .process_guards import ProcessGuards, find_guards
+from .task_setup import TaskSetup, prepare
+
+_LAST_KILL_S = 1.0
+
+
+def main(settings: dict[str, Any], socket_fd: int) -> NoReturn:
+    """Serve programs on the socket until it closes."""
+    sock = socket.socket(fileno=socket_fd)
+    trampoline(functools.partial(_start, settings, sock))
+
+
+def _start(settings: dict[str, Any], sock: socket.socket) -> NoReturn:
+    guards, by_user_namespace = None, False
+    try:
+        # Before the host's, after the programs': the kernel out of memory takes the largest.
+        Path("/proc/self/oom_score_adj").write_text("500", encoding="utf-8")
+        in_cgroup = _enter_cgroup(settings["cgroup"])
+        if settings["namespaces"]:
+            _enter_sandbox(settings)
+            by_user_namespace = _give_up_root()
+            filesystem.check_readable(settings["must_read"])
+            _begin_pid_namespace(sock)
+        else:
+            guards = find_guards(settings)
+    except OSError as error:
+        sock.sendall(encode_frame({"error": str(error)}))
+        os._exit(1)
+    greeting, setup = prepare(settings, guards, by_user_namespace=by_user_namespace)
+    greeting |= {
+        "primitives": _primitives(guards, by_user_namespace=by_user_namespace),
+        "user_namespace": by_user_namespace,
+        "in_cgroup": in_cgroup,
+        "python": list(sys.version_info[:3]),
+    }
+    sock.sendall(encode_frame(greeting))
+    if setup is None:
+        os._exit(1)
+    if guards is not None:
+        shutil.rmtree(setup.home.parent, ignore_errors=True)
+    # Not a byte is read here: what a program finds in its memory comes from this process.
+    while sock.recv(1, socket.MSG_PEEK):
+        _judge(setup, sock)
+    os._exit(0)
+
+
+def _enter_sandbox(settings: dict[str, Any]) -> None:
+    """New namespaces, and the read-only root."""
+    uid, gid = os.getuid(), os.getgid()
+    flags = init.NAMESPACES | kernel.CLONE_NEWUTS
+    kernel.unshare(flags if uid == 0 else flags | kernel.CLONE_NEWUSER)
+    if uid != 0:
+        kernel.map_identity(uid, gid)
+    filesystem.enter_root(settings["steps"])
+    socket.sethostname("sandbox")
+    importlib.invalidate_caches()
+    sys.path_importer_cache.clear()
+    sys.path[:] = [entry for entry in sys.path if Path(entry).exists()]
+
+
+def _begin_pid_namespace(sock: socket.socket) -> None:
+    """Go on as the first process of a new one, with which all others in it end. The process
+    that stays behind only waits."""
+    kernel.die_with_parent()
+    kernel.unshare(kernel.CLONE_NEWPID)
+    child = os.fork()
+    if child:
+        sock.close()
+        _, status = os.waitpid(child, 0)
+        os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
+    kernel.die_with_parent()
+
+
+def _give_up_root() -> bool:
+    """Give up root where programs can have user namespaces without it, and say whether they
+    can: then this process gets one of its own, to have rights over what it makes and over
+    nothing else. Root without user namespaces keeps its capabilities for the trusted
+    processes; the task gives them up all the same. Raises OSError where there is no way."""
+    os.umask(0o022)
+    os.chdir("/")
+    uid = os.getuid()
+    failure = _try_namespaces(by_user_namespace=True)
+    if failure is None:
+        if uid == 0:
+            kernel.become_sandbox_user()
+        kernel.enter_user_namespace()
+        return True
+    if uid != 0:
+        raise OSError(failure)
+    failure_of_root = _try_namespaces(by_user_namespace=False)
+    if failure_of_root is not None:
+        raise OSError(f"{failure}; as root: {failure_of_root}")
+    return False
+
+
+def _try_namespaces(*, by_user_namespace: bool) -> str | None:
+    """What goes wrong, if anything, when a child does what each program's guards will do."""
+
+    def as_init() -> None:
+        filesystem.mount_private(2**20, [], [])
+        kernel.raise_loopback()
+        if by_user_namespace:
+            # The task's own, below that of the worker.
+            kernel.enter_user_namespace()
+
+    def as_worker() -> None:
+        if by_user_namespace:
+            if os.getuid() == 0:
+                kernel.become_sandbox_user()
+            kernel.enter_user_namespace()
+        kernel.unshare(init.NAMESPACES | kernel.CLONE_NEWPID)
+        failure = failure_of(as_init)
+        if failure is not None:
+            raise OSError(failure)
+
+    return failure_of(as_worker)
+
+
+def _primitives(guards: ProcessGuards | None, *, by_user_namespace: bool) -> list[str]:
+    """What isolates the programs, in words."""
+    if guards is None:
+        user = "user namespaces" if by_user_namespace else "root given up per sample"
+        found = [user, "pid, mount, network and ipc namespaces", "seccomp"]
+    else:
+        found = ["user nobody"] if guards.as_root else []
+        found += [f"Landlock {guards.landlock}"] if guards.landlock else []
+        found += ["seccomp"] if guards.seccomp else []
+    return [*found, "resource limits"]
+
+
+def _enter_cgroup(procs: int | None) -> bool:
+    """Join the group whose ``cgroup.procs`` the host has opened: it counts our CPU time."""
+    if procs is None:
+        return False
+    # Before Linux 5.16 the writer's own rights count, not the opener's.
+    with contextlib.suppress(OSError), os.fdopen(procs, "wb", buffering=0) as file:
+        file.write(b"0")
+        return True
+    return False
+
+
+def _judge(setup: TaskSetup, sock: socket.socket) -> None:
+    """One program: fork its init, pass its report on with CPU and wall time."""
+    reader, writer = os.pipe()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    start_s = time.monotonic()
+    child = _fork(in_pid_namespace=setup.guards is None)
+    if child == 0:
+        os.close(reader)
+        raise Unwind(functools.partial(init.run, setup, task.run, sock, writer))
+    os.close(writer)
+    data = _read_report(reader, sock, child)
+    os.close(reader)
+    os.waitpid(child, 0)
+    if setup.guards is not None:
+        # Whom init has not killed in time is orphaned, and ours.
+        processes.kill_descendants(longest_s=_LAST_KILL_S)
+        filesystem.remove_tree(str(setup.home.parent))
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    try:
+        report = json.loads(data)
+    except ValueError:
+        # The tests may still lie unread in the socket: only a fresh worker is in step.
+        os._exit(3)
+    spent_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    report["cpu_s"] = max(spent_s, report.pop("cpu_polled_s"))
+    report["wall_s"] = time.monotonic() - start_s
+    sock.sendall(encode_frame(report))
+
+
+def _fork(*, in_pid_namespace: bool) -> int:
+    """As `os.fork`; `in_pid_namespace` the child is the first process of a new one."""
+    if in_pid_namespace:
+        # Holds for our children alone. From the namespace of the one before no new one is made.
+        own = os.open("/proc/self/ns/pid", os.O_RDONLY)
+        kernel.enter_namespace(own, kernel.CLONE_NEWPID)
+        os.close(own)
+        kernel.unshare(kernel.CLONE_NEWPID)
+    return os.fork()
+
+
+def _read_report(reader: int, sock: socket.socket, child: int) -> bytes:
+    poll = select.poll()
+    poll.register(reader, select.POLLIN)
+    # Nothing but the other side's end: what else arrives is not for us to read here.
+    poll.register(sock, 0)
+    data = b""
+    while len(data) <= MAX_FRAME_BYTES:
+        for fd, _ in poll.poll():
+            if fd != reader:
+                os.kill(child, signal.SIGKILL)
+                # Without a pid namespace the program does not die with its init.
+                processes.kill_descendants(longest_s=_LAST_KILL_S)
+                os._exit(0)
+            part = os.read(reader, 2**20)
+            if not part:
+                return data
+            data += part
+    return data

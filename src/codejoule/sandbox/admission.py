@@ -1,0 +1,137 @@
+"""How many programs may run at once, by the memory and the cores that are idle."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from codejoule.sandbox.host_memory import HostMemory
+
+_PER_WORKER_BYTES = 2**30
+"""With less than this for each, fewer workers are started."""
+_PER_SAMPLE_BYTES = 2**28
+"""With less than this left, no program begins beside another, and one that has taken less is
+not what the memory went to."""
+_FASTEST_BYTES_PER_S = 2**36
+"""At which processes of one machine fill memory together."""
+_SHORTEST_S, _LONGEST_S = 0.01, 0.5
+_SETTLE_S = 0.1
+"""How long what a killed program had takes to be free again."""
+_AHEAD_S = 0.15
+"""How far ahead to look while several run: the kernel, once out of memory, kills several, and
+does not stop at programs."""
+_SLEEP_PERIOD_S = 1.0
+_ASLEEP = 0.1
+"""Share of a core, over a period, below which a program counts as asleep."""
+
+
+class Worker(Protocol):
+    """What is asked of a sandbox, from another thread."""
+
+    def taken_bytes(self) -> int:
+        """Memory that its program has taken so far."""
+
+    def evict(self) -> None:
+        """End its program without a verdict."""
+
+    def progress(self) -> tuple[int, float] | None:
+        """Number of the program that it is on, and CPU time so far [s]; None if it has none or
+        that cannot be told."""
+
+
+def workers_for(wanted: int, memory: HostMemory) -> int:
+    """As many of the `wanted` workers as there is memory for, at least one."""
+    return max(1, min(wanted, memory.available_bytes() // _PER_WORKER_BYTES))
+
+
+class Admission:
+    """Lets programs begin while there is memory for one more, and ends the largest of them
+    before the kernel has to kill. Spare workers may begin while programs of others sleep, so
+    that no core idles. `watch` runs in a thread of its own."""
+
+    def __init__(self, memory: HostMemory, *, most: int) -> None:
+        self._memory = memory
+        self._most = most
+        self._running: list[Worker] = []
+        self._spares = self._asleep = 0
+        self._over = False
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def place(self, worker: Worker, *, spare: bool = False) -> Iterator[bool]:
+        """Wait until `worker` may run one more program, and hold its place meanwhile. False, for
+        a `spare` one, when all is over."""
+        with self._changed:
+            while spare and not self._over and self._spares >= self._asleep:
+                self._changed.wait()
+            granted = not (spare and self._over)
+            self._spares += spare
+            while granted and self._running and not self._has_room():
+                self._changed.wait(_LONGEST_S)
+            self._running += [worker] if granted else []
+        if not granted:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            with self._changed:
+                self._running.remove(worker)
+                self._spares -= spare
+                self._changed.notify_all()
+
+    def allow_fewer(self) -> None:
+        """For the holder of a place whose program found too little memory: from now on, one
+        fewer at once than now."""
+        with self._changed:
+            self._most = max(1, min(self._most, len(self._running)) - 1)
+
+    def watch(self, over: threading.Event) -> None:
+        """Look at the memory, and at who sleeps, until all is `over`."""
+        wait_s, before, before_s = _SHORTEST_S, self._memory.available_bytes(), time.monotonic()
+        seen, seen_s = self._progress(), before_s
+        while not over.wait(wait_s):
+            left, now_s = self._memory.available_bytes(), time.monotonic()
+            taken_per_s = max(0, before - left) / (now_s - before_s)
+            ahead_s = _AHEAD_S if len(self._running) > 1 else 0.0
+            wait_s = min(max(left / _FASTEST_BYTES_PER_S, _SHORTEST_S), _LONGEST_S)
+            if left < taken_per_s * ahead_s and self._evict_largest():
+                wait_s = _SETTLE_S
+            before, before_s = left, now_s
+            if now_s - seen_s >= _SLEEP_PERIOD_S:
+                now = self._progress()
+                asleep_s = _ASLEEP * (now_s - seen_s)
+                with self._changed:
+                    self._asleep = sum(
+                        done_s - seen.get(program, -asleep_s) < asleep_s
+                        for program, done_s in now.items()
+                    )
+                    self._changed.notify_all()
+                seen, seen_s = now, now_s
+        with self._changed:
+            self._over = True
+            self._changed.notify_all()
+
+    def _progress(self) -> dict[tuple[Worker, int], float]:
+        """CPU time of each worker by the program that it is on."""
+        told = {worker: worker.progress() for worker in self._present()}
+        return {(worker, one[0]): one[1] for worker, one in told.items() if one is not None}
+
+    def _present(self) -> Sequence[Worker]:
+        with self._changed:
+            return tuple(self._running)
+
+    def _has_room(self) -> bool:
+        return (
+            len(self._running) < self._most and self._memory.available_bytes() >= _PER_SAMPLE_BYTES
+        )
+
+    def _evict_largest(self) -> bool:
+        """Whether there was one that is worth it."""
+        sizes = {worker: worker.taken_bytes() for worker in self._present()}
+        largest = max(sizes, key=lambda worker: sizes[worker], default=None)
+        if largest is None or sizes[largest] < _PER_SAMPLE_BYTES:
+            return False
+        largest.evict()
+        return True

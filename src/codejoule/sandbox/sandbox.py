@@ -1,0 +1,312 @@
+"""A sandbox that runs programs against their tests, one at a time."""
+
+import contextlib
+import logging
+import os
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from codejoule.config import UserError
+from codejoule.config.schema import EvaluatorConfig, EvaluatorIsolation
+from codejoule.sandbox._inside.filesystem import remove_tree
+from codejoule.sandbox._inside.frames import FrameTooLargeError, encode_frame, receive_frame
+from codejoule.sandbox._inside.processes import cpu_of_tree_s, kill_tree, memory_of_tree_bytes
+from codejoule.sandbox.cgroup import Cgroup, open_cgroup
+from codejoule.sandbox.execution import Execution, SandboxFacts
+from codejoule.sandbox.held_folder import HeldFolder, abandoned_folders
+from codejoule.sandbox.interpreter import describe_interpreter
+from codejoule.sandbox.launch import launch
+
+_LOGGER = logging.getLogger(__name__)
+
+_GREETING_S = 180.0
+"""Importing large libraries from a cold disk takes a while."""
+_PATIENCE_S = 10.0
+"""How long after a program's time limit the worker must have answered."""
+_TAIL_BYTES = 4096
+"""How much of the end of the output is reported ..."""
+_KEPT_BYTES = 6 * 2**20
+"""... and where it is to be kept: what fits into a frame with the rest of the report."""
+_SETTLE_S = 0.5
+_ATTEMPTS = 2
+"""How often a program is tried whose worker is lost on it."""
+_FOLDER_PREFIX = "codejoule-samples-"
+
+HOW_TO_ENABLE = (
+    "The sandbox needs Linux namespaces. Any one of these provides them: "
+    "run as root; or allow user namespaces (`sysctl -w user.max_user_namespaces=15000`, on "
+    "Debian `sysctl -w kernel.unprivileged_userns_clone=1`, on Ubuntu 24.04 or later `sysctl "
+    "-w kernel.apparmor_restrict_unprivileged_userns=0`); or, in a container, start it with "
+    "`docker run --security-opt seccomp=unconfined --security-opt systempaths=unconfined` (or "
+    "`--privileged`). Untrusted code is never run without it, unless you spell out "
+    "evaluator.isolation=process, which protects much less; see docs/sandbox.md"
+)
+_HOW_TO_ENABLE_PROCESS = (
+    "evaluator.isolation=process needs a Python that the samples' user can read (name one with "
+    "evaluator.python) and, as root, the right to become user nobody; see docs/sandbox.md"
+)
+
+
+class WorkerLostError(RuntimeError):
+    """The worker went away in the middle of something."""
+
+
+class Sandbox:
+    """A process that isolates programs (the worker), and its restarts. It starts with the first
+    program, and ends with the ``with`` block or `stop`. For one thread at a time: the kernel
+    ends the process together with the thread that started it."""
+
+    def __init__(
+        self, config: EvaluatorConfig | None = None, *, preimport: Sequence[str] = ()
+    ) -> None:
+        """`config` has the limits and the Python, `preimport` the modules to import once for
+        all programs. Raises ConfigError where that Python does not work."""
+        self._config = config or EvaluatorConfig()
+        self._interpreter = describe_interpreter(self._config.python)
+        self._confined = self._config.isolation is EvaluatorIsolation.sandbox
+        self._preimport = list(preimport)
+        self.memory_bytes = min(self._config.memory_bytes, _most_memory_bytes())
+        """Limit of a program."""
+        self._process: subprocess.Popen[bytes] | None = None
+        self._sock: socket.socket | None = None
+        self._cgroup: Cgroup | None = None
+        self._folder: HeldFolder | None = None
+        self._aborted = self._evicted = self._running = False
+        self._own_bytes = self._count = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> SandboxFacts:
+        """Start the worker and wait for its greeting; raises UserError, with the reason and
+        the remedy, where the machine does not let it isolate programs."""
+        while "start_without" in (greeting := self._greet()):
+            unfit = greeting["start_without"]
+            _LOGGER.info("%s starts threads when imported: left to each sample", unfit)
+            self.stop()
+            self._preimport.remove(unfit)
+        if not greeting["in_cgroup"]:
+            self._close_cgroup()
+        self._own_bytes = self._tree_bytes()
+        measures_memory = self._cgroup is not None and self._cgroup.measures_memory
+        return SandboxFacts(
+            launcher="namespaces" if self._confined else "process",
+            primitives=tuple(greeting["primitives"]),
+            user_namespace=bool(greeting["user_namespace"]),
+            python=tuple(greeting["python"]),
+            preimported=tuple(greeting["preimported"]),
+            cpu_source="processes" if self._cgroup is None else "cgroup",
+            memory_source="cgroup" if measures_memory else "processes",
+        )
+
+    def _greet(self) -> dict[str, Any]:
+        self._cgroup = open_cgroup()
+        if not self._confined:
+            self._folder = _make_folder()
+        with tempfile.TemporaryFile() as words:
+            self._process, self._sock = launch(
+                self._interpreter,
+                preimport=self._preimport,
+                words=words,
+                folder=None if self._folder is None else self._folder.path,
+                cgroup=None if self._cgroup is None else self._cgroup.procs,
+            )
+            self._sock.settimeout(_GREETING_S)
+            try:
+                greeting = receive_frame(self._sock)
+            except OSError:
+                greeting = None
+            if greeting is not None and "error" not in greeting:
+                return greeting
+            words.seek(0)
+            said = words.read().decode("utf-8", "backslashreplace").strip()
+        reason = (greeting or {}).get("error") or said or "the worker ended without a word"
+        self.stop()
+        if not self._confined:
+            raise UserError(f"samples cannot be run: {reason}. {_HOW_TO_ENABLE_PROCESS}")
+        raise UserError(f"the sandbox cannot start with namespaces: {reason}. {HOW_TO_ENABLE}")
+
+    def run(
+        self, program: str, tests: str, *, timeout_s: float = 60.0, seed: int = 0,
+        name: str = "program", keeps_output: bool = False,
+    ) -> Execution:  # fmt: skip
+        """Execute `program`, then the class ``TestCases`` of the unittest module `tests`, in one
+        module, and say what happened. `seed` is that of its random numbers, `name` what to call
+        it in the log; with `keeps_output` megabytes of what it prints are reported. A worker
+        that is lost is replaced, which is logged, and the program tried once more."""
+        job = {
+            "program": program,
+            "seed": seed,
+            "timeout_s": timeout_s,
+            "memory_bytes": self.memory_bytes,
+            "tmp_bytes": self._config.tmp_bytes,
+            "output_bytes": self._config.output_bytes,
+            "tail_bytes": _KEPT_BYTES if keeps_output else _TAIL_BYTES,
+        }
+        try:
+            frames = encode_frame(job) + encode_frame({"tests": tests})
+        except FrameTooLargeError as error:
+            return Execution(phase="too large", what=str(error), wall_s=0.0, cpu_s=0.0)
+        self._count += 1
+        self._evicted = False
+        self._running = True
+        try:
+            return self._try(frames, timeout_s, name)
+        finally:
+            self._running = False
+
+    def _try(self, frames: bytes, timeout_s: float, name: str) -> Execution:
+        start_s = time.monotonic()
+        for attempt in range(_ATTEMPTS):
+            if self._process is None:
+                self._start_again()
+            if self._aborted:
+                raise WorkerLostError("aborted")
+            try:
+                return self._counted(frames, timeout_s)
+            except WorkerLostError as error:
+                if self._aborted:
+                    raise
+                self.stop()
+                if self._evicted:
+                    break
+                again = attempt + 1 < _ATTEMPTS
+                then = "trying the sample again" if again else "the sample is a fail"
+                _LOGGER.warning("sandbox worker lost on %s (%s): restarted, %s", name, error, then)
+        phase = "evicted" if self._evicted else "lost"
+        return Execution(phase=phase, wall_s=time.monotonic() - start_s, cpu_s=0.0)
+
+    def _start_again(self) -> None:
+        try:
+            self.start()
+        except UserError:
+            if not self._own_bytes:
+                # It never could.
+                raise
+            # The memory that the one before had may not be free yet.
+            time.sleep(_SETTLE_S)
+            self.start()
+
+    def _counted(self, frames: bytes, timeout_s: float) -> Execution:
+        """The report, with the costs as the control group counts them where there is one."""
+        group = self._cgroup
+        before_s = 0.0 if group is None else group.start()
+        report = self._exchange(frames, timeout_s)
+        report |= {"cpu_source": "processes", "memory_source": "processes"}
+        if group is not None:
+            report |= {"cpu_s": group.cpu_s() - before_s, "cpu_source": "cgroup"}
+            if group.measures_memory:
+                peak_bytes = group.memory_peak_bytes()
+                report |= {"memory_peak_bytes": peak_bytes, "memory_source": "cgroup"}
+        tests = {name: (outcome, text) for name, (outcome, text) in report["tests"].items()}
+        return Execution(**report | {"tests": tests})
+
+    def _exchange(self, frames: bytes, timeout_s: float) -> dict[str, Any]:
+        sock = self._sock
+        assert sock is not None
+        sock.settimeout(timeout_s + _PATIENCE_S)
+        try:
+            sock.sendall(frames)
+            report = receive_frame(sock)
+        except TimeoutError as error:
+            raise WorkerLostError(f"no answer {_PATIENCE_S:.0f} s after the limit") from error
+        except (OSError, ValueError) as error:
+            raise WorkerLostError(str(error)) from error
+        if report is None:
+            raise WorkerLostError("it ended")
+        return report
+
+    def stop(self) -> None:
+        """End the worker and, with it, everything inside."""
+        process, self._process = self._process, None
+        if process is None or self._sock is None:
+            return
+        self._sock.close()
+        try:
+            process.wait(timeout=2)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        self._close_cgroup()
+        if self._folder is not None:
+            remove_tree(str(self._folder.path))
+            self._folder.release()
+            self._folder = None
+
+    def abort(self) -> None:
+        """From another thread: make a `run` that is under way raise `WorkerLostError` soon,
+        instead of waiting for its program."""
+        self._aborted = True
+        self._strike()
+
+    def evict(self) -> None:
+        """From another thread: make a `run` that is under way report, soon, that its program
+        was ended to free its memory. The next one gets a new worker."""
+        self._evicted = True
+        process = self._process
+        if process is not None:
+            # At once: until the worker's end has reached its program, that takes more.
+            with contextlib.suppress(OSError):
+                kill_tree(process.pid)
+        self._strike()
+
+    def progress(self) -> tuple[int, float] | None:
+        """From another thread: number of the program that runs, and CPU time of the worker and
+        all below it [s]; None if there is none, or that cannot be told."""
+        process, count = self._process, self._count
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            if process is not None and self._running:
+                return count, cpu_of_tree_s(process.pid)
+        return None
+
+    def taken_bytes(self) -> int:
+        """From another thread: memory that the present program has taken."""
+        return self._tree_bytes() - self._own_bytes
+
+    def _tree_bytes(self) -> int:
+        process = self._process
+        with contextlib.suppress(OSError):
+            return 0 if process is None else memory_of_tree_bytes(process.pid)
+        return 0
+
+    def _strike(self) -> None:
+        process, sock = self._process, self._sock
+        if process is None or sock is None:
+            return
+        if self._confined:
+            process.kill()
+            return
+        # Nothing dies with the worker then: it ends its program when our end is shut.
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
+
+    def _close_cgroup(self) -> None:
+        if self._cgroup is not None:
+            self._cgroup.close()
+            self._cgroup = None
+
+
+def _make_folder() -> HeldFolder:
+    """Where programs live that have no file system of their own. Those that killed processes
+    have left are removed."""
+    parent = Path(tempfile.gettempdir()).resolve()
+    for left in abandoned_folders(parent, prefix=_FOLDER_PREFIX):
+        remove_tree(str(left))
+    folder = HeldFolder(parent, prefix=_FOLDER_PREFIX)
+    if os.geteuid() == 0:
+        # Passable, but not readable, for the user that programs become.
+        folder.path.chmod(0o711)
+    return folder
+
+
+def _most_memory_bytes() -> int:
+    """Four fifths of the machine's memory: beyond, it is the machine that suffers."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 4 // 5

@@ -1,0 +1,29 @@
+"""How `make eval-env` gets what the package index has."""
+
+import zipfile
+from pathlib import Path
+
+from tools import evaluation_environment
+
+
+def test_nltk_data_that_a_package_brings_is_taken_from_it(tmp_path: Path) -> None:
+    wheel = tmp_path / "some.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        base = "llama_index/core/_static/nltk_cache/"
+        archive.writestr(base + "corpora/stopwords/english", "the\n")
+        archive.writestr(base + "corpora/elsewhere/x", "no")
+        archive.writestr("llama_index/core/x.py", "no")
+    python = tmp_path / "python"
+    python.write_text(
+        "#!/bin/sh\n"
+        'while [ "$1" != "--dest" ]; do shift; done\n'
+        f'cp {wheel} "$2"/\n'
+    )  # fmt: skip
+    python.chmod(0o755)
+    folder = tmp_path / "nltk_data"
+    evaluation_environment._take_from_package(str(python), folder)
+    found = [str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()]
+    assert found == ["corpora/stopwords/english"]
+    missing = evaluation_environment._missing(folder)
+    assert "stopwords" not in missing
+    assert "punkt" in missing
