@@ -12,9 +12,8 @@ from urllib.parse import unquote, urlparse
 from codejoule.common.mlflow_client import is_server
 from codejoule.config import ConfigError, UserError
 from codejoule.config.schema import TrackingConfig, TrackingName
-from codejoule.tracking.client import brief_requests, explained, open_client
+from codejoule.tracking.client import brief_requests, explained, keep_reserve, open_client
 from codejoule.tracking.compat import record_move
-from codejoule.tracking.reserve import keep_reserve
 from codejoule.tracking.store import Store
 
 if TYPE_CHECKING:

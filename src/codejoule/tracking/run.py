@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from codejoule.config import UserError
-from codejoule.tracking.client import TAG_LENGTH, cut, explained
-from codejoule.tracking.reserve import give_reserve
+from codejoule.tracking.client import TAG_LENGTH, cut, explained, give_reserve
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput
