@@ -40,8 +40,8 @@ from typing import Any
 import torch
 from hydra import compose, initialize_config_dir
 
+from codejoule.config.compose import register_schemas
 from codejoule.config.schema import EngineConfig, GenerationConfig, MeterConfig
-from codejoule.config.store import register_schemas
 from codejoule.config.typed import to_experiment
 from codejoule.domain import Prompt
 from codejoule.domain.engines import EngineName

@@ -143,7 +143,7 @@ def time_to_first_token(model: str, quant: str, overrides: list[str]) -> dict[st
     """Seconds of each step from a bare Python to the first token."""
     from hydra import compose, initialize_config_dir
 
-    from codejoule.config.store import register_schemas
+    from codejoule.config.compose import register_schemas
     from codejoule.config.typed import to_experiment
     from codejoule.models import prepare_libraries
 

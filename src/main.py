@@ -6,7 +6,7 @@ import hydra
 from omegaconf import DictConfig
 
 from codejoule.cli.launch import launch
-from codejoule.config.store import register_schemas
+from codejoule.config.compose import register_schemas
 
 register_schemas()
 

@@ -10,8 +10,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from codejoule.config import ConfigError
+from codejoule.config.compose import register_schemas
 from codejoule.config.schema import ExperimentConfig
-from codejoule.config.store import register_schemas
 from codejoule.config.typed import from_plain, to_experiment, to_plain
 
 CONF = Path(__file__).resolve().parents[2] / "conf"

@@ -12,9 +12,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from codejoule.config import ConfigError, project_root
+from codejoule.config.compose import register_schemas
 from codejoule.config.own_weights import with_own_facts
 from codejoule.config.schema import ExperimentConfig, ModelConfig, Variant, Weights
-from codejoule.config.store import register_schemas
 from codejoule.config.typed import from_plain, to_experiment, to_plain
 
 MakeFolder = Callable[..., Path]

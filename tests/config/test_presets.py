@@ -7,8 +7,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from codejoule.config.compose import register_schemas
 from codejoule.config.schema import Dtype, Split
-from codejoule.config.store import register_schemas
 from codejoule.config.typed import to_experiment
 from tests.config.test_compose import CONF
 

@@ -11,6 +11,7 @@ import yaml
 from codejoule.domain import Architecture, Quantization
 from codejoule.estimate import (
     ENGINE_SPEEDS,
+    MEASURED_WITH,
     POWER,
     Card,
     EngineSpeed,
@@ -132,6 +133,10 @@ def off(run: MeasuredRun, engine: EngineSpeed, power: PowerModel) -> tuple[float
     assert ours.energy_j is not None
     energy = ours.energy_j / run.energy_j - 1 if run.energy_j else 0.0
     return ours.latency_s / run.latency_s - 1, energy
+
+
+def test_what_is_on_file_says_how_many_runs_it_was_fitted_to() -> None:
+    assert f"{len(unquantized())} unquantized runs on H200s" == MEASURED_WITH
 
 
 def test_what_is_on_file_of_the_engines_is_what_the_h200_s_runs_give() -> None:

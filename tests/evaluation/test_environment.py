@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from codejoule.config.schema import EvaluatorConfig
-from codejoule.domain import Task
+from codejoule.domain import Task, imported_modules
 from codejoule.evaluation import environment, environment_name, with_python
 from codejoule.evaluation.environment import MARKER, VERSIONS, environment_folder, lock_of
-from codejoule.evaluation.expected import imported_modules
 
 CONFIG = EvaluatorConfig()
 
@@ -94,5 +93,5 @@ def test_a_record_names_our_environment_wherever_it_lies(project: Path) -> None:
 
 
 def test_imports_of_a_signature_without_a_body_are_seen() -> None:
-    assert imported_modules("import a.b\nfrom c.d import e\ndef f(x):\n") == {"a.b", "c.d"}
-    assert imported_modules("def (") == frozenset()
+    assert imported_modules("import a.b\nfrom c.d import e\ndef f(x):\n") == ("a.b", "c.d")
+    assert imported_modules("def (") == ()

@@ -8,6 +8,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from codejoule.config import ConfigError, project_root
+from codejoule.config.compose import register_schemas
 from codejoule.config.schema import (
     ExperimentConfig,
     GenerationConfig,
@@ -16,7 +17,6 @@ from codejoule.config.schema import (
     SuiteConfig,
     Variant,
 )
-from codejoule.config.store import register_schemas
 from codejoule.config.typed import from_plain, to_experiment, to_plain
 from codejoule.experiment.identity import fingerprint
 from codejoule.experiment.plan import Plan, make_plan

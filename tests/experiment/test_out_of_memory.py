@@ -10,7 +10,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from codejoule.config import UserError, project_root
-from codejoule.config.store import register_schemas
+from codejoule.config.compose import register_schemas
 from codejoule.config.typed import to_experiment
 from codejoule.experiment.generation_stage import generate
 from codejoule.experiment.metrics import memory_metrics

@@ -13,7 +13,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 
 from codejoule.config import ConfigError, UserError, project_root
-from codejoule.config.store import register_schemas
+from codejoule.config.compose import register_schemas
 from codejoule.config.typed import to_experiment
 from codejoule.domain import Architecture, Quantization, Workload, place_layers
 from codejoule.estimate import bytes_by_layer, memory_needed, weight_bytes

@@ -10,8 +10,8 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from codejoule.config import ConfigError, project_root
+from codejoule.config.compose import register_schemas
 from codejoule.config.schema import QuantConfig
-from codejoule.config.store import register_schemas
 from codejoule.config.typed import to_experiment
 from codejoule.experiment.generation_stage import generate
 from codejoule.experiment.plan import Plan, make_plan

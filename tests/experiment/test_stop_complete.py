@@ -8,7 +8,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from codejoule.config import project_root
-from codejoule.config.store import register_schemas
+from codejoule.config.compose import register_schemas
 from codejoule.config.typed import to_experiment
 from codejoule.domain import Completion, FinishReason
 from codejoule.experiment.evaluation_stage import programs

@@ -1,6 +1,6 @@
 from codejoule.domain import DOMAINS
 from codejoule.suites import domains_by_substring, domains_of
-from codejoule.suites.domains import imported_modules
+from codejoule.suites.domains import top_modules
 
 
 def test_each_domain_is_known_by_an_import() -> None:
@@ -25,8 +25,8 @@ def test_relative_imports_and_unknown_modules_belong_nowhere() -> None:
 
 def test_text_that_does_not_parse_is_read_by_its_import_lines() -> None:
     source = "import json\nfrom math import (\nimport csv, io\ndef f(:"
-    assert imported_modules(source) == ("json", "csv", "io")
+    assert top_modules(source) == ("json", "csv", "io")
 
 
 def test_a_module_is_named_once_and_by_its_top_level() -> None:
-    assert imported_modules("import os.path\nimport os\nfrom xml.etree import a") == ("os", "xml")
+    assert top_modules("import os.path\nimport os\nfrom xml.etree import a") == ("os", "xml")

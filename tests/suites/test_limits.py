@@ -8,9 +8,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from codejoule.config.paths import project_root
+from codejoule.config.compose import register_schemas
+from codejoule.config.installation import project_root
 from codejoule.config.schema import SuiteConfig, Variant
-from codejoule.config.store import register_schemas
 from codejoule.domain import Suite
 from codejoule.suites import load_suite, load_suite_named, stops_for
 

@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codejoule.analysis.configuration import row_keys
+from codejoule.analysis.evidence import Evidence
 from codejoule.analysis.families import short_names
+from codejoule.analysis.store import FindArtifact
+from codejoule.analysis.table import Table
 from codejoule.config.errors import UserError
 from codejoule.domain import break_even_tasks
 from codejoule.domain.text import number
@@ -15,10 +18,6 @@ from codejoule.statistics import ACCURACY_PAIRS
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from codejoule.analysis.evidence import Evidence
-    from codejoule.analysis.store import FindArtifact
-    from codejoule.analysis.table import Table
 
 _REDUCED = "tags.codejoule.batch_reduced_to"
 _QUANTIZING = "metrics.energy_quantize_j"
@@ -29,7 +28,7 @@ Texts = Mapping[tuple[str, int], str]
 
 
 def baseline_notes(
-    runs: "pd.DataFrame", evidence: "Evidence", accuracy: "Table | None", find: "FindArtifact"
+    runs: "pd.DataFrame", evidence: Evidence, accuracy: Table | None, find: FindArtifact
 ) -> tuple[str, ...]:
     """Say what each quantized configuration saves or costs, and how its answers differ.
 
@@ -73,7 +72,7 @@ def baseline_notes(
     return tuple(note for note in notes if note)
 
 
-def _baselines(evidence: "Evidence") -> dict[int, int | None]:
+def _baselines(evidence: Evidence) -> dict[int, int | None]:
     """For each quantized row that with ``quant=none`` and all other settings equal, if any."""
     others = [name for name in evidence.settings if name.partition(".")[0] != "quant"]
     keys, quants = list(row_keys(evidence.table, others)), list(evidence.table["quant"])
@@ -112,7 +111,7 @@ def _reduced(name: str, runs: "pd.DataFrame") -> str:
 
 
 def _same_texts(
-    name: str, row: Mapping[Any, Any], base: Mapping[Any, Any], find: "FindArtifact"
+    name: str, row: Mapping[Any, Any], base: Mapping[Any, Any], find: FindArtifact
 ) -> str:
     texts = []
     try:

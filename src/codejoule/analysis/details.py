@@ -5,16 +5,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from codejoule.analysis.evidence import Evidence
 from codejoule.analysis.store import artifacts
 from codejoule.analysis.table import Table
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from codejoule.analysis.evidence import Evidence
 
-
-def task_table(evidence: "Evidence") -> Table:
+def task_table(evidence: Evidence) -> Table:
     """Figures of every task under every configuration, means over its runs.
 
     ``tasks``: ``configuration``, ``task_id``, ``domains`` (joined by commas), ``order`` (in the

@@ -3,8 +3,10 @@
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from codejoule.analysis.comparison import front_energy
+from codejoule.analysis.evidence import Evidence
 from codejoule.analysis.table import Table
 from codejoule.domain.metrics import J_PER_KWH
 from codejoule.statistics import (
@@ -18,9 +20,6 @@ from codejoule.statistics import (
 
 if TYPE_CHECKING:
     import pandas as pd
-    from numpy.typing import NDArray
-
-    from codejoule.analysis.evidence import Evidence
 
 _FIGURES = ("pass_at_1", "pass_at_1_per_kwh", "energy_per_solved_task_j", "carbon_g")
 
@@ -28,7 +27,7 @@ FEWEST_CLUSTERS = 8
 """Clusters of tasks below which resampling them says nothing of uncertainty."""
 
 
-def efficiency_table(evidence: "Evidence", *, resampler: Resampler) -> Table:
+def efficiency_table(evidence: Evidence, *, resampler: Resampler) -> Table:
     """Energy, pass@1 and what follows of both, with intervals, and the Pareto front.
 
     Intervals are percentiles of a bootstrap over clusters of tasks, the same for all
@@ -80,8 +79,8 @@ def efficiency_table(evidence: "Evidence", *, resampler: Resampler) -> Table:
 
 
 def _intervals(
-    evidence: "Evidence", drawn: Resampled, *, per_total: bool
-) -> "dict[str, NDArray[np.float64]]":
+    evidence: Evidence, drawn: Resampled, *, per_total: bool
+) -> dict[str, NDArray[np.float64]]:
     """Figures of each resample; those that rest on the total where that is what was drawn."""
     kwh = drawn.energy_j / J_PER_KWH
     found = {"energy_kwh": kwh, "pass_at_1": drawn.pass_at_1}
@@ -98,7 +97,7 @@ def _intervals(
     return found
 
 
-def _drawn(evidence: "Evidence", basis: str, resampler: Resampler) -> Resampled | None:
+def _drawn(evidence: Evidence, basis: str, resampler: Resampler) -> Resampled | None:
     tasks = np.asarray(evidence.complete.all(axis=0) & ~np.isnan(evidence.passed).any(axis=0))
     labels = evidence.clusters(range(len(evidence.labels)), tasks)
     if not labels.size or labels.max() + 1 < FEWEST_CLUSTERS:
@@ -113,7 +112,7 @@ def _drawn(evidence: "Evidence", basis: str, resampler: Resampler) -> Resampled 
     return resample(own_j, evidence.passed[:, tasks], labels, resampler=resampler)
 
 
-def _add(frame: "pd.DataFrame", name: str, values: "NDArray[np.float64] | None") -> None:
+def _add(frame: "pd.DataFrame", name: str, values: NDArray[np.float64] | None) -> None:
     """Put the 95 % interval of a column after it; NaN where resamples tell nothing of it."""
     place = list(frame.columns).index(name) + 1
     ends = np.full((2, len(frame)), np.nan)

@@ -6,17 +6,21 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from codejoule.analysis.comparison import comparison_table, setting_columns
-from codejoule.analysis.families import BASE, Family, configuration_labels, find_families
-from codejoule.statistics import KEYS, PairTasks, RunTasks, SetTasks, clusters
+from codejoule.analysis.families import (
+    BASE,
+    ComparisonSet,
+    Family,
+    configuration_labels,
+    find_families,
+)
+from codejoule.analysis.tasks import TaskFigures
+from codejoule.statistics import PairTasks, RunTasks, SetTasks, clusters
 
 if TYPE_CHECKING:
     import pandas as pd
-    from numpy.typing import NDArray
-
-    from codejoule.analysis.families import ComparisonSet
-    from codejoule.analysis.tasks import TaskFigures
 
 _VARIANT = "params.model.variant"
 
@@ -38,26 +42,26 @@ class Evidence:
     """Short name of each configuration."""
     settings: tuple[str, ...]
     """Columns of `table` that are settings."""
-    figures: "TaskFigures"
+    figures: TaskFigures
     """Figures of every task of every run."""
-    rows: "tuple[NDArray[np.int64], ...]"
+    rows: tuple[NDArray[np.int64], ...]
     """Rows of `figures` that are each configuration's runs; empty without figures of tasks."""
     families: tuple[Family, ...]
     """The questions that these configurations answer."""
 
     @cached_property
-    def energy_j(self) -> "list[NDArray[np.float64]]":
+    def energy_j(self) -> list[NDArray[np.float64]]:
         """Energy of generation of each configuration [J], shapes (runs, tasks)."""
         # Laid out as a selection of tasks is, so that sums over all and over some round alike.
         return [np.asfortranarray(self.figures.energy_j[rows]) for rows in self.rows]
 
     @cached_property
-    def complete(self) -> "NDArray[np.bool_]":
+    def complete(self) -> NDArray[np.bool_]:
         """Tasks whose energy is known in every run, shape (configurations, tasks)."""
         return np.array([len(own) > 0 and (own > 0).all(axis=0) for own in self.energy_j])
 
     @cached_property
-    def passed(self) -> "NDArray[np.float64]":
+    def passed(self) -> NDArray[np.float64]:
         """Share of each task's samples, over all runs, that passed; NaN where not all are judged.
 
         Shape (configurations, tasks).
@@ -67,8 +71,8 @@ class Evidence:
         return np.array([rates.mean(axis=0) if len(rates) else unknown for rates in own])
 
     def clusters(
-        self, configurations: Sequence[int], tasks: "NDArray[np.bool_]"
-    ) -> "NDArray[np.int64]":
+        self, configurations: Sequence[int], tasks: NDArray[np.bool_]
+    ) -> NDArray[np.int64]:
         """Cluster of each of `tasks` by the windows of all these runs; empty without tasks."""
         if not tasks.any():
             return np.empty(0, dtype=np.int64)
@@ -99,7 +103,7 @@ class Evidence:
         ]
         sets = [[self._set(family.factor, own) for own in family.sets] for family in self.families]
         pairs = [
-            [(names, self.compare(i, j)) for names, i, j in self.pairs(family)]
+            [self._pair(family.factor, own, i, j) for own in family.sets for i, j in own.pairs()]
             for family in self.families
         ]
         means = [
@@ -128,16 +132,16 @@ class Evidence:
 
     def _tasks(
         self,
-        energy_j: "NDArray[np.float64]",
-        output_tokens: "NDArray[np.float64]",
-        places: "NDArray[np.int64]",
+        energy_j: NDArray[np.float64],
+        output_tokens: NDArray[np.float64],
+        places: NDArray[np.int64],
     ) -> RunTasks:
         domains = {name: member[places] for name, member in self.figures.domains.items()}
         return RunTasks(
             energy_j=energy_j[places], output_tokens=output_tokens[places], domains=domains
         )
 
-    def _set(self, factor: str, own: "ComparisonSet") -> Unit:
+    def _set(self, factor: str, own: ComparisonSet) -> Unit:
         tasks = self._complete(own.configurations)
         names = {
             "factor": factor, "held": own.fixed, "configurations": len(own.levels),
@@ -150,21 +154,19 @@ class Evidence:
             pairs=tuple(own.pairs()),
         )
 
-    def pairs(self, family: Family) -> list[tuple[dict[str, str], int, int]]:
-        """Names and places of the pairs that are compared, the reference last."""
-        found = []
-        for own in family.sets:
-            for i, j in own.pairs():
-                a, b = own.configurations[i], own.configurations[j]
-                values = (family.factor, own.fixed, self.labels[a], self.labels[b])
-                found.append((dict(zip(KEYS["pair"], values, strict=True)), a, b))
-        return found
+    def _pair(self, factor: str, own: ComparisonSet, i: int, j: int) -> Unit:
+        a, b = own.configurations[i], own.configurations[j]
+        names = {
+            "factor": factor, "held": own.fixed, "configuration": self.labels[a],
+            "reference": self.labels[b], "places": (a, b),
+        }  # fmt: skip
+        return names, self.compare(a, b)
 
-    def _complete(self, configurations: Sequence[int]) -> "NDArray[np.bool_]":
+    def _complete(self, configurations: Sequence[int]) -> NDArray[np.bool_]:
         return np.asarray(self.complete[list(configurations)].all(axis=0))
 
 
-def gather(runs: "pd.DataFrame", figures: "TaskFigures", *, mix: Collection[str] = ()) -> Evidence:
+def gather(runs: "pd.DataFrame", figures: TaskFigures, *, mix: Collection[str] = ()) -> Evidence:
     """Put the configurations of a group's runs and their figures of tasks together.
 
     `figures` may hold further runs; `mix` names the facts of `COMPARABLE` in which runs differ.
@@ -183,7 +185,7 @@ def gather(runs: "pd.DataFrame", figures: "TaskFigures", *, mix: Collection[str]
     )
 
 
-def _part(figures: "NDArray[np.float64]", tasks: "NDArray[np.bool_]") -> "NDArray[np.float64]":
+def _part(figures: NDArray[np.float64], tasks: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Figures of some tasks; without a copy where these are all."""
     return figures if tasks.all() else figures[:, tasks]
 

@@ -2,19 +2,16 @@
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
+from codejoule.analysis.evidence import Evidence
 from codejoule.analysis.table import Table
 from codejoule.statistics import STATISTICS, Row
-
-if TYPE_CHECKING:
-    from codejoule.analysis.evidence import Evidence
 
 LISTED = 10
 """Comparisons of one setting up to which each gets a sentence."""
 
 
-def findings(evidence: "Evidence", tables: Mapping[str, Table]) -> tuple[str, ...]:
+def findings(evidence: Evidence, tables: Mapping[str, Table]) -> tuple[str, ...]:
     """Sentences for a reader who opens no table.
 
     What was compared, what differs in energy and in pass@1, what is on the front, where tests
@@ -40,7 +37,7 @@ def findings(evidence: "Evidence", tables: Mapping[str, Table]) -> tuple[str, ..
     )
 
 
-def _repeats(evidence: "Evidence") -> str:
+def _repeats(evidence: Evidence) -> str:
     runs = evidence.table["runs"]
     count = f"{len(runs)} configuration{'s' if len(runs) > 1 else ''}"
     single = int((runs == 1).sum())

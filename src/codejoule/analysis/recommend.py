@@ -6,8 +6,10 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from codejoule.analysis.comparison import front_energy
+from codejoule.analysis.evidence import Evidence
 from codejoule.analysis.table import Table
 from codejoule.domain.metrics import J_PER_KWH
 from codejoule.domain.text import number, p_words
@@ -27,9 +29,6 @@ from codejoule.statistics.log_ratio import change_words
 
 if TYPE_CHECKING:
     import pandas as pd
-    from numpy.typing import NDArray
-
-    from codejoule.analysis.evidence import Evidence
 
 _NAMED = 5
 """Configurations that a sentence names."""
@@ -84,7 +83,7 @@ class Recommendation:
         return facts | {"candidates": self.candidates.as_json()}
 
 
-def recommend(evidence: "Evidence", goal: Goal, *, resampler: Resampler) -> Recommendation:
+def recommend(evidence: Evidence, goal: Goal, *, resampler: Resampler) -> Recommendation:
     """Choose a configuration.
 
     Configurations without energy or pass@1 are never chosen. Of equal energy the better pass@1 is
@@ -140,7 +139,7 @@ def _rank(row: Row, by_energy: bool) -> tuple[float, float]:
     return (energy_kwh, failed) if by_energy else (failed, energy_kwh)
 
 
-def _candidates(evidence: "Evidence", goal: Goal) -> "pd.DataFrame":
+def _candidates(evidence: Evidence, goal: Goal) -> "pd.DataFrame":
     import pandas as pd
 
     table = evidence.table
@@ -168,7 +167,7 @@ def _candidates(evidence: "Evidence", goal: Goal) -> "pd.DataFrame":
     return frame
 
 
-def _rates(evidence: "Evidence", i: int) -> "NDArray[np.float64]":
+def _rates(evidence: Evidence, i: int) -> NDArray[np.float64]:
     """Share passed of each task; rebuilt from pass@1 where only that is known, else empty."""
     own = evidence.passed[i]
     judged = ~np.isnan(own)
@@ -182,8 +181,8 @@ def _rates(evidence: "Evidence", i: int) -> "NDArray[np.float64]":
 
 
 def _energy_bounds(
-    evidence: "Evidence", kwh: "NDArray[np.float64]", limit: float | None
-) -> "tuple[NDArray[np.float64], NDArray[np.float64]]":
+    evidence: Evidence, kwh: NDArray[np.float64], limit: float | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Upper 95 % bound of mean energy, and p-values that it exceeds the limit.
 
     NaN with one run, and where runs do not differ: they tell nothing of variance between runs.
@@ -218,7 +217,7 @@ def _margins(row: Row, goal: Goal) -> list[str]:
 
 
 def _rivals(
-    evidence: "Evidence",
+    evidence: Evidence,
     rows: list[Row],
     by_energy: bool,
     ranked: Sequence[int],
@@ -259,7 +258,7 @@ def _more(names: Sequence[object]) -> str:
 
 
 def _against(
-    evidence: "Evidence", best: int, other: int, by_energy: bool, resampler: Resampler
+    evidence: Evidence, best: int, other: int, by_energy: bool, resampler: Resampler
 ) -> tuple[float, str] | None:
     """p-value and words of the difference; None where no task can be compared."""
     pair = evidence.compare(best, other)
@@ -275,7 +274,7 @@ def _against(
     return accuracy.p_value, f"pass@1 {difference_words(asdict(accuracy))}"
 
 
-def _doubts(evidence: "Evidence", best: int) -> list[str]:
+def _doubts(evidence: Evidence, best: int) -> list[str]:
     """Configurations that should give the same text as the chosen one, and do not."""
     own = evidence.table.iloc[best]
     low, high = own["pass_at_1_ci_low"], own["pass_at_1_ci_high"]
@@ -338,7 +337,7 @@ def _nearest(rows: list[Row], by_energy: bool) -> str:
     )
 
 
-def _limits(evidence: "Evidence", rows: list[Row], goal: Goal, best: int) -> list[str]:
+def _limits(evidence: Evidence, rows: list[Row], goal: Goal, best: int) -> list[str]:
     row = evidence.table.iloc[best]
     sentences = []
     if row["runs"] == 1:

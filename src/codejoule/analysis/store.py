@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlparse
 
+from codejoule.common.mlflow_client import is_server, mlflow_client, store_problem
+
 # Not from the package's face: analysis must not depend on what composes configurations.
 from codejoule.config.errors import UserError
-from codejoule.config.mlflow_client import is_server, mlflow_client, store_problem
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -44,6 +44,8 @@ class Table:
         """A table of `rows`; what they hold beyond `columns` is left out."""
         import pandas as pd
 
+        # pandas would fill a column whose name is misspelt with NaN.
+        assert all(name in row for row in rows for name in columns), (facts, columns)
         return cls(frame=pd.DataFrame(rows, columns=list(columns)), **facts)
 
     def rows(self) -> list[dict[str, Any]]:

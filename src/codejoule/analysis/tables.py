@@ -1,23 +1,25 @@
 """The tables of one group: each is a function of its evidence."""
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from codejoule.analysis.comparison import front_energy
 from codejoule.analysis.disagreements import disagreement_table
 from codejoule.analysis.efficiency import efficiency_table
+from codejoule.analysis.evidence import Evidence, Unit
 from codejoule.analysis.table import Table
 from codejoule.domain.metrics import J_PER_KWH
-from codejoule.statistics import STATISTICS, Method, Row, Statistic, hac_lags
+from codejoule.statistics import KEYS, STATISTICS, Method, Row, Statistic, hac_lags
 
-if TYPE_CHECKING:
-    from codejoule.analysis.evidence import Evidence, Unit
+_REDUCTIONS = (
+    "energy_kwh", "energy_reference_kwh", "reduction_percent", "pass_at_1", "pass_at_1_reference",
+    "pass_at_1_difference",
+)  # fmt: skip
 
 
 def make_tables(
-    evidence: "Evidence",
+    evidence: Evidence,
     method: Method,
     *,
     names: Collection[str] | None = None,
@@ -40,7 +42,7 @@ def make_tables(
     return {table.name: table for table in tables}
 
 
-def statistic_table(statistic: Statistic, evidence: "Evidence", method: Method) -> Table:
+def statistic_table(statistic: Statistic, evidence: Evidence, method: Method) -> Table:
     """One statistic of all its units, adjusted and concluded within each family."""
     rows: list[Row] = []
     for family in evidence.units[statistic.unit]:
@@ -58,7 +60,7 @@ def statistic_table(statistic: Statistic, evidence: "Evidence", method: Method) 
     )
 
 
-def _rows(statistic: Statistic, unit: "Unit", method: Method) -> list[Row]:
+def _rows(statistic: Statistic, unit: Unit, method: Method) -> list[Row]:
     names, figures = unit
     rows = [names | row for row in statistic.rows(figures, method)]
     if statistic.unit == "contrasts":
@@ -67,7 +69,7 @@ def _rows(statistic: Statistic, unit: "Unit", method: Method) -> list[Row]:
     return rows
 
 
-def summary_table(evidence: "Evidence") -> Table:
+def summary_table(evidence: Evidence) -> Table:
     """Energy, latency, throughput and pass@1 of each configuration."""
     table = evidence.table.assign(
         configuration=list(evidence.labels),
@@ -91,32 +93,21 @@ def summary_table(evidence: "Evidence") -> Table:
     )
 
 
-def reductions_table(evidence: "Evidence") -> Table:
+def reductions_table(evidence: Evidence) -> Table:
     """By how much each configuration differs from its reference, from the figures of runs."""
     basis = front_energy(evidence.table)
     kwh = evidence.table[basis].to_numpy(dtype=float) / J_PER_KWH
     passed = evidence.table["pass_at_1"].to_numpy(dtype=float)
-    rows = [
-        names
-        | {
-            "energy_kwh": kwh[a],
-            "energy_reference_kwh": kwh[b],
-            "reduction_percent": 100 * (1 - kwh[a] / kwh[b]) if kwh[b] else np.nan,
-            "pass_at_1": passed[a],
-            "pass_at_1_reference": passed[b],
-            "pass_at_1_difference": passed[a] - passed[b],
-        }
-        for family in evidence.families
-        for names, a, b in evidence.pairs(family)
-    ]
-    columns = (
-        "factor", "held", "configuration", "reference", "energy_kwh", "energy_reference_kwh",
-        "reduction_percent", "pass_at_1", "pass_at_1_reference", "pass_at_1_difference",
-    )  # fmt: skip
+    rows = []
+    for names, _ in (unit for family in evidence.units["pair"] for unit in family):
+        a, b = names["places"]
+        saved = 100 * (1 - kwh[a] / kwh[b]) if kwh[b] else np.nan
+        figures = (kwh[a], kwh[b], saved, passed[a], passed[b], passed[a] - passed[b])
+        rows.append(names | dict(zip(_REDUCTIONS, figures, strict=True)))
     what = "generation" if basis == "energy_generation_j" else "generation and evaluation"
     return Table.of(
         rows,
-        columns,
+        (*KEYS["pair"], *_REDUCTIONS),
         name="reductions",
         title="What each configuration saves and loses against its reference",
         notes=(f"Energy of {what}, means over runs. Without uncertainty: see energy_pairs.",),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from codejoule.analysis.store import artifacts
 from codejoule.config.errors import UserError
@@ -14,7 +15,6 @@ from codejoule.config.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
-    from numpy.typing import NDArray
 
 _ARTIFACT = "tasks.parquet"
 _COLUMNS = [
@@ -33,24 +33,24 @@ class TaskFigures:
     """Runs, ``r`` of them."""
     task_ids: tuple[str, ...]
     """Tasks, ``t`` of them."""
-    energy_j: "NDArray[np.float64]"
+    energy_j: NDArray[np.float64]
     """Energy of generation allocated to each task, all its samples [J], shape (r, t)."""
-    evaluation_j: "NDArray[np.float64]"
+    evaluation_j: NDArray[np.float64]
     """Energy of judging them [J]."""
-    output_tokens: "NDArray[np.float64]"
+    output_tokens: NDArray[np.float64]
     """Generated tokens."""
-    latency_s: "NDArray[np.float64]"
+    latency_s: NDArray[np.float64]
     """Wall time of the task's windows [s]."""
-    passed: "NDArray[np.float64]"
+    passed: NDArray[np.float64]
     """Share of the task's samples that passed."""
-    order: "NDArray[np.float64]"
+    order: NDArray[np.float64]
     """Place of the task's first sample in its run."""
-    window: "NDArray[np.int64]"
+    window: NDArray[np.int64]
     """Accounting window of the task's first sample; -1 where the task is not in the run."""
-    domains: "dict[str, NDArray[np.bool_]]"
+    domains: dict[str, NDArray[np.bool_]]
     """Which tasks belong to each domain, shape (t,)."""
 
-    def rows(self, run_ids: Sequence[str]) -> "NDArray[np.int64]":
+    def rows(self, run_ids: Sequence[str]) -> NDArray[np.int64]:
         """Rows of those of `run_ids` that have figures of tasks, in that order."""
         place = {run_id: i for i, run_id in enumerate(self.run_ids)}
         return np.array([place[r] for r in run_ids if r in place], dtype=np.int64)
@@ -115,15 +115,15 @@ def _figures(tables: "Sequence[tuple[str, pa.Table]]") -> TaskFigures:
     cell = run * shape[1] + task
     samples = np.bincount(cell, minlength=shape[0] * shape[1]).reshape(shape)
 
-    def column(name: str) -> "NDArray[np.float64]":
+    def column(name: str) -> NDArray[np.float64]:
         values = whole[name].cast(pa.float64()).to_numpy()
         return np.asarray(values, dtype=float)
 
-    def summed(values: "NDArray[np.float64]") -> "NDArray[np.float64]":
+    def summed(values: NDArray[np.float64]) -> NDArray[np.float64]:
         sums = np.bincount(cell, weights=values, minlength=samples.size).reshape(shape)
         return np.where(samples > 0, sums, np.nan)
 
-    def first(values: "NDArray[np.float64]") -> "NDArray[np.float64]":
+    def first(values: NDArray[np.float64]) -> NDArray[np.float64]:
         least = np.full(samples.size, np.inf)
         np.minimum.at(least, cell, values)
         return np.where(samples > 0, least.reshape(shape), np.nan)
@@ -148,8 +148,8 @@ def _figures(tables: "Sequence[tuple[str, pa.Table]]") -> TaskFigures:
 
 
 def _domains(
-    whole: "pa.Table", task: "NDArray[np.int64]", tasks: int
-) -> "dict[str, NDArray[np.bool_]]":
+    whole: "pa.Table", task: NDArray[np.int64], tasks: int
+) -> dict[str, NDArray[np.bool_]]:
     _, first = np.unique(task, return_index=True)
     members: dict[str, NDArray[np.bool_]] = {}
     for i, names in enumerate(whole["domains"].take(first).to_pylist()):

@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
 
     Raises `UserError` for a store, an experiment or a filter that is not there or not valid.
     """
-    from codejoule.analysis import analyse, load_runs
+    from codejoule.analysis import MAKE_RUNS, analyse, load_runs
     from codejoule.report import (
         log_report,
         render_findings,
@@ -98,11 +98,13 @@ def run(args: argparse.Namespace) -> int:
     refuse_credentials([("--tracking-uri", args.tracking_uri)])
     uri = args.tracking_uri or f"sqlite:///{project_root()}/mlruns/mlflow.db"
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
-        print(visible(_nothing_yet(uri)), file=sys.stderr)
+        print(
+            visible(f"There are no runs yet: {uri} does not exist. {MAKE_RUNS}."), file=sys.stderr
+        )
         return 1
     loaded = load_runs(uri, args.experiment, where=args.where, sweep=args.sweep)
     if loaded.frame.empty:
-        print(visible(_no_runs(loaded, args.where)), file=sys.stderr)
+        print(visible(f"{_no_runs(loaded, args.where)} {MAKE_RUNS}."), file=sys.stderr)
         return 1
     analysis = analyse(loaded, options)
     for group in analysis.groups:
@@ -145,18 +147,9 @@ def _options(args: argparse.Namespace) -> "Options":
     return Options(margin=args.margin, goal=goal, mix=tuple(mix))
 
 
-def _nothing_yet(uri: str) -> str:
-    from codejoule.analysis import MAKE_RUNS
-
-    return f"There are no runs yet: {uri} does not exist. {MAKE_RUNS}."
-
-
 def _no_runs(loaded: "LoadedRuns", where: str | None) -> str:
-    from codejoule.analysis import MAKE_RUNS
-
     asked = f" with --where {where!r}" if where else ""
     left_out = f" (left out: {'; '.join(loaded.left_out)})" if loaded.left_out else ""
     return (
-        f"Experiment {loaded.experiment!r} in {loaded.uri} has no finished runs{asked}{left_out}. "
-        f"{MAKE_RUNS}."
+        f"Experiment {loaded.experiment!r} in {loaded.uri} has no finished runs{asked}{left_out}."
     )

@@ -7,11 +7,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
-from codejoule.cli.doctor_network import existing, hub_findings, tracking_server_findings
-from codejoule.cli.finding import Finding
-from codejoule.config import installed_versions, project_root
+from codejoule.cli.doctor_network import Finding, hub_findings, tracking_server_findings
+from codejoule.config import installed_versions, nearest_folder, project_root
 from codejoule.config.schema import EvaluatorConfig, MeterConfig
 from codejoule.domain import visible
 from codejoule.measurement import Gpu, Hardware, detect_hardware
@@ -53,11 +52,8 @@ def run(args: argparse.Namespace) -> int:
     hardware = detect_hardware()
     findings = _examine(hardware, args.python)
     if args.json:
-        report = {
-            "findings": [asdict(finding) for finding in findings],
-            "hardware": asdict(hardware),
-        }
-        print(json.dumps(report, indent=2))
+        found = [asdict(finding) for finding in findings]
+        print(json.dumps({"findings": found, "hardware": asdict(hardware)}, indent=2))
     else:
         _print(findings)
     return int(any(finding.required and not finding.ok for finding in findings))
@@ -79,8 +75,7 @@ def _examine(hardware: Hardware, python: str | None) -> list[Finding]:
         return [finding for found in pool.map(lambda check: check(), checks) for finding in found]
 
 
-def _print(findings: Iterable[Finding]) -> None:
-    findings = list(findings)
+def _print(findings: list[Finding]) -> None:
     width = max(len(finding.item) for finding in findings)
     for finding in findings:
         state = "ok" if finding.ok else "MISSING" if finding.required else "missing"
@@ -96,19 +91,15 @@ def _print(findings: Iterable[Finding]) -> None:
 
 
 def _gpus(hardware: Hardware) -> list[Finding]:
-    findings = [_gpu(gpu, f"cuda:{ordinal}") for ordinal, gpu in enumerate(hardware.gpus)]
-    if not findings:
-        findings.append(
-            Finding(
-                item="GPU",
-                ok=False,
-                detail=f"{hardware.gpu_problem}; models run on the CPU ({hardware.cpu_model}, "
-                f"{hardware.cpu_threads} threads)",
-                fix="install NVIDIA's driver (in a container, start it with --gpus all), or set "
-                "CUDA_VISIBLE_DEVICES to whole GPUs",
-            )
-        )
-    return findings
+    none = Finding(
+        item="GPU",
+        ok=False,
+        detail=f"{hardware.gpu_problem}; models run on the CPU ({hardware.cpu_model}, "
+        f"{hardware.cpu_threads} threads)",
+        fix="install NVIDIA's driver (in a container, start it with --gpus all), or set "
+        "CUDA_VISIBLE_DEVICES to whole GPUs",
+    )
+    return [_gpu(gpu, f"cuda:{number}") for number, gpu in enumerate(hardware.gpus)] or [none]
 
 
 def _gpu(gpu: Gpu, name: str) -> Finding:
@@ -132,13 +123,10 @@ def _gpu(gpu: Gpu, name: str) -> Finding:
 
 def _rapl(hardware: Hardware) -> Finding:
     rapl = hardware.rapl
-    detail = f"the CPU's energy is counted: {', '.join(rapl.devices)}"
-    return Finding(
-        item="RAPL",
-        ok=rapl.readable,
-        detail=detail if rapl.readable else f"{rapl.problem}; energy of the CPU is estimated",
-        fix=rapl.fix,
-    )
+    detail = f"{rapl.problem}; energy of the CPU is estimated"
+    if rapl.readable:
+        detail = f"the CPU's energy is counted: {', '.join(rapl.devices)}"
+    return Finding(item="RAPL", ok=rapl.readable, detail=detail, fix=rapl.fix)
 
 
 def _energy_source(hardware: Hardware) -> Finding:
@@ -209,8 +197,8 @@ def _evaluation_environment(python: str | None) -> Finding:
 def _tracking_store() -> Finding:
     folder = project_root() / "mlruns"
     database = folder / "mlflow.db"
-    target = next(place for place in (database, folder, existing(folder)) if place.exists())
-    writable = os.access(target, os.W_OK) and os.access(existing(folder), os.W_OK)
+    target = next(place for place in (database, folder, nearest_folder(folder)) if place.exists())
+    writable = os.access(target, os.W_OK) and os.access(nearest_folder(folder), os.W_OK)
     state = "exists" if database.exists() else "is made by the first run"
     return Finding(
         item="tracking",
@@ -235,13 +223,8 @@ def _python() -> Finding:
 def _packages() -> Finding:
     found = installed_versions(PACKAGES)
     missing = [name for name in PACKAGES if name not in found]
-    finding = Finding(
-        item="packages",
-        ok=not missing,
-        detail=", ".join(f"{name} {number}" for name, number in found.items()),
-        fix="make setup installs them",
-        required=True,
-    )
+    detail = ", ".join(f"{name} {number}" for name, number in found.items())
     if missing:
-        finding = replace(finding, detail=f"not installed: {', '.join(missing)}; {finding.detail}")
-    return finding
+        detail = f"not installed: {', '.join(missing)}; {detail}"
+    fix = "make setup installs them"
+    return Finding(item="packages", ok=not missing, detail=detail, fix=fix, required=True)

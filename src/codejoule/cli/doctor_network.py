@@ -6,14 +6,31 @@ import shutil
 import threading
 import urllib.error
 import urllib.request
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from codejoule.cli.finding import Finding
+from codejoule.config import nearest_folder
 
 NETWORK_TIMEOUT_S = 3.0
 LARGEST_DOWNLOAD_BYTES = 16 * 10**9
 """Weights of a 7 B model in bf16, the usual first download."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One line of the report."""
+
+    item: str
+    """What was looked at."""
+    ok: bool
+    """Whether it is there."""
+    detail: str
+    """What was found, and what it means."""
+    fix: str | None = None
+    """How to get it, where it is missing."""
+    required: bool = False
+    """Whether ``make demo`` needs it."""
 
 
 def hub_findings() -> list[Finding]:
@@ -40,26 +57,27 @@ def _hub() -> Finding:
     )
 
 
-def _hub_token() -> Finding:
+def _hub_file(variable: str, usual: str) -> Path:
     home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
-    file = Path(os.environ.get("HF_TOKEN_PATH", home / "token"))
+    return Path(os.environ.get(variable, home / usual))
+
+
+def _hub_token() -> Finding:
+    file = _hub_file("HF_TOKEN_PATH", "token")
     where = next((name for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN") if os.getenv(name)), None)
     if where is None and file.is_file():
         where = str(file)
     return Finding(
         item="hub token",
         ok=where is not None,
-        detail="none: gated models (Llama) cannot be downloaded"
-        if where is None
-        else f"from {where}",
+        detail=f"from {where}" if where else "none: gated models (Llama) cannot be downloaded",
         fix="hf auth login, or set HF_TOKEN",
     )
 
 
 def _hub_cache() -> Finding:
-    home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
-    cache = Path(os.environ.get("HF_HUB_CACHE", home / "hub"))
-    free_bytes = shutil.disk_usage(existing(cache)).free
+    cache = _hub_file("HF_HUB_CACHE", "hub")
+    free_bytes = shutil.disk_usage(nearest_folder(cache)).free
     need = f"{LARGEST_DOWNLOAD_BYTES / 10**9:.0f} GB"
     return Finding(
         item="hub cache",
@@ -112,8 +130,3 @@ def _without_password(url: str) -> str:
     """`url` as it may be asked and shown: without user and password."""
     parts = urlsplit(url.rstrip("/"))
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-
-
-def existing(path: Path) -> Path:
-    """`path`, or the nearest folder above it that is there."""
-    return next(parent for parent in (path, *path.absolute().parents) if parent.exists())

@@ -39,7 +39,6 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     parser.add_argument("--recording", metavar="FILE", help="play a recording instead (a demo)")
     parser.add_argument("command_line", nargs="+", metavar="COMMAND", help="after --")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

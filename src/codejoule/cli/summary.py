@@ -2,12 +2,13 @@
 
 import shlex
 import sys
+from collections import Counter
 
 from codejoule.analysis import Options, analyse, load_runs
 from codejoule.config import project_root
 from codejoule.config.schema import TrackingConfig
 from codejoule.domain import visible
-from codejoule.experiment.sweep import Outcome, State, Summary
+from codejoule.experiment.sweep import State, Summary
 from codejoule.report import render_group
 from codejoule.tracking import Store, prepare_store
 
@@ -52,15 +53,12 @@ def _next(store: Store, tracking: TrackingConfig) -> str:
 
 
 def _counts(summary: Summary) -> str:
-    def names(outcomes: list[Outcome]) -> str:
-        return f": {', '.join(outcome.name for outcome in outcomes)}" if outcomes else ""
-
-    states = {state: [o for o in summary.outcomes if o.state is state] for state in State}
-    parts = [f"{len(states[State.finished])} finished"]
-    if states[State.skipped]:
-        parts.append(f"{len(states[State.skipped])} had finished before")
-    if states[State.failed]:
-        parts.append(f"{len(states[State.failed])} failed{names(states[State.failed])}")
+    count = Counter(outcome.state for outcome in summary.outcomes)
+    parts = [f"{count[State.finished]} finished"]
+    if count[State.skipped]:
+        parts.append(f"{count[State.skipped]} had finished before")
+    if failed := [outcome.name for outcome in summary.failed]:
+        parts.append(f"{len(failed)} failed: {', '.join(failed)}")
     if summary.missing:
         parts.append(f"{summary.missing} did not finish")
     jobs = len(summary.outcomes) + summary.missing

@@ -1,7 +1,6 @@
 """The Hugging Face hub: what it says no with, whoever asks."""
 
 from enum import Enum
-from pathlib import Path
 
 from codejoule.config import first_line
 
@@ -49,8 +48,3 @@ def refusal_of(error: Exception) -> Refusal:
 def said(error: BaseException) -> str:
     """An error's words as part of a sentence."""
     return first_line(error).rstrip(".")
-
-
-def commit_of(path: Path) -> str:
-    """The commit of what lies in the cache, which keeps it below ``snapshots/COMMIT/``."""
-    return path.parts[path.parts.index("snapshots") + 1]

@@ -5,7 +5,7 @@ import errno
 import re
 import tempfile
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import get_type_hints
 
@@ -17,8 +17,8 @@ from hydra.errors import (
 )
 from omegaconf.errors import OmegaConfBaseException
 
-from codejoule.config.errors import ConfigError, UserError
-from codejoule.config.paths import project_root
+from codejoule.config.errors import ConfigError, UserError, first_line
+from codejoule.config.installation import project_root
 from codejoule.config.quoting import misread_path, quoted
 from codejoule.config.schema import ExperimentConfig
 from codejoule.config.writing import full_disk
@@ -68,12 +68,11 @@ def explain(error: BaseException, overrides: Sequence[str]) -> str | None:
     return None
 
 
-def _chain(error: BaseException) -> list[BaseException]:
+def _chain(error: BaseException | None) -> list[BaseException]:
     chain: list[BaseException] = []
-    link: BaseException | None = error
-    while link is not None and link not in chain:
-        chain.append(link)
-        link = link.__cause__
+    while error is not None and error not in chain:
+        chain.append(error)
+        error = error.__cause__
     return chain
 
 
@@ -88,7 +87,7 @@ def _literally(error: OverrideParseException, overrides: Sequence[str]) -> str:
             return f"quote a value with a space in it: {whole}"
     fixed = quoted(override)
     if fixed is None:
-        return str(error).splitlines()[0]
+        return first_line(error)
     return f"quote its value, if it is meant as it stands: {fixed}"
 
 
@@ -113,8 +112,8 @@ def _not_a_name(overrides: Sequence[str]) -> str:
     for override in overrides:
         group, _, value = override.partition("=")
         if group in _groups() and not re.match(r"[A-Za-z_]", value.replace("null", "")):
-            folder = project_root() / "conf" / group
-            choices = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
+            files = (project_root() / "conf" / group).glob("*.yaml")
+            choices = ", ".join(sorted(file.stem for file in files))
             return f"{override}: a choice is a name; choose one of {choices}"
     return "a group's choice must be a name, such as batch=b1"
 
@@ -167,22 +166,18 @@ def _setting(key: str, overrides: Sequence[str]) -> str:
 
 
 def _groups() -> list[str]:
-    hints = get_type_hints(ExperimentConfig)
-    return [f.name for f in fields(ExperimentConfig) if is_dataclass(hints[f.name])]
+    return [key for key, kind in get_type_hints(ExperimentConfig).items() if is_dataclass(kind)]
 
 
 def _near(key: str) -> str:
     """What stands where `key` was looked for, the nearest name first."""
-    node: type = ExperimentConfig
+    hints = get_type_hints(ExperimentConfig)
     parts = key.split(".")
     for depth, part in enumerate(parts):
-        names = [f.name for f in fields(node)] if is_dataclass(node) else []
-        hint = get_type_hints(node).get(part) if is_dataclass(node) else None
-        if hint is None or not is_dataclass(hint):
+        if not is_dataclass(hints.get(part)):
             where = ".".join(parts[:depth]) or "the configuration"
-            close = difflib.get_close_matches(part, names, n=1)
+            close = difflib.get_close_matches(part, hints, n=1)
             guess = f"did you mean {'.'.join([*parts[:depth], close[0]])}? " if close else ""
-            return f"{guess}{where} has {', '.join(names)}"
-        assert isinstance(hint, type)
-        node = hint
+            return f"{guess}{where} has {', '.join(hints)}"
+        hints = get_type_hints(hints[part])
     return "see python src/main.py --cfg job"

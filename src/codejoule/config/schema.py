@@ -7,132 +7,39 @@ what several fields must be together is checked there.
 
 import math
 from dataclasses import dataclass, field, fields, replace
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Any
 
 from codejoule.config.ranged import Ranged, above, at_least, ranged
-from codejoule.domain.engines import (
-    ENGINES,
-    OWN_KEYS,
-    EngineFacts,
-    EngineKeys,
-    engines_with,
-)
+from codejoule.domain.engines import ENGINES, OWN_KEYS, EngineFacts, EngineKeys, engines_with
 from codejoule.domain.quantization import METHODS
 from codejoule.domain.suite_limits import LIMITS_OF_BUNDLED, SuiteLimits, limits_of
 
-
-class Weights(Enum):
-    hub = "hub"
-    local = "local"
-    random = "random"
-    bundled = "bundled"
-
-
-class Variant(Enum):
-    base = "base"
-    instruct = "instruct"
-
-
-class Dtype(Enum):
-    auto = "auto"
-    float32 = "float32"
-    float16 = "float16"
-    bfloat16 = "bfloat16"
-
-
+Weights = StrEnum("Weights", "hub local random bundled")
+Variant = StrEnum("Variant", "base instruct")
+Dtype = StrEnum("Dtype", "auto float32 float16 bfloat16")
 Method = Enum("Method", {name: name for name in METHODS})  # type: ignore[misc]
 """How weights are quantized; what is known of each is in `codejoule.domain.quantization`."""
 
-
-class QuantSource(Enum):
-    auto = "auto"
-    hub = "hub"
-    local = "local"
-
-
-class BatchOrder(Enum):
-    suite = "suite"
-    length = "length"
-
-
-class Stop(Enum):
-    benchmark = "benchmark"
-    complete = "complete"
-
-
-class Split(Enum):
-    complete = "complete"
-    instruct = "instruct"
-
-
-class MeterName(Enum):
-    auto = "auto"
-    zeus = "zeus"
-    cpu_estimate = "cpu_estimate"
-    replay = "replay"
-
-
+QuantSource = StrEnum("QuantSource", "auto hub local")
+BatchOrder = StrEnum("BatchOrder", "suite length")
+Stop = StrEnum("Stop", "benchmark complete")
+Split = StrEnum("Split", "complete instruct")
+MeterName = StrEnum("MeterName", "auto zeus cpu_estimate replay")
 MeterScope = Enum("MeterScope", {"auto": "auto", "gpu+cpu": "gpu+cpu"})
 """By a call, since OmegaConf knows a choice by its name, and this one is no identifier."""
 
-
-class OnBusyGpu(Enum):
-    error = "error"
-    warn = "warn"
-
-
-class OnMeteredDevice(Enum):
-    wait = "wait"
-    error = "error"
-
-
-class EvaluatorName(Enum):
-    sandbox = "sandbox"
-    none = "none"
-
-
-class EvaluatorIsolation(Enum):
-    sandbox = "sandbox"
-    process = "process"
-
-
-class TrackingName(Enum):
-    local = "local"
-    server = "server"
-
-
-class Device(Enum):
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-
-
-class Isolation(Enum):
-    auto = "auto"
-    process = "process"
-    inline = "inline"
-
-
-class OnFinished(Enum):
-    skip = "skip"
-    rerun = "rerun"
-
-
-class OnOutOfMemory(Enum):
-    halve = "halve"
-    fail = "fail"
-
-
-class Preflight(Enum):
-    fail = "fail"
-    warn = "warn"
-
-
-class Order(Enum):
-    given = "given"
-    shuffled = "shuffled"
-
+OnBusyGpu = StrEnum("OnBusyGpu", "error warn")
+OnMeteredDevice = StrEnum("OnMeteredDevice", "wait error")
+EvaluatorName = StrEnum("EvaluatorName", "sandbox none")
+EvaluatorIsolation = StrEnum("EvaluatorIsolation", "sandbox process")
+TrackingName = StrEnum("TrackingName", "local server")
+Device = StrEnum("Device", "auto cpu cuda")
+Isolation = StrEnum("Isolation", "auto process inline")
+OnFinished = StrEnum("OnFinished", "skip rerun")
+OnOutOfMemory = StrEnum("OnOutOfMemory", "halve fail")
+Preflight = StrEnum("Preflight", "fail warn")
+Order = StrEnum("Order", "given shuffled")
 
 BUNDLED_SUITES = tuple(LIMITS_OF_BUNDLED)
 """Suites whose tasks ship with codejoule."""
@@ -142,7 +49,6 @@ LONGEST_TIMEOUT_S = 86400.0
 
 DETECTED_GPU = "detected"
 """The choice of `gpu` whose figures the driver tells."""
-
 
 _IF_KNOWN = "must be above 0, or null where it is not known"
 _SHARE = "must be above 0 (a share: 0.05 is 5 %)"

@@ -1,22 +1,25 @@
-"""From Hydra's DictConfig to the typed `ExperimentConfig`, every check included."""
+"""From Hydra's DictConfig, and the files of ``conf/``, to typed objects, every check included."""
 
 import copy
 import math
+from collections.abc import Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, cast, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from codejoule.config.credentials import refuse_credentials
 from codejoule.config.errors import ConfigError
+from codejoule.config.installation import project_root
 from codejoule.config.own_weights import with_own_facts
-from codejoule.config.paths import project_root
 from codejoule.config.relevance import flat
-from codejoule.config.schema import ExperimentConfig, ModelConfig, TrackingConfig
+from codejoule.config.schema import ExperimentConfig, ModelConfig
 
 if TYPE_CHECKING:
     from hydra.conf import HydraConf
+
+_Schema = TypeVar("_Schema")
 
 
 def to_experiment(config: DictConfig, hydra: "HydraConf | None" = None) -> ExperimentConfig:
@@ -37,11 +40,10 @@ def to_experiment(config: DictConfig, hydra: "HydraConf | None" = None) -> Exper
         )
     _check_finite(node)
     node.model = _model(node.model, hydra)
-    return _typed(node)
+    return _checked(OmegaConf.to_object(node))
 
 
-def _typed(node: DictConfig) -> ExperimentConfig:
-    experiment = OmegaConf.to_object(node)
+def _checked(experiment: Any) -> ExperimentConfig:
     assert isinstance(experiment, ExperimentConfig)
     _check_paths(experiment)
     refuse_credentials(flat(to_plain(experiment)).items())
@@ -50,26 +52,13 @@ def _typed(node: DictConfig) -> ExperimentConfig:
 
 def to_plain(experiment: ExperimentConfig) -> dict[str, Any]:
     """The configuration as nested dicts of plain values (enums by name), e.g. for YAML."""
-    container = OmegaConf.to_container(
-        OmegaConf.structured(experiment), resolve=True, enum_to_str=True
-    )
-    assert isinstance(container, dict)
-    return {str(key): value for key, value in container.items()}
+    node = OmegaConf.structured(experiment)
+    return cast(dict[str, Any], OmegaConf.to_container(node, resolve=True, enum_to_str=True))
 
 
 def from_plain(plain: dict[str, Any]) -> ExperimentConfig:
     """The inverse of `to_plain`, checks included."""
-    merged = OmegaConf.merge(OmegaConf.structured(ExperimentConfig), OmegaConf.create(plain))
-    assert isinstance(merged, DictConfig)
-    return _typed(merged)
-
-
-def tracking_from_plain(plain: dict[str, Any]) -> TrackingConfig:
-    """The ``tracking`` part of `to_plain`, typed again."""
-    merged = OmegaConf.merge(OmegaConf.structured(TrackingConfig), OmegaConf.create(plain))
-    tracking = OmegaConf.to_object(merged)
-    assert isinstance(tracking, TrackingConfig)
-    return tracking
+    return _checked(typed_as(ExperimentConfig, plain))
 
 
 def _check_known(node: DictConfig, schema: type, prefix: str) -> None:
@@ -101,19 +90,14 @@ def _model(node: DictConfig, hydra: "HydraConf | None") -> ModelConfig:
     presets = {file.stem: file for folder in folders for file in folder.glob("model/*.yaml")}
     if chosen not in presets:
         return model
-    given = OmegaConf.load(presets[chosen])
-    assert isinstance(given, DictConfig)
-    given.pop("defaults", None)
-    preset = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(ModelConfig), given))
-    assert isinstance(preset, ModelConfig)
+    preset = read_choice(presets[chosen], ModelConfig)
     return with_own_facts(model, preset, written=written, taken=presets)
 
 
 def _check_finite(node: DictConfig) -> None:
     """Refuse infinite numbers and those that are none, whichever key they stand under."""
     plain = OmegaConf.to_container(node, resolve=True)
-    assert isinstance(plain, dict)
-    for key, value in flat({str(key): value for key, value in plain.items()}).items():
+    for key, value in flat(cast(dict[str, Any], plain)).items():
         numbers = value if isinstance(value, list) else [value]
         if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
             raise ConfigError(f"{key}={value}: must be a finite number")
@@ -132,3 +116,25 @@ def _check_paths(experiment: ExperimentConfig) -> None:
                 f"{key}={value}: no such file or folder (relative paths start at "
                 f"{Path.cwd()}); correct the path, or leave the key null"
             )
+
+
+def typed_as(schema: type[_Schema], plain: Mapping[str, Any] | DictConfig) -> _Schema:
+    """`plain` as an object of `schema`, the checks of its fields included."""
+    merged = OmegaConf.merge(OmegaConf.structured(schema), plain)
+    typed = OmegaConf.to_object(merged)
+    assert isinstance(typed, schema)
+    return typed
+
+
+def read_choice(file: Path, schema: type[_Schema]) -> _Schema:
+    """A choice by itself, without what its defaults list brings."""
+    given = OmegaConf.load(file)
+    assert isinstance(given, DictConfig)
+    given.pop("defaults", None)
+    return typed_as(schema, given)
+
+
+def choices(group: str, schema: type[_Schema], *, without: str | None = None) -> list[_Schema]:
+    """Every choice of a group of ``conf/``, in the order of their names."""
+    files = sorted((project_root() / "conf" / group).glob("*.yaml"))
+    return [read_choice(file, schema) for file in files if file.stem != without]

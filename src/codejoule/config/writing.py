@@ -46,7 +46,8 @@ def full_disk(error: BaseException, *places: Path) -> str | None:
     number = error.errno if isinstance(error, OSError) else None
     if number not in _FULL and not any(words in str(error) for words in _SAYING_FULL):
         return None
-    free_bytes, folder = min(map(_free, places or (Path.cwd(), Path(tempfile.gettempdir()))))
+    folders = map(nearest_folder, places or (Path.cwd(), Path(tempfile.gettempdir())))
+    free_bytes, folder = min((shutil.disk_usage(folder).free, folder) for folder in folders)
     what = "the quota is used up" if number == errno.EDQUOT else "the disk is full"
     return (
         f"{what} ({free_bytes / 2**20:.1f} MiB are free in {folder}); free some space and start "
@@ -54,9 +55,9 @@ def full_disk(error: BaseException, *places: Path) -> str | None:
     )
 
 
-def _free(place: Path) -> tuple[int, Path]:
-    there = next(folder for folder in (place, *place.absolute().parents) if folder.is_dir())
-    return shutil.disk_usage(there).free, there
+def nearest_folder(place: Path) -> Path:
+    """`place`, or the nearest folder above it that is there."""
+    return next(folder for folder in (place, *place.absolute().parents) if folder.is_dir())
 
 
 def require_room(folder: Path, needed_bytes: int, *, what: str, remedy: str) -> None:

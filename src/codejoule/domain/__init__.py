@@ -28,7 +28,14 @@ from codejoule.domain.layers import LinearLayers
 from codejoule.domain.placement import place_layers
 from codejoule.domain.quantization import METHODS, Quantization, QuantizationMethod
 from codejoule.domain.record import TASK_COLUMNS, TaskRecord
-from codejoule.domain.source import BOM, future_first, join_sources, preamble, source_lines
+from codejoule.domain.source import (
+    BOM,
+    future_first,
+    imported_modules,
+    join_sources,
+    preamble,
+    source_lines,
+)
 from codejoule.domain.task import DOMAINS, EXPECTED_OUTPUT, Suite, Task
 from codejoule.domain.verdict import JudgedSample, Status, Verdict
 from codejoule.domain.visible import visible
@@ -70,6 +77,7 @@ __all__ = [
     "dtype_in_force",
     "from_json",
     "future_first",
+    "imported_modules",
     "join_sources",
     "later_prefill",
     "linear_layers",

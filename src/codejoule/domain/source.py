@@ -2,11 +2,13 @@
 
 import ast
 import io
+import re
 import warnings
 from collections.abc import Sequence
 
 BOM = "\ufeff"
 """The byte-order mark that some editors write in front of a text; no parser takes it."""
+_IMPORT_LINE = re.compile(r"\s*(?:import|from)\s")
 
 
 def source_lines(text: str) -> list[str]:
@@ -81,6 +83,45 @@ def join_sources(parts: Sequence[str]) -> str:
         The program, each text on lines of its own, and as `future_first` has them.
     """
     return "".join(f"{text}\n" for text in future_first(parts) if text)
+
+
+def imported_modules(source: str) -> tuple[str, ...]:
+    """Modules that a program imports.
+
+    Parameters
+    ----------
+    source : str
+        A program, or a text that ends in the middle of one: what does not parse is read line by
+        line.
+
+    Returns
+    -------
+    tuple of str
+        Their dotted names, each once, in the order of first mention.
+    """
+    found: dict[str, None] = {}
+    for node in ast.walk(_parse_leniently(source)):
+        if isinstance(node, ast.Import):
+            found.update(dict.fromkeys(alias.name for alias in node.names))
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            found[node.module] = None
+    return tuple(found)
+
+
+def _parse_leniently(source: str) -> ast.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return ast.parse(source)
+        except (SyntaxError, ValueError, RecursionError):
+            pass
+        statements: list[ast.stmt] = []
+        for line in filter(_IMPORT_LINE.match, source_lines(source)):
+            try:
+                statements += ast.parse(line.strip()).body
+            except (SyntaxError, ValueError):
+                continue
+    return ast.Module(body=statements, type_ignores=[])
 
 
 def _without_future(text: str) -> tuple[list[str], str]:

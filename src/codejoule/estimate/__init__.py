@@ -23,7 +23,7 @@ from codejoule.estimate.kv_cache import (
 )
 from codejoule.estimate.parameters import ParameterCount, count_parameters
 from codejoule.estimate.power import IDLE_SHARE, POWER, PowerModel, idle_power_w
-from codejoule.estimate.speed import ENGINE_SPEEDS, EngineSpeed
+from codejoule.estimate.speed import ENGINE_SPEEDS, MEASURED_WITH, EngineSpeed
 from codejoule.estimate.weights import LayerBytes, WeightBytes, bytes_by_layer, weight_bytes
 from codejoule.estimate.work import Work, decode_work, prefill_work
 
@@ -31,6 +31,7 @@ __all__ = [
     "CONTEXT_BYTES",
     "ENGINE_SPEEDS",
     "IDLE_SHARE",
+    "MEASURED_WITH",
     "POWER",
     "Card",
     "DecodeBound",

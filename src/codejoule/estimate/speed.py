@@ -99,3 +99,6 @@ Fitted with `calibrate_speed` to the unquantized runs of fixed length in
 too, from a prior of 0.7 and 0.5 of the peaks and 50 us per layer and sequence: a machine's host
 and an engine's version change them. Calibrate with runs of your own.
 """
+
+MEASURED_WITH = "20 unquantized runs on H200s"
+"""What those, and `codejoule.estimate.POWER`, were fitted to, in words."""

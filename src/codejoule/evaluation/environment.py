@@ -10,8 +10,7 @@ from pathlib import Path
 
 from codejoule.config import project_root
 from codejoule.config.schema import EvaluatorConfig
-from codejoule.domain import Task
-from codejoule.evaluation.expected import imported_modules
+from codejoule.domain import Task, imported_modules
 
 _LOGGER = logging.getLogger(__name__)
 

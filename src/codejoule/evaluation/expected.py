@@ -5,6 +5,8 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
+from codejoule.domain import imported_modules
+
 _WORTH_IMPORTING_ONCE = frozenset(
     {"matplotlib", "nltk", "numpy", "pandas", "scipy", "seaborn", "sklearn"}
 )
@@ -72,16 +74,3 @@ def modules_worth_importing(sources: Iterable[str]) -> list[str]:
         if name.partition(".")[0] in standard | _WORTH_IMPORTING_ONCE
     }
     return sorted(worth, key=lambda name: (-worth[name], name))
-
-
-def imported_modules(source: str) -> frozenset[str]:
-    """Dotted names of the modules that `source` imports anywhere; a module, or a code prompt
-    that ends in a signature. Empty where it cannot be parsed."""
-    tree = _parse(source)
-    found: set[str] = set()
-    for node in ast.walk(tree if tree.body else _parse(f"{source}\n    pass\n")):
-        if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            found.add(node.module)
-    return frozenset(found)

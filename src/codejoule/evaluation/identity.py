@@ -4,16 +4,15 @@ import dataclasses
 import hashlib
 import json
 import os
-import subprocess
 from enum import Enum
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from codejoule.config import ConfigError
 from codejoule.config.schema import EvaluatorConfig
 from codejoule.evaluation.sample import Sample
 from codejoule.sandbox import describe_interpreter
+from codejoule.sandbox.interpreter import ask_python
 from codejoule.sandbox.layout import data_paths
 
 _QUESTION = (
@@ -37,7 +36,9 @@ def setting_identity(config: EvaluatorConfig, *, timeout_s: float) -> str:
         if field.name not in _NOT_OF_THE_VERDICT
         for value in [getattr(config, field.name)]
     }
-    limits |= {"timeout_s": timeout_s, "machine_memory_bytes": _memory_bytes()}
+    # Of the machine's memory no sample gets all.
+    machine_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limits |= {"timeout_s": timeout_s, "machine_memory_bytes": machine_bytes}
     return _hash({"environment": environment_facts(config), "limits": limits})
 
 
@@ -60,11 +61,6 @@ def sample_identity(setting: str, sample: Sample) -> str:
     return _hash([setting, sample.task_id, sample.sample, sample.program, *tests])
 
 
-def _memory_bytes() -> int:
-    """Memory of this machine, of which no sample gets all."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
 def _hash(content: Any) -> str:
     # Programs may hold lone surrogates, which only this form of JSON can write.
     text = json.dumps(content, sort_keys=True, ensure_ascii=True)
@@ -73,19 +69,8 @@ def _hash(content: Any) -> str:
 
 @cache
 def _packages(executable: str) -> dict[str, str]:
-    try:
-        answer = subprocess.run(
-            [executable, "-s", "-c", _QUESTION],
-            capture_output=True, text=True, timeout=120, check=True,
-            env={"PATH": os.environ.get("PATH", os.defpath)},
-        )  # fmt: skip
-        return dict(json.loads(answer.stdout.splitlines()[-1]))
-    except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
-        words = getattr(error, "stderr", None) or str(error)
-        raise ConfigError(
-            f"evaluator.python={executable}: does not tell its packages ({words.strip()}); its "
-            "importlib.metadata must work"
-        ) from error
+    problem, fix = "does not tell its packages", "its importlib.metadata must work"
+    return dict(ask_python(executable, _QUESTION, problem=problem, fix=fix))
 
 
 @cache

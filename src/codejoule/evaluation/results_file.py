@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from codejoule.common.files import parse_json, read_bytes
 from codejoule.config import ConfigError, write_whole
-from codejoule.config.files import parse_json, read_bytes
 from codejoule.domain import Status, Verdict, pass_at_k
 
 _KS = (1, 5, 10, 25, 100)

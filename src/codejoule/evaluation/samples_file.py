@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from codejoule.config import ConfigError, write_whole
-from codejoule.config.files import (
+from codejoule.common.files import (
     MOST_BYTES,
     MOST_LINE_BYTES,
     check_size,
@@ -19,6 +18,7 @@ from codejoule.config.files import (
     read_bytes,
     read_lines,
 )
+from codejoule.config import ConfigError, write_whole
 from codejoule.domain import BOM, future_first, visible
 
 _LOGGER = logging.getLogger(__name__)

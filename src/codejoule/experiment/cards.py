@@ -3,8 +3,8 @@
 from dataclasses import fields, replace
 
 from codejoule.config import ConfigError
-from codejoule.config.choices import choices
 from codejoule.config.schema import DETECTED_GPU, GpuConfig
+from codejoule.config.typed import choices
 from codejoule.estimate import Card, read_card
 from codejoule.measurement import detect_hardware
 

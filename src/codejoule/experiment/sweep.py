@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from codejoule.config import ConfigError, project_root, write_whole
 from codejoule.config.explain import explain
 from codejoule.config.schema import ExperimentConfig, TrackingConfig
-from codejoule.config.typed import to_experiment, to_plain, tracking_from_plain
+from codejoule.config.typed import to_experiment, to_plain, typed_as
 from codejoule.domain import from_json, to_json
 from codejoule.models import check_model_config
 from codejoule.tracking import RunStatus, prepare_store
@@ -175,7 +175,7 @@ def sum_up() -> Summary | None:
     return Summary(
         run_id=facts["run_id"],
         jobs=facts["jobs"],
-        tracking=tracking_from_plain(facts["tracking"]),
+        tracking=typed_as(TrackingConfig, facts["tracking"]),
         outcomes=_outcomes(folder, sweep=facts["run_id"]),
     )
 

@@ -7,13 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from codejoule.config import (
-    ConfigError,
-    UserError,
-    first_line,
-    importing,
-    installed_versions,
-)
+from codejoule.common.imports import importing
+from codejoule.config import ConfigError, UserError, first_line, installed_versions
 from codejoule.config.schema import ModelConfig, QuantConfig
 from codejoule.domain import METHODS, dtype_in_force
 from codejoule.models.check import check_dtype

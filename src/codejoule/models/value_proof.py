@@ -113,8 +113,8 @@ def _inputs(kept: StoredLayer) -> tuple["torch.Tensor", int]:
         return _UNSCALED * signs.double(), 0
     last = int(kept.groups.max())
     chosen = torch.linspace(0, last, min(last + 1, _GROUPS), device=device).round().long()
-    alone = (kept.groups == chosen[:, None]).float()
-    rows = torch.cat([alone, torch.ones(1, size, device=device), signs])
+    one_group = (kept.groups == chosen[:, None]).float()
+    rows = torch.cat([one_group, torch.ones(1, size, device=device), signs])
     sums = (rows.abs() @ weight.abs()).amax(1).clamp(min=2.0)
     # Powers of two, which every dtype holds exactly.
     scale = (_LARGEST / sums).log2().floor().exp2()

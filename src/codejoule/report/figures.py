@@ -1,13 +1,10 @@
 """What the page's figures and its explorer are drawn from, as JSON."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from codejoule.analysis import power_table, task_table
-
-if TYPE_CHECKING:
-    from codejoule.analysis import Analysis, GroupAnalysis, LoadedRuns
+from codejoule.analysis import Analysis, GroupAnalysis, LoadedRuns, power_table, task_table
 
 MOST_TASK_ROWS = 120_000
 """Tasks times configurations that the page holds: about 3 MB."""
@@ -22,7 +19,7 @@ _POINT = (
 )  # fmt: skip
 
 
-def figures_json(analysis: "Analysis", loaded: "LoadedRuns") -> dict[str, Any]:
+def figures_json(analysis: Analysis, loaded: LoadedRuns) -> dict[str, Any]:
     """Collect what is drawn of an analysis of `loaded` runs.
 
     ``groups``, each with ``title``, ``short``, ``kind`` (`kind`), ``total_estimate``,
@@ -57,14 +54,14 @@ def figures_json(analysis: "Analysis", loaded: "LoadedRuns") -> dict[str, Any]:
     return {"groups": groups, "power": _power(analysis, loaded, cut), "cut": cut}
 
 
-def kind(group: "GroupAnalysis") -> str:
+def kind(group: GroupAnalysis) -> str:
     """``published``, ``estimate`` or ``measured``: what the group's energy is."""
     if group.group.published:
         return "published"
     return "estimate" if group.group.estimate else "measured"
 
 
-def short_title(group: "GroupAnalysis") -> str:
+def short_title(group: GroupAnalysis) -> str:
     """A name of the group that fits beside a checkbox."""
     facts = group.group.facts
     where = facts.get("GPU") or facts.get("machine") or "unknown machine"
@@ -72,7 +69,7 @@ def short_title(group: "GroupAnalysis") -> str:
     return f"{suite or 'unknown suite'}, {kind(group)}, {where}"
 
 
-def _points(group: "GroupAnalysis") -> list[dict[str, Any]]:
+def _points(group: GroupAnalysis) -> list[dict[str, Any]]:
     table = group.evidence.table
     return [
         {
@@ -87,7 +84,7 @@ def _points(group: "GroupAnalysis") -> list[dict[str, Any]]:
     ]
 
 
-def _tasks(group: "GroupAnalysis", room: int) -> dict[str, Any] | None:
+def _tasks(group: GroupAnalysis, room: int) -> dict[str, Any] | None:
     """Figures of tasks, column by column; None where the group has none."""
     evidence = group.evidence
     frame = task_table(evidence).frame
@@ -119,7 +116,7 @@ def _tasks(group: "GroupAnalysis", room: int) -> dict[str, Any] | None:
     }
 
 
-def _power(analysis: "Analysis", loaded: "LoadedRuns", cut: list[str]) -> list[dict[str, Any]]:
+def _power(analysis: Analysis, loaded: LoadedRuns, cut: list[str]) -> list[dict[str, Any]]:
     """A line per run and device."""
     owner: dict[Any, tuple[int, int]] = {
         run_id: (g, c)

@@ -5,18 +5,17 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from codejoule.analysis import LoadedRuns
 from codejoule.analysis.store import reading, relocated
 from codejoule.config.errors import UserError
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-    from codejoule.analysis import LoadedRuns
-
 _OF = "codejoule.analysis_of"
 
 
-def log_report(loaded: "LoadedRuns", page: Path) -> str:
+def log_report(loaded: LoadedRuns, page: Path) -> str:
     """Log a page about `loaded` runs in MLflow, and say which run has it.
 
     That run has the artifact ``report/index.html`` then: the sweep's parent where all runs are of
@@ -46,7 +45,7 @@ def log_report(loaded: "LoadedRuns", page: Path) -> str:
     return run_id
 
 
-def _analysis_run(client: "MlflowClient", loaded: "LoadedRuns") -> str:
+def _analysis_run(client: "MlflowClient", loaded: LoadedRuns) -> str:
     """The run of kind ``analysis`` for these runs; made where there is none."""
     home = client.get_experiment_by_name(loaded.experiment)
     assert home is not None, "runs were read from it"

@@ -1,13 +1,10 @@
 """Where a group's figures come from, in words and per run."""
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from codejoule.analysis import Table
+from codejoule.analysis import GroupAnalysis, Table
 from codejoule.domain.text import number
-
-if TYPE_CHECKING:
-    from codejoule.analysis import GroupAnalysis
 
 SOURCES = {
     "nvml": "the GPU's own energy counter, read through NVML; a window's error falls with its "
@@ -26,7 +23,7 @@ _UNITS = (
 )  # fmt: skip
 
 
-def provenance(group: "GroupAnalysis") -> list[tuple[str, str]]:
+def provenance(group: GroupAnalysis) -> list[tuple[str, str]]:
     """What was measured, and how: terms and explanations."""
     facts = group.group.facts
     frame = group.group.frame
@@ -52,7 +49,7 @@ def provenance(group: "GroupAnalysis") -> list[tuple[str, str]]:
     return rows
 
 
-def runs_table(group: "GroupAnalysis") -> Table:
+def runs_table(group: GroupAnalysis) -> Table:
     """One row per run: its energy and what vouches for it."""
     import pandas as pd
 
@@ -83,7 +80,7 @@ def runs_table(group: "GroupAnalysis") -> Table:
     )
 
 
-def predictions_table(group: "GroupAnalysis") -> Table | None:
+def predictions_table(group: GroupAnalysis) -> Table | None:
     """Predictions and measurements of each run; None where no run has ``predicted_*``."""
     import pandas as pd
 
@@ -119,7 +116,7 @@ def predictions_table(group: "GroupAnalysis") -> Table | None:
     )
 
 
-def _configurations(group: "GroupAnalysis") -> list[str]:
+def _configurations(group: GroupAnalysis) -> list[str]:
     of = {
         run_id: label
         for label, ids in zip(group.evidence.labels, group.evidence.table["run_ids"], strict=True)

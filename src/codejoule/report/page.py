@@ -2,22 +2,18 @@
 
 from itertools import starmap
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from codejoule.analysis import front_energy
+from codejoule.analysis import Analysis, GroupAnalysis, LoadedRuns, front_energy
 from codejoule.config.writing import write_whole
 from codejoule.domain.metrics import J_PER_KWH
 from codejoule.domain.text import number
 from codejoule.report.figures import figures_json, kind, short_title
 from codejoule.report.measured import predictions_table, provenance, runs_table
 from codejoule.report.terminal import KWH_FROM_J, accuracy
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from codejoule.analysis import Analysis, GroupAnalysis, LoadedRuns
 
 MOST_ROWS = 600
 """Rows of a table that the page shows."""
@@ -32,8 +28,8 @@ class Card(NamedTuple):
 
 
 def write_report(
-    analysis: "Analysis",
-    loaded: "LoadedRuns",
+    analysis: Analysis,
+    loaded: LoadedRuns,
     folder: Path,
 ) -> Path:
     """Write the page.
@@ -63,7 +59,7 @@ def write_report(
     return page
 
 
-def _view(number: int, group: "GroupAnalysis") -> dict[str, Any]:
+def _view(number: int, group: GroupAnalysis) -> dict[str, Any]:
     """A group as the template shows it; sentences on single pairs apart from the others."""
     pairs = [s for s in group.findings if " against " in s.partition(": ")[0]]
     return {
@@ -82,7 +78,7 @@ def _view(number: int, group: "GroupAnalysis") -> dict[str, Any]:
     }
 
 
-def _cards(group: "GroupAnalysis") -> list[Card]:
+def _cards(group: GroupAnalysis) -> list[Card]:
     table, labels = group.evidence.table, group.evidence.labels
     basis = front_energy(table)
     what = "generation and evaluation" if basis == "energy_total_j" else "generation"
@@ -101,7 +97,7 @@ def _cards(group: "GroupAnalysis") -> list[Card]:
     return cards
 
 
-def _best(values: "NDArray[np.float64]", ties: "NDArray[np.float64]") -> int | None:
+def _best(values: NDArray[np.float64], ties: NDArray[np.float64]) -> int | None:
     """Row of the smallest figure, of equal ones that of the smallest tie; None: none is known."""
     i = int(np.lexsort((ties, np.round(values, 9)))[0])
     return None if np.isnan(values[i]) else i

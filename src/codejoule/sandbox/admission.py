@@ -4,9 +4,9 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from typing import Protocol
 
 from codejoule.sandbox.host_memory import HostMemory
+from codejoule.sandbox.sandbox import Sandbox
 
 _PER_WORKER_BYTES = 2**30
 """With less than this for each, fewer workers are started."""
@@ -26,20 +26,6 @@ _ASLEEP = 0.1
 """Share of a core, over a period, below which a program counts as asleep."""
 
 
-class Worker(Protocol):
-    """What is asked of a sandbox, from another thread."""
-
-    def taken_bytes(self) -> int:
-        """Memory that its program has taken so far."""
-
-    def evict(self) -> None:
-        """End its program without a verdict."""
-
-    def progress(self) -> tuple[int, float] | None:
-        """Number of the program that it is on, and CPU time so far [s]; None if it has none or
-        that cannot be told."""
-
-
 def workers_for(wanted: int, memory: HostMemory) -> int:
     """As many of the `wanted` workers as there is memory for, at least one."""
     return max(1, min(wanted, memory.available_bytes() // _PER_WORKER_BYTES))
@@ -53,13 +39,13 @@ class Admission:
     def __init__(self, memory: HostMemory, *, most: int) -> None:
         self._memory = memory
         self._most = most
-        self._running: list[Worker] = []
+        self._running: list[Sandbox] = []
         self._spares = self._asleep = 0
         self._over = False
         self._changed = threading.Condition()
 
     @contextlib.contextmanager
-    def place(self, worker: Worker, *, spare: bool = False) -> Iterator[bool]:
+    def place(self, worker: Sandbox, *, spare: bool = False) -> Iterator[bool]:
         """Wait until `worker` may run one more program, and hold its place meanwhile. False, for
         a `spare` one, when all is over."""
         with self._changed:
@@ -113,12 +99,12 @@ class Admission:
             self._over = True
             self._changed.notify_all()
 
-    def _progress(self) -> dict[tuple[Worker, int], float]:
+    def _progress(self) -> dict[tuple[Sandbox, int], float]:
         """CPU time of each worker by the program that it is on."""
         told = {worker: worker.progress() for worker in self._present()}
         return {(worker, one[0]): one[1] for worker, one in told.items() if one is not None}
 
-    def _present(self) -> Sequence[Worker]:
+    def _present(self) -> Sequence[Sandbox]:
         with self._changed:
             return tuple(self._running)
 

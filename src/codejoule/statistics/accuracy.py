@@ -3,9 +3,10 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from codejoule.domain.text import p_words
 from codejoule.statistics.result import ALPHA, has_spread
@@ -16,11 +17,7 @@ from codejoule.statistics.statistic import (
     Row,
     Statistic,
     pair_words,
-    verdict,
 )
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +47,7 @@ class PairedAccuracy:
 
 
 def paired_accuracy(
-    a: "NDArray[np.float64]", b: "NDArray[np.float64]", *, margin: float = MARGIN
+    a: NDArray[np.float64], b: NDArray[np.float64], *, margin: float = MARGIN
 ) -> PairedAccuracy:
     """Compare two configurations' verdicts.
 
@@ -213,7 +210,7 @@ def unseen_share(n: int, alpha: float) -> float:
     return float(alpha ** (1 / n))
 
 
-def at_least(rates: "NDArray[np.float64]", target: float) -> float:
+def at_least(rates: NDArray[np.float64], target: float) -> float:
     """One-sided p-value that pass@1 lies below a target; small means it is reached.
 
     Parameters
@@ -244,7 +241,7 @@ def at_least(rates: "NDArray[np.float64]", target: float) -> float:
     return max(p_value, unseen(n, float(rates.mean()), target))
 
 
-def lower_bound(rates: "NDArray[np.float64]", *, alpha: float = ALPHA) -> float:
+def lower_bound(rates: NDArray[np.float64], *, alpha: float = ALPHA) -> float:
     """One-sided lower confidence bound of pass@1, the inverse of `at_least`.
 
     Parameters
@@ -277,7 +274,7 @@ def lower_bound(rates: "NDArray[np.float64]", *, alpha: float = ALPHA) -> float:
     return float(max(0.0, min(student, rates.mean() * unseen_share(n, alpha))))
 
 
-def _are_trials(rates: "NDArray[np.float64]") -> bool:
+def _are_trials(rates: NDArray[np.float64]) -> bool:
     return bool(np.isin(rates, (0.0, 1.0)).all()) or not has_spread(rates, scale=1.0)
 
 
@@ -285,14 +282,6 @@ def _accuracy_pairs(of: PairTasks, method: Method) -> Iterator[Row]:
     if of.passed[0].size:
         found = paired_accuracy(*of.passed, margin=method.margin)
         yield asdict(found) | {"test": found.method, "no_loss_p_value": found.p_value_no_loss}
-
-
-def _conclude(row: Row) -> Row:
-    falls = row["difference"] < 0
-    return {
-        "verdict": verdict(row["p_value_holm"], falls=falls, words=("lower", "higher")),
-        "no_loss_shown": bool(row["no_loss_p_value_holm"] < ALPHA),
-    }
 
 
 def _headline(rows: list[Row]) -> str:
@@ -335,7 +324,8 @@ ACCURACY_PAIRS = Statistic(
         "no_loss_p_value", "verdict", "no_loss_shown",
     ),
     adjusted=("p_value", "no_loss_p_value"),
-    conclude=_conclude,
+    verdict=("difference", 0.0, "lower", "higher"),
+    shown=("no_loss_shown", "no_loss_p_value"),
     notes=(
         "mcnemar: exact test, Tango's score interval; t: several samples or runs per task. "
         "no_loss: non-inferiority, one-sided, margin {margin:g} of pass@1. A difference "

@@ -1,20 +1,15 @@
 """What the thesis tests before it chooses a test."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from codejoule.statistics.result import Result, has_spread
 from codejoule.statistics.statistic import DRIFTS, Method, Row, RunTasks, SetTasks, Statistic
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
-UNDEFINED = float("nan")
-
-
-def durbin_watson(series: "NDArray[np.float64]") -> float:
+def durbin_watson(series: NDArray[np.float64]) -> float:
     """Autocorrelation of a series about its mean.
 
     Parameters
@@ -35,11 +30,11 @@ def durbin_watson(series: "NDArray[np.float64]") -> float:
     from statsmodels.stats.stattools import durbin_watson as statistic
 
     if not has_spread(series):
-        return UNDEFINED
+        return np.nan
     return float(statistic(series - series.mean()))
 
 
-def shapiro_wilk(values: "NDArray[np.float64]") -> Result:
+def shapiro_wilk(values: NDArray[np.float64]) -> Result:
     """Normality of a sample.
 
     Parameters
@@ -61,7 +56,7 @@ def shapiro_wilk(values: "NDArray[np.float64]") -> Result:
     from scipy import stats
 
     if values.size < 3 or not has_spread(values):
-        return Result(statistic=UNDEFINED, p_value=UNDEFINED, n=values.size)
+        return Result(statistic=np.nan, p_value=np.nan, n=values.size)
     with warnings.catch_warnings():
         # Above 5,000 values scipy warns that p is approximate: it is far below any level then.
         warnings.simplefilter("ignore", UserWarning)
@@ -69,7 +64,7 @@ def shapiro_wilk(values: "NDArray[np.float64]") -> Result:
     return Result(statistic=float(w), p_value=float(p_value), n=values.size)
 
 
-def levene(groups: "Sequence[NDArray[np.float64]]") -> Result:
+def levene(groups: Sequence[NDArray[np.float64]]) -> Result:
     """Equality of variances, by deviations from the medians.
 
     Parameters
@@ -95,7 +90,7 @@ def levene(groups: "Sequence[NDArray[np.float64]]") -> Result:
         or not known
         or not any(has_spread(np.abs(g - np.median(g)), scale=np.abs(g).max()) for g in groups)
     ):
-        return Result(statistic=UNDEFINED, p_value=UNDEFINED, n=n)
+        return Result(statistic=np.nan, p_value=np.nan, n=n)
     f, p_value = stats.levene(*groups, center="median")
     return Result(
         statistic=float(f), p_value=float(p_value), n=n, df=(len(groups) - 1, n - len(groups))

@@ -2,18 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from numpy.typing import NDArray
 
 RESAMPLES = 2000
 """Bootstrap resamples: the end of a 95 % interval is then a percentile of 50 in each tail."""
 
 
-def clusters(windows: "Sequence[NDArray[np.int64]]") -> "NDArray[np.int64]":
+def clusters(windows: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
     """Smallest groups of tasks that no window of any run ties to another group.
 
     Parameters
@@ -56,9 +53,7 @@ def clusters(windows: "Sequence[NDArray[np.int64]]") -> "NDArray[np.int64]":
     return np.asarray(dense, dtype=np.int64)
 
 
-def cluster_means(
-    values: "NDArray[np.float64]", labels: "NDArray[np.int64]"
-) -> "NDArray[np.float64]":
+def cluster_means(values: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
     """Mean of each cluster.
 
     Parameters
@@ -81,9 +76,7 @@ def cluster_means(
     return cluster_sums(values, labels) / np.bincount(labels)
 
 
-def cluster_sums(
-    values: "NDArray[np.float64]", labels: "NDArray[np.int64]"
-) -> "NDArray[np.float64]":
+def cluster_sums(values: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
     """Sum of each cluster; shapes and ValueError as in `cluster_means`."""
     if labels.size == 0:
         raise ValueError("no clusters of no tasks")
@@ -94,7 +87,7 @@ def cluster_sums(
 
 def resample_counts(
     count: int, *, rng: np.random.Generator, resamples: int = RESAMPLES
-) -> "NDArray[np.float64]":
+) -> NDArray[np.float64]:
     """How often each cluster is drawn in each resample.
 
     Parameters
@@ -135,9 +128,9 @@ class Resampler:
     """Source of randomness."""
     resamples: int = RESAMPLES
     """Resamples."""
-    _drawn: "dict[int, NDArray[np.float64]]" = field(default_factory=dict)
+    _drawn: dict[int, NDArray[np.float64]] = field(default_factory=dict)
 
-    def counts(self, count: int) -> "NDArray[np.float64]":
+    def counts(self, count: int) -> NDArray[np.float64]:
         """`resample_counts` of `count` clusters; the same each time."""
         if count not in self._drawn:
             self._drawn[count] = resample_counts(count, rng=self.rng, resamples=self.resamples)

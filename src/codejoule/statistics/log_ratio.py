@@ -3,9 +3,10 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from codejoule.domain.text import p_words
 from codejoule.statistics.assumptions import durbin_watson
@@ -20,11 +21,7 @@ from codejoule.statistics.statistic import (
     Row,
     Statistic,
     pair_words,
-    verdict,
 )
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 _LEAST_VARIANCE = ROUNDING**2
 """Variance of a mean logarithm below which it is rounding: an error of it would be certainty."""
@@ -53,9 +50,9 @@ class LogRatio:
 
 
 def paired_log_ratio(
-    a: "NDArray[np.float64]",
-    b: "NDArray[np.float64]",
-    labels: "NDArray[np.int64]",
+    a: NDArray[np.float64],
+    b: NDArray[np.float64],
+    labels: NDArray[np.int64],
     *,
     resampler: Resampler,
 ) -> LogRatio:
@@ -139,7 +136,7 @@ def paired_log_ratio(
     )
 
 
-def _cluster_variance(centred: "NDArray[np.float64]", labels: "NDArray[np.int64]") -> float:
+def _cluster_variance(centred: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
     """Cluster-robust variance of a mean; NaN for one cluster."""
     groups = int(labels.max()) + 1
     if groups < 2:
@@ -148,7 +145,7 @@ def _cluster_variance(centred: "NDArray[np.float64]", labels: "NDArray[np.int64]
     return float(groups / (groups - 1) * np.sum(sums**2) / centred.size**2)
 
 
-def _run_variance(a: "NDArray[np.float64]", b: "NDArray[np.float64]") -> tuple[float, float] | None:
+def _run_variance(a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[float, float] | None:
     """Variance of the difference of run means, with its degrees of freedom; None if unknown."""
     means = [a.mean(axis=1), b.mean(axis=1)]
     df = sum(len(m) - 1 for m in means)
@@ -185,7 +182,7 @@ def _p_value(t: float, parts: tuple[tuple[float, float], ...]) -> float:
     return math.exp(float(root))
 
 
-def _noise_variance(runs: "NDArray[np.float64]", labels: "NDArray[np.int64]") -> float:
+def _noise_variance(runs: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
     """Variance of the mean over runs and tasks that is due to noise of single tasks."""
     count, tasks = runs.shape
     groups = int(labels.max()) + 1
@@ -198,7 +195,7 @@ def _noise_variance(runs: "NDArray[np.float64]", labels: "NDArray[np.int64]") ->
 
 
 def _bootstrap_half_width(
-    difference: "NDArray[np.float64]", labels: "NDArray[np.int64]", resampler: Resampler
+    difference: NDArray[np.float64], labels: NDArray[np.int64], resampler: Resampler
 ) -> float:
     """Half the width of the symmetric bootstrap-t interval; NaN where it is unbounded."""
     sizes = np.bincount(labels).astype(float)
@@ -290,9 +287,7 @@ ENERGY_PAIRS = Statistic(
         "durbin_watson", "verdict",
     ),
     adjusted=("p_value", "wilcoxon_p_value"),
-    conclude=lambda row: {
-        "verdict": verdict(row["p_value_holm"], falls=row["ratio"] < 1, words=("less", "more"))
-    },
+    verdict=("ratio", 1.0, "less", "more"),
     notes=(
         "ratio: geometric mean of energy over the reference's energy, with its 95 % interval "
         "(one run each: bootstrap over clusters of tasks that shared a batch; repeats: t, "

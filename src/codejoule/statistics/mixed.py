@@ -3,22 +3,19 @@
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from codejoule.statistics.result import ALPHA, ROUNDING
 from codejoule.statistics.statistic import Method, Row, SetTasks, Statistic
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MixedModel:
     """REML fit of ``log energy ~ configuration + (1 | block) + (1 | run)``. NaN: undefined."""
 
-    means: "NDArray[np.float64]"
+    means: NDArray[np.float64]
     """Fixed effect of each configuration, shape (k,): its mean log energy."""
     contrast_error: float
     """Standard error of the difference of two configurations."""
@@ -46,7 +43,7 @@ class MixedModel:
         return float(2 * stats.t.sf(t, self.df))
 
 
-def mixed_model(logs: "NDArray[np.float64]") -> MixedModel:
+def mixed_model(logs: NDArray[np.float64]) -> MixedModel:
     """Fit the model to a balanced design.
 
     Parameters

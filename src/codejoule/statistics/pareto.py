@@ -1,17 +1,14 @@
 """The efficient frontier of energy and accuracy, and how sure a place on it is."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from codejoule.statistics.clusters import Resampler, cluster_sums
 
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
 
-
-def pareto_front(energy: "ArrayLike", accuracy: "ArrayLike") -> "NDArray[np.bool_]":
+def pareto_front(energy: ArrayLike, accuracy: ArrayLike) -> NDArray[np.bool_]:
     """Which points no other point beats.
 
     Parameters
@@ -49,16 +46,16 @@ def pareto_front(energy: "ArrayLike", accuracy: "ArrayLike") -> "NDArray[np.bool
 class Resampled:
     """Energy and pass@1 of each configuration in bootstrap resamples of tasks and runs."""
 
-    energy_j: "NDArray[np.float64]"
+    energy_j: NDArray[np.float64]
     """Energy of all tasks [J], shape (resamples, k)."""
-    pass_at_1: "NDArray[np.float64]"
+    pass_at_1: NDArray[np.float64]
     """Shape (resamples, k)."""
 
 
 def resample(
-    energy_j: "list[NDArray[np.float64]]",
-    passed: "NDArray[np.float64]",
-    labels: "NDArray[np.int64]",
+    energy_j: list[NDArray[np.float64]],
+    passed: NDArray[np.float64],
+    labels: NDArray[np.int64],
     *,
     resampler: Resampler,
 ) -> Resampled:
@@ -95,7 +92,7 @@ def resample(
     return Resampled(energy_j=energies, pass_at_1=counts @ cluster_sums(passed, labels).T / drawn)
 
 
-def front_probability(drawn: Resampled) -> "NDArray[np.float64]":
+def front_probability(drawn: Resampled) -> NDArray[np.float64]:
     """Share of resamples in which each configuration is on the Pareto front.
 
     Parameters

@@ -1,15 +1,12 @@
 """Rank tests: of configurations as if each had answered tasks of its own, and of the same tasks."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from codejoule.statistics.result import ROUNDING, Result, has_spread, holm
 from codejoule.statistics.statistic import RUNS_AS_GIVEN, Method, Row, SetTasks, Statistic
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 DUNN_CONFIGURATIONS = 40
 """Configurations of one set up to which Dunn's test of all pairs is made."""
@@ -20,7 +17,7 @@ _UNPAIRED = (
 )
 
 
-def kruskal_wallis(groups: "Sequence[NDArray[np.float64]]") -> Result:
+def kruskal_wallis(groups: Sequence[NDArray[np.float64]]) -> Result:
     """Whether independent samples come from one distribution.
 
     Parameters
@@ -68,7 +65,7 @@ def epsilon_squared(test: Result) -> float:
     return test.statistic / (test.n - 1) if test.n > 1 else np.nan
 
 
-def dunn(groups: "Sequence[NDArray[np.float64]]") -> "NDArray[np.float64]":
+def dunn(groups: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     """Which of several independent samples differ.
 
     Parameters
@@ -101,7 +98,7 @@ def dunn(groups: "Sequence[NDArray[np.float64]]") -> "NDArray[np.float64]":
     return adjusted
 
 
-def cliffs_delta(a: "NDArray[np.float64]", b: "NDArray[np.float64]") -> float:
+def cliffs_delta(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     """How often a value of one sample exceeds one of another.
 
     Parameters
@@ -126,7 +123,7 @@ def cliffs_delta(a: "NDArray[np.float64]", b: "NDArray[np.float64]") -> float:
     return float(below - above) / (a.size * b.size)
 
 
-def friedman(blocks: "NDArray[np.float64]") -> Result:
+def friedman(blocks: NDArray[np.float64]) -> Result:
     """Whether treatments differ within blocks.
 
     Parameters
@@ -174,7 +171,7 @@ def kendalls_w(test: Result) -> float:
     return test.statistic / (test.n * test.df[0]) if test.df else np.nan
 
 
-def wilcoxon(a: "NDArray[np.float64]", b: "NDArray[np.float64]") -> Result:
+def wilcoxon(a: NDArray[np.float64], b: NDArray[np.float64]) -> Result:
     """Whether paired differences lie symmetrically about 0.
 
     Parameters

@@ -5,15 +5,13 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from codejoule.statistics.result import has_spread
 from codejoule.statistics.statistic import Method, Row, RunTasks, Statistic
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 J_PER_WH = 3600.0
 MODEL_STATISTICS = (
@@ -57,9 +55,9 @@ class Regression:
 
 
 def thesis_regression(
-    energy_j: "NDArray[np.float64]",
-    output_tokens: "NDArray[np.float64]",
-    domains: "dict[str, NDArray[np.bool_]]",
+    energy_j: NDArray[np.float64],
+    output_tokens: NDArray[np.float64],
+    domains: dict[str, NDArray[np.bool_]],
 ) -> Regression | None:
     """The thesis' regression of one run.
 
@@ -102,9 +100,9 @@ def thesis_regression(
 
 
 def hac_regression(
-    energy_j: "NDArray[np.float64]",
-    output_tokens: "NDArray[np.float64]",
-    domains: "dict[str, NDArray[np.bool_]]",
+    energy_j: NDArray[np.float64],
+    output_tokens: NDArray[np.float64],
+    domains: dict[str, NDArray[np.bool_]],
 ) -> Regression | None:
     """The same question with errors that allow for autocorrelation of any short kind.
 
@@ -140,11 +138,11 @@ def hac_lags(n: int) -> int:
     return math.floor(4 * math.pow(n / 100, 2 / 9))
 
 
-def _are_positive(energy_j: "NDArray[np.float64]") -> bool:
+def _are_positive(energy_j: NDArray[np.float64]) -> bool:
     return bool((np.isfinite(energy_j) & (energy_j > 0)).all())
 
 
-def _members(domains: "dict[str, NDArray[np.bool_]]") -> "dict[str, NDArray[np.float64]]":
+def _members(domains: dict[str, NDArray[np.bool_]]) -> dict[str, NDArray[np.float64]]:
     """Dummies of the domains with two or more tasks inside and outside."""
     return {
         name: member.astype(float)
@@ -154,8 +152,8 @@ def _members(domains: "dict[str, NDArray[np.bool_]]") -> "dict[str, NDArray[np.f
 
 
 def _fit(
-    y: "NDArray[np.float64]",
-    columns: "dict[str, NDArray[np.float64]]",
+    y: NDArray[np.float64],
+    columns: dict[str, NDArray[np.float64]],
     absent: Sequence[str],
     options: dict[str, Any],
 ) -> Regression | None:
@@ -185,7 +183,7 @@ def _fit(
     )
 
 
-def _independent(columns: "dict[str, NDArray[np.float64]]") -> list[str]:
+def _independent(columns: dict[str, NDArray[np.float64]]) -> list[str]:
     """Names of the columns, those left out that are sums of earlier ones."""
     if not columns:
         return []
@@ -204,7 +202,7 @@ def _independent(columns: "dict[str, NDArray[np.float64]]") -> list[str]:
     return [names[i] for i in kept]
 
 
-def _statistics(fit: Any, x: "NDArray[np.float64]") -> dict[str, float]:
+def _statistics(fit: Any, x: NDArray[np.float64]) -> dict[str, float]:
     import warnings
 
     from statsmodels.stats.stattools import durbin_watson, jarque_bera, omni_normtest

@@ -1,12 +1,9 @@
 """What every test returns, and several p-values of one question."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, NDArray
 
 ALPHA = 0.05
 """Level of every test and, as ``1 - ALPHA``, confidence of every interval."""
@@ -30,7 +27,7 @@ ROUNDING = 1e-9
 """Relative difference below which figures differ by rounding alone: no meter is as fine."""
 
 
-def has_spread(values: "NDArray[np.float64]", *, scale: float | None = None) -> bool:
+def has_spread(values: NDArray[np.float64], *, scale: float | None = None) -> bool:
     """Whether values are known and differ by more than rounding.
 
     Parameters
@@ -52,7 +49,7 @@ def has_spread(values: "NDArray[np.float64]", *, scale: float | None = None) -> 
     return bool(np.ptp(values) > ROUNDING * largest)
 
 
-def holm(p_values: "ArrayLike") -> "NDArray[np.float64]":
+def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     """Adjust the p-values of one family.
 
     Parameters

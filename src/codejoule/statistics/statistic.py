@@ -2,15 +2,13 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from codejoule.statistics.clusters import Resampler, cluster_means
 from codejoule.statistics.result import ALPHA, holm
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 MARGIN = 0.02
 """Loss of pass@1 up to which "no loss" is said, unless another is stated."""
@@ -51,11 +49,11 @@ class Method:
 class RunTasks:
     """Figures of the tasks of one run in the order of generation, or means over several runs."""
 
-    energy_j: "NDArray[np.float64]"
+    energy_j: NDArray[np.float64]
     """Energy of generation [J], shape (tasks,); tasks without one are left out."""
-    output_tokens: "NDArray[np.float64]"
+    output_tokens: NDArray[np.float64]
     """Generated tokens."""
-    domains: "Mapping[str, NDArray[np.bool_]]"
+    domains: Mapping[str, NDArray[np.bool_]]
     """Which tasks belong to each domain."""
 
 
@@ -63,18 +61,18 @@ class RunTasks:
 class SetTasks:
     """The same tasks under several configurations."""
 
-    energy_j: "tuple[NDArray[np.float64], ...]"
+    energy_j: tuple[NDArray[np.float64], ...]
     """Energy of generation [J] of each configuration, shapes (runs, tasks)."""
-    labels: "NDArray[np.int64]"
+    labels: NDArray[np.int64]
     """Cluster of each task."""
     pairs: tuple[tuple[int, int], ...]
     """Which configurations are compared, each with its reference."""
 
-    def mean_j(self) -> "list[NDArray[np.float64]]":
+    def mean_j(self) -> list[NDArray[np.float64]]:
         """Energy of each task under each configuration, mean over its runs."""
         return [energy_j.mean(axis=0) for energy_j in self.energy_j]
 
-    def cluster_logs(self) -> "list[NDArray[np.float64]]":
+    def cluster_logs(self) -> list[NDArray[np.float64]]:
         """Mean log energy of each cluster of tasks, shapes (runs, clusters)."""
         return [cluster_means(np.log(energy_j), self.labels) for energy_j in self.energy_j]
 
@@ -83,13 +81,13 @@ class SetTasks:
 class PairTasks:
     """The same tasks under two configurations, the second of which is the reference."""
 
-    energy_j: "tuple[NDArray[np.float64], NDArray[np.float64]]"
+    energy_j: tuple[NDArray[np.float64], NDArray[np.float64]]
     """Energy of generation [J], shapes (runs, tasks)."""
-    labels: "NDArray[np.int64]"
+    labels: NDArray[np.int64]
     """Cluster of each task."""
-    order: "NDArray[np.float64]"
+    order: NDArray[np.float64]
     """Place of each task in the first run of the first configuration."""
-    passed: "tuple[NDArray[np.float64], NDArray[np.float64]]"
+    passed: tuple[NDArray[np.float64], NDArray[np.float64]]
     """Share of samples that passed of each task that all runs were judged on."""
 
 
@@ -110,8 +108,10 @@ class Statistic:
     """Columns beyond those that name the unit; what else a row holds is left out."""
     adjusted: tuple[str, ...] = ()
     """p-values that are adjusted by Holm within the factor, into a column ``..._holm``."""
-    conclude: Callable[[Row], Row] | None = None
-    """Columns that follow of the adjusted p-values."""
+    verdict: tuple[str, float, str, str] | None = None
+    """Figure that is judged, its value without an effect, and the words for less and more."""
+    shown: tuple[str, str] | None = None
+    """A column that says whether a further adjusted p-value is significant, and that p-value."""
     notes: tuple[str, ...] = ()
     """What a reader of the table needs; ``{margin}`` and ``{lags}`` are filled in."""
     thesis: str = ""
@@ -139,23 +139,20 @@ class Statistic:
         return (*notes, _ADJUSTED) if self.adjusted else tuple(notes)
 
     def family(self, rows: list[Row]) -> list[Row]:
-        """The rows of one factor, adjusted together and concluded."""
+        """The rows of one factor, adjusted together, with their verdicts."""
         for name in self.adjusted:
             for row, p_value in zip(rows, holm([row[name] for row in rows]), strict=True):
                 row[f"{name}_holm"] = float(p_value)
-        if self.conclude is not None:
+        if self.verdict is not None:
+            figure, neutral, less, more = self.verdict
             for row in rows:
-                row |= self.conclude(row)
+                p_value, word = row["p_value_holm"], less if row[figure] < neutral else more
+                unresolved = "unknown" if np.isnan(p_value) else "not resolved"
+                row["verdict"] = word if p_value < ALPHA else unresolved
+        if self.shown is not None:
+            for row in rows:
+                row[self.shown[0]] = bool(row[f"{self.shown[1]}_holm"] < ALPHA)
         return rows
-
-
-def verdict(p_value: float, *, falls: bool, words: tuple[str, str]) -> str:
-    """``unknown``, ``not resolved`` or one of two words, for a fall and for a rise."""
-    if np.isnan(p_value):
-        return "unknown"
-    if p_value >= ALPHA:
-        return "not resolved"
-    return words[0] if falls else words[1]
 
 
 def pair_words(row: Mapping[Any, Any]) -> str:

@@ -1,11 +1,8 @@
 """Which of BigCodeBench's seven domains a program belongs to."""
 
-import ast
-import re
-import warnings
 from collections.abc import Iterable
 
-from codejoule.domain import DOMAINS, source_lines
+from codejoule.domain import DOMAINS, imported_modules
 
 # Top-level modules of each domain: facts published with BigCodeBench as
 # analysis/lib2domain.json (github.com/bigcode-project/bigcodebench, commit 2a11c99,
@@ -46,7 +43,7 @@ def domains_of(source: str) -> tuple[str, ...]:
     Text that does not parse is read line by line up to the last line that makes sense, so a
     prompt that ends in mid-function has its domains, too.
     """
-    return _in_order(_DOMAIN_OF[name] for name in imported_modules(source) if name in _DOMAIN_OF)
+    return _in_order(_DOMAIN_OF[name] for name in top_modules(source) if name in _DOMAIN_OF)
 
 
 def domains_by_substring(text: str) -> tuple[str, ...]:
@@ -58,36 +55,11 @@ def domains_by_substring(text: str) -> tuple[str, ...]:
     return _in_order(domain for module, domain in _PUBLISHED.items() if module in text)
 
 
-def imported_modules(source: str) -> tuple[str, ...]:
+def top_modules(source: str) -> tuple[str, ...]:
     """Top-level modules imported anywhere in `source`, in order of first mention."""
-    names: dict[str, None] = {}
-    for node in ast.walk(_parse_leniently(source)):
-        if isinstance(node, ast.Import):
-            names.update(dict.fromkeys(alias.name.partition(".")[0] for alias in node.names))
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            names[node.module.partition(".")[0]] = None
-    return tuple(names)
+    return tuple(dict.fromkeys(name.partition(".")[0] for name in imported_modules(source)))
 
 
 def _in_order(found: Iterable[str]) -> tuple[str, ...]:
     present = set(found)
     return tuple(domain for domain in DOMAINS if domain in present)
-
-
-_IMPORT_LINE = re.compile(r"\s*(?:import|from)\s")
-
-
-def _parse_leniently(source: str) -> ast.Module:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return ast.parse(source)
-        except (SyntaxError, ValueError, RecursionError):
-            pass
-        statements: list[ast.stmt] = []
-        for line in filter(_IMPORT_LINE.match, source_lines(source)):
-            try:
-                statements += ast.parse(line.strip()).body
-            except (SyntaxError, ValueError):
-                continue
-    return ast.Module(body=statements, type_ignores=[])

@@ -43,19 +43,15 @@ if sys.version_info >= (3, 12):
                 starts.append(token.start)
             elif token.type == tokenize.FSTRING_END:
                 start = starts.pop()
-                if not _is_one_string(_between(lines, start, token.end)):
+                rows = lines[start[0] - 1 : token.end[0]]
+                rows[-1] = rows[-1][: token.end[1]]
+                rows[0] = rows[0][start[1] :]
+                if not _is_one_string("".join(rows)):
                     raise _error("the f-string ends at the first of its quotes", start)
             elif (
                 starts and not literal and ("\\" in token.string or token.type == tokenize.COMMENT)
             ):
                 raise _error("no backslash or comment in an f-string's expression", starts[0])
-
-
-def _between(lines: list[str], start: tuple[int, int], end: tuple[int, int]) -> str:
-    rows = lines[start[0] - 1 : end[0]]
-    rows[-1] = rows[-1][: end[1]]
-    rows[0] = rows[0][start[1] :]
-    return "".join(rows)
 
 
 def _is_one_string(source: str) -> bool:

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from codejoule.common.hub import TIMEOUT_S, Refusal, commit_of, hub_errors, refusal_of, said
+from codejoule.common.hub import TIMEOUT_S, Refusal, hub_errors, refusal_of, said
 from codejoule.config import ConfigError, UserError
 
 _REASONS = {
@@ -31,7 +31,8 @@ def fetch(
     reason = _unreachable(endpoint)
     found = cached if reason else _download(hub_id, file, revision, endpoint)
     if isinstance(found, Path):
-        return found, commit_of(found)
+        # The cache keeps it below snapshots/COMMIT/.
+        return found, found.parts[found.parts.index("snapshots") + 1]
     raise UserError(
         f"suite={suite}: cannot get {file} of the dataset {hub_id} at revision {revision}: "
         f"{reason or found}, and the cache does not hold it. Download that file on a machine "

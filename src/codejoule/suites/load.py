@@ -8,12 +8,13 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from codejoule.config import ConfigError
-from codejoule.config.paths import project_root
+from omegaconf.errors import OmegaConfBaseException
+
+from codejoule.config import ConfigError, first_line, project_root
 from codejoule.config.schema import SuiteConfig
+from codejoule.config.typed import read_choice
 from codejoule.domain import Suite, Task
-from codejoule.suites.columns import refuse_unread
-from codejoule.suites.formats import Format, get_format, recognize
+from codejoule.suites.formats import Format, get_format, recognize, refuse_unread
 from codejoule.suites.hub import fetch
 from codejoule.suites.rows import Row, read_rows
 
@@ -37,8 +38,13 @@ def load_suite_named(name_or_file: str) -> Suite:
     `load_suite` does.
     """
     folder = project_root() / "conf" / "suite"
-    if (folder / f"{name_or_file}.yaml").is_file():
-        return load_suite(_read_config(folder / f"{name_or_file}.yaml"))
+    file = folder / f"{name_or_file}.yaml"
+    if file.is_file():
+        try:
+            config = read_choice(file, SuiteConfig)
+        except OmegaConfBaseException as error:
+            raise ConfigError(f"{file}: {first_line(error)}") from error
+        return load_suite(config)
     path = Path(name_or_file).expanduser()
     if not path.exists():
         known = sorted(file.stem for file in folder.glob("*.yaml"))
@@ -52,21 +58,6 @@ def load_suite_named(name_or_file: str) -> Suite:
     name, file_format = path.name.partition(".")[0], recognize(rows[0])
     config = SuiteConfig(name=name, path=str(path), format=file_format.name)
     return _suite(config, _tasks(rows, file_format), str(path))
-
-
-def _read_config(file: Path) -> SuiteConfig:
-    from omegaconf import DictConfig, OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    try:
-        given = OmegaConf.load(file)
-        assert isinstance(given, DictConfig)
-        given.pop("defaults", None)
-        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(SuiteConfig), given))
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{file}: {str(error).splitlines()[0]}") from error
-    assert isinstance(config, SuiteConfig)
-    return config
 
 
 def _locate(config: SuiteConfig) -> tuple[Path, str]:

@@ -13,11 +13,12 @@ def bound_names(program: str) -> frozenset[str]:
 
     Raises `SyntaxError` and `ValueError` as the compiler does.
     """
-    top, *inner = _scopes(program)
-    bound = {s.get_name() for s in top.get_symbols() if _binds(s)}
-    for scope in inner:
-        bound |= {s.get_name() for s in scope.get_symbols() if s.is_declared_global() and _binds(s)}
-    return frozenset(bound)
+    return frozenset(
+        s.get_name()
+        for s, at_top in _symbols(program)
+        if (at_top or s.is_declared_global())
+        and (s.is_assigned() or s.is_imported() or s.is_namespace())
+    )
 
 
 def unbound_names(program: str) -> frozenset[str]:
@@ -26,11 +27,12 @@ def unbound_names(program: str) -> frozenset[str]:
     Names that a star import would bring, or that only `globals()` would show, count as
     unbound. Raises as `bound_names` does.
     """
-    top, *inner = _scopes(program)
-    used = {s.get_name() for s in top.get_symbols() if s.is_referenced()}
-    for scope in inner:
-        used |= {s.get_name() for s in scope.get_symbols() if s.is_global() and s.is_referenced()}
-    return frozenset(used) - bound_names(program) - _GIVEN
+    used = frozenset(
+        s.get_name()
+        for s, at_top in _symbols(program)
+        if (at_top or s.is_global()) and s.is_referenced()
+    )
+    return used - bound_names(program) - _GIVEN
 
 
 def names_asked_of(entry_point: str, test: str) -> tuple[str, ...]:
@@ -42,15 +44,12 @@ def names_asked_of(entry_point: str, test: str) -> tuple[str, ...]:
         return ()
 
 
-def _scopes(program: str) -> Iterator[symtable.SymbolTable]:
+def _symbols(program: str) -> Iterator[tuple[symtable.Symbol, bool]]:
+    """Every scope's names, and whether the scope is the program's top level."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a model's invalid escape sequence
         todo = [symtable.symtable(program, "<answer>", "exec")]
     while todo:
         scope = todo.pop()
-        yield scope
+        yield from ((symbol, scope.get_type() == "module") for symbol in scope.get_symbols())
         todo += scope.get_children()
-
-
-def _binds(symbol: symtable.Symbol) -> bool:
-    return symbol.is_assigned() or symbol.is_imported() or symbol.is_namespace()

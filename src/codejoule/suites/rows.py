@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from codejoule.config import ConfigError
-from codejoule.config.files import MOST_BYTES, check_size, open_file, parse_row, read_lines
+from codejoule.common.files import MOST_BYTES, check_size, open_file, parse_row, read_lines
+from codejoule.config import ConfigError, first_line
 from codejoule.domain import BOM
 
 _BATCH_ROWS = 16
@@ -36,7 +36,7 @@ class Row:
         else."""
         value = self.values[column]
         if not isinstance(value, str):
-            raise self.fault(f"{column} must be text, not {_kind(value)}")
+            raise self._wrong(column, "text")
         return value.removeprefix(BOM)
 
     def task_id(self, benchmark: str) -> str:
@@ -48,23 +48,21 @@ class Row:
         if isinstance(value, int) and not isinstance(value, bool):
             return f"{benchmark}/{value}"
         if not isinstance(value, str) or not value.isprintable() or not value.strip():
-            raise self.fault(
-                f"task_id must be printable text or a whole number, not {_kind(value)}"
-            )
+            raise self._wrong("task_id", "printable text or a whole number")
         return value
 
     def texts(self, column: str) -> tuple[str, ...]:
         """The cell as a list of texts; `ConfigError` if it is anything else."""
         value = self.values[column]
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise self.fault(f"{column} must be a list of texts, not {_kind(value)}")
+            raise self._wrong(column, "a list of texts")
         return tuple(value)
 
     def number(self, column: str) -> float:
         """The cell as a number; `ConfigError` if it is anything else."""
         value = self.values[column]
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self.fault(f"{column} must be a number, not {_kind(value)}")
+            raise self._wrong(column, "a number")
         return value
 
     def inputs(self, column: str) -> list[list[object]]:
@@ -72,8 +70,11 @@ class Row:
         # EvalPlus writes {} where there are none.
         value = self.values[column] or []
         if not isinstance(value, list) or not all(isinstance(item, list) for item in value):
-            raise self.fault(f"{column} must be a list of lists of arguments, not {_kind(value)}")
+            raise self._wrong(column, "a list of lists of arguments")
         return value
+
+    def _wrong(self, column: str, need: str) -> ConfigError:
+        return self.fault(f"{column} must be {need}, not {_kind(self.values[column])}")
 
     def fault(self, what: str) -> ConfigError:
         """The error for a row that is not as its schema says."""
@@ -124,7 +125,7 @@ def _read_parquet(path: Path) -> Iterator[Row]:
                 for values in batch.to_pylist():
                     yield Row(where=f"{path}, row {next(numbers)}", values=values)
     except (pyarrow.ArrowException, OSError) as error:
-        said = str(error).splitlines()[0]
+        said = first_line(error)
         raise ConfigError(f"suite.path={path}: not a readable Parquet file ({said})") from error
 
 

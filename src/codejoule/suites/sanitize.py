@@ -30,8 +30,8 @@ def sanitize(code: str, entry_point: str, tested_names: Collection[str] = ()) ->
     """
     code = code.removeprefix(BOM)
     span = longest_parseable_span(code.strip())
-    tree = _parse(span)
-    program = "" if tree is None else _program(span, tree, entry_point, tested_names)
+    parses = _error_line(span) is None
+    program = _program(span, entry_point, tested_names) if parses else ""
     return program.strip() or longest_parseable_span(code)
 
 
@@ -91,12 +91,8 @@ def _error_line(text: str) -> int | None:
     return None
 
 
-def _parse(text: str) -> ast.Module | None:
-    return parse(text) if _error_line(text) is None else None
-
-
-def _program(span: str, tree: ast.Module, entry_point: str, tested_names: Collection[str]) -> str:
-    source = _Source(span)
+def _program(span: str, entry_point: str, tested_names: Collection[str]) -> str:
+    source, tree = _Source(span), parse(span)
     imports = [source.text(node) for node in tree.body if _is_import(node)]
     definitions: dict[str, ast.stmt] = {}
     for node in tree.body:

@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
 
 def run_import(args: argparse.Namespace) -> int:
     """Import, and say what was added; 0 also where all was there."""
-    from codejoule.config.composed import compose_experiment
+    from codejoule.config.compose import compose_experiment
     from codejoule.thesis.importing import import_results
     from codejoule.tracking import prepare_store
 

@@ -7,8 +7,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codejoule.config import UserError, importing, write_whole
-from codejoule.config.mlflow_client import mlflow_client, store_problem
+from codejoule.common.imports import importing
+from codejoule.common.mlflow_client import mlflow_client, store_problem
+from codejoule.config import UserError, write_whole
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient

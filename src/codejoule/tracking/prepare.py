@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlparse
 
+from codejoule.common.mlflow_client import is_server
 from codejoule.config import ConfigError, UserError
-from codejoule.config.mlflow_client import is_server
 from codejoule.config.schema import TrackingConfig, TrackingName
 from codejoule.tracking.client import brief_requests, explained, keep_reserve, open_client
 from codejoule.tracking.compat import record_move

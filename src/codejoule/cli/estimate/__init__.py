@@ -1,6 +1,7 @@
 """``codejoule estimate``: size and speed of a configuration on a card, before it runs."""
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from codejoule.config.credentials import refuse_credentials
 from codejoule.domain import visible
 
 if TYPE_CHECKING:
-    from codejoule.cli.estimate.prediction import Prediction
+    from codejoule.cli.estimate.forecast import Forecast
 
 __all__ = ["add_parser", "run"]
 
@@ -57,10 +58,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def run(args: argparse.Namespace) -> int:
     """Print the prediction; 0 also where the model does not fit, which is a result."""
     from codejoule.cli.estimate.calibrated import calibrate_with
-    from codejoule.cli.estimate.prediction import predict
-    from codejoule.cli.estimate.remedies import remedies
+    from codejoule.cli.estimate.forecast import forecast, remedies
     from codejoule.cli.estimate.report import as_json, as_text
-    from codejoule.config.composed import compose_experiment
+    from codejoule.config.compose import compose_experiment
 
     _check(args)
     experiment = compose_experiment(args.overrides)
@@ -68,11 +68,11 @@ def run(args: argparse.Namespace) -> int:
     if args.calibrate:
         uri = args.tracking_uri or f"sqlite:///{project_root()}/mlruns/mlflow.db"
         calibration = calibrate_with(args.calibrate, uri, experiment)
-    prediction = predict(experiment, calibration=calibration)
+    found = forecast(experiment, calibration=calibration)
     if args.thesis:
-        return _thesis(args, prediction)
-    advice = () if prediction.fits else remedies(prediction)
-    print(as_json(prediction, advice) if args.json else visible(as_text(prediction, advice)))
+        return _thesis(args, found)
+    advice = () if found.fits else remedies(found)
+    print(as_json(found, advice) if args.json else visible(as_text(found, advice)))
     return 0
 
 
@@ -86,19 +86,17 @@ def _check(args: argparse.Namespace) -> None:
     refuse_credentials([("--tracking-uri", args.tracking_uri)])
 
 
-def _thesis(args: argparse.Namespace, prediction: "Prediction") -> int:
-    import json
-
+def _thesis(args: argparse.Namespace, found: "Forecast") -> int:
     from codejoule.thesis.configured import thesis_figures_of, thesis_text
     from codejoule.thesis.writing import write_estimates
 
-    work, card = prediction.workload, prediction.card
+    work, card = found.workload, found.card
     model, quant = work.experiment.model.name, work.experiment.quant.name
     figures = thesis_figures_of(
         model=model,
         quant=quant,
         architecture=work.architecture,
-        counted=prediction.parameters.total,
+        counted=found.parameters.total,
         card=card,
         batch=work.batch,
         prompt_tokens=work.prompt_tokens,

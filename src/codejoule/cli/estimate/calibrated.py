@@ -2,21 +2,20 @@
 
 import math
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from codejoule.cli.estimate.prediction import (
+from codejoule.analysis import load_runs
+from codejoule.cli.estimate.forecast import (
     Calibration,
     ConfiguredWorkload,
     default_calibration,
     workload_of,
 )
 from codejoule.config import ConfigError, UserError
-from codejoule.config.composed import compose_experiment
+from codejoule.config.compose import compose_experiment
 from codejoule.config.schema import ExperimentConfig
+from codejoule.estimate import ENGINE_SPEEDS, POWER, MeasuredRun, calibrate_power, calibrate_speed
 from codejoule.experiment.cards import known_card
-
-if TYPE_CHECKING:
-    from codejoule.estimate import MeasuredRun
 
 _CONFIGURATION = ("params.model.name", "params.quant.name", "tags.codejoule.dtype")
 _FIGURES = (
@@ -34,9 +33,6 @@ def calibrate_with(name: str, uri: str, experiment: ExperimentConfig) -> Calibra
     ``engine=graph`` where it is not.
     Raises `UserError` where no run can be used.
     """
-    from codejoule.analysis import load_runs
-    from codejoule.estimate import ENGINE_SPEEDS, POWER, calibrate_power, calibrate_speed
-
     engine = experiment.engine.name.value
     frame = load_runs(uri, name).frame
     rows = [row for row in frame.to_dict("records") if row.get("params.engine.name") == engine]
@@ -49,20 +45,16 @@ def calibrate_with(name: str, uri: str, experiment: ExperimentConfig) -> Calibra
     known = default_calibration(experiment)
     prior = ENGINE_SPEEDS["graph"] if known is None else known.engine
     fitted = calibrate_speed(runs, prior=prior)
-    metered = [(run, fitted) for run in runs]
-    power = calibrate_power(metered, prior=POWER)
+    power = calibrate_power([(run, fitted) for run in runs], prior=POWER)
     return Calibration(engine=fitted, power=power, source=f"{len(runs)} runs of experiment {name}")
 
 
-def _measured(row: dict[Any, Any]) -> "MeasuredRun | None":
+def _measured(row: dict[Any, Any]) -> MeasuredRun | None:
     """A run as the calibration needs it; None for one that is of no use."""
-    from codejoule.estimate import MeasuredRun
-
     card = known_card(str(row.get("tags.codejoule.gpu")))
     figures = [float(row.get(key) or math.nan) for key in _FIGURES]
-    if card is None or row.get("tags.codejoule.energy_source") != "nvml":
-        return None
-    if row.get("tags.codejoule.concurrent"):
+    metered = row.get("tags.codejoule.energy_source") == "nvml"
+    if card is None or not metered or row.get("tags.codejoule.concurrent"):
         return None
     if any(map(math.isnan, figures)):
         return None

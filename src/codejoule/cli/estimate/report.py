@@ -1,55 +1,46 @@
-"""A prediction as an aligned table, or as JSON."""
+"""A forecast as an aligned table, or as JSON."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import Any
 
+from codejoule.cli.estimate.forecast import Forecast
 from codejoule.config.schema import Weights
-
-if TYPE_CHECKING:
-    from codejoule.cli.estimate.prediction import Prediction
-
-_PARTS = {
-    "embeddings": "embeddings",
-    "attention": "attention",
-    "mlp": "MLP",
-    "shared_experts": "shared experts",
-    "routed_experts": "routed experts",
-    "router": "router",
-    "norms": "norms",
-    "head": "head",
-}
 
 _USUAL_GROUP = 128
 
 _Row = tuple[str, str, str]
 
 
-def as_text(prediction: "Prediction", remedies: Sequence[str]) -> str:
+def as_text(forecast: Forecast, remedies: Sequence[str]) -> str:
     """The table; figures are exact where nothing else is said."""
+    work = forecast.workload
+    title = (
+        f"{work.experiment.model.name}, quant={work.experiment.quant.name}, {work.dtype}, on "
+        f"{forecast.card.name}: batch of {work.batch}, prompts of {work.prompt_tokens:,} and "
+        f"completions of {work.new_tokens:,} tokens"
+    )
     sections = [
-        ("", _title(prediction)),
-        ("parameters", _parameters(prediction)),
-        ("memory of one card", _memory(prediction)),
-        ("decoding: a bound, no engine reaches it", _decoding(prediction)),
-        ("one batch to its limit of new tokens: an estimate", _generation(prediction)),
+        ("parameters", _parameters(forecast)),
+        ("memory of one card", _memory(forecast)),
+        ("decoding: a bound, no engine reaches it", _decoding(forecast)),
+        ("one batch to its limit of new tokens: an estimate", _generation(forecast)),
     ]
-    rows = [row for _, section in sections[1:] for row in section]
+    rows = [row for _, section in sections for row in section]
     labels, figures = (max(len(row[column]) for row in rows) for column in (0, 1))
-    lines = [text for text, _, _ in sections[0][1]]
-    for heading, section in sections[1:]:
+    lines = [title]
+    for heading, section in sections:
         lines += ["", heading]
         for label, figure, note in section:
             lines.append(f"  {label:<{labels}}  {figure:>{figures}}  {note}".rstrip())
-    lines += ["", _verdict(prediction, remedies), *_notes(prediction)]
+    lines += ["", _verdict(forecast, remedies), *_notes(forecast)]
     return "\n".join(lines)
 
 
-def as_json(prediction: "Prediction", remedies: Sequence[str]) -> str:
+def as_json(forecast: Forecast, remedies: Sequence[str]) -> str:
     """The same figures by name, units in the names."""
-    work = prediction.workload
-    decode = prediction.decode
+    work = forecast.workload
     report = {
         "model": work.experiment.model.name,
         "quant": work.experiment.quant.name,
@@ -58,76 +49,59 @@ def as_json(prediction: "Prediction", remedies: Sequence[str]) -> str:
         "batch": work.batch,
         "prompt_tokens": work.prompt_tokens,
         "new_tokens": work.new_tokens,
-        "gpu": asdict(prediction.card),
-        "parameters": asdict(prediction.parameters) | {"total": prediction.parameters.total},
-        "weights": asdict(prediction.weights) | {"total_bytes": prediction.weights.total_bytes},
-        "kv_cache_bytes_per_token": prediction.kv_cache_bytes_per_token,
-        "kv_cache_expanded_bytes_per_token": prediction.kv_cache_expanded_bytes_per_token,
-        "memory": asdict(prediction.memory) | {"total_bytes": prediction.memory.total_bytes},
-        "fits": prediction.fits,
-        "largest_batch": prediction.largest_batch,
+        "gpu": asdict(forecast.card),
+        "parameters": _facts(forecast.parameters, "total"),
+        "weights": _facts(forecast.weights, "total_bytes"),
+        "kv_cache_bytes_per_token": forecast.cache_bytes,
+        "kv_cache_expanded_bytes_per_token": forecast.expanded_cache_bytes,
+        "memory": _facts(forecast.memory, "total_bytes"),
+        "fits": forecast.fits,
+        "largest_batch": forecast.largest_batch,
         "would_fit_with": list(remedies),
-        "decode_bound": decode
-        and asdict(decode)
-        | {
-            "tpot_s": decode.tpot_s,
-            "tokens_per_s": decode.tokens_per_s,
-            "limit": decode.limit,
-        },
-        "generation": _generation_json(prediction),
-        "calibration": prediction.calibration,
+        "decode_bound": _facts(forecast.decode, "tpot_s", "tokens_per_s", "limit"),
+        "generation": None,
+        "calibration": forecast.calibration,
     }
+    if (found := forecast.generation) is not None:
+        tokens = found.batch * found.new_tokens
+        report["generation"] = {
+            **_facts(found, "latency_s", "tokens_per_s", "energy_j", "mean_power_w"),
+            "energy_per_token_j": found.energy_j and found.energy_j / tokens,
+            "idle_power_assumed": forecast.card.idle_power_w is None,
+        }
     return json.dumps(report, indent=2)
 
 
-def _generation_json(prediction: "Prediction") -> dict[str, object] | None:
-    found = prediction.generation
-    if found is None:
-        return None
-    return asdict(found) | {
-        "latency_s": found.latency_s,
-        "tokens_per_s": found.tokens_per_s,
-        "energy_j": found.energy_j,
-        "mean_power_w": found.mean_power_w,
-        "energy_per_token_j": found.energy_j and found.energy_j / (found.batch * found.new_tokens),
-        "idle_power_assumed": prediction.card.idle_power_w is None,
-    }
+def _facts(found: Any, *derived: str) -> Any:
+    """Its fields and these properties; None of None."""
+    return found and {**asdict(found), **{name: getattr(found, name) for name in derived}}
 
 
-def _title(prediction: "Prediction") -> list[_Row]:
-    work = prediction.workload
-    text = (
-        f"{work.experiment.model.name}, quant={work.experiment.quant.name}, {work.dtype}, on "
-        f"{prediction.card.name}: batch of {work.batch}, prompts of {work.prompt_tokens:,} and "
-        f"completions of {work.new_tokens:,} tokens"
-    )
-    return [(text, "", "")]
-
-
-def _parameters(prediction: "Prediction") -> list[_Row]:
-    count = prediction.parameters
+def _parameters(forecast: Forecast) -> list[_Row]:
+    count = forecast.parameters
     rows = [("total", f"{count.total:,}", "")]
-    for field, label in _PARTS.items():
-        if number := getattr(count, field):
+    for part, number in asdict(count).items():
+        if number and part != "active":
+            label = "MLP" if part == "mlp" else part.replace("_", " ")
             rows.append((f"  {label}", f"{number:,}", ""))
     tied = "" if count.head else "; the head is the embedding matrix"
     rows.append(("active per token", f"{count.active:,}", f"all but the lookup{tied}"))
     if count.routed_experts:
-        moe = prediction.workload.architecture.moe
+        moe = forecast.workload.architecture.moe
         assert moe is not None
         rows[-1] = (*rows[-1][:2], f"{moe.active} of {moe.routed} experts; without the lookup")
     return rows
 
 
-def _memory(prediction: "Prediction") -> list[_Row]:
-    work, memory, weights = prediction.workload, prediction.memory, prediction.weights
+def _memory(forecast: Forecast) -> list[_Row]:
+    work, memory, weights = forecast.workload, forecast.memory, forecast.weights
     quantized = ""
     if weights.quantized_bytes:
         quantized = (
             f"{_gb(weights.quantized_bytes)} quantized, {_gb(weights.overhead_bytes)} scales and "
             f"indices, {_gb(weights.unquantized_bytes)} in {work.dtype}"
         )
-    per_token = prediction.kv_cache_bytes_per_token
+    per_token = forecast.cache_bytes
     return [
         ("weights", _gb(memory.weights_bytes), quantized),
         (
@@ -138,18 +112,18 @@ def _memory(prediction: "Prediction") -> list[_Row]:
         ("activations", _gb(memory.activations_bytes), "estimate"),
         ("CUDA context", _gb(memory.context_bytes), "estimate"),
         ("needed", _gb(memory.total_bytes), ""),
-        (f"{prediction.card.name} has", _gb(prediction.card.memory_bytes), ""),
+        (f"{forecast.card.name} has", _gb(forecast.card.memory_bytes), ""),
     ]
 
 
-def _decoding(prediction: "Prediction") -> list[_Row]:
-    bound = prediction.decode
+def _decoding(forecast: Forecast) -> list[_Row]:
+    bound = forecast.decode
     if bound is None:
         return [("none", "-", "one new token comes out of prefill")]
-    card = prediction.card
+    card = forecast.card
     experts = ""
     if bound.experts_read is not None:
-        moe = prediction.workload.architecture.moe
+        moe = forecast.workload.architecture.moe
         assert moe is not None
         experts = f"{bound.experts_read:.1f} of {moe.routed} experts expected (even routing)"
     return [
@@ -160,21 +134,21 @@ def _decoding(prediction: "Prediction") -> list[_Row]:
             _time(bound.memory_s),
             f"at {card.bandwidth_bytes_per_s / 1e9:,.0f} GB/s",
         ),
-        ("time by computation", _time(bound.compute_s), _peak(prediction)),
+        ("time by computation", _time(bound.compute_s), _peak(forecast)),
         ("TPOT, at least", _time(bound.tpot_s), f"limited by {bound.limit}"),
         ("tokens/s, at most", f"{bound.tokens_per_s:,.0f}", "of the whole batch"),
     ]
 
 
-def _generation(prediction: "Prediction") -> list[_Row]:
-    found = prediction.generation
+def _generation(forecast: Forecast) -> list[_Row]:
+    found = forecast.generation
     if found is None:
-        return [("none", "-", prediction.calibration)]
-    card, tokens = prediction.card, found.batch * found.new_tokens
+        return [("none", "-", forecast.calibration)]
+    card, tokens = forecast.card, found.batch * found.new_tokens
     rows = [
         ("TTFT", _time(found.ttft_s), "prefill of the whole batch"),
         ("TPOT", _time(found.tpot_s), "per step"),
-        ("time", _duration(found.latency_s), f"for {tokens:,} tokens"),
+        ("time", f"{found.latency_s:,.2f} s", f"for {tokens:,} tokens"),
         ("tokens/s", f"{found.tokens_per_s:,.1f}", ""),
     ]
     if found.energy_j is None or found.mean_power_w is None:
@@ -191,43 +165,39 @@ def _generation(prediction: "Prediction") -> list[_Row]:
             ("energy per task", _energy(found.energy_j / found.batch), ""),
             ("energy of 1,000 tasks", f"{found.energy_j / found.batch / 3600:,.3g} kWh", ""),
         ]
-    rows.append(("calibration", "", prediction.calibration))
+    rows.append(("calibration", "", forecast.calibration))
     return rows
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:,.2f} s"
 
 
 def _energy(energy_j: float) -> str:
     return f"{energy_j:,.0f} J" if energy_j >= 100 else f"{energy_j:,.3g} J"
 
 
-def _peak(prediction: "Prediction") -> str:
-    work = prediction.workload
-    peak = prediction.card.peak_flop_per_s(work.quantization, dtype=work.dtype)
+def _peak(forecast: Forecast) -> str:
+    work = forecast.workload
+    peak = forecast.card.peak_flop_per_s(work.quantization, dtype=work.dtype)
     return "the card's peak is not on file" if peak is None else f"at {peak / 1e12:,.0f} TFLOP/s"
 
 
-def _verdict(prediction: "Prediction", remedies: Sequence[str]) -> str:
-    name, most = prediction.card.name, prediction.largest_batch
-    if prediction.fits:
+def _verdict(forecast: Forecast, remedies: Sequence[str]) -> str:
+    name, most = forecast.card.name, forecast.largest_batch
+    if forecast.fits:
         return f"Fits on {name}; the largest batch that does is {most:,}."
-    short = _gb(prediction.memory.total_bytes - prediction.card.memory_bytes)
+    short = _gb(forecast.memory.total_bytes - forecast.card.memory_bytes)
     if not remedies:
         return f"Does not fit on {name} by {short}, nor with any one change that is on file."
     return f"Does not fit on {name} by {short}. Any one of these would: {'; '.join(remedies)}."
 
 
-def _notes(prediction: "Prediction") -> list[str]:
-    work = prediction.workload
+def _notes(forecast: Forecast) -> list[str]:
+    work = forecast.workload
     notes = []
     if work.quantization.packed and work.quantization.group_size != _USUAL_GROUP:
         notes.append(f"Quantized in groups of {work.quantization.group_size} (-1: whole rows).")
-    if prediction.kv_cache_expanded_bytes_per_token != prediction.kv_cache_bytes_per_token:
+    if forecast.expanded_cache_bytes != forecast.cache_bytes:
         notes.append(
             "Latent attention: engines that cache keys and values expanded need "
-            f"{prediction.kv_cache_expanded_bytes_per_token:,} bytes per token; transformers "
+            f"{forecast.expanded_cache_bytes:,} bytes per token; transformers "
             "caches the latent."
         )
     total = work.prompt_tokens + work.new_tokens

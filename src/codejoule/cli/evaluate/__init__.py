@@ -9,9 +9,8 @@ __all__ = ["add_parser", "run"]
 
 def run(args: argparse.Namespace) -> int:
     """Judge, write, print; raises ConfigError or UserError for unusable input."""
-    from codejoule.cli.evaluate.canonical import check_canonical
     from codejoule.cli.evaluate.inspection import inspect_task
-    from codejoule.cli.evaluate.samples import judge_samples
+    from codejoule.cli.evaluate.judging import check_canonical, judge_samples
     from codejoule.measurement import Work, at_work
 
     check(args)

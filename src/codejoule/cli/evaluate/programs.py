@@ -17,6 +17,7 @@ from codejoule.evaluation import (
     read_eval_results,
     read_sample_file,
 )
+from codejoule.suites import sanitize
 
 _One = TypeVar("_One", SampleRow, RecordedVerdict)
 
@@ -76,16 +77,11 @@ def _unknown(task_id: str, names: Sequence[str], suite: Suite) -> str:
 
 
 def _sample(task: Task, one: SampleRow | RecordedVerdict, *, sanitizing: bool = False) -> Sample:
-    return Sample.of(task, _program(task, one, sanitizing=sanitizing), sample=one.sample)
-
-
-def _program(task: Task, one: SampleRow | RecordedVerdict, *, sanitizing: bool) -> str:
     if isinstance(one, RecordedVerdict):
-        return one.uncalibrated(task.code_prompt)
-    if not sanitizing:
-        return one.program_after(task.complete_prompt)
-    from codejoule.suites import sanitize
-
-    return sanitize(
-        one.unsanitized_after(task.complete_prompt), task.entry_point, task.tested_names
-    )
+        program = one.uncalibrated(task.code_prompt)
+    elif sanitizing:
+        raw = one.unsanitized_after(task.complete_prompt)
+        program = sanitize(raw, task.entry_point, task.tested_names)
+    else:
+        program = one.program_after(task.complete_prompt)
+    return Sample.of(task, program, sample=one.sample)

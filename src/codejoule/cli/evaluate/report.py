@@ -50,7 +50,7 @@ class Report:
 
     def text(self) -> str:
         """A line each for what matters."""
-        tasks, kinds = self._tasks(), self._by_tests()
+        tasks, kinds = Counter(v.task_id for v in self.verdicts), self._by_tests()
         lines = [line for name, verdicts in kinds.items() for line in _rates(verdicts, name)]
         lines = lines or ["pass@1    unknown: no sample could be judged"]
         lines += self._whole_suite(tasks)
@@ -65,8 +65,7 @@ class Report:
             f"samples   {len(self.verdicts)}, of which {passed}; "
             f"{len(tasks)} of the suite's {len(self.suite.tasks)} tasks"
         )
-        unjudged = self._tasks_with(SHORT_OF_MEMORY)
-        if unjudged:
+        if unjudged := self._tasks_with(SHORT_OF_MEMORY):
             lines.append(
                 f"unjudged  {_names(unjudged)}: samples of these are in no rate, for this machine "
                 "or its control group has too little memory for them; start the same command "
@@ -75,8 +74,7 @@ class Report:
         reasons = Counter(v.reason for v in self.verdicts)
         lines.append("reasons   " + ", ".join(f"{n} {c}" for n, c in reasons.most_common()))
         for reason in NOT_AN_ANSWER:
-            ids = self._tasks_with(reason)
-            if ids:
+            if ids := self._tasks_with(reason):
                 lines.append(f"apart     {reason}: {_names(ids)}: no wrong answers")
         suspects = [f"{v.task_id} sample {v.sample}" for v in self.verdicts if v.suspect]
         if suspects:
@@ -85,12 +83,14 @@ class Report:
             lines.append("isolation process: samples were not confined as docs/sandbox.md says")
         if self.agreement is not None:
             lines += _agreement_lines(self.agreement)
-        lines.append(self._time())
+        cpu_s = sum(v.evaluation_cpu_s for v in self.verdicts)
+        kept = f"; {self.kept} kept from an earlier evaluation" if self.kept else ""
+        lines.append(f"time      {self.wall_s:.1f} s wall, {cpu_s:.1f} s CPU{kept}")
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain values; what is not known is absent."""
-        tasks = self._tasks()
+        tasks = {v.task_id for v in self.verdicts}
         content: dict[str, Any] = {
             "suite": self.suite.name,
             "source": self.suite.source,
@@ -100,14 +100,12 @@ class Report:
             "samples": len(self.verdicts),
             "samples_unjudged": sum(v.status is Status.unjudged for v in self.verdicts),
             "reasons": dict(Counter(v.reason for v in self.verdicts).most_common()),
-            **{
-                reason.replace(" ", "_"): ids
-                for reason in NOT_AN_ANSWER
-                if (ids := self._tasks_with(reason))
-            },
         }
+        for reason in NOT_AN_ANSWER:
+            if ids := self._tasks_with(reason):
+                content[reason.replace(" ", "_")] = ids
         if self.truth is not None:
-            content["tasks_valid"] = len(self.truth.valid & tasks.keys())
+            content["tasks_valid"] = len(self.truth.valid & tasks)
         for name, verdicts in self._by_tests().items():
             plus = "_plus" if name == _ALL_TESTS else ""
             content[f"samples_passed{plus}"] = _passed(verdicts)
@@ -146,16 +144,9 @@ class Report:
             return {"": self.verdicts}
         return {_BASE_TESTS: [v.of_base_tests() for v in self.verdicts], _ALL_TESTS: self.verdicts}
 
-    def _tasks(self) -> dict[str, int]:
-        """Samples per task."""
-        return Counter(v.task_id for v in self.verdicts)
-
     def _tasks_with(self, reason: str) -> list[str]:
-        return list(
-            dict.fromkeys(
-                v.task_id for v in self.verdicts if v.reason.removeprefix("plus ") == reason
-            )
-        )
+        found = (v for v in self.verdicts if v.reason.removeprefix("plus ") == reason)
+        return list(dict.fromkeys(v.task_id for v in found))
 
     def _whole_suite(self, tasks: Mapping[str, int]) -> list[str]:
         """What a file that holds a part only says of the whole."""
@@ -176,11 +167,6 @@ class Report:
         if fewest < most:
             lines.append(f"uneven    {fewest} to {most} samples per task: k up to {fewest} only")
         return lines
-
-    def _time(self) -> str:
-        cpu_s = sum(v.evaluation_cpu_s for v in self.verdicts)
-        kept = f"; {self.kept} kept from an earlier evaluation" if self.kept else ""
-        return f"time      {self.wall_s:.1f} s wall, {cpu_s:.1f} s CPU{kept}"
 
 
 def _passed(verdicts: Sequence[Verdict]) -> int:

@@ -32,9 +32,11 @@ def fill_packed(layer: Any, bits: int, *, middle: int, deviation: float) -> None
     top = 2 ** (bits - 1) - 1
     steps_deviation = (top * (top + 1) * (2 * top + 1) / 3 / 2**bits) ** 0.5
     layer.scales.uniform_(0.5, 1.5).mul_(deviation / steps_deviation)
-    if hasattr(layer, "g_idx"):
+    group_of_input = getattr(layer, "g_idx", None)
+    # gptqmodel 7.6 gives AWQ's layers for Marlin an empty one.
+    if group_of_input is not None and group_of_input.numel():
         columns = torch.arange(layer.in_features, device=words.device, dtype=torch.int32)
-        layer.g_idx.copy_(columns // layer.group_size)
+        group_of_input.copy_(columns // layer.group_size)
     if layer.bias is not None:
         layer.bias.normal_(std=deviation)
 

@@ -3,7 +3,7 @@
 import ast
 
 from codejoule.domain import Task
-from codejoule.suites.domains import domains_of, imported_modules
+from codejoule.suites.domains import domains_of, top_modules
 from codejoule.suites.rows import Row
 
 COLUMNS = (
@@ -30,7 +30,7 @@ def convert(row: Row) -> Task:
         test=row.text("test"),
         entry_point=row.text("entry_point"),
         doc_struct=row.text("doc_struct") if "doc_struct" in row.values else "{}",
-        libs=_libs(row) if "libs" in row.values else imported_modules(program),
+        libs=_libs(row) if "libs" in row.values else top_modules(program),
         domains=domains_of(program),
     )
 

@@ -4,7 +4,7 @@ import ast
 import inspect
 
 from codejoule.domain import Task, source_lines
-from codejoule.suites.domains import domains_of, imported_modules
+from codejoule.suites.domains import domains_of, top_modules
 from codejoule.suites.names import names_asked_of
 from codejoule.suites.rows import Row
 
@@ -43,7 +43,7 @@ def convert(row: Row) -> Task:
         test=row.text("test").strip("\n") + _TEST_CASES.format(entry_point=entry_point),
         entry_point=entry_point,
         doc_struct="{}",
-        libs=imported_modules(program),
+        libs=top_modules(program),
         domains=domains_of(program),
         tested_names=names_asked_of(entry_point, row.text("test")),
     )

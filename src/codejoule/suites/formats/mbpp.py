@@ -4,7 +4,7 @@ import ast
 from collections import Counter
 
 from codejoule.domain import Task, join_sources, source_lines
-from codejoule.suites.domains import domains_of, imported_modules
+from codejoule.suites.domains import domains_of, top_modules
 from codejoule.suites.grammar import parse
 from codejoule.suites.names import names_asked_of
 from codejoule.suites.rows import Row
@@ -36,7 +36,7 @@ def convert(row: Row) -> Task:
         test=test,
         entry_point=entry_point,
         doc_struct="{}",
-        libs=imported_modules(code),
+        libs=top_modules(code),
         domains=domains_of(code),
         tested_names=names_asked_of(entry_point, test),
     )

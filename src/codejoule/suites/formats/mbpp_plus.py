@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from codejoule.domain import Task
-from codejoule.suites.domains import domains_of, imported_modules
+from codejoule.suites.domains import domains_of, top_modules
 from codejoule.suites.evalplus import compare_with_reference, run_program
 from codejoule.suites.formats import mbpp
 from codejoule.suites.rows import Row
@@ -67,7 +67,7 @@ def _released(row: Row) -> Task:
         plus_test=plus,
         entry_point=entry_point,
         doc_struct="{}",
-        libs=imported_modules(code),
+        libs=top_modules(code),
         domains=domains_of(code),
     )
 
@@ -93,19 +93,6 @@ def _list_of_tuples(value: Any) -> list[Any]:
     return [tuple(item) for item in value]
 
 
-def _list_of_sets(value: Any) -> list[Any]:
-    # An empty one is a dict, as the literal {} is.
-    return [set(item) if isinstance(item, list) and item else {} for item in value]
-
-
-def _tuple_of_tuples(value: Any) -> tuple[Any, ...]:
-    return tuple(tuple(item) if isinstance(item, list) else item for item in value)
-
-
-def _dict_of_tuples(value: Any) -> dict[str, Any]:
-    return {key: tuple(item) for key, item in value.items()}
-
-
 def _tuple_throughout(value: Any) -> Any:
     return tuple(map(_tuple_throughout, value)) if isinstance(value, list) else value
 
@@ -121,10 +108,13 @@ _TURNS: tuple[tuple[Callable[[Any], Any], int | None, frozenset[int]], ...] = (
         63, 64, 70, 94, 120, 237, 272, 299, 400, 409, 417, 438, 473, 614, 780,
     })),
     (_list_of_tuples, 0, frozenset({75, 413, 444, 753})),
-    (_tuple_of_tuples, None, frozenset({259, 278, 401, 445})),
+    (lambda v: tuple(tuple(i) if isinstance(i, list) else i for i in v), None, frozenset({
+        259, 278, 401, 445,
+    })),
     (_tuple_throughout, None, frozenset({580, 615, 791})),
-    (_dict_of_tuples, 0, frozenset({722})),
-    (_list_of_sets, 0, frozenset({115})),
+    (lambda v: {key: tuple(i) for key, i in v.items()}, 0, frozenset({722})),
+    # An empty one is a dict, as the literal {} is.
+    (lambda v: [set(i) if isinstance(i, list) and i else {} for i in v], 0, frozenset({115})),
     (float, 0, frozenset({124})),
     (complex, 0, frozenset({252})),
     (complex, 1, frozenset({124})),

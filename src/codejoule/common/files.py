@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
 
-from codejoule.config.errors import ConfigError
+from codejoule.config import ConfigError
 
 MOST_BYTES = 2**30
 """Largest content of one file, or of one folder of programs, unpacked [bytes]."""

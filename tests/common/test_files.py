@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codejoule.config import ConfigError, files
-from codejoule.config.files import parse_json, parse_row, read_bytes, read_lines
+from codejoule.common import files
+from codejoule.common.files import parse_json, parse_row, read_bytes, read_lines
+from codejoule.config import ConfigError
 
 
 def lines(path: Path) -> list[bytes]:

@@ -1,10 +1,22 @@
-"""Versions of installed libraries, without importing them."""
+"""This installation: its folders, and the versions of its libraries."""
 
+import os
 import re
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+
+
+def project_root() -> Path:
+    """Folder that holds ``conf/`` and ``src/``; stores and journals go below it by default."""
+    return Path(__file__).resolve().parents[3]
+
+
+def user_cache() -> Path:
+    """Folder for what can be made again, shared by all of the user's projects."""
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "codejoule"
 
 
 def installed_versions(names: Iterable[str]) -> dict[str, str]:

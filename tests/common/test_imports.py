@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from codejoule.config import importing
+from codejoule.common.imports import importing
 
 
 class Model:

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from codejoule.config.errors import UserError
-from codejoule.config.writing import full_disk
+from codejoule.config import UserError, full_disk
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient

@@ -1,30 +1,20 @@
 """Everything predicted of one configuration."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from codejoule import estimate
 from codejoule.config import ConfigError
-from codejoule.config.schema import (
-    ExperimentConfig,
-    ModelConfig,
-    Weights,
-)
-from codejoule.domain import Architecture, Workload, dtype_in_force
-from codejoule.experiment.cards import find_card
-
-if TYPE_CHECKING:
-    from codejoule.estimate import (
-        Card,
-        DecodeBound,
-        EngineSpeed,
-        GenerationEstimate,
-        MemoryEstimate,
-        ParameterCount,
-        PowerModel,
-        WeightBytes,
-    )
+from codejoule.config.schema import ExperimentConfig, ModelConfig, QuantConfig, Weights
+from codejoule.config.typed import choices
+from codejoule.domain import Workload
+from codejoule.experiment.cards import find_card, known_cards
+from codejoule.models import check_model_config, describe_model
+from codejoule.models.check import BUNDLED_ROOT, bundled_models
+from codejoule.models.folder import read_config
+from codejoule.models.group_size import quantization_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,28 +28,28 @@ class ConfiguredWorkload(Workload):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prediction:
+class Forecast:
     """The estimator's answers."""
 
     workload: ConfiguredWorkload
     """What was asked."""
-    card: "Card"
+    card: estimate.Card
     """The card it was asked for."""
-    parameters: "ParameterCount"
+    parameters: estimate.ParameterCount
     """Exact."""
-    weights: "WeightBytes"
+    weights: estimate.WeightBytes
     """Exact."""
-    kv_cache_bytes_per_token: int
-    """Exact, per sequence."""
-    kv_cache_expanded_bytes_per_token: int
+    cache_bytes: int
+    """Of keys and values per token of a sequence; exact."""
+    expanded_cache_bytes: int
     """The same where latent attention's keys and values are cached expanded."""
-    memory: "MemoryEstimate"
+    memory: estimate.MemoryEstimate
     """What a card must have."""
     largest_batch: int
     """Most sequences that the card holds; 0 for none."""
-    decode: "DecodeBound | None"
+    decode: estimate.DecodeBound | None
     """A floor under the time of a step; None for one new token."""
-    generation: "GenerationEstimate | None"
+    generation: estimate.GenerationEstimate | None
     """Time and energy of one batch; None for an engine or a card's peak rate that is not known."""
     calibration: str
     """Where the engine's speed and the card's power come from, or why there is none."""
@@ -74,9 +64,9 @@ class Prediction:
 class Calibration:
     """What the time and energy of a generation are predicted with."""
 
-    engine: "EngineSpeed"
+    engine: estimate.EngineSpeed
     """Speed of what runs the model."""
-    power: "PowerModel"
+    power: estimate.PowerModel
     """Power of the card."""
     source: str
     """The measurements behind both, in words."""
@@ -84,21 +74,17 @@ class Calibration:
 
 def default_calibration(experiment: ExperimentConfig) -> Calibration | None:
     """What is on file for the configured engine; None where nothing is."""
-    from codejoule.estimate import ENGINE_SPEEDS, POWER
-
-    engine = ENGINE_SPEEDS.get(experiment.engine.name.value)
+    engine = estimate.ENGINE_SPEEDS.get(experiment.engine.name.value)
     if engine is None:
         return None
-    return Calibration(engine=engine, power=POWER, source="two or three runs on one H200")
+    return Calibration(engine=engine, power=estimate.POWER, source=estimate.MEASURED_WITH)
 
 
-def predict(experiment: ExperimentConfig, *, calibration: Calibration | None = None) -> Prediction:
+def forecast(experiment: ExperimentConfig, *, calibration: Calibration | None = None) -> Forecast:
     """Ask the estimator; raises `ConfigError` for a model that it does not know.
 
     `calibration` replaces what is on file for the configured engine.
     """
-    from codejoule import estimate
-
     card = find_card(experiment.gpu)
     work = workload_of(experiment)
     calibration = calibration or default_calibration(experiment)
@@ -108,17 +94,15 @@ def predict(experiment: ExperimentConfig, *, calibration: Calibration | None = N
             generation = estimate.estimate_generation(
                 work, card=card, engine=calibration.engine, power=calibration.power
             )
-        return Prediction(
+        return Forecast(
             workload=work,
             card=card,
             generation=generation,
             calibration=_source(experiment, calibration, generation is not None),
             parameters=estimate.count_parameters(work.architecture),
             weights=estimate.weight_bytes(work.architecture, work.quantization, dtype=work.dtype),
-            kv_cache_bytes_per_token=estimate.kv_cache_bytes_per_token(
-                work.architecture, dtype=work.dtype
-            ),
-            kv_cache_expanded_bytes_per_token=estimate.expanded_cache_bytes_per_token(
+            cache_bytes=estimate.kv_cache_bytes_per_token(work.architecture, dtype=work.dtype),
+            expanded_cache_bytes=estimate.expanded_cache_bytes_per_token(
                 work.architecture, dtype=work.dtype
             ),
             memory=estimate.memory_needed(work),
@@ -142,21 +126,18 @@ def _source(experiment: ExperimentConfig, calibration: Calibration | None, predi
 
 def workload_of(experiment: ExperimentConfig) -> ConfiguredWorkload:
     """What `experiment` asks to predict; `ConfigError` for a model that is not known."""
-    from codejoule.models.group_size import quantization_of
-
     model, suite = experiment.model, experiment.suite
     try:
         config = _config_of(model)
-        architecture = Architecture.from_config(config)
-        quantization = quantization_of(experiment.quant, config)
+        architecture, quantization, dtype = describe_model(
+            None, replace(model, architecture=config), experiment.quant, device="cuda"
+        )
         return ConfiguredWorkload(
             experiment=experiment,
             config=config,
             architecture=architecture,
             quantization=quantization,
-            dtype=dtype_in_force(
-                model.dtype.name, quantization.method, device="cuda", own=architecture.dtype
-            ),
+            dtype=dtype,
             batch=experiment.batch.size,
             prompt_tokens=suite.prompt_tokens,
             new_tokens=experiment.generation.max_new_tokens or suite.limits.max_new_tokens,
@@ -169,9 +150,6 @@ def workload_of(experiment: ExperimentConfig) -> ConfiguredWorkload:
 
 def _config_of(model: ModelConfig) -> dict[str, Any]:
     """The model's ``config.json``: in its YAML, in its folder, or with the bundled weights."""
-    from codejoule.models.check import BUNDLED_ROOT, bundled_models
-    from codejoule.models.folder import read_config
-
     if model.weights is Weights.local:
         if model.path is None:
             raise ConfigError("model.weights=local needs the checkpoint's folder: model.path=...")
@@ -184,3 +162,37 @@ def _config_of(model: ModelConfig) -> dict[str, Any]:
         f"model={model.name}: its architecture is not on file (model.architecture is empty); give "
         "its folder: model.weights=local model.path=FOLDER"
     )
+
+
+def remedies(found: Forecast) -> tuple[str, ...]:
+    """Changes of one setting each with which it fits, as overrides; empty where none does."""
+    changes = []
+    if found.largest_batch:
+        changes.append(f"batch.size={found.largest_batch} (or less)")
+    if quants := _fitting_quantizations(found):
+        changes.append(f"quant={', '.join(quants)}")
+    cards = [
+        card.name
+        for card in known_cards()
+        if card.memory_bytes >= found.memory.total_bytes and card.name != found.card.name
+    ]
+    if cards:
+        changes.append(f"gpu={', '.join(cards)}")
+    return tuple(changes)
+
+
+def _fitting_quantizations(found: Forecast) -> list[str]:
+    work = found.workload
+    fitting = []
+    for quant in choices("quant", QuantConfig):
+        if quant.name == work.experiment.quant.name:
+            continue
+        try:
+            check_model_config(work.experiment.model, quant)
+            quantization = quantization_of(quant, work.config)
+            needed = estimate.memory_needed(replace(work, quantization=quantization))
+        except (ConfigError, ValueError):
+            continue  # this model cannot be quantized so
+        if needed.total_bytes <= found.card.memory_bytes:
+            fitting.append(quant.name)
+    return fitting
