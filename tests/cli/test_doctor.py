@@ -65,7 +65,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[_Hub]]:
 @pytest.fixture(autouse=True)
 def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """A machine whose hardware and sandbox the test decides; the rest is this one's."""
-    state = SimpleNamespace(hardware=BARE, sandbox=(True, "bubblewrap 0.8", None))
+    state = SimpleNamespace(hardware=BARE, sandbox=(True, "namespaces", None))
 
     def sandbox(python: str | None) -> doctor.Finding:
         ok, detail, fix = state.sandbox
@@ -109,11 +109,11 @@ def test_a_machine_without_gpu_or_counters_can_run_the_demo(
 def test_a_missing_sandbox_is_said_and_fails(
     machine: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    machine.sandbox = (False, "no bubblewrap", "apt-get install bubblewrap")
+    machine.sandbox = (False, "no user namespaces", "sysctl kernel.unprivileged_userns_clone=1")
     assert doctor.run(_parse()) == 1
     out = capsys.readouterr().out
-    assert "MISSING  no bubblewrap" in out
-    assert "-> apt-get install bubblewrap" in out
+    assert "MISSING  no user namespaces" in out
+    assert "-> sysctl kernel.unprivileged_userns_clone=1" in out
     assert "cannot work without: sandbox." in out
 
 
