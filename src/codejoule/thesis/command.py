@@ -1,7 +1,6 @@
 """``codejoule thesis``: what Buis (2024) computed, measured and said, and what follows from it."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import astuple, fields
 from pathlib import Path
@@ -158,4 +157,4 @@ def _write_claims(folder: Path) -> list[Path]:
 
 def _tell(folder: Path | None, written: Sequence[Path]) -> None:
     if written:
-        print(f"Written to {folder}: {', '.join(path.name for path in written)}", file=sys.stderr)
+        print(f"Written to {folder}: {', '.join(path.name for path in written)}")
