@@ -48,7 +48,7 @@ def test_engines_give_the_same_tokens(
         if engine == "graph":
             assert facts["cuda_graphs"] == len(facts["batch_sizes"]) * len(facts["lengths"])
             assert facts["compiled"] is (name != "deepseek_v2")
-            assert facts["triton_row_products"] == (["dense"] if facts["compiled"] else [])
+            assert facts["row_kernel"] is False
         if engine == "static":
             assert facts["compiled"] is True
         if engine == "continuous":
@@ -76,7 +76,7 @@ def test_gptq_layers_are_captured_and_what_lies_between_is_compiled(tokenizer: A
     with engine_of("graph", model, tokenizer) as made:
         found = unpaced(decode(made, PROMPTS, 8))
         assert made.facts()["compiled"] is True and made.facts()["cuda_graphs"] > 3
-        assert made.facts()["triton_row_products"] == ["dense", "packed"]
+        assert made.facts()["row_kernel"] is True
     # Half precision and random weights: many tokens are as good as others.
     assert sum(a == b for a, b in zip(wanted, found, strict=True)) >= 24
 
@@ -100,7 +100,12 @@ def test_replayed_steps_draw_anew_and_the_same_for_the_same_seed(
 def test_single_rows_of_packed_layers_are_what_marlin_computes(bias: bool) -> None:
     import torch
 
-    from codejoule.generation.graph.gemv import bias_in_order, has_row_product, marlin_row
+    from codejoule.generation.graph.gemv import (
+        bias_in_order,
+        check_row_product,
+        has_row_product,
+        marlin_row,
+    )
     from codejoule.models.placement import Placement
     from codejoule.models.quantization import quantizer_of
 
@@ -120,6 +125,7 @@ def test_single_rows_of_packed_layers_are_what_marlin_computes(bias: bool) -> No
         [mlp.down_proj],
     ):
         assert all(map(has_row_product, layers))
+        list(map(check_row_product, layers))
         x = torch.randn(1, layers[0].in_features, device="cuda", dtype=torch.float16)
         for layer in layers:
             if layer.bias is not None:
@@ -129,23 +135,3 @@ def test_single_rows_of_packed_layers_are_what_marlin_computes(bias: bool) -> No
         if layers[0].bias is not None:
             found += torch.cat([bias_in_order(layer.bias) for layer in layers])
         assert (found - wanted).abs().max() < 2e-3 * wanted.abs().max()
-
-
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-@pytest.mark.parametrize(("outputs", "inputs"), [(320, 128), (70, 896), (130, 1000), (3, 4864)])
-def test_single_rows_of_plain_layers(outputs: int, inputs: int, dtype: str) -> None:
-    import torch
-
-    from codejoule.generation.graph.gemv import dense_row
-
-    kind = getattr(torch, dtype)
-    weight = torch.randn(2 * outputs, inputs, device="cuda").to(kind)
-    x = torch.randn(1, inputs, device="cuda").to(kind)
-    exact = torch.nn.functional.linear(x.double(), weight.double())
-    unit = torch.finfo(kind).eps * exact.abs().max() * 2 + 1e-4
-    assert (dense_row(x, weight, gated=False) - exact).abs().max() < unit
-    gate, up = exact.chunk(2, dim=-1)
-    wanted = torch.nn.functional.silu(gate) * up
-    found = dense_row(x, weight, gated=True)
-    assert found.shape == (1, outputs)
-    assert (found - wanted).abs().max() < torch.finfo(kind).eps * wanted.abs().max() * 4 + 1e-2

@@ -47,8 +47,8 @@ class Decoder:
             )
         on_gpu = model.device.type == "cuda"
         self.compiled = on_gpu and can if compiled is None else compiled
-        self.row_products: tuple[str, ...] = ()
-        """Which layers multiply single rows by a kernel of this package: dense, packed."""
+        self.row_kernel = False
+        """Whether packed layers multiply single rows by a kernel of this package."""
         self._angles: Any = None
         self._closing = ExitStack()
         self._dense: list[DenseLayer] = []
@@ -64,9 +64,7 @@ class Decoder:
         self._closing.callback(self._model.set_experts_implementation, experts)
         if not self.compiled:
             return
-        packed = self._closing.enter_context(opaque(self._model))
-        if self._model.device.type == "cuda":
-            self.row_products = ("dense", "packed") if packed else ("dense",)
+        self.row_kernel = self._closing.enter_context(opaque(self._model))
         for number, layer in enumerate(self._base.layers):
             # Each cache here belongs to one layer. A number that differs would make torch.compile
             # compile every layer anew.

@@ -1,6 +1,6 @@
 """Layers of Llama's and Qwen2's kind in compiled pieces, for one token per row. Between the
-products lie small pieces that torch.compile fuses. On a GPU the products of a single row are
-kernels of our own (`gemv`), those of several rows cuBLAS's."""
+products lie small pieces that torch.compile fuses; the products are cuBLAS's, or the packed
+layer's (`opaque`)."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -65,8 +65,7 @@ class DenseStep:
         self._add = _compiled(_add)
         self._attend = _compiled(_attend)
         self._gate = _compiled(_gate)
-        self._down = _compiled(_down)
-        self._head = _compiled(_head)
+        self._product = _compiled(_product)
 
     def __call__(
         self,
@@ -92,9 +91,9 @@ class DenseStep:
             )  # fmt: skip
             hidden, x = self._add(layer.of.post_attention_layernorm, _vary(hidden), _vary(more))
             x = self._gate(layer.mlp, layer.gates, layer.joined_gates, _vary(x))
-            more = self._down(layer.mlp, _vary(x))
+            more = self._product(layer.mlp.down_proj, _vary(x))
         _, x = self._add(norm, _vary(hidden), _vary(more))
-        return self._head(head, _vary(x[:, -1]))
+        return self._product(head, _vary(x[:, -1]))
 
 
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -133,63 +132,24 @@ def _attend(
     query, key = rotate(query, key, rotary)
     key, value = cache.update(key, value)
     out, _ = attention(attn, query, key, value, mask, scaling=attn.scaling)
-    return _product(attn.o_proj, out.reshape(rows, 1, -1))
+    return attn.o_proj(out.reshape(rows, 1, -1))
 
 
 def _gate(mlp: Any, gates: Sequence[Any], joined: Joined | None, x: Any) -> Any:
-    if joined is not None and joined.bias is None and _is_row(x) and _is_silu(mlp.act_fn):
-        return _row(x, joined.weight, gated=True)
     gate, up = _products(gates, joined, x)
     return mlp.act_fn(gate) * up
 
 
-def _down(mlp: Any, x: Any) -> Any:
-    return _product(mlp.down_proj, x)
-
-
-def _head(head: Any, x: Any) -> Any:
-    return _product(head, x)
+def _product(layer: Any, x: Any) -> Any:
+    return layer(x)
 
 
 def _products(modules: Sequence[Any], joined: Joined | None, x: Any) -> Sequence[Any]:
+    import torch
+
     if joined is None:
         return packed_products(modules, x)
     sizes = [module.out_features for module in modules]
-    found: Sequence[Any] = _linear(x, joined.weight, joined.bias).split(sizes, dim=-1)
+    products = torch.nn.functional.linear(x, joined.weight, joined.bias)
+    found: Sequence[Any] = products.split(sizes, dim=-1)
     return found
-
-
-def _product(module: Any, x: Any) -> Any:
-    import torch
-
-    if type(module) is not torch.nn.Linear:
-        return module(x)
-    return _linear(x, module.weight, module.bias)
-
-
-def _linear(x: "torch.Tensor", weight: "torch.Tensor", bias: "torch.Tensor | None") -> Any:
-    import torch
-
-    if _is_row(x):
-        out = _row(x, weight, gated=False)
-        return out if bias is None else out + bias
-    return torch.nn.functional.linear(x, weight, bias)
-
-
-def _is_row(x: "torch.Tensor") -> bool:
-    """Whether it is a single row on a GPU."""
-    return bool(x.is_cuda and x.shape[:-1].numel() == 1)
-
-
-def _is_silu(function: Any) -> bool:
-    import torch
-
-    return isinstance(function, torch.nn.SiLU) or type(function).__name__ == "SiLUActivation"
-
-
-def _row(x: "torch.Tensor", weight: "torch.Tensor", *, gated: bool) -> "torch.Tensor":
-    import torch
-
-    out = torch.ops.codejoule.dense_row(x.reshape(1, x.shape[-1]), weight, gated)
-    assert isinstance(out, torch.Tensor)
-    return out.reshape(*x.shape[:-1], -1)

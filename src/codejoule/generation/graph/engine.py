@@ -89,7 +89,7 @@ class GraphEngine(LocalEngine):
             "lengths": list(self._lengths),
             "cuda_graphs": len(captured),
             "compiled": self._decoder.compiled,
-            "triton_row_products": list(self._decoder.row_products),
+            "row_kernel": self._decoder.row_kernel,
             "attention": "grouped batched products (decode), sdpa (prefill)",
             "check_every": self._check_every,
         }

@@ -1,12 +1,13 @@
-"""Products of one row as Triton kernels: with plain weights, and with 4-bit ones of Marlin's.
-Marlin is made for tensor cores: for a single row it reads weights at a fraction of a GPU's
-bandwidth. Here each program reads 64 columns of a part of the rows, and multiplies by what it has
-unpacked in registers."""
+"""The product of one row with Marlin's 4-bit weights as a Triton kernel. Marlin is made for tensor
+cores: for a single row it reads weights at half of a GPU's bandwidth and less. Here each program
+reads 64 columns of a part of the rows, and multiplies by what it has unpacked in registers; that
+takes a quarter less energy per token (docs/engines.md)."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from codejoule.generation.compat import is_padded_by_marlin
+from codejoule.config import UserError
+from codejoule.generation.compat import VERSIONS, is_padded_by_marlin
 
 if TYPE_CHECKING:
     import torch
@@ -18,6 +19,8 @@ _COLUMNS = 64
 _PROGRAMS = 4000
 """How many programs keep a GPU's memory busy: some for each of over a hundred multiprocessors."""
 
+_TOLERANCE = 0.01
+"""Of the largest output: both add products in half precision, in other orders."""
 
 _BIAS_ORDER = [2 * i + j for i in range(4) for j in (0, 1, 8, 9, 16, 17, 24, 25)]
 """Which of 32 biases Marlin keeps at each place."""
@@ -46,6 +49,27 @@ def bias_in_order(bias: "torch.Tensor | None") -> "torch.Tensor | None":
     ordered = bias.new_empty(bias.numel() // len(_BIAS_ORDER), len(_BIAS_ORDER))
     ordered[:, _BIAS_ORDER] = bias.reshape(ordered.shape)
     return ordered.flatten()
+
+
+def check_row_product(layer: Any) -> None:
+    """Raises `UserError` where `marlin_row` does not compute what the layer does: `has_row_product`
+    asks for what is declared, and gptqmodel promises no layout."""
+    import torch
+
+    draws = torch.Generator(layer.scales.device).manual_seed(0)
+    x = torch.empty(1, layer.in_features, dtype=torch.float16, device=layer.scales.device)
+    x.normal_(generator=draws)
+    wanted = layer(x)[0].float()
+    found = marlin_row(x, [layer.qweight], [layer.scales]).sum(dim=0)
+    if layer.bias is not None:
+        found += bias_in_order(layer.bias)
+    off = float((found - wanted).abs().max() / wanted.abs().max().clamp(min=1e-6))
+    if not off < _TOLERANCE:
+        raise UserError(
+            f"engine=graph: its kernel for single rows is off by {off:.1%} from Marlin: this "
+            "gptqmodel keeps weights otherwise; use engine.compile=false, or gptqmodel "
+            f"{VERSIONS['gptqmodel']}"
+        )
 
 
 def marlin_sums(x: "torch.Tensor", outputs: int) -> "torch.Tensor":
@@ -90,18 +114,3 @@ def marlin_row(
         num_warps=1,
     )
     return sums
-
-
-def dense_row(x: "torch.Tensor", weight: "torch.Tensor", *, gated: bool) -> "torch.Tensor":
-    """``x @ weight.T`` of `x`, shape (1, inputs), and `weight`, shape (outputs, inputs). With
-    `gated` the first half of the products goes through SiLU and is multiplied by the second. How
-    the work is cut is tried out when a shape is met first."""
-    from codejoule.generation.graph.gemv_kernel import multiply_rows
-
-    outputs, inputs = weight.shape
-    outputs = outputs // 2 if gated else outputs
-    out = x.new_empty((1, outputs))
-    multiply_rows[lambda chosen: (-(-outputs // chosen["block"]),)](
-        x, weight, out, inputs, outputs, gated
-    )
-    return out

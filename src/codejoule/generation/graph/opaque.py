@@ -30,14 +30,6 @@ def define_operations() -> None:
     def _shape(x: torch.Tensor, packed: torch.Tensor, out_features: int) -> torch.Tensor:
         return x.new_empty((*x.shape[:-1], out_features))
 
-    @torch.library.custom_op("codejoule::dense_row", mutates_args=())  # type: ignore[untyped-decorator]
-    def dense_row(x: torch.Tensor, weight: torch.Tensor, gated: bool) -> torch.Tensor:
-        return gemv.dense_row(x, weight, gated=gated)
-
-    @dense_row.register_fake  # type: ignore[untyped-decorator]
-    def _dense(x: torch.Tensor, weight: torch.Tensor, gated: bool) -> torch.Tensor:
-        return x.new_empty((1, len(weight) // 2 if gated else len(weight)))
-
     @torch.library.custom_op("codejoule::packed_row", mutates_args=())  # type: ignore[untyped-decorator]
     def packed_row(
         x: torch.Tensor, packed: list[torch.Tensor], scales: list[torch.Tensor]
@@ -67,6 +59,7 @@ def _kind() -> Any:
             self.out_features = int(layer.out_features)
             self.by_row = gemv.has_row_product(layer)
             if self.by_row:
+                gemv.check_row_product(layer)
                 self.register_buffer("scales", layer.scales, persistent=False)
                 self.register_buffer("bias", gemv.bias_in_order(layer.bias), persistent=False)
 
@@ -104,7 +97,8 @@ def _by_row(layers: Sequence[Any], x: "torch.Tensor") -> bool:
 @contextmanager
 def opaque(model: "torch.nn.Module") -> Iterator[bool]:
     """While inside, gptqmodel's layers of `model` are single operations; yields whether any of
-    them multiplies single rows by a kernel of its own."""
+    them multiplies single rows by `gemv`'s kernel. Raises `UserError` where that kernel computes
+    something else."""
     replaced: list[tuple[Any, str, Any]] = []
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
