@@ -180,6 +180,9 @@ class GenerationConfig(Ranged):
         )
 
 
+_CHOICES = {each.name: each.metadata.get("choices", ()) for each in fields(EngineKeys)}
+
+
 @dataclass(kw_only=True)
 class EngineConfig(EngineKeys, Ranged):
     prefix = "engine."
@@ -197,6 +200,12 @@ class EngineConfig(EngineKeys, Ranged):
                 key,
                 f"engine={self.name.name} does not use it; leave it null, or choose "
                 + " or ".join(f"engine={engine.name}" for engine in engines),
+            )
+            choices = _CHOICES[key]
+            self._require(
+                value is None or not choices or value in choices,
+                key,
+                f"choose one of {', '.join(choices)}",
             )
             number = isinstance(value, int | float) and not isinstance(value, bool)
             self._require(not number or 0 < value < math.inf, key, "must be above 0 and finite")
@@ -444,6 +453,13 @@ class ExperimentConfig(Ranged):
             "generation.stop",
             "model.weights=random writes no programs, and each of its sequences has exactly "
             "max_new_tokens tokens; choose generation.stop=benchmark, or real weights",
+        )
+        methods = self.engine.facts.methods
+        self._require(
+            not methods or self.quant.method.name in methods,
+            "engine.name",
+            f"engine={self.engine.name.name} has no {self.quant.method.name}; choose a quant of "
+            f"{', '.join(methods)}, or another engine",
         )
         own_file = self.suite.path is not None and self.suite.hub_id is None
         self._require(

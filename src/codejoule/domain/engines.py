@@ -18,6 +18,7 @@ class EngineName(Enum):
     graph = "graph"
     continuous = "continuous"
     server = "server"
+    vllm = "vllm"
 
 
 class KvCache(Enum):
@@ -54,6 +55,8 @@ class EngineFacts:
     """Whether that model is served already, by somebody else: it is taken on its word."""
     one_device: bool = False
     """Whether the whole model must lie on one device."""
+    methods: tuple[str, ...] = ()
+    """The quantization methods that it runs; empty for all, of a model that is loaded for it."""
     keys: tuple[str, ...] = ()
     """Those of `OWN_KEYS` that it knows."""
     needs: Mapping[str, str] = field(default_factory=dict)
@@ -89,6 +92,24 @@ ENGINES: Mapping[EngineName, EngineFacts] = {
             "engine.url=http://127.0.0.1:8000/v1"
         },
     ),
+    EngineName.vllm: EngineFacts(
+        cache=KvCache.paged,
+        refills=True,
+        compiles=True,
+        repeats=False,
+        owns_model=True,
+        methods=("none", "gptq", "awq", "fp8"),
+        keys=(
+            "window_tasks",
+            "python",
+            "prefix_caching",
+            "kv_dtype",
+            "tensor_parallel",
+            "max_batched_tokens",
+            "speculative",
+            "enforce_eager",
+        ),
+    ),
 }
 
 
@@ -96,7 +117,8 @@ ENGINES: Mapping[EngineName, EngineFacts] = {
 class EngineKeys:
     """The keys of ``engine``; null where an engine does not know one.
 
-    Mutable, for Hydra's sake. `outside` marks what changes no result.
+    Mutable, for Hydra's sake. `outside` marks what changes no result, `choices` has the values of
+    a key.
     """
 
     name: EngineName = EngineName.generate
@@ -108,6 +130,13 @@ class EngineKeys:
     url: str | None = field(default=None, metadata={"outside": True})
     served_model: str | None = None
     timeout_s: float | None = field(default=None, metadata={"outside": True})
+    python: str | None = field(default=None, metadata={"outside": True})
+    prefix_caching: bool | None = None
+    kv_dtype: str | None = field(default=None, metadata={"choices": ("auto", "fp8")})
+    tensor_parallel: int | None = None
+    max_batched_tokens: int | None = None
+    speculative: str | None = field(default=None, metadata={"choices": ("none", "ngram")})
+    enforce_eager: bool | None = None
 
 
 OWN_KEYS = tuple(each.name for each in fields(EngineKeys) if each.default is None)

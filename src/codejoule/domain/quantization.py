@@ -109,6 +109,10 @@ def _torchao(layer: LinearLayers, _: Quantization) -> tuple[int, int]:
     return layer.weights, (4 + 1) * layer.out_features
 
 
+def _fp8(layer: LinearLayers, _: Quantization) -> tuple[int, int]:
+    return layer.weights, 4 * layer.out_features
+
+
 METHODS: Mapping[str, QuantizationMethod] = {
     "none": QuantizationMethod(),
     "gptq": QuantizationMethod(
@@ -148,6 +152,12 @@ METHODS: Mapping[str, QuantizationMethod] = {
         gpu_dtype="float16",
         libraries=("torchao",),
         layer_bytes=_torchao,
+    ),
+    "fp8": QuantizationMethod(
+        bits=(8,),
+        group_sizes={8: -1},
+        libraries=("torchao",),
+        layer_bytes=_fp8,
     ),
 }
 """Every method, by the name that the configuration has for it."""

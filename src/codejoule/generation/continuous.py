@@ -214,7 +214,7 @@ class _Requests:
             )
         # A softmax over logits of which one is NaN or infinite is NaN, for every token.
         if not all(map(math.isfinite, answer.logprobs)):
-            raise not_finite(self._model, f"in the answer to {task_id}")
+            raise not_finite(self._model.dtype, f"in the answer to {task_id}")
         del self._sent[answer.request_id]
         if not answer.is_finished():
             self._manager.cancel_request(answer.request_id)
@@ -231,7 +231,7 @@ class _Requests:
             out_of_memory: Exception = torch.OutOfMemoryError(text)
             return out_of_memory
         if _NO_PROBABILITIES in text:
-            return not_finite(self._model, f"in the answer to {task_id}")
+            return not_finite(self._model.dtype, f"in the answer to {task_id}")
         return UserError(
             f"{task_id}: transformers' continuous batching failed ({text}); choose "
             "engine=graph or engine=generate, or a smaller batch"

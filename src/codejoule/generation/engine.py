@@ -1,12 +1,14 @@
 """What every engine offers, and how one is found by its name."""
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from codejoule.config.schema import EngineConfig
+from codejoule.config.schema import EngineConfig, QuantConfig
 from codejoule.domain import Completion, Prompt
 from codejoule.domain.engines import EngineName
 from codejoule.generation.decoding import Decoding
@@ -48,6 +50,30 @@ class Decoded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSource:
+    """What an engine must know to load a model by itself."""
+
+    folder: Path
+    """Its ``config.json``, and its weights unless they are random."""
+    random_seed: int | None
+    """What random weights are drawn from; None for those in the folder."""
+    quant: QuantConfig
+    """How linear layers are stored, the group size in force in it."""
+    dtype: str
+    """Of everything unquantized."""
+    device: str
+    """``cpu`` or ``cuda``."""
+    gpus: tuple[int, ...]
+    """The GPUs that it may use, by PyTorch's numbers."""
+    cpu_threads: int | None
+    """Threads of the CPU's kernels; None for all cores."""
+    vocabulary: int
+    """Rows of the embedding."""
+    context_tokens: int | None
+    """Positions that it was made for; None where its config names none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServedModel:
     """The model of an engine that has one of its own."""
 
@@ -57,6 +83,8 @@ class ServedModel:
     """What serves it, and in which version, as far as that is known."""
     end_token_owners: tuple[Any, ...] = ()
     """Configs of the model that name end tokens."""
+    source: ModelSource | None = None
+    """What the engine loads; None for a model that is served already."""
 
 
 def _nothing(_: object) -> None:
@@ -74,6 +102,10 @@ class Engine(ABC):
     def locate(cls, config: EngineConfig) -> ServedModel:
         """The model that this engine has of its own, asked before anything is loaded."""
         raise NotImplementedError(f"{cls.__name__} is given its model")
+
+    def open(self, windows: Sequence[Sequence[Prompt]], *, at_once: int) -> None:  # noqa: B027
+        """Load the model, or find out how the one that is served is spoken to, where the engine
+        has one of its own; before `prepare`, with the same arguments."""
 
     @abstractmethod
     def prepare(self, windows: Sequence[Sequence[Prompt]], *, at_once: int) -> None:
@@ -166,3 +198,9 @@ def make_engine(
     engine = engine_class(config.name)(model, tokenizer, decoding, config)
     assert isinstance(engine, Engine)
     return engine
+
+
+def seed_of(seed: int, prompt: Prompt) -> int:
+    """A seed for one request of a window, the same whatever is decoded beside it."""
+    text = f"{seed}/{prompt.task_id}/{prompt.sample}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4]) >> 1

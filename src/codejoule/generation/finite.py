@@ -29,12 +29,12 @@ def check_logits(
     with torch.inference_mode():
         logits = model(input_ids=batch.ids, use_cache=False, **options).logits
     if not logits.isfinite().all():
-        raise not_finite(model, f"behind the prompt of {prompt.task_id}")
+        raise not_finite(model.dtype, f"behind the prompt of {prompt.task_id}")
 
 
-def not_finite(model: "PreTrainedModel", where: str) -> UserError:
+def not_finite(dtype: object, where: str) -> UserError:
     """What a user is told of such logits, whichever engine met them."""
-    dtype = str(model.dtype).removeprefix("torch.")
+    dtype = str(dtype).removeprefix("torch.")
     return UserError(
         f"the model's logits are NaN or infinite {where}: what it writes is noise, and the energy "
         f"of that means nothing. Its dtype is {dtype}; float16 overflows in some models, a "

@@ -123,7 +123,7 @@ class _LogitsWatch:
         """Raises `UserError` where any of the logits was not finite. Waits for the device."""
         assert self._sum is not None
         if not self._sum.isfinite():
-            raise not_finite(self._model, "in this batch")
+            raise not_finite(self._model.dtype, "in this batch")
 
 
 @contextmanager

@@ -29,32 +29,17 @@ class TokenBatch:
         return max(self.lengths)
 
 
-class PromptTokens:
+class PromptRows:
     """Turns prompts into tokens that one model can take."""
 
-    def __init__(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
+    def __init__(
+        self, tokenizer: "PreTrainedTokenizerBase", *, vocabulary: int, context_tokens: int | None
+    ) -> None:
+        """`vocabulary` is the rows of the model's embedding, `context_tokens` the positions that
+        it was made for, where that is known."""
         self._tokenizer = tokenizer
-        self._device = model.device
-        self._context_tokens = getattr(model.config, "max_position_embeddings", None)
-        self._vocabulary = model.get_input_embeddings().weight.shape[0]
-        own = tokenizer.pad_token_id
-        self.pad_token: int = own if own is not None and own < self._vocabulary else 0
-        """What fills masked positions: any number serves that the embedding has, and transformers 5
-        adds padding tokens that it has not."""
-
-    def batch(self, prompts: Sequence[Prompt], *, max_new_tokens: int) -> TokenBatch:
-        """The prompts padded on the left. Raises what `rows` raises."""
-        import torch
-
-        rows = self.rows(prompts, max_new_tokens=max_new_tokens)
-        width = max(map(len, rows))
-        ids = [[self.pad_token] * (width - len(row)) + row for row in rows]
-        mask = [[0] * (width - len(row)) + [1] * len(row) for row in rows]
-        return TokenBatch(
-            ids=torch.tensor(ids, device=self._device),
-            mask=torch.tensor(mask, device=self._device),
-            lengths=tuple(map(len, rows)),
-        )
+        self._vocabulary = vocabulary
+        self._context_tokens = context_tokens
 
     def rows(self, prompts: Sequence[Prompt], *, max_new_tokens: int) -> list[list[int]]:
         """The tokens of each prompt, by its own rule. Raises `UserError` that names the task whose
@@ -83,3 +68,33 @@ class PromptTokens:
                 "model with a longer context"
             )
         return row
+
+
+class PromptTokens(PromptRows):
+    """The same for a model in this process."""
+
+    def __init__(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
+        super().__init__(
+            tokenizer,
+            vocabulary=model.get_input_embeddings().weight.shape[0],
+            context_tokens=getattr(model.config, "max_position_embeddings", None),
+        )
+        self._device = model.device
+        own = tokenizer.pad_token_id
+        self.pad_token: int = own if own is not None and own < self._vocabulary else 0
+        """What fills masked positions: any number serves that the embedding has, and transformers 5
+        adds padding tokens that it has not."""
+
+    def batch(self, prompts: Sequence[Prompt], *, max_new_tokens: int) -> TokenBatch:
+        """The prompts padded on the left. Raises what `rows` raises."""
+        import torch
+
+        rows = self.rows(prompts, max_new_tokens=max_new_tokens)
+        width = max(map(len, rows))
+        ids = [[self.pad_token] * (width - len(row)) + row for row in rows]
+        mask = [[0] * (width - len(row)) + [1] * len(row) for row in rows]
+        return TokenBatch(
+            ids=torch.tensor(ids, device=self._device),
+            mask=torch.tensor(mask, device=self._device),
+            lengths=tuple(map(len, rows)),
+        )

@@ -129,5 +129,5 @@ class GraphEngine(LocalEngine):
         with torch.no_grad():
             decoded = loop.decode()
             if not self._state.finite():
-                raise not_finite(self._model, "in this window")
+                raise not_finite(self._model.dtype, "in this window")
         return decoded

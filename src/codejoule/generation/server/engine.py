@@ -1,7 +1,6 @@
 """The engine ``server``: requests to an OpenAI-compatible server on this machine."""
 
 import asyncio
-import hashlib
 import json
 import logging
 from collections.abc import AsyncIterator, Sequence
@@ -13,7 +12,7 @@ from codejoule.config import UserError
 from codejoule.config.schema import EngineConfig
 from codejoule.domain import Completion, FinishReason, Pace, Prompt
 from codejoule.generation.decoding import Decoding
-from codejoule.generation.engine import Decoded, Engine, ServedModel, Window
+from codejoule.generation.engine import Decoded, Engine, ServedModel, Window, seed_of
 from codejoule.generation.server.dialect import Dialect, body
 from codejoule.generation.server.identity import identify
 
@@ -68,9 +67,12 @@ class ServerEngine(Engine):
         """What the server says that it serves; `UserError` where it says nothing."""
         return identify(config)
 
-    def prepare(self, windows: Sequence[Sequence[Prompt]], *, at_once: int) -> None:
+    def open(self, windows: Sequence[Sequence[Prompt]], *, at_once: int) -> None:
         """Find out which fields the server takes; raises `UserError` where it takes none."""
         self.generate((), at_once=1, seed=0, max_new_tokens=1)
+
+    def prepare(self, windows: Sequence[Sequence[Prompt]], *, at_once: int) -> None:
+        """The server has compiled what it compiles."""
 
     def facts(self) -> dict[str, Any]:
         """What the server says of itself."""
@@ -173,7 +175,7 @@ class ServerEngine(Engine):
             client,
             prompt,
             self._dialect,
-            seed=_seed(window.seed, prompt),
+            seed=seed_of(window.seed, prompt),
             max_new_tokens=window.max_new_tokens,
         )
         async for event in events:
@@ -267,9 +269,3 @@ def _event(line: str) -> dict[str, Any] | None:
         return None
     event: dict[str, Any] = json.loads(data)
     return event
-
-
-def _seed(seed: int, prompt: Prompt) -> int:
-    """A seed for one request, the same whatever is decoded beside it."""
-    text = f"{seed}/{prompt.task_id}/{prompt.sample}"
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4]) >> 1

@@ -1,0 +1,245 @@
+"""The engine ``vllm``: requests to a vLLM that we have started."""
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from codejoule.config.schema import EngineConfig
+from codejoule.domain import Completion, Pace, Prompt
+from codejoule.generation.decoding import Decoding
+from codejoule.generation.engine import (
+    Decoded,
+    Engine,
+    ModelSource,
+    ServedModel,
+    Window,
+    seed_of,
+)
+from codejoule.generation.finite import not_finite
+from codejoule.generation.sequence import DecodedSequence, Pieces
+from codejoule.generation.tokens import PromptRows
+from codejoule.generation.vllm.child import Child
+from codejoule.generation.vllm.environment import find_vllm
+from codejoule.generation.vllm.proof import model_facts, prove
+
+if TYPE_CHECKING:
+    import transformers
+
+_log = logging.getLogger(__name__)
+
+_NGRAM = {"method": "ngram", "num_speculative_tokens": 4, "prompt_lookup_max": 4}
+"""Proposes what followed the last four tokens earlier in the sequence."""
+
+
+class VllmEngine(Engine):
+    """vLLM in a process of its own, which owns the model. It is given token ids and gives token ids
+    back, so that texts, stops and ends are found as with every other engine; a request whose text
+    has ended is aborted. Each request draws from a seed of its own."""
+
+    def __init__(
+        self,
+        model: ServedModel,
+        tokenizer: "transformers.PreTrainedTokenizerBase",
+        decoding: Decoding,
+        config: EngineConfig,
+    ) -> None:
+        super().__init__(decoding)
+        assert model.source is not None
+        self._source: ModelSource = model.source
+        self._software = model.software
+        self._config = config
+        self._tokens = PromptRows(
+            tokenizer,
+            vocabulary=self._source.vocabulary,
+            context_tokens=self._source.context_tokens,
+        )
+        self._pieces = Pieces(tokenizer)
+        self._end_tokens = decoding.end_tokens(model.end_token_owners, tokenizer)
+        self._child: Child | None = None
+        self._facts: dict[str, Any] = {}
+
+    @classmethod
+    def locate(cls, config: EngineConfig) -> ServedModel:
+        """The vLLM that is there; raises `UserError` where there is none."""
+        _, software = find_vllm(config)
+        return ServedModel(id="vllm", software=software)
+
+    def open(self, windows: Sequence[Sequence[Prompt]], *, at_once: int) -> None:
+        """Start vLLM and have it load the weights. Raises `UserError` where it does not."""
+        self.close()
+        new = self._decoding.max_new_tokens
+        rows = self._tokens.rows(list(chain.from_iterable(windows)), max_new_tokens=new)
+        python, _ = find_vllm(self._config)
+        self._child = Child(python, self._environment())
+        self._child.say(
+            {
+                "engine": self._arguments(at_once, max(map(len, rows)) + new),
+                "kernel": self._source.quant.kernel,
+                "fill": self._source.random_seed,
+            }
+        )
+        message = self._child.hear()
+        # With several GPUs other processes load, and do not say when they have.
+        self._facts = message.get("ready", {})
+
+    def prepare(self, windows: Sequence[Sequence[Prompt]], *, at_once: int) -> None:
+        """Wait until it has compiled, captured and profiled. Raises `UserError` where what it has
+        set up is not what was asked for, and for logits that are not finite."""
+        if self._child is None:
+            self.open(windows, at_once=at_once)
+        assert self._child is not None
+        while not self._facts:
+            self._facts = self._child.hear().get("ready", {})
+        prove(self._facts, self._source, self._config)
+        longest = max(chain.from_iterable(windows), key=lambda prompt: len(prompt.text))
+        self._check_logits(longest)
+
+    def _environment(self) -> dict[str, str]:
+        source = self._source
+        if source.device == "cpu":
+            threads = str(source.cpu_threads or os.cpu_count())
+            return {"VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": threads}
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        names = visible.split(",") if visible else None
+        chosen = [names[gpu] if names else str(gpu) for gpu in source.gpus]
+        return {"CUDA_VISIBLE_DEVICES": ",".join(chosen)}
+
+    def _arguments(self, at_once: int, longest: int) -> dict[str, Any]:
+        """What vLLM calls an engine's arguments."""
+        config, source = self._config, self._source
+        arguments: dict[str, Any] = {
+            "model": str(source.folder),
+            "skip_tokenizer_init": True,
+            "generation_config": "vllm",
+            "dtype": source.dtype,
+            "max_model_len": longest,
+            "max_num_seqs": at_once,
+            "seed": source.random_seed or 0,
+            "disable_log_stats": False,
+            "enable_prefix_caching": bool(config.prefix_caching),
+            "enforce_eager": bool(config.enforce_eager),
+            "kv_cache_dtype": config.kv_dtype or "auto",
+            "tensor_parallel_size": config.tensor_parallel or 1,
+        }
+        if source.random_seed is not None:
+            arguments["load_format"] = "dummy"
+        if source.quant.method.name == "fp8":
+            arguments["quantization"] = "fp8"
+        if config.max_batched_tokens is not None:
+            arguments["max_num_batched_tokens"] = config.max_batched_tokens
+        if config.speculative == "ngram":
+            arguments["speculative_config"] = _NGRAM
+        return arguments
+
+    def _check_logits(self, prompt: Prompt) -> None:
+        """The longest prompt is the likeliest to overflow."""
+        ids = self._tokens.rows([prompt], max_new_tokens=1)[0]
+        assert self._child is not None
+        request = {"id": "logits", "ids": ids, "sampling": {"max_tokens": 1, "prompt_logprobs": 0}}
+        self._child.say({"requests": [request], "at_once": 1, "deltas": False})
+        *_, odd = self._child.hear()["new"][0]
+        if odd:
+            raise not_finite(self._source.dtype, f"in the prompt of {prompt.task_id}")
+
+    def decode(self, window: Window) -> Decoded:
+        """Have the prompts answered, so many at once."""
+        assert self._child is not None, "prepared first"
+        opened_s = perf_counter()
+        rows = self._tokens.rows(window.prompts, max_new_tokens=window.max_new_tokens)
+        answers = {str(n): _Answer(self._begin(p)) for n, p in enumerate(window.prompts)}
+        self._child.say(
+            {
+                "requests": [
+                    {"id": name, "ids": ids, "sampling": self._sampling(window, prompt)}
+                    for name, ids, prompt in zip(answers, rows, window.prompts, strict=True)
+                ],
+                "at_once": window.at_once,
+                # What nothing can end early need not be told token by token.
+                "deltas": self._decoding.ends_by_text,
+            }
+        )
+        left = len(answers)
+        while left:
+            message = self._child.hear()
+            before = left
+            for name, tokens, reason, times, _ in message["new"]:
+                answer = answers[name]
+                if answer.ended:
+                    continue
+                answer.take(tokens, times or (), message["at_s"])
+                if answer.ended and reason is None:
+                    self._child.say({"end": name})
+                answer.ended = answer.ended or reason is not None
+                left -= answer.ended
+            window.ended(before - left)
+        return Decoded(
+            completions=tuple(
+                answer.completion(len(ids), opened_s)
+                for answer, ids in zip(answers.values(), rows, strict=True)
+            ),
+            positions=None,
+        )
+
+    def _begin(self, prompt: Prompt) -> DecodedSequence:
+        stop = self._decoding.text_stop(prompt)
+        return DecodedSequence(prompt, self._pieces, end_tokens=self._end_tokens, stop=stop)
+
+    def _sampling(self, window: Window, prompt: Prompt) -> dict[str, Any]:
+        generation = self._decoding.generation
+        settings: dict[str, Any] = {
+            "temperature": 0.0,
+            "max_tokens": window.max_new_tokens,
+            "stop_token_ids": list(self._end_tokens),
+        }
+        if generation.do_sample:
+            settings |= {
+                "temperature": generation.temperature,
+                "top_p": 1.0 if generation.top_p is None else generation.top_p,
+                "seed": seed_of(window.seed, prompt),
+            }
+        return settings
+
+    def facts(self) -> dict[str, Any]:
+        """How vLLM is set up, as it says itself."""
+        told = ("layers", "numbers", "architecture", "memory_bytes", "dtype")
+        return {"software": self._software} | {
+            name: value for name, value in self._facts.items() if name not in told
+        }
+
+    def model_facts(self) -> dict[str, Any]:
+        """The model as vLLM holds it: every linear layer, looked at in its memory."""
+        return model_facts(self._facts, self._source)
+
+    def close(self) -> None:
+        """End vLLM."""
+        if self._child is not None:
+            self._child.close()
+        self._child, self._facts = None, {}
+
+
+@dataclass(slots=True)
+class _Answer:
+    """What has come of one request."""
+
+    sequence: DecodedSequence
+    ended: bool = False
+    began_s: float = 0.0
+    first_s: float = 0.0
+    last_s: float = 0.0
+
+    def take(self, tokens: Sequence[int], times: Sequence[float], now_s: float) -> None:
+        """More tokens, which were there at `now_s`, unless `times` has begin, first and last."""
+        if times:
+            self.began_s = times[0]
+            self.first_s = times[1] if len(times) > 1 else now_s
+        self.last_s = times[2] if len(times) > 1 else now_s
+        self.ended = any(self.sequence.feed(token) for token in tokens)
+
+    def completion(self, prompt_tokens: int, opened_s: float) -> Completion:
+        done = self.sequence.completion(prompt_tokens=prompt_tokens)
+        pace = Pace.in_seconds(opened_s, self.began_s, self.first_s, self.last_s)
+        return replace(done, pace=pace)
