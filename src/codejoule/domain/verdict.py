@@ -5,13 +5,6 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from enum import Enum
 from typing import Any, Self
 
-CLEAR = "clear"
-"""Challenged, and failed as a solution that computes its answers must."""
-SUSPECT = "suspect"
-"""Challenged, and passed tests that expect something else."""
-NOT_CHALLENGEABLE = "not challengeable"
-"""The tests hold no literal that could be changed."""
-
 SHORT_OF_MEMORY = "short of memory"
 """Reason of a sample that could not be judged: the machine's memory did not suffice."""
 
@@ -58,14 +51,6 @@ class Verdict:
     base: Status | None = None
     """The verdict of the benchmark's own tests, where the task has further ones (EvalPlus); then
     all above is of both, and None where it has not."""
-    challenge: str | None = None
-    """Result of the run with changed expectations: ``clear``, ``suspect`` or ``not
-    challengeable``; None where there was none."""
-
-    @property
-    def suspect(self) -> bool:
-        """Whether it still passed when the tests expected something else."""
-        return self.challenge == SUSPECT
 
     def of_base_tests(self) -> Self:
         """The same by the benchmark's own tests alone."""

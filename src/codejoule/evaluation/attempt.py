@@ -6,8 +6,7 @@ import zlib
 
 from codejoule.config import UserError
 from codejoule.domain import EXPECTED_OUTPUT, Status, Verdict
-from codejoule.domain.verdict import CLEAR, NOT_CHALLENGEABLE, SHORT_OF_MEMORY, SUSPECT
-from codejoule.evaluation.challenge import challenge_tests
+from codejoule.domain.verdict import SHORT_OF_MEMORY
 from codejoule.evaluation.expected import expected_test_ids
 from codejoule.evaluation.ruling import rule
 from codejoule.evaluation.sample import Sample
@@ -30,24 +29,14 @@ class Judging:
     """Time limit of a run of tests [s]."""
     memory: HostMemory
     """What this machine has for them."""
-    challenge: bool
-    """Whether those that pass run once more with changed expectations."""
 
     def verdict_on(self, sample: Sample, sandbox: Sandbox) -> tuple[Verdict, str]:
         """The verdict on `sample`, and the end of what it printed. Further tests are run by
         themselves, under the same limits, where it passes the first. Raises UserError where the
         sandbox fails."""
-        verdict, output = self._by_base_tests(sample, sandbox)
-        if verdict.status is not Status.passed:
-            return verdict, output
-        if sample.keeps_output:
-            verdict = dataclasses.replace(verdict, details={KEPT_OUTPUT: output})
-        if self.challenge:
-            verdict = dataclasses.replace(verdict, challenge=self._challenged(sample, sandbox))
-        return verdict, output
-
-    def _by_base_tests(self, sample: Sample, sandbox: Sandbox) -> tuple[Verdict, str]:
         base, output = self._by(sample.test, sample, sandbox)
+        if sample.keeps_output and base.status is Status.passed:
+            base = dataclasses.replace(base, details={KEPT_OUTPUT: output})
         if not sample.plus_test:
             return base, output
         if base.status is not Status.passed:
@@ -100,18 +89,6 @@ class Judging:
         promised = self.memory.promised_bytes()
         refused = promised is not None and promised < sandbox.memory_bytes
         return found.phase == "evicted" or killed or (verdict.reason == "memory" and refused)
-
-    def _challenged(self, sample: Sample, sandbox: Sandbox) -> str | None:
-        """Whether a sample that passed notices that its tests expect something else; None where
-        there was too little memory to find out."""
-        challenged = challenge_tests(sample.test, name=f"{sample.task_id}\0{sample.sample}")
-        if challenged is None:
-            return NOT_CHALLENGEABLE
-        test, changed = challenged
-        again, _ = self._by(test, sample, sandbox)
-        if again.status is Status.unjudged:
-            return None
-        return SUSPECT if any(again.tests.get(one) == "pass" for one in changed) else CLEAR
 
 
 def _unjudged(verdict: Verdict, sandbox: Sandbox) -> Verdict:

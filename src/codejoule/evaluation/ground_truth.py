@@ -1,6 +1,5 @@
 """Which tasks can be solved here: the verdicts on their canonical solutions."""
 
-import dataclasses
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -69,8 +68,6 @@ def check_ground_truth(
 ) -> GroundTruth:
     """Judge the canonical solutions that the user's cache has no verdict for; with `fresh`
     all of them. Raises as `judge` does."""
-    # They are not challenged: whether samples are must not part the caches.
-    config = dataclasses.replace(config, challenge=False)
     setting = setting_identity(config, timeout_s=timeout_s)
     with VerdictLog(_cache_file(setting), fresh=fresh) as log:
         judged = judge_resuming(
@@ -91,7 +88,6 @@ def cached_ground_truth(
     unless it knows all of them. Raises ConfigError where ``config.python`` does not work."""
     if not _cache_file("").parent.is_dir():
         return None
-    config = dataclasses.replace(config, challenge=False)
     setting = setting_identity(config, timeout_s=timeout_s)
     if not _cache_file(setting).is_file():
         return None

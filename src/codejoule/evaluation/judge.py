@@ -37,10 +37,9 @@ def judge(
 
     Each may take `timeout_s` of wall time. `on_verdict` is called in the caller's thread, in
     the order in which verdicts come, and `on_start` once before, with what isolates them.
-    With ``config.challenge`` passing samples run once more with changed expectations; their
-    costs are those of the first run. A sample for which the memory of this machine, or of the
-    control groups around this process, was too short while others ran is judged again alone;
-    if that is not possible either, its status is `Status.unjudged`.
+    A sample for which the memory of this machine, or of the control groups around this process,
+    was too short while others ran is judged again alone; if that is not possible either, its
+    status is `Status.unjudged`.
 
     Raises ConfigError for an unusable ``config.python`` and UserError, with the remedy, where
     this machine offers no isolation: untrusted code never runs outside the sandbox, unless
@@ -69,7 +68,7 @@ def judge(
 def judge_one(sample: Sample, *, config: EvaluatorConfig, timeout_s: float) -> tuple[Verdict, str]:
     """The verdict on `sample`, and the end of what it printed (4 KiB at most). Raises as `judge`
     does."""
-    judging = Judging(timeout_s=timeout_s, memory=HostMemory(), challenge=config.challenge)
+    judging = Judging(timeout_s=timeout_s, memory=HostMemory())
     with Sandbox(config, preimport=_modules_of([sample])) as sandbox:
         return judging.verdict_on(sample, sandbox)
 
@@ -98,7 +97,7 @@ def _judge_once(
     spares = min(cores, len(todo) - count) if config.workers is None else 0
     preimport = _modules_of(todo)
     sandboxes = [Sandbox(config, preimport=preimport) for _ in range(count + spares)]
-    judging = Judging(timeout_s=timeout_s, memory=memory, challenge=config.challenge)
+    judging = Judging(timeout_s=timeout_s, memory=memory)
     pool = _Pool(todo, judging, Admission(memory, most=count + spares))
     threads = [threading.Thread(target=pool.admission.watch, args=(pool.stop,))]
     for number, sandbox in enumerate(sandboxes):

@@ -121,8 +121,8 @@ def _recorded(where: str, task_id: str, number: int, row: Any) -> RecordedVerdic
 def write_eval_results(path: Path, verdicts: Sequence[Verdict], solutions: Sequence[str]) -> None:
     """Write ``eval_results.json``: per task its samples with their verdicts, in the given
     order. `solutions` holds the program of each verdict. Beyond BigCodeBench's keys each
-    sample has its ``reason``; where it was challenged, its ``challenge``; and for EvalPlus'
-    formats, whose keys they are, ``base_status`` and ``plus_status`` (of all tests)."""
+    sample has its ``reason``, and for EvalPlus' formats, whose keys they are, ``base_status``
+    and ``plus_status`` (of all tests)."""
     rows: dict[str, list[dict[str, Any]]] = {}
     for verdict, solution in zip(verdicts, solutions, strict=True):
         row: dict[str, Any] = {
@@ -134,8 +134,6 @@ def write_eval_results(path: Path, verdicts: Sequence[Verdict], solutions: Seque
         }
         if verdict.base is not None:
             row |= {"base_status": verdict.base.value, "plus_status": verdict.status.value}
-        if verdict.challenge is not None:
-            row["challenge"] = verdict.challenge
         rows.setdefault(verdict.task_id, []).append(row)
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
     write_whole(path, json.dumps({"date": now, "eval": rows}, indent=2) + "\n")

@@ -85,7 +85,6 @@ def with_expected_outputs(
     }
     if not references:
         return list(samples)
-    config = dataclasses.replace(config, challenge=False)
     path = user_cache() / "expected_outputs" / f"{setting_identity(config, timeout_s=timeout_s)}"
 
     def outputs(verdict: Verdict) -> list[str] | None:
