@@ -43,11 +43,6 @@ class Verdict:
     """Largest memory of its processes together [bytes]; None where not known."""
     tests: Mapping[str, str] = field(default_factory=dict)
     """Outcome of each test that ran to its end: ``pass``, ``fail``, ``memory`` or ``skip``."""
-    evaluation_cpu_source: str | None = None
-    """Who counted the CPU time: ``cgroup``, or ``processes`` (the kernel's accounting of
-    reaped children, completed by a watch); None where nothing ran."""
-    memory_source: str | None = None
-    """Who measured the memory: ``cgroup`` or ``processes``; None where nothing was."""
     base: Status | None = None
     """The verdict of the benchmark's own tests, where the task has further ones (EvalPlus); then
     all above is of both, and None where it has not."""

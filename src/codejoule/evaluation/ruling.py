@@ -48,8 +48,6 @@ def rule(sample: Sample, expected: frozenset[str], found: Execution) -> Verdict:
             _printable(name): "fail" if outcome == UNREACHED else outcome
             for name, (outcome, _) in tests.items()
         },
-        evaluation_cpu_source=found.cpu_source,
-        memory_source=found.memory_source if found.memory_peak_bytes else None,
     )
 
 

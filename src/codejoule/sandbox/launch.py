@@ -72,13 +72,11 @@ def environment_for(interpreter: Interpreter) -> dict[str, str]:
 
 
 def launch(
-    interpreter: Interpreter, *, preimport: Sequence[str], words: IO[bytes],
-    folder: Path | None, cgroup: int | None,
-) -> tuple[subprocess.Popen[bytes], socket.socket]:  # fmt: skip
+    interpreter: Interpreter, *, preimport: Sequence[str], words: IO[bytes], folder: str | None
+) -> tuple[subprocess.Popen[bytes], socket.socket]:
     """Start a worker: the process to wait for (the worker itself may be a child of it), and our
     end of its socket, on which it greets us or says why it cannot. Its standard error goes to
-    `words`. `folder` is where programs live without namespaces, `cgroup` the open
-    ``cgroup.procs`` of a group to count its CPU time."""
+    `words`. `folder` is where programs live without namespaces."""
     steps = plan_root(interpreter)
     environment = environment_for(interpreter)
     settings = {
@@ -93,17 +91,15 @@ def launch(
         "font_caches": font_caches(interpreter),
         "readable": readable_paths(steps),
         "devices": DEVICES,
-        "cgroup": cgroup,
     }
     ours, theirs = socket.socketpair()
     bundle = _in_memory(settings)
-    handed_on = [theirs.fileno(), bundle, *([] if cgroup is None else [cgroup])]
     boot = _BOOT.format(socket=theirs.fileno(), bundle=bundle)
     try:
         process = subprocess.Popen(
             [interpreter.executable, "-s", "-c", boot],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=words,
-            pass_fds=handed_on, start_new_session=True, env=environment, cwd="/",
+            pass_fds=[theirs.fileno(), bundle], start_new_session=True, env=environment, cwd="/",
         )  # fmt: skip
     finally:
         os.close(bundle)

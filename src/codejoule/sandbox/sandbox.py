@@ -13,12 +13,9 @@ from typing import Any, Self
 
 from codejoule.config import UserError
 from codejoule.config.schema import EvaluatorConfig, EvaluatorIsolation
-from codejoule.sandbox._inside.filesystem import remove_tree
 from codejoule.sandbox._inside.frames import FrameTooLargeError, encode_frame, receive_frame
 from codejoule.sandbox._inside.processes import cpu_of_tree_s, kill_tree, memory_of_tree_bytes
-from codejoule.sandbox.cgroup import Cgroup, open_cgroup
 from codejoule.sandbox.execution import Execution, SandboxFacts
-from codejoule.sandbox.held_folder import HeldFolder, abandoned_folders
 from codejoule.sandbox.interpreter import describe_interpreter
 from codejoule.sandbox.launch import launch
 
@@ -35,7 +32,6 @@ _KEPT_BYTES = 6 * 2**20
 _SETTLE_S = 0.5
 _ATTEMPTS = 2
 """How often a program is tried whose worker is lost on it."""
-_FOLDER_PREFIX = "codejoule-samples-"
 
 HOW_TO_ENABLE = (
     "The sandbox needs Linux namespaces. Any one of these provides them: "
@@ -74,8 +70,7 @@ class Sandbox:
         """Limit of a program."""
         self._process: subprocess.Popen[bytes] | None = None
         self._sock: socket.socket | None = None
-        self._cgroup: Cgroup | None = None
-        self._folder: HeldFolder | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._aborted = self._evicted = self._running = False
         self._own_bytes = self._count = 0
 
@@ -93,22 +88,16 @@ class Sandbox:
             _LOGGER.info("%s starts threads when imported: left to each sample", unfit)
             self.stop()
             self._preimport.remove(unfit)
-        if not greeting["in_cgroup"]:
-            self._close_cgroup()
         self._own_bytes = self._tree_bytes()
-        measures_memory = self._cgroup is not None and self._cgroup.measures_memory
         return SandboxFacts(
             launcher="namespaces" if self._confined else "process",
             primitives=tuple(greeting["primitives"]),
             user_namespace=bool(greeting["user_namespace"]),
             python=tuple(greeting["python"]),
             preimported=tuple(greeting["preimported"]),
-            cpu_source="processes" if self._cgroup is None else "cgroup",
-            memory_source="cgroup" if measures_memory else "processes",
         )
 
     def _greet(self) -> dict[str, Any]:
-        self._cgroup = open_cgroup()
         if not self._confined:
             self._folder = _make_folder()
         with tempfile.TemporaryFile() as words:
@@ -116,8 +105,7 @@ class Sandbox:
                 self._interpreter,
                 preimport=self._preimport,
                 words=words,
-                folder=None if self._folder is None else self._folder.path,
-                cgroup=None if self._cgroup is None else self._cgroup.procs,
+                folder=None if self._folder is None else self._folder.name,
             )
             self._sock.settimeout(_GREETING_S)
             try:
@@ -171,7 +159,7 @@ class Sandbox:
             if self._aborted:
                 raise WorkerLostError("aborted")
             try:
-                return self._counted(frames, timeout_s)
+                return self._exchange(frames, timeout_s)
             except WorkerLostError as error:
                 if self._aborted:
                     raise
@@ -195,21 +183,7 @@ class Sandbox:
             time.sleep(_SETTLE_S)
             self.start()
 
-    def _counted(self, frames: bytes, timeout_s: float) -> Execution:
-        """The report, with the costs as the control group counts them where there is one."""
-        group = self._cgroup
-        before_s = 0.0 if group is None else group.start()
-        report = self._exchange(frames, timeout_s)
-        report |= {"cpu_source": "processes", "memory_source": "processes"}
-        if group is not None:
-            report |= {"cpu_s": group.cpu_s() - before_s, "cpu_source": "cgroup"}
-            if group.measures_memory:
-                peak_bytes = group.memory_peak_bytes()
-                report |= {"memory_peak_bytes": peak_bytes, "memory_source": "cgroup"}
-        tests = {name: (outcome, text) for name, (outcome, text) in report["tests"].items()}
-        return Execution(**report | {"tests": tests})
-
-    def _exchange(self, frames: bytes, timeout_s: float) -> dict[str, Any]:
+    def _exchange(self, frames: bytes, timeout_s: float) -> Execution:
         sock = self._sock
         assert sock is not None
         sock.settimeout(timeout_s + _PATIENCE_S)
@@ -222,7 +196,8 @@ class Sandbox:
             raise WorkerLostError(str(error)) from error
         if report is None:
             raise WorkerLostError("it ended")
-        return report
+        tests = {name: (outcome, text) for name, (outcome, text) in report["tests"].items()}
+        return Execution(**report | {"tests": tests})
 
     def stop(self) -> None:
         """End the worker and, with it, everything inside."""
@@ -235,11 +210,8 @@ class Sandbox:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        self._close_cgroup()
         if self._folder is not None:
-            remove_tree(str(self._folder.path))
-            self._folder.release()
-            self._folder = None
+            self._folder.cleanup()
 
     def abort(self) -> None:
         """From another thread: make a `run` that is under way raise `WorkerLostError` soon,
@@ -288,22 +260,16 @@ class Sandbox:
         with contextlib.suppress(OSError):
             sock.shutdown(socket.SHUT_RDWR)
 
-    def _close_cgroup(self) -> None:
-        if self._cgroup is not None:
-            self._cgroup.close()
-            self._cgroup = None
 
-
-def _make_folder() -> HeldFolder:
-    """Where programs live that have no file system of their own. Those that killed processes
-    have left are removed."""
+def _make_folder() -> tempfile.TemporaryDirectory[str]:
+    """Where programs live that have no file system of their own."""
     parent = Path(tempfile.gettempdir()).resolve()
-    for left in abandoned_folders(parent, prefix=_FOLDER_PREFIX):
-        remove_tree(str(left))
-    folder = HeldFolder(parent, prefix=_FOLDER_PREFIX)
+    folder = tempfile.TemporaryDirectory(
+        prefix="codejoule-samples-", dir=parent, ignore_cleanup_errors=True
+    )
     if os.geteuid() == 0:
         # Passable, but not readable, for the user that programs become.
-        folder.path.chmod(0o711)
+        Path(folder.name).chmod(0o711)
     return folder
 
 
