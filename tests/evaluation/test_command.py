@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 
 from codejoule.cli import main
-from codejoule.config.schema import EvaluatorConfig
-from codejoule.sandbox import sandbox_support
 from tests.sandbox.conftest import TESTS
 
 PROMPT = "def scale(values, factor):\n"
@@ -316,17 +314,3 @@ def test_the_command_needs_neither_torch_nor_mlflow(tmp_path: Path, suite: Path)
         "sys.exit(f'imported {heavy}' if heavy else code)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd="/", capture_output=True)
-
-
-def test_what_the_machine_offers_is_found_by_trying() -> None:
-    support = sandbox_support(EvaluatorConfig())
-    assert support.ok
-    assert "as nobody" in support.detail
-    assert support.seccomp
-
-
-def test_an_interpreter_that_does_not_work_is_reported_and_not_raised() -> None:
-    support = sandbox_support(EvaluatorConfig(python="/no/such/python"))
-    assert not support.ok
-    assert "evaluator.python=/no/such/python" in support.detail
-    assert support.fix is not None
