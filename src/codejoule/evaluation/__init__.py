@@ -1,6 +1,5 @@
 """Verdicts on samples: files in and out, ground truth, judging what is left to judge."""
 
-from codejoule.evaluation.attempt import NO_EXPECTED_OUTPUTS
 from codejoule.evaluation.environment import environment_name, find_environment, with_python
 from codejoule.evaluation.ground_truth import (
     GroundTruth,
@@ -9,7 +8,6 @@ from codejoule.evaluation.ground_truth import (
     check_ground_truth,
     write_ground_truth,
 )
-from codejoule.evaluation.identity import environment_facts
 from codejoule.evaluation.judge import judge, judge_one
 from codejoule.evaluation.progress import Progress
 from codejoule.evaluation.results_file import (
@@ -22,7 +20,14 @@ from codejoule.evaluation.results_file import (
     write_eval_results,
     write_pass_at_k,
 )
-from codejoule.evaluation.resume import Judged, judge_resuming, with_expected_outputs
+from codejoule.evaluation.resume import (
+    Judged,
+    VerdictLog,
+    environment_facts,
+    judge_resuming,
+    with_expected_outputs,
+)
+from codejoule.evaluation.ruling import NO_EXPECTED_OUTPUTS
 from codejoule.evaluation.sample import Sample
 from codejoule.evaluation.samples_file import (
     SampleRow,
@@ -31,7 +36,6 @@ from codejoule.evaluation.samples_file import (
     read_sample_file,
     write_samples,
 )
-from codejoule.evaluation.verdict_log import VerdictLog
 
 __all__ = [
     "NO_EXPECTED_OUTPUTS",

@@ -9,10 +9,14 @@ from typing import Any
 from codejoule.config import user_cache, write_whole
 from codejoule.config.schema import EvaluatorConfig
 from codejoule.domain import Status, Task, Verdict
-from codejoule.evaluation.identity import environment_facts, sample_identity, setting_identity
-from codejoule.evaluation.resume import judge_resuming
+from codejoule.evaluation.resume import (
+    VerdictLog,
+    environment_facts,
+    judge_resuming,
+    sample_identity,
+    setting_identity,
+)
 from codejoule.evaluation.sample import Sample, canonical_solution
-from codejoule.evaluation.verdict_log import VerdictLog
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,9 +21,8 @@ from codejoule.sandbox.layout import (
 )
 
 _MODULES = (
-    "frames", "forks", "kernel", "landlock", "seccomp", "filesystem", "processes",
-    "process_guards", "snapshot", "audit", "verdict_channel", "outcomes", "task_setup", "init",
-    "task", "worker",
+    "messages", "kernel", "seccomp", "filesystem", "processes", "process_guards", "snapshot",
+    "audit", "outcomes", "task_setup", "init", "task", "worker",
 )  # fmt: skip
 """The code that is shipped inside, each module after those it imports."""
 

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from codejoule.config import UserError
 from codejoule.config.schema import EvaluatorConfig, EvaluatorIsolation
-from codejoule.sandbox._inside.frames import FrameTooLargeError, encode_frame, receive_frame
+from codejoule.sandbox._inside.messages import encode_frame, receive_frame
 from codejoule.sandbox._inside.processes import cpu_of_tree_s, kill_tree, memory_of_tree_bytes
 from codejoule.sandbox.execution import Execution, SandboxFacts
 from codejoule.sandbox.interpreter import describe_interpreter
@@ -33,7 +33,7 @@ _SETTLE_S = 0.5
 _ATTEMPTS = 2
 """How often a program is tried whose worker is lost on it."""
 
-HOW_TO_ENABLE = (
+_HOW_TO_ENABLE = (
     "The sandbox needs Linux namespaces. Any one of these provides them: "
     "run as root; or allow user namespaces (`sysctl -w user.max_user_namespaces=15000`, on "
     "Debian `sysctl -w kernel.unprivileged_userns_clone=1`, on Ubuntu 24.04 or later `sysctl "
@@ -72,7 +72,7 @@ class Sandbox:
         self._sock: socket.socket | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._aborted = self._evicted = self._running = False
-        self._own_bytes = self._count = 0
+        self._count = 0
 
     def __enter__(self) -> Self:
         return self
@@ -88,7 +88,6 @@ class Sandbox:
             _LOGGER.info("%s starts threads when imported: left to each sample", unfit)
             self.stop()
             self._preimport.remove(unfit)
-        self._own_bytes = self._tree_bytes()
         return SandboxFacts(
             launcher="namespaces" if self._confined else "process",
             primitives=tuple(greeting["primitives"]),
@@ -109,7 +108,7 @@ class Sandbox:
             )
             self._sock.settimeout(_GREETING_S)
             try:
-                greeting = receive_frame(self._sock)
+                greeting = receive_frame(self._sock.recv)
             except OSError:
                 greeting = None
             if greeting is not None and "error" not in greeting:
@@ -120,7 +119,7 @@ class Sandbox:
         self.stop()
         if not self._confined:
             raise UserError(f"samples cannot be run: {reason}. {_HOW_TO_ENABLE_PROCESS}")
-        raise UserError(f"the sandbox cannot start with namespaces: {reason}. {HOW_TO_ENABLE}")
+        raise UserError(f"the sandbox cannot start with namespaces: {reason}. {_HOW_TO_ENABLE}")
 
     def run(
         self, program: str, tests: str, *, timeout_s: float = 60.0, seed: int = 0,
@@ -141,7 +140,7 @@ class Sandbox:
         }
         try:
             frames = encode_frame(job) + encode_frame({"tests": tests})
-        except FrameTooLargeError as error:
+        except ValueError as error:
             return Execution(phase="too large", what=str(error), wall_s=0.0, cpu_s=0.0)
         self._count += 1
         self._evicted = False
@@ -155,7 +154,7 @@ class Sandbox:
         start_s = time.monotonic()
         for attempt in range(_ATTEMPTS):
             if self._process is None:
-                self._start_again()
+                self.start()
             if self._aborted:
                 raise WorkerLostError("aborted")
             try:
@@ -164,6 +163,8 @@ class Sandbox:
                 if self._aborted:
                     raise
                 self.stop()
+                # The next one may need the memory that this one had.
+                time.sleep(_SETTLE_S)
                 if self._evicted:
                     break
                 again = attempt + 1 < _ATTEMPTS
@@ -172,24 +173,13 @@ class Sandbox:
         phase = "evicted" if self._evicted else "lost"
         return Execution(phase=phase, wall_s=time.monotonic() - start_s, cpu_s=0.0)
 
-    def _start_again(self) -> None:
-        try:
-            self.start()
-        except UserError:
-            if not self._own_bytes:
-                # It never could.
-                raise
-            # The memory that the one before had may not be free yet.
-            time.sleep(_SETTLE_S)
-            self.start()
-
     def _exchange(self, frames: bytes, timeout_s: float) -> Execution:
         sock = self._sock
         assert sock is not None
         sock.settimeout(timeout_s + _PATIENCE_S)
         try:
             sock.sendall(frames)
-            report = receive_frame(sock)
+            report = receive_frame(sock.recv)
         except TimeoutError as error:
             raise WorkerLostError(f"no answer {_PATIENCE_S:.0f} s after the limit") from error
         except (OSError, ValueError) as error:
@@ -240,25 +230,19 @@ class Sandbox:
         return None
 
     def taken_bytes(self) -> int:
-        """From another thread: memory that the present program has taken."""
-        return self._tree_bytes() - self._own_bytes
-
-    def _tree_bytes(self) -> int:
+        """From another thread: memory of the worker and of the present program; 0 where that
+        cannot be told."""
         process = self._process
         with contextlib.suppress(OSError):
             return 0 if process is None else memory_of_tree_bytes(process.pid)
         return 0
 
     def _strike(self) -> None:
-        process, sock = self._process, self._sock
-        if process is None or sock is None:
-            return
-        if self._confined:
-            process.kill()
-            return
-        # Nothing dies with the worker then: it ends its program when our end is shut.
+        """Shut our end: the worker then ends its program and itself."""
+        sock = self._sock
         with contextlib.suppress(OSError):
-            sock.shutdown(socket.SHUT_RDWR)
+            if sock is not None:
+                sock.shutdown(socket.SHUT_RDWR)
 
 
 def _make_folder() -> tempfile.TemporaryDirectory[str]:

@@ -22,8 +22,8 @@ from typing import Any, NamedTuple, NoReturn
 
 from . import kernel, processes
 from .filesystem import mount_private
-from .forks import Unwind
-from .frames import encode_frame, receive_frame, take_frame
+from .messages import encode_frame, receive_frame, take_frame
+from .processes import Unwind
 from .task_setup import TaskSetup
 
 _WATCH_PERIOD_S = 0.05
@@ -52,7 +52,7 @@ def run(
     # Python's own handler for SIGINT would make this process killable from below.
     for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_DFL)
-    job = receive_frame(host)
+    job = receive_frame(host.recv)
     if job is None:
         os._exit(2)
     if setup.guards is None:
@@ -70,7 +70,7 @@ def run(
         os.close(fd)
     # Read only now: the tests never were in the memory that the task is forked from.
     kernel.set_dumpable(False)
-    tests = receive_frame(host)
+    tests = receive_frame(host.recv)
     if tests is None:
         os._exit(2)
     watch = _Watch(

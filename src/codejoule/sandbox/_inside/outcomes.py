@@ -6,7 +6,7 @@ import unittest
 from collections.abc import Sequence
 from typing import Any
 
-from .verdict_channel import tell_failure
+from .messages import tell_failure
 
 _JUDGING_METHODS = frozenset(
     name

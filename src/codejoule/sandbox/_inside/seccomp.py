@@ -10,8 +10,11 @@ import os
 import struct
 
 from . import kernel
-from .landlock import ABI_OF_SCOPES, ABI_OF_TRUNCATE
 
+ABI_OF_SCOPES = 6
+"""The first version of Landlock that keeps signals within: Linux 6.12."""
+_ABI_OF_TRUNCATE = 3
+"""The first version that knows truncation: Linux 6.2."""
 _PR_SET_SECCOMP = 22
 _SECCOMP_MODE_FILTER = 2
 _RET_ALLOW = 0x7FFF0000
@@ -117,7 +120,7 @@ def build_program(*, namespaces: bool = True, landlock: int = 0) -> bytes:
     denied = dict(_DENIED)
     if not namespaces:
         denied |= _DENIED_WITHOUT_NAMESPACES
-        denied |= _TRUNCATE if landlock < ABI_OF_TRUNCATE else {}
+        denied |= _TRUNCATE if landlock < _ABI_OF_TRUNCATE else {}
         denied |= _SIGNALS_TO_ANYONE if landlock < ABI_OF_SCOPES else {}
     for number in sorted(_numbers(denied, name).values()):
         out += [_instruction(_JEQ, number, 0, 1), _refuse(errno.EPERM)]

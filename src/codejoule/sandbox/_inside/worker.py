@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from . import filesystem, init, kernel, processes, task
-from .forks import Unwind, failure_of, trampoline
-from .frames import MAX_FRAME_BYTES, encode_frame
+from .messages import MAX_FRAME_BYTES, encode_frame
 from .process_guards import ProcessGuards, find_guards
+from .processes import Unwind, failure_of, trampoline
 from .task_setup import TaskSetup, prepare
 
 _LAST_KILL_S = 1.0

@@ -13,7 +13,7 @@ import pytest
 from codejoule.config.schema import EvaluatorConfig
 from codejoule.domain import Verdict
 from codejoule.evaluation import Sample, VerdictLog, judge_resuming
-from codejoule.evaluation.identity import setting_identity
+from codejoule.evaluation.resume import setting_identity
 from tests.sandbox.conftest import TESTS, make_sample, named_files
 
 GOOD = named_files("controls")["plain"]
