@@ -91,7 +91,7 @@ counts = {}
 samples = []
 for task in tasks:
     number = counts[task["task_id"]] = counts.get(task["task_id"], -1) + 1
-    names = ("task_id", "solution", "code_prompt", "test", "entry_point")
+    names = ("task_id", "solution", "code_prompt", "test")
     samples.append(Sample(sample=number, **{name: task[name] for name in names}))
 config = EvaluatorConfig(workers=int(sys.argv[2]) or None, python=sys.argv[4])
 verdicts = judge(samples, config=config, timeout_s=float(sys.argv[5]))

@@ -21,7 +21,6 @@ from codejoule.evaluation.results_file import (
     write_pass_at_k,
 )
 from codejoule.evaluation.resume import (
-    Judged,
     VerdictLog,
     environment_facts,
     judge_resuming,
@@ -31,21 +30,19 @@ from codejoule.evaluation.ruling import NO_EXPECTED_OUTPUTS
 from codejoule.evaluation.sample import Sample
 from codejoule.evaluation.samples_file import (
     SampleRow,
-    SamplesName,
     holds_samples,
     read_sample_file,
+    told_by_name,
     write_samples,
 )
 
 __all__ = [
     "NO_EXPECTED_OUTPUTS",
     "GroundTruth",
-    "Judged",
     "Progress",
     "RecordedVerdict",
     "Sample",
     "SampleRow",
-    "SamplesName",
     "VerdictAgreement",
     "VerdictLog",
     "cached_ground_truth",
@@ -63,6 +60,7 @@ __all__ = [
     "read_eval_results",
     "read_sample_file",
     "subset_of",
+    "told_by_name",
     "with_expected_outputs",
     "with_python",
     "write_eval_results",

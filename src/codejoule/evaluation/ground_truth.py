@@ -1,7 +1,7 @@
 """Which tasks can be solved here: the verdicts on their canonical solutions."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,11 +50,6 @@ class GroundTruth:
                 tasks.setdefault(verdict.reason, []).append(verdict.task_id)
         return dict(sorted(tasks.items(), key=lambda item: -len(item[1])))
 
-    def among(self, task_ids: Iterable[str]) -> "GroundTruth":
-        """The same of these tasks alone."""
-        wanted = set(task_ids)
-        return GroundTruth(verdicts=tuple(v for v in self.verdicts if v.task_id in wanted))
-
 
 def canonical_sample(task: Task) -> Sample:
     """The canonical solution as a sample."""
@@ -74,7 +69,7 @@ def check_ground_truth(
     all of them. Raises as `judge` does."""
     setting = setting_identity(config, timeout_s=timeout_s)
     with VerdictLog(_cache_file(setting), fresh=fresh) as log:
-        judged = judge_resuming(
+        verdicts = judge_resuming(
             [canonical_sample(task) for task in tasks],
             log,
             config=config,
@@ -82,7 +77,7 @@ def check_ground_truth(
             on_kept=on_kept,
             on_verdict=on_verdict,
         )
-    return GroundTruth(verdicts=judged.verdicts)
+    return GroundTruth(verdicts=tuple(verdicts))
 
 
 def cached_ground_truth(

@@ -176,20 +176,17 @@ def _collect(
             raise outcome
         if isinstance(outcome, SandboxFacts):
             if not started:
-                _warn(outcome)
                 on_start(outcome)
+            if not started and outcome.launcher == "process":
+                _LOGGER.warning(
+                    "samples run WITHOUT a sandbox (evaluator.isolation=process), guarded by %s "
+                    "only: they may reach what docs/sandbox.md lists. Judge only what you would "
+                    "run yourself",
+                    ", ".join(outcome.primitives),
+                )
             started = True
             continue
         index, verdict = outcome
         verdicts[index] = verdict
         on_verdict(verdict)
     return [verdicts[index] for index in range(count)]
-
-
-def _warn(facts: SandboxFacts) -> None:
-    if facts.launcher == "process":
-        _LOGGER.warning(
-            "samples run WITHOUT a sandbox (evaluator.isolation=process), guarded by %s only: "
-            "they may reach what docs/sandbox.md lists. Judge only what you would run yourself",
-            ", ".join(facts.primitives),
-        )

@@ -30,13 +30,13 @@ class Progress:
         self._stream = stream or sys.stderr
         self._clock = clock
         self._tty = self._stream.isatty()
-        self._done = self._passed = self._said_done = 0
+        self._done = self._passed = self._said_done = self.kept = 0
         self._said_s = clock()
 
     def keep(self, verdicts: Sequence[Verdict]) -> None:
         """Verdicts that are known from before."""
         if verdicts:
-            self._done = self._said_done = len(verdicts)
+            self.kept = self._done = self._said_done = len(verdicts)
             self._passed = sum(verdict.status is Status.passed for verdict in verdicts)
             self._say(f"{self._state()}, by an earlier evaluation\n")
 

@@ -11,29 +11,21 @@ import logging
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from enum import Enum
 from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
 from codejoule.config import UserError, full_disk, user_cache
 from codejoule.config.schema import EvaluatorConfig
-from codejoule.domain import EXPECTED_OUTPUT, Status, Verdict
+from codejoule.domain import EXPECTED_OUTPUT, Status, Verdict, from_json, to_json
 from codejoule.evaluation.judge import judge
 from codejoule.evaluation.ruling import KEPT_OUTPUT
 from codejoule.evaluation.sample import Sample
 from codejoule.sandbox import SandboxFacts, describe_interpreter
-from codejoule.sandbox.interpreter import ask_python
-from codejoule.sandbox.layout import data_paths
+from codejoule.sandbox.launch import data_paths
 
 _LOGGER = logging.getLogger(__name__)
 
-_QUESTION = (
-    "import importlib.metadata as m, json; "
-    "print(json.dumps(sorted({(d.metadata['Name'] or '', d.version or '') "
-    "for d in m.distributions()})))"
-)
 _NOT_OF_THE_VERDICT = ("name", "workers", "python", "timeout_s", "ground_truth")
 """Settings that change no verdict, or stand in an identity by what they mean."""
 
@@ -68,7 +60,7 @@ class VerdictLog:
         for line in filter(bytes.strip, content.split(b"\n")):
             try:
                 row: dict[str, Any] = json.loads(line)
-                self._verdicts[row["key"]] = Verdict.from_json(row["verdict"])
+                self._verdicts[row["key"]] = from_json(Verdict, row["verdict"])
             except (ValueError, KeyError, TypeError):
                 unread += 1
         if unread:
@@ -80,7 +72,7 @@ class VerdictLog:
 
     def add(self, key: str, verdict: Verdict) -> None:
         """Keep `verdict` under `key`; raises UserError where the disk does not take it."""
-        line = json.dumps({"key": key, "verdict": verdict.to_json()}).encode("ascii") + b"\n"
+        line = json.dumps({"key": key, "verdict": to_json(verdict)}).encode("ascii") + b"\n"
         try:
             written = os.write(self._file, line)
             if written < len(line):
@@ -100,16 +92,6 @@ class VerdictLog:
         os.close(self._file)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
-    """Verdicts, old and new."""
-
-    verdicts: tuple[Verdict, ...]
-    """One per sample, in the samples' order."""
-    kept: int
-    """How many of them were found in the log."""
-
-
 def judge_resuming(
     samples: Sequence[Sample],
     log: VerdictLog,
@@ -120,7 +102,7 @@ def judge_resuming(
     on_start: Callable[[SandboxFacts], None] = lambda _: None,
     on_verdict: Callable[[Verdict], None] = lambda _: None,
     keeps: Callable[[Verdict], bool] = lambda verdict: verdict.status is not Status.unjudged,
-) -> Judged:
+) -> list[Verdict]:
     """As `judge`, but a verdict that `log` holds under the same program, tests, limits and
     environment is kept, and each new one is on disk before `on_verdict` hears of it, unless
     `keeps` says no: then the sample is judged again by the next call, as one is that could not
@@ -144,8 +126,7 @@ def judge_resuming(
         on_verdict=note,
     )
     known = {(verdict.task_id, verdict.sample): verdict for verdict in (*kept, *new)}
-    verdicts = tuple(known[sample.task_id, sample.sample] for sample in samples)
-    return Judged(verdicts=verdicts, kept=len(kept))
+    return [known[sample.task_id, sample.sample] for sample in samples]
 
 
 def with_expected_outputs(
@@ -177,7 +158,7 @@ def with_expected_outputs(
         return told if len(told) == test.count(EXPECTED_OUTPUT) else None
 
     with VerdictLog(path.with_suffix(".jsonl")) as log:
-        judged = judge_resuming(
+        verdicts = judge_resuming(
             [one for _, one in references.values()],
             log,
             config=config,
@@ -188,7 +169,7 @@ def with_expected_outputs(
             keeps=lambda verdict: outputs(verdict) is not None,
         )
     expected = {}
-    for verdict in judged.verdicts:
+    for verdict in verdicts:
         which, _ = references[verdict.task_id, verdict.sample]
         expected[which] = outputs(verdict)
         if expected[which] is None:
@@ -216,12 +197,7 @@ def setting_identity(config: EvaluatorConfig, *, timeout_s: float) -> str:
 
     Raises ConfigError where ``config.python`` does not work.
     """
-    limits = {
-        field.name: value.value if isinstance(value, Enum) else value
-        for field in dataclasses.fields(config)
-        if field.name not in _NOT_OF_THE_VERDICT
-        for value in [getattr(config, field.name)]
-    }
+    limits = {k: v for k, v in to_json(config).items() if k not in _NOT_OF_THE_VERDICT}
     # Of the machine's memory no sample gets all.
     machine_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limits |= {"timeout_s": timeout_s, "machine_memory_bytes": machine_bytes}
@@ -233,7 +209,7 @@ def environment_facts(config: EvaluatorConfig) -> dict[str, Any]:
     interpreter = describe_interpreter(config.python)
     return {
         "python": ".".join(map(str, interpreter.version)),
-        "packages": _packages(interpreter.executable),
+        "packages": interpreter.packages,
         "nltk_data": _nltk_data(interpreter.prefixes, tuple(data_paths())),
         "sandbox": _code(),
         "machine": os.uname().machine,
@@ -251,12 +227,6 @@ def _hash(content: Any) -> str:
     # Programs may hold lone surrogates, which only this form of JSON can write.
     text = json.dumps(content, sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(text.encode("ascii")).hexdigest()[:32]
-
-
-@cache
-def _packages(executable: str) -> dict[str, str]:
-    problem, fix = "does not tell its packages", "its importlib.metadata must work"
-    return dict(ask_python(executable, _QUESTION, problem=problem, fix=fix))
 
 
 @cache

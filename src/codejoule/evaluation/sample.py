@@ -34,8 +34,6 @@ class Sample:
     solution without the imports that the prompt gave is judged as if it had them."""
     test: str
     """Source of a ``unittest`` module with a ``TestCases`` class."""
-    entry_point: str
-    """Name of the function that the tests call."""
     plus_test: str = ""
     """Source of further tests, for a sample that passes the first; empty where there are none."""
     reference: str = ""
@@ -55,7 +53,6 @@ class Sample:
             solution=solution,
             code_prompt=task.code_prompt,
             test=task.test,
-            entry_point=task.entry_point,
             plus_test=task.plus_test,
             reference=canonical_solution(task) if leaves_open else "",
         )

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from codejoule.common.files import (
     MOST_BYTES,
@@ -68,24 +68,11 @@ class SampleRow:
         return f"{complete_prompt}\n{self.completion}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SamplesName:
-    """What the name of a file of samples tells; None where it tells nothing."""
-
-    model: str | None
-    """Model and revision, e.g. ``Qwen--Qwen2.5-7B-Instruct--main``."""
-    split: str | None
-    """``complete`` or ``instruct``."""
-    subset: str | None
-    """``full`` or ``hard``."""
-
-    @classmethod
-    def of(cls, path: Path) -> Self:
-        """Read the name of `path`; a name of another scheme tells nothing."""
-        match = _NAME.match(path.name)
-        if match is None:
-            return cls(model=None, split=None, subset=None)
-        return cls(model=match["model"], split=match["split"], subset=match["subset"] or "full")
+def told_by_name(path: Path) -> dict[str, str]:
+    """What the name of a file of samples tells: ``model`` with revision, ``split``, and
+    ``subset`` (``full`` or ``hard``); nothing if it has another scheme."""
+    match = _NAME.match(path.name)
+    return match.groupdict("full") if match else {}
 
 
 def read_sample_file(path: Path) -> list[SampleRow]:

@@ -14,7 +14,7 @@ from typing import Any, Self
 from codejoule.config import UserError
 from codejoule.config.schema import EvaluatorConfig, EvaluatorIsolation
 from codejoule.sandbox._inside.messages import encode_frame, receive_frame
-from codejoule.sandbox._inside.processes import cpu_of_tree_s, kill_tree, memory_of_tree_bytes
+from codejoule.sandbox._inside.processes import cpu_of_tree_s, kill, memory_of_tree_bytes, tree
 from codejoule.sandbox.execution import Execution, SandboxFacts
 from codejoule.sandbox.interpreter import describe_interpreter
 from codejoule.sandbox.launch import launch
@@ -186,7 +186,7 @@ class Sandbox:
             raise WorkerLostError(str(error)) from error
         if report is None:
             raise WorkerLostError("it ended")
-        tests = {name: (outcome, text) for name, (outcome, text) in report["tests"].items()}
+        tests = {name: (result, text) for name, (result, text) in report.get("tests", {}).items()}
         return Execution(**report | {"tests": tests})
 
     def stop(self) -> None:
@@ -216,8 +216,7 @@ class Sandbox:
         process = self._process
         if process is not None:
             # At once: until the worker's end has reached its program, that takes more.
-            with contextlib.suppress(OSError):
-                kill_tree(process.pid)
+            kill(tree(process.pid))
         self._strike()
 
     def progress(self) -> tuple[int, float] | None:

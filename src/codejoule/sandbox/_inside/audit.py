@@ -66,10 +66,6 @@ class Audit:
         self._guarded: frozenset[int] = frozenset()
         self._busy = False
 
-    def outside_calls(self) -> int:
-        """How many attempts there were to reach another host."""
-        return len(self.calls)
-
     def know(self, program: str, code: types.CodeType) -> None:
         """Take the solution's text and what was compiled from it. If it asks code objects for
         names and places alone, as those do who want to know their caller, it may."""

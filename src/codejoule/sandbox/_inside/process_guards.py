@@ -52,9 +52,10 @@ class ProcessGuards:
 def find_guards(settings: dict[str, Any]) -> ProcessGuards:
     """Find out, by trying, which there are: as many as work. Raises OSError where programs would
     be root, or could not read their Python."""
-    os.umask(0o022)
     os.chdir("/")
     kernel.adopt_orphans()
+    # By such lists the processes of a program are found. Not every kernel has them.
+    Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="ascii")
     folder = tempfile.mkdtemp(dir=Path(settings["home"]).parents[1])
 
     def try_out(guards: ProcessGuards) -> None:

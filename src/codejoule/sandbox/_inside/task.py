@@ -77,7 +77,7 @@ def run(setup: TaskSetup, job: dict[str, Any], ends: Ends, nonce: str) -> NoRetu
     except OSError as error:
         VerdictChannel(ends.channel, nonce).end("stuck", f"could not confine itself: {error}")
     audit = Audit(TESTS_FILE, any_socket=setup.guards is not None)
-    say = VerdictChannel(channel, nonce, audit.outside_calls)
+    say = VerdictChannel(channel, nonce, audit.calls)
     hidden = [_Trusted(say, audit, setup.snapshot, failures)]
     module = _make_module()
     code = _compile_solution(job["program"], hidden[0].say)
@@ -126,7 +126,7 @@ def _run_tests(trusted: _Trusted, module: types.ModuleType, ended: _Ended) -> No
     outcomes = Outcomes(trusted.audit.calls, trusted.failures)
     hidden = [trusted]
     del trusted
-    _conclude(hidden.pop(), case, methods, outcomes, _run_suite(suite, outcomes))
+    _conclude(hidden.pop(), case, methods, outcomes, _ended_by(lambda: suite.run(outcomes)))
 
 
 def _conclude(
@@ -258,16 +258,12 @@ def _compile_solution(program: str, say: VerdictChannel) -> types.CodeType:
 
 
 def _execute(code: types.CodeType, module: types.ModuleType) -> _Ended:
-    """Run `code`; a child that it forked and that comes back here ends."""
     return _ended_by(lambda: exec(code, module.__dict__))
 
 
-def _run_suite(suite: unittest.TestSuite, outcomes: Outcomes) -> _Ended:
-    return _ended_by(lambda: suite.run(outcomes))
-
-
 def _ended_by(step: Callable[[], object]) -> _Ended:
-    """What `step` raised, as text: telling that may run untrusted code, too."""
+    """What `step` raised, as text: telling that may run untrusted code, too. A child that it
+    forked and that comes back here ends."""
     pid = _getpid()
     try:
         step()

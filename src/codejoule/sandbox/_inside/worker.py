@@ -31,6 +31,7 @@ def main(settings: dict[str, Any], socket_fd: int) -> NoReturn:
 
 def _start(settings: dict[str, Any], sock: socket.socket) -> NoReturn:
     guards, by_user_namespace = None, False
+    os.umask(0o022)
     try:
         # Before the host's, after the programs': the kernel out of memory takes the largest.
         Path("/proc/self/oom_score_adj").write_text("500", encoding="utf-8")
@@ -41,10 +42,10 @@ def _start(settings: dict[str, Any], sock: socket.socket) -> NoReturn:
             _begin_pid_namespace(sock)
         else:
             guards = find_guards(settings)
+        greeting, setup = prepare(settings, guards, by_user_namespace=by_user_namespace)
     except OSError as error:
         sock.sendall(encode_frame({"error": str(error)}))
         os._exit(1)
-    greeting, setup = prepare(settings, guards, by_user_namespace=by_user_namespace)
     greeting |= {
         "primitives": _primitives(guards, by_user_namespace=by_user_namespace),
         "user_namespace": by_user_namespace,
@@ -93,7 +94,6 @@ def _give_up_root() -> bool:
     can: then this process gets one of its own, to have rights over what it makes and over
     nothing else. Root without user namespaces keeps its capabilities for the trusted
     processes; the task gives them up all the same. Raises OSError where there is no way."""
-    os.umask(0o022)
     os.chdir("/")
     uid = os.getuid()
     failure = _try_namespaces(by_user_namespace=True)
@@ -172,7 +172,7 @@ def _judge(setup: TaskSetup, sock: socket.socket) -> None:
         # The tests may still lie unread in the socket: only a fresh worker is in step.
         os._exit(3)
     spent_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    report["cpu_s"] = max(spent_s, report.pop("cpu_polled_s"))
+    report["cpu_s"] = max(spent_s, report.pop("cpu_polled_s", 0.0))
     report["wall_s"] = time.monotonic() - start_s
     sock.sendall(encode_frame(report))
 
