@@ -20,6 +20,7 @@ def enter_root(steps: list[dict[str, Any]]) -> None:
     kernel.mount("tmpfs", _STAGE, "tmpfs", _PLAIN, "mode=0755")
     Path(_STAGE, "old").mkdir()
     Path(_STAGE, "new").mkdir()
+    Path(_STAGE, "proc").symlink_to("old/proc")
     kernel.pivot_root(_STAGE, _STAGE + "/old")
     os.chdir("/")
     kernel.mount("tmpfs", "/new", "tmpfs", _PLAIN, "mode=0755")
