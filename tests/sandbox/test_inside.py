@@ -20,7 +20,7 @@ from codejoule.sandbox._inside.messages import (
 )
 from codejoule.sandbox._inside.outcomes import Outcomes
 from codejoule.sandbox._inside.seccomp import build_program
-from codejoule.sandbox._inside.snapshot import Snapshot, find_equal_to_everything
+from codejoule.sandbox._inside.snapshot import TESTS_FILE, Snapshot, find_equal_to_everything
 from codejoule.sandbox.interpreter import describe_interpreter
 from codejoule.sandbox.launch import _MODULES, environment_for, exposed_paths, plan_root
 
@@ -102,16 +102,16 @@ def test_only_classes_that_equal_a_stranger_are_found() -> None:
         "class Lists:\n    def __eq__(self, other): return self.x == 0 and type(other) is list\n"
         "class Unsure:\n    def __eq__(self, other): return NotImplemented\n"
     )
-    space: dict[str, type] = {}
-    exec(compile(code, "solution.py", "exec"), space)
 
-    def found(*names: str, tests: bool = False) -> str | None:
-        return find_equal_to_everything(lambda _: tests, lambda: [space[n] for n in names])
+    def found(*names: str, file: str = "solution.py") -> str | None:
+        space: dict[str, type] = {}
+        exec(compile(code, file, "exec"), space)
+        return find_equal_to_everything(lambda: [space[name] for name in names])
 
     assert found("No", "Unsure", "Counts") is None
     assert found("No", "Lists") == "Lists"
     assert found("No", "Yes") == "Yes"
-    assert found("Yes", tests=True) is None
+    assert found("Yes", file=TESTS_FILE) is None
 
 
 def test_a_failure_stays_one_whatever_is_reported_later() -> None:

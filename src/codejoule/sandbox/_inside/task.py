@@ -29,11 +29,10 @@ from .messages import VerdictChannel, describe
 from .outcomes import Outcomes
 from .process_guards import confine
 from .processes import threads_of
-from .snapshot import FROZEN, Snapshot, find_equal_to_everything, is_listed
+from .snapshot import FROZEN, TESTS_FILE, Snapshot, find_equal_to_everything, is_listed
 from .task_setup import TaskSetup
 
 SOLUTION_FILE = "solution.py"
-TESTS_FILE = "tests.py"
 MODULE = "__test__"
 """The module's name in BigCodeBench's own evaluator; some tests patch ``__test__.x``."""
 
@@ -76,7 +75,7 @@ def run(setup: TaskSetup, job: dict[str, Any], ends: Ends, nonce: str) -> NoRetu
         channel, failures = _confine(setup, job, ends)
     except OSError as error:
         VerdictChannel(ends.channel, nonce).end("stuck", f"could not confine itself: {error}")
-    audit = Audit(TESTS_FILE, any_socket=setup.guards is not None)
+    audit = Audit(any_socket=setup.guards is not None)
     say = VerdictChannel(channel, nonce, audit.calls)
     hidden = [_Trusted(say, audit, setup.snapshot, failures)]
     module = _make_module()
@@ -277,11 +276,7 @@ def _ended_by(step: Callable[[], object]) -> _Ended:
 
 def _find_pliable(tests: Iterable[types.CodeType | None]) -> str | None:
     """Asks untrusted objects whether they equal things."""
-    return find_equal_to_everything(_is_of_tests, _new_objects, _constants_of(tests))
-
-
-def _is_of_tests(code: types.CodeType) -> bool:
-    return code.co_filename == TESTS_FILE
+    return find_equal_to_everything(_new_objects, _constants_of(tests))
 
 
 def _constants_of(codes: Iterable[types.CodeType | None]) -> list[object]:
