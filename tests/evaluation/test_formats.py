@@ -12,11 +12,11 @@ import pytest
 from codejoule.config import ConfigError
 from codejoule.domain import Status, Verdict, from_json, to_json
 from codejoule.evaluation import (
+    formats,
     holds_samples,
     pass_rates,
     read_eval_results,
     read_sample_file,
-    samples_file,
     subset_of,
     told_by_name,
     write_eval_results,
@@ -173,11 +173,11 @@ def test_a_folder_of_programs_is_bounded_and_holds_files_alone(
     (tmp_path / "T_1/0.py").unlink()
     for number in range(3):
         (tmp_path / f"T_1/{number}.py").write_text("#" * 100)
-    monkeypatch.setattr(samples_file, "MOST_LINE_BYTES", 99)
+    monkeypatch.setattr(formats, "MOST_LINE_BYTES", 99)
     with pytest.raises(ConfigError, match=r"0\.py: larger than"):
         read_sample_file(tmp_path)
-    monkeypatch.setattr(samples_file, "MOST_LINE_BYTES", 100)
-    monkeypatch.setattr(samples_file, "MOST_BYTES", 299)
+    monkeypatch.setattr(formats, "MOST_LINE_BYTES", 100)
+    monkeypatch.setattr(formats, "MOST_BYTES", 299)
     with pytest.raises(ConfigError, match=rf"{tmp_path.name}: larger than"):
         read_sample_file(tmp_path)
 

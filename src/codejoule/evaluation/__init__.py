@@ -1,6 +1,21 @@
 """Verdicts on samples: files in and out, ground truth, judging what is left to judge."""
 
 from codejoule.evaluation.environment import environment_name, find_environment, with_python
+from codejoule.evaluation.formats import (
+    RecordedVerdict,
+    SampleRow,
+    VerdictAgreement,
+    compare_verdicts,
+    holds_samples,
+    pass_rates,
+    read_eval_results,
+    read_sample_file,
+    subset_of,
+    told_by_name,
+    write_eval_results,
+    write_pass_at_k,
+    write_samples,
+)
 from codejoule.evaluation.ground_truth import (
     GroundTruth,
     cached_ground_truth,
@@ -10,16 +25,6 @@ from codejoule.evaluation.ground_truth import (
 )
 from codejoule.evaluation.judge import judge, judge_one
 from codejoule.evaluation.progress import Progress
-from codejoule.evaluation.results_file import (
-    RecordedVerdict,
-    VerdictAgreement,
-    compare_verdicts,
-    pass_rates,
-    read_eval_results,
-    subset_of,
-    write_eval_results,
-    write_pass_at_k,
-)
 from codejoule.evaluation.resume import (
     VerdictLog,
     environment_facts,
@@ -28,13 +33,6 @@ from codejoule.evaluation.resume import (
 )
 from codejoule.evaluation.ruling import NO_EXPECTED_OUTPUTS
 from codejoule.evaluation.sample import Sample
-from codejoule.evaluation.samples_file import (
-    SampleRow,
-    holds_samples,
-    read_sample_file,
-    told_by_name,
-    write_samples,
-)
 
 __all__ = [
     "NO_EXPECTED_OUTPUTS",

@@ -7,6 +7,7 @@ so rarely reviewed, kernel code out of reach.
 import ctypes
 import errno
 import os
+import platform
 import struct
 from collections.abc import Iterable
 
@@ -108,7 +109,9 @@ def build_program(*, namespaces: bool = True, landlock: int = 0) -> bytes:
     Without `namespaces` there is no network at all, and what the kernel's version of
     `landlock` does not refuse yet is refused here, for the process that calls this: signals
     to others, its own children included, and truncation by name."""
-    name = kernel.machine()
+    name = platform.machine()
+    if name not in _AUDIT_ARCH:
+        raise OSError(f"the sandbox knows x86_64 and aarch64, not {name}")
     allow = _instruction(_RET, _RET_ALLOW)
     out = [
         _instruction(_LD_W_ABS, _OFFSET_ARCH),
