@@ -91,13 +91,11 @@ counts = {}
 samples = []
 for task in tasks:
     number = counts[task["task_id"]] = counts.get(task["task_id"], -1) + 1
-    names = ("task_id", "solution", "code_prompt", "test", "entry_point")
+    names = ("task_id", "solution", "code_prompt", "test")
     samples.append(Sample(sample=number, **{name: task[name] for name in names}))
 config = EvaluatorConfig(workers=int(sys.argv[2]) or None, python=sys.argv[4])
 verdicts = judge(samples, config=config, timeout_s=float(sys.argv[5]))
-out = [
-    [v.status.value, v.evaluation_s, v.evaluation_cpu_s, v.evaluation_cpu_source] for v in verdicts
-]
+out = [[v.status.value, v.evaluation_s, v.evaluation_cpu_s] for v in verdicts]
 json.dump(out, open(sys.argv[3], "w"))
 """
 
@@ -218,7 +216,6 @@ def _measure(
     }
     if side == "codejoule":
         figures["sample_cpu_s"] = [row[2] for row in rows]
-        figures["cpu_source"] = rows[0][3]
     return figures
 
 
@@ -245,7 +242,7 @@ def _print(theirs: dict[str, Any], ours: dict[str, Any], count: int) -> None:
     each_ms = [1000 * value for value in ours["sample_cpu_s"]]
     print(
         f"  codejoule per sample, start-up apart: median {statistics.median(each_ms):.1f} CPU-ms, "
-        f"mean {statistics.fmean(each_ms):.1f} (counted by {ours['cpu_source']})"
+        f"mean {statistics.fmean(each_ms):.1f}"
     )
     print(
         f"  codejoule is {theirs['wall_s'] / ours['wall_s']:.1f} times as fast, with "

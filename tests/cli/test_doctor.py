@@ -26,6 +26,7 @@ GPU = Gpu(
     mig=False,
 )
 NO_RAPL = RaplStatus(readable=False, problem="no RAPL: nothing there", fix="load the driver")
+SANDBOX = doctor._sandbox
 BARE = Hardware(
     gpus=(),
     hidden_gpus=(),
@@ -261,3 +262,17 @@ def test_the_real_machine_is_examined_without_torch_or_mlflow() -> None:
     assert done.returncode in {0, 1}
     for item in ("GPU", "RAPL", "meter=auto", "sandbox", "hub", "evaluation", "tracking"):
         assert f"\n{item} " in f"\n{done.stdout}"
+
+
+def test_what_the_sandbox_offers_is_found_by_trying() -> None:
+    found = SANDBOX(None)
+    assert found.ok
+    assert "as nobody" in found.detail
+    assert "seccomp" in found.detail
+
+
+def test_an_interpreter_that_does_not_work_is_reported_and_not_raised() -> None:
+    found = SANDBOX("/no/such/python")
+    assert not found.ok
+    assert "evaluator.python=/no/such/python" in found.detail
+    assert "give the path of one" in found.detail

@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 
 from codejoule.cli import main
-from codejoule.config.schema import EvaluatorConfig
-from codejoule.sandbox import sandbox_support
 from tests.sandbox.conftest import TESTS
 
 PROMPT = "def scale(values, factor):\n"
@@ -252,7 +250,7 @@ def test_the_results_of_another_evaluator_are_judged_again_and_compared(
     assert "its eval_results.json is an input and would be replaced" in capsys.readouterr().err
 
 
-def test_what_says_nothing_of_the_sample_and_what_is_suspect_is_told_apart(
+def test_what_says_nothing_of_the_sample_is_told_apart(
     tmp_path: Path, suite: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = [
@@ -262,21 +260,12 @@ def test_what_says_nothing_of_the_sample_and_what_is_suspect_is_told_apart(
             "completion": "    import urllib.request\n"
             "    return urllib.request.urlopen('http://example.org/')\n",
         },
-        {"task_id": "t/2", "completion": "    from unittest.mock import ANY\n    return ANY\n"},
     ]
-    tasks = [json.loads(line) for line in suite.read_text().splitlines()]
-    tasks[2]["test"] = TESTS.partition("    def test_none")[0]
-    suite.write_text("".join(json.dumps(task) + "\n" for task in tasks))
-    assert _evaluate(tmp_path, suite, rows, "--challenge") == 0
+    assert _evaluate(tmp_path, suite, rows) == 0
     out = capsys.readouterr().out
-    assert "suspect   t/2 sample 0: passed changed expectations, too" in out
     assert "apart     needs network: t/1: no wrong answers" in out
     summary = json.loads((tmp_path / "out/summary.json").read_text())
     assert summary["needs_network"] == ["t/1"]
-    results = json.loads((tmp_path / "out/eval_results.json").read_text())["eval"]
-    assert results["t/0"][0]["challenge"] == "clear"
-    assert "challenge" not in results["t/1"][0], "only what passes is challenged"
-    assert summary["suspect"] == [["t/2", 0]]
     assert summary["sandbox"]["launcher"] == "namespaces"
 
 
@@ -325,17 +314,3 @@ def test_the_command_needs_neither_torch_nor_mlflow(tmp_path: Path, suite: Path)
         "sys.exit(f'imported {heavy}' if heavy else code)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd="/", capture_output=True)
-
-
-def test_what_the_machine_offers_is_found_by_trying() -> None:
-    support = sandbox_support(EvaluatorConfig())
-    assert support.ok
-    assert "as nobody" in support.detail
-    assert support.seccomp
-
-
-def test_an_interpreter_that_does_not_work_is_reported_and_not_raised() -> None:
-    support = sandbox_support(EvaluatorConfig(python="/no/such/python"))
-    assert not support.ok
-    assert "evaluator.python=/no/such/python" in support.detail
-    assert support.fix is not None

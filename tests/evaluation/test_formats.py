@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 
 from codejoule.config import ConfigError
-from codejoule.domain import Status, Verdict
+from codejoule.domain import Status, Verdict, from_json, to_json
 from codejoule.evaluation import (
-    SamplesName,
+    formats,
     holds_samples,
     pass_rates,
     read_eval_results,
     read_sample_file,
-    samples_file,
     subset_of,
+    told_by_name,
     write_eval_results,
     write_pass_at_k,
     write_samples,
@@ -59,7 +59,7 @@ def test_evalpluss_own_results_are_read(
 
 def test_a_verdict_by_two_sets_of_tests_is_kept_whole(tmp_path: Path) -> None:
     verdict = dataclasses.replace(_verdict("t/1", 0, passed=False), base=Status.passed)
-    assert Verdict.from_json(json.loads(json.dumps(verdict.to_json()))) == verdict
+    assert from_json(Verdict, json.loads(json.dumps(to_json(verdict)))) == verdict
     base = verdict.of_base_tests()
     assert (base.status, base.reason, base.details) == (Status.passed, "pass", {})
     write_eval_results(tmp_path / "r.json", [verdict], ["x"])
@@ -173,11 +173,11 @@ def test_a_folder_of_programs_is_bounded_and_holds_files_alone(
     (tmp_path / "T_1/0.py").unlink()
     for number in range(3):
         (tmp_path / f"T_1/{number}.py").write_text("#" * 100)
-    monkeypatch.setattr(samples_file, "MOST_LINE_BYTES", 99)
+    monkeypatch.setattr(formats, "MOST_LINE_BYTES", 99)
     with pytest.raises(ConfigError, match=r"0\.py: larger than"):
         read_sample_file(tmp_path)
-    monkeypatch.setattr(samples_file, "MOST_LINE_BYTES", 100)
-    monkeypatch.setattr(samples_file, "MOST_BYTES", 299)
+    monkeypatch.setattr(formats, "MOST_LINE_BYTES", 100)
+    monkeypatch.setattr(formats, "MOST_BYTES", 299)
     with pytest.raises(ConfigError, match=rf"{tmp_path.name}: larger than"):
         read_sample_file(tmp_path)
 
@@ -348,8 +348,8 @@ def test_a_bad_file_of_results_is_named(tmp_path: Path, text: str, message: str)
 def test_the_name_of_upstreams_file_says_what_it_holds(
     name: str, model: str | None, split: str | None, subset: str | None
 ) -> None:
-    found = SamplesName.of(Path("results") / name)
-    assert (found.model, found.split, found.subset) == (model, split, subset)
+    found = told_by_name(Path("results") / name)
+    assert tuple(map(found.get, ("model", "split", "subset"))) == (model, split, subset)
 
 
 def test_subsets_are_called_as_upstream_calls_them() -> None:

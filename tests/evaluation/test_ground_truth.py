@@ -74,8 +74,6 @@ def test_what_can_be_solved_here_is_found_out_once(cache: Path) -> None:
     assert truth.pass_rate == pytest.approx(2 / 3)
     assert truth.failed_by_reason == {"fail": ["t/1"]}
     assert cached_ground_truth(tasks, config=config, timeout_s=11) is None, "another limit"
-    challenged = EvaluatorConfig(challenge=True)
-    assert cached_ground_truth(tasks, config=challenged, timeout_s=10) == truth
 
 
 def test_pass_at_k_is_told_over_all_tasks_and_over_those_valid_here(

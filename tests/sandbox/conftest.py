@@ -51,7 +51,6 @@ def make_sample(
         solution=solution,
         code_prompt="def scale(values, factor):",
         test=test,
-        entry_point="scale",
     )
 
 

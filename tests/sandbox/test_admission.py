@@ -4,7 +4,7 @@ kills."""
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count
 from pathlib import Path
 
@@ -176,11 +176,14 @@ def test_what_could_not_be_judged_is_judged_again_on_resume(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     samples = [make_sample(text, number=number) for number, text in enumerate([GOOD, WRONG])]
+    kept: list[Sequence[Verdict]] = []
 
     def run() -> tuple[list[str], int]:
         with VerdictLog(tmp_path / "verdicts.jsonl") as log:
-            judged = judge_resuming(samples, log, config=EvaluatorConfig(workers=1), timeout_s=60)
-        return [verdict.reason for verdict in judged.verdicts], judged.kept
+            verdicts = judge_resuming(
+                samples, log, config=EvaluatorConfig(workers=1), timeout_s=60, on_kept=kept.append
+            )
+        return [verdict.reason for verdict in verdicts], len(kept.pop())
 
     with monkeypatch.context() as patch:
         _kill_something_at_each_look(patch)

@@ -11,7 +11,7 @@ import pytest
 from codejoule.config.schema import EvaluatorConfig, EvaluatorIsolation
 from codejoule.domain import Status, Verdict
 from codejoule.evaluation import judge
-from codejoule.sandbox._inside import landlock
+from codejoule.sandbox._inside import process_guards
 
 from .conftest import (
     FAKE_SECRET,
@@ -192,7 +192,7 @@ def test_an_ordinary_user_is_as_safe(canary: Canary) -> None:
     canary.assert_untouched()
 
 
-@pytest.mark.skipif(landlock.abi() == 0, reason="this kernel has no Landlock")
+@pytest.mark.skipif(process_guards.landlock_version() == 0, reason="this kernel has no Landlock")
 def test_process_isolation_contains_them_too_where_there_is_landlock(canary: Canary) -> None:
     python = as_nobody() if os.geteuid() == 0 else None
     config = dataclasses.replace(_config(python), isolation=EvaluatorIsolation.process)

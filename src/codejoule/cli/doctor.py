@@ -10,7 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 
 from codejoule.cli.doctor_network import Finding, hub_findings, tracking_server_findings
-from codejoule.config import installed_versions, nearest_folder, project_root
+from codejoule.config import (
+    ConfigError,
+    UserError,
+    installed_versions,
+    nearest_folder,
+    project_root,
+)
 from codejoule.config.schema import EvaluatorConfig, MeterConfig
 from codejoule.domain import visible
 from codejoule.measurement import Gpu, Hardware, detect_hardware
@@ -145,16 +151,16 @@ def _energy_source(hardware: Hardware) -> Finding:
 
 
 def _sandbox(python: str | None) -> Finding:
-    from codejoule.sandbox import sandbox_support
+    from codejoule.sandbox import Sandbox
 
-    support = sandbox_support(EvaluatorConfig(python=python))
-    return Finding(
-        item="sandbox",
-        ok=support.ok,
-        detail=support.detail,
-        fix=support.fix,
-        required=True,
-    )
+    try:
+        with Sandbox(EvaluatorConfig(python=python)) as sandbox:
+            facts = sandbox.start()
+    except (UserError, ConfigError) as error:
+        return Finding(item="sandbox", ok=False, detail=str(error), required=True)
+    version = ".".join(map(str, facts.python))
+    detail = f"samples as nobody, {', '.join(facts.primitives)}; Python {version}"
+    return Finding(item="sandbox", ok=True, detail=detail, required=True)
 
 
 def _evaluation_environment(python: str | None) -> Finding:

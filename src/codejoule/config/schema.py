@@ -355,7 +355,6 @@ class EvaluatorConfig(Ranged):
     output_bytes: int = ranged(64 * 2**20, _is_size, _SIZE)
     python: str | None = None
     isolation: EvaluatorIsolation = EvaluatorIsolation.sandbox
-    challenge: bool = False
     ground_truth: bool | None = None
 
     def __post_init__(self) -> None:

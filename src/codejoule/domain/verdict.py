@@ -1,16 +1,9 @@
 """What the tests said of a sample."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import Enum
-from typing import Any, Self
-
-CLEAR = "clear"
-"""Challenged, and failed as a solution that computes its answers must."""
-SUSPECT = "suspect"
-"""Challenged, and passed tests that expect something else."""
-NOT_CHALLENGEABLE = "not challengeable"
-"""The tests hold no literal that could be changed."""
+from typing import Self
 
 SHORT_OF_MEMORY = "short of memory"
 """Reason of a sample that could not be judged: the machine's memory did not suffice."""
@@ -50,22 +43,9 @@ class Verdict:
     """Largest memory of its processes together [bytes]; None where not known."""
     tests: Mapping[str, str] = field(default_factory=dict)
     """Outcome of each test that ran to its end: ``pass``, ``fail``, ``memory`` or ``skip``."""
-    evaluation_cpu_source: str | None = None
-    """Who counted the CPU time: ``cgroup``, or ``processes`` (the kernel's accounting of
-    reaped children, completed by a watch); None where nothing ran."""
-    memory_source: str | None = None
-    """Who measured the memory: ``cgroup`` or ``processes``; None where nothing was."""
     base: Status | None = None
     """The verdict of the benchmark's own tests, where the task has further ones (EvalPlus); then
     all above is of both, and None where it has not."""
-    challenge: str | None = None
-    """Result of the run with changed expectations: ``clear``, ``suspect`` or ``not
-    challengeable``; None where there was none."""
-
-    @property
-    def suspect(self) -> bool:
-        """Whether it still passed when the tests expected something else."""
-        return self.challenge == SUSPECT
 
     def of_base_tests(self) -> Self:
         """The same by the benchmark's own tests alone."""
@@ -73,18 +53,6 @@ class Verdict:
             return self
         # They passed, for otherwise the further ones were not run.
         return replace(self, status=self.base, reason=self.base.value, details={}, base=None)
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain values."""
-        base = None if self.base is None else self.base.value
-        return asdict(self) | {"status": self.status.value, "base": base}
-
-    @classmethod
-    def from_json(cls, row: Mapping[str, Any]) -> Self:
-        """The inverse of `to_json`."""
-        base = row.get("base")
-        typed = {"status": Status(row["status"]), "base": None if base is None else Status(base)}
-        return cls(**{**row, **typed})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,21 @@
 """Verdicts on samples: files in and out, ground truth, judging what is left to judge."""
 
-from codejoule.evaluation.attempt import NO_EXPECTED_OUTPUTS
 from codejoule.evaluation.environment import environment_name, find_environment, with_python
+from codejoule.evaluation.formats import (
+    RecordedVerdict,
+    SampleRow,
+    VerdictAgreement,
+    compare_verdicts,
+    holds_samples,
+    pass_rates,
+    read_eval_results,
+    read_sample_file,
+    subset_of,
+    told_by_name,
+    write_eval_results,
+    write_pass_at_k,
+    write_samples,
+)
 from codejoule.evaluation.ground_truth import (
     GroundTruth,
     cached_ground_truth,
@@ -9,39 +23,24 @@ from codejoule.evaluation.ground_truth import (
     check_ground_truth,
     write_ground_truth,
 )
-from codejoule.evaluation.identity import environment_facts
 from codejoule.evaluation.judge import judge, judge_one
 from codejoule.evaluation.progress import Progress
-from codejoule.evaluation.results_file import (
-    RecordedVerdict,
-    VerdictAgreement,
-    compare_verdicts,
-    pass_rates,
-    read_eval_results,
-    subset_of,
-    write_eval_results,
-    write_pass_at_k,
+from codejoule.evaluation.resume import (
+    VerdictLog,
+    environment_facts,
+    judge_resuming,
+    with_expected_outputs,
 )
-from codejoule.evaluation.resume import Judged, judge_resuming, with_expected_outputs
+from codejoule.evaluation.ruling import NO_EXPECTED_OUTPUTS
 from codejoule.evaluation.sample import Sample
-from codejoule.evaluation.samples_file import (
-    SampleRow,
-    SamplesName,
-    holds_samples,
-    read_sample_file,
-    write_samples,
-)
-from codejoule.evaluation.verdict_log import VerdictLog
 
 __all__ = [
     "NO_EXPECTED_OUTPUTS",
     "GroundTruth",
-    "Judged",
     "Progress",
     "RecordedVerdict",
     "Sample",
     "SampleRow",
-    "SamplesName",
     "VerdictAgreement",
     "VerdictLog",
     "cached_ground_truth",
@@ -59,6 +58,7 @@ __all__ = [
     "read_eval_results",
     "read_sample_file",
     "subset_of",
+    "told_by_name",
     "with_expected_outputs",
     "with_python",
     "write_eval_results",

@@ -5,7 +5,7 @@ import hashlib
 import importlib.util
 import logging
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from codejoule.config import project_root
@@ -58,7 +58,9 @@ def with_python(config: EvaluatorConfig, tasks: Sequence[Task]) -> EvaluatorConf
     modules that the running one lacks."""
     if config.python is not None:
         return config
-    modules = _third_party_modules(tasks)
+    sources = {text for t in tasks for text in (t.code_prompt, t.test, t.plus_test)}
+    imported = {name.partition(".")[0] for text in sources for name in imported_modules(text)}
+    modules = imported - sys.stdlib_module_names
     if not modules:
         return config
     python = find_environment()
@@ -75,10 +77,3 @@ def with_python(config: EvaluatorConfig, tasks: Sequence[Task]) -> EvaluatorConf
             sys.executable, names,
         )  # fmt: skip
     return config
-
-
-def _third_party_modules(tasks: Iterable[Task]) -> set[str]:
-    """Top-level names of what the tasks import beyond the standard library."""
-    sources = {text for t in tasks for text in (t.code_prompt, t.test, t.plus_test)}
-    names = {name.partition(".")[0] for source in sources for name in imported_modules(source)}
-    return names - sys.stdlib_module_names

@@ -1,8 +1,7 @@
 """Which tasks can be solved here: the verdicts on their canonical solutions."""
 
-import dataclasses
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,14 @@ from typing import Any
 from codejoule.config import user_cache, write_whole
 from codejoule.config.schema import EvaluatorConfig
 from codejoule.domain import Status, Task, Verdict
-from codejoule.evaluation.identity import environment_facts, sample_identity, setting_identity
-from codejoule.evaluation.resume import judge_resuming
+from codejoule.evaluation.resume import (
+    VerdictLog,
+    environment_facts,
+    judge_resuming,
+    sample_identity,
+    setting_identity,
+)
 from codejoule.evaluation.sample import Sample, canonical_solution
-from codejoule.evaluation.verdict_log import VerdictLog
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,11 +50,6 @@ class GroundTruth:
                 tasks.setdefault(verdict.reason, []).append(verdict.task_id)
         return dict(sorted(tasks.items(), key=lambda item: -len(item[1])))
 
-    def among(self, task_ids: Iterable[str]) -> "GroundTruth":
-        """The same of these tasks alone."""
-        wanted = set(task_ids)
-        return GroundTruth(verdicts=tuple(v for v in self.verdicts if v.task_id in wanted))
-
 
 def canonical_sample(task: Task) -> Sample:
     """The canonical solution as a sample."""
@@ -69,11 +67,9 @@ def check_ground_truth(
 ) -> GroundTruth:
     """Judge the canonical solutions that the user's cache has no verdict for; with `fresh`
     all of them. Raises as `judge` does."""
-    # They are not challenged: whether samples are must not part the caches.
-    config = dataclasses.replace(config, challenge=False)
     setting = setting_identity(config, timeout_s=timeout_s)
     with VerdictLog(_cache_file(setting), fresh=fresh) as log:
-        judged = judge_resuming(
+        verdicts = judge_resuming(
             [canonical_sample(task) for task in tasks],
             log,
             config=config,
@@ -81,7 +77,7 @@ def check_ground_truth(
             on_kept=on_kept,
             on_verdict=on_verdict,
         )
-    return GroundTruth(verdicts=judged.verdicts)
+    return GroundTruth(verdicts=tuple(verdicts))
 
 
 def cached_ground_truth(
@@ -91,7 +87,6 @@ def cached_ground_truth(
     unless it knows all of them. Raises ConfigError where ``config.python`` does not work."""
     if not _cache_file("").parent.is_dir():
         return None
-    config = dataclasses.replace(config, challenge=False)
     setting = setting_identity(config, timeout_s=timeout_s)
     if not _cache_file(setting).is_file():
         return None

@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from codejoule.config import UserError
 from codejoule.config.schema import EvaluatorConfig
 from codejoule.domain import Status, Verdict
-from codejoule.evaluation.attempt import Judging
-from codejoule.evaluation.expected import modules_worth_importing
-from codejoule.evaluation.sample import Sample
+from codejoule.evaluation.ruling import verdict_on
+from codejoule.evaluation.sample import Sample, modules_worth_importing
 from codejoule.sandbox import Sandbox, SandboxFacts
 from codejoule.sandbox.admission import Admission, workers_for
 from codejoule.sandbox.host_memory import HostMemory
@@ -21,26 +20,21 @@ from codejoule.sandbox.host_memory import HostMemory
 _LOGGER = logging.getLogger(__name__)
 
 
-def _ignore(_: object) -> None:
-    pass
-
-
 def judge(
     samples: Iterable[Sample],
     *,
     config: EvaluatorConfig,
     timeout_s: float,
-    on_verdict: Callable[[Verdict], None] = _ignore,
-    on_start: Callable[[SandboxFacts], None] = _ignore,
+    on_verdict: Callable[[Verdict], None] = lambda _: None,
+    on_start: Callable[[SandboxFacts], None] = lambda _: None,
 ) -> list[Verdict]:
     """Judge `samples` in the sandbox and return their verdicts in the samples' order.
 
     Each may take `timeout_s` of wall time. `on_verdict` is called in the caller's thread, in
     the order in which verdicts come, and `on_start` once before, with what isolates them.
-    With ``config.challenge`` passing samples run once more with changed expectations; their
-    costs are those of the first run. A sample for which the memory of this machine, or of the
-    control groups around this process, was too short while others ran is judged again alone;
-    if that is not possible either, its status is `Status.unjudged`.
+    A sample for which the memory of this machine, or of the control groups around this process,
+    was too short while others ran is judged again alone; if that is not possible either, its
+    status is `Status.unjudged`.
 
     Raises ConfigError for an unusable ``config.python`` and UserError, with the remedy, where
     this machine offers no isolation: untrusted code never runs outside the sandbox, unless
@@ -57,9 +51,11 @@ def judge(
     short = [index for index, v in enumerate(verdicts) if v.status is Status.unjudged]
     if short:
         _LOGGER.info("%d samples found too little memory: judged again, one at a time", len(short))
-    one_worker = dataclasses.replace(config, workers=1)
     again = judge_once(
-        [todo[index] for index in short], config=one_worker, on_verdict=on_verdict, on_start=_ignore
+        [todo[index] for index in short],
+        config=dataclasses.replace(config, workers=1),
+        on_verdict=on_verdict,
+        on_start=lambda _: None,
     )
     for index, verdict in zip(short, again, strict=True):
         verdicts[index] = verdict
@@ -69,9 +65,8 @@ def judge(
 def judge_one(sample: Sample, *, config: EvaluatorConfig, timeout_s: float) -> tuple[Verdict, str]:
     """The verdict on `sample`, and the end of what it printed (4 KiB at most). Raises as `judge`
     does."""
-    judging = Judging(timeout_s=timeout_s, memory=HostMemory(), challenge=config.challenge)
     with Sandbox(config, preimport=_modules_of([sample])) as sandbox:
-        return judging.verdict_on(sample, sandbox)
+        return verdict_on(sample, sandbox, timeout_s=timeout_s, memory=HostMemory())
 
 
 def _modules_of(samples: Sequence[Sample]) -> list[str]:
@@ -98,12 +93,11 @@ def _judge_once(
     spares = min(cores, len(todo) - count) if config.workers is None else 0
     preimport = _modules_of(todo)
     sandboxes = [Sandbox(config, preimport=preimport) for _ in range(count + spares)]
-    judging = Judging(timeout_s=timeout_s, memory=memory, challenge=config.challenge)
-    pool = _Pool(todo, judging, Admission(memory, most=count + spares))
+    judge_sample = functools.partial(verdict_on, timeout_s=timeout_s, memory=memory)
+    pool = _Pool(todo, judge_sample, Admission(memory, most=count + spares))
     threads = [threading.Thread(target=pool.admission.watch, args=(pool.stop,))]
     for number, sandbox in enumerate(sandboxes):
-        work = pool.work if number < count else pool.work_as_spare
-        threads.append(threading.Thread(target=work, args=(sandbox,)))
+        threads.append(threading.Thread(target=pool.work, args=(sandbox, number >= count)))
     for thread in threads:
         thread.start()
     try:
@@ -123,57 +117,49 @@ class _Pool:
     """What all sandboxes share: samples to be judged, verdicts on others, the order to stop.
     Its methods run in a thread per sandbox, which starts it and outlives it."""
 
-    def __init__(self, todo: Sequence[Sample], judging: Judging, admission: Admission) -> None:
-        self._todo = todo
-        self._judging = judging
+    def __init__(
+        self,
+        todo: Sequence[Sample],
+        judge_sample: Callable[[Sample, Sandbox], tuple[Verdict, str]],
+        admission: Admission,
+    ) -> None:
+        self._judge_sample = judge_sample
         self.admission = admission
-        self._pending: queue.SimpleQueue[int] = queue.SimpleQueue()
-        for index in range(len(todo)):
-            self._pending.put(index)
+        self._pending: queue.SimpleQueue[tuple[int, Sample]] = queue.SimpleQueue()
+        for one in enumerate(todo):
+            self._pending.put(one)
         self.done: queue.SimpleQueue[tuple[int, Verdict] | SandboxFacts | BaseException]
         self.done = queue.SimpleQueue()
         self.stop = threading.Event()
 
-    def work(self, sandbox: Sandbox) -> None:
-        """One sandbox's share."""
+    def work(self, sandbox: Sandbox, spare: bool) -> None:
+        """One sandbox's share; a `spare` one judges while others sleep, and is started when it
+        is first needed."""
+        started = not spare
         with sandbox:
             try:
-                self.done.put(sandbox.start())
-                while not self.stop.is_set() and self._judge_next(sandbox):
-                    pass
-            except BaseException as error:
-                self.done.put(error)
-
-    def work_as_spare(self, sandbox: Sandbox) -> None:
-        """The same, while others sleep. The sandbox is started when it is first needed."""
-        started = False
-        with sandbox:
-            try:
-                while self._judge_next(sandbox, spare=True, start=not started):
-                    started = True
-            except BaseException as error:
-                if started or not isinstance(error, UserError):
-                    self.done.put(error)
-                    return
-                # Nobody waits for it: the others do the work, as they would without it.
-                _LOGGER.warning("one more sandbox worker does not start: %s", error)
-
-    def _judge_next(self, sandbox: Sandbox, *, spare: bool = False, start: bool = False) -> bool:
-        """Have one more sample judged; False where none is left."""
-        with self.admission.place(sandbox, spare=spare) as granted:
-            if not granted:
-                return False
-            if start:
-                sandbox.start()
-            try:
-                index = self._pending.get_nowait()
+                if started:
+                    self.done.put(sandbox.start())
+                while not self.stop.is_set():
+                    with self.admission.place(sandbox, spare=spare) as granted:
+                        if not granted:
+                            return
+                        if not started:
+                            self.done.put(sandbox.start())
+                            started = True
+                        index, sample = self._pending.get_nowait()
+                        verdict, _ = self._judge_sample(sample, sandbox)
+                        if verdict.status is Status.unjudged:
+                            self.admission.allow_fewer()
+                    self.done.put((index, verdict))
             except queue.Empty:
-                return False
-            verdict, _ = self._judging.verdict_on(self._todo[index], sandbox)
-            if verdict.status is Status.unjudged:
-                self.admission.allow_fewer()
-        self.done.put((index, verdict))
-        return True
+                return
+            except BaseException as error:
+                if spare and not started and isinstance(error, UserError):
+                    # Nobody waits for it: the others do the work, as they would without it.
+                    _LOGGER.warning("one more sandbox worker does not start: %s", error)
+                else:
+                    self.done.put(error)
 
 
 def _collect(
@@ -190,20 +176,17 @@ def _collect(
             raise outcome
         if isinstance(outcome, SandboxFacts):
             if not started:
-                _warn(outcome)
                 on_start(outcome)
+            if not started and outcome.launcher == "process":
+                _LOGGER.warning(
+                    "samples run WITHOUT a sandbox (evaluator.isolation=process), guarded by %s "
+                    "only: they may reach what docs/sandbox.md lists. Judge only what you would "
+                    "run yourself",
+                    ", ".join(outcome.primitives),
+                )
             started = True
             continue
         index, verdict = outcome
         verdicts[index] = verdict
         on_verdict(verdict)
     return [verdicts[index] for index in range(count)]
-
-
-def _warn(facts: SandboxFacts) -> None:
-    if facts.launcher == "process":
-        _LOGGER.warning(
-            "samples run WITHOUT a sandbox (evaluator.isolation=process), guarded by %s only: "
-            "they may reach what docs/sandbox.md lists. Judge only what you would run yourself",
-            ", ".join(facts.primitives),
-        )

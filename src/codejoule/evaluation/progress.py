@@ -30,13 +30,13 @@ class Progress:
         self._stream = stream or sys.stderr
         self._clock = clock
         self._tty = self._stream.isatty()
-        self._done = self._passed = self._said_done = 0
+        self._done = self._passed = self._said_done = self.kept = 0
         self._said_s = clock()
 
     def keep(self, verdicts: Sequence[Verdict]) -> None:
         """Verdicts that are known from before."""
         if verdicts:
-            self._done = self._said_done = len(verdicts)
+            self.kept = self._done = self._said_done = len(verdicts)
             self._passed = sum(verdict.status is Status.passed for verdict in verdicts)
             self._say(f"{self._state()}, by an earlier evaluation\n")
 
@@ -50,7 +50,10 @@ class Progress:
             self._say(f"{start}{one_line(verdict)}\n")
         if self._tty:
             self._say(f"{start}{self._state()}" + ("\n" if self._done == self._count else ""))
-        elif self._is_time():
+            return
+        since_s = self._clock() - self._said_s
+        steps = int(self._done / self._count / _STEP) > int(self._said_done / self._count / _STEP)
+        if since_s >= _AT_MOST_S or (steps and since_s >= _AT_LEAST_S):
             self._said_done, self._said_s = self._done, self._clock()
             self._say(f"{self._state()}\n")
 
@@ -59,11 +62,6 @@ class Progress:
 
     def _state(self) -> str:
         return f"{self._done}/{self._count} {self._what}judged, {self._passed} passed"
-
-    def _is_time(self) -> bool:
-        since_s = self._clock() - self._said_s
-        steps = int(self._done / self._count / _STEP) > int(self._said_done / self._count / _STEP)
-        return since_s >= _AT_MOST_S or (steps and since_s >= _AT_LEAST_S)
 
 
 def one_line(verdict: Verdict) -> str:

@@ -30,10 +30,7 @@ def metrics_of(
     facts = run_facts(results, truth)
     metrics = run_metrics(records, facts, rng=np.random.default_rng(0))
     metrics |= memory_metrics(plan, results) | _footprint(plan, metrics.get("energy_total_kwh"))
-    metrics |= predicted_metrics(plan, results.batches)
-    if plan.experiment.evaluator.challenge and results.verdicts:
-        metrics["suspects"] = float(sum(v.suspect for v in results.verdicts.values()))
-    return metrics
+    return metrics | predicted_metrics(plan, results.batches)
 
 
 def run_facts(results: Results, truth: GroundTruth | None) -> RunFacts:

@@ -3,13 +3,10 @@
 from codejoule.sandbox.execution import Execution, SandboxFacts
 from codejoule.sandbox.interpreter import describe_interpreter
 from codejoule.sandbox.sandbox import Sandbox
-from codejoule.sandbox.support import SandboxSupport, sandbox_support
 
 __all__ = [
     "Execution",
     "Sandbox",
     "SandboxFacts",
-    "SandboxSupport",
     "describe_interpreter",
-    "sandbox_support",
 ]

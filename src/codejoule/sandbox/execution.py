@@ -35,15 +35,11 @@ class Execution:
     """The end of what it printed."""
     memory_peak_bytes: int | None = None
     """Largest memory of its processes together; None where not known."""
-    cpu_source: str | None = None
-    """Who counted CPU time: ``cgroup`` or ``processes``; None where nothing ran."""
-    memory_source: str | None = None
-    """Who measured memory: ``cgroup`` or ``processes``; None where nothing ran."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxFacts:
-    """What a sandbox said of itself when it started, and what counts its costs."""
+    """What a sandbox said of itself when it started."""
 
     launcher: str
     """``namespaces``, or ``process``: there is no sandbox."""
@@ -55,10 +51,6 @@ class SandboxFacts:
     """Version of the interpreter that runs them."""
     preimported: tuple[str, ...]
     """Modules imported once for all."""
-    cpu_source: str
-    """Who counts CPU time: ``cgroup`` or ``processes``."""
-    memory_source: str
-    """Who measures memory: ``cgroup`` or ``processes``."""
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""

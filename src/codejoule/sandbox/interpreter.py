@@ -4,18 +4,20 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from codejoule.config import ConfigError
 
 _QUESTION = (
-    "import json, sys, sysconfig; print(json.dumps({"
+    "import importlib.metadata, json, sys, sysconfig; print(json.dumps({"
     "'executable': sys.executable, 'version': sys.version_info[:3],"
     "'prefixes': [sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix],"
-    "'needed': [sysconfig.get_path(n) for n in ('stdlib', 'platstdlib', 'purelib')]}))"
+    "'needed': [sysconfig.get_path(n) for n in ('stdlib', 'platstdlib', 'purelib')],"
+    "'packages': {d.metadata['Name'] or '': d.version for d in importlib.metadata.distributions()}"
+    "}))"
 )
 _OLDEST = (3, 10)
 
@@ -31,6 +33,8 @@ class Interpreter:
     """Installation directories, those of its virtual environment first."""
     needed: tuple[str, ...]
     """Directories of modules, which the samples' user must be able to read."""
+    packages: Mapping[str, str]
+    """Installed distributions, with their versions."""
 
 
 @cache
@@ -38,8 +42,18 @@ def describe_interpreter(python: str | None) -> Interpreter:
     """Ask `python` (None: the running one) about itself. Raises ConfigError where it is
     missing, does not answer or is older than 3.10."""
     path = python or sys.executable
-    fix = "give the path of one, or null for the interpreter that runs codejoule"
-    facts = ask_python(path, _QUESTION, problem="not a working Python interpreter", fix=fix)
+    try:
+        answer = subprocess.run(
+            [path, "-s", "-c", _QUESTION], capture_output=True, text=True, timeout=120, check=True,
+            env={"PATH": os.environ.get("PATH", os.defpath)},
+        )  # fmt: skip
+        facts = json.loads(answer.stdout.splitlines()[-1])
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
+        words = getattr(error, "stderr", None) or str(error)
+        raise ConfigError(
+            f"evaluator.python={path}: not a working Python interpreter ({words.strip()}); give "
+            "the path of one, or null for the interpreter that runs codejoule"
+        ) from error
     version = tuple(facts["version"])
     if version < _OLDEST:
         raise ConfigError(
@@ -51,24 +65,8 @@ def describe_interpreter(python: str | None) -> Interpreter:
         version=version,
         prefixes=tuple(dict.fromkeys(facts["prefixes"] + _prefixes_of_links(facts["executable"]))),
         needed=tuple(path for path in dict.fromkeys(facts["needed"]) if Path(path).exists()),
+        packages=facts["packages"],
     )
-
-
-def ask_python(python: str, question: str, *, problem: str, fix: str) -> Any:
-    """What the code `question` prints there as JSON. Raises ConfigError, with `problem` and
-    `fix`, where there is no answer."""
-    try:
-        answer = subprocess.run(
-            [python, "-s", "-c", question],
-            capture_output=True, text=True, timeout=120, check=True,
-            env={"PATH": os.environ.get("PATH", os.defpath)},
-        )  # fmt: skip
-        return json.loads(answer.stdout.splitlines()[-1])
-    except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
-        words = getattr(error, "stderr", None) or str(error)
-        raise ConfigError(
-            f"evaluator.python={python}: {problem} ({words.strip()}); {fix}"
-        ) from error
 
 
 def _prefixes_of_links(executable: str) -> list[str]:

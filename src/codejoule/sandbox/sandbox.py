@@ -13,12 +13,9 @@ from typing import Any, Self
 
 from codejoule.config import UserError
 from codejoule.config.schema import EvaluatorConfig, EvaluatorIsolation
-from codejoule.sandbox._inside.filesystem import remove_tree
-from codejoule.sandbox._inside.frames import FrameTooLargeError, encode_frame, receive_frame
-from codejoule.sandbox._inside.processes import cpu_of_tree_s, kill_tree, memory_of_tree_bytes
-from codejoule.sandbox.cgroup import Cgroup, open_cgroup
+from codejoule.sandbox._inside.messages import encode_frame, receive_frame
+from codejoule.sandbox._inside.processes import cpu_of_tree_s, kill, memory_of_tree_bytes, tree
 from codejoule.sandbox.execution import Execution, SandboxFacts
-from codejoule.sandbox.held_folder import HeldFolder, abandoned_folders
 from codejoule.sandbox.interpreter import describe_interpreter
 from codejoule.sandbox.launch import launch
 
@@ -35,9 +32,8 @@ _KEPT_BYTES = 6 * 2**20
 _SETTLE_S = 0.5
 _ATTEMPTS = 2
 """How often a program is tried whose worker is lost on it."""
-_FOLDER_PREFIX = "codejoule-samples-"
 
-HOW_TO_ENABLE = (
+_HOW_TO_ENABLE = (
     "The sandbox needs Linux namespaces. Any one of these provides them: "
     "run as root; or allow user namespaces (`sysctl -w user.max_user_namespaces=15000`, on "
     "Debian `sysctl -w kernel.unprivileged_userns_clone=1`, on Ubuntu 24.04 or later `sysctl "
@@ -74,10 +70,9 @@ class Sandbox:
         """Limit of a program."""
         self._process: subprocess.Popen[bytes] | None = None
         self._sock: socket.socket | None = None
-        self._cgroup: Cgroup | None = None
-        self._folder: HeldFolder | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._aborted = self._evicted = self._running = False
-        self._own_bytes = self._count = 0
+        self._count = 0
 
     def __enter__(self) -> Self:
         return self
@@ -93,22 +88,15 @@ class Sandbox:
             _LOGGER.info("%s starts threads when imported: left to each sample", unfit)
             self.stop()
             self._preimport.remove(unfit)
-        if not greeting["in_cgroup"]:
-            self._close_cgroup()
-        self._own_bytes = self._tree_bytes()
-        measures_memory = self._cgroup is not None and self._cgroup.measures_memory
         return SandboxFacts(
             launcher="namespaces" if self._confined else "process",
             primitives=tuple(greeting["primitives"]),
             user_namespace=bool(greeting["user_namespace"]),
             python=tuple(greeting["python"]),
             preimported=tuple(greeting["preimported"]),
-            cpu_source="processes" if self._cgroup is None else "cgroup",
-            memory_source="cgroup" if measures_memory else "processes",
         )
 
     def _greet(self) -> dict[str, Any]:
-        self._cgroup = open_cgroup()
         if not self._confined:
             self._folder = _make_folder()
         with tempfile.TemporaryFile() as words:
@@ -116,12 +104,11 @@ class Sandbox:
                 self._interpreter,
                 preimport=self._preimport,
                 words=words,
-                folder=None if self._folder is None else self._folder.path,
-                cgroup=None if self._cgroup is None else self._cgroup.procs,
+                folder=None if self._folder is None else self._folder.name,
             )
             self._sock.settimeout(_GREETING_S)
             try:
-                greeting = receive_frame(self._sock)
+                greeting = receive_frame(self._sock.recv)
             except OSError:
                 greeting = None
             if greeting is not None and "error" not in greeting:
@@ -132,7 +119,7 @@ class Sandbox:
         self.stop()
         if not self._confined:
             raise UserError(f"samples cannot be run: {reason}. {_HOW_TO_ENABLE_PROCESS}")
-        raise UserError(f"the sandbox cannot start with namespaces: {reason}. {HOW_TO_ENABLE}")
+        raise UserError(f"the sandbox cannot start with namespaces: {reason}. {_HOW_TO_ENABLE}")
 
     def run(
         self, program: str, tests: str, *, timeout_s: float = 60.0, seed: int = 0,
@@ -153,7 +140,7 @@ class Sandbox:
         }
         try:
             frames = encode_frame(job) + encode_frame({"tests": tests})
-        except FrameTooLargeError as error:
+        except ValueError as error:
             return Execution(phase="too large", what=str(error), wall_s=0.0, cpu_s=0.0)
         self._count += 1
         self._evicted = False
@@ -167,15 +154,17 @@ class Sandbox:
         start_s = time.monotonic()
         for attempt in range(_ATTEMPTS):
             if self._process is None:
-                self._start_again()
+                self.start()
             if self._aborted:
                 raise WorkerLostError("aborted")
             try:
-                return self._counted(frames, timeout_s)
+                return self._exchange(frames, timeout_s)
             except WorkerLostError as error:
                 if self._aborted:
                     raise
                 self.stop()
+                # The next one may need the memory that this one had.
+                time.sleep(_SETTLE_S)
                 if self._evicted:
                     break
                 again = attempt + 1 < _ATTEMPTS
@@ -184,45 +173,21 @@ class Sandbox:
         phase = "evicted" if self._evicted else "lost"
         return Execution(phase=phase, wall_s=time.monotonic() - start_s, cpu_s=0.0)
 
-    def _start_again(self) -> None:
-        try:
-            self.start()
-        except UserError:
-            if not self._own_bytes:
-                # It never could.
-                raise
-            # The memory that the one before had may not be free yet.
-            time.sleep(_SETTLE_S)
-            self.start()
-
-    def _counted(self, frames: bytes, timeout_s: float) -> Execution:
-        """The report, with the costs as the control group counts them where there is one."""
-        group = self._cgroup
-        before_s = 0.0 if group is None else group.start()
-        report = self._exchange(frames, timeout_s)
-        report |= {"cpu_source": "processes", "memory_source": "processes"}
-        if group is not None:
-            report |= {"cpu_s": group.cpu_s() - before_s, "cpu_source": "cgroup"}
-            if group.measures_memory:
-                peak_bytes = group.memory_peak_bytes()
-                report |= {"memory_peak_bytes": peak_bytes, "memory_source": "cgroup"}
-        tests = {name: (outcome, text) for name, (outcome, text) in report["tests"].items()}
-        return Execution(**report | {"tests": tests})
-
-    def _exchange(self, frames: bytes, timeout_s: float) -> dict[str, Any]:
+    def _exchange(self, frames: bytes, timeout_s: float) -> Execution:
         sock = self._sock
         assert sock is not None
         sock.settimeout(timeout_s + _PATIENCE_S)
         try:
             sock.sendall(frames)
-            report = receive_frame(sock)
+            report = receive_frame(sock.recv)
         except TimeoutError as error:
             raise WorkerLostError(f"no answer {_PATIENCE_S:.0f} s after the limit") from error
         except (OSError, ValueError) as error:
             raise WorkerLostError(str(error)) from error
         if report is None:
             raise WorkerLostError("it ended")
-        return report
+        tests = {name: (result, text) for name, (result, text) in report.get("tests", {}).items()}
+        return Execution(**report | {"tests": tests})
 
     def stop(self) -> None:
         """End the worker and, with it, everything inside."""
@@ -235,11 +200,8 @@ class Sandbox:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        self._close_cgroup()
         if self._folder is not None:
-            remove_tree(str(self._folder.path))
-            self._folder.release()
-            self._folder = None
+            self._folder.cleanup()
 
     def abort(self) -> None:
         """From another thread: make a `run` that is under way raise `WorkerLostError` soon,
@@ -254,8 +216,7 @@ class Sandbox:
         process = self._process
         if process is not None:
             # At once: until the worker's end has reached its program, that takes more.
-            with contextlib.suppress(OSError):
-                kill_tree(process.pid)
+            kill(tree(process.pid))
         self._strike()
 
     def progress(self) -> tuple[int, float] | None:
@@ -268,42 +229,30 @@ class Sandbox:
         return None
 
     def taken_bytes(self) -> int:
-        """From another thread: memory that the present program has taken."""
-        return self._tree_bytes() - self._own_bytes
-
-    def _tree_bytes(self) -> int:
+        """From another thread: memory of the worker and of the present program; 0 where that
+        cannot be told."""
         process = self._process
         with contextlib.suppress(OSError):
             return 0 if process is None else memory_of_tree_bytes(process.pid)
         return 0
 
     def _strike(self) -> None:
-        process, sock = self._process, self._sock
-        if process is None or sock is None:
-            return
-        if self._confined:
-            process.kill()
-            return
-        # Nothing dies with the worker then: it ends its program when our end is shut.
+        """Shut our end: the worker then ends its program and itself."""
+        sock = self._sock
         with contextlib.suppress(OSError):
-            sock.shutdown(socket.SHUT_RDWR)
-
-    def _close_cgroup(self) -> None:
-        if self._cgroup is not None:
-            self._cgroup.close()
-            self._cgroup = None
+            if sock is not None:
+                sock.shutdown(socket.SHUT_RDWR)
 
 
-def _make_folder() -> HeldFolder:
-    """Where programs live that have no file system of their own. Those that killed processes
-    have left are removed."""
+def _make_folder() -> tempfile.TemporaryDirectory[str]:
+    """Where programs live that have no file system of their own."""
     parent = Path(tempfile.gettempdir()).resolve()
-    for left in abandoned_folders(parent, prefix=_FOLDER_PREFIX):
-        remove_tree(str(left))
-    folder = HeldFolder(parent, prefix=_FOLDER_PREFIX)
+    folder = tempfile.TemporaryDirectory(
+        prefix="codejoule-samples-", dir=parent, ignore_cleanup_errors=True
+    )
     if os.geteuid() == 0:
         # Passable, but not readable, for the user that programs become.
-        folder.path.chmod(0o711)
+        Path(folder.name).chmod(0o711)
     return folder
 
 

@@ -63,8 +63,6 @@ def _sample(args: argparse.Namespace, suite: Suite, task: Task) -> tuple[Sample,
 
 def _results(verdict: Verdict, tests: Sequence[str], timeout_s: float) -> Iterator[str]:
     yield f"verdict   {verdict.status.value}, {verdict.reason}"
-    if verdict.challenge is not None:
-        yield f"challenge {verdict.challenge}"
     for name in tests:
         yield f"{verdict.tests.get(name, 'did not run'):<11} {name}"
     for name, text in verdict.details.items():

@@ -14,7 +14,6 @@ from codejoule.domain import Suite, visible
 from codejoule.evaluation import (
     GroundTruth,
     Progress,
-    SamplesName,
     VerdictLog,
     cached_ground_truth,
     canonical_sample,
@@ -23,6 +22,7 @@ from codejoule.evaluation import (
     judge_resuming,
     read_eval_results,
     subset_of,
+    told_by_name,
     write_eval_results,
     write_ground_truth,
     write_pass_at_k,
@@ -95,7 +95,7 @@ def judge_samples(args: argparse.Namespace) -> None:
     facts: list[SandboxFacts] = []
     progress = Progress(len(submission.samples), verbose=args.verbose)
     with VerdictLog(args.out / VERDICTS, fresh=args.fresh) as log:
-        judged = judge_resuming(
+        verdicts = judge_resuming(
             submission.samples,
             log,
             config=config,
@@ -106,18 +106,18 @@ def judge_samples(args: argparse.Namespace) -> None:
         )
     wall_s = time.monotonic() - start_s
     # Of the judged tasks alone it is enough for their pass@k.
-    ids = {verdict.task_id for verdict in judged.verdicts}
+    ids = {verdict.task_id for verdict in verdicts}
     tasks = [task for task in suite.tasks if task.task_id in ids]
     report = Report(
         suite=suite,
-        verdicts=judged.verdicts,
-        kept=judged.kept,
+        verdicts=verdicts,
+        kept=progress.kept,
         wall_s=wall_s,
         timeout_s=timeout_s,
         config=config,
         sandbox=facts[0] if facts else None,
         truth=truth or cached_ground_truth(tasks, config=config, timeout_s=timeout_s),
-        agreement=compare_verdicts(judged.verdicts, others) if others else None,
+        agreement=compare_verdicts(verdicts, others) if others else None,
     )
     files = _write(args, report, submission, truth)
     print(visible(report.text()))
@@ -141,11 +141,11 @@ def _write(
     solutions = [sample.solution for sample in submission.samples]
     write_eval_results(args.out / RESULTS, report.verdicts, solutions)
     # By option, else by the file's name, else by the suite.
-    name = SamplesName.of(args.samples)
+    name = told_by_name(args.samples)
     known = {
-        "model": args.model or name.model,
-        "split": args.split or name.split,
-        "subset": name.subset or subset_of(report.suite.name),
+        "model": args.model or name.get("model"),
+        "split": args.split or name.get("split"),
+        "subset": name.get("subset") or subset_of(report.suite.name),
     }
     of_truth: dict[str, Any] = {}
     if truth is not None:

@@ -103,10 +103,6 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
         help="process: for kernels without namespaces; protects much less (docs/sandbox.md)",
     )  # fmt: skip
     how.add_argument(
-        "--challenge", action="store_true",
-        help="judge passing samples once more with changed expectations, and name the suspects",
-    )  # fmt: skip
-    how.add_argument(
         "--fresh", action="store_true", help="judge everything, whatever was judged before"
     )
     how.add_argument("--verbose", action="store_true", help="one line on each failure")
@@ -148,7 +144,6 @@ def evaluator_config(args: argparse.Namespace, suite: Suite) -> EvaluatorConfig:
         **({} if args.memory_mib is None else {"memory_bytes": args.memory_mib * 2**20}),
         python=args.python,
         isolation=EvaluatorIsolation(args.isolation),
-        challenge=args.challenge,
     )
     return with_python(config, suite.tasks)
 

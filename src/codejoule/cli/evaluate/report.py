@@ -76,9 +76,6 @@ class Report:
         for reason in NOT_AN_ANSWER:
             if ids := self._tasks_with(reason):
                 lines.append(f"apart     {reason}: {_names(ids)}: no wrong answers")
-        suspects = [f"{v.task_id} sample {v.sample}" for v in self.verdicts if v.suspect]
-        if suspects:
-            lines.append(f"suspect   {_names(suspects)}: passed changed expectations, too")
         if self.config.isolation is EvaluatorIsolation.process:
             lines.append("isolation process: samples were not confined as docs/sandbox.md says")
         if self.agreement is not None:
@@ -115,8 +112,6 @@ class Report:
             if self.truth is not None:
                 rates = pass_rates(verdicts, among=self.truth.valid)
                 content[f"pass_at_k{plus}_valid"] = _keyed(rates)
-        if self.config.challenge:
-            content["suspect"] = [[v.task_id, v.sample] for v in self.verdicts if v.suspect]
         if self.agreement is not None:
             content["agreement"] = {
                 "compared": self.agreement.compared,

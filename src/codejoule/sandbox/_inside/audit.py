@@ -11,17 +11,11 @@ import types
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from .snapshot import FROZEN, is_listed
+from .snapshot import FROZEN, TESTS_FILE, is_listed
 
 _OURSELVES = frozenset(
     {"", "localhost", "localhost.localdomain", "ip6-localhost", "0.0.0.0", "::", "::1"}
 )
-_HOST_OF_EVENT: dict[str, Callable[[tuple[Any, ...]], Any]] = {
-    "socket.getaddrinfo": lambda arguments: arguments[0],
-    "socket.gethostbyname": lambda arguments: arguments[0],
-    "socket.connect": lambda arguments: _host_of(arguments[1]),
-    "socket.sendto": lambda arguments: _host_of(arguments[1]),
-}
 
 _PEEPING = frozenset(
     {"sys.settrace", "sys._current_frames", "gc.get_referrers", "gc.get_referents"}
@@ -54,8 +48,7 @@ class Audit:
     counts attempts to reach another host; with `any_socket`, every socket of the internet,
     for there its own host is out of reach too."""
 
-    def __init__(self, tests_file: str, *, any_socket: bool = False) -> None:
-        self._tests_file = tests_file
+    def __init__(self, *, any_socket: bool = False) -> None:
         self._bottom = _bottom_of_the_stack()
         self._harmless: frozenset[types.CodeType] = frozenset()
         self._any_socket = any_socket
@@ -65,10 +58,6 @@ class Audit:
         """Attempts so far to reach another host, however they ended: their events."""
         self._guarded: frozenset[int] = frozenset()
         self._busy = False
-
-    def outside_calls(self) -> int:
-        """How many attempts there were to reach another host."""
-        return len(self.calls)
 
     def know(self, program: str, code: types.CodeType) -> None:
         """Take the solution's text and what was compiled from it. If it asks code objects for
@@ -116,9 +105,13 @@ class Audit:
     def _is_outside(self, event: str, arguments: tuple[Any, ...]) -> bool:
         if event == "socket.__new__":
             return self._any_socket and arguments[1] in (socket.AF_INET, socket.AF_INET6)
-        if event not in _HOST_OF_EVENT:
+        if event in ("socket.getaddrinfo", "socket.gethostbyname"):
+            host = arguments[0]
+        elif event in ("socket.connect", "socket.sendto") and isinstance(arguments[1], tuple):
+            host = arguments[1][0]
+        else:
+            # Other addresses are paths, or numbers, of this machine.
             return False
-        host = _HOST_OF_EVENT[event](arguments)
         if isinstance(host, bytes | bytearray):
             host = bytes(host).decode("ascii", "replace")
         if not isinstance(host, str):
@@ -138,7 +131,7 @@ class Audit:
             return False
         if isinstance(target, types.FrameType):
             # Libraries walk frames to find their caller; only the reader itself counts.
-            ours = code.co_filename == self._tests_file or id(code) in self._guarded
+            ours = code.co_filename == TESTS_FILE or id(code) in self._guarded
             return ours and self._is_untrusted(reader)
         while id(code) in self._guarded and reader is not None:
             if self._is_untrusted(reader):
@@ -158,13 +151,8 @@ class Audit:
         """Whether `frame` runs the solution's code or code made on the spot."""
         name = frame.f_code.co_filename
         known = ("/", "codejoule_inside/", "<frozen")
-        ours = name == self._tests_file or frame.f_code is self._bottom
+        ours = name == TESTS_FILE or frame.f_code is self._bottom
         return not ours and not name.startswith(known)
-
-
-def _host_of(address: Any) -> Any:
-    """Of the address of an internet socket; others are paths, or numbers, of this machine."""
-    return address[0] if isinstance(address, tuple) else ""
 
 
 def _has_unfrozen(_: tuple[Any, ...]) -> bool:

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ def enter_root(steps: list[dict[str, Any]]) -> None:
     kernel.mount("tmpfs", _STAGE, "tmpfs", _PLAIN, "mode=0755")
     Path(_STAGE, "old").mkdir()
     Path(_STAGE, "new").mkdir()
+    Path(_STAGE, "proc").symlink_to("old/proc")
     kernel.pivot_root(_STAGE, _STAGE + "/old")
     os.chdir("/")
     kernel.mount("tmpfs", "/new", "tmpfs", _PLAIN, "mode=0755")
@@ -39,14 +39,11 @@ def enter_root(steps: list[dict[str, Any]]) -> None:
 def _apply(step: dict[str, Any]) -> None:
     kind, path = step["kind"], "/new" + step["path"]
     place = Path(path)
-    if kind == "dir":
-        place.mkdir(exist_ok=True)
-        place.chmod(0o755)
-    elif kind == "symlink":
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if kind == "symlink":
         place.symlink_to(step["target"])
     elif kind == "file":
         place.write_text(step["text"], encoding="utf-8")
-        place.chmod(0o644)
     elif kind == "tmpfs":
         place.mkdir(exist_ok=True)
         kernel.mount("tmpfs", path, "tmpfs", _PLAIN, f"size={step['bytes']},mode=1777")
@@ -96,18 +93,14 @@ def mount_private(tmp_bytes: int, private: list[str], exposed: list[str]) -> Non
 def remove_tree(folder: str) -> None:
     """Remove what a program left, however it set the modes of its directories; what cannot be
     removed now goes with the folder around it."""
-
-    def reopen(function: Callable[..., Any], path: str, _: Any) -> None:
+    found = [folder]
+    for place in found:
+        # Links lead elsewhere: neither their modes nor what they name are touched.
         with contextlib.suppress(OSError):
-            Path(path).parent.chmod(0o700)
-            if not Path(path).is_symlink():
-                Path(path).chmod(0o700)
-            if function is os.unlink or function is os.rmdir:
-                function(path)
-            else:
-                shutil.rmtree(path, ignore_errors=True)
-
-    shutil.rmtree(folder, onerror=reopen)
+            if not os.path.islink(place):  # noqa: PTH114
+                os.chmod(place, 0o700)  # noqa: PTH101
+                found += [entry.path for entry in os.scandir(place) if entry.is_dir()]
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def check_readable(paths: list[str]) -> None:
@@ -116,12 +109,8 @@ def check_readable(paths: list[str]) -> None:
         if not os.access(path, os.R_OK | (os.X_OK if os.path.isdir(path) else 0)):  # noqa: PTH112
             # A sandbox binds `path` itself, so it passes by a closed directory above.
             closed = [str(above) for above in Path(path).parents if not os.access(above, os.X_OK)]
+            more = f", and let others through: chmod a+x {closed[-1]}" if closed else ""
             raise OSError(
                 f"{path} cannot be read by user {os.getuid()}, as which samples run; "
-                f"make it so with: chmod -R a+rX {path}"
-                + (
-                    f", and let others through {closed[-1]}: chmod a+x {closed[-1]}"
-                    if closed
-                    else ""
-                )
+                f"make it so with: chmod -R a+rX {path}{more}"
             )

@@ -22,8 +22,8 @@ from typing import Any, NamedTuple, NoReturn
 
 from . import kernel, processes
 from .filesystem import mount_private
-from .forks import Unwind
-from .frames import encode_frame, receive_frame, take_frame
+from .messages import encode_frame, receive_frame, take_frame
+from .processes import Unwind
 from .task_setup import TaskSetup
 
 _WATCH_PERIOD_S = 0.05
@@ -36,7 +36,7 @@ NAMESPACES = kernel.CLONE_NEWNS | kernel.CLONE_NEWNET | kernel.CLONE_NEWIPC
 
 
 class Ends(NamedTuple):
-    """The task's ends of its channels, as file descriptors."""
+    """One side's ends of the channels between init and task, as file descriptors."""
 
     channel: int
     failures: int
@@ -52,53 +52,55 @@ def run(
     # Python's own handler for SIGINT would make this process killable from below.
     for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_DFL)
-    job = receive_frame(host)
+    job = receive_frame(host.recv)
     if job is None:
         os._exit(2)
     if setup.guards is None:
         kernel.unshare(NAMESPACES)
-    problem = _prepare_view(setup, int(job["tmp_bytes"]))
+    try:
+        _prepare_view(setup, job["tmp_bytes"])
+    except OSError as error:
+        receive_frame(host.recv)
+        _report(report_fd, {"phase": "stuck", "what": str(error)})
     channel, task_channel = socket.socketpair()
     output, task_output = os.pipe()
     failures, task_failures = os.pipe()
+    ours = Ends(channel=channel.detach(), failures=failures, output=output)
+    theirs = Ends(channel=task_channel.detach(), failures=task_failures, output=task_output)
     nonce = os.urandom(16).hex()
-    ends = Ends(channel=task_channel.detach(), failures=task_failures, output=task_output)
-    task = os.fork() if problem is None else None
+    task = os.fork()
     if task == 0:
-        raise Unwind(functools.partial(run_task, setup, job, ends, nonce))
-    for fd in ends:
+        raise Unwind(functools.partial(run_task, setup, job, theirs, nonce))
+    for fd in theirs:
         os.close(fd)
     # Read only now: the tests never were in the memory that the task is forked from.
     kernel.set_dumpable(False)
-    tests = receive_frame(host)
+    tests = receive_frame(host.recv)
     if tests is None:
         os._exit(2)
-    watch = _Watch(
-        job, tests, nonce, task=task, channel=channel.detach(), failures=failures, output=output
-    )  # fmt: skip
-    report = json.dumps(watch.until_the_end(problem)).encode("utf-8")
-    while report:
-        report = report[os.write(report_fd, report) :]
+    _report(report_fd, _Watch(job, tests, nonce, task, ours).until_the_end())
+
+
+def _report(fd: int, report: dict[str, Any]) -> NoReturn:
+    data = json.dumps(report).encode("utf-8")
+    while data:
+        data = data[os.write(fd, data) :]
     os._exit(0)
 
 
-def _prepare_view(setup: TaskSetup, tmp_bytes: int) -> str | None:
-    """What prevents that the program gets places to write; None if nothing does."""
-    try:
-        if setup.guards is None:
-            mount_private(tmp_bytes, setup.settings["private"], setup.settings["exposed"])
-            kernel.raise_loopback()
-            return None
-        kernel.adopt_orphans()
-        folder = setup.home.parent
-        if folder.exists():
-            folder.rename(tempfile.mkdtemp(dir=folder.parent))
-        folder.mkdir(mode=0o700)
-        if setup.guards.as_root:
-            os.chown(folder, kernel.SANDBOX_ID, kernel.SANDBOX_ID)
-    except OSError as error:
-        return str(error)
-    return None
+def _prepare_view(setup: TaskSetup, tmp_bytes: int) -> None:
+    """Give the program places to write; raises OSError."""
+    if setup.guards is None:
+        mount_private(tmp_bytes, setup.settings["private"], setup.settings["exposed"])
+        kernel.raise_loopback()
+        return
+    kernel.adopt_orphans()
+    folder = setup.home.parent
+    if folder.exists():
+        folder.rename(tempfile.mkdtemp(dir=folder.parent))
+    folder.mkdir(mode=0o700)
+    if setup.guards.as_root:
+        os.chown(folder, kernel.SANDBOX_ID, kernel.SANDBOX_ID)
 
 
 class _Watch:
@@ -108,14 +110,13 @@ class _Watch:
     once."""
 
     def __init__(
-        self, job: dict[str, Any], tests: dict[str, Any], nonce: str, *,
-        task: int | None, channel: int, failures: int, output: int,
-    ) -> None:  # fmt: skip
+        self, job: dict[str, Any], tests: dict[str, Any], nonce: str, task: int, ends: Ends
+    ) -> None:
         self._job = job
         self._tests = tests
         self._nonce = nonce
         self._task = task
-        self._channel, self._failures, self._output = channel, failures, output
+        self._channel, self._failures, self._output = ends
         self._expected = "ready"
         self._failed = b""
         self._said = bytearray()
@@ -126,25 +127,23 @@ class _Watch:
         self._over_memory = False
         self._peak_bytes = 0
         self._cpu_s: dict[tuple[int, str], float] = {}
-        self._deadline_s = time.monotonic() + float(job["timeout_s"])
-        for fd in (channel, failures, output):
+        self._deadline_s = time.monotonic() + job["timeout_s"]
+        for fd in ends:
             os.set_blocking(fd, False)
 
-    def until_the_end(self, problem: str | None) -> dict[str, Any]:
-        """Watch until the task has ended or a limit is reached, kill everyone, and report; at
-        once if there was a `problem`."""
-        if problem is not None:
-            self._end = {"phase": "stuck", "what": problem}
+    def until_the_end(self) -> dict[str, Any]:
+        """Watch until the task has ended or a limit is reached, kill everyone, and report."""
         self._listen()
         # What was said before the end counts, though the news of the end came first.
         while self._end is None and self._hear_task():
             pass
-        while self._output_bytes <= self._limit("output_bytes") and self._drain_output():
+        while self._output_bytes <= self._job["output_bytes"] and self._drain_output():
             pass
-        self._kill_everyone()
+        # And reaped, so that their CPU time is ours: killing pid 1 instead would lose it.
+        self._look(memory=False)
+        processes.kill_descendants(longest_s=_KILL_S)
         largest = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
         return {
-            "tests": {},
             **(self._end or {"phase": "ended"}),
             "exit": self._exit,
             "over_memory": self._over_memory,
@@ -152,9 +151,6 @@ class _Watch:
             "cpu_polled_s": sum(self._cpu_s.values()),
             "output_tail": self._tail.decode("utf-8", "backslashreplace"),
         }
-
-    def _limit(self, name: str) -> int:
-        return int(self._job[name])
 
     def _listen(self) -> None:
         poll = select.poll()
@@ -165,10 +161,9 @@ class _Watch:
         }
         for fd in handlers:
             poll.register(fd, select.POLLIN)
-        if self._task is not None:
-            # Before Linux 5.3 the next tick notices.
-            with contextlib.suppress(OSError, AttributeError):
-                poll.register(os.pidfd_open(self._task), select.POLLIN)
+        # Before Linux 5.3 the next tick notices.
+        with contextlib.suppress(OSError, AttributeError):
+            poll.register(os.pidfd_open(self._task), select.POLLIN)
         look_s = time.monotonic() + _WATCH_PERIOD_S
         while self._end is None and not self._over_memory and self._reap() and self._exit is None:
             now_s = time.monotonic()
@@ -185,8 +180,8 @@ class _Watch:
     def _drain_output(self) -> bytes | None:
         part = _read(self._output)
         self._output_bytes += len(part or b"")
-        self._tail = (self._tail + (part or b""))[-self._limit("tail_bytes") :]
-        if self._output_bytes > self._limit("output_bytes") and self._end is None:
+        self._tail = (self._tail + (part or b""))[-self._job["tail_bytes"] :]
+        if self._output_bytes > self._job["output_bytes"] and self._end is None:
             self._end = {"phase": "output"}
         return part
 
@@ -252,14 +247,10 @@ class _Watch:
             except OSError:
                 return
 
-    def _everyone(self) -> list[int]:
-        if os.getpid() == 1:
-            return [pid for pid in processes.everyone() if pid != 1]
-        return processes.tree(os.getpid())[1:]
-
     def _look(self, *, memory: bool = True) -> None:
         """At the memory and CPU time of all processes."""
-        pids = self._everyone()
+        everyone = processes.everyone() if os.getpid() == 1 else processes.tree(os.getpid())
+        pids = [pid for pid in everyone if pid != os.getpid()]
         resident = 0
         for pid in pids:
             try:
@@ -274,20 +265,7 @@ class _Watch:
         if memory and resident > self._peak_bytes:
             total = sum(map(processes.proportional_bytes, pids))
             self._peak_bytes = max(self._peak_bytes, total)
-            self._over_memory = self._peak_bytes > self._limit("memory_bytes")
-
-    def _kill_everyone(self) -> None:
-        """Kill all of the program's processes and reap them, so that their CPU time is ours and
-        the kernel's count is whole: killing pid 1 instead would lose it."""
-        self._look(memory=False)
-        until_s = time.monotonic() + _KILL_S
-        while time.monotonic() < until_s:
-            for pid in [-1] if os.getpid() == 1 else self._everyone():
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            if not self._reap():
-                return
-            time.sleep(0.0005)
+            self._over_memory = self._peak_bytes > self._job["memory_bytes"]
 
     def _reap(self) -> bool:
         """Reap all that have ended; False when no child is left at all."""

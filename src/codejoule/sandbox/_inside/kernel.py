@@ -3,7 +3,7 @@
 import ctypes
 import fcntl
 import os
-import platform
+import re
 import socket
 import struct
 from pathlib import Path
@@ -36,16 +36,12 @@ _PR_SET_NO_NEW_PRIVS = 38
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_CLEAR_ALL = 4
 _CAPABILITY_VERSION_3 = 0x20080522
-_SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
-_SYS_CAPSET = {"x86_64": 126, "aarch64": 91}
-_SYS_MOUNT_SETATTR = 442
-_AT_FDCWD = -100
-_AT_RECURSIVE = 0x8000
-_MOUNT_ATTR_RDONLY = 0x1
-_MOUNT_ATTR_NOSUID = 0x2
 _SIOCGIFFLAGS = 0x8913
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 0x1
+
+_OCTAL = re.compile(rb"\\([0-7]{3})")
+"""How the kernel writes odd characters of paths."""
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -62,14 +58,6 @@ def syscall(what: str, number: int, *arguments: "bytes | int | None") -> int:
     result = int(libc.syscall(ctypes.c_long(number), *plain))
     _check(min(result, 0), what)
     return result
-
-
-def machine() -> str:
-    """Processor architecture; raises OSError for one whose system calls we do not know."""
-    name = platform.machine()
-    if name not in _SYS_PIVOT_ROOT:
-        raise OSError(f"the sandbox knows x86_64 and aarch64, not {name}")
-    return name
 
 
 def unshare(flags: int) -> None:
@@ -122,27 +110,18 @@ def make_mounts_private() -> None:
 def bind_read_only(source: str, target: str) -> None:
     """Bind `source` and everything mounted under it to `target`, read-only, no setuid."""
     mount(source, target, "", MS_BIND | MS_REC)
-    attributes = struct.pack("QQQQ", _MOUNT_ATTR_RDONLY | _MOUNT_ATTR_NOSUID, 0, 0, 0)
-    how = (os.fsencode(target), _AT_RECURSIVE, attributes, len(attributes))
-    try:
-        syscall("mount_setattr", _SYS_MOUNT_SETATTR, _AT_FDCWD, *how)
-    except OSError:
-        # Before Linux 5.12 there is no recursive form; each mount keeps its own locked flags.
-        for point in _mounts_under(target):
-            kept = os.statvfs(point).f_flag & (MS_NODEV | MS_NOEXEC)
-            mount("none", point, "", MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | kept)
-
-
-def _mounts_under(target: str) -> list[str]:
-    lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
-    points = [line.split()[4].replace("\\040", " ") for line in lines]
-    return [p for p in points if p == target or p.startswith(target + "/")] or [target]
+    columns = [line.split() for line in Path("/proc/self/mountinfo").read_bytes().splitlines()]
+    points = [os.fsdecode(_OCTAL.sub(lambda m: bytes([int(m[1], 8)]), one[4])) for one in columns]
+    # Linux 5.12 has a recursive form; this one is for every kernel. Each mount keeps what is
+    # locked of its own flags.
+    for point in [target, *(point for point in points if point.startswith(target + "/"))]:
+        kept = os.statvfs(point).f_flag & (MS_NODEV | MS_NOEXEC)
+        mount("none", point, "", MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | kept)
 
 
 def pivot_root(new_root: str, put_old: str) -> None:
     """pivot_root(2)."""
-    paths = (os.fsencode(new_root), os.fsencode(put_old))
-    syscall("pivot_root", _SYS_PIVOT_ROOT[machine()], *paths)
+    _check(libc.pivot_root(os.fsencode(new_root), os.fsencode(put_old)), "pivot_root")
 
 
 def detach(target: str) -> None:
@@ -172,7 +151,7 @@ def drop_capabilities_for_good() -> None:
             break
     libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
     header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
-    syscall("capset", _SYS_CAPSET[machine()], header, bytes(24))
+    _check(libc.capset(header, bytes(24)), "capset")
     _check(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl(PR_SET_NO_NEW_PRIVS)")
 
 

@@ -1,12 +1,12 @@
 """What became of each test method."""
 
 # ruff: noqa: N802 (the interface of unittest's own results)
-import types
 import unittest
 from collections.abc import Sequence
 from typing import Any
 
-from .verdict_channel import tell_failure
+from .messages import tell_failure
+from .snapshot import TESTS_FILE
 
 _JUDGING_METHODS = frozenset(
     name
@@ -63,12 +63,10 @@ class Outcomes(unittest.TestResult):
             self._rebound = "TestCases"
         for kind, function in vars(test).get("_type_equality_funcs", {}).items():
             code = getattr(function, "__code__", None)
-            if not isinstance(function, str) and code is not None and self._is_foreign(code):
-                self._rebound = f"the comparison of {kind.__name__}"
-
-    @staticmethod
-    def _is_foreign(code: types.CodeType) -> bool:
-        return code.co_filename != "tests.py" and not code.co_filename.startswith("/")
+            if not isinstance(function, str) and code is not None:
+                file = code.co_filename
+                if file != TESTS_FILE and not file.startswith("/"):
+                    self._rebound = f"the comparison of {kind.__name__}"
 
     def addSuccess(self, test: Any) -> None:
         # Passed, unless something that walked the stack has told unittest to swallow.

@@ -1,31 +1,64 @@
-"""The processes below one: who they are, what they use, and their end."""
+"""Processes: children that are forked, and those below one: what they use, and their end."""
 
 import contextlib
 import os
 import signal
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NoReturn
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _TICK_HZ = os.sysconf("SC_CLK_TCK")
+
+
+class Unwind(BaseException):
+    """Raised in a fresh child to unwind to `trampoline`, so that no frame of the parent, and
+    nothing such a frame holds, can be reached from code that runs later in the child."""
+
+    def __init__(self, step: Callable[[], NoReturn]) -> None:
+        super().__init__()
+        self.step = step
+
+
+def trampoline(first: Callable[[], NoReturn]) -> NoReturn:
+    """Run `first` and whatever the children forked in it become."""
+    pending = [first]
+    while True:
+        try:
+            pending.pop()()
+        except Unwind as turn:
+            pending.append(turn.step)
+
+
+def failure_of(step: Callable[[], None]) -> str | None:
+    """Text of the error that `step` raises in a child, None if it succeeds."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            step()
+        except Exception as error:
+            os.write(writer, (str(error) or repr(error)).encode("utf-8", "backslashreplace"))
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as stream:
+        text = stream.read().decode("utf-8")
+    os.waitpid(child, 0)
+    return text or None
 
 
 def tree(root: int) -> list[int]:
     """Process `root`, its children, their children, and so on; who is orphaned below a
     subreaper is its child again."""
     found = [root]
-    try:
-        for pid in found:
-            found += _children(pid)
-    except FileNotFoundError:
-        # A kernel without lists of children: every process of the machine is asked.
-        parents = {}
-        for pid in everyone():
-            with contextlib.suppress(OSError, ValueError, IndexError):
-                parents[pid] = int(_stat(pid)[1])
-        found = [root]
-        for pid in found:
-            found += [child for child, parent in parents.items() if parent == pid]
+    for pid in found:
+        # Of a process or a thread that has just ended there is nothing to read.
+        with contextlib.suppress(OSError):
+            for thread in Path(f"/proc/{pid}/task").iterdir():
+                with contextlib.suppress(OSError):
+                    found += map(int, (thread / "children").read_text(encoding="ascii").split())
     return found
 
 
@@ -71,20 +104,19 @@ def proportional_bytes(pid: int) -> int:
     return 0
 
 
-def kill_tree(root: int, *, but: int = 0) -> None:
-    """Kill process `root` and those below it, `but` one. Raises OSError where they cannot be
-    found."""
-    for pid in tree(root):
+def kill(pids: Iterable[int]) -> None:
+    """Kill those that are still there."""
+    for pid in pids:
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            if pid != but:
-                os.kill(pid, signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)
 
 
 def kill_descendants(*, longest_s: float) -> None:
     """Kill and reap them all; one that forks faster than it is killed is left at the end."""
     until_s = time.monotonic() + longest_s
     while time.monotonic() < until_s:
-        kill_tree(os.getpid(), but=os.getpid())
+        # All but itself, for the first process of a pid namespace.
+        kill([-1] if os.getpid() == 1 else tree(os.getpid())[1:])
         try:
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
@@ -116,21 +148,3 @@ def _read(path: str) -> str:
 def _stat(pid: int) -> list[str]:
     # The command's name, in parentheses, may hold anything.
     return _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
-
-
-def _children(pid: int) -> list[int]:
-    try:
-        tasks = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208 (called every 50 ms)
-    except OSError:
-        return []
-    out: list[int] = []
-    for task in tasks:
-        path = f"/proc/{pid}/task/{task}/children"
-        try:
-            out += map(int, Path(path).read_text(encoding="ascii").split())
-        except FileNotFoundError:
-            if Path(path).parent.exists():
-                raise
-        except OSError:
-            continue
-    return out

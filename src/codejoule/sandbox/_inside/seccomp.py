@@ -7,11 +7,16 @@ so rarely reviewed, kernel code out of reach.
 import ctypes
 import errno
 import os
+import platform
 import struct
+from collections.abc import Iterable
 
 from . import kernel
-from .landlock import ABI_OF_SCOPES, ABI_OF_TRUNCATE
 
+ABI_OF_SCOPES = 6
+"""The first version of Landlock that keeps signals within: Linux 6.12."""
+_ABI_OF_TRUNCATE = 3
+"""The first version that knows truncation: Linux 6.2."""
 _PR_SET_SECCOMP = 22
 _SECCOMP_MODE_FILTER = 2
 _RET_ALLOW = 0x7FFF0000
@@ -104,7 +109,9 @@ def build_program(*, namespaces: bool = True, landlock: int = 0) -> bytes:
     Without `namespaces` there is no network at all, and what the kernel's version of
     `landlock` does not refuse yet is refused here, for the process that calls this: signals
     to others, its own children included, and truncation by name."""
-    name = kernel.machine()
+    name = platform.machine()
+    if name not in _AUDIT_ARCH:
+        raise OSError(f"the sandbox knows x86_64 and aarch64, not {name}")
     allow = _instruction(_RET, _RET_ALLOW)
     out = [
         _instruction(_LD_W_ABS, _OFFSET_ARCH),
@@ -117,64 +124,38 @@ def build_program(*, namespaces: bool = True, landlock: int = 0) -> bytes:
     denied = dict(_DENIED)
     if not namespaces:
         denied |= _DENIED_WITHOUT_NAMESPACES
-        denied |= _TRUNCATE if landlock < ABI_OF_TRUNCATE else {}
+        denied |= _TRUNCATE if landlock < _ABI_OF_TRUNCATE else {}
         denied |= _SIGNALS_TO_ANYONE if landlock < ABI_OF_SCOPES else {}
     for number in sorted(_numbers(denied, name).values()):
         out += [_instruction(_JEQ, number, 0, 1), _refuse(errno.EPERM)]
     calls = _numbers(_INSPECTED, name)
-
-    def inspect(call: str, body: list[bytes]) -> None:
-        # Each body ends in a verdict: what follows still holds the call's number.
-        out.append(_instruction(_JEQ, calls[call], 0, len(body)))
-        out.extend(body)
-
     # ENOSYS makes the C library fall back to clone, whose flags a filter can see.
-    inspect("clone3", [_refuse(errno.ENOSYS)])
-    inspect(
-        "clone",
-        [
-            _instruction(_LD_W_ABS, _OFFSET_ARGUMENTS),
-            _instruction(_JSET, _NEW_NAMESPACES, 0, 1),
-            _refuse(errno.EPERM),
-            allow,
-        ],
-    )
-    families = [_instruction(_LD_W_ABS, _OFFSET_ARGUMENTS)]
-    for family in _ALLOWED_FAMILIES if namespaces else _ALLOWED_FAMILIES[:1]:
-        families += [_instruction(_JEQ, family, 0, 1), allow]
-    refusal = errno.EAFNOSUPPORT if namespaces else errno.ENETUNREACH
-    inspect("socket", [*families, _refuse(refusal)])
+    out += [_instruction(_JEQ, calls["clone3"], 0, 1), _refuse(errno.ENOSYS)]
+
+    def inspect(
+        call: int, argument: int, values: Iterable[int], verdict: bytes, otherwise: bytes,
+        test: int = _JEQ,
+    ) -> None:  # fmt: skip
+        """The `verdict` on a `call` whose `argument` is one of the `values`."""
+        # Each body ends in a verdict: what follows still holds the call's number.
+        body = [_instruction(_LD_W_ABS, _OFFSET_ARGUMENTS + 8 * argument)]
+        for value in values:
+            body += [_instruction(test, value, 0, 1), verdict]
+        body.append(otherwise)
+        out.extend([_instruction(_JEQ, call, 0, len(body)), *body])
+
+    refused = _refuse(errno.EPERM)
+    inspect(calls["clone"], 0, [_NEW_NAMESPACES], refused, allow, test=_JSET)
+    families = _ALLOWED_FAMILIES if namespaces else _ALLOWED_FAMILIES[:1]
+    no_family = _refuse(errno.EAFNOSUPPORT if namespaces else errno.ENETUNREACH)
+    inspect(calls["socket"], 0, families, allow, no_family)
     if not namespaces and landlock < ABI_OF_SCOPES:
         for number in _numbers(_SIGNALS_TO_ONE, name).values():
-            to_itself = [
-                _instruction(_LD_W_ABS, _OFFSET_ARGUMENTS),
-                _instruction(_JEQ, os.getpid(), 1, 0),
-                # The process group, which is the sample's own.
-                _instruction(_JEQ, 0, 0, 1),
-                allow,
-                _refuse(errno.EPERM),
-            ]
-            out += [_instruction(_JEQ, number, 0, len(to_itself)), *to_itself]
-    inspect(
-        "ioctl",
-        [
-            _instruction(_LD_W_ABS, _OFFSET_ARGUMENTS + 8),
-            _instruction(_JEQ, _TIOCSTI, 1, 0),
-            _instruction(_JEQ, _TIOCLINUX, 0, 1),
-            _refuse(errno.EPERM),
-            allow,
-        ],
-    )
+            # To itself, and to the process group, which is the sample's own.
+            inspect(number, 0, [os.getpid(), 0], allow, refused)
+    inspect(calls["ioctl"], 1, [_TIOCSTI, _TIOCLINUX], refused, allow)
     # Limits of other processes: init shares our user where only one can be mapped.
-    inspect(
-        "prlimit64",
-        [
-            _instruction(_LD_W_ABS, _OFFSET_ARGUMENTS),
-            _instruction(_JEQ, 0, 1, 0),
-            _refuse(errno.EPERM),
-            allow,
-        ],
-    )
+    inspect(calls["prlimit64"], 0, [0], allow, refused)
     out.append(allow)
     return b"".join(out)
 

@@ -14,6 +14,9 @@ import unittest.mock
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+TESTS_FILE = "tests.py"
+"""What the code of the tests calls its file."""
+
 _COMPARING = frozenset(
     {
         "math", "posixpath", "numpy.testing", "numpy.testing._private.utils", "pandas.testing",
@@ -152,9 +155,7 @@ _COMPARISONS = {"__eq__": True, "__ne__": False, "__contains__": True}
 
 
 def find_equal_to_everything(
-    from_tests: Callable[[types.CodeType], bool],
-    get_objects: Callable[[], list[Any]],
-    expected: Iterable[object] = (),
+    get_objects: Callable[[], list[Any]], expected: Iterable[object] = ()
 ) -> str | None:
     """Name of a class made by the solution whose ``__eq__`` says yes to a stranger, or to
     different values, such as the `expected` ones: such an object passes assertEqual without
@@ -166,7 +167,7 @@ def find_equal_to_everything(
             continue
         entries = type.__getattribute__(candidate, "__dict__")
         for name, welcome in _COMPARISONS.items():
-            ask = _question(entries.get(name), from_tests)
+            ask = _question(entries.get(name))
             if ask is None:
                 continue
             welcomed = [value for value in values if ask(value) is welcome]
@@ -176,15 +177,13 @@ def find_equal_to_everything(
     return None
 
 
-def _question(
-    method: Any, from_tests: Callable[[types.CodeType], bool]
-) -> Callable[[object], bool | None] | None:
+def _question(method: Any) -> Callable[[object], bool | None] | None:
     """Asks `method` about a value: yes, no, or None for no answer. None if it is not the
     solution's own."""
     code = getattr(method, "__code__", None)
     own: tuple[object, ...] = ()
     if isinstance(code, types.CodeType):
-        if from_tests(code) or code.co_filename.startswith("/"):
+        if code.co_filename == TESTS_FILE or code.co_filename.startswith("/"):
             return None
         own = (_Anyone(),)
     elif not isinstance(method, types.BuiltinFunctionType | type):

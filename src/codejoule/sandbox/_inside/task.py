@@ -25,15 +25,14 @@ from typing import Any, NoReturn
 from . import kernel, seccomp
 from .audit import Audit
 from .init import Ends
+from .messages import VerdictChannel, describe
 from .outcomes import Outcomes
 from .process_guards import confine
 from .processes import threads_of
-from .snapshot import FROZEN, Snapshot, find_equal_to_everything, is_listed
+from .snapshot import FROZEN, TESTS_FILE, Snapshot, find_equal_to_everything, is_listed
 from .task_setup import TaskSetup
-from .verdict_channel import VerdictChannel, describe
 
 SOLUTION_FILE = "solution.py"
-TESTS_FILE = "tests.py"
 MODULE = "__test__"
 """The module's name in BigCodeBench's own evaluator; some tests patch ``__test__.x``."""
 
@@ -76,8 +75,8 @@ def run(setup: TaskSetup, job: dict[str, Any], ends: Ends, nonce: str) -> NoRetu
         channel, failures = _confine(setup, job, ends)
     except OSError as error:
         VerdictChannel(ends.channel, nonce).end("stuck", f"could not confine itself: {error}")
-    audit = Audit(TESTS_FILE, any_socket=setup.guards is not None)
-    say = VerdictChannel(channel, nonce, audit.outside_calls)
+    audit = Audit(any_socket=setup.guards is not None)
+    say = VerdictChannel(channel, nonce, audit.calls)
     hidden = [_Trusted(say, audit, setup.snapshot, failures)]
     module = _make_module()
     code = _compile_solution(job["program"], hidden[0].say)
@@ -126,7 +125,7 @@ def _run_tests(trusted: _Trusted, module: types.ModuleType, ended: _Ended) -> No
     outcomes = Outcomes(trusted.audit.calls, trusted.failures)
     hidden = [trusted]
     del trusted
-    _conclude(hidden.pop(), case, methods, outcomes, _run_suite(suite, outcomes))
+    _conclude(hidden.pop(), case, methods, outcomes, _ended_by(lambda: suite.run(outcomes)))
 
 
 def _conclude(
@@ -258,16 +257,12 @@ def _compile_solution(program: str, say: VerdictChannel) -> types.CodeType:
 
 
 def _execute(code: types.CodeType, module: types.ModuleType) -> _Ended:
-    """Run `code`; a child that it forked and that comes back here ends."""
     return _ended_by(lambda: exec(code, module.__dict__))
 
 
-def _run_suite(suite: unittest.TestSuite, outcomes: Outcomes) -> _Ended:
-    return _ended_by(lambda: suite.run(outcomes))
-
-
 def _ended_by(step: Callable[[], object]) -> _Ended:
-    """What `step` raised, as text: telling that may run untrusted code, too."""
+    """What `step` raised, as text: telling that may run untrusted code, too. A child that it
+    forked and that comes back here ends."""
     pid = _getpid()
     try:
         step()
@@ -281,11 +276,7 @@ def _ended_by(step: Callable[[], object]) -> _Ended:
 
 def _find_pliable(tests: Iterable[types.CodeType | None]) -> str | None:
     """Asks untrusted objects whether they equal things."""
-    return find_equal_to_everything(_is_of_tests, _new_objects, _constants_of(tests))
-
-
-def _is_of_tests(code: types.CodeType) -> bool:
-    return code.co_filename == TESTS_FILE
+    return find_equal_to_everything(_new_objects, _constants_of(tests))
 
 
 def _constants_of(codes: Iterable[types.CodeType | None]) -> list[object]:

@@ -43,12 +43,10 @@ class TaskSetup:
 def prepare(
     settings: dict[str, Any], guards: ProcessGuards | None, *, by_user_namespace: bool
 ) -> tuple[dict[str, Any], TaskSetup | None]:
-    """What to tell the host, and what every task begins with: None where it is bad news."""
+    """What to tell the host, and what every task begins with: None where it is bad news. Raises
+    OSError."""
     home = Path(settings["home"])
-    try:
-        _seed_home(home, settings["font_caches"])
-    except OSError as error:
-        return {"error": str(error)}, None
+    _seed_home(home, settings["font_caches"])
     imported = []
     for name in settings["preimport"]:
         try:

@@ -1,6 +1,5 @@
 """The worker: enters the sandbox, imports what is slow, and forks the init of each program."""
 
-import contextlib
 import functools
 import importlib
 import json
@@ -16,9 +15,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from . import filesystem, init, kernel, processes, task
-from .forks import Unwind, failure_of, trampoline
-from .frames import MAX_FRAME_BYTES, encode_frame
+from .messages import MAX_FRAME_BYTES, encode_frame
 from .process_guards import ProcessGuards, find_guards
+from .processes import Unwind, failure_of, trampoline
 from .task_setup import TaskSetup, prepare
 
 _LAST_KILL_S = 1.0
@@ -32,10 +31,10 @@ def main(settings: dict[str, Any], socket_fd: int) -> NoReturn:
 
 def _start(settings: dict[str, Any], sock: socket.socket) -> NoReturn:
     guards, by_user_namespace = None, False
+    os.umask(0o022)
     try:
         # Before the host's, after the programs': the kernel out of memory takes the largest.
         Path("/proc/self/oom_score_adj").write_text("500", encoding="utf-8")
-        in_cgroup = _enter_cgroup(settings["cgroup"])
         if settings["namespaces"]:
             _enter_sandbox(settings)
             by_user_namespace = _give_up_root()
@@ -43,14 +42,13 @@ def _start(settings: dict[str, Any], sock: socket.socket) -> NoReturn:
             _begin_pid_namespace(sock)
         else:
             guards = find_guards(settings)
+        greeting, setup = prepare(settings, guards, by_user_namespace=by_user_namespace)
     except OSError as error:
         sock.sendall(encode_frame({"error": str(error)}))
         os._exit(1)
-    greeting, setup = prepare(settings, guards, by_user_namespace=by_user_namespace)
     greeting |= {
         "primitives": _primitives(guards, by_user_namespace=by_user_namespace),
         "user_namespace": by_user_namespace,
-        "in_cgroup": in_cgroup,
         "python": list(sys.version_info[:3]),
     }
     sock.sendall(encode_frame(greeting))
@@ -61,7 +59,7 @@ def _start(settings: dict[str, Any], sock: socket.socket) -> NoReturn:
     # Not a byte is read here: what a program finds in its memory comes from this process.
     while sock.recv(1, socket.MSG_PEEK):
         _judge(setup, sock)
-    os._exit(0)
+    _end(setup)
 
 
 def _enter_sandbox(settings: dict[str, Any]) -> None:
@@ -96,7 +94,6 @@ def _give_up_root() -> bool:
     can: then this process gets one of its own, to have rights over what it makes and over
     nothing else. Root without user namespaces keeps its capabilities for the trusted
     processes; the task gives them up all the same. Raises OSError where there is no way."""
-    os.umask(0o022)
     os.chdir("/")
     uid = os.getuid()
     failure = _try_namespaces(by_user_namespace=True)
@@ -148,17 +145,6 @@ def _primitives(guards: ProcessGuards | None, *, by_user_namespace: bool) -> lis
     return [*found, "resource limits"]
 
 
-def _enter_cgroup(procs: int | None) -> bool:
-    """Join the group whose ``cgroup.procs`` the host has opened: it counts our CPU time."""
-    if procs is None:
-        return False
-    # Before Linux 5.16 the writer's own rights count, not the opener's.
-    with contextlib.suppress(OSError), os.fdopen(procs, "wb", buffering=0) as file:
-        file.write(b"0")
-        return True
-    return False
-
-
 def _judge(setup: TaskSetup, sock: socket.socket) -> None:
     """One program: fork its init, pass its report on with CPU and wall time."""
     reader, writer = os.pipe()
@@ -169,8 +155,11 @@ def _judge(setup: TaskSetup, sock: socket.socket) -> None:
         os.close(reader)
         raise Unwind(functools.partial(init.run, setup, task.run, sock, writer))
     os.close(writer)
-    data = _read_report(reader, sock, child)
+    data = _read_report(reader, sock)
     os.close(reader)
+    if data is None:
+        os.kill(child, signal.SIGKILL)
+        _end(setup)
     os.waitpid(child, 0)
     if setup.guards is not None:
         # Whom init has not killed in time is orphaned, and ours.
@@ -183,7 +172,7 @@ def _judge(setup: TaskSetup, sock: socket.socket) -> None:
         # The tests may still lie unread in the socket: only a fresh worker is in step.
         os._exit(3)
     spent_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    report["cpu_s"] = max(spent_s, report.pop("cpu_polled_s"))
+    report["cpu_s"] = max(spent_s, report.pop("cpu_polled_s", 0.0))
     report["wall_s"] = time.monotonic() - start_s
     sock.sendall(encode_frame(report))
 
@@ -199,7 +188,8 @@ def _fork(*, in_pid_namespace: bool) -> int:
     return os.fork()
 
 
-def _read_report(reader: int, sock: socket.socket, child: int) -> bytes:
+def _read_report(reader: int, sock: socket.socket) -> bytes | None:
+    """What init has written; None where the host ends before."""
     poll = select.poll()
     poll.register(reader, select.POLLIN)
     # Nothing but the other side's end: what else arrives is not for us to read here.
@@ -208,12 +198,18 @@ def _read_report(reader: int, sock: socket.socket, child: int) -> bytes:
     while len(data) <= MAX_FRAME_BYTES:
         for fd, _ in poll.poll():
             if fd != reader:
-                os.kill(child, signal.SIGKILL)
-                # Without a pid namespace the program does not die with its init.
-                processes.kill_descendants(longest_s=_LAST_KILL_S)
-                os._exit(0)
+                return None
             part = os.read(reader, 2**20)
             if not part:
                 return data
             data += part
     return data
+
+
+def _end(setup: TaskSetup) -> NoReturn:
+    if setup.guards is not None:
+        # Without a pid namespace no program dies with its init.
+        processes.kill_descendants(longest_s=_LAST_KILL_S)
+        filesystem.remove_tree(str(setup.home.parent))
+        shutil.rmtree(setup.home.parents[1], ignore_errors=True)
+    os._exit(0)

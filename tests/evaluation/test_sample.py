@@ -1,6 +1,6 @@
 """What is known of tests without running them."""
 
-from codejoule.evaluation.expected import expected_test_ids, modules_worth_importing
+from codejoule.evaluation.sample import expected_test_ids, modules_worth_importing
 
 
 def test_ids_come_from_the_class_and_its_bases_in_the_same_source() -> None:

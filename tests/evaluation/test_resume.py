@@ -13,7 +13,7 @@ import pytest
 from codejoule.config.schema import EvaluatorConfig
 from codejoule.domain import Verdict
 from codejoule.evaluation import Sample, VerdictLog, judge_resuming
-from codejoule.evaluation.identity import setting_identity
+from codejoule.evaluation.resume import setting_identity
 from tests.sandbox.conftest import TESTS, make_sample, named_files
 
 GOOD = named_files("controls")["plain"]
@@ -75,17 +75,18 @@ def _judge(
 ) -> tuple[list[str], list[int]]:
     """Reasons, and the numbers of the samples that were judged."""
     seen: list[int] = []
+    kept: list[Verdict] = []
 
     def note(verdict: Verdict) -> None:
         seen.append(verdict.sample)
 
     with VerdictLog(path, fresh=fresh) as log:
-        judged = judge_resuming(
+        verdicts = judge_resuming(
             samples, log, config=config or EvaluatorConfig(workers=1), timeout_s=timeout_s,
-            on_verdict=note,
+            on_kept=kept.extend, on_verdict=note,
         )  # fmt: skip
-    assert judged.kept == len(samples) - len(seen)
-    return [verdict.reason for verdict in judged.verdicts], sorted(seen)
+    assert len(kept) == len(samples) - len(seen)
+    return [verdict.reason for verdict in verdicts], sorted(seen)
 
 
 def test_a_verdict_is_kept_only_while_all_it_depends_on_stays(tmp_path: Path) -> None:
