@@ -77,10 +77,10 @@ def check(job: Plan) -> None:
 @pytest.mark.parametrize("quantization", QUANTS)
 def test_layers_add_up_to_the_whole_model(name: str, quantization: Quantization) -> None:
     shape = architecture(name)
-    parts = bytes_by_layer(shape, quantization, dtype="float16")
+    embedding, layers, head = bytes_by_layer(shape, quantization, dtype="float16")
     whole = weight_bytes(shape, quantization, dtype="float16").total_bytes
-    assert parts.embedding_bytes + sum(parts.layers_bytes) + parts.head_bytes == whole
-    assert len(parts.layers_bytes) == shape.layers
+    assert embedding + sum(layers) + head == whole
+    assert len(layers) == shape.layers
 
 
 @pytest.mark.parametrize("gpus", [1, 2, 3, 7])

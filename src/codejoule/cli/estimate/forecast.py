@@ -102,8 +102,8 @@ def forecast(experiment: ExperimentConfig, *, calibration: Calibration | None = 
             parameters=estimate.count_parameters(work.architecture),
             weights=estimate.weight_bytes(work.architecture, work.quantization, dtype=work.dtype),
             cache_bytes=estimate.kv_cache_bytes_per_token(work.architecture, dtype=work.dtype),
-            expanded_cache_bytes=estimate.expanded_cache_bytes_per_token(
-                work.architecture, dtype=work.dtype
+            expanded_cache_bytes=estimate.kv_cache_bytes_per_token(
+                work.architecture, dtype=work.dtype, expanded=True
             ),
             memory=estimate.memory_needed(work),
             largest_batch=estimate.largest_batch(work, memory_bytes=card.memory_bytes),
