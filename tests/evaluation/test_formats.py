@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from codejoule.config import ConfigError
-from codejoule.domain import Status, Verdict
+from codejoule.domain import Status, Verdict, from_json, to_json
 from codejoule.evaluation import (
     SamplesName,
     holds_samples,
@@ -59,7 +59,7 @@ def test_evalpluss_own_results_are_read(
 
 def test_a_verdict_by_two_sets_of_tests_is_kept_whole(tmp_path: Path) -> None:
     verdict = dataclasses.replace(_verdict("t/1", 0, passed=False), base=Status.passed)
-    assert Verdict.from_json(json.loads(json.dumps(verdict.to_json()))) == verdict
+    assert from_json(Verdict, json.loads(json.dumps(to_json(verdict)))) == verdict
     base = verdict.of_base_tests()
     assert (base.status, base.reason, base.details) == (Status.passed, "pass", {})
     write_eval_results(tmp_path / "r.json", [verdict], ["x"])

@@ -15,8 +15,8 @@ from hydra import compose, initialize_config_dir
 from codejoule.config import ConfigError, UserError, project_root
 from codejoule.config.compose import register_schemas
 from codejoule.config.typed import to_experiment
-from codejoule.domain import Architecture, Quantization, Workload, place_layers
-from codejoule.estimate import bytes_by_layer, memory_needed, weight_bytes
+from codejoule.domain import Architecture, Quantization, Workload
+from codejoule.estimate import bytes_by_layer, memory_needed, place_layers, weight_bytes
 from codejoule.experiment import plan, preflight
 from codejoule.experiment.generation_stage import generate
 from codejoule.experiment.memory_plan import place, place_on_fewest

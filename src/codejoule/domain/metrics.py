@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from codejoule.domain.accuracy import pass_at_1_interval, pass_at_k
-from codejoule.domain.completion import Pace
+from codejoule.domain.completion import Pace, TaskRecord
 from codejoule.domain.energy import (
     FIRST_TOKEN,
     EnergyReading,
@@ -15,7 +15,6 @@ from codejoule.domain.energy import (
     EnergySource,
     prefill_part,
 )
-from codejoule.domain.record import TaskRecord
 from codejoule.domain.verdict import Status
 
 J_PER_KWH = 3.6e6

@@ -1,9 +1,9 @@
 """What the tests said of a sample."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import Enum
-from typing import Any, Self
+from typing import Self
 
 CLEAR = "clear"
 """Challenged, and failed as a solution that computes its answers must."""
@@ -73,18 +73,6 @@ class Verdict:
             return self
         # They passed, for otherwise the further ones were not run.
         return replace(self, status=self.base, reason=self.base.value, details={}, base=None)
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain values."""
-        base = None if self.base is None else self.base.value
-        return asdict(self) | {"status": self.status.value, "base": base}
-
-    @classmethod
-    def from_json(cls, row: Mapping[str, Any]) -> Self:
-        """The inverse of `to_json`."""
-        base = row.get("base")
-        typed = {"status": Status(row["status"]), "base": None if base is None else Status(base)}
-        return cls(**{**row, **typed})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from codejoule.estimate.memory import (
     kv_cache_bytes_per_token,
     largest_batch,
     memory_needed,
+    place_layers,
 )
 from codejoule.estimate.speed import (
     ENGINE_SPEEDS,
@@ -50,6 +51,7 @@ __all__ = [
     "kv_cache_bytes_per_token",
     "largest_batch",
     "memory_needed",
+    "place_layers",
     "prefill_work",
     "read_card",
     "weight_bytes",

@@ -1,6 +1,9 @@
-"""What a run needs of a GPU's memory, before it starts."""
+"""What a run needs of GPUs' memory, before it starts."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from itertools import accumulate
 
 from codejoule.domain import Architecture, Workload, dtype_bytes, linear_layers
 from codejoule.estimate.weights import weight_bytes
@@ -158,6 +161,60 @@ def largest_batch(work: Workload, *, memory_bytes: int) -> int:
         fits = memory_needed(replace(work, batch=middle)).total_bytes <= memory_bytes
         low, high = (middle, high) if fits else (low, middle)
     return low
+
+
+def place_layers(
+    layer_bytes: Sequence[int], *, first_bytes: int, last_bytes: int, gpus: int
+) -> tuple[int, ...]:
+    """Deal a decoder's layers out to GPUs so that the fullest holds as little as possible.
+
+    Parameters
+    ----------
+    layer_bytes : sequence of int, shape (n,)
+        Memory of each layer, its share of the cache included [bytes].
+    first_bytes : int
+        What the first GPU holds besides: the embedding [bytes].
+    last_bytes : int
+        What the last GPU holds besides: the head [bytes].
+    gpus : int
+        GPUs to use, all of them; at most one per layer.
+
+    Returns
+    -------
+    tuple of int, shape (n,)
+        Each layer's GPU, from 0, never falling: a token crosses from one GPU to the next
+        ``gpus - 1`` times.
+
+    Raises
+    ------
+    ValueError
+        For fewer than 1 GPU, or more than there are layers.
+    """
+    n = len(layer_bytes)
+    if not 1 <= gpus <= n:
+        raise ValueError(f"gpus={gpus}: must be at least 1 and at most {n}, the number of layers")
+    before = [0, *accumulate(layer_bytes)]
+    extra = [first_bytes, *[0] * (gpus - 1)]
+    extra[-1] += last_bytes
+
+    @cache
+    def fullest(end: int, gpu: int) -> tuple[int, int]:
+        """The least that the fullest GPU up to `gpu` must hold for the layers before `end`, and
+        the first of those on `gpu`."""
+        if gpu == 0:
+            return before[end] + extra[0], 0
+        return min(
+            (max(fullest(start, gpu - 1)[0], before[end] - before[start] + extra[gpu]), start)
+            for start in range(gpu, end)
+        )
+
+    placed: list[int] = []
+    end = n
+    for gpu in reversed(range(gpus)):
+        start = fullest(end, gpu)[1]
+        placed = [gpu] * (end - start) + placed
+        end = start
+    return tuple(placed)
 
 
 def _prefill(work: Workload) -> int:

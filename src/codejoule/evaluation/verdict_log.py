@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from codejoule.config import UserError, full_disk
-from codejoule.domain import Verdict
+from codejoule.domain import Verdict, from_json, to_json
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class VerdictLog:
         for line in filter(bytes.strip, content.split(b"\n")):
             try:
                 row: dict[str, Any] = json.loads(line)
-                self._verdicts[row["key"]] = Verdict.from_json(row["verdict"])
+                self._verdicts[row["key"]] = from_json(Verdict, row["verdict"])
             except (ValueError, KeyError, TypeError):
                 unread += 1
         if unread:
@@ -55,7 +55,7 @@ class VerdictLog:
 
     def add(self, key: str, verdict: Verdict) -> None:
         """Keep `verdict` under `key`; raises UserError where the disk does not take it."""
-        line = json.dumps({"key": key, "verdict": verdict.to_json()}).encode("ascii") + b"\n"
+        line = json.dumps({"key": key, "verdict": to_json(verdict)}).encode("ascii") + b"\n"
         try:
             written = os.write(self._file, line)
             if written < len(line):

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 from codejoule.config import ConfigError, UserError
 from codejoule.config.schema import ExperimentConfig, Split, Weights
-from codejoule.domain import Suite, Workload, place_layers
-from codejoule.estimate import CONTEXT_BYTES, bytes_by_layer, memory_needed
+from codejoule.domain import Suite, Workload
+from codejoule.estimate import CONTEXT_BYTES, bytes_by_layer, memory_needed, place_layers
 from codejoule.measurement import Hardware
 from codejoule.models import Checkpoint, describe_model
 
