@@ -13,8 +13,8 @@ from codejoule.domain import Workload
 from codejoule.experiment.cards import find_card, known_cards
 from codejoule.models import check_model_config, describe_model
 from codejoule.models.check import BUNDLED_ROOT, bundled_models
+from codejoule.models.declared import quantization_of
 from codejoule.models.folder import read_config
-from codejoule.models.group_size import quantization_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
