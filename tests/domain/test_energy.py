@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codejoule.domain import BatchEnergy, attribute_energy, later_prefill, prefill_part
+from codejoule.domain import attribute_energy, later_prefill, prefill_part
 
 sequences = st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 1300)), min_size=1, max_size=64)
 
@@ -23,17 +23,16 @@ def test_shares_add_up_to_the_batch(
     batch: list[tuple[int, int]], energy_j: float, prefill: float
 ) -> None:
     prompts, outputs = zip(*batch, strict=True)
-    energy = BatchEnergy(energy_j=energy_j, prefill_j=prefill * energy_j)
-    shares = attribute_energy(energy, prompt_tokens=prompts, output_tokens=outputs)
+    shares = attribute_energy(
+        energy_j, prefill * energy_j, prompt_tokens=prompts, output_tokens=outputs
+    )
     assert sum(shares) == pytest.approx(energy_j, rel=1e-9, abs=1e-9)
     assert min(shares) >= -1e-9 * energy_j
 
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=8).filter(lambda x: max(x) > 0))
 def test_decode_energy_is_divided_step_by_step_among_running_sequences(outputs: list[int]) -> None:
-    shares = attribute_energy(
-        BatchEnergy(energy_j=100.0), prompt_tokens=[1] * len(outputs), output_tokens=outputs
-    )
+    shares = attribute_energy(100.0, None, prompt_tokens=[1] * len(outputs), output_tokens=outputs)
     assert shares == pytest.approx(step_by_step(100.0, outputs), rel=1e-9, abs=1e-9)
 
 
@@ -41,7 +40,8 @@ def test_the_prefill_makes_the_first_token_so_a_sequence_of_one_token_takes_no_d
     None
 ):
     shares = attribute_energy(
-        BatchEnergy(energy_j=30.0, prefill_j=10.0),
+        30.0,
+        10.0,
         prompt_tokens=[1, 1, 3],
         output_tokens=[1, 3, 5],
     )
@@ -50,15 +50,13 @@ def test_the_prefill_makes_the_first_token_so_a_sequence_of_one_token_takes_no_d
 
 
 def test_prefill_energy_follows_prompt_tokens() -> None:
-    shares = attribute_energy(
-        BatchEnergy(energy_j=10.0, prefill_j=8.0), prompt_tokens=[300, 100], output_tokens=[5, 5]
-    )
+    shares = attribute_energy(10.0, 8.0, prompt_tokens=[300, 100], output_tokens=[5, 5])
     assert shares == pytest.approx((7.0, 3.0))
 
 
 def test_a_batch_of_nothing_is_an_error() -> None:
     with pytest.raises(ValueError, match="at least one"):
-        attribute_energy(BatchEnergy(energy_j=1.0), prompt_tokens=[], output_tokens=[])
+        attribute_energy(1.0, None, prompt_tokens=[], output_tokens=[])
 
 
 spans = st.lists(
@@ -84,7 +82,8 @@ def test_sequences_that_begin_at_different_steps_share_the_steps_they_run_in(
     given: list[tuple[int, int]],
 ) -> None:
     shares = attribute_energy(
-        BatchEnergy(energy_j=100.0, prefill_j=0.0),
+        100.0,
+        0.0,
         prompt_tokens=[1] * len(given),
         output_tokens=[end - begin + 1 for begin, end in given],
         spans=given,
@@ -95,7 +94,8 @@ def test_sequences_that_begin_at_different_steps_share_the_steps_they_run_in(
 
 def test_without_a_known_prefill_spans_have_it_inside_and_nothing_is_added() -> None:
     shares = attribute_energy(
-        BatchEnergy(energy_j=30.0),
+        30.0,
+        None,
         prompt_tokens=[5, 5],
         output_tokens=[40, 80],
         spans=[(0.0, 0.1), (0.0, 0.3)],  # seconds
@@ -107,7 +107,8 @@ def test_without_a_known_prefill_spans_have_it_inside_and_nothing_is_added() -> 
 def test_a_span_that_ends_before_it_begins_is_an_error() -> None:
     with pytest.raises(ValueError, match="cannot end before it begins"):
         attribute_energy(
-            BatchEnergy(energy_j=1.0, prefill_j=0.5),
+            1.0,
+            0.5,
             prompt_tokens=[1],
             output_tokens=[1],
             spans=[(3, 2)],

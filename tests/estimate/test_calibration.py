@@ -19,7 +19,7 @@ from codejoule.estimate import (
     PowerModel,
     calibrate_power,
     calibrate_speed,
-    predicted,
+    estimate_generation,
 )
 from codejoule.thesis.results import published_configurations
 
@@ -129,7 +129,8 @@ def thesis_runs() -> dict[str, MeasuredRun]:
 
 def off(run: MeasuredRun, engine: EngineSpeed, power: PowerModel) -> tuple[float, float]:
     """Relative error of time and of energy."""
-    ours = predicted(run, engine, power)
+    ours = estimate_generation(run, card=run.card, engine=engine, power=power)
+    assert ours is not None
     assert ours.energy_j is not None
     energy = ours.energy_j / run.energy_j - 1 if run.energy_j else 0.0
     return ours.latency_s / run.latency_s - 1, energy

@@ -6,18 +6,17 @@ from typing import Any
 
 import pytest
 
-from codejoule.domain import Architecture, Quantization, Workload
+from codejoule.domain import Architecture, Quantization, Workload, linear_layers
 from codejoule.estimate import (
     ENGINE_SPEEDS,
     POWER,
     Card,
+    PowerModel,
     count_parameters,
     decode_bound,
     decode_work,
     estimate_generation,
-    idle_power_w,
     kv_cache_bytes_per_token,
-    linear_layers,
     prefill_work,
 )
 
@@ -141,5 +140,7 @@ def test_what_a_card_s_file_does_not_say_is_absent_or_assumed_and_never_zero() -
     assert unmetered.latency_s > 0
     assert unmetered.energy_j is None
     assert unmetered.mean_power_w is None
-    assert idle_power_w(H200) == 77
-    assert idle_power_w(replace(H200, idle_power_w=None)) == pytest.approx(77)
+    idle = PowerModel(active_share=0, bandwidth_share=0, compute_share=0)
+    assert estimated(power=idle).mean_power_w == pytest.approx(77)
+    unknown = replace(H200, idle_power_w=None)
+    assert estimated(power=idle, card=unknown).mean_power_w == pytest.approx(77)

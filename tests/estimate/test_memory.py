@@ -8,8 +8,6 @@ import pytest
 
 from codejoule.domain import Architecture, Quantization, Workload
 from codejoule.estimate import (
-    activation_bytes,
-    expanded_cache_bytes_per_token,
     kv_cache_bytes_per_token,
     largest_batch,
     memory_needed,
@@ -45,10 +43,13 @@ def test_latent_attention_caches_latents_and_one_rotary_key() -> None:
     deepseek = Architecture.from_config(fields_of("deepseek_coder_16b"))
     per_token = kv_cache_bytes_per_token(deepseek, dtype="bfloat16")
     assert per_token == 27 * (512 + 64) * 2
-    assert expanded_cache_bytes_per_token(deepseek, dtype="bfloat16") == 27 * 16 * (192 + 128) * 2
+    assert (
+        kv_cache_bytes_per_token(deepseek, dtype="bfloat16", expanded=True)
+        == 27 * 16 * (192 + 128) * 2
+    )
     qwen = Architecture.from_config(fields_of("qwen_7b"))
     assert kv_cache_bytes_per_token(qwen, dtype="bfloat16") == 2 * 28 * 4 * 128 * 2
-    assert expanded_cache_bytes_per_token(qwen, dtype="bfloat16") == 2 * 28 * 4 * 128 * 2
+    assert kv_cache_bytes_per_token(qwen, dtype="bfloat16", expanded=True) == 2 * 28 * 4 * 128 * 2
 
 
 @pytest.mark.parametrize("family", TINY)
@@ -56,7 +57,7 @@ def test_the_estimate_of_activations_is_near_the_peak_of_live_tensors(family: st
     model = built(TINY[family])
     tracked = peak_of_live_tensors(model)
     # Prefill alone: a generation of one token.
-    ours = activation_bytes(
+    ours = memory_needed(
         work(
             Architecture.from_config(TINY[family]),
             batch=BATCH,
@@ -64,17 +65,18 @@ def test_the_estimate_of_activations_is_near_the_peak_of_live_tensors(family: st
             new_tokens=1,
             dtype="float32",
         )
-    )
+    ).activations_bytes
     assert 0.9 < ours / tracked < 1.3
 
 
 def test_experts_that_are_copied_for_decoding_are_counted() -> None:
     deepseek = Architecture.from_config(fields_of("deepseek_coder_16b"))
     lengths: dict[str, Any] = {"batch": 64, "prompt_tokens": 100, "new_tokens": 100}
-    plain = activation_bytes(work(deepseek, **lengths, dtype="float16"))
+    plain = memory_needed(work(deepseek, **lengths, dtype="float16")).activations_bytes
     assert plain == 64 * 6 * 3 * 2048 * 1408 * 2
     packed = Quantization(method="gptq", bits=4, group_size=64)
-    assert activation_bytes(work(deepseek, packed, **lengths, dtype="float16")) < plain / 2
+    smaller = memory_needed(work(deepseek, packed, **lengths, dtype="float16"))
+    assert smaller.activations_bytes < plain / 2
 
 
 @pytest.mark.parametrize("model", ["qwen_7b", "llama_8b", "deepseek_coder_16b"])

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from codejoule.domain import Architecture
-from codejoule.estimate import count_parameters, linear_layers
+from codejoule.domain import Architecture, linear_layers
+from codejoule.estimate import count_parameters
 
 from .conftest import MODELS, TINY, built, fields_of
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from codejoule.domain import Architecture, Quantization
-from codejoule.estimate import linear_layers, weight_bytes
+from codejoule.domain import Architecture, Quantization, linear_layers
+from codejoule.estimate import weight_bytes
 
 from .conftest import STARTER, fields_of
 

@@ -20,7 +20,7 @@ from codejoule.config.schema import (
 from codejoule.config.typed import from_plain, to_experiment, to_plain
 from codejoule.experiment.identity import fingerprint
 from codejoule.experiment.plan import Plan, make_plan
-from codejoule.models import byte_tokenizer
+from codejoule.models import tokenizer
 from codejoule.suites import prompts
 from tests.experiment.job import run_main, runs_of
 
@@ -69,7 +69,7 @@ def test_an_edited_chat_template_makes_another_run(
 @pytest.mark.parametrize(
     "change",
     [
-        (byte_tokenizer, "_CHAT", TEMPLATE),
+        (tokenizer, "_CHAT", TEMPLATE),
         (prompts, "_INSTRUCTION", "Write a program:"),
         (prompts, "_RESPONSE", "Here it is:"),
     ],

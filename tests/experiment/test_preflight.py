@@ -15,8 +15,8 @@ from hydra import compose, initialize_config_dir
 from codejoule.config import ConfigError, UserError, project_root
 from codejoule.config.compose import register_schemas
 from codejoule.config.typed import to_experiment
-from codejoule.domain import Architecture, Quantization, Workload, place_layers
-from codejoule.estimate import bytes_by_layer, memory_needed, weight_bytes
+from codejoule.domain import Architecture, Quantization, Workload
+from codejoule.estimate import bytes_by_layer, memory_needed, place_layers, weight_bytes
 from codejoule.experiment import plan, preflight
 from codejoule.experiment.generation_stage import generate
 from codejoule.experiment.memory_plan import place, place_on_fewest
@@ -77,10 +77,10 @@ def check(job: Plan) -> None:
 @pytest.mark.parametrize("quantization", QUANTS)
 def test_layers_add_up_to_the_whole_model(name: str, quantization: Quantization) -> None:
     shape = architecture(name)
-    parts = bytes_by_layer(shape, quantization, dtype="float16")
+    embedding, layers, head = bytes_by_layer(shape, quantization, dtype="float16")
     whole = weight_bytes(shape, quantization, dtype="float16").total_bytes
-    assert parts.embedding_bytes + sum(parts.layers_bytes) + parts.head_bytes == whole
-    assert len(parts.layers_bytes) == shape.layers
+    assert embedding + sum(layers) + head == whole
+    assert len(layers) == shape.layers
 
 
 @pytest.mark.parametrize("gpus", [1, 2, 3, 7])

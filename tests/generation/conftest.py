@@ -20,7 +20,7 @@ def one_thread() -> None:
 @pytest.fixture(scope="session")
 def tokenizer() -> Any:
     """One token per byte; the padding token is the end token, as with many models."""
-    from codejoule.models.byte_tokenizer import byte_tokenizer
+    from codejoule.models.tokenizer import byte_tokenizer
 
     return byte_tokenizer(VOCABULARY)
 

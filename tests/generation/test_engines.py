@@ -21,7 +21,7 @@ from codejoule.generation.graph import dense
 from codejoule.generation.graph.capture import batch_buckets, fit, length_buckets
 from codejoule.generation.graph.decoder import Decoder
 from codejoule.generation.graph.state import chooser
-from codejoule.models.byte_tokenizer import byte_tokenizer
+from codejoule.models.tokenizer import byte_tokenizer
 from tests.generation.conftest import FAMILIES, tiny_model
 
 GREEDY = GenerationConfig(name="greedy")

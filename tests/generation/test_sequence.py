@@ -86,7 +86,7 @@ BYTES = st.lists(st.integers(0, 255), max_size=40)
 
 @given(tokens=BYTES)
 def test_the_text_is_that_of_the_tokens_together(tokens: list[int]) -> None:
-    from codejoule.models.byte_tokenizer import byte_tokenizer
+    from codejoule.models.tokenizer import byte_tokenizer
 
     tokenizer = byte_tokenizer(320)
     together = tokenizer.decode(tokens, skip_special_tokens=True)

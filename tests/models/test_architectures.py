@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from codejoule.config.schema import Method, QuantConfig
-from codejoule.models.group_size import input_widths, with_group_size
+from codejoule.models.declared import input_widths, with_group_size
 
 # The largest that divides every layer's inputs: 4864 = 38 x 128, 10944 = 171 x 64.
 GROUP_SIZES = {"deepseek_coder_16b": 64}

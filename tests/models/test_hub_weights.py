@@ -162,7 +162,7 @@ def test_weights_are_downloaded_once_and_then_need_no_hub(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = locate(model(), tmp_path)
-    assert found.revision == COMMIT
+    assert found.path is not None and found.path.name == COMMIT
     assert found.checksum == f"me/open@{COMMIT}"
     assert found.source == f"hub:me/open@{COMMIT}"
     loaded = load_model(found, model(), NONE, device="cpu")

@@ -23,7 +23,6 @@ def as_found(folder: Path, quantization: str = "none") -> Checkpoint:
         weights=Weights.local,
         source=f"local:{folder.name}",
         path=folder,
-        revision=None,
         checksum="unused",
         quantization=quantization,
     )
@@ -217,7 +216,7 @@ def test_a_checkpoint_that_is_not_what_it_declares_is_refused(
 def test_layers_with_other_bits_than_asked_or_unpacked_ones_are_named(
     quantized: Callable[[str], Path], make_model: MakeModel, quants: Quants
 ) -> None:
-    from codejoule.models.inspect import inspect_layers
+    from codejoule.models.facts import inspect_layers
     from codejoule.models.proof import prove_quantization
 
     folder = quantized("gptq4")
@@ -257,7 +256,7 @@ def test_every_linear_layer_is_described(
 
 
 def test_a_layer_left_unquantized_is_refused_unless_the_checkpoint_says_so(quants: Quants) -> None:
-    from codejoule.models.inspect import LinearLayer
+    from codejoule.models.facts import LinearLayer
     from codejoule.models.proof import prove_quantization
 
     def layer(name: str, bits: int | None) -> LinearLayer:

@@ -14,7 +14,7 @@ from codejoule.config.schema import Dtype, Method, ModelConfig, QuantConfig, Wei
 from codejoule.domain import Architecture, Quantization, Workload
 from codejoule.experiment.memory_plan import place
 from codejoule.models import LoadedModel, load_model, locate_checkpoint, prepare_libraries
-from codejoule.models.inspect import inspect_layers, sampled_layers
+from codejoule.models.facts import inspect_layers, sampled_layers
 from codejoule.models.placement import Placement
 from codejoule.models.quantization import quantizer_of
 from codejoule.models.quantization.packed_words import one_in_each_place

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from codejoule.config import ConfigError
 from codejoule.config.schema import Dtype, Method, ModelConfig, QuantConfig, Weights
 from codejoule.models import load_model, locate_checkpoint
-from codejoule.models.byte_tokenizer import byte_tokenizer
+from codejoule.models.tokenizer import byte_tokenizer
 
 
 def random_config(architecture: dict[str, Any], **changes: Any) -> ModelConfig:

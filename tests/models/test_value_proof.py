@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from codejoule.config import UserError
 from codejoule.config.schema import Method, ModelConfig, QuantConfig, Weights
 from codejoule.models import LoadedModel, load_model, locate_checkpoint
+from codejoule.models.facts import inspect_layers, sampled_layers
 from codejoule.models.folder import read_tensors
-from codejoule.models.inspect import inspect_layers, sampled_layers
 from codejoule.models.placement import Placement
 from codejoule.models.quantization import quantizer_of
 from codejoule.models.random_weights import architecture_config
@@ -54,7 +54,7 @@ def write_packed(
     """A checkpoint of random numbers of every kind that its declaration allows."""
     from safetensors.torch import save_file
 
-    from codejoule.models.byte_tokenizer import byte_tokenizer
+    from codejoule.models.tokenizer import byte_tokenizer
 
     config = architecture_config(architecture)
     quant = dataclasses.replace(quant, kernel="torch")

@@ -13,7 +13,7 @@ from typing import Any
 from codejoule.config.ranged import Ranged, above, at_least, ranged
 from codejoule.domain.engines import ENGINES, OWN_KEYS, EngineFacts, EngineKeys, engines_with
 from codejoule.domain.quantization import METHODS
-from codejoule.domain.suite_limits import LIMITS_OF_BUNDLED, SuiteLimits, limits_of
+from codejoule.domain.suite import LIMITS_OF_BUNDLED, SuiteLimits, limits_of
 
 Weights = StrEnum("Weights", "hub local random bundled")
 Variant = StrEnum("Variant", "base instruct")

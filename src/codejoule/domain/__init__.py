@@ -7,27 +7,29 @@ from codejoule.domain.accuracy import (
     wilson_interval,
 )
 from codejoule.domain.architecture import Architecture, linear_layers
-from codejoule.domain.break_even import break_even_tasks
-from codejoule.domain.completion import Completion, FinishReason, Pace, Prompt
-from codejoule.domain.dtype import dtype_bytes, dtype_in_force
+from codejoule.domain.completion import (
+    TASK_COLUMNS,
+    Completion,
+    FinishReason,
+    Pace,
+    Prompt,
+    TaskRecord,
+)
 from codejoule.domain.energy import (
     FIRST_TOKEN,
-    BatchEnergy,
     Cooling,
     EnergyReading,
     EnergyScope,
     EnergySource,
     PowerSample,
     attribute_energy,
+    break_even_tasks,
     later_prefill,
     prefill_part,
 )
 from codejoule.domain.families import FAMILIES
 from codejoule.domain.json_values import from_json, to_json
-from codejoule.domain.layers import LinearLayers
-from codejoule.domain.placement import place_layers
 from codejoule.domain.quantization import METHODS, Quantization, QuantizationMethod
-from codejoule.domain.record import TASK_COLUMNS, TaskRecord
 from codejoule.domain.source import (
     BOM,
     future_first,
@@ -36,10 +38,10 @@ from codejoule.domain.source import (
     preamble,
     source_lines,
 )
-from codejoule.domain.task import DOMAINS, EXPECTED_OUTPUT, Suite, Task
+from codejoule.domain.suite import DOMAINS, EXPECTED_OUTPUT, Suite, Task
+from codejoule.domain.text import visible
 from codejoule.domain.verdict import JudgedSample, Status, Verdict
-from codejoule.domain.visible import visible
-from codejoule.domain.workload import Workload
+from codejoule.domain.workload import Workload, dtype_bytes, dtype_in_force
 
 __all__ = [
     "BOM",
@@ -50,7 +52,6 @@ __all__ = [
     "METHODS",
     "TASK_COLUMNS",
     "Architecture",
-    "BatchEnergy",
     "Completion",
     "Cooling",
     "EnergyReading",
@@ -58,7 +59,6 @@ __all__ = [
     "EnergySource",
     "FinishReason",
     "JudgedSample",
-    "LinearLayers",
     "Pace",
     "PowerSample",
     "Prompt",
@@ -83,7 +83,6 @@ __all__ = [
     "linear_layers",
     "pass_at_1_interval",
     "pass_at_k",
-    "place_layers",
     "preamble",
     "prefill_part",
     "source_lines",

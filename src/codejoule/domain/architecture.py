@@ -1,11 +1,40 @@
 """A decoder's shape, as far as its size and its caches depend on it."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from codejoule.domain.attention import Attention
-from codejoule.domain.layers import LinearLayers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinearLayers:
+    """Layers of one name: the same shape in each block that has them."""
+
+    name: str
+    """transformers' name, e.g. ``q_proj``."""
+    part: str
+    """``attention``, ``mlp``, ``shared_experts`` or ``routed_experts``."""
+    in_features: int
+    """Width of the input."""
+    out_features: int
+    """Width of the output."""
+    bias: bool
+    """Whether there is a bias."""
+    number: int
+    """How many the model has."""
+    active: int
+    """How many of them one token passes."""
+
+    @property
+    def weights(self) -> int:
+        """Weights of one layer, bias aside."""
+        return self.in_features * self.out_features
+
+    @property
+    def parameters(self) -> int:
+        """Parameters of one layer."""
+        return self.weights + (self.out_features if self.bias else 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,35 +203,21 @@ def linear_layers(architecture: Architecture) -> tuple[LinearLayers, ...]:
         In the order in which a token passes them.
     """
 
-    def every() -> Iterator[LinearLayers]:
-        a, moe = architecture, architecture.moe
-        projections = a.attention.projections(a.hidden_size)
-        yield from _layers_of("attention", projections, number=a.layers, active=a.layers)
-        dense = _gated_mlp(a.hidden_size, a.intermediate_size, bias=a.mlp_bias)
-        yield from _layers_of("mlp", dense, number=a.dense_layers, active=a.dense_layers)
-        if moe is None:
-            return
+    a, moe = architecture, architecture.moe
+    blocks = [
+        ("attention", a.attention.projections(a.hidden_size), a.layers, a.layers),
+        ("mlp", _gated_mlp(a, a.intermediate_size), a.dense_layers, a.dense_layers),
+    ]
+    if moe is not None:
         # transformers keeps the shared experts of a layer as one MLP of their summed width, and
         # the routed ones as bare matrices.
-        layers = a.moe_layers if moe.shared else 0
-        shared = _gated_mlp(a.hidden_size, moe.shared * moe.intermediate_size, bias=a.mlp_bias)
-        yield from _layers_of("shared_experts", shared, number=layers, active=layers)
-        routed = _gated_mlp(a.hidden_size, moe.intermediate_size, bias=False)
-        yield from _layers_of(
-            "routed_experts",
-            routed,
-            number=a.moe_layers * moe.routed,
-            active=a.moe_layers * moe.active,
-        )
-
-    return tuple(every())
-
-
-def _layers_of(
-    part: str, shapes: Mapping[str, tuple[int, int, bool]], *, number: int, active: int
-) -> Iterator[LinearLayers]:
-    for name, (into, out, bias) in shapes.items() if number else ():
-        yield LinearLayers(
+        shared, layers = _gated_mlp(a, moe.shared * moe.intermediate_size), a.moe_layers
+        if moe.shared:
+            blocks.append(("shared_experts", shared, layers, layers))
+        routed = _gated_mlp(a, moe.intermediate_size, bias=False)
+        blocks.append(("routed_experts", routed, layers * moe.routed, layers * moe.active))
+    return tuple(
+        LinearLayers(
             name=name,
             part=part,
             in_features=into,
@@ -211,36 +226,26 @@ def _layers_of(
             number=number,
             active=active,
         )
+        for part, shapes, number, active in blocks
+        if number
+        for name, (into, out, bias) in shapes.items()
+    )
 
 
-def _gated_mlp(hidden_size: int, width: int, *, bias: bool) -> dict[str, tuple[int, int, bool]]:
+def _gated_mlp(
+    a: Architecture, width: int, *, bias: bool | None = None
+) -> Mapping[str, tuple[int, int, bool]]:
+    biased = a.mlp_bias if bias is None else bias
     return {
-        "gate_proj": (hidden_size, width, bias),
-        "up_proj": (hidden_size, width, bias),
-        "down_proj": (width, hidden_size, bias),
+        "gate_proj": (a.hidden_size, width, biased),
+        "up_proj": (a.hidden_size, width, biased),
+        "down_proj": (width, a.hidden_size, biased),
     }
 
 
 def read_count(fields: Mapping[str, Any], key: str) -> int:
-    """A whole number of at least 1.
-
-    Parameters
-    ----------
-    fields : mapping
-        The top level of a ``config.json``.
-    key : str
-        Its name there.
-
-    Returns
-    -------
-    int
-        The number.
-
-    Raises
-    ------
-    ValueError
-        For anything else, and where there is none.
-    """
+    """The whole number that a ``config.json`` has under `key`; `ValueError` for anything else, and
+    for one below 1."""
     value = fields.get(key)
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{key}={value}: the estimator needs a whole number of at least 1")

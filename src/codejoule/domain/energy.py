@@ -169,18 +169,9 @@ def prefill_part(at_marks: Mapping[str, float], marks: Collection[str]) -> float
     return part
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchEnergy:
-    """Energy of one accounting window, by phase where known."""
-
-    energy_j: float
-    """Energy of the whole window [J]."""
-    prefill_j: float | None = None
-    """Energy up to the first token [J]; None where the meter cannot resolve it."""
-
-
 def attribute_energy(
-    batch: BatchEnergy,
+    energy_j: float,
+    prefill_j: float | None,
     *,
     prompt_tokens: Sequence[int],
     output_tokens: Sequence[int],
@@ -193,8 +184,10 @@ def attribute_energy(
 
     Parameters
     ----------
-    batch : BatchEnergy
+    energy_j : float
         Energy of the window [J].
+    prefill_j : float or None
+        Of that, energy up to the first token [J]; None where the meter cannot resolve it.
     prompt_tokens : sequence of int, shape (n,)
         Prompt length of each sequence, padding not counted.
     output_tokens : sequence of int, shape (n,)
@@ -207,7 +200,7 @@ def attribute_energy(
     Returns
     -------
     tuple of float, shape (n,)
-        Energy allocated to each sequence [J]; adds up to ``batch.energy_j``.
+        Energy allocated to each sequence [J]; adds up to `energy_j`.
 
     Raises
     ------
@@ -235,12 +228,12 @@ def attribute_energy(
             f"got {n}, {len(output_tokens)} and {'none' if spans is None else len(spans)}"
         )
     if spans is None:
-        made = 0 if batch.prefill_j is None else 1
+        made = 0 if prefill_j is None else 1
         spans = [(0.0, max(0.0, tokens - made)) for tokens in output_tokens]
-    if batch.prefill_j is None:
-        return tuple(_decode_shares(batch.energy_j, spans))
-    shares = _proportional(batch.prefill_j, prompt_tokens)
-    decode = _decode_shares(batch.energy_j - batch.prefill_j, spans)
+    if prefill_j is None:
+        return tuple(_decode_shares(energy_j, spans))
+    shares = _proportional(prefill_j, prompt_tokens)
+    decode = _decode_shares(energy_j - prefill_j, spans)
     return tuple(a + b for a, b in zip(shares, decode, strict=True))
 
 
@@ -269,3 +262,24 @@ def _decode_shares(energy_j: float, spans: Sequence[tuple[float, float]]) -> lis
     each = np.divide(lengths, running, out=np.zeros_like(lengths), where=running > 0)
     reached = np.concatenate([[0.0], np.cumsum(each)]) * (energy_j / busy)
     return [float(share) for share in reached[ends] - reached[begins]]
+
+
+def break_even_tasks(*, cost_j: float, before_j: float, after_j: float) -> float:
+    """Tasks after which what was spent once has been saved.
+
+    Parameters
+    ----------
+    cost_j : float
+        Energy spent once, such as that of quantizing a model [J].
+    before_j : float
+        Energy per task without it [J].
+    after_j : float
+        Energy per task with it [J].
+
+    Returns
+    -------
+    float
+        ``cost_j / (before_j - after_j)``; infinite where a task does not take less than before.
+    """
+    saved_j = before_j - after_j
+    return cost_j / saved_j if saved_j > 0 else math.inf

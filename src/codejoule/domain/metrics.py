@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from codejoule.domain.accuracy import pass_at_1_interval, pass_at_k
-from codejoule.domain.completion import Pace
+from codejoule.domain.completion import Pace, TaskRecord
 from codejoule.domain.energy import (
     FIRST_TOKEN,
     EnergyReading,
@@ -15,11 +15,13 @@ from codejoule.domain.energy import (
     EnergySource,
     prefill_part,
 )
-from codejoule.domain.record import TaskRecord
 from codejoule.domain.verdict import Status
 
 J_PER_KWH = 3.6e6
 """Joules in a kilowatt-hour."""
+
+_Figures = dict[str, float | None]
+"""Metrics by name; None for what was not measured."""
 
 PASS_AT = (1, 5, 10, 25, 50, 100)
 """The k for which pass@k is reported where there are enough samples."""
@@ -152,11 +154,17 @@ def run_metrics(
     """
     _check(records, facts)
     metrics = _counts(records) | _time(facts) | _energy(facts) | _accuracy(records, rng)
-    metrics |= _accuracy_by_all_tests(records, rng)
-    metrics |= _accuracy_where_valid(records, facts.valid_tasks, rng)
-    _add_ratios(metrics, records)
+    if all(r.verdict_plus is not None for r in records):
+        by_all_tests = [replace(r, verdict=r.verdict_plus) for r in records]
+        metrics |= _accuracy(by_all_tests, rng, which="_plus")
+    if facts.valid_tasks is not None and all(r.verdict is not None for r in records):
+        valid = [r for r in records if r.task_id in facts.valid_tasks]
+        metrics["tasks_valid"] = len({r.task_id for r in valid})
+        metrics |= _accuracy(valid, rng, which="_valid")
+    metrics |= _ratios(metrics, records)
+    known = {name: float(value) for name, value in metrics.items() if value is not None}
     # A window too short for its counter has an energy of NaN, and so has what it is part of.
-    return {name: value for name, value in metrics.items() if not math.isnan(value)}
+    return {name: value for name, value in known.items() if not math.isnan(value)}
 
 
 def _check(records: Sequence[TaskRecord], facts: RunFacts) -> None:
@@ -170,73 +178,71 @@ def _check(records: Sequence[TaskRecord], facts: RunFacts) -> None:
         )
 
 
-def _counts(records: Sequence[TaskRecord]) -> dict[str, float]:
+def _counts(records: Sequence[TaskRecord]) -> _Figures:
     return {
-        "tasks": float(len({r.task_id for r in records})),
-        "output_tokens": float(sum(r.output_tokens for r in records)),
-        "prompt_tokens": float(sum(r.prompt_tokens for r in records)),
+        "tasks": len({r.task_id for r in records}),
+        "output_tokens": sum(r.output_tokens for r in records),
+        "prompt_tokens": sum(r.prompt_tokens for r in records),
     }
 
 
-def _time(facts: RunFacts) -> dict[str, float]:
+def _time(facts: RunFacts) -> _Figures:
     latency_s = sum(w.reading.latency_s for w in facts.windows)
-    metrics = {"latency_s": latency_s}
-    if latency_s > 0:
-        tokens = sum(sum(w.output_tokens) for w in facts.windows)
-        metrics["throughput_tokens_per_s"] = tokens / latency_s
-    return metrics | _per_token_times(facts) | _padding(facts)
+    tokens = sum(sum(w.output_tokens) for w in facts.windows)
+    positions = _sum_or_none([w.positions for w in facts.windows])
+    needed = sum(
+        w.prompt_tokens + sum(max(0, tokens - 1) for tokens in w.output_tokens)
+        for w in facts.windows
+    )
+    return {
+        "latency_s": latency_s,
+        "throughput_tokens_per_s": _over(tokens, latency_s),
+        "padding_share": 1 - needed / positions if positions else None,
+        **_per_token_times(facts),
+    }
 
 
-def _per_token_times(facts: RunFacts) -> dict[str, float]:
+def _per_token_times(facts: RunFacts) -> _Figures:
     if all(w.paces for w in facts.windows):
         paces = [pace for w in facts.windows for pace in w.paces]
-        steps = sum(tokens - 1 for w in facts.windows for tokens in w.output_tokens if tokens > 1)
-        metrics = {"ttft_s": float(np.mean([pace.ttft_s for pace in paces]))}
-        if steps:
-            metrics["tpot_s"] = sum(pace.decode_s for pace in paces) / steps
-        return metrics
+        steps = sum(max(0, tokens - 1) for w in facts.windows for tokens in w.output_tokens)
+        return {
+            "ttft_s": float(np.mean([pace.ttft_s for pace in paces])),
+            "tpot_s": _over(sum(pace.decode_s for pace in paces), steps),
+        }
     ttfts_s = [w.reading.marks_s.get(FIRST_TOKEN) for w in facts.windows]
     known_s = [t for t in ttfts_s if t is not None]
     if len(known_s) < len(ttfts_s):
         return {}
-    metrics = {"ttft_s": float(np.mean(known_s))}
     tpots_s = [
         (w.reading.latency_s - ttft_s) / (max(w.output_tokens) - 1)
         for w, ttft_s in zip(facts.windows, known_s, strict=True)
         if max(w.output_tokens) > 1
     ]
-    if tpots_s:
-        metrics["tpot_s"] = float(np.mean(tpots_s))
-    return metrics
+    return {
+        "ttft_s": float(np.mean(known_s)),
+        "tpot_s": float(np.mean(tpots_s)) if tpots_s else None,
+    }
 
 
-def _padding(facts: RunFacts) -> dict[str, float]:
-    positions = _sum_or_none([w.positions for w in facts.windows])
-    if not positions:
-        return {}
-    needed = sum(
-        w.prompt_tokens + sum(max(0, tokens - 1) for tokens in w.output_tokens)
-        for w in facts.windows
-    )
-    return {"padding_share": 1 - needed / positions}
-
-
-def _energy(facts: RunFacts) -> dict[str, float]:
+def _energy(facts: RunFacts) -> _Figures:
     readings = [w.reading for w in facts.windows]
     energy_j = sum(r.energy_j for r in readings)
-    latency_s = sum(r.latency_s for r in readings)
-    metrics = {"energy_generation_j": energy_j} | _gpu_energy(readings, facts.idle_power_w)
-    if latency_s > 0:
-        metrics["mean_power_w"] = energy_j / latency_s
     prefill_j = _sum_or_none([prefill_part(r.energy_at_marks_j, r.marks_s) for r in readings])
-    if prefill_j is not None:
-        metrics["energy_prefill_j"] = prefill_j
-        metrics["energy_decode_j"] = energy_j - prefill_j
     integrated_j = _sum_or_none([r.integrated_j for r in readings])
-    gpu_j = metrics.get("energy_gpu_j")
-    if integrated_j is not None and gpu_j is not None:
-        metrics["energy_crosscheck_rel"] = integrated_j / gpu_j - 1
-    optional = {
+    gross_j, net_j = _gpu_energy(readings, facts.idle_power_w)
+    crosscheck = None
+    if integrated_j is not None and gross_j is not None:
+        crosscheck = integrated_j / gross_j - 1
+    return {
+        "energy_generation_j": energy_j,
+        "energy_gpu_j": gross_j,
+        "energy_gpu_kwh": None if gross_j is None else gross_j / J_PER_KWH,
+        "energy_gpu_net_j": net_j,
+        "mean_power_w": _over(energy_j, sum(r.latency_s for r in readings)),
+        "energy_prefill_j": prefill_j,
+        "energy_decode_j": None if prefill_j is None else energy_j - prefill_j,
+        "energy_crosscheck_rel": crosscheck,
         "energy_gpu_zeus_j": _sum_or_none([r.zeus_j for r in readings]),
         "energy_cpu_j": _sum_or_none([r.of_j("cpu") for r in readings]),
         "energy_dram_j": _sum_or_none([r.of_j("dram") for r in readings]),
@@ -250,29 +256,22 @@ def _energy(facts: RunFacts) -> dict[str, float]:
         "cooldown_s": facts.cooldown_s,
         "memory_peak_bytes": facts.memory_peak_bytes,
     }
-    return metrics | {name: float(value) for name, value in optional.items() if value is not None}
 
 
-def _gpu_energy(readings: Sequence[EnergyReading], idle_power_w: float | None) -> dict[str, float]:
-    """Energy of the GPUs alone, gross and net; nothing where no GPU is in scope."""
+def _gpu_energy(
+    readings: Sequence[EnergyReading], idle_power_w: float | None
+) -> tuple[float | None, float | None]:
+    """Energy of the GPUs alone, gross and net; None where no GPU is in scope."""
     scope = readings[0].scope
-    if scope is EnergyScope.cpu:
-        return {}
     if scope is EnergyScope.gpu:
-        gross_j: float | None = sum(r.energy_j for r in readings)
-        net_j = _sum_or_none([r.energy_net_j for r in readings])
-    else:
+        return sum(r.energy_j for r in readings), _sum_or_none([r.energy_net_j for r in readings])
+    gross_j = None
+    if scope is not EnergyScope.cpu:
         gross_j = _sum_or_none([r.of_j("gpu") for r in readings])
-        # A reading's net energy would be that of all devices in scope, and a CPU has none.
-        net_j = None
-        if gross_j is not None and idle_power_w is not None:
-            net_j = gross_j - idle_power_w * sum(r.latency_s for r in readings)
-    metrics = {}
-    if gross_j is not None:
-        metrics = {"energy_gpu_j": gross_j, "energy_gpu_kwh": gross_j / J_PER_KWH}
-    if net_j is not None:
-        metrics["energy_gpu_net_j"] = net_j
-    return metrics
+    if gross_j is None or idle_power_w is None:
+        return gross_j, None
+    # A reading's net energy would be that of all devices in scope, and a CPU has none.
+    return gross_j, gross_j - idle_power_w * sum(r.latency_s for r in readings)
 
 
 def _sum_or_none(values: Sequence[float | None]) -> float | None:
@@ -280,62 +279,46 @@ def _sum_or_none(values: Sequence[float | None]) -> float | None:
     return sum(known) if len(known) == len(values) else None
 
 
-def _accuracy(records: Sequence[TaskRecord], rng: np.random.Generator) -> dict[str, float]:
-    if any(r.verdict is None for r in records):
+def _over(value: float, by: float) -> float | None:
+    return value / by if by > 0 else None
+
+
+def _accuracy(
+    records: Sequence[TaskRecord], rng: np.random.Generator, *, which: str = ""
+) -> _Figures:
+    """``pass_at_1``, `which` behind it, and so on; nothing where a sample has no verdict."""
+    if not records or any(r.verdict is None for r in records):
         return {}
     passed: dict[str, list[bool]] = {}
     for record in records:
         passed.setdefault(record.task_id, []).append(record.verdict == Status.passed.value)
     samples = min(len(p) for p in passed.values())
-    metrics = {}
-    for k in (k for k in PASS_AT if k <= samples):
-        metrics[f"pass_at_{k}"] = float(
+    metrics: _Figures = {
+        f"pass_at_{k}{which}": float(
             np.mean([pass_at_k(len(p), sum(p), k) for p in passed.values()])
         )
+        for k in PASS_AT
+        if k <= samples
+    }
     low, high = pass_at_1_interval(list(passed.values()), rng=rng)
-    return metrics | {"pass_at_1_ci_low": low, "pass_at_1_ci_high": high}
+    return metrics | {f"pass_at_1{which}_ci_low": low, f"pass_at_1{which}_ci_high": high}
 
 
-def _accuracy_where_valid(
-    records: Sequence[TaskRecord], valid_tasks: frozenset[str] | None, rng: np.random.Generator
-) -> dict[str, float]:
-    """The same over the tasks that can be solved here, their number with it."""
-    if valid_tasks is None or any(r.verdict is None for r in records):
-        return {}
-    chosen = [r for r in records if r.task_id in valid_tasks]
-    metrics = {"tasks_valid": float(len({r.task_id for r in chosen}))}
-    if not chosen:
-        return metrics
-    return metrics | _named(_accuracy(chosen, rng), "valid")
-
-
-def _accuracy_by_all_tests(
-    records: Sequence[TaskRecord], rng: np.random.Generator
-) -> dict[str, float]:
-    if any(r.verdict_plus is None for r in records):
-        return {}
-    return _named(_accuracy([replace(r, verdict=r.verdict_plus) for r in records], rng), "plus")
-
-
-def _named(metrics: dict[str, float], which: str) -> dict[str, float]:
-    """The same as ``pass_at_1_WHICH``, ``pass_at_1_WHICH_ci_low`` and so on."""
-    parts = {name: name.partition("_ci_") for name in metrics}
-    return {f"{k}_{which}{ci}{side}": metrics[name] for name, (k, ci, side) in parts.items()}
-
-
-def _add_ratios(metrics: dict[str, float], records: Sequence[TaskRecord]) -> None:
-    energy_j = metrics["energy_generation_j"]
-    metrics["energy_per_task_j"] = energy_j / metrics["tasks"]
-    if metrics["output_tokens"] > 0:
-        metrics["energy_per_output_token_j"] = energy_j / metrics["output_tokens"]
-    if "energy_evaluation_j" not in metrics:
-        return
-    total_j = energy_j + metrics["energy_evaluation_j"]
-    metrics["energy_total_kwh"] = total_j / J_PER_KWH
-    if "pass_at_1" not in metrics:
-        return
-    if total_j > 0:
-        metrics["pass_at_1_per_kwh"] = metrics["pass_at_1"] / metrics["energy_total_kwh"]
-    solved = {r.task_id for r in records if r.verdict == Status.passed.value}
-    if solved:
-        metrics["energy_per_solved_task_j"] = total_j / len(solved)
+def _ratios(metrics: _Figures, records: Sequence[TaskRecord]) -> _Figures:
+    energy_j, tasks, tokens = (
+        metrics[name] or 0.0 for name in ("energy_generation_j", "tasks", "output_tokens")
+    )
+    ratios = {
+        "energy_per_task_j": energy_j / tasks,
+        "energy_per_output_token_j": _over(energy_j, tokens),
+    }
+    evaluation_j, pass_at_1 = metrics["energy_evaluation_j"], metrics.get("pass_at_1")
+    if evaluation_j is None:
+        return ratios
+    total_j = energy_j + evaluation_j
+    ratios["energy_total_kwh"] = total_j / J_PER_KWH
+    if pass_at_1 is not None:
+        solved = {r.task_id for r in records if r.verdict == Status.passed.value}
+        ratios["pass_at_1_per_kwh"] = _over(pass_at_1, total_j / J_PER_KWH)
+        ratios["energy_per_solved_task_j"] = _over(total_j, len(solved))
+    return ratios

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from codejoule.domain.layers import LinearLayers
+from codejoule.domain.architecture import LinearLayers
 
 _NF4_BLOCK = 64
 """Weights that share one absmax in bitsandbytes' 4-bit layers (its default)."""

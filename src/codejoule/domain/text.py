@@ -1,4 +1,4 @@
-"""Figures as a reader needs them."""
+"""Figures and texts from outside as a reader needs them."""
 
 import math
 
@@ -24,3 +24,25 @@ def p_words(value: float) -> str:
         return "unknown"
     text = p_text(value)
     return text if text.startswith("<") else f"= {text}"
+
+
+def visible(text: str) -> str:
+    """Write what could steer a terminal as an escape.
+
+    Parameters
+    ----------
+    text : str
+        Text of any origin: names in people's files, a program's output, a server's answer.
+
+    Returns
+    -------
+    str
+        The text with ``\\x1b`` and the like for every character that is not printable; line
+        breaks and tabs stay.
+    """
+    return "".join(
+        character
+        if character.isprintable() or character in "\n\t"
+        else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )

@@ -8,8 +8,7 @@ from typing import TypeVar
 from codejoule.domain import Workload
 from codejoule.estimate.card import Card
 from codejoule.estimate.generation import GenerationEstimate, estimate_generation
-from codejoule.estimate.power import PowerModel
-from codejoule.estimate.speed import EngineSpeed
+from codejoule.estimate.speed import EngineSpeed, PowerModel
 
 _Model = TypeVar("_Model", EngineSpeed, PowerModel)
 
@@ -30,37 +29,6 @@ class MeasuredRun(Workload):
     """Time of a batch [s]."""
     energy_j: float | None = None
     """Energy of the card [J], idle power included; None where it was not measured."""
-
-
-def predicted(run: MeasuredRun, engine: EngineSpeed, power: PowerModel) -> GenerationEstimate:
-    """What the estimator says of a run that was measured.
-
-    Parameters
-    ----------
-    run : MeasuredRun
-        The run.
-    engine : EngineSpeed
-        What ran the model.
-    power : PowerModel
-        What it drew.
-
-    Returns
-    -------
-    GenerationEstimate
-        For its batch.
-
-    Raises
-    ------
-    ValueError
-        If the card's peak rate is not known.
-    """
-    estimate = estimate_generation(run, card=run.card, engine=engine, power=power)
-    if estimate is None:
-        raise ValueError(
-            f"the peak rate of {run.card.name} in {run.dtype} is not known; give "
-            "gpu.peak_float16_flop_per_s and its like"
-        )
-    return estimate
 
 
 def calibrate_speed(runs: Sequence[MeasuredRun], *, prior: EngineSpeed) -> EngineSpeed:
@@ -98,7 +66,7 @@ def calibrate_speed(runs: Sequence[MeasuredRun], *, prior: EngineSpeed) -> Engin
     watts = PowerModel(active_share=0, bandwidth_share=0, compute_share=0)
 
     def misfits(engine: EngineSpeed) -> list[float]:
-        return [math.log(predicted(run, engine, watts).latency_s / run.latency_s) for run in runs]
+        return [math.log(_predicted(run, engine, watts).latency_s / run.latency_s) for run in runs]
 
     return _most_probable(prior, misfits)
 
@@ -130,7 +98,7 @@ def calibrate_power(
     metered = []
     for run, engine in runs:
         if run.energy_j is not None:
-            factor = run.latency_s / predicted(run, engine, prior).latency_s
+            factor = run.latency_s / _predicted(run, engine, prior).latency_s
             metered.append((run, run.energy_j, _stretched(engine, factor)))
     if not metered:
         raise ValueError("calibrating power needs at least one run whose energy was measured")
@@ -138,13 +106,23 @@ def calibrate_power(
     def misfits(power: PowerModel) -> list[float]:
         found = []
         for run, energy_j, engine in metered:
-            ours_j = predicted(run, engine, power).energy_j
+            ours_j = _predicted(run, engine, power).energy_j
             if ours_j is None:
                 raise ValueError(f"the power limit of {run.card.name} is not known")
             found.append(math.log(ours_j / energy_j))
         return found
 
     return _most_probable(prior, misfits)
+
+
+def _predicted(run: MeasuredRun, engine: EngineSpeed, power: PowerModel) -> GenerationEstimate:
+    estimate = estimate_generation(run, card=run.card, engine=engine, power=power)
+    if estimate is None:
+        raise ValueError(
+            f"the peak rate of {run.card.name} in {run.dtype} is not known; give "
+            "gpu.peak_float16_flop_per_s and its like"
+        )
+    return estimate
 
 
 def _stretched(engine: EngineSpeed, factor: float) -> EngineSpeed:

@@ -27,20 +27,8 @@ class Card:
     """Power with nothing running."""
 
     def peak_flop_per_s(self, quantization: Quantization, *, dtype: str) -> float | None:
-        """Peak of the multiplications of a model; None where it is not known.
-
-        Parameters
-        ----------
-        quantization : Quantization
-            Says whether weights are multiplied in int8, or unpacked to `dtype` first.
-        dtype : str
-            Dtype of the activations.
-
-        Returns
-        -------
-        float or None
-            Operations per second.
-        """
+        """Peak of a model's multiplications, in int8 where its weights are multiplied so, else in
+        the `dtype` of its activations [operations per second]; None where it is not known."""
         if quantization.bits in quantization.facts.int8_bits:
             return self.peak_int8_op_per_s
         return {

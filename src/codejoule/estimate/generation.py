@@ -4,8 +4,7 @@ from dataclasses import dataclass
 
 from codejoule.domain import Workload
 from codejoule.estimate.card import Card
-from codejoule.estimate.power import PowerModel
-from codejoule.estimate.speed import EngineSpeed
+from codejoule.estimate.speed import IDLE_SHARE, EngineSpeed, PowerModel
 from codejoule.estimate.work import Work, decode_work, prefill_work
 
 
@@ -81,26 +80,44 @@ def estimate_generation(
     mean cache length; latency :math:`TTFT + (n - 1)\,TPOT` (equation 3.33 of Buis (2024) counts
     the first token twice). Sequences that end early keep their place in the batch:
     ``new_tokens`` is that of the longest.
+
+    A pass over :math:`D` bytes with :math:`O` operations takes, on a card of bandwidth :math:`B`
+    and peak :math:`F`, with :math:`l` layers and :math:`b` sequences,
+
+    .. math:: t = \max\left(l\,t_h,\;\; l\,t_k + b\,t_s
+        + \max\left(\frac{D}{\eta_B B}, \frac{O}{\eta_F F}\right)\right)
+
+    with the fields of `EngineSpeed` in their order as :math:`\eta_B, \eta_F, t_k, t_s, t_h`: the
+    host works ahead of the card, so the slower of both counts. It draws
+
+    .. math:: P = \min\left(P_l,\; P_0 + P_l\left(\alpha
+        + \beta \frac{D/t}{B} + \gamma \frac{O/t}{F}\right)\right)
+
+    with the limit :math:`P_l`, idle power :math:`P_0`, `IDLE_SHARE` of the limit where it is not
+    known, and the fields of `PowerModel` in their order. Equation 3.34 of Buis (2024) has a
+    constant power instead.
     """
     peak = card.peak_flop_per_s(work.quantization, dtype=work.dtype)
     if peak is None:
         return None
+    layers, bandwidth = work.architecture.layers, card.bandwidth_bytes_per_s
 
     def time_and_energy(one: Work) -> tuple[float, float | None]:
-        time_s = engine.pass_s(
-            one,
-            card=card,
-            peak_flop_per_s=peak,
-            layers=work.architecture.layers,
-            batch=work.batch,
+        roof_s = max(
+            one.moved_bytes / (engine.bandwidth_efficiency * bandwidth),
+            one.flop / (engine.compute_efficiency * peak),
         )
-        power_w = power.power_w(
-            card,
-            bytes_per_s=one.moved_bytes / time_s,
-            flop_per_s=one.flop / time_s,
-            peak_flop_per_s=peak,
+        on_card_s = roof_s + engine.kernel_s_per_layer * layers + engine.sequence_s * work.batch
+        time_s = max(engine.host_s_per_layer * layers, on_card_s)
+        if card.power_limit_w is None:
+            return time_s, None
+        share = (
+            power.active_share
+            + power.bandwidth_share * one.moved_bytes / time_s / bandwidth
+            + power.compute_share * one.flop / time_s / peak
         )
-        return time_s, None if power_w is None else power_w * time_s
+        idle_w = card.idle_power_w or IDLE_SHARE * card.power_limit_w
+        return time_s, min(card.power_limit_w, idle_w + share * card.power_limit_w) * time_s
 
     prefill, decode = prefill_work(work), decode_work(work, expands_heads=engine.expands_heads)
     ttft_s, prefill_j = time_and_energy(prefill)

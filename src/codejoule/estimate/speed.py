@@ -1,15 +1,16 @@
-"""How near an engine comes to a card's limits, and what is known of each engine."""
+"""How near an engine comes to a card's limits and what the card then draws, as measured."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from codejoule.estimate.card import Card
-from codejoule.estimate.work import Work
+IDLE_SHARE = 0.11
+"""Idle power over the power limit where a card's was not measured: that of an H200 (77 of 700 W),
+which need not be another card's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSpeed:
-    """What lies between a card's peaks and the time of a forward pass."""
+    """What lies between a card's peaks and the time of a forward pass (`estimate_generation`)."""
 
     bandwidth_efficiency: float
     """Share of the peak memory bandwidth that the pass reaches."""
@@ -25,42 +26,18 @@ class EngineSpeed:
     expands_heads: bool
     """Whether grouped keys and values are written out per query head (`decode_work`)."""
 
-    def pass_s(
-        self, work: Work, *, card: Card, peak_flop_per_s: float, layers: int, batch: int
-    ) -> float:
-        r"""Time of one forward pass.
 
-        Parameters
-        ----------
-        work : Work
-            What the pass does.
-        card : Card
-            Its bandwidth is used.
-        peak_flop_per_s : float
-            The card's peak in the precision of the multiplications.
-        layers, batch : int
-            Decoder layers and sequences.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PowerModel:
+    """Shares of the power limit that a card takes on top of idle (`estimate_generation`)."""
 
-        Returns
-        -------
-        float
-            Seconds.
-
-        Notes
-        -----
-        .. math:: t = \max\left(l\,t_h,\;\; l\,t_k + b\,t_s
-            + \max\left(\frac{D}{\eta_B B}, \frac{O}{\eta_F F}\right)\right)
-
-        with bytes :math:`D`, operations :math:`O`, and the fields of this class in their order
-        as :math:`\eta_B, \eta_F, t_k, t_s, t_h`: the host works ahead of the card, so the slower
-        of both counts.
-        """
-        roof = max(
-            work.moved_bytes / (self.bandwidth_efficiency * card.bandwidth_bytes_per_s),
-            work.flop / (self.compute_efficiency * peak_flop_per_s),
-        )
-        on_card = roof + self.kernel_s_per_layer * layers + self.sequence_s * batch
-        return max(self.host_s_per_layer * layers, on_card)
+    active_share: float
+    """With clocks up and a kernel in flight, whatever it does."""
+    bandwidth_share: float
+    """At the peak memory bandwidth; in proportion below it."""
+    compute_share: float
+    """At the peak rate; in proportion below it. Above 1 for decoding's narrow matrices, which
+    fill a fraction of a tensor core: the limit then holds."""
 
 
 _STATIC = EngineSpeed(
@@ -73,15 +50,8 @@ _STATIC = EngineSpeed(
 )
 
 ENGINE_SPEEDS: Mapping[str, EngineSpeed] = {
-    "generate": EngineSpeed(
-        bandwidth_efficiency=_STATIC.bandwidth_efficiency,
-        compute_efficiency=_STATIC.compute_efficiency,
-        kernel_s_per_layer=_STATIC.kernel_s_per_layer,
-        sequence_s=_STATIC.sequence_s,
-        # Eager decoding waits for the host: five runs on two machines, 1.8 to 2.6 ms per layer.
-        host_s_per_layer=2.20e-3,
-        expands_heads=True,
-    ),
+    # Eager decoding waits for the host: five runs on two machines, 1.8 to 2.6 ms per layer.
+    "generate": replace(_STATIC, host_s_per_layer=2.20e-3),
     "static": _STATIC,
     "graph": EngineSpeed(
         bandwidth_efficiency=0.778,
@@ -100,5 +70,8 @@ too, from a prior of 0.7 and 0.5 of the peaks and 50 us per layer and sequence: 
 and an engine's version change them. Calibrate with runs of your own.
 """
 
+POWER = PowerModel(active_share=0.059, bandwidth_share=0.961, compute_share=1.573)
+"""Shares of the power limit, fitted with `calibrate_power` to the same runs."""
+
 MEASURED_WITH = "20 unquantized runs on H200s"
-"""What those, and `codejoule.estimate.POWER`, were fitted to, in words."""
+"""What both were fitted to, in words."""

@@ -1,9 +1,122 @@
-"""Bytes of the weights, quantized or not, in all and layer by layer."""
+"""Parameters of a decoder, and the bytes of its weights: exact, by part and layer by layer."""
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from codejoule.domain import Architecture, Quantization, dtype_bytes, linear_layers
-from codejoule.estimate.parameters import count_parameters
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParameterCount:
+    """Parameters of each part, over all layers."""
+
+    embeddings: int
+    """The embedding matrix."""
+    attention: int
+    """Projections of the attention, biases included."""
+    mlp: int
+    """Ordinary MLPs."""
+    shared_experts: int
+    """Experts that every token passes."""
+    routed_experts: int
+    """Experts to choose from, all of them."""
+    router: int
+    """Matrices that choose."""
+    norms: int
+    """RMSNorm weights."""
+    head: int
+    """The output matrix; 0 where it is the embedding matrix."""
+    active: int
+    """Parameters that one token is multiplied with: the chosen experts instead of all, the
+    head whether tied or not, and no embedding (a lookup)."""
+
+    @property
+    def total(self) -> int:
+        """All parameters; a tied matrix counts once."""
+        return (
+            self.embeddings
+            + self.attention
+            + self.mlp
+            + self.shared_experts
+            + self.routed_experts
+            + self.router
+            + self.norms
+            + self.head
+        )
+
+
+def count_parameters(architecture: Architecture) -> ParameterCount:
+    r"""Count parameters, exactly as transformers builds the model.
+
+    Parameters
+    ----------
+    architecture : Architecture
+        The decoder.
+
+    Returns
+    -------
+    ParameterCount
+        Whole numbers, by part.
+
+    Notes
+    -----
+    With vocabulary :math:`v`, width :math:`m`, layers :math:`l`, heads :math:`h` and key-value
+    heads :math:`h_{kv}` of width :math:`d`, and MLP width :math:`d_{ff}`, a dense model has
+
+    .. math::
+        n = v m\,[1 + \text{untied}]
+            + l\,\bigl(2 m h d + 2 m h_{kv} d + b\bigr)
+            + l\,(3\, m\, d_{ff}) + (2 l + 1)\, m
+
+    with biases :math:`b = (h + 2 h_{kv}) d` in Qwen2 and 0 in Llama. This replaces equation 3.19
+    of Buis (2024) [1]_, which errs in five places: the MLP of eq. 3.9 is
+    :math:`(d_{ff} m)^2`, where two matrices have :math:`2 d_{ff} m` and a gated MLP's three
+    :math:`3 d_{ff} m`; eq. 3.7 (:math:`4 m d h l`) has no grouped-query attention; eq. 3.5 adds a
+    learned position matrix, where rotary positions have none; eq. 3.13 adds an output layer with
+    bias, which none of these models has and the small ones tie to the embedding; eq. 3.12 counts
+    two vectors per normalization, where RMSNorm has one.
+
+    Latent attention with ranks :math:`r_{kv}`, :math:`r_q` and widths :math:`d_n`, :math:`d_r`,
+    :math:`d_v` has per layer :math:`m h (d_n + d_r)` for queries (or
+    :math:`r_q (m + h (d_n + d_r))`), :math:`m (r_{kv} + d_r)` and
+    :math:`r_{kv} h (d_n + d_v)` for keys and values, and :math:`h d_v m` out of it; its latents
+    are normalized (:math:`r_{kv}`, :math:`r_q`). A layer of :math:`E` experts of width :math:`j`,
+    of which :math:`E_s` are shared beside them, has :math:`3 m j (E + E_s) + m E`. Equations 3.14
+    to 3.18 count two matrices per expert instead of three, and multiply :math:`j` by 1.5 "for
+    overhead"; there is none.
+
+    References
+    ----------
+    .. [1] M. Buis (2024), "Walking the tightrope: balancing energy efficiency and accuracy in
+       LLM-driven code generation", Utrecht University, section 3.6.
+
+    Examples
+    --------
+    >>> from codejoule.domain import Architecture
+    >>> count_parameters(Architecture.from_config({
+    ...     "model_type": "llama", "vocab_size": 128256, "hidden_size": 4096,
+    ...     "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
+    ...     "num_key_value_heads": 8, "max_position_embeddings": 131072})).total
+    8030261248
+    """
+    a = architecture
+    layers = linear_layers(a)
+    by_part = {
+        part: sum(layer.number * layer.parameters for layer in layers if layer.part == part)
+        for part in ("attention", "mlp", "shared_experts", "routed_experts")
+    }
+    embeddings = a.vocab_size * a.hidden_size
+    router = 0 if a.moe is None else a.moe_layers * a.moe.routed * a.hidden_size
+    norms = a.layers * (2 * a.hidden_size + a.attention.norm_weights) + a.hidden_size
+    passed = sum(layer.active * layer.parameters for layer in layers)
+    return ParameterCount(
+        embeddings=embeddings,
+        **by_part,
+        router=router,
+        norms=norms,
+        head=0 if a.tied else embeddings,
+        active=passed + router + norms + embeddings,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,18 +137,6 @@ class WeightBytes:
     def total_bytes(self) -> int:
         """All weights."""
         return self.unquantized_bytes + self.quantized_bytes + self.overhead_bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayerBytes:
-    """Bytes of a model's parts in the order in which a token passes them."""
-
-    embedding_bytes: int
-    """The embedding, which is the head too where the two are tied."""
-    layers_bytes: tuple[int, ...]
-    """Each decoder layer."""
-    head_bytes: int
-    """The last norm, and the head unless it is the embedding."""
 
 
 def weight_bytes(
@@ -113,7 +214,7 @@ def weight_bytes(
 
 def bytes_by_layer(
     architecture: Architecture, quantization: Quantization, *, dtype: str
-) -> LayerBytes:
+) -> tuple[int, tuple[int, ...], int]:
     """Divide the weights by layer.
 
     Parameters
@@ -127,8 +228,10 @@ def bytes_by_layer(
 
     Returns
     -------
-    LayerBytes
-        Adds up to the total of `weight_bytes`, exactly.
+    tuple of (int, tuple of int, int)
+        The embedding, which is the head too where the two are tied; each decoder layer; the last
+        norm, and the head unless it is the embedding. They add up to the total of `weight_bytes`,
+        exactly.
 
     Raises
     ------
@@ -140,11 +243,8 @@ def bytes_by_layer(
         for n in range(architecture.layers + 1)
     ]
     embedding = architecture.vocab_size * architecture.hidden_size * dtype_bytes(dtype)
-    return LayerBytes(
-        embedding_bytes=embedding,
-        layers_bytes=tuple(totals[n + 1] - totals[n] for n in range(architecture.layers)),
-        head_bytes=totals[0] - embedding,
-    )
+    layers = tuple(after - before for before, after in pairwise(totals))
+    return embedding, layers, totals[0] - embedding
 
 
 def _first(a: Architecture, layers: int) -> Architecture:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 from codejoule.config import ConfigError, UserError
 from codejoule.config.schema import ExperimentConfig, Split, Weights
-from codejoule.domain import Suite, Workload, place_layers
-from codejoule.estimate import CONTEXT_BYTES, bytes_by_layer, memory_needed
+from codejoule.domain import Suite, Workload
+from codejoule.estimate import CONTEXT_BYTES, bytes_by_layer, memory_needed, place_layers
 from codejoule.measurement import Hardware
 from codejoule.models import Checkpoint, describe_model
 
@@ -54,18 +54,17 @@ def place(workload: Workload, devices: int) -> MemoryPlan:
             layers=(0,) * workload.architecture.layers,
             by_device_bytes=(needed.allocated_bytes,),
         )
-    parts = bytes_by_layer(workload.architecture, workload.quantization, dtype=workload.dtype)
+    embedding_bytes, weights_bytes, head_bytes = bytes_by_layer(
+        workload.architecture, workload.quantization, dtype=workload.dtype
+    )
     cache_bytes = math.ceil(needed.kv_cache_bytes / workload.architecture.layers)
-    layers_bytes = [weights + cache_bytes for weights in parts.layers_bytes]
+    layers_bytes = [weights + cache_bytes for weights in weights_bytes]
     layers = place_layers(
-        layers_bytes,
-        first_bytes=parts.embedding_bytes,
-        last_bytes=parts.head_bytes,
-        gpus=devices,
+        layers_bytes, first_bytes=embedding_bytes, last_bytes=head_bytes, gpus=devices
     )
     held = [needed.activations_bytes] * devices
-    held[0] += parts.embedding_bytes
-    held[-1] += parts.head_bytes
+    held[0] += embedding_bytes
+    held[-1] += head_bytes
     for device, size in zip(layers, layers_bytes, strict=True):
         held[device] += size
     return MemoryPlan(workload=workload, layers=layers, by_device_bytes=tuple(held))

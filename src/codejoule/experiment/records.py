@@ -7,7 +7,6 @@ from pathlib import Path
 
 from codejoule.domain import (
     FIRST_TOKEN,
-    BatchEnergy,
     Cooling,
     EnergyReading,
     EnergySource,
@@ -179,7 +178,8 @@ def _shares(entry: Batch) -> tuple[float, ...] | tuple[None, ...]:
     prefill_j = prefill_part(reading.energy_at_marks_j, reading.marks_s)
     spans = [(p.begin if prefill_j is None else p.first, p.end) for p in paces(entry)]
     return attribute_energy(
-        BatchEnergy(energy_j=reading.energy_j, prefill_j=prefill_j),
+        reading.energy_j,
+        prefill_j,
         prompt_tokens=[completion.prompt_tokens for completion in entry.completions],
         output_tokens=[completion.output_tokens for completion in entry.completions],
         spans=spans or None,

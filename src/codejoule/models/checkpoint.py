@@ -19,11 +19,16 @@ from codejoule.domain import METHODS, Architecture, Quantization, dtype_in_force
 from codejoule.models.check import (
     BUNDLED_ROOT,
     check_model_config,
+    published_checkpoint,
     refuse_quantized_experts,
 )
-from codejoule.models.declared import declared_quantization, refuse_differences
+from codejoule.models.declared import (
+    declared_quantization,
+    quantization_of,
+    refuse_differences,
+    with_group_size,
+)
 from codejoule.models.folder import read_config, weight_files
-from codejoule.models.group_size import quantization_of, with_group_size
 from codejoule.models.hub import fetch
 
 MANIFEST = "codejoule.json"
@@ -48,8 +53,6 @@ class Checkpoint:
     """Identity of the weights: a SHA-256, the hub's commit, or seed and architecture."""
     quantization: str = "none"
     """``none`` or method, bits and group size, e.g. ``gptq-4bit-g128``."""
-    revision: str | None = None
-    """Commit of the hub's repository; None for weights that are not the hub's."""
     base_path: Path | None = None
     """Folder of the unquantized weights; None unless they are quantized here."""
     needs_quantization: bool = False
@@ -75,14 +78,17 @@ def locate_checkpoint(
     check_model_config(model, quant)
     if model.weights is Weights.random:
         return _random(model, quant)
-    if model.weights is Weights.bundled:
-        found = _bundled(model, quant)
-    elif model.weights is Weights.local:
-        assert model.path is not None
-        folder = Path(model.path).expanduser().absolute()
-        found = _folder(model, folder, f"local:{folder}")
-    else:
+    if model.weights is Weights.hub:
         found = _hub(model, quant, hub_cache)
+    else:
+        folder = _folder(model, quant)
+        place = folder if model.path else f"{model.name}/{folder.name}"
+        found = Checkpoint(
+            weights=model.weights,
+            source=f"{model.weights.name}:{place}",
+            path=folder,
+            checksum=folder_checksum(folder),
+        )
     assert found.path is not None
     config = read_config(found.path)
     refuse_quantized_experts(config, quant)
@@ -116,29 +122,25 @@ def _random(model: ModelConfig, quant: QuantConfig) -> Checkpoint:
     )
 
 
-def _bundled(model: ModelConfig, quant: QuantConfig) -> Checkpoint:
-    shipped = quant.source is not QuantSource.local
-    folder = BUNDLED_ROOT / model.name / (quant.name if shipped else "none")
-    if not folder.is_dir():
-        if quant.source is QuantSource.hub:
-            raise ConfigError(
-                f"quant.source=hub with quant={quant.name}: {model.name} ships without it; "
-                "use quant.source=local to quantize here"
-            )
-        folder = BUNDLED_ROOT / model.name / "none"
-    return _folder(model, folder, f"bundled:{model.name}/{folder.name}")
-
-
-def _folder(model: ModelConfig, folder: Path, source: str) -> Checkpoint:
-    checksum = folder_checksum(folder)
-    return Checkpoint(weights=model.weights, source=source, path=folder, checksum=checksum)
+def _folder(model: ModelConfig, quant: QuantConfig) -> Path:
+    """The user's folder, or that of a bundled model."""
+    if model.path is not None:
+        return Path(model.path).expanduser().absolute()
+    there = BUNDLED_ROOT / model.name / quant.name
+    if quant.source is not QuantSource.local and there.is_dir():
+        return there
+    if quant.source is QuantSource.hub:
+        raise ConfigError(
+            f"quant.source=hub with quant={quant.name}: {model.name} ships without it; "
+            "use quant.source=local to quantize here"
+        )
+    return BUNDLED_ROOT / model.name / "none"
 
 
 def _hub(model: ModelConfig, quant: QuantConfig, hub_cache: Path | None) -> Checkpoint:
     assert model.id is not None
     repository, revision = model.id, model.revision
-    published = model.quantized.get(quant.name) if quant.bits is not None else None
-    if published is not None and quant.source is not QuantSource.local:
+    if (published := published_checkpoint(model, quant)) is not None:
         # The base model's revision says nothing of another repository's.
         repository, _, pinned = published.partition("@")
         revision = pinned or "main"
@@ -153,7 +155,6 @@ def _hub(model: ModelConfig, quant: QuantConfig, hub_cache: Path | None) -> Chec
         weights=model.weights,
         source=f"hub:{repository}@{commit}",
         path=folder,
-        revision=commit,
         checksum=f"{repository}@{commit}",
     )
 

@@ -1,10 +1,17 @@
-"""What was loaded, as it is on the device."""
+"""What was loaded, as it is on the device: the model and each of its linear layers."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from codejoule.models.compat import tensors_inside
+from codejoule.models.quantization import quantizers
+
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
@@ -80,3 +87,110 @@ class LoadedModel:
     """Pads on the left; has a padding token."""
     facts: ModelFacts
     """What was loaded."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinearLayer:
+    """One linear layer as it is on the device."""
+
+    name: str
+    """Its path in the model."""
+    kernel: str
+    """Class of what multiplies: the module's, or its weight's where that decides."""
+    in_features: int
+    out_features: int
+    has_bias: bool
+    bits: int | None
+    """Bits per weight; None for an unquantized layer."""
+    group_size: int | None
+    """Weights that share a scale; None for an unquantized layer."""
+    stored_bits: float
+    """Bits that memory holds for each weight, scales left out."""
+    dtype: str
+    """Dtype of the weights, or of the scales where weights are packed."""
+    device: str
+    """Where its tensors lie, such as ``cuda:0``."""
+
+
+def inspect_layers(model: "torch.nn.Module") -> list[LinearLayer]:
+    """All linear layers in order; what a quantized layer keeps inside itself is skipped."""
+    import torch
+
+    layers: list[LinearLayer] = []
+    inside: tuple[str, ...] = ()
+    for name, module in model.named_modules():
+        if inside and name.startswith(inside):
+            continue
+        seen = (quantizer.inspect(module) for quantizer in quantizers())
+        quantized = next((found for found in seen if found), None)
+        if quantized is not None:
+            inside = (*inside, f"{name}.")
+        if quantized is not None or isinstance(module, torch.nn.Linear):
+            layers.append(_linear_layer(name, module, quantized))
+    return layers
+
+
+def _linear_layer(name: str, module: Any, quantized: tuple[str, int, int] | None) -> LinearLayer:
+    kernel, bits, group_size = quantized or (type(module).__name__, None, None)
+    tensors = [tensor for tensor in all_tensors(module) if tensor.numel()]
+    largest = max(tensors, key=lambda tensor: tensor.numel() * tensor.element_size())
+    weights = module.in_features * module.out_features
+    scales = [tensor for tensor in tensors if tensor.is_floating_point()]
+    return LinearLayer(
+        name=name,
+        kernel=kernel,
+        in_features=module.in_features,
+        out_features=module.out_features,
+        has_bias=getattr(module, "bias", None) is not None,
+        bits=bits,
+        group_size=group_size,
+        stored_bits=8 * largest.numel() * largest.element_size() / weights,
+        dtype=str((scales or [largest])[0].dtype).removeprefix("torch."),
+        device=", ".join(sorted({str(tensor.device) for tensor in tensors})),
+    )
+
+
+def all_tensors(module: "torch.nn.Module") -> Iterator["torch.Tensor"]:
+    """Parameters and buffers, and what tensor subclasses keep inside theirs."""
+    for part in module.modules():
+        for tensor in chain(part.parameters(recurse=False), part.buffers(recurse=False)):
+            yield from tensors_inside(tensor)
+
+
+def kind_of(layer: LinearLayer) -> str:
+    """Its path without the numbers of blocks and experts."""
+    return re.sub(r"(?<=\.)\d+(?=\.)", "*", layer.name)
+
+
+def sampled_layers(layers: Sequence[LinearLayer]) -> list[LinearLayer]:
+    """One quantized layer of each kind, from the first kind's first to the last kind's last."""
+    kinds: dict[str, list[LinearLayer]] = {}
+    for layer in layers:
+        if layer.bits is not None:
+            kinds.setdefault(kind_of(layer), []).append(layer)
+    last = max(len(kinds) - 1, 1)
+    return [alike[(len(alike) - 1) * i // last] for i, alike in enumerate(kinds.values())]
+
+
+def describe_layers(layers: Iterable[LinearLayer]) -> list[dict[str, Any]]:
+    """Layers that are alike in all but their number, as one entry with their count."""
+    counts = Counter(replace(layer, name=kind_of(layer)) for layer in layers)
+    return [
+        {key: value for key, value in asdict(layer).items() if key != "has_bias"} | {"count": count}
+        for layer, count in counts.items()
+    ]
+
+
+def n_parameters(model: "torch.nn.Module", layers: Sequence[LinearLayer]) -> int:
+    """Exact number of parameters, a quantized weight counting as one."""
+    packed = {layer.name: layer for layer in layers if layer.bits is not None}
+    prefixes = tuple(f"{name}." for name in packed)
+    plain: int = sum(
+        parameter.numel()
+        for name, parameter in model.named_parameters()
+        if not (prefixes and name.startswith(prefixes))
+    )
+    return plain + sum(
+        layer.in_features * layer.out_features + (layer.out_features if layer.has_bias else 0)
+        for layer in packed.values()
+    )

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,16 +92,18 @@ def missing_experts(folder: Path, config: dict[str, Any]) -> list[str]:
     return sorted(wanted - names)
 
 
-def has_experts(config: dict[str, Any]) -> bool:
+def has_experts(config: Mapping[str, Any]) -> bool:
     """Whether a ``config.json`` describes a mixture of experts."""
     return any(config.get(key) for key in _EXPERTS)
 
 
-def read_tensors(folder: Path, layers: Collection[str]) -> dict[str, dict[str, "torch.Tensor"]]:
-    """The tensors of these layers as the folder's files hold them, by layer and name."""
+def read_tensors(
+    folder: Path, layers: Collection[str], *, parts: Sequence[str] = _PARTS
+) -> dict[str, dict[str, "torch.Tensor"]]:
+    """These parts of these layers as the folder's files hold them, by layer and name."""
     from safetensors import safe_open
 
-    wanted = {f"{layer}.{part}": (layer, part) for layer in layers for part in _PARTS}
+    wanted = {f"{layer}.{part}": (layer, part) for layer in layers for part in parts}
     found: dict[str, dict[str, torch.Tensor]] = {layer: {} for layer in layers}
     for file in weight_files(folder):
         with safe_open(file, framework="pt") as tensors:

@@ -11,26 +11,25 @@ from codejoule.common.imports import importing
 from codejoule.config import ConfigError, UserError, first_line, installed_versions
 from codejoule.config.schema import ModelConfig, QuantConfig
 from codejoule.domain import METHODS, dtype_in_force
-from codejoule.models.check import check_dtype
+from codejoule.models.check import check_on_device
 from codejoule.models.checkpoint import MANIFEST, Checkpoint
-from codejoule.models.compat import attention_of
-from codejoule.models.declared import declared_quantization
-from codejoule.models.facts import LoadedModel, ModelFacts
+from codejoule.models.compat import attention_of, quiet_libraries
+from codejoule.models.declared import declared_quantization, with_group_size
+from codejoule.models.facts import (
+    LoadedModel,
+    ModelFacts,
+    all_tensors,
+    describe_layers,
+    inspect_layers,
+    n_parameters,
+    sampled_layers,
+)
 from codejoule.models.folder import (
     folder_config,
     missing_experts,
     no_code,
     read_config,
     read_tensors,
-    weight_files,
-)
-from codejoule.models.group_size import with_group_size
-from codejoule.models.inspect import (
-    all_tensors,
-    describe_layers,
-    inspect_layers,
-    n_parameters,
-    sampled_layers,
 )
 from codejoule.models.placement import Placement
 from codejoule.models.proof import (
@@ -41,7 +40,6 @@ from codejoule.models.proof import (
     prove_quantization,
 )
 from codejoule.models.quantization import DeclaredQuantization, quantizer_of
-from codejoule.models.quiet import quiet_libraries
 from codejoule.models.tokenizer import load_tokenizer
 from codejoule.models.value_proof import prove_values
 
@@ -72,15 +70,9 @@ def prepare_libraries(model: ModelConfig, quant: QuantConfig, *, device: str) ->
         with quiet_libraries():
             # The better half of transformers is imported with the first model.
             assert transformers.PreTrainedModel
-            if device == "cuda":
-                _check(model, quant, device)
+            check_on_device(model, quant, device)
             dtype = _dtype(model, quant, device, "float16")
             return quantizer_of(quant.method.name).prepare(quant, dtype=dtype, device=device)
-
-
-def _check(model: ModelConfig, quant: QuantConfig, device: str) -> None:
-    check_dtype(model, quant, device)
-    quantizer_of(quant.method.name).check_kernel(quant, device)
 
 
 def load_model(
@@ -102,7 +94,7 @@ def load_model(
     """
     import torch
 
-    _check(model, quant, device)
+    check_on_device(model, quant, device)
     if device == "cpu":
         torch.set_num_threads(model.cpu_threads or len(os.sched_getaffinity(0)))
     try:
@@ -194,17 +186,13 @@ def _check_folder(checkpoint: Checkpoint, quant: QuantConfig) -> DeclaredQuantiz
             f"{folder}: not quantized yet; quantize_checkpoint makes it from {checkpoint.base_path}"
         )
     declared = declared_quantization(read_config(folder))
+    found = declared.differences(quant) if declared else []
     if METHODS[quant.method.name].packed != (declared is not None):
-        there = declared.method if declared else "none"
+        found = [f"the checkpoint's quantization is {declared.method if declared else 'none'}"]
+    if found:
         raise UserError(
-            f"{checkpoint.source}: asked for quant={quant.name}, but the checkpoint's "
-            f"quantization is {there}; name a checkpoint that has what quant says, or "
-            "change quant"
-        )
-    if declared and (changed := declared.differences(quant)):
-        raise UserError(
-            f"{checkpoint.source}: not what quant={quant.name} asks for ({'; '.join(changed)}); "
-            "name a checkpoint that has it, or change quant"
+            f"{checkpoint.source}: asked for quant={quant.name}, but {'; '.join(found)}; name a "
+            "checkpoint that has what quant says, or change quant"
         )
     return declared
 
@@ -272,20 +260,16 @@ def _zero_biases(checkpoint: Checkpoint, info: dict[str, Any]) -> list[str]:
     Quantizers of 2024 wrote a bias for every layer, Qwen2.5's own GPTQ checkpoints among
     them; those of zero change nothing.
     """
-    names = {name for name in info.get("unexpected_keys", ()) if name.endswith(".bias")}
-    if not names or checkpoint.path is None:
+    unexpected = info.get("unexpected_keys", ())
+    layers = [name.removesuffix(".bias") for name in unexpected if name.endswith(".bias")]
+    if not layers or checkpoint.path is None:
         return []
-    from safetensors import safe_open
-
-    found: list[str] = []
-    for file in weight_files(checkpoint.path):
-        with safe_open(file, framework="pt") as tensors:
-            found += [
-                name
-                for name in names.intersection(tensors.keys())
-                if not tensors.get_tensor(name).any()
-            ]
-    return sorted(found)
+    biases = read_tensors(checkpoint.path, layers, parts=("bias",))
+    return sorted(
+        f"{layer}.bias"
+        for layer, found in biases.items()
+        if "bias" in found and not found["bias"].any()
+    )
 
 
 def _calibration_texts(folder: Path | None) -> int | None:

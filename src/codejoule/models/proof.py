@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from codejoule.config import UserError
 from codejoule.config.schema import QuantConfig
 from codejoule.models.compat import kept_in_float32
+from codejoule.models.facts import LinearLayer, inspect_layers
 from codejoule.models.folder import DECODER
-from codejoule.models.inspect import LinearLayer, inspect_layers
 from codejoule.models.placement import Placement
 from codejoule.models.quantization import quantizer_of
 
@@ -27,28 +27,28 @@ def prove_complete(info: Mapping[str, Any], source: str, *, zero: Iterable[str] 
     `info` is what ``from_pretrained(output_loading_info=True)`` gave, `zero` the names of
     tensors that may be left out. Raises `UserError`.
     """
-    missing = sorted(info.get("missing_keys", ()))
-    mismatched = sorted(str(key) for key in info.get("mismatched_keys", ()))
-    unexpected = sorted(set(info.get("unexpected_keys", ())) - set(zero))
-    errors = [str(error) for error in info.get("error_msgs", ())]
+    invented = "which would be filled with random numbers"
+    seen = (
+        ("lacks", info.get("missing_keys", ()), invented),
+        ("holds in another shape", info.get("mismatched_keys", ()), invented),
+        (
+            "holds",
+            set(info.get("unexpected_keys", ())) - set(zero),
+            "which the architecture has no place for",
+        ),
+    )
     problems = [
-        _problem(missing, "lacks", "which would be filled with random numbers"),
-        _problem(mismatched, "holds in another shape", "which would be filled at random"),
-        _problem(unexpected, "holds", "which the architecture has no place for"),
-        errors[0] if errors else "",
+        f"{verb} {len(names)} tensor{'s' * (len(names) > 1)} ({_first(sorted(map(str, names)))}), "
+        f"{consequence}"
+        for verb, names, consequence in seen
+        if names
     ]
-    found = [problem for problem in problems if problem]
-    if found:
+    problems += [str(error) for error in info.get("error_msgs", ())][:1]
+    if problems:
         raise UserError(
             f"{source}: not the weights of this architecture: the checkpoint "
-            f"{'; it '.join(found)}; download it again, or name one that is complete"
+            f"{'; it '.join(problems)}; download it again, or name one that is complete"
         )
-
-
-def _problem(names: Sequence[str], verb: str, consequence: str) -> str:
-    if not names:
-        return ""
-    return f"{verb} {len(names)} tensor{'s' * (len(names) > 1)} ({_first(names)}), {consequence}"
 
 
 def _first(names: Sequence[str]) -> str:
@@ -88,19 +88,15 @@ def prove_quantization(
     ]
     if wrong:
         raise _not_as_asked(source, quant, "quantized otherwise", wrong)
+    kernels = quantizer_of(quant.method.name).kernels
+    to_int8 = {kernel.kind for kernel in kernels if kernel.rounds_to_int8}
     large = [
         f"{layer.name} ({layer.stored_bits:.1f} bits in memory)"
         for layer in quantized
-        if not 1 <= layer.stored_bits / _expected_bits(quant, layer) <= _PADDING
+        if not 1 <= layer.stored_bits / (8 if layer.kernel in to_int8 else quant.bits) <= _PADDING
     ]
     if large:
         raise _not_as_asked(source, quant, "not packed", large)
-
-
-def _expected_bits(quant: QuantConfig, layer: LinearLayer) -> int:
-    assert quant.bits is not None
-    kernel = quantizer_of(quant.method.name).kernel_of_kind(layer.kernel)
-    return 8 if kernel is not None and kernel.rounds_to_int8 else quant.bits
 
 
 def _same_group(layer: LinearLayer, asked: int) -> bool:

@@ -14,10 +14,10 @@ from pathlib import Path
 from codejoule.config import UserError, first_line, require_room
 from codejoule.config.schema import QuantConfig
 from codejoule.models.checkpoint import MANIFEST, Checkpoint
+from codejoule.models.compat import quiet_libraries
+from codejoule.models.declared import with_group_size
 from codejoule.models.folder import read_config, weight_files
-from codejoule.models.group_size import with_group_size
 from codejoule.models.quantization import quantizer_of
-from codejoule.models.quiet import quiet_libraries
 from codejoule.models.tokenizer import tokenizer_in
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -62,7 +62,10 @@ def quantize_checkpoint(
     began = time.monotonic()
     try:
         _quantize(checkpoint.base_path, quant, calibration_texts, device, work, log)
-        _keep_tokenizer(checkpoint.base_path, work)
+        for file in (file for pattern in _KEPT for file in checkpoint.base_path.glob(pattern)):
+            if file.is_file():
+                shutil.copyfile(file, work / file.name)
+        texts = json.dumps(list(calibration_texts))
         manifest = {
             "checksum": checkpoint.checksum,
             "source": checkpoint.source,
@@ -70,7 +73,7 @@ def quantize_checkpoint(
             "sym": quant.sym,
             "desc_act": quant.desc_act,
             "calibration_texts": len(calibration_texts),
-            "calibration_sha256": _digest(calibration_texts),
+            "calibration_sha256": hashlib.sha256(texts.encode()).hexdigest(),
             "gptqmodel": version("gptqmodel"),
             "device": device,
             "quantize_s": round(time.monotonic() - began, 3),
@@ -123,17 +126,6 @@ def _not_writable(error: BaseException) -> OSError | None:
             return seen
         seen = seen.__cause__ or seen.__context__
     return None
-
-
-def _keep_tokenizer(base: Path, work: Path) -> None:
-    for pattern in _KEPT:
-        for file in base.glob(pattern):
-            if file.is_file():
-                shutil.copyfile(file, work / file.name)
-
-
-def _digest(texts: Sequence[str]) -> str:
-    return hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()
 
 
 def _move(work: Path, target: Path) -> None:

@@ -1,16 +1,24 @@
-"""The tokenizer of a checkpoint, and what else of it a run on a server needs."""
+"""The tokenizer of a checkpoint or of random weights, and who names a checkpoint's end tokens."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from codejoule.config import UserError, first_line
+from codejoule.config import ConfigError, UserError, first_line
 from codejoule.config.schema import ModelConfig
-from codejoule.models.byte_tokenizer import byte_tokenizer
 from codejoule.models.checkpoint import Checkpoint
 from codejoule.models.folder import folder_config, generation_defaults, no_code
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+_END = "<|endoftext|>"
+_TURN, _TURN_END = "<|im_start|>", "<|im_end|>"
+_CHAT = (
+    "{% for message in messages %}"
+    f"{_TURN}{{{{ message['role'] }}}}\n{{{{ message['content'] }}}}{_TURN_END}\n"
+    "{% endfor %}"
+    f"{{% if add_generation_prompt %}}{_TURN}assistant\n{{% endif %}}"
+)
 
 
 def load_tokenizer(checkpoint: Checkpoint, model: ModelConfig) -> "PreTrainedTokenizerBase":
@@ -53,6 +61,38 @@ def tokenizer_in(folder: Path) -> "PreTrainedTokenizerBase":
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def byte_tokenizer(vocab_size: int) -> "PreTrainedTokenizerBase":
+    """Bytes as tokens 0 to 255, an end-of-text token and two chat tokens after them.
+
+    A prompt has about four times the tokens that the model's own tokenizer would give it.
+    Raises `ConfigError` where the model's vocabulary is too small.
+    """
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    special = (_END, _TURN, _TURN_END)
+    if vocab_size < len(alphabet) + len(special):
+        raise ConfigError(
+            f"model.architecture.vocab_size={vocab_size}: random weights use a byte tokenizer "
+            f"of {len(alphabet) + len(special)} tokens; the vocabulary must hold them"
+        )
+    vocabulary = {symbol: number for number, symbol in enumerate(alphabet)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(text, special=True) for text in special])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token=_END,
+        pad_token=_END,
+        additional_special_tokens=[_TURN, _TURN_END],
+        chat_template=_CHAT,
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+    )
 
 
 def end_token_owners(checkpoint: Checkpoint) -> list[Any]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from codejoule.config import UserError
 from codejoule.config.schema import QuantConfig
-from codejoule.models.inspect import LinearLayer
+from codejoule.models.facts import LinearLayer
 from codejoule.models.quantization import Kernel, StoredLayer, Tensors, quantizer_of
 
 if TYPE_CHECKING:
@@ -77,7 +77,10 @@ def _compare(
     rounded = _ROUNDING * again * inputs.norm(dim=1, keepdim=True)
     of_signs, spread = _rms(error[-_SIGNS:]), _rms(meant[-_SIGNS:])
     relative = of_signs / spread if spread else of_signs
-    step = inputs[:-_SIGNS].abs() @ _per_input(kept) if groups else weight.new_zeros(0, 1)
+    step = weight.new_zeros(0, 1)
+    if kept.groups is not None and kept.steps is not None:
+        # What zero points higher by one take from each output.
+        step = inputs[:-_SIGNS].abs() @ kept.steps[kept.groups].double()
     noise = 6 * rounded[:-_SIGNS]
     wrong = []
     # Written so that what is not a number is no match.
@@ -119,12 +122,6 @@ def _inputs(kept: StoredLayer) -> tuple["torch.Tensor", int]:
     # Powers of two, which every dtype holds exactly.
     scale = (_LARGEST / sums).log2().floor().exp2()
     return (rows * scale[:, None]).double(), len(chosen)
-
-
-def _per_input(kept: StoredLayer) -> "torch.Tensor":
-    """What a zero point higher by one takes from each weight; shape (inputs, outputs)."""
-    assert kept.steps is not None and kept.groups is not None
-    return kept.steps[kept.groups].double()
 
 
 def _rms(values: "torch.Tensor") -> float:

@@ -102,16 +102,13 @@ def _tasks(rows: Sequence[Row], file_format: Format) -> list[Task]:
 
 
 def _suite(config: SuiteConfig, tasks: Sequence[Task], source: str) -> Suite:
-    selected, limits = _select(tasks, config), config.limits
+    selected = _select(tasks, config)
     return Suite(
         name=config.name,
         tasks=tuple(selected),
         checksum=_checksum(selected),
         source=source,
-        max_new_tokens=limits.max_new_tokens,
-        timeout_s=limits.timeout_s,
-        stop=limits.stop,
-        stop_base=limits.stop_base,
+        **dataclasses.asdict(config.limits),
     )
 
 

@@ -13,8 +13,8 @@ from codejoule.domain import Workload
 from codejoule.experiment.cards import find_card, known_cards
 from codejoule.models import check_model_config, describe_model
 from codejoule.models.check import BUNDLED_ROOT, bundled_models
+from codejoule.models.declared import quantization_of
 from codejoule.models.folder import read_config
-from codejoule.models.group_size import quantization_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,8 +102,8 @@ def forecast(experiment: ExperimentConfig, *, calibration: Calibration | None = 
             parameters=estimate.count_parameters(work.architecture),
             weights=estimate.weight_bytes(work.architecture, work.quantization, dtype=work.dtype),
             cache_bytes=estimate.kv_cache_bytes_per_token(work.architecture, dtype=work.dtype),
-            expanded_cache_bytes=estimate.expanded_cache_bytes_per_token(
-                work.architecture, dtype=work.dtype
+            expanded_cache_bytes=estimate.kv_cache_bytes_per_token(
+                work.architecture, dtype=work.dtype, expanded=True
             ),
             memory=estimate.memory_needed(work),
             largest_batch=estimate.largest_batch(work, memory_bytes=card.memory_bytes),

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from codejoule.config import ConfigError, UserError, first_line
 from codejoule.config.schema import QuantConfig
 from codejoule.models import compat
+from codejoule.models.facts import inspect_layers, sampled_layers
 from codejoule.models.folder import DECODER, generation_defaults, has_experts, weight_files
-from codejoule.models.inspect import inspect_layers, sampled_layers
 from codejoule.models.placement import Placement, materialize, spread
 from codejoule.models.quantization.base import (
     AUTO,
