@@ -65,7 +65,7 @@ def test_the_timeline_follows_the_load() -> None:
     with _estimate(sample_period_s=0.02) as meter:
         assert meter.power_w() is None
         _burn(0.3)
-        busy = meter.timeline()
+        busy = meter.new_power()
         assert meter.power_w() is not None
     assert {sample.device for sample in busy} == {"cpu"}
     assert [s.time_s for s in busy] == sorted(s.time_s for s in busy)

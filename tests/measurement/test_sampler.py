@@ -14,7 +14,7 @@ def test_a_source_that_fails_ends_the_timeline_with_a_word(
         sampler = PowerSampler(lambda: next(answers), period_s=0.01)
         time.sleep(0.2)
         sampler.stop()
-    assert [(s.device, s.power_w) for s in sampler.samples()] == [("gpu:0", 100), ("gpu:1", 50)]
+    assert [(s.device, s.power_w) for s in sampler.new()] == [("gpu:0", 100), ("gpu:1", 50)]
     assert sampler.latest_w() is None
     assert "power timeline ends here" in caplog.text
 

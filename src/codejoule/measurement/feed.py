@@ -6,38 +6,51 @@ import subprocess
 import sys
 import tempfile
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from enum import IntEnum
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from codejoule.config import UserError
-from codejoule.measurement.records import RECORD, Records
-
-PAUSE_S = 0.005
-"""Pause between two looks for new records [s]."""
 
 
-class Feed(ABC):
-    """Records of the energy counters of `devices`, as they come."""
+class Kind(IntEnum):
+    """What a record holds in ``value``. A recording may have others, of which nothing is made."""
 
-    devices: tuple[str, ...]
+    tick = 1
+    """Energy counter after a step [J]; ``before_s`` is the start of the last read without it."""
+    still = 2
+    """Energy counter that has not moved since the last record of it [J]."""
+    power = 3
+    """Instantaneous power [W]."""
+    temperature = 7
+    """Temperature of the chip [degrees Celsius]."""
+    foreign = 10
+    """Process id of a process on the device that does not belong to the run."""
+    suspended = 11
+    """Time that the machine has spent suspended since sampling began [s]; device 0."""
 
-    @abstractmethod
-    def read(self) -> Records:
-        """Records since the last call, oldest first; UserError where none can come any more."""
 
-    def pause(self) -> None:
-        """Let a moment pass in which records may come."""
-        time.sleep(PAUSE_S)
+RECORD = np.dtype(
+    [
+        ("kind", "<u2"),
+        ("device", "<u2"),
+        ("unused", "<u4"),
+        ("before_s", "<f8"),
+        ("after_s", "<f8"),
+        ("value", "<f8"),
+    ]
+)
+"""Layout of a record: 32 bytes. Times are CLOCK_MONOTONIC [s], before and after the query;
+``device`` counts the devices sampled, from 0."""
 
-    def close(self) -> None:  # noqa: B027
-        """No further records are needed."""
+Records = NDArray[np.void]
 
 
-class LiveFeed(Feed):
+class LiveFeed:
     """Records of a sampler that runs in a process of its own. They come through a file without a
     name, which neither blocks the sampler nor loses a record if the run is busy, and which the
     system removes with its last user."""
@@ -117,7 +130,7 @@ def _nameless_file() -> int:
     return descriptor
 
 
-class ReplayFeed(Feed):
+class ReplayFeed:
     """A recording that starts to run when this object is made."""
 
     def __init__(self, path: Path) -> None:
@@ -148,6 +161,13 @@ class ReplayFeed(Feed):
         new = self._records[self._next : end]
         self._next = end
         return new
+
+    def close(self) -> None:
+        """No further records are needed."""
+
+
+Feed = LiveFeed | ReplayFeed
+"""Records of the energy counters of some devices, as they come."""
 
 
 class Recording(NamedTuple):
