@@ -114,8 +114,10 @@ class _Decoding:
                     tokens += sum(completion.output_tokens for completion in entry.completions)
                     # What ran out of memory has to be done again.
                     progress.n = _done(journal).total()
-                    progress.set_postfix_str(_speed(tokens, time.monotonic() - began, meter))
-                    power += meter.new_power()
+                    new = meter.new_power()
+                    speed = _speed(tokens, time.monotonic() - began, new, meter)
+                    progress.set_postfix_str(speed)
+                    power += new
                     if len(power) >= _POWER_CHUNK:
                         journal.append(Power(samples=tuple(power)))
                         power = []
@@ -192,8 +194,9 @@ def _prompts(plan: Plan, batch: Sequence[Request]) -> list[Prompt]:
     return [replace(plan.prompts[r.task.task_id], sample=r.sample) for r in batch]
 
 
-def _speed(tokens: int, seconds: float, meter: Meter) -> str:
-    power_w = meter.power_w()
-    watts = "" if power_w is None else f", {power_w:.0f} W"
+def _speed(tokens: int, seconds: float, power: Sequence[PowerSample], meter: Meter) -> str:
+    """For the progress bar; power where all devices in scope have told theirs meanwhile."""
+    last_w = {sample.device: sample.power_w for sample in power if sample.device in meter.devices}
+    watts = f", {sum(last_w.values()):.0f} W" if len(last_w) == len(meter.devices) else ""
     label = " (estimate)" if watts and meter.source is EnergySource.estimate else ""
     return f"{tokens / seconds:.0f} tokens/s{watts}{label}"

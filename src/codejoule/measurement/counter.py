@@ -119,7 +119,7 @@ def measured_j(
 
 class PowerSampler:
     """Calls `read_power_w` every `period_s` until stopped, from a light background thread. The
-    samples serve the timeline and the progress bar; no energy is computed from them. A source that
+    samples serve the timeline; no energy is computed from them. A source that
     stops answering therefore ends the timeline with a logged warning; the windows read the counter
     themselves and raise their own error."""
 
@@ -128,15 +128,9 @@ class PowerSampler:
         self._period_s = period_s
         self._samples: list[PowerSample] = []
         self._given = 0
-        self._latest_w: dict[str, float] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="power-sampler", daemon=True)
         self._thread.start()
-
-    def latest_w(self) -> float | None:
-        """Power of all devices at the last sample [W]; None before the first, or after a
-        failure."""
-        return sum(self._latest_w.values()) if self._latest_w else None
 
     def new(self) -> list[PowerSample]:
         """Samples since the last call, oldest first."""
@@ -154,10 +148,8 @@ class PowerSampler:
             try:
                 power_w = self._read_power_w()
             except Exception as error:
-                self._latest_w = {}
                 logger.warning("power timeline ends here: %s", error)
                 return
             now_s = time()
             for device, watts in power_w.items():
                 self._samples.append(PowerSample(time_s=now_s, device=device, power_w=watts))
-            self._latest_w.update(power_w)

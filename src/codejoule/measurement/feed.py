@@ -4,11 +4,11 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,14 +60,14 @@ class LiveFeed:
     ) -> None:
         """`processes` are others that may use the devices: a server's that works for this one."""
         self.devices = tuple(uuids)
-        self._file, self._errors = _nameless_file(), _nameless_file()
+        self._file, self._errors = TemporaryFile(), TemporaryFile()  # noqa: SIM115
         self._offset = 0
         self._last = b""
         self._closed = False
         source = str(Path(__file__).parents[2])
         path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
         command = [sys.executable, "-P", "-m", "codejoule.measurement.recorder"]
-        command += ["--file", str(self._file), "--period-s", str(period_s)]
+        command += ["--file", str(self._file.fileno()), "--period-s", str(period_s)]
         command += ["--owner", str(os.getpid())]
         command += [f"--also={pid}" for pid in processes]
         command += [f"--uuid={uuid}" for uuid in uuids.values()]
@@ -76,7 +76,7 @@ class LiveFeed:
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=self._errors,
-            pass_fds=(self._file,),
+            pass_fds=(self._file.fileno(),),
             env={**os.environ, "PYTHONPATH": path},
             # Ctrl-C in a terminal reaches its whole process group; sampling ends with the run.
             start_new_session=True,
@@ -90,19 +90,19 @@ class LiveFeed:
         died = self._process.poll() is not None
         data = self._new()
         if died:
-            lines = os.pread(self._errors, 2**16, 0).decode(errors="replace").strip().splitlines()
+            said = os.pread(self._errors.fileno(), 2**16, 0).decode(errors="replace").strip()
             raise UserError(
                 f"the energy sampler ended by itself (status {self._process.returncode}: "
-                f"{lines[-1] if lines else 'no message'}), so the energy since then is not known; "
-                "run the job again, which continues after its last batch. `codejoule doctor` "
-                "tries the counters"
+                f"{said.splitlines()[-1] if said else 'no message'}), so the energy since then is "
+                "not known; run the job again, which continues after its last batch. `codejoule "
+                "doctor` tries the counters"
             )
         return np.frombuffer(data, dtype=RECORD)
 
     def _new(self) -> bytes:
         """Whole records that the file holds beyond those read."""
-        size = os.fstat(self._file).st_size - self._offset
-        data = os.pread(self._file, size - size % RECORD.itemsize, self._offset)
+        size = os.fstat(self._file.fileno()).st_size - self._offset
+        data = os.pread(self._file.fileno(), size - size % RECORD.itemsize, self._offset)
         self._offset += len(data)
         return data
 
@@ -119,15 +119,8 @@ class LiveFeed:
             self._process.kill()
             self._process.wait()
         self._last = self._new()
-        os.close(self._file)
-        os.close(self._errors)
-
-
-def _nameless_file() -> int:
-    """Descriptor of a new temporary file, which goes with its last user."""
-    descriptor, name = tempfile.mkstemp(prefix="codejoule-")
-    Path(name).unlink()
-    return descriptor
+        self._file.close()
+        self._errors.close()
 
 
 class ReplayFeed:

@@ -154,12 +154,6 @@ class Ledger:
         new, self._powers_w = self._powers_w, []
         return new
 
-    def latest_w(self) -> float | None:
-        """Power of all devices at the last sample [W]; None before the first."""
-        if not all(book.power_w for book in self._books):
-            return None
-        return sum(book.power_w[-1] for book in self._books)
-
     def temperature_c(self) -> float | None:
         """Temperature of the warmest device now [degrees Celsius]; None where one gives none."""
         self._pull()

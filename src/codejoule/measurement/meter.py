@@ -166,17 +166,6 @@ class Meter:
             "(CUDA_VISIBLE_DEVICES)"
         )
 
-    def power_w(self) -> float | None:
-        """Power of all devices in scope at the last sample [W]; None where there is none."""
-        if self._sampler is not None:
-            return self._sampler.latest_w()
-        assert self._ledger is not None
-        gpus_w = self._ledger.latest_w()
-        if self._cpu is None or not self._cpu.in_scope or gpus_w is None:
-            return gpus_w
-        cpu_w = self._cpu.power.latest_w()
-        return None if cpu_w is None else gpus_w + cpu_w
-
     def new_power(self) -> list[PowerSample]:
         """Power samples since the last call, in the order they came from each kind of device."""
         if self._sampler is not None:

@@ -90,22 +90,38 @@ def _siblings(core: int) -> set[int]:
     return {core, *(number for each in ranges for number in each)}
 
 
-class TickWatch:
-    """Reads one counter when its next tick is due, and puts every tick on record."""
+class DeviceSampler:
+    """Puts what one device does on record: each tick of its counter, which is read when the next
+    one is due, and its other quantities as they change, unless the driver lacks them."""
 
-    def __init__(self, device: int, read_j: Callable[[], float], put: Put) -> None:
-        self._device, self._read_j, self._put = device, read_j, put
-        self._old_s = time.monotonic()
-        self._value_j = read_j()
-        self._recorded_s = self._old_s
+    def __init__(self, device: int, handle: Any, put: Put, *, owners: Sequence[int]) -> None:
+        self._device, self._handle, self._put, self._owners = device, handle, put, owners
+        self._last: dict[Kind, float] = {}
+        self._lacking: set[Kind] = set()
+        self._asleep_s = _suspended_s()
+        self._old_s = self._recorded_s = self._due_s = time.monotonic()
+        self._value_j = self._read_j()
         self._seen_s: list[float] = []
-        self.due_s = self._old_s
 
-    def poll(self) -> None:
-        """One read, if a tick is due."""
+    def run(self, *, period_s: float, wait: Callable[[float], bool]) -> None:
+        """Look for ticks when they are due, at power every `period_s` and at the rest every
+        `SLOW_PERIOD_S`, until `wait`, which waits so many seconds, says that it is over."""
+        quick_s = slow_s = time.monotonic()
+        while True:
+            if time.monotonic() >= self._due_s:
+                self._poll()
+            now_s = time.monotonic()
+            if now_s >= quick_s:
+                self._note(Kind.power, self._power_w)
+                quick_s = max(quick_s + period_s, now_s)
+            if now_s >= slow_s:
+                self._look_slowly()
+                slow_s = now_s + SLOW_PERIOD_S
+            if wait(max(0.0, min(quick_s, self._due_s) - time.monotonic())):
+                return
+
+    def _poll(self) -> None:
         before_s = time.monotonic()
-        if before_s < self.due_s:
-            return
         value_j = self._read_j()
         after_s = time.monotonic()
         if value_j == self._value_j:
@@ -131,43 +147,18 @@ class TickWatch:
             period_s = (seen[-1] - seen[0]) / turns
         # Late reads must not push the prediction later and later: take the earliest phase.
         late_s = [s - seen[-1] - round((s - seen[-1]) / period_s) * period_s for s in seen[-16:]]
-        self.due_s = seen_s + min(late_s) + period_s - AHEAD_S
+        self._due_s = seen_s + min(late_s) + period_s - AHEAD_S
 
-
-def sample(
-    watch: TickWatch,
-    quick: Callable[[], None],
-    slow: Callable[[], None],
-    *,
-    period_s: float,
-    stopped: Callable[[float], bool],
-) -> None:
-    """Poll ticks, `quick` every `period_s` and `slow` every `SLOW_PERIOD_S` until `stopped`,
-    which is also what waits."""
-    quick_s = slow_s = time.monotonic()
-    while True:
-        watch.poll()
+    def _look_slowly(self) -> None:
+        self._note(Kind.temperature, self._temperature_c)
         now_s = time.monotonic()
-        if now_s >= quick_s:
-            quick()
-            quick_s = max(quick_s + period_s, now_s)
-        if now_s >= slow_s:
-            slow()
-            slow_s = now_s + SLOW_PERIOD_S
-        next_s = min(quick_s, watch.due_s)
-        if stopped(max(0.0, next_s - time.monotonic())):
-            return
+        for pid in foreign_processes(self._handle, self._owners):
+            self._put(Kind.foreign, self._device, now_s, now_s, pid)
+        if self._device == 0:
+            self._note(Kind.suspended, lambda: round(_suspended_s() - self._asleep_s, 1))
 
-
-class _Changes:
-    """Puts a quantity of one device on record when it changes, unless its driver lacks it."""
-
-    def __init__(self, device: int, put: Put) -> None:
-        self._device, self._put = device, put
-        self._last: dict[Kind, float] = {}
-        self._lacking: set[Kind] = set()
-
-    def __call__(self, kind: Kind, query: Callable[[], float]) -> None:
+    def _note(self, kind: Kind, query: Callable[[], float]) -> None:
+        """Put a quantity on record where it has changed."""
         import pynvml
 
         if kind in self._lacking:
@@ -183,6 +174,25 @@ class _Changes:
         if self._last.get(kind) != value:
             self._last[kind] = value
             self._put(kind, self._device, before_s, time.monotonic(), value)
+
+    def _read_j(self) -> float:
+        import pynvml
+
+        return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)) / 1e3
+
+    def _temperature_c(self) -> float:
+        import pynvml
+
+        return float(pynvml.nvmlDeviceGetTemperature(self._handle, pynvml.NVML_TEMPERATURE_GPU))
+
+    def _power_w(self) -> float:
+        import pynvml
+
+        fields = [pynvml.NVML_FI_DEV_POWER_INSTANT]
+        (field,) = pynvml.nvmlDeviceGetFieldValues(self._handle, fields)
+        if field.nvmlReturn != pynvml.NVML_SUCCESS:
+            raise pynvml.NVMLError(field.nvmlReturn)
+        return float(field.value.uiVal) / 1e3
 
 
 def _suspended_s() -> float:
@@ -216,8 +226,8 @@ def main() -> None:
         return bool(readable) or os.getppid() != parent
 
     def follow(device: int, handle: Any) -> None:
-        owners = (args.owner, *args.also)
-        _follow(device, handle, put, owners=owners, period_s=args.period_s, stopped=ended.wait)
+        sampler = DeviceSampler(device, handle, put, owners=(args.owner, *args.also))
+        sampler.run(period_s=args.period_s, wait=ended.wait)
 
     pynvml.nvmlInit()
     handles = [pynvml.nvmlDeviceGetHandleByUUID(uuid) for uuid in args.uuid]
@@ -236,49 +246,6 @@ def main() -> None:
         if wait(threads, timeout=HANGING_S).not_done:
             # The interpreter would wait for a thread that hangs in the driver.
             os._exit(1)
-
-
-def _follow(
-    device: int,
-    handle: Any,
-    put: Put,
-    *,
-    owners: Sequence[int],
-    period_s: float,
-    stopped: Callable[[float], bool],
-) -> None:
-    """Put what one device does on record until `stopped`."""
-    import pynvml
-
-    changes, asleep_s = _Changes(device, put), _suspended_s()
-
-    def power_w() -> float:
-        (field,) = pynvml.nvmlDeviceGetFieldValues(handle, [pynvml.NVML_FI_DEV_POWER_INSTANT])
-        if field.nvmlReturn != pynvml.NVML_SUCCESS:
-            raise pynvml.NVMLError(field.nvmlReturn)
-        return float(field.value.uiVal) / 1e3
-
-    def temperature_c() -> float:
-        return float(pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU))
-
-    def look_slowly() -> None:
-        changes(Kind.temperature, temperature_c)
-        now_s = time.monotonic()
-        for pid in foreign_processes(handle, owners):
-            put(Kind.foreign, device, now_s, now_s, pid)
-        if device == 0:
-            changes(Kind.suspended, lambda: round(_suspended_s() - asleep_s, 1))
-
-    def read_j() -> float:
-        return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1e3
-
-    sample(
-        TickWatch(device, read_j, put),
-        lambda: changes(Kind.power, power_w),
-        look_slowly,
-        period_s=period_s,
-        stopped=stopped,
-    )
 
 
 if __name__ == "__main__":
