@@ -39,10 +39,17 @@ from scipy import stats
 from codejoule.config.schema import MeterConfig, OnBusyGpu
 from codejoule.measurement import Meter, open_meter
 from codejoule.measurement.curve import COUNTER_LAG_S, distinct_ticks, energy_at, tick_times
-from codejoule.measurement.feed import Feed, LiveFeed, Recording, save_recording
+from codejoule.measurement.feed import (
+    RECORD,
+    Feed,
+    Kind,
+    LiveFeed,
+    Recording,
+    Records,
+    save_recording,
+)
 from codejoule.measurement.ledger import Ledger
 from codejoule.measurement.nvml import nvml_counter
-from codejoule.measurement.records import RECORD, Kind, Records
 from codejoule.models.random_weights import random_model
 
 LENGTHS = {0.1: 60, 0.25: 44, 0.5: 44, 1.0: 36, 2.0: 12}
@@ -65,9 +72,6 @@ class Tee:
         records = self._feed.read()
         self.kept.append(records)
         return records
-
-    def pause(self) -> None:
-        self._feed.pause()
 
     def close(self) -> None:
         self._feed.close()
@@ -597,7 +601,7 @@ def _keep(
     out: Path, ledger: Ledger, feed: Tee, about: Any, idle_w: Any, spans: Any, made: Any, polls: Any
 ) -> Records:
     """Everything recorded so far, also as a file, before any of it is worked with."""
-    ledger.powers_w()
+    ledger.new_powers_w()
     records = np.concatenate(feed.kept)
     names = ("kind", "length_s", "opened_s", "closed_s", "zeus_j", "codecarbon_j")
     plain = [{name: item[name] for name in names} for item in made]

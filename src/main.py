@@ -15,7 +15,7 @@ register_schemas()
 def main(config: DictConfig) -> None:
     """Run one job of a (possibly one-job) sweep."""
     from codejoule.cli.summary import print_summary
-    from codejoule.experiment.job import run_job
+    from codejoule.experiment.run import run_job
 
     summary = run_job(config)
     if summary is not None:

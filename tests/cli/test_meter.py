@@ -39,7 +39,7 @@ def test_each_gpu_and_the_cpu_beside_them_have_a_line() -> None:
     reading = _reading(
         30.0,
         energy_by_device_j={"gpu:0": 20.0, "gpu:1": 10.0},
-        energy_beside_j={"cpu:0": 4.0, "dram:0": 0.5},
+        energy_out_of_scope_j={"cpu:0": 4.0, "dram:0": 0.5},
     )
     report = _report(reading, None)
     assert "  gpu:0     20.00 J\n  gpu:1     10.00 J\n" in report
@@ -76,7 +76,7 @@ def test_a_command_that_does_not_exist_is_an_error(capsys: pytest.CaptureFixture
 def test_a_machine_without_counters_gets_no_figure(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("codejoule.measurement.rapl.RAPL_DIRS", (Path("/nowhere"),))
-    monkeypatch.setattr("codejoule.measurement.hardware._gpus", lambda: ((), (), "no NVML"))
+    monkeypatch.setattr("codejoule.measurement.cpu.RAPL_DIRS", (Path("/nowhere"),))
+    monkeypatch.setattr("codejoule.measurement.hardware.detect_gpus", lambda: ((), (), "no NVML"))
     assert main(["meter", "--", "true"]) == 2
     assert "no energy counter on this machine: no NVML; no RAPL" in capsys.readouterr().err

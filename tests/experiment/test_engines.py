@@ -14,10 +14,9 @@ from codejoule.config.compose import register_schemas
 from codejoule.config.typed import to_experiment
 from codejoule.domain.metrics import run_metrics
 from codejoule.experiment.generation_stage import generate
-from codejoule.experiment.metrics import run_facts
 from codejoule.experiment.plan import Plan, make_plan
 from codejoule.experiment.records import read_results, task_records
-from codejoule.experiment.results import tags_of
+from codejoule.experiment.results import run_facts, tags_of
 from codejoule.generation.graph.engine import GraphEngine
 from tests.generation.served import event, told_server
 

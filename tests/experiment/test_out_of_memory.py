@@ -13,10 +13,9 @@ from codejoule.config import UserError, project_root
 from codejoule.config.compose import register_schemas
 from codejoule.config.typed import to_experiment
 from codejoule.experiment.generation_stage import generate
-from codejoule.experiment.metrics import memory_metrics
 from codejoule.experiment.plan import Plan, make_plan
 from codejoule.experiment.records import read_results, task_records
-from codejoule.experiment.results import tags_of
+from codejoule.experiment.results import memory_metrics, tags_of
 from codejoule.generation.generate import GenerateEngine
 from codejoule.tracking import Journal
 from codejoule.tracking.entries import Batch, Entry

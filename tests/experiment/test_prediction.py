@@ -19,8 +19,8 @@ from codejoule.domain import (
     Workload,
 )
 from codejoule.estimate import ENGINE_SPEEDS, POWER, estimate_generation
-from codejoule.experiment.cards import known_card
-from codejoule.experiment.metrics import predicted_metrics
+from codejoule.experiment.devices import known_card
+from codejoule.experiment.results import predicted_metrics
 from codejoule.tracking.entries import Batch
 
 STARTER = Path(__file__).parents[2] / "src/codejoule/models/starter/none"
@@ -122,7 +122,7 @@ def test_a_window_that_was_refilled_is_no_batch_and_logs_nothing() -> None:
 def test_a_card_of_unknown_power_has_times_and_no_energy(monkeypatch: pytest.MonkeyPatch) -> None:
     card = known_card("NVIDIA H200")
     assert card is not None
-    where = "codejoule.experiment.metrics.known_card"
+    where = "codejoule.experiment.results.known_card"
     monkeypatch.setattr(where, lambda _: replace(card, power_limit_w=None))
     found = predicted_metrics(plan(), BATCHES)
     assert "predicted_latency_s" in found

@@ -198,7 +198,7 @@ class FakeRapl:
 @pytest.fixture
 def rapl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeRapl]:
     folder = tmp_path / "intel-rapl"
-    monkeypatch.setattr("codejoule.measurement.rapl.RAPL_DIRS", (folder,))
+    monkeypatch.setattr("codejoule.measurement.cpu.RAPL_DIRS", (folder,))
     tree = FakeRapl(folder)
     yield tree
     tree.stop()
@@ -206,4 +206,4 @@ def rapl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeRapl]:
 
 @pytest.fixture
 def no_rapl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("codejoule.measurement.rapl.RAPL_DIRS", (tmp_path / "absent",))
+    monkeypatch.setattr("codejoule.measurement.cpu.RAPL_DIRS", (tmp_path / "absent",))

@@ -8,7 +8,7 @@ import pytest
 
 CODE = """
 import os, threading, time
-from codejoule.measurement.affinity import Affinity
+from codejoule.measurement.recorder import Affinity
 done = threading.Event()
 thread = threading.Thread(target=done.wait)
 thread.start()
@@ -42,7 +42,7 @@ def test_with_a_single_core_nothing_changes() -> None:
     core = min(os.sched_getaffinity(0))
     code = (
         f"import os; os.sched_setaffinity(0, {{{core}}});"
-        "from codejoule.measurement.affinity import Affinity;"
+        "from codejoule.measurement.recorder import Affinity;"
         "Affinity(os.getpid())(); print(os.sched_getaffinity(0))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

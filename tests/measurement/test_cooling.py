@@ -9,7 +9,7 @@ from codejoule.config import ConfigError, UserError
 from codejoule.config.schema import MeterConfig, MeterName
 from codejoule.domain import EnergySource
 from codejoule.measurement import Meter, open_meter
-from codejoule.measurement.cooling import CoolingLimits, cool_down
+from codejoule.measurement.cooling import cool_down
 from codejoule.measurement.counter import Counter
 from codejoule.measurement.ledger import Ledger
 
@@ -20,7 +20,8 @@ def _meter(ledger: Ledger, *, longest_s: float, temperature_c: float | None) -> 
         sample_period_s=0.1,
         idle_s=0.0,
         ledger=ledger,
-        cooling=CoolingLimits(longest_s=longest_s, temperature_c=temperature_c),
+        cooldown_s=longest_s,
+        cooldown_temperature_c=temperature_c,
     )
 
 
@@ -54,7 +55,8 @@ def test_it_gives_up_after_its_time_with_a_word(
 def test_without_a_threshold_it_ends_when_power_has_settled() -> None:
     powers_w = iter([300.0, 150.0, 100.0, 80.0, 79.5])
     cooling = cool_down(
-        CoolingLimits(longest_s=100.0, temperature_c=None),
+        longest_s=100.0,
+        wanted_c=None,
         observed_w=lambda seconds: next(powers_w),
         temperature_c=lambda: None,
         tolerance=0.02,
@@ -67,7 +69,8 @@ def test_without_a_threshold_it_ends_when_power_has_settled() -> None:
 def test_a_threshold_without_a_thermometer_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r"cooldown_temperature_c=50: the driver gives no"):
         cool_down(
-            CoolingLimits(longest_s=1.0, temperature_c=50.0),
+            longest_s=1.0,
+            wanted_c=50.0,
             observed_w=lambda seconds: 100.0,
             temperature_c=lambda: None,
             tolerance=0.02,

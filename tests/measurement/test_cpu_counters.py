@@ -14,8 +14,7 @@ from codejoule.domain import FIRST_TOKEN, EnergyScope, EnergySource, TaskRecord
 from codejoule.domain.metrics import RunFacts, WindowFacts, run_metrics
 from codejoule.measurement import Meter, open_meter
 from codejoule.measurement.counter import Counter
-from codejoule.measurement.cpu_counters import CpuCounters
-from codejoule.measurement.rapl import rapl_counter
+from codejoule.measurement.cpu import CpuCounters, rapl_counter
 
 STEADY = {"steady_w": 200.0}
 
@@ -55,16 +54,16 @@ def test_the_cpus_energy_stands_beside_the_gpus_and_is_in_no_total(
             time.sleep(0.3)
         reading = window.reading
         time.sleep(0.9)
-        assert {sample.device for sample in meter.timeline()} == {"gpu:0", "cpu:0", "dram:0"}
+        assert {sample.device for sample in meter.new_power()} == {"gpu:0", "cpu:0", "dram:0"}
     assert (reading.scope, reading.source) == (EnergyScope.gpu, EnergySource.nvml)
     assert meter.devices == ("gpu:0",)
     assert reading.energy_j == pytest.approx(200 * reading.latency_s, rel=0.03)
     assert set(reading.energy_by_device_j) == {"gpu:0"}
-    assert reading.energy_beside_j["cpu:0"] == pytest.approx(50 * reading.latency_s, rel=0.25)
-    assert reading.energy_beside_j["dram:0"] == pytest.approx(5 * reading.latency_s, rel=0.25)
+    assert reading.energy_out_of_scope_j["cpu:0"] == pytest.approx(50 * reading.latency_s, rel=0.25)
+    assert reading.energy_out_of_scope_j["dram:0"] == pytest.approx(5 * reading.latency_s, rel=0.25)
     metrics = _metrics(reading)
-    assert metrics["energy_cpu_j"] == reading.energy_beside_j["cpu:0"]
-    assert metrics["energy_dram_j"] == reading.energy_beside_j["dram:0"]
+    assert metrics["energy_cpu_j"] == reading.energy_out_of_scope_j["cpu:0"]
+    assert metrics["energy_dram_j"] == reading.energy_out_of_scope_j["dram:0"]
     assert metrics["energy_generation_j"] == metrics["energy_gpu_j"] == reading.energy_j
 
 
@@ -82,7 +81,7 @@ def test_with_the_scope_gpu_and_cpu_it_is_part_of_the_figure(open_ledger: Any, r
     assert meter.devices == ("gpu:0", "cpu:0", "dram:0")
     assert reading.energy_j == pytest.approx(255 * reading.latency_s, rel=0.08)
     assert set(reading.energy_by_device_j) == {"gpu:0", "cpu:0", "dram:0"}
-    assert reading.energy_beside_j == {}
+    assert reading.energy_out_of_scope_j == {}
     assert reading.energy_net_j is None
     at_mark_j = reading.energy_at_marks_j[FIRST_TOKEN]
     assert at_mark_j == pytest.approx(255 * reading.marks_s[FIRST_TOKEN], rel=0.15)
@@ -105,7 +104,7 @@ def test_a_cpu_counter_that_fails_beside_ends_its_figures_with_a_word(
             with meter.window("batch") as window:
                 time.sleep(0.3)
             readings.append(window.reading)
-    assert [reading.energy_beside_j for reading in readings] == [{}, {}]
+    assert [reading.energy_out_of_scope_j for reading in readings] == [{}, {}]
     assert min(reading.energy_j for reading in readings) > 0
     assert caplog.text.count("the CPU's energy is left out from here on") == 1
     assert "counter of cpu:0 stood still" in caplog.text

@@ -30,7 +30,7 @@ def test_the_page_explains_every_meter(name: MeterName) -> None:
 
 
 def test_the_fix_for_unreadable_counters_is_on_the_page() -> None:
-    rapl = Path(__file__).parents[2] / "src" / "codejoule" / "measurement" / "rapl.py"
+    rapl = Path(__file__).parents[2] / "src" / "codejoule" / "measurement" / "cpu.py"
     command = "sudo chmod -R a+r /sys/devices/virtual/powercap/intel-rapl"
     assert command in PAGE
     assert command in rapl.read_text()

@@ -37,11 +37,10 @@ from codejoule.measurement import (
     share_evaluation_energy,
 )
 from codejoule.measurement.counter import Counter, CumulativeCounter
-from codejoule.measurement.cpu_counters import CpuCounters
-from codejoule.measurement.feed import Recording, load_recording, save_recording
+from codejoule.measurement.cpu import CpuCounters
+from codejoule.measurement.feed import RECORD, Kind, Recording, load_recording, save_recording
 from codejoule.measurement.ledger import Ledger
 from codejoule.measurement.nvml import nvml_counter
-from codejoule.measurement.records import RECORD, Kind
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "h200_ledger.npz"
 REPLAY = MeterConfig(name=MeterName.replay, recording=str(GOLDEN))
@@ -62,7 +61,7 @@ def test_a_reading_refuses_it(place: str, value_j: float) -> None:
         "energy_j": {},
         "integrated_j": {"integrated_j": value_j},
         "by_device": {"energy_by_device_j": {"gpu:0": value_j}},
-        "beside": {"energy_beside_j": {"cpu:0": value_j}},
+        "beside": {"energy_out_of_scope_j": {"cpu:0": value_j}},
         "at_marks": {"energy_at_marks_j": {FIRST_TOKEN: value_j}},
     }[place]
     with pytest.raises(
@@ -114,7 +113,7 @@ def test_an_empty_cuda_visible_devices_is_an_error(
     nvml: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    with pytest.raises(UserError, match="CUDA_VISIBLE_DEVICES='' shows 0 of the 2 GPUs"):
+    with pytest.raises(UserError, match="CUDA_VISIBLE_DEVICES='' hides all 2 GPUs"):
         open_meter(MeterConfig(), gpu_indices=[0])
 
 
@@ -126,7 +125,7 @@ def test_a_card_without_a_counter_is_an_error(nvml: Any) -> None:
 
 def test_an_amd_gpu_is_an_error(nvml: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("codejoule.measurement.hardware.KFD", tmp_path)
-    test_message = r"uses GPUs \[0\], and the machine has an AMD GPU .*meters NVIDIA GPUs alone"
+    test_message = r"uses GPUs \[0\]: an AMD GPU .*meters NVIDIA GPUs alone"
 
     def missing() -> None:
         raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
@@ -151,9 +150,6 @@ class Given:
     def read(self) -> Any:
         records, self._records = self._records, self._records[:0]
         return records
-
-    def pause(self) -> None:
-        raise AssertionError("waits for what never comes")
 
     def close(self) -> None:
         pass
@@ -264,7 +260,7 @@ def test_a_cpu_beside_a_gpu_that_did_not_move_is_absent_and_in_scope_nan() -> No
     for in_scope in (False, True):
         beside = CpuCounters(Flow().counter(), in_scope=in_scope)
         beside.begin("k")
-        ended_j = beside.end("k", window="batch", latency_s=0.01)
+        ended_j = beside.measured_j("k", window="batch", latency_s=0.01)
         beside.power.stop()
         assert math.isnan(ended_j["cpu:0"]) if in_scope else ended_j == {}
 
@@ -272,7 +268,7 @@ def test_a_cpu_beside_a_gpu_that_did_not_move_is_absent_and_in_scope_nan() -> No
 def test_without_any_counter_zeus_and_a_metered_command_are_errors(
     no_rapl: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("codejoule.measurement.hardware._gpus", lambda: ((), (), "no NVML"))
+    monkeypatch.setattr("codejoule.measurement.hardware.detect_gpus", lambda: ((), (), "no NVML"))
     with pytest.raises(UserError, match="meter=zeus: no energy counter"):
         open_meter(MeterConfig(name=MeterName.zeus))
     with pytest.raises(UserError, match="no energy counter on this machine"):

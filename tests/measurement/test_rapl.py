@@ -12,7 +12,7 @@ from codejoule.config import UserError
 from codejoule.config.schema import MeterConfig, MeterName
 from codejoule.domain import FIRST_TOKEN, EnergyScope, EnergySource
 from codejoule.measurement import Meter, open_cpu_meter, open_meter
-from codejoule.measurement.rapl import rapl_status
+from codejoule.measurement.cpu import rapl_status
 
 
 def _meter() -> Meter:

@@ -13,9 +13,8 @@ from codejoule.config import UserError
 from codejoule.config.schema import MeterConfig, MeterName
 from codejoule.experiment.model_stage import gpus_of
 from codejoule.measurement import Meter, open_meter
-from codejoule.measurement.feed import Recording, load_recording, save_recording
+from codejoule.measurement.feed import Kind, Recording, load_recording, save_recording
 from codejoule.measurement.nvml import nvml_counter
-from codejoule.measurement.records import Kind
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "h200_ledger.npz"
 
@@ -38,7 +37,7 @@ def test_each_gpu_has_its_own_energy_and_the_total_is_their_sum(open_ledger: Any
         assert sum(part.by_device_j[device] for part in parts) == pytest.approx(energy_j, rel=1e-9)
     assert whole.at_marks_j["first"] == pytest.approx(sum(parts[0].by_device_j.values()), rel=1e-9)
     assert whole.integrated_j == pytest.approx(360.0, rel=0.1)
-    assert {device for _, device, _ in ledger.powers_w()} == {"gpu:0", "gpu:1"}
+    assert {device for _, device, _ in ledger.new_powers_w()} == {"gpu:0", "gpu:1"}
 
 
 def test_one_stuck_counter_of_two_is_an_error_that_names_it(open_ledger: Any) -> None:

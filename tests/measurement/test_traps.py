@@ -6,11 +6,9 @@ import numpy as np
 import pytest
 
 from codejoule.config import UserError
-from codejoule.config.schema import MeterConfig, OnBusyGpu
+from codejoule.measurement.feed import RECORD, Kind, Records
 from codejoule.measurement.ledger import Ledger
-from codejoule.measurement.opening import _on_foreign
 from codejoule.measurement.processes import foreign_among
-from codejoule.measurement.records import RECORD, Kind, Records
 from codejoule.measurement.window import require_agreement
 
 TICKS = [(Kind.tick, 0, 0, 0.1 * n - 0.004, 0.1 * n, 1000.0 + 30.0 * n) for n in range(60)]
@@ -26,9 +24,6 @@ class Given:
     def read(self) -> Records:
         records, self._records = self._records, self._records[:0]
         return records
-
-    def pause(self) -> None:
-        raise AssertionError("waits for what never comes")
 
     def close(self) -> None:
         pass
@@ -54,8 +49,7 @@ def test_a_stranger_counts_only_while_it_is_there(caplog: pytest.LogCaptureFixtu
     with pytest.raises(UserError, match="process 4242, which is not part of this run, uses gpu:0"):
         Ledger(Given(*rows)).entry(0.5, 2.0, {})
     assert Ledger(Given(*rows)).entry(3.0, 4.0, {}).by_device_j["gpu:0"] > 0
-    warn = _on_foreign(MeterConfig(on_busy_gpu=OnBusyGpu.warn))
-    ledger = Ledger(Given(*rows), on_foreign=warn)
+    ledger = Ledger(Given(*rows), warn_of_foreign=True)
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
             assert ledger.entry(0.5, 2.0, {}).by_device_j["gpu:0"] > 0

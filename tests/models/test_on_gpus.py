@@ -12,7 +12,7 @@ import pytest
 from codejoule.config import ConfigError, UserError, project_root
 from codejoule.config.schema import Dtype, Method, ModelConfig, QuantConfig, Weights
 from codejoule.domain import Architecture, Quantization, Workload
-from codejoule.experiment.memory_plan import place
+from codejoule.experiment.memory import place
 from codejoule.models import LoadedModel, load_model, locate_checkpoint, prepare_libraries
 from codejoule.models.facts import inspect_layers, sampled_layers
 from codejoule.models.placement import Placement

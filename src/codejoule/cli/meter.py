@@ -86,8 +86,8 @@ def _report(reading: "EnergyReading", idle_power_w: float | None) -> str:
     lines = [f"energy      {reading.energy_j:.2f}{error} J {covered}"]
     if len(reading.energy_by_device_j) > 1:
         lines += [f"  {name:10s}{j:.2f} J" for name, j in reading.energy_by_device_j.items()]
-    if reading.energy_beside_j:
-        beside = ", ".join(f"{name} {j:.2f} J" for name, j in reading.energy_beside_j.items())
+    if reading.energy_out_of_scope_j:
+        beside = ", ".join(f"{name} {j:.2f} J" for name, j in reading.energy_out_of_scope_j.items())
         lines.append(f"beside      {beside} (rapl; not in the energy above)")
     if reading.energy_net_j is not None:
         lines.append(f"net         {reading.energy_net_j:.2f} J (idle {idle_power_w:.1f} W)")

@@ -61,7 +61,7 @@ class EnergyReading:
     """Energy less idle power x length [J]; None where idle power is unknown."""
     energy_by_device_j: Mapping[str, float] = field(default_factory=dict)
     """Gross energy of each device in scope, e.g. ``gpu:0`` [J]."""
-    energy_beside_j: Mapping[str, float] = field(default_factory=dict)
+    energy_out_of_scope_j: Mapping[str, float] = field(default_factory=dict)
     """Energy of devices measured in the same window but out of scope, e.g. ``cpu:0`` [J]; one
     that could not be read is absent."""
     marks_s: Mapping[str, float] = field(default_factory=dict)
@@ -88,7 +88,7 @@ class EnergyReading:
             "integrated_j": self.integrated_j,
             "zeus_j": self.zeus_j,
             **self.energy_by_device_j,
-            **self.energy_beside_j,
+            **self.energy_out_of_scope_j,
             **self.energy_at_marks_j,
         }
         for what, value_j in known_j.items():
@@ -101,7 +101,7 @@ class EnergyReading:
     def of_j(self, kind: str) -> float | None:
         """Energy of the devices of one kind (``gpu``, ``cpu``, ``dram``), in scope or beside it
         [J]; None where there is none, NaN where one of them was not measured."""
-        devices_j = {**self.energy_by_device_j, **self.energy_beside_j}
+        devices_j = {**self.energy_by_device_j, **self.energy_out_of_scope_j}
         found_j = [j for device, j in devices_j.items() if device.startswith(f"{kind}:")]
         return sum(found_j) if found_j else None
 

@@ -5,16 +5,18 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from tqdm import tqdm
 
-from codejoule.domain import EnergySource, Prompt
+from codejoule.domain import EnergySource, PowerSample, Prompt
+from codejoule.experiment.memory import check_memory
 from codejoule.experiment.memory_use import BatchLimit, is_out_of_memory, out_of_memory
 from codejoule.experiment.model_stage import open_engine
 from codejoule.experiment.plan import Plan, Request
-from codejoule.experiment.preflight import check_memory
-from codejoule.generation import Decoded, Engine
+from codejoule.generation import Engine
 from codejoule.measurement import Meter, open_meter
 from codejoule.tracking import Journal
 from codejoule.tracking.entries import (
@@ -29,6 +31,7 @@ from codejoule.tracking.entries import (
 
 _log = logging.getLogger(__name__)
 _POWER_CHUNK = 50
+Result = TypeVar("Result")
 
 
 def generate(plan: Plan, folder: Path) -> None:
@@ -41,8 +44,7 @@ def generate(plan: Plan, folder: Path) -> None:
         todo = [n for n, batch in enumerate(plan.batches) if done[n] < len(batch)]
         if not todo:
             return
-        visible = len(plan.hardware.gpus)
-        check_memory(plan.experiment, plan.memory, device=plan.device, visible=visible)
+        check_memory(plan.experiment, plan.memory, plan.hardware, device=plan.device)
         with open_meter(
             plan.experiment.meter, gpu_indices=plan.gpus, processes=plan.processes
         ) as meter:
@@ -104,7 +106,7 @@ class _Decoding:
         power_w = meter.measure_idle()
         journal.append(Idle(power_w=power_w, temperature_c=meter.temperature_c()))
         total, done = sum(map(len, self.plan.batches)), _done(journal).total()
-        tokens, kept, began = 0, 0, time.monotonic()
+        tokens, power, began = 0, list[PowerSample](), time.monotonic()
         with tqdm(total=total, initial=done, unit="task", disable=None, leave=False) as progress:
             for number in self.windows:
                 for entry in self._decode(number, ended=progress.update):
@@ -112,33 +114,33 @@ class _Decoding:
                     tokens += sum(completion.output_tokens for completion in entry.completions)
                     # What ran out of memory has to be done again.
                     progress.n = _done(journal).total()
-                    progress.set_postfix_str(_speed(tokens, time.monotonic() - began, meter))
-                    kept = self._keep_power(kept, at_least=_POWER_CHUNK)
-        self._keep_power(kept, at_least=1)
+                    new = meter.new_power()
+                    speed = _speed(tokens, time.monotonic() - began, new, meter)
+                    progress.set_postfix_str(speed)
+                    power += new
+                    if len(power) >= _POWER_CHUNK:
+                        journal.append(Power(samples=tuple(power)))
+                        power = []
+        if power := power + meter.new_power():
+            journal.append(Power(samples=tuple(power)))
 
     def _prepare(self, windows: Sequence[Sequence[Prompt]]) -> None:
         """Compile and capture before anything is measured; the energy is booked apart."""
         while self.plan.experiment.engine.facts.compiles:
-            error: RuntimeError | None = None
+            size = self.limit.size
             with self.meter.window("compile") as window:
-                try:
-                    self.engine.prepare(windows, at_once=self.limit.size)
-                except RuntimeError as caught:
-                    error = caught
+                _, error = _tried(partial(self.engine.prepare, windows, at_once=size))
             self.journal.append(Compiled(reading=window.reading))
             if error is None:
                 return
-            self.limit.reduce(error, sequences=self.limit.size, during="compile", reading=None)
+            self.limit.reduce(error, sequences=size, during="compile", reading=None)
 
     def _warm_up(self, prompts: Sequence[Prompt], *, tokens: int) -> None:
         """Warm up with as many of a batch's prompts as will be decoded at once."""
         while True:
             chosen = prompts[: self.limit.size]
-            try:
-                self.engine.warm_up(chosen, tokens=tokens)
-            except RuntimeError as caught:
-                error = caught
-            else:
+            _, error = _tried(partial(self.engine.warm_up, chosen, tokens=tokens))
+            if error is None:
                 return
             self.limit.reduce(error, sequences=len(chosen), during="warmup", reading=None)
 
@@ -151,19 +153,17 @@ class _Decoding:
         while first < len(prompts):
             refills = self.plan.experiment.engine.facts.refills
             chosen = prompts[first : None if refills else first + limit.size]
-            error: RuntimeError | None = None
-            decoded: Decoded | None = None
             with self.meter.window("batch") as window:
-                try:
-                    decoded = self.engine.generate(
+                decoded, error = _tried(
+                    partial(
+                        self.engine.generate,
                         chosen,
                         at_once=limit.size,
                         seed=self.plan.seed(number, first),
                         mark=window.mark,
                         ended=ended,
                     )
-                except RuntimeError as caught:
-                    error = caught
+                )
             if error is not None:
                 at_once = min(limit.size, len(chosen))
                 limit.reduce(error, sequences=at_once, during="batch", reading=window.reading)
@@ -180,21 +180,23 @@ class _Decoding:
             )
             first += len(chosen)
 
-    def _keep_power(self, kept: int, *, at_least: int) -> int:
-        """Put power samples beyond the first `kept` on record; how many are kept then."""
-        samples = self.meter.timeline()
-        if len(samples) - kept < at_least:
-            return kept
-        self.journal.append(Power(samples=tuple(samples[kept:])))
-        return len(samples)
+
+def _tried(work: Callable[[], Result]) -> tuple[Result | None, RuntimeError | None]:
+    """What `work` gives, or the error that may be a lack of memory: a window around an attempt
+    that failed has its energy."""
+    try:
+        return work(), None
+    except RuntimeError as error:
+        return None, error
 
 
 def _prompts(plan: Plan, batch: Sequence[Request]) -> list[Prompt]:
     return [replace(plan.prompts[r.task.task_id], sample=r.sample) for r in batch]
 
 
-def _speed(tokens: int, seconds: float, meter: Meter) -> str:
-    power_w = meter.power_w()
-    watts = "" if power_w is None else f", {power_w:.0f} W"
+def _speed(tokens: int, seconds: float, power: Sequence[PowerSample], meter: Meter) -> str:
+    """For the progress bar; power where all devices in scope have told theirs meanwhile."""
+    last_w = {sample.device: sample.power_w for sample in power if sample.device in meter.devices}
+    watts = f", {sum(last_w.values()):.0f} W" if len(last_w) == len(meter.devices) else ""
     label = " (estimate)" if watts and meter.source is EnergySource.estimate else ""
     return f"{tokens / seconds:.0f} tokens/s{watts}{label}"

@@ -22,8 +22,7 @@ from codejoule.domain import Prompt, Suite, Task
 from codejoule.evaluation import environment_name, with_python
 from codejoule.experiment.devices import choose_device, gpus_in_use, name_of_gpus
 from codejoule.experiment.identity import fingerprint, prompts_checksum
-from codejoule.experiment.memory_plan import MemoryPlan, plan_memory
-from codejoule.experiment.preflight import check_memory_before_download
+from codejoule.experiment.memory import MemoryPlan, check_memory_before_download, plan_memory
 from codejoule.generation import ServedModel, engine_class
 from codejoule.measurement import Hardware, detect_hardware, energy_sources, find_server
 from codejoule.models import Checkpoint, load_tokenizer, locate_checkpoint

@@ -1,17 +1,33 @@
-"""From the journal to MLflow: metrics, tags and artifacts of a finished run."""
+"""From the journal to MLflow: metrics (with the estimator's word on them), tags and artifacts of a
+finished run."""
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from codejoule.config.schema import Weights
+from codejoule.domain import TaskRecord
+from codejoule.domain.metrics import RunFacts, WindowFacts, run_metrics
+from codejoule.estimate import (
+    ENGINE_SPEEDS,
+    POWER,
+    Card,
+    EngineSpeed,
+    GenerationEstimate,
+    estimate_generation,
+)
+from codejoule.evaluation import GroundTruth
 from codejoule.experiment.artifacts import write_artifacts
+from codejoule.experiment.devices import known_card
 from codejoule.experiment.evaluation_stage import known_ground_truth
-from codejoule.experiment.metrics import metrics_of
 from codejoule.experiment.plan import Plan
-from codejoule.experiment.records import Results, read_results, task_records
+from codejoule.experiment.records import Results, paces, read_results, task_records
 from codejoule.tracking import DatasetFacts, TrackedRun
+from codejoule.tracking.entries import Batch
 
 logger = logging.getLogger(__name__)
 
@@ -92,3 +108,112 @@ def _concurrent(results: Results) -> dict[str, str]:
     )
     most = max(map(len, results.concurrent))
     return {"codejoule.concurrent": str(most), "codejoule.concurrent_jobs": "; ".join(jobs)}
+
+
+def metrics_of(
+    plan: Plan, results: Results, records: Sequence[TaskRecord], truth: GroundTruth | None
+) -> dict[str, float]:
+    """Every metric of a run that has generated and judged everything."""
+    facts = run_facts(results, truth)
+    metrics = run_metrics(records, facts, rng=np.random.default_rng(0))
+    metrics |= memory_metrics(plan, results) | _footprint(plan, metrics.get("energy_total_kwh"))
+    return metrics | predicted_metrics(plan, results.batches)
+
+
+def run_facts(results: Results, truth: GroundTruth | None) -> RunFacts:
+    """What was measured, as the formulas take it."""
+    peaks = [b.memory_peak_bytes for b in results.batches if b.memory_peak_bytes is not None]
+    energies_j = [v.energy_j for v in results.verdicts.values() if v.energy_j is not None]
+    idle = results.idle
+    return RunFacts(
+        windows=tuple(
+            WindowFacts(
+                reading=entry.reading,
+                output_tokens=tuple(c.output_tokens for c in entry.completions),
+                paces=paces(entry),
+                prompt_tokens=sum(c.prompt_tokens for c in entry.completions),
+                positions=entry.positions,
+            )
+            for entry in results.batches
+        ),
+        load=results.load.reading,
+        quantize=results.quantize,
+        compile=results.compile,
+        idle_power_w=idle.power_w if idle else None,
+        evaluation_energy_j=sum(energies_j) if energies_j else None,
+        evaluation_source=results.evaluation_source if energies_j else None,
+        temperature_start_c=idle.temperature_c if idle else None,
+        cooldown_s=results.cooldown.waited_s if results.cooldown else None,
+        memory_peak_bytes=max(peaks, default=None),
+        valid_tasks=None if truth is None else truth.valid,
+    )
+
+
+def memory_metrics(plan: Plan, results: Results) -> dict[str, float]:
+    """What was predicted, and the energy of attempts that ran out of memory [J]."""
+    found = {}
+    if plan.memory is not None:
+        found["predicted_memory_bytes"] = float(sum(plan.memory.by_device_bytes))
+    lost_j = [e.reading.energy_j for e in results.out_of_memory if e.reading is not None]
+    if lost_j and not any(map(math.isnan, lost_j)):
+        found["energy_out_of_memory_j"] = sum(lost_j)
+    return found
+
+
+def _footprint(plan: Plan, energy_total_kwh: float | None) -> dict[str, float]:
+    """Greenhouse gases [g CO2e] and cost of the run's total energy at the site's overhead."""
+    if energy_total_kwh is None:
+        return {}
+    carbon, cost = plan.experiment.carbon, plan.experiment.cost
+    site_kwh = energy_total_kwh * carbon.pue
+    footprint = {"carbon_g": site_kwh * carbon.grid_g_per_kwh}
+    if cost.per_kwh is not None:
+        footprint["energy_cost"] = site_kwh * cost.per_kwh
+    return footprint
+
+
+def predicted_metrics(plan: Plan, batches: Sequence[Batch]) -> dict[str, float]:
+    """``predicted_*`` for the batches that ran, from their real numbers of tokens. Empty for
+    windows in which waiting prompts take the place of others, on a CPU, on several GPUs, on a card
+    that is not on file or whose peak rate is not known, with an engine or a family of models that
+    the estimator does not know; without energy where the card's power limit is not known."""
+    card = known_card(plan.gpu_name) if len(plan.gpus) == 1 else None
+    engine = ENGINE_SPEEDS.get(plan.experiment.engine.name.value)
+    if card is None or engine is None or plan.memory is None:
+        return {}
+    if any(len(entry.completions) > plan.experiment.batch.size for entry in batches):
+        return {}
+    estimates = [_estimate(plan, entry, card, engine) for entry in batches]
+    known = [estimate for estimate in estimates if estimate is not None]
+    if len(known) < len(estimates):
+        return {}
+    tokens = sum(c.output_tokens for entry in batches for c in entry.completions)
+    latency_s = sum(estimate.latency_s for estimate in known)
+    metrics = {
+        "predicted_latency_s": latency_s,
+        "predicted_ttft_s": sum(estimate.ttft_s for estimate in known) / len(known),
+        "predicted_throughput_tokens_per_s": tokens / latency_s,
+    }
+    steps_s = [estimate.tpot_s for estimate in known if estimate.tpot_s is not None]
+    if steps_s:
+        metrics["predicted_tpot_s"] = sum(steps_s) / len(steps_s)
+    energies_j = [estimate.energy_j for estimate in known if estimate.energy_j is not None]
+    if len(energies_j) == len(known):
+        metrics["predicted_energy_gpu_j"] = sum(energies_j)
+        metrics["predicted_mean_power_w"] = sum(energies_j) / latency_s
+    return metrics
+
+
+def _estimate(
+    plan: Plan, entry: Batch, card: Card, engine: EngineSpeed
+) -> GenerationEstimate | None:
+    """Of one batch: padded to its longest prompt, as long as its longest completion."""
+    assert plan.memory is not None
+    work = plan.memory.workload
+    ran = replace(
+        work,
+        batch=len(entry.completions),
+        prompt_tokens=max(c.prompt_tokens for c in entry.completions),
+        new_tokens=max(1, *(c.output_tokens for c in entry.completions)),
+    )
+    return estimate_generation(ran, card=card, engine=engine, power=POWER)

@@ -1,4 +1,5 @@
-"""One run, start to finish: plan, generation, verdicts, results, each recorded in MLflow."""
+"""One job of Hydra's, and its run, start to finish: plan, generation, verdicts, results, each
+recorded in MLflow."""
 
 import logging
 import shutil
@@ -6,7 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
 from codejoule.config import UserError, project_root, write_whole
+from codejoule.config.explain import explain
 from codejoule.config.relevance import flat
 from codejoule.config.schema import (
     BUNDLED_SUITES,
@@ -17,13 +22,20 @@ from codejoule.config.schema import (
     TrackingConfig,
     TrackingName,
 )
-from codejoule.config.typed import to_plain
+from codejoule.config.typed import to_experiment, to_plain
 from codejoule.experiment.evaluation_stage import evaluate
 from codejoule.experiment.identity import git_commit
 from codejoule.experiment.isolation import generate_isolated
 from codejoule.experiment.plan import Plan, make_plan
 from codejoule.experiment.results import log_results
-from codejoule.experiment.sweep import Outcome, State, SweepRef
+from codejoule.experiment.sweep import (
+    Outcome,
+    State,
+    Summary,
+    SweepRef,
+    check_rooms,
+    current_sweep,
+)
 from codejoule.measurement import Work, at_work, metered_devices, metered_packages
 from codejoule.tracking import RunStatus, Store, TrackedRun, hold, prepare_store
 
@@ -37,6 +49,40 @@ class RunFailedError(RuntimeError):
     def __init__(self, run_id: str) -> None:
         super().__init__(f"MLflow run {run_id} failed")
         self.run_id = run_id
+
+
+def run_job(config: DictConfig) -> Summary | None:
+    """Run one configuration. In a sweep a failure is logged and left in its outcome on disk, so
+    that the other jobs still run under every launcher; the entry script sums up and exits non-zero.
+    A job by itself raises, or returns its summary."""
+    hydra = HydraConfig.get()
+    folder = Path(hydra.runtime.output_dir)
+    experiment = to_experiment(config, hydra)
+    sweep = current_sweep()
+    try:
+        check_rooms(experiment)
+        outcome = run(experiment, sweep=sweep)
+    except Exception as error:
+        if sweep is None:
+            raise
+        cause = error.__cause__ if isinstance(error, RunFailedError) else error
+        assert cause is not None
+        text = explain(cause, hydra.overrides.task)
+        name = run_name(experiment)
+        if text is None:
+            _log.exception("%s failed", name)
+            text = f"{type(cause).__name__}: {cause}"
+        else:
+            # Why, the entry script tells with the other failures, and once.
+            _log.error("%s failed", name)
+        run_id = error.run_id if isinstance(error, RunFailedError) else None
+        outcome = Outcome(
+            name=name, state=State.failed, sweep=sweep.run_id, run_id=run_id, error=text
+        )
+    outcome.save(folder)
+    if sweep is not None:
+        return None
+    return Summary(run_id=None, jobs=1, tracking=experiment.tracking, outcomes=(outcome,))
 
 
 def run_name(experiment: ExperimentConfig) -> str:

@@ -1,6 +1,6 @@
 """Meters: energy and time around a block, and what this machine offers to measure with."""
 
-from codejoule.measurement.cpu_time import share_evaluation_energy
+from codejoule.measurement.cpu import RaplStatus, share_evaluation_energy
 from codejoule.measurement.hardware import Gpu, Hardware, amd_problem, detect_hardware
 from codejoule.measurement.jobs import Work, at_work
 from codejoule.measurement.meter import Meter
@@ -13,7 +13,6 @@ from codejoule.measurement.opening import (
     open_meter,
 )
 from codejoule.measurement.processes import ServerProcesses, find_server
-from codejoule.measurement.rapl import RaplStatus
 from codejoule.measurement.window import Window
 
 __all__ = [

@@ -29,11 +29,6 @@ def nvml_handle(monitor: Any, index: int) -> Any:
     return monitor.gpus.gpus[index].handle
 
 
-def forget_window(monitor: Any, key: str) -> None:
-    """End a monitor's window without a measurement."""
-    monitor.measurement_states.pop(key, None)
-
-
 def rapl_files(index: int, folder: Path) -> tuple[CounterFile, CounterFile | None]:
     """The counters of a CPU package and of its memory, if that has one; raises Zeus' errors."""
     from zeus.device.cpu.rapl import RAPLCPU

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from time import perf_counter, sleep
 
 from codejoule.config import ConfigError
@@ -17,33 +16,21 @@ LOOK_S = 0.5
 """How often the temperature is looked at."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CoolingLimits:
-    """What ends a cool-down."""
-
-    longest_s: float
-    """It ends after this time in any case [s]."""
-    temperature_c: float | None
-    """It ends once every GPU is at or below this [degrees Celsius]; None: once power is back to
-    idle, that is, has settled."""
-
-
 def cool_down(
-    limits: CoolingLimits,
     *,
+    longest_s: float,
+    wanted_c: float | None,
     observed_w: Callable[[float], float],
     temperature_c: Callable[[], float | None],
     tolerance: float,
 ) -> Cooling:
-    """Wait until the limits are met, at most as long as they say; a warning if the time was up.
-    `observed_w` watches power for some seconds [W], `tolerance` is that of `settle`. ConfigError
-    where a temperature is asked for and the GPUs give none."""
+    """Wait until every GPU is at or below `wanted_c`, or, where that is None, until power has
+    settled; after `longest_s` go on with a logged warning. `observed_w` watches power for some
+    seconds [W], `tolerance` is that of `settle`. ConfigError where a temperature is asked for and
+    the GPUs give none."""
     began_s, start_c = perf_counter(), temperature_c()
-    deadline_s, wanted_c = began_s + limits.longest_s, limits.temperature_c
     if wanted_c is None:
-        *_, reached = settle(
-            observed_w, longest_s=limits.longest_s, step_s=STEP_S, tolerance=tolerance
-        )
+        *_, reached = settle(observed_w, longest_s=longest_s, step_s=STEP_S, tolerance=tolerance)
     else:
         if start_c is None:
             raise ConfigError(
@@ -53,7 +40,7 @@ def cool_down(
         while True:
             now_c = temperature_c()
             reached = now_c is not None and now_c <= wanted_c
-            left_s = deadline_s - perf_counter()
+            left_s = began_s + longest_s - perf_counter()
             if reached or left_s <= 0:
                 break
             sleep(min(LOOK_S, left_s))
@@ -67,7 +54,7 @@ def cool_down(
         logger.warning(
             "the GPUs have not cooled down in meter.cooldown_s=%g s (%s degrees Celsius now): the "
             "run starts as warm as that. Raise meter.cooldown_s%s",
-            limits.longest_s,
+            longest_s,
             cooling.temperature_end_c,
             "" if wanted_c is None else " or meter.cooldown_temperature_c",
         )

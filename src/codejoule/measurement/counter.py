@@ -47,9 +47,6 @@ class Counter:
         """Close the window; energy of each device since `begin` [J]."""
         return {}
 
-    def cancel(self, key: str) -> None:
-        """Forget the window."""
-
     def power_w(self) -> Mapping[str, float]:
         """Power of each device now, or since the last call [W]; empty where not known yet."""
         return {}
@@ -68,34 +65,30 @@ class CumulativeCounter(Counter):
         now_s = perf_counter()
         self._last = {device: (now_j, now_s) for device, now_j in read_j().items()}
         super().__init__(tuple(self._last), source=source, scope=scope)
-        self._read_j = read_j
+        self.read_j = read_j
         self._starts_j: dict[str, Mapping[str, float]] = {}
 
     def begin(self, key: str) -> None:
         """Open the window `key`."""
-        self._starts_j[key] = self._read_j()
+        self._starts_j[key] = self.read_j()
 
     def elapsed_j(self, key: str) -> Mapping[str, float]:
         """Energy of each device since `begin` [J]."""
-        start_j = self._starts_j[key]
-        return {device: now - start_j[device] for device, now in self._read_j().items()}
+        return self._since_j(self._starts_j[key])
 
     def end(self, key: str) -> Mapping[str, float]:
         """Close the window; energy of each device since `begin` [J]."""
-        energy_j = self.elapsed_j(key)
-        del self._starts_j[key]
-        return energy_j
+        return self._since_j(self._starts_j.pop(key))
 
-    def cancel(self, key: str) -> None:
-        """Forget the window."""
-        self._starts_j.pop(key, None)
+    def _since_j(self, start_j: Mapping[str, float]) -> Mapping[str, float]:
+        return {device: now - start_j[device] for device, now in self.read_j().items()}
 
     def power_w(self) -> Mapping[str, float]:
         """Mean power of each device since the last call that gave it [W]; a device whose counter
         has not moved since is left out."""
         now_s = perf_counter()
         power_w = {}
-        for device, now_j in self._read_j().items():
+        for device, now_j in self.read_j().items():
             last_j, last_s = self._last[device]
             if now_j != last_j and now_s > last_s:
                 power_w[device] = (now_j - last_j) / (now_s - last_s)
@@ -126,7 +119,7 @@ def measured_j(
 
 class PowerSampler:
     """Calls `read_power_w` every `period_s` until stopped, from a light background thread. The
-    samples serve the timeline and the progress bar; no energy is computed from them. A source that
+    samples serve the timeline; no energy is computed from them. A source that
     stops answering therefore ends the timeline with a logged warning; the windows read the counter
     themselves and raise their own error."""
 
@@ -134,19 +127,16 @@ class PowerSampler:
         self._read_power_w = read_power_w
         self._period_s = period_s
         self._samples: list[PowerSample] = []
-        self._latest_w: dict[str, float] = {}
+        self._given = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="power-sampler", daemon=True)
         self._thread.start()
 
-    def latest_w(self) -> float | None:
-        """Power of all devices at the last sample [W]; None before the first, or after a
-        failure."""
-        return sum(self._latest_w.values()) if self._latest_w else None
-
-    def samples(self) -> list[PowerSample]:
-        """Every sample so far, oldest first."""
-        return list(self._samples)
+    def new(self) -> list[PowerSample]:
+        """Samples since the last call, oldest first."""
+        new = self._samples[self._given :]
+        self._given += len(new)
+        return new
 
     def stop(self) -> None:
         """End the thread; the samples stay."""
@@ -158,10 +148,8 @@ class PowerSampler:
             try:
                 power_w = self._read_power_w()
             except Exception as error:
-                self._latest_w = {}
                 logger.warning("power timeline ends here: %s", error)
                 return
             now_s = time()
             for device, watts in power_w.items():
                 self._samples.append(PowerSample(time_s=now_s, device=device, power_w=watts))
-            self._latest_w.update(power_w)

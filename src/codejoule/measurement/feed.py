@@ -4,40 +4,53 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from enum import IntEnum
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from codejoule.config import UserError
-from codejoule.measurement.records import RECORD, Records
-
-PAUSE_S = 0.005
-"""Pause between two looks for new records [s]."""
 
 
-class Feed(ABC):
-    """Records of the energy counters of `devices`, as they come."""
+class Kind(IntEnum):
+    """What a record holds in ``value``. A recording may have others, of which nothing is made."""
 
-    devices: tuple[str, ...]
+    tick = 1
+    """Energy counter after a step [J]; ``before_s`` is the start of the last read without it."""
+    still = 2
+    """Energy counter that has not moved since the last record of it [J]."""
+    power = 3
+    """Instantaneous power [W]."""
+    temperature = 7
+    """Temperature of the chip [degrees Celsius]."""
+    foreign = 10
+    """Process id of a process on the device that does not belong to the run."""
+    suspended = 11
+    """Time that the machine has spent suspended since sampling began [s]; device 0."""
 
-    @abstractmethod
-    def read(self) -> Records:
-        """Records since the last call, oldest first; UserError where none can come any more."""
 
-    def pause(self) -> None:
-        """Let a moment pass in which records may come."""
-        time.sleep(PAUSE_S)
+RECORD = np.dtype(
+    [
+        ("kind", "<u2"),
+        ("device", "<u2"),
+        ("unused", "<u4"),
+        ("before_s", "<f8"),
+        ("after_s", "<f8"),
+        ("value", "<f8"),
+    ]
+)
+"""Layout of a record: 32 bytes. Times are CLOCK_MONOTONIC [s], before and after the query;
+``device`` counts the devices sampled, from 0."""
 
-    def close(self) -> None:  # noqa: B027
-        """No further records are needed."""
+Records = NDArray[np.void]
 
 
-class LiveFeed(Feed):
+class LiveFeed:
     """Records of a sampler that runs in a process of its own. They come through a file without a
     name, which neither blocks the sampler nor loses a record if the run is busy, and which the
     system removes with its last user."""
@@ -47,14 +60,14 @@ class LiveFeed(Feed):
     ) -> None:
         """`processes` are others that may use the devices: a server's that works for this one."""
         self.devices = tuple(uuids)
-        self._file, self._errors = _nameless_file(), _nameless_file()
+        self._file, self._errors = TemporaryFile(), TemporaryFile()  # noqa: SIM115
         self._offset = 0
         self._last = b""
         self._closed = False
         source = str(Path(__file__).parents[2])
         path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
         command = [sys.executable, "-P", "-m", "codejoule.measurement.recorder"]
-        command += ["--file", str(self._file), "--period-s", str(period_s)]
+        command += ["--file", str(self._file.fileno()), "--period-s", str(period_s)]
         command += ["--owner", str(os.getpid())]
         command += [f"--also={pid}" for pid in processes]
         command += [f"--uuid={uuid}" for uuid in uuids.values()]
@@ -63,7 +76,7 @@ class LiveFeed(Feed):
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=self._errors,
-            pass_fds=(self._file,),
+            pass_fds=(self._file.fileno(),),
             env={**os.environ, "PYTHONPATH": path},
             # Ctrl-C in a terminal reaches its whole process group; sampling ends with the run.
             start_new_session=True,
@@ -77,19 +90,19 @@ class LiveFeed(Feed):
         died = self._process.poll() is not None
         data = self._new()
         if died:
-            lines = os.pread(self._errors, 2**16, 0).decode(errors="replace").strip().splitlines()
+            said = os.pread(self._errors.fileno(), 2**16, 0).decode(errors="replace").strip()
             raise UserError(
                 f"the energy sampler ended by itself (status {self._process.returncode}: "
-                f"{lines[-1] if lines else 'no message'}), so the energy since then is not known; "
-                "run the job again, which continues after its last batch. `codejoule doctor` "
-                "tries the counters"
+                f"{said.splitlines()[-1] if said else 'no message'}), so the energy since then is "
+                "not known; run the job again, which continues after its last batch. `codejoule "
+                "doctor` tries the counters"
             )
         return np.frombuffer(data, dtype=RECORD)
 
     def _new(self) -> bytes:
         """Whole records that the file holds beyond those read."""
-        size = os.fstat(self._file).st_size - self._offset
-        data = os.pread(self._file, size - size % RECORD.itemsize, self._offset)
+        size = os.fstat(self._file.fileno()).st_size - self._offset
+        data = os.pread(self._file.fileno(), size - size % RECORD.itemsize, self._offset)
         self._offset += len(data)
         return data
 
@@ -106,18 +119,11 @@ class LiveFeed(Feed):
             self._process.kill()
             self._process.wait()
         self._last = self._new()
-        os.close(self._file)
-        os.close(self._errors)
+        self._file.close()
+        self._errors.close()
 
 
-def _nameless_file() -> int:
-    """Descriptor of a new temporary file, which goes with its last user."""
-    descriptor, name = tempfile.mkstemp(prefix="codejoule-")
-    Path(name).unlink()
-    return descriptor
-
-
-class ReplayFeed(Feed):
+class ReplayFeed:
     """A recording that starts to run when this object is made."""
 
     def __init__(self, path: Path) -> None:
@@ -148,6 +154,13 @@ class ReplayFeed(Feed):
         new = self._records[self._next : end]
         self._next = end
         return new
+
+    def close(self) -> None:
+        """No further records are needed."""
+
+
+Feed = LiveFeed | ReplayFeed
+"""Records of the energy counters of some devices, as they come."""
 
 
 class Recording(NamedTuple):

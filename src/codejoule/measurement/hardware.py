@@ -3,12 +3,12 @@
 import os
 import platform
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from codejoule.config import UserError
-from codejoule.measurement.rapl import RaplStatus, rapl_status
+from codejoule.measurement.cpu import RaplStatus, rapl_status
 
 KFD = Path("/dev/kfd")
 """The device node of AMD's compute driver."""
@@ -58,7 +58,7 @@ def detect_hardware() -> Hardware:
     """Look at this machine: GPUs, RAPL, processor. Never raises for what is missing."""
     import psutil
 
-    gpus, hidden, problem = _gpus()
+    gpus, hidden, problem = detect_gpus()
     return Hardware(
         gpus=gpus,
         hidden_gpus=hidden,
@@ -70,8 +70,8 @@ def detect_hardware() -> Hardware:
     )
 
 
-def _gpus() -> tuple[tuple[Gpu, ...], tuple[Gpu, ...], str | None]:
-    """Visible cards, hidden cards, and why there are no visible ones."""
+def detect_gpus() -> tuple[tuple[Gpu, ...], tuple[Gpu, ...], str | None]:
+    """Visible cards (in CUDA's order), hidden cards, and why there are no visible ones."""
     import pynvml
 
     try:
@@ -99,11 +99,13 @@ def _gpus() -> tuple[tuple[Gpu, ...], tuple[Gpu, ...], str | None]:
 def _gpu(index: int) -> Gpu:
     import pynvml
 
-    handle, counts = pynvml.nvmlDeviceGetHandleByIndex(index), True
+    handle, counts, mig = pynvml.nvmlDeviceGetHandleByIndex(index), True, False
     try:
         pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
     except pynvml.NVMLError:
         counts = False
+    with suppress(pynvml.NVMLError):  # of a card that cannot be divided into slices
+        mig = pynvml.nvmlDeviceGetMigMode(handle)[0] == pynvml.NVML_DEVICE_MIG_ENABLE
     return Gpu(
         index=index,
         name=pynvml.nvmlDeviceGetName(handle),
@@ -111,7 +113,7 @@ def _gpu(index: int) -> Gpu:
         memory_bytes=int(pynvml.nvmlDeviceGetMemoryInfo(handle).total),
         driver=pynvml.nvmlSystemGetDriverVersion(),
         energy_counter=counts,
-        mig=mig_is_on(handle),
+        mig=mig,
     )
 
 
@@ -125,17 +127,6 @@ def _cpu_model() -> str | None:
         if key.strip() == "model name":
             return value.strip()
     return platform.processor() or None
-
-
-def mig_is_on(handle: Any) -> bool:
-    """Whether the card is divided into slices; cards that cannot be are not."""
-    import pynvml
-
-    try:
-        current, _pending = pynvml.nvmlDeviceGetMigMode(handle)
-    except pynvml.NVMLError:
-        return False
-    return bool(current == pynvml.NVML_DEVICE_MIG_ENABLE)
 
 
 def amd_problem() -> str | None:

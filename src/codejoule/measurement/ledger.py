@@ -5,7 +5,7 @@ import math
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from time import monotonic
+from time import monotonic, sleep
 
 import numpy as np
 
@@ -17,10 +17,12 @@ from codejoule.measurement.curve import (
     energy_at,
     tick_times,
 )
-from codejoule.measurement.feed import Feed
-from codejoule.measurement.records import Kind
+from codejoule.measurement.feed import Feed, Kind
 
 logger = logging.getLogger(__name__)
+
+PAUSE_S = 0.005
+"""Pause between two looks for new records [s]."""
 
 AROUND_TICKS = 48
 """Ticks on either side of a moment whose reads are compared to time the ticks."""
@@ -85,12 +87,13 @@ class Ledger:
     energy is worked out once and then stands, so windows that share their moments add up exactly,
     and windows one after another add up to the one around them. UserError is raised for a window
     during which a counter stood still or jumped, the sampler died, the machine was suspended, or
-    (unless `on_foreign` does otherwise) another process used a device."""
+    another process used a device (`warn_of_foreign`: that is logged once)."""
 
-    def __init__(self, feed: Feed, *, on_foreign: Callable[[str], None] | None = None) -> None:
+    def __init__(self, feed: Feed, *, warn_of_foreign: bool = False) -> None:
         self.devices = feed.devices
         self._feed = feed
-        self._on_foreign = on_foreign
+        self._warn_of_foreign = warn_of_foreign
+        self._warned: set[tuple[str, int]] = set()
         self._books = [_Book() for _ in feed.devices]
         self._edges_s: list[float] = []
         self._faults: list[tuple[float, str]] = []
@@ -144,17 +147,12 @@ class Ledger:
             value(book.before_s, closing_s[1]) - value(book.after_s, opening_s[0]),
         )
 
-    def powers_w(self) -> list[tuple[float, str, float]]:
-        """Every sample of instantaneous power so far, in the order they came: monotonic time [s],
-        device, power [W]."""
+    def new_powers_w(self) -> list[tuple[float, str, float]]:
+        """Samples of instantaneous power since the last call, in the order they came: monotonic
+        time [s], device, power [W]."""
         self._pull()
-        return self._powers_w
-
-    def latest_w(self) -> float | None:
-        """Power of all devices at the last sample [W]; None before the first."""
-        if not all(book.power_w for book in self._books):
-            return None
-        return sum(book.power_w[-1] for book in self._books)
+        new, self._powers_w = self._powers_w, []
+        return new
 
     def temperature_c(self) -> float | None:
         """Temperature of the warmest device now [degrees Celsius]; None where one gives none."""
@@ -181,7 +179,7 @@ class Ledger:
                     f"{SILENCE_LIMIT_S:.0f} s: the driver does not answer. See its log "
                     "(dmesg); a hung GPU needs a reset or a reboot"
                 )
-            self._feed.pause()
+            sleep(PAUSE_S)
             self._pull()
 
     def _pull(self) -> None:
@@ -253,11 +251,18 @@ class Ledger:
             if opened_s - 1.0 <= moment_s <= closed_s + 2 * STILL_LIMIT_S:
                 raise UserError(fault)
         for (device, pid), (first_s, last_s) in self._foreign.items():
-            if first_s <= closed_s and last_s >= opened_s - 1.0:
-                message = foreign_message(device, pid)
-                if self._on_foreign is None:
-                    raise UserError(message)
-                self._on_foreign(message)
+            if first_s > closed_s or last_s < opened_s - 1.0 or (device, pid) in self._warned:
+                continue
+            message = (
+                f"process {pid}, which is not part of this run, uses {device}: NVML counts cards, "
+                "so its energy would be in the figures. End it or choose another GPU "
+                "(CUDA_VISIBLE_DEVICES), or set meter.on_busy_gpu=warn to measure nevertheless "
+                "(right for a server on this GPU that is itself being measured)"
+            )
+            if not self._warn_of_foreign:
+                raise UserError(message)
+            self._warned.add((device, pid))
+            logger.warning("%s", message)
 
     def _point(self, device: str, book: _Book, moment_s: float) -> Point:
         """The curve at a moment, worked out once, and never below an earlier moment."""
@@ -299,22 +304,3 @@ def integrate_w(
     last = bisect_right(time_s, end_s)
     knots = np.clip(np.array([*time_s[first:last], end_s]), start_s, end_s)
     return float((np.diff(knots) * np.array(power_w[first:last])).sum())
-
-
-def foreign_message(device: str, pid: int) -> str:
-    """What the user is told of another process on the GPU."""
-    return (
-        f"process {pid}, which is not part of this run, uses {device}: NVML counts cards, so its "
-        "energy would be in the figures. End it or choose another GPU (CUDA_VISIBLE_DEVICES), or "
-        "set meter.on_busy_gpu=warn to measure nevertheless (right for a server on this GPU that "
-        "is itself being measured)"
-    )
-
-
-def _covers(book: _Book, moment_s: float) -> bool:
-    # A read shows its tick late, never early, and by up to 40 ms: `before_s` is on the safe side.
-    return bool(book.before_s) and book.before_s[-1] - COUNTER_LAG_S >= moment_s
-
-
-def _ticks_between(book: _Book, opened_s: float, closed_s: float) -> int:
-    return bisect_right(book.after_s, closed_s) - bisect_right(book.after_s, opened_s)

@@ -10,9 +10,9 @@ from typing import Self
 
 from codejoule.config import ConfigError, UserError
 from codejoule.domain import Cooling, EnergyScope, EnergySource, PowerSample
-from codejoule.measurement.cooling import CoolingLimits, cool_down, settle
+from codejoule.measurement.cooling import cool_down, settle
 from codejoule.measurement.counter import Counter, PowerSampler
-from codejoule.measurement.cpu_counters import CpuCounters
+from codejoule.measurement.cpu import CpuCounters
 from codejoule.measurement.jobs import OtherJobs
 from codejoule.measurement.ledger import Ledger
 from codejoule.measurement.window import Sources, Window
@@ -46,7 +46,8 @@ class Meter:
         cpu: CpuCounters | None = None,
         others: OtherJobs | None = None,
         recorded_idle_w: float | None = None,
-        cooling: CoolingLimits | None = None,
+        cooldown_s: float = 0.0,
+        cooldown_temperature_c: float | None = None,
     ) -> None:
         self._sources = Sources(counter=counter, ledger=ledger, cpu=cpu, others=others)
         self.source = counter.source
@@ -55,7 +56,8 @@ class Meter:
         self._ledger = ledger
         self._cpu = cpu
         self._recorded_idle_w = recorded_idle_w
-        self._cooling = cooling
+        self._cooldown_s = cooldown_s
+        self._cooldown_temperature_c = cooldown_temperature_c
         self._idle_s = idle_s
         self._idle_tolerance = idle_tolerance
         self._idle_power_w: float | None = None
@@ -63,8 +65,6 @@ class Meter:
         # The ledger's process samples power already.
         self._sampler = None if ledger else PowerSampler(counter.power_w, sample_period_s)
         self._wall_s = time() - perf_counter()
-        self._timeline: list[PowerSample] = []
-        self._kept_from = [0, 0]
         self._pending: list[Window] = []
         self._closed = False
 
@@ -135,10 +135,11 @@ class Meter:
 
     def cool_down(self) -> Cooling | None:
         """Wait as ``meter.cooldown_s`` asks; None where it asks for nothing."""
-        if self._cooling is None:
+        if self._cooldown_s == 0:
             return None
         return cool_down(
-            self._cooling,
+            longest_s=self._cooldown_s,
+            wanted_c=self._cooldown_temperature_c,
             observed_w=self._observed_w,
             temperature_c=self.temperature_c,
             tolerance=self._idle_tolerance,
@@ -165,31 +166,16 @@ class Meter:
             "(CUDA_VISIBLE_DEVICES)"
         )
 
-    def power_w(self) -> float | None:
-        """Power of all devices in scope at the last sample [W]; None where there is none."""
+    def new_power(self) -> list[PowerSample]:
+        """Power samples since the last call, in the order they came from each kind of device."""
         if self._sampler is not None:
-            return self._sampler.latest_w()
+            return self._sampler.new()
         assert self._ledger is not None
-        gpus_w = self._ledger.latest_w()
-        if self._cpu is None or not self._cpu.in_scope or gpus_w is None:
-            return gpus_w
-        cpu_w = self._cpu.power.latest_w()
-        return None if cpu_w is None else gpus_w + cpu_w
-
-    def timeline(self) -> list[PowerSample]:
-        """Power samples so far, in the order they came: a later call only adds to them."""
-        if self._sampler is not None:
-            return self._sampler.samples()
-        assert self._ledger is not None
-        gpus = self._ledger.powers_w()
-        cpu = self._cpu.power.samples() if self._cpu else []
-        self._timeline += [
+        gpus = [
             PowerSample(time_s=self._wall_s + time_s, device=device, power_w=power_w)
-            for time_s, device, power_w in gpus[self._kept_from[0] :]
+            for time_s, device, power_w in self._ledger.new_powers_w()
         ]
-        self._timeline += cpu[self._kept_from[1] :]
-        self._kept_from = [len(gpus), len(cpu)]
-        return list(self._timeline)
+        return gpus + (self._cpu.power.new() if self._cpu else [])
 
     def close(self) -> None:
         """Stop sampling. Readings and the timeline stay; further windows are refused."""

@@ -2,15 +2,15 @@
 
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from codejoule.config import UserError
 from codejoule.domain import EnergySource
-from codejoule.measurement.compat import forget_window, nvml_handle, synchronize
+from codejoule.measurement.compat import nvml_handle, synchronize
 from codejoule.measurement.counter import Counter
-from codejoule.measurement.hardware import amd_problem, mig_is_on, visible_gpus
+from codejoule.measurement.hardware import Gpu, detect_gpus
 
 _ESTIMATE = "meter=cpu_estimate (a labelled estimate of the CPU alone)"
 
@@ -26,10 +26,7 @@ class NvmlCounter(Counter):
         self._gpu_indices: list[int] = list(monitor.gpu_indices)
         devices = [f"gpu:{index}" for index in self._gpu_indices]
         super().__init__(devices, source=EnergySource.nvml)
-        self.uuids = {
-            f"gpu:{index}": _uuid(nvml_handle(monitor, index)) for index in self._gpu_indices
-        }
-        self._power = _power_reader(monitor, self._gpu_indices[0])
+        self.uuids = {f"gpu:{index}": _zeus_uuid(monitor, index) for index in self._gpu_indices}
 
     def synchronize(self) -> None:
         """Wait until the GPUs have done what PyTorch gave them (torch.cuda.synchronize)."""
@@ -48,78 +45,50 @@ class NvmlCounter(Counter):
             measurement = self._monitor.end_window(key, sync_execution=False)
         return {f"gpu:{index}": float(measurement.gpu_energy[index]) for index in self._gpu_indices}
 
-    def cancel(self, key: str) -> None:
-        """Forget Zeus' window."""
-        forget_window(self._monitor, key)
-
-    def power_w(self) -> Mapping[str, float]:
-        """Power of each GPU now [W]."""
-        return {f"gpu:{index}": self._power(index) / 1000.0 for index in self._gpu_indices}
-
 
 def nvml_counter(gpu_indices: Sequence[int]) -> NvmlCounter:
     """Counter of the GPUs that PyTorch calls `gpu_indices`. Zeus gives 0 J without a word where
     NVML is missing, CUDA_VISIBLE_DEVICES is empty or names MIG slices, and does not take UUIDs
     there (0.16). So each GPU is found here, must have MIG off and a counter that answers, must be
     the one PyTorch means, and must be the one Zeus reads; anything else raises UserError."""
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-        handles = [
-            pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())
-        ]
-        uuids = [pynvml.nvmlDeviceGetUUID(handle) for handle in handles]
-    except pynvml.NVMLError as error:
-        if (amd := amd_problem()) is not None:
-            raise UserError(
-                f"the run uses GPUs {list(gpu_indices)}, and the machine has {amd}"
-            ) from error
+    gpus, hidden, problem = detect_gpus()
+    if len(gpus) <= max(gpu_indices):
+        shown = f"only {len(gpus)} of {len(gpus) + len(hidden)} are visible"
         raise UserError(
-            f"the run uses GPUs {list(gpu_indices)}, but NVML cannot be used: {error}. Energy "
-            "counters need NVIDIA's driver with its management library (libnvidia-ml.so.1; in "
-            f"a container, the `utility` driver capability). Install it, or choose {_ESTIMATE}"
-        ) from error
-    setting = os.environ.get("CUDA_VISIBLE_DEVICES")
-    visible = visible_gpus(setting, uuids)
+            f"the run uses GPUs {list(gpu_indices)}: {problem or shown}. Energy counters need "
+            "visible NVIDIA GPUs and their driver with its management library "
+            "(libnvidia-ml.so.1; in a container, the `utility` driver capability); or choose "
+            f"{_ESTIMATE}"
+        )
     for ordinal in gpu_indices:
-        if not 0 <= ordinal < len(visible):
-            raise UserError(
-                f"the run uses cuda:{ordinal}, but CUDA_VISIBLE_DEVICES="
-                f"{'(unset)' if setting is None else repr(setting)} shows {len(visible)} of the "
-                f"{len(uuids)} GPUs that NVML lists; unset it, or name the GPUs to use"
-            )
-        _require_counter(handles[visible[ordinal]], visible[ordinal])
-        _require_same(uuids[visible[ordinal]], _cuda_uuid(ordinal), ordinal, "PyTorch")
-    monitor = _zeus_monitor(gpu_indices, visible)
+        require_counter(gpus[ordinal])
+        _require_same(gpus[ordinal].uuid, _cuda_uuid(ordinal), ordinal, "PyTorch")
+    monitor = _zeus_monitor(gpu_indices, [gpu.index for gpu in gpus])
     for ordinal in gpu_indices:
-        uuid = _uuid(nvml_handle(monitor, ordinal))
-        _require_same(uuids[visible[ordinal]], uuid, ordinal, "Zeus")
+        _require_same(gpus[ordinal].uuid, _zeus_uuid(monitor, ordinal), ordinal, "Zeus")
     return NvmlCounter(monitor)
 
 
-def _uuid(handle: Any) -> str:
-    import pynvml
-
-    return str(pynvml.nvmlDeviceGetUUID(handle))
-
-
-def _require_counter(handle: Any, index: int) -> None:
-    import pynvml
-
-    name = pynvml.nvmlDeviceGetName(handle)
-    if mig_is_on(handle):
+def require_counter(gpu: Gpu) -> None:
+    """UserError for a card whose energy NVML does not count."""
+    if gpu.mig:
         raise UserError(
-            f"GPU {index} ({name}) has MIG on, and NVML counts energy per card, never per "
-            f"slice; switch it off (sudo nvidia-smi -i {index} -mig 0), or choose {_ESTIMATE}"
+            f"GPU {gpu.index} ({gpu.name}) has MIG on, and NVML counts energy per card, never per "
+            f"slice; switch it off (sudo nvidia-smi -i {gpu.index} -mig 0), leave the card out "
+            f"with CUDA_VISIBLE_DEVICES, or choose {_ESTIMATE}"
         )
-    try:
-        pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
-    except pynvml.NVMLError as error:
+    if not gpu.energy_counter:
         raise UserError(
-            f"GPU {index} ({name}) has no readable energy counter: {error}. Counters exist "
-            f"from Volta on, and some virtual GPUs hide them; use another GPU, or {_ESTIMATE}"
-        ) from error
+            f"GPU {gpu.index} ({gpu.name}) has no readable energy counter. Counters exist from "
+            "Volta on, and some virtual GPUs hide them; leave the card out with "
+            f"CUDA_VISIBLE_DEVICES, or choose {_ESTIMATE}"
+        )
+
+
+def _zeus_uuid(monitor: Any, index: int) -> str:
+    import pynvml
+
+    return str(pynvml.nvmlDeviceGetUUID(nvml_handle(monitor, index)))
 
 
 def _cuda_uuid(ordinal: int) -> str:
@@ -176,21 +145,3 @@ def _as_user_error(action: str) -> Iterator[None]:
             f"Zeus could not {action} on the GPU's energy counter: {error}. See `codejoule "
             "doctor` and the driver's log (dmesg); a lost GPU needs a reset or a reboot"
         ) from error
-
-
-def _power_reader(monitor: Any, index: int) -> Callable[[int], float]:
-    """Reads instantaneous power [mW]; the older query where the driver lacks that field."""
-    import pynvml
-    from zeus.exception import ZeusBaseError
-
-    def older(index: int) -> float:
-        return float(pynvml.nvmlDeviceGetPowerUsage(nvml_handle(monitor, index)))
-
-    def instant(index: int) -> float:
-        return float(monitor.gpus.get_instant_power_usage(index))
-
-    try:
-        instant(index)
-    except ZeusBaseError:
-        return older
-    return instant

@@ -1,23 +1,26 @@
 """Choose the energy source of a run."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from codejoule.config import UserError
 from codejoule.config.schema import MeterConfig, MeterName, MeterScope, OnBusyGpu
 from codejoule.domain import EnergySource
-from codejoule.measurement.cooling import CoolingLimits
 from codejoule.measurement.counter import Counter
-from codejoule.measurement.cpu_counters import CpuCounters
-from codejoule.measurement.cpu_time import cpu_time_counter
+from codejoule.measurement.cpu import (
+    MAX_SAMPLE_PERIOD_S,
+    CpuCounters,
+    cpu_time_counter,
+    rapl_counter,
+    rapl_status,
+)
 from codejoule.measurement.feed import LiveFeed, ReplayFeed
 from codejoule.measurement.hardware import Hardware, detect_hardware
 from codejoule.measurement.jobs import OtherJobs
 from codejoule.measurement.ledger import Ledger
 from codejoule.measurement.meter import Meter
-from codejoule.measurement.nvml import nvml_counter
-from codejoule.measurement.rapl import MAX_SAMPLE_PERIOD_S, rapl_counter, rapl_status
+from codejoule.measurement.nvml import nvml_counter, require_counter
 
 logger = logging.getLogger(__name__)
 
@@ -88,11 +91,7 @@ def open_command_meter(config: MeterConfig) -> Meter:
         return open_meter(config)
     hardware = detect_hardware()
     for gpu in hardware.gpus:
-        if gpu.mig or not gpu.energy_counter:
-            why = "has MIG on, and NVML counts energy per card" if gpu.mig else "has no counter"
-            raise UserError(
-                f"GPU {gpu.index} ({gpu.name}) {why}; leave it out with CUDA_VISIBLE_DEVICES"
-            )
+        require_counter(gpu)
     if hardware.gpus:
         uuids = {f"gpu:{number}": gpu.uuid for number, gpu in enumerate(hardware.gpus)}
         counter = Counter(tuple(uuids), source=EnergySource.nvml)
@@ -110,20 +109,7 @@ def _live_ledger(
 ) -> Ledger:
     period_s = min(config.sample_period_s, POWER_PERIOD_S)
     feed = LiveFeed(uuids, period_s=period_s, processes=processes)
-    return Ledger(feed, on_foreign=_on_foreign(config))
-
-
-def _on_foreign(config: MeterConfig) -> Callable[[str], None] | None:
-    if config.on_busy_gpu is OnBusyGpu.error:
-        return None
-    told: set[str] = set()
-
-    def warn_once(message: str) -> None:
-        if message not in told:
-            told.add(message)
-            logger.warning("%s", message)
-
-    return warn_once
+    return Ledger(feed, warn_of_foreign=config.on_busy_gpu is OnBusyGpu.warn)
 
 
 def _cpu_counters(config: MeterConfig) -> CpuCounters | None:
@@ -148,8 +134,6 @@ def _meter(
     cpu: CpuCounters | None = None,
     recorded_idle_w: float | None = None,
 ) -> Meter:
-    longest_s = config.cooldown_s
-    cooling = CoolingLimits(longest_s=longest_s, temperature_c=config.cooldown_temperature_c)
     return Meter(
         counter,
         sample_period_s=min(config.sample_period_s, MAX_SAMPLE_PERIOD_S),
@@ -159,7 +143,8 @@ def _meter(
         cpu=cpu,
         others=OtherJobs(),
         recorded_idle_w=recorded_idle_w,
-        cooling=cooling if longest_s > 0 else None,
+        cooldown_s=config.cooldown_s,
+        cooldown_temperature_c=config.cooldown_temperature_c,
     )
 
 

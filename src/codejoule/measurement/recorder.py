@@ -14,11 +14,11 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
-from codejoule.measurement.affinity import Affinity
+from codejoule.measurement.feed import Kind
 from codejoule.measurement.processes import foreign_processes
-from codejoule.measurement.records import Kind
 
 AHEAD_S = 0.006
 """How long before the expected tick reading begins: two reads, one of which should see the old
@@ -48,22 +48,80 @@ _LAYOUT = struct.Struct("<HHIddd")
 Put = Callable[[Kind, int, float, float, float], None]
 
 
-class TickWatch:
-    """Reads one counter when its next tick is due, and puts every tick on record."""
+class Affinity:
+    """Moves the threads of this process away from the core of another's main thread. The scheduler
+    does not do so by itself everywhere: on a virtual machine whose cores share no cache that it
+    knows of, a thread stays where it was woken (on an H200's host the sampler was found on the
+    decoding thread's core at 41 of 48 looks). With a single core nothing is changed."""
 
-    def __init__(self, device: int, read_j: Callable[[], float], put: Put) -> None:
-        self._device, self._read_j, self._put = device, read_j, put
-        self._old_s = time.monotonic()
-        self._value_j = read_j()
-        self._recorded_s = self._old_s
-        self._seen_s: list[float] = []
-        self.due_s = self._old_s
+    def __init__(self, owner: int, *, core_of: Callable[[int], int | None] | None = None) -> None:
+        self._owner = owner
+        self._core_of = core_of or _core_of
+        self._allowed = os.sched_getaffinity(0)
+        self._left: int | None = None
 
-    def poll(self) -> None:
-        """One read, if a tick is due."""
-        before_s = time.monotonic()
-        if before_s < self.due_s:
+    def __call__(self) -> None:
+        """Look where the owner runs, and leave that core (and its sibling, if others remain)."""
+        core = self._core_of(self._owner)
+        if core is None or core == self._left:
             return
+        self._left = core
+        free = self._allowed - _siblings(core) or self._allowed - {core}
+        for task in os.listdir("/proc/self/task") if free else ():  # noqa: PTH208
+            os.sched_setaffinity(int(task), free)
+
+
+def _core_of(pid: int) -> int | None:
+    """Core on which the main thread of a process was last; None where that is not told."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[36])
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def _siblings(core: int) -> set[int]:
+    """Hardware threads of the same physical core."""
+    listed = Path(f"/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list")
+    try:
+        parts = [part.partition("-") for part in listed.read_text().strip().split(",")]
+    except OSError:
+        return {core}
+    ranges = [range(int(first), int(last or first) + 1) for first, _, last in parts]
+    return {core, *(number for each in ranges for number in each)}
+
+
+class DeviceSampler:
+    """Puts what one device does on record: each tick of its counter, which is read when the next
+    one is due, and its other quantities as they change, unless the driver lacks them."""
+
+    def __init__(self, device: int, handle: Any, put: Put, *, owners: Sequence[int]) -> None:
+        self._device, self._handle, self._put, self._owners = device, handle, put, owners
+        self._last: dict[Kind, float] = {}
+        self._lacking: set[Kind] = set()
+        self._asleep_s = _suspended_s()
+        self._old_s = self._recorded_s = self._due_s = time.monotonic()
+        self._value_j = self._read_j()
+        self._seen_s: list[float] = []
+
+    def run(self, *, period_s: float, wait: Callable[[float], bool]) -> None:
+        """Look for ticks when they are due, at power every `period_s` and at the rest every
+        `SLOW_PERIOD_S`, until `wait`, which waits so many seconds, says that it is over."""
+        quick_s = slow_s = time.monotonic()
+        while True:
+            if time.monotonic() >= self._due_s:
+                self._poll()
+            now_s = time.monotonic()
+            if now_s >= quick_s:
+                self._note(Kind.power, self._power_w)
+                quick_s = max(quick_s + period_s, now_s)
+            if now_s >= slow_s:
+                self._look_slowly()
+                slow_s = now_s + SLOW_PERIOD_S
+            if wait(max(0.0, min(quick_s, self._due_s) - time.monotonic())):
+                return
+
+    def _poll(self) -> None:
+        before_s = time.monotonic()
         value_j = self._read_j()
         after_s = time.monotonic()
         if value_j == self._value_j:
@@ -89,43 +147,18 @@ class TickWatch:
             period_s = (seen[-1] - seen[0]) / turns
         # Late reads must not push the prediction later and later: take the earliest phase.
         late_s = [s - seen[-1] - round((s - seen[-1]) / period_s) * period_s for s in seen[-16:]]
-        self.due_s = seen_s + min(late_s) + period_s - AHEAD_S
+        self._due_s = seen_s + min(late_s) + period_s - AHEAD_S
 
-
-def sample(
-    watch: TickWatch,
-    quick: Callable[[], None],
-    slow: Callable[[], None],
-    *,
-    period_s: float,
-    stopped: Callable[[float], bool],
-) -> None:
-    """Poll ticks, `quick` every `period_s` and `slow` every `SLOW_PERIOD_S` until `stopped`,
-    which is also what waits."""
-    quick_s = slow_s = time.monotonic()
-    while True:
-        watch.poll()
+    def _look_slowly(self) -> None:
+        self._note(Kind.temperature, self._temperature_c)
         now_s = time.monotonic()
-        if now_s >= quick_s:
-            quick()
-            quick_s = max(quick_s + period_s, now_s)
-        if now_s >= slow_s:
-            slow()
-            slow_s = now_s + SLOW_PERIOD_S
-        next_s = min(quick_s, watch.due_s)
-        if stopped(max(0.0, next_s - time.monotonic())):
-            return
+        for pid in foreign_processes(self._handle, self._owners):
+            self._put(Kind.foreign, self._device, now_s, now_s, pid)
+        if self._device == 0:
+            self._note(Kind.suspended, lambda: round(_suspended_s() - self._asleep_s, 1))
 
-
-class _Changes:
-    """Puts a quantity of one device on record when it changes, unless its driver lacks it."""
-
-    def __init__(self, device: int, put: Put) -> None:
-        self._device, self._put = device, put
-        self._last: dict[Kind, float] = {}
-        self._lacking: set[Kind] = set()
-
-    def __call__(self, kind: Kind, query: Callable[[], float]) -> None:
+    def _note(self, kind: Kind, query: Callable[[], float]) -> None:
+        """Put a quantity on record where it has changed."""
         import pynvml
 
         if kind in self._lacking:
@@ -141,6 +174,25 @@ class _Changes:
         if self._last.get(kind) != value:
             self._last[kind] = value
             self._put(kind, self._device, before_s, time.monotonic(), value)
+
+    def _read_j(self) -> float:
+        import pynvml
+
+        return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)) / 1e3
+
+    def _temperature_c(self) -> float:
+        import pynvml
+
+        return float(pynvml.nvmlDeviceGetTemperature(self._handle, pynvml.NVML_TEMPERATURE_GPU))
+
+    def _power_w(self) -> float:
+        import pynvml
+
+        fields = [pynvml.NVML_FI_DEV_POWER_INSTANT]
+        (field,) = pynvml.nvmlDeviceGetFieldValues(self._handle, fields)
+        if field.nvmlReturn != pynvml.NVML_SUCCESS:
+            raise pynvml.NVMLError(field.nvmlReturn)
+        return float(field.value.uiVal) / 1e3
 
 
 def _suspended_s() -> float:
@@ -174,8 +226,8 @@ def main() -> None:
         return bool(readable) or os.getppid() != parent
 
     def follow(device: int, handle: Any) -> None:
-        owners = (args.owner, *args.also)
-        _follow(device, handle, put, owners=owners, period_s=args.period_s, stopped=ended.wait)
+        sampler = DeviceSampler(device, handle, put, owners=(args.owner, *args.also))
+        sampler.run(period_s=args.period_s, wait=ended.wait)
 
     pynvml.nvmlInit()
     handles = [pynvml.nvmlDeviceGetHandleByUUID(uuid) for uuid in args.uuid]
@@ -194,49 +246,6 @@ def main() -> None:
         if wait(threads, timeout=HANGING_S).not_done:
             # The interpreter would wait for a thread that hangs in the driver.
             os._exit(1)
-
-
-def _follow(
-    device: int,
-    handle: Any,
-    put: Put,
-    *,
-    owners: Sequence[int],
-    period_s: float,
-    stopped: Callable[[float], bool],
-) -> None:
-    """Put what one device does on record until `stopped`."""
-    import pynvml
-
-    changes, asleep_s = _Changes(device, put), _suspended_s()
-
-    def power_w() -> float:
-        (field,) = pynvml.nvmlDeviceGetFieldValues(handle, [pynvml.NVML_FI_DEV_POWER_INSTANT])
-        if field.nvmlReturn != pynvml.NVML_SUCCESS:
-            raise pynvml.NVMLError(field.nvmlReturn)
-        return float(field.value.uiVal) / 1e3
-
-    def temperature_c() -> float:
-        return float(pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU))
-
-    def look_slowly() -> None:
-        changes(Kind.temperature, temperature_c)
-        now_s = time.monotonic()
-        for pid in foreign_processes(handle, owners):
-            put(Kind.foreign, device, now_s, now_s, pid)
-        if device == 0:
-            changes(Kind.suspended, lambda: round(_suspended_s() - asleep_s, 1))
-
-    def read_j() -> float:
-        return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1e3
-
-    sample(
-        TickWatch(device, read_j, put),
-        lambda: changes(Kind.power, power_w),
-        look_slowly,
-        period_s=period_s,
-        stopped=stopped,
-    )
 
 
 if __name__ == "__main__":

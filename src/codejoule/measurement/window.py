@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from time import perf_counter, time
 
 from codejoule.config import UserError
 from codejoule.domain import EnergyReading, EnergyScope
 from codejoule.measurement.counter import Counter, measured_j
-from codejoule.measurement.cpu_counters import CpuCounters
+from codejoule.measurement.cpu import CpuCounters
 from codejoule.measurement.jobs import Job, OtherJobs, Work
 from codejoule.measurement.ledger import Entry, Ledger
 
@@ -51,7 +52,6 @@ class Window:
         self._start_s = self._asked = self._opened = self._closed = self._done = 0.0
         self._marks_s: dict[str, float] = {}
         self._at_marks_j: dict[str, float] = {}
-        self._cpu_at_marks_j: dict[str, float] = {}
         self._counter_j: Mapping[str, float] = {}
         self._cpu_j: Mapping[str, float] = {}
         self._idle_power_w: float | None = None
@@ -65,14 +65,12 @@ class Window:
             return
         moment = perf_counter()
         self._marks_s[name] = moment - self._opened
-        if self._sources.cpu is not None and self._sources.cpu.in_scope:
-            self._cpu_at_marks_j[name] = sum(self._sources.cpu.elapsed_j(self._key).values())
+        read_j = dict(self._sources.counter.elapsed_j(self._key))
+        if (cpu := self._sources.cpu) is not None and cpu.in_scope:
+            read_j |= cpu.elapsed_j(self._key)
+        self._at_marks_j[name] = sum(read_j.values())
         if self._sources.ledger is not None:
             self._sources.ledger.note(moment)
-            return
-        energy_j = sum(self._sources.counter.elapsed_j(self._key).values())
-        if energy_j > 0:
-            self._at_marks_j[name] = energy_j
 
     @property
     def reading(self) -> EnergyReading:
@@ -99,10 +97,10 @@ class Window:
             self._sources.ledger.note(self._opened)
 
     def cancel(self) -> None:
-        """The block has raised."""
-        self._sources.counter.cancel(self._key)
-        if self._sources.cpu is not None:
-            self._sources.cpu.cancel(self._key)
+        """The block has raised: its error is not to be hidden by one of a counter."""
+        for counter in filter(None, (self._sources.counter, self._sources.cpu)):
+            with suppress(UserError, OSError):
+                counter.end(self._key)
 
     def close(self, idle_power_w: float | None) -> None:
         """The block has ended. Without a ledger, raises what is wrong with its energy."""
@@ -110,8 +108,10 @@ class Window:
         self._closed = perf_counter()
         if self._sources.cpu is not None:
             latency_s = self._closed - self._opened
-            self._cpu_j = self._sources.cpu.end(self._key, window=self.name, latency_s=latency_s)
-        self._counter_j = dict(self._sources.counter.end(self._key))
+            self._cpu_j = self._sources.cpu.measured_j(
+                self._key, window=self.name, latency_s=latency_s
+            )
+        self._counter_j = self._sources.counter.end(self._key)
         self._see_others()
         self._idle_power_w = idle_power_w
         if self._sources.ledger is None:
@@ -132,54 +132,46 @@ class Window:
         jobs = {job.process: str(job) for job in self._jobs if job.work is not unnoticed}
         return tuple(jobs.values())
 
-    def _resolve(self) -> EnergyReading:
-        if self._sources.ledger is None:
-            latency_s = self._closed - self._opened
-            by_device_j = measured_j(self._counter_j, window=self.name, latency_s=latency_s)
-            return self._read(by_device_j, self._at_marks_j, None)
+    def _entry(self, ledger: Ledger) -> Entry:
+        """What the ledger says, once Zeus' window has been found to agree with it."""
         marks = {name: self._opened + after_s for name, after_s in self._marks_s.items()}
-        entry = self._sources.ledger.entry(self._opened, self._closed, marks)
+        entry = ledger.entry(self._opened, self._closed, marks)
         asked_s, answered_s = (self._asked, self._opened), (self._closed, self._done)
         for device, energy_j in self._counter_j.items():
-            bounds_j = self._sources.ledger.bounds_j(device, asked_s, answered_s)
+            bounds_j = ledger.bounds_j(device, asked_s, answered_s)
             require_agreement(self.name, device, energy_j, bounds_j)
-        at_marks_j = {
-            name: energy_j + self._cpu_at_marks_j.get(name, 0.0)
-            for name, energy_j in entry.at_marks_j.items()
-        }
-        return self._read(entry.by_device_j, at_marks_j, entry)
+        return entry
 
-    def _read(
-        self,
-        by_device_j: Mapping[str, float],
-        at_marks_j: Mapping[str, float],
-        entry: Entry | None,
-    ) -> EnergyReading:
-        latency_s, scope = self._closed - self._opened, self._sources.scope
-        devices_j, beside_j = dict(by_device_j), dict(self._cpu_j)
-        if self._sources.cpu_in_scope:
-            devices_j, beside_j = devices_j | beside_j, {}
+    def _resolve(self) -> EnergyReading:
+        sources, latency_s, entry = self._sources, self._closed - self._opened, None
+        if sources.ledger is None:
+            devices_j = measured_j(self._counter_j, window=self.name, latency_s=latency_s)
+            at_marks_j = {name: j for name, j in self._at_marks_j.items() if j > 0}
+        else:
+            entry = self._entry(sources.ledger)
+            devices_j = dict(entry.by_device_j)
+            at_marks_j = {name: j + self._at_marks_j[name] for name, j in entry.at_marks_j.items()}
+        if sources.cpu_in_scope:
+            devices_j |= self._cpu_j
         energy_j = sum(devices_j.values())
         net_j = None
         # Idle power is the GPUs': a CPU is never idle while this process runs.
-        idle_known = self._idle_power_w is not None and scope is not EnergyScope.gpu_cpu
-        if idle_known and not math.isnan(energy_j):
-            assert self._idle_power_w is not None
+        if self._idle_power_w is not None and not (sources.cpu_in_scope or math.isnan(energy_j)):
             net_j = energy_j - self._idle_power_w * latency_s
         # A window of Zeus' in which a card's counter has not ticked says 0, and nothing is known.
         zeus_known = entry is not None and all(j > 0 for j in self._counter_j.values())
         return EnergyReading(
             name=self.name,
-            source=self._sources.counter.source,
-            scope=scope,
+            source=sources.counter.source,
+            scope=sources.scope,
             start_s=self._start_s,
             latency_s=latency_s,
             energy_j=energy_j,
             energy_net_j=net_j,
             energy_by_device_j=devices_j,
-            energy_beside_j=beside_j,
+            energy_out_of_scope_j={} if sources.cpu_in_scope else self._cpu_j,
             marks_s=dict(self._marks_s),
-            energy_at_marks_j=dict(at_marks_j),
+            energy_at_marks_j=at_marks_j,
             uncertainty_j=entry.uncertainty_j if entry else None,
             ticks=entry.ticks if entry else None,
             integrated_j=(entry.integrated_j or None) if entry else None,

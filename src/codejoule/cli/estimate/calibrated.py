@@ -15,7 +15,7 @@ from codejoule.config import ConfigError, UserError
 from codejoule.config.compose import compose_experiment
 from codejoule.config.schema import ExperimentConfig
 from codejoule.estimate import ENGINE_SPEEDS, POWER, MeasuredRun, calibrate_power, calibrate_speed
-from codejoule.experiment.cards import known_card
+from codejoule.experiment.devices import known_card
 
 _CONFIGURATION = ("params.model.name", "params.quant.name", "tags.codejoule.dtype")
 _FIGURES = (

@@ -10,7 +10,7 @@ from codejoule.config import ConfigError
 from codejoule.config.schema import ExperimentConfig, ModelConfig, QuantConfig, Weights
 from codejoule.config.typed import choices
 from codejoule.domain import Workload
-from codejoule.experiment.cards import find_card, known_cards
+from codejoule.experiment.devices import find_card, known_cards
 from codejoule.models import check_model_config, describe_model
 from codejoule.models.check import BUNDLED_ROOT, bundled_models
 from codejoule.models.declared import quantization_of

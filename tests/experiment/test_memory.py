@@ -17,9 +17,10 @@ from codejoule.config.compose import register_schemas
 from codejoule.config.typed import to_experiment
 from codejoule.domain import Architecture, Quantization, Workload
 from codejoule.estimate import bytes_by_layer, memory_needed, place_layers, weight_bytes
-from codejoule.experiment import plan, preflight
+from codejoule.experiment import memory as memory_module
+from codejoule.experiment import plan
 from codejoule.experiment.generation_stage import generate
-from codejoule.experiment.memory_plan import place, place_on_fewest
+from codejoule.experiment.memory import place, place_on_fewest
 from codejoule.experiment.plan import Plan, make_plan
 from codejoule.measurement import Gpu, Hardware, RaplStatus
 
@@ -68,9 +69,7 @@ def workload(name: str, quantization: Quantization, *, batch: int = 8) -> Worklo
 
 
 def check(job: Plan) -> None:
-    preflight.check_memory(
-        job.experiment, job.memory, device=job.device, visible=len(job.hardware.gpus)
-    )
+    memory_module.check_memory(job.experiment, job.memory, job.hardware, device=job.device)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -170,10 +169,10 @@ def test_each_gpu_must_have_room_for_its_part(
     two_gpus: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = planned("model=qwen_14b", "gpus=2", "batch=b8")
-    monkeypatch.setattr(preflight, "free_bytes", lambda *_: (70 * GIB, 3 * GIB))
+    monkeypatch.setattr(memory_module, "free_bytes", lambda *_: (70 * GIB, 3 * GIB))
     with pytest.raises(UserError, match=r"on GPU 0, where 70\.0 GiB are free; 1.* on GPU 1, where"):
         check(job)
-    monkeypatch.setattr(preflight, "free_bytes", lambda *_: (70 * GIB, 70 * GIB))
+    monkeypatch.setattr(memory_module, "free_bytes", lambda *_: (70 * GIB, 70 * GIB))
     check(job)
 
 
@@ -221,7 +220,7 @@ Free = Callable[[float], None]
 @pytest.fixture
 def free(monkeypatch: pytest.MonkeyPatch) -> Free:
     def install(gib: float) -> None:
-        monkeypatch.setattr(preflight, "free_bytes", lambda *_: (int(gib * GIB),))
+        monkeypatch.setattr(memory_module, "free_bytes", lambda *_: (int(gib * GIB),))
 
     return install
 
@@ -270,13 +269,8 @@ def test_an_architecture_that_is_not_known_is_said_to_be_unchecked(
     assert "does not know this architecture" in caplog.text
 
 
-def test_a_control_group_limits_what_is_free(tmp_path: Path) -> None:
-    inner = tmp_path / "slurm" / "job"
-    inner.mkdir(parents=True)
-    for folder, limit, used in ((inner, "max", 1), (inner.parent, str(8 * GIB), 3 * GIB)):
-        (folder / "memory.max").write_text(f"{limit}\n")
-        (folder / "memory.current").write_text(f"{used}\n")
-    listing = tmp_path / "cgroup"
-    listing.write_text("0::/slurm/job\n")
-    assert min(preflight._left_in_control_groups(tmp_path, listing)) == 5 * GIB
-    assert min(preflight._left_in_control_groups(tmp_path, tmp_path / "none")) == 2**63
+def test_what_is_free_on_the_host_is_what_its_control_groups_leave(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory_module.HostMemory, "available_bytes", lambda _: 5 * GIB)
+    assert memory_module.free_bytes("cpu", ()) == (5 * GIB,)

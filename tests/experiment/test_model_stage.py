@@ -14,8 +14,8 @@ from codejoule.config.compose import register_schemas
 from codejoule.config.schema import QuantConfig
 from codejoule.config.typed import to_experiment
 from codejoule.experiment.generation_stage import generate
+from codejoule.experiment.model_stage import _calibration_texts
 from codejoule.experiment.plan import Plan, make_plan
-from codejoule.experiment.quantize_stage import _calibration_texts
 from codejoule.experiment.records import read_results
 from codejoule.models import Checkpoint
 from codejoule.tracking import Journal
@@ -57,9 +57,7 @@ def already_quantized(checkpoint: Checkpoint, quant: QuantConfig, **_: Any) -> P
 def test_quantizing_has_a_reading_which_later_runs_on_its_result_have_too(
     plan_for: PlanFor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "codejoule.experiment.quantize_stage.quantize_checkpoint", already_quantized
-    )
+    monkeypatch.setattr("codejoule.experiment.model_stage.quantize_checkpoint", already_quantized)
     first = plan_for()
     assert first.checkpoint.needs_quantization
     generate(first, tmp_path / "first")
