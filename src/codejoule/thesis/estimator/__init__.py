@@ -9,7 +9,7 @@ M. Buis (2024), "Walking the tightrope: balancing energy efficiency and accuracy
 code generation", MSc thesis, Utrecht University.
 """
 
-from codejoule.thesis.estimator import equations, forward
+from codejoule.thesis.estimator import equations
 from codejoule.thesis.estimator.figures import (
     FigureCheck,
     FigurePoint,
@@ -31,7 +31,6 @@ __all__ = [
     "TableRow",
     "equations",
     "figure_checks",
-    "forward",
     "table_inputs",
     "table_times_s",
     "thesis_figures",
