@@ -85,7 +85,7 @@ def test_the_thesis_has_a_command_of_its_own(
     assert main(["thesis", "tables", "--out", str(tmp_path)]) == 0
     *table, told = capsys.readouterr().out.splitlines()
     assert len(table) == 1 + 43
-    assert told.startswith(f"Written to {tmp_path}: tables.csv, figures.csv")
+    assert told.startswith(f"Written to {tmp_path}: tables.csv, figure_checks.csv")
     assert main(["thesis", "claims"]) == 0
     printed = capsys.readouterr().out
     assert "Abstract: GPTQ-Int8 saves up to: 40 %" in printed

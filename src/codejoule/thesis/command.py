@@ -21,7 +21,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser = subparsers.add_parser(
         "thesis",
         help="the thesis' tables, claims and published results",
-        description="Compute the tables and figures of Buis (2024) anew, hold its claims against "
+        description="Compute the tables of Buis (2024) anew, hold its claims against "
         "its own tables, or put its published results into MLflow (docs/thesis.md).",
     )
     parts = parser.add_subparsers(dest="part", required=True, metavar="PART")
@@ -29,7 +29,10 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "tables", help="the estimator's tables, by the thesis' equations 3.3 to 3.34"
     )
     tables.add_argument(
-        "--out", metavar="DIR", type=Path, help="also write them and figures 4.1 to 4.5"
+        "--out",
+        metavar="DIR",
+        type=Path,
+        help="also write them, and what its text says of its figures",
     )
     claims = parts.add_parser("claims", help="where the thesis' text and tables disagree")
     _add_out(claims)

@@ -10,12 +10,7 @@ code generation", MSc thesis, Utrecht University.
 """
 
 from codejoule.thesis.estimator import equations
-from codejoule.thesis.estimator.figures import (
-    FigureCheck,
-    FigurePoint,
-    figure_checks,
-    thesis_figures,
-)
+from codejoule.thesis.estimator.figures import FigureCheck, figure_checks
 from codejoule.thesis.estimator.tables import (
     COLUMNS,
     TableRow,
@@ -27,12 +22,10 @@ from codejoule.thesis.estimator.tables import (
 __all__ = [
     "COLUMNS",
     "FigureCheck",
-    "FigurePoint",
     "TableRow",
     "equations",
     "figure_checks",
     "table_inputs",
     "table_times_s",
-    "thesis_figures",
     "thesis_tables",
 ]

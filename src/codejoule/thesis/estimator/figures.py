@@ -1,6 +1,6 @@
-"""The curves of the thesis' figures 4.1 to 4.5, and what its text says of them."""
+"""What the thesis' text says of its figures 4.1 to 4.5, held against the equations."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from codejoule.thesis.estimator import equations
@@ -17,28 +17,11 @@ CONTEXT = 32768
 GROUP = 7
 """Query heads per key-value head (28 over 4)."""
 
-_STEPS = 9
-_RANGES: Mapping[str, tuple[float, float]] = {
+_RANGES = {
     "l": (8, 80), "m": (512, 8192), "h": (4, 64), "d": (32, 256), "v": (32000, 256000),
     "c": (4096, 131072), "b": (1, 33), "s": (4096, 36864), "p": (0.5, 4.5), "n": (1e9, 17e9),
     "g": (1, 28),
 }  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FigurePoint:
-    """One point of a curve."""
-
-    figure: str
-    """Number of the figure."""
-    series: str
-    """Which curve: the variable on its axis, or the part of a bar."""
-    x: float
-    """Value of that variable; output tokens for figures 4.1 and 4.2."""
-    y: float
-    """Value of the curve."""
-    unit: str
-    """Unit of `y`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,17 +66,6 @@ def parameters_as_printed(**changed: float) -> float:
     return equations.dense_parameters(d_ff=D_FF, **values)
 
 
-def parameters_two_matrices(**changed: float) -> float:
-    """The same with ``2 d_ff m`` in place of the square of equation 3.9."""
-    values = {name: int(value) for name, value in (QWEN_CODER | changed).items()}
-    square = (D_FF * values["m"]) ** 2 * values["l"]
-    return (
-        equations.dense_parameters(d_ff=D_FF, **values)
-        - square
-        + 2 * D_FF * values["m"] * values["l"]
-    )
-
-
 def vram_gb(*, n: float = NOMINAL_PARAMETERS, p: float = 2, **cache: float) -> float:
     """Memory of Qwen2.5-Coder-7B by equation 3.26, the cache counted once. In 10^9 bytes."""
     held = cache_gb(p=p, **cache) * 1e9
@@ -110,27 +82,6 @@ def generation_time_s(output_tokens: int, *, prompt: int = 512) -> tuple[float, 
         prompt=prompt, tokens=output_tokens,
     )  # fmt: skip
     return ttft_s, tpot_s * output_tokens
-
-
-def thesis_figures() -> tuple[FigurePoint, ...]:
-    """Compute the curves.
-
-    Figures 4.1 and 4.2 (two parts each), 4.3 (one curve per variable, with the printed MLP term and
-    with two matrices), 4.4 and 4.5. The thesis shows images: which range each axis has is not
-    known, and ours are ranges of today's models.
-    """
-    points = []
-    for figure, tokens in (("4.1", 1), ("4.2", 10)):
-        for series, value in zip(("TTFT", "TPOT x tokens"), generation_time_s(tokens), strict=True):
-            points.append(FigurePoint(figure=figure, series=series, x=tokens, y=value, unit="s"))
-    for variable in ("l", "m", "h", "d", "v", "c"):
-        points += _curve("4.3", variable, f"{variable}, as printed", parameters_as_printed, "")
-        points += _curve("4.3", variable, f"{variable}, 2 d_ff m", parameters_two_matrices, "")
-    for variable in ("b", "s", "l", "h", "d", "p"):
-        points += _curve("4.4", variable, variable, cache_gb, "GB")
-    for variable in ("p", "n", "b", "s", "h", "g"):
-        points += _curve("4.5", variable, variable, vram_gb, "GB")
-    return tuple(points)
 
 
 def figure_checks() -> tuple[FigureCheck, ...]:
@@ -187,24 +138,9 @@ def figure_checks() -> tuple[FigureCheck, ...]:
     )  # fmt: skip
 
 
-def _values(variable: str) -> list[float]:
-    low, high = _RANGES[variable]
-    return [low + (high - low) * i / (_STEPS - 1) for i in range(_STEPS)]
-
-
-def _curve(
-    figure: str, variable: str, series: str, curve: Callable[..., float], unit: str
-) -> list[FigurePoint]:
-    return [
-        FigurePoint(figure=figure, series=series, x=x, y=curve(**{variable: x}), unit=unit)
-        for x in _values(variable)
-    ]
-
-
 def _bend(curve: Callable[..., float], variable: str) -> float:
     """How far the middle of a curve lies off the line through its ends, relative to it."""
-    first, *_, last = xs = _values(variable)
-    middle = xs[_STEPS // 2]
-    ends = curve(**{variable: first}), curve(**{variable: last})
-    line = ends[0] + (ends[1] - ends[0]) * (middle - first) / (last - first)
-    return abs(curve(**{variable: middle}) - line) / abs(line)
+    low, high = _RANGES[variable]
+    first, middle, last = (curve(**{variable: x}) for x in (low, (low + high) / 2, high))
+    line = (first + last) / 2
+    return abs(middle - line) / abs(line)
