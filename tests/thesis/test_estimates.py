@@ -7,12 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from codejoule.thesis.estimator import (
-    COLUMNS,
-    equations,
-    figure_checks,
-    thesis_tables,
-)
+from codejoule.thesis import equations
+from codejoule.thesis.estimates import COLUMNS, figure_checks, table_times_s, thesis_tables
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -54,8 +50,6 @@ def test_the_tables_have_341_printed_cells_and_the_golden_file_344() -> None:
 
 
 def test_the_72b_model_that_only_the_text_mentions_comes_out_too() -> None:
-    from codejoule.thesis.estimator import table_times_s
-
     # Section 4.2.3.1: 144 GB and 110.43 s.
     _, _, tgt_s = table_times_s(
         n=72e9, flop_per_s=362.05e12, bytes_per_s=864e9, prompt=660, tokens=660
