@@ -24,7 +24,6 @@ from codejoule.statistics.clusters import (
     cluster_means,
     cluster_sums,
     clusters,
-    resample_counts,
 )
 from codejoule.statistics.log_ratio import ENERGY_PAIRS, LogRatio, paired_log_ratio
 from codejoule.statistics.mixed import MIXED_MODEL, MIXED_PAIRS, MixedModel, mixed_model
@@ -35,9 +34,7 @@ from codejoule.statistics.ranks import (
     KRUSKAL_WALLIS,
     cliffs_delta,
     dunn,
-    epsilon_squared,
     friedman,
-    kendalls_w,
     kruskal_wallis,
     wilcoxon,
 )
@@ -74,9 +71,9 @@ __all__ = [
     "STATISTICS", "LogRatio", "Method", "MixedModel", "PairTasks", "PairedAccuracy", "Regression",
     "Resampled", "Resampler", "Result", "Row", "RunTasks", "SetTasks", "Statistic", "Term",
     "at_least", "cliffs_delta", "cluster_means", "cluster_sums", "clusters", "dunn",
-    "durbin_watson", "epsilon_squared", "friedman", "front_probability", "hac_lags",
-    "hac_regression", "has_spread", "holm", "kendalls_w", "kruskal_wallis", "levene",
+    "durbin_watson", "friedman", "front_probability", "hac_lags",
+    "hac_regression", "has_spread", "holm", "kruskal_wallis", "levene",
     "lower_bound", "mixed_model", "paired_accuracy", "paired_log_ratio", "pareto_front",
-    "resample", "resample_counts", "shapiro_wilk", "tango_interval", "tango_score",
+    "resample", "shapiro_wilk", "tango_interval", "tango_score",
     "thesis_regression", "unseen", "unseen_share", "wilcoxon",
 ]  # fmt: skip
