@@ -161,7 +161,7 @@ def test_every_table_of_the_thesis_is_there(group):
     assert set(group.tables["regression_statistics"].frame["dropped"]) == {"General"}
 
 
-def test_everything_is_written_as_csv_latex_html_and_json(analysis, tmp_path):
+def test_everything_is_written_as_csv_latex_and_json(analysis, tmp_path):
     write_tables(analysis, tmp_path)
     whole = json.loads((tmp_path / "analysis.json").read_text())
     (group,) = whole["groups"]
@@ -172,8 +172,6 @@ def test_everything_is_written_as_csv_latex_html_and_json(analysis, tmp_path):
         assert list(rows[0]) == [column["name"] for column in table["columns"]]
         tex = (tmp_path / "tables" / f"{name}.tex").read_text()
         assert tex.count(r"\\") == len(rows) + 2
-        page = (tmp_path / "tables" / f"{name}.html").read_text()
-        assert page.count("<tr>") == len(rows) + 1
     (empty,) = [c for c in group["tables"]["mixed_model"]["rows"][0] if c is None]
     assert empty is None
 

@@ -14,17 +14,18 @@ def write_tables(analysis: Analysis, folder: Path) -> list[Path]:
     """Write every table, and all of them as one JSON file.
 
     ``analysis.json``, and in the folder ``tables`` (``tables/1``, ``tables/2``, ... where there are
-    several groups) each table as NAME.csv, NAME.tex and NAME.html.
+    several groups) each table as NAME.csv and NAME.tex.
     """
     whole, root = folder / "analysis.json", folder / "tables"
     write_whole(whole, json.dumps(analysis.as_json(), allow_nan=False))
     for stale in root.glob("**/*.*"):
-        if stale.suffix in (".csv", ".tex", ".html"):
+        if stale.suffix in (".csv", ".tex"):
             stale.unlink()
     for number, group in enumerate(analysis.groups, start=1):
         own = root if len(analysis.groups) == 1 else root / str(number)
         for table in group.tables.values():
-            table.write(own)
+            write_whole(own / f"{table.name}.csv", table.frame.to_csv(index=False))
+            write_whole(own / f"{table.name}.tex", table.to_latex())
     return [whole, root]
 
 
