@@ -177,7 +177,7 @@ def test_everything_is_written_as_csv_latex_and_json(analysis, tmp_path):
 
 
 def test_task_table_has_a_row_per_configuration_and_task(group):
-    frame = task_table(group.evidence).frame
+    frame = task_table(group.evidence)
     assert len(frame) == 180
     first = frame.iloc[0]
     assert (first["task_id"], first["domains"]) == ("t0", "General, Time")
@@ -185,9 +185,9 @@ def test_task_table_has_a_row_per_configuration_and_task(group):
 
 
 def test_power_of_runs_without_it_is_an_empty_table(loaded):
-    table = power_table(loaded.frame, loaded.frame["run_id"].tolist(), uri=loaded.uri)
-    assert table.frame.empty
-    assert table.frame.columns.tolist() == ["run_id", "device", "time_s", "power_w"]
+    frame = power_table(loaded.frame, loaded.frame["run_id"].tolist(), uri=loaded.uri)
+    assert frame.empty
+    assert frame.columns.tolist() == ["run_id", "device", "time_s", "power_w"]
 
 
 def test_same_runs_give_the_same_figures(loaded, analysis):
