@@ -5,40 +5,23 @@ from dataclasses import dataclass
 
 from codejoule.thesis import equations
 
-FLOP_PER_S = 362.05e12
-"""Rate of the L40S for 16-bit weights, as the tables use it."""
-QUANTIZED_FLOP_PER_S = 733e12
-"""Rate for quantized weights, whatever their bits."""
-BYTES_PER_S = 864e9
+_FLOP_PER_S, _QUANTIZED_FLOP_PER_S = 362.05e12, 733e12
+"""Rates of the L40S for 16-bit weights and for quantized ones, whatever their bits."""
+_BYTES_PER_S = 864e9
 """Memory bandwidth of the L40S."""
 
-NOMINAL = {
-    "Qwen2.5-Coder-7B": 7e9,
-    "Meta-Llama-3.1-8B": 8e9,
-    "DeepSeek-V2-Lite-16B": 15.8e9,
-    "0.5B": 0.5e9,
-    "1.5B": 1.5e9,
-    "3B": 3e9,
-    "7B": 7e9,
-    "14B": 14e9,
+_FIRST = {"Qwen2.5-Coder-7B": 7e9, "Meta-Llama-3.1-8B": 8e9, "DeepSeek-V2-Lite-16B": 15.8e9}
+"""Models of table 5.14 and their nominal parameters."""
+_SIZES = {"0.5B": 0.5e9, "1.5B": 1.5e9, "3B": 3e9, "7B": 7e9, "14B": 14e9}
+"""Those of the sizes of Qwen2.5, of which each later table has the models with these endings."""
+_ENDINGS = {
+    "5.19": ("",),
+    "5.25": ("", "-Instruct"),
+    "5.30": ("-Instruct", "-Instruct-AWQ"),
+    "5.35": ("-Instruct", "-Instruct-GPTQ-Int4", "-Instruct-GPTQ-Int8"),
 }
-"""Parameters that the tables take for each model, by name or by size."""
-
-QUANTIZED = {"AWQ": 1 / 2, "GPTQ-Int8": 1 / 2, "GPTQ-Int4": 1 / 4}
+_K = {"AWQ": 1 / 2, "GPTQ-Int8": 1 / 2, "GPTQ-Int4": 1 / 4}
 """Bytes per parameter over two. AWQ has 4 bits; the thesis reckons with 8."""
-
-_SIZES = ("0.5B", "1.5B", "3B", "7B", "14B")
-MODELS = {
-    "5.14": ("Qwen2.5-Coder-7B", "Meta-Llama-3.1-8B", "DeepSeek-V2-Lite-16B"),
-    "5.19": tuple(f"Qwen2.5-{size}" for size in _SIZES),
-    "5.25": tuple(f"Qwen2.5-{size}{end}" for size in _SIZES for end in ("", "-Instruct")),
-    "5.30": tuple(f"Qwen2.5-{size}-Instruct{end}" for size in _SIZES for end in ("", "-AWQ")),
-    "5.35": tuple(
-        f"Qwen2.5-{size}-Instruct{end}"
-        for size in _SIZES for end in ("", "-GPTQ-Int4", "-GPTQ-Int8")
-    ),
-}  # fmt: skip
-"""The rows of each table, in its order."""
 
 COLUMNS = (
     "prefill_compute", "decode_compute", "prefill_memory", "decode_memory", "ttft", "tpot",
@@ -101,9 +84,7 @@ class FigureCheck:
 
 
 def thesis_tables() -> tuple[TableRow, ...]:
-    """Compute the five tables.
-
-    43 rows, in the order of the tables.
+    """Compute the five tables: 43 rows, in their order.
 
     The thesis states the equations and not every input; the missing ones were found by fitting.
     With ``n`` nominal parameters, ``k`` = 1, 1/2 or 1/4 for 16, 8 and 4 bits, and rates ``F`` and
@@ -113,25 +94,14 @@ def thesis_tables() -> tuple[TableRow, ...]:
     is printed as ``n s`` and its memory as ``4 n``, though its times use ``2 n s`` and ``2 n``,
     and its VRAM has 20 % on top.
     """
-    return tuple(
-        _first(model) if table == "5.14" else _later(table, model)
-        for table, models in MODELS.items()
-        for model in models
-    )
-
-
-def table_inputs(model: str) -> tuple[float, float, float]:
-    """What the tables reckon with for a model.
-
-    Nominal parameters, bytes per parameter over two, operations per second.
-    """
-    if model in NOMINAL:
-        return NOMINAL[model], 1.0, FLOP_PER_S
-    size, _, rest = model.removeprefix("Qwen2.5-").partition("-")
-    quantization = rest.removeprefix("Instruct").removeprefix("-")
-    if not quantization:
-        return NOMINAL[size], 1.0, FLOP_PER_S
-    return NOMINAL[size], QUANTIZED[quantization], QUANTIZED_FLOP_PER_S
+    first = [_row("5.14", model, n, k=1.0) for model, n in _FIRST.items()]
+    later = [
+        _row(table, f"Qwen2.5-{size}{ending}", n, k=_K.get(ending.removeprefix("-Instruct-"), 1.0))
+        for table, endings in _ENDINGS.items()
+        for size, n in _SIZES.items()
+        for ending in endings
+    ]
+    return (*first, *later)
 
 
 def table_times_s(
@@ -153,50 +123,33 @@ def table_times_s(
     return ttft_s, tpot_s, tgt_s
 
 
-def _first(model: str) -> TableRow:
-    """A row of table 5.14."""
-    n, _, flop_per_s = table_inputs(model)
+def _row(table: str, model: str, parameters: float, *, k: float) -> TableRow:
+    n, first = parameters * k, table == "5.14"
+    prompt, tokens = (512, 254.85) if first else (660, 660)
     ttft_s, tpot_s, tgt_s = table_times_s(
-        n=n, flop_per_s=flop_per_s, bytes_per_s=BYTES_PER_S, prompt=512, tokens=254.85
-    )
-    return TableRow(
-        table="5.14",
-        model=model,
-        prefill_compute=n * 512 / 1e12,
-        decode_compute=equations.decode_compute(n=n, b=1) / 1e9,
-        prefill_memory=2 * equations.memory_read(n=n) / 1e9,
-        decode_memory=2 * equations.memory_read(n=n) / 1e9,
-        ttft=1e3 * ttft_s,
-        tpot=1e3 * tpot_s,
-        tgt_s=tgt_s,
-        vram_gb=1.2 * 2 * n / 1e9,
-    )
-
-
-def _later(table: str, model: str) -> TableRow:
-    parameters, k, flop_per_s = table_inputs(model)
-    n = parameters * k
-    ttft_s, tpot_s, tgt_s = table_times_s(
-        n=n, flop_per_s=flop_per_s, bytes_per_s=BYTES_PER_S, prompt=660, tokens=660
-    )
+        n=n, flop_per_s=_FLOP_PER_S if k == 1 else _QUANTIZED_FLOP_PER_S,
+        bytes_per_s=_BYTES_PER_S, prompt=prompt, tokens=tokens,
+    )  # fmt: skip
+    unit, per_s = (1e9, 1e3) if first else (1e12, 1)
+    read = equations.memory_read(n=n) * (2 if first else 1) / unit
     return TableRow(
         table=table,
         model=model,
-        prefill_compute=equations.prefill_compute(n=n, b=1, s=660) / 1e12,
-        decode_compute=equations.decode_compute(n=n, b=1) / 1e12,
-        prefill_memory=equations.memory_read(n=n) / 1e12,
-        decode_memory=equations.memory_read(n=n) / 1e12,
-        ttft=ttft_s,
-        tpot=tpot_s,
+        prefill_compute=equations.prefill_compute(n=n, b=1, s=prompt) / (2e12 if first else 1e12),
+        decode_compute=equations.decode_compute(n=n, b=1) / unit,
+        prefill_memory=read,
+        decode_memory=read,
+        ttft=ttft_s * per_s,
+        tpot=tpot_s * per_s,
         tgt_s=tgt_s,
-        vram_gb=2 * n / 1e9,
+        vram_gb=2 * n / 1e9 * (1.2 if first else 1),
     )
 
 
 def figure_checks() -> tuple[FigureCheck, ...]:
     """Hold the text's statements about the figures against the equations."""
     ttft_s, tpot_s, _ = table_times_s(
-        n=NOMINAL["Qwen2.5-Coder-7B"], flop_per_s=FLOP_PER_S, bytes_per_s=BYTES_PER_S, prompt=512,
+        n=_FIRST["Qwen2.5-Coder-7B"], flop_per_s=_FLOP_PER_S, bytes_per_s=_BYTES_PER_S, prompt=512,
         tokens=1,
     )  # fmt: skip
     ratio, decoding = ttft_s / tpot_s, 10 * tpot_s / (ttft_s + 10 * tpot_s)
@@ -268,7 +221,7 @@ def _parameters_as_printed(**changed: float) -> float:
     return equations.dense_parameters(**values)
 
 
-def _vram_gb(*, n: float = NOMINAL["Qwen2.5-Coder-7B"], p: float = 2, **cache: float) -> float:
+def _vram_gb(*, n: float = _FIRST["Qwen2.5-Coder-7B"], p: float = 2, **cache: float) -> float:
     """Memory of Qwen2.5-Coder-7B by equation 3.26, the cache counted once. In 10^9 bytes."""
     held = _cache_gb(p=p, **cache) * 1e9
     return equations.vram_bytes(n=n, p_parameters=p, cache=held, p_cache=1) / 1e9
