@@ -30,7 +30,7 @@ from codejoule.analysis import (
     make_tables,
     recommend,
 )
-from codejoule.analysis.efficiency import efficiency_table
+from codejoule.analysis.tables import efficiency_table
 from codejoule.domain.metrics import J_PER_KWH
 from codejoule.statistics import ALPHA, Method, Resampler
 

@@ -108,7 +108,7 @@ def test_of_equal_energy_the_better_pass_at_1_is_recommended():
 
 @pytest.fixture(scope="module")
 def thesis():
-    """The thesis' published runs as `import-thesis` records them, without a store."""
+    """The thesis' published runs as `thesis import` records them, without a store."""
     rows = [
         {
             "run_id": str(i), "run_name": str(i), "sweep": None, "started_ms": i,

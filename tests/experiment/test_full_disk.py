@@ -17,7 +17,7 @@ from codejoule.domain import EnergySource, PowerSample, Status, Verdict
 from codejoule.evaluation import VerdictLog, write_eval_results, write_pass_at_k, write_samples
 from codejoule.experiment.sweep import Outcome, State
 from codejoule.report import log_report
-from codejoule.thesis.writing import write_csv
+from codejoule.thesis.command import write_csv
 from codejoule.tracking import (
     Journal,
     power_figure,
@@ -113,7 +113,7 @@ def test_a_command_whose_results_do_not_fit_says_so(
 ) -> None:
     fill(small_disk)
     out = small_disk / "out"
-    assert codejoule(["estimate", "--thesis", "gpu=h100", "--out", str(out)]) == 2
+    assert codejoule(["thesis", "tables", "--out", str(out)]) == 2
     assert "the disk is full" in capsys.readouterr().err
 
 

@@ -11,7 +11,7 @@ from mlflow.tracking import MlflowClient
 
 from codejoule.analysis import Goal, Options, analyse, load_runs
 from codejoule.config.schema import TrackingConfig
-from codejoule.report import figures, log_report, page, write_report
+from codejoule.report import log_report, page, write_report
 from codejoule.tracking import prepare_store
 from tests.analysis.simulated import write_run, write_sweep
 
@@ -87,7 +87,7 @@ def test_explorer_holds_each_task_of_each_configuration(simulated, tmp_path):
 
 
 def test_what_does_not_fit_is_left_out_and_said(simulated, tmp_path, monkeypatch):
-    monkeypatch.setattr(figures, "MOST_TASK_ROWS", 130)
+    monkeypatch.setattr(page, "MOST_TASK_ROWS", 130)
     monkeypatch.setattr(page, "MOST_ROWS", 2)
     _, path = report(simulated, tmp_path)
     html = path.read_text()

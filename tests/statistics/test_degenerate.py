@@ -84,13 +84,9 @@ CALLS = {
     "cluster_sums": [lambda x: s.cluster_sums(x, np.zeros(x.size, dtype=int))],
     "resample": [front],
     "front_probability": [front],
-    "resample_counts": [
-        lambda x: s.resample_counts(x.size, rng=np.random.default_rng(0), resamples=5)
-    ],
     "holm": [s.holm],
     "friedman": [lambda x: s.friedman(np.stack([x, x, x], axis=1)),
                  lambda x: s.friedman(np.stack([x, 2 * x, 3 * x], axis=1))],
-    "kendalls_w": [lambda x: s.kendalls_w(s.friedman(np.stack([x, 2 * x, 3 * x], axis=1)))],
     "wilcoxon": [lambda x: s.wilcoxon(x, x), lambda x: s.wilcoxon(x, 2 * x)],
     "mixed_model": [
         lambda x: s.mixed_model(np.stack([logs(x, 1), logs(x, 1)])),
@@ -98,7 +94,6 @@ CALLS = {
     ],
     "kruskal_wallis": [lambda x: s.kruskal_wallis([]), lambda x: s.kruskal_wallis([x, x]),
                        lambda x: s.kruskal_wallis([x, 2 * x])],
-    "epsilon_squared": [lambda x: s.epsilon_squared(s.kruskal_wallis([x, 2 * x]))],
     "dunn": [lambda x: s.dunn([]), lambda x: s.dunn([x]), lambda x: s.dunn([x, 2 * x])],
     "cliffs_delta": [lambda x: s.cliffs_delta(x, 2 * x)],
     "hac_lags": [lambda x: s.hac_lags(x.size)],

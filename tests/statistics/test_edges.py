@@ -31,7 +31,7 @@ def test_undefined_is_nan_and_never_a_verdict():
 def test_friedman_of_two_leaves_it_to_wilcoxon():
     found = s.friedman(generator().normal(size=(20, 2)))
     assert math.isnan(found.p_value)
-    assert math.isnan(s.kendalls_w(found))
+    assert math.isnan(found.effect)
 
 
 def test_tasks_of_one_window_alone_have_no_interval():
@@ -180,7 +180,7 @@ def test_front_probability_is_the_front_of_each_resample():
 
 
 def test_resamples_draw_each_cluster_once_on_average_and_the_seed_decides():
-    counts = s.resample_counts(30, rng=generator(), resamples=500)
+    counts = s.Resampler(rng=generator(), resamples=500).counts(30)
     assert (counts.sum(axis=1) == 30).all()
     assert counts.mean() == 1.0
-    assert (counts == s.resample_counts(30, rng=generator(), resamples=500)).all()
+    assert (counts == s.Resampler(rng=generator(), resamples=500).counts(30)).all()

@@ -50,7 +50,7 @@ def comparison_table(runs: "pd.DataFrame", *, mix: Collection[str] = ()) -> "pd.
     frame = runs.reset_index(drop=True)
     params = [*relevant_params(frame), *(COMPARABLE[name] for name in groups[0].mixed)]
     key = row_keys(frame, [*SHOWN.values(), *params])
-    extra = _extra_columns(frame, params)
+    extra = [column for column in params if _needs_column(frame, column)]
     rows = [_row(same, extra) for _, same in frame.groupby(key, sort=False)]
     table = _sorted(pd.DataFrame(rows))
     table["pareto"] = pareto_front(table[front_energy(table)], table["pass_at_1"])
@@ -63,11 +63,7 @@ def setting_columns(table: "pd.DataFrame") -> list[str]:
 
 
 def front_energy(table: "pd.DataFrame") -> str:
-    """Name of the energy column that the front is drawn with.
-
-    Total energy (generation and evaluation) where every row has it, otherwise the energy of
-    generation.
-    """
+    """Column of the front's energy: the total where every row has it, else that of generation."""
     return "energy_generation_j" if table["energy_total_j"].isna().any() else "energy_total_j"
 
 
@@ -83,26 +79,18 @@ def _why_not(runs: "pd.DataFrame") -> str:
     )
 
 
-def _extra_columns(frame: "pd.DataFrame", params: list[str]) -> list[str]:
-    """Settings in which runs differ, but for those that come with a choice that is shown.
+def _needs_column(frame: "pd.DataFrame", column: str) -> bool:
+    """Whether runs differ in a setting that does not come with a choice that is shown.
 
     What ``quant=gptq4`` says of bits needs no column, a dtype that was set for one model does,
     also where another column happens to differ at the same time.
     """
-    return [
-        column
-        for column in params
-        if column not in SHOWN.values()
-        and frame[column].nunique(dropna=False) > 1
-        and not _comes_with_choice(frame, column)
-    ]
-
-
-def _comes_with_choice(frame: "pd.DataFrame", column: str) -> bool:
+    if column in SHOWN.values() or frame[column].nunique(dropna=False) < 2:
+        return False
     choice = SHOWN.get(column.removeprefix("params.").partition(".")[0])
     if choice is None:
-        return False
-    return bool(frame.groupby(choice, dropna=False)[column].nunique(dropna=False).max() == 1)
+        return True
+    return bool(frame.groupby(choice, dropna=False)[column].nunique(dropna=False).max() > 1)
 
 
 def _row(same: "pd.DataFrame", extra: list[str]) -> dict[str, object]:

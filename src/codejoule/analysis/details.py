@@ -7,16 +7,15 @@ import numpy as np
 
 from codejoule.analysis.evidence import Evidence
 from codejoule.analysis.store import artifacts
-from codejoule.analysis.table import Table
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def task_table(evidence: Evidence) -> Table:
+def task_table(evidence: Evidence) -> "pd.DataFrame":
     """Figures of every task under every configuration, means over its runs.
 
-    ``tasks``: ``configuration``, ``task_id``, ``domains`` (joined by commas), ``order`` (in the
+    Columns ``configuration``, ``task_id``, ``domains`` (joined by commas), ``order`` (in the
     first run), ``energy_j``, ``output_tokens``, ``latency_s``, ``passed`` (share). Configurations
     without figures of tasks have no rows.
     """
@@ -28,7 +27,11 @@ def task_table(evidence: Evidence) -> Table:
         for i in range(len(figures.task_ids))
     ]
     tasks = pd.DataFrame({"task_id": figures.task_ids, "domains": domains}, dtype=object)
-    frames: list[pd.DataFrame] = []
+    columns = [
+        "configuration", "task_id", "domains", "order", "energy_j", "output_tokens", "latency_s",
+        "passed",
+    ]  # fmt: skip
+    frames = [pd.DataFrame(columns=columns)]
     for label, rows in zip(evidence.labels, evidence.rows, strict=True):
         if rows.size == 0:
             continue
@@ -38,25 +41,22 @@ def task_table(evidence: Evidence) -> Table:
         }
         own = tasks.assign(configuration=label, order=figures.order[rows[0]], **means)
         frames.append(own.iloc[np.flatnonzero((figures.window[rows] >= 0).all(axis=0))])
-    columns = [
-        "configuration", "task_id", "domains", "order", "energy_j", "output_tokens", "latency_s",
-        "passed",
-    ]  # fmt: skip
-    return _table(frames, columns, name="tasks", title="Every task under every configuration")
+    return pd.concat(frames[1:] or frames, ignore_index=True)[columns]
 
 
 def power_table(
     runs: "pd.DataFrame", run_ids: Sequence[str], *, uri: str, points: int = 400
-) -> Table:
+) -> "pd.DataFrame":
     """Read ``power.parquet`` of those of `run_ids` that have it.
 
-    ``power``: ``run_id``, ``device``, ``time_s`` (from the first sample), ``power_w``: at most
+    Columns ``run_id``, ``device``, ``time_s`` (from the first sample), ``power_w``: at most
     `points` per run and device, each the mean of an equal number of samples. `runs` are from
     `load_runs`, of the store `uri`.
     """
+    import pandas as pd
     import pyarrow.parquet as pq
 
-    frames = []
+    frames = [pd.DataFrame(columns=["run_id", "device", "time_s", "power_w"])]
     with artifacts(runs, "power.parquet", uri=uri) as find:
         for run_id in run_ids:
             path = find(run_id)
@@ -68,13 +68,4 @@ def power_table(
                 means = own[["time_s", "power_w"]].groupby(part).mean()
                 means["time_s"] -= samples["time_s"].min()
                 frames.append(means.assign(run_id=run_id, device=str(device)))
-    columns = ["run_id", "device", "time_s", "power_w"]
-    return _table(frames, columns, name="power", title="Power over time")
-
-
-def _table(frames: "list[pd.DataFrame]", columns: list[str], *, name: str, title: str) -> Table:
-    import pandas as pd
-
-    if not frames:
-        return Table.of([], columns, name=name, title=title)
-    return Table(name=name, title=title, frame=pd.concat(frames, ignore_index=True)[columns])
+    return pd.concat(frames[1:] or frames, ignore_index=True)[list(frames[0].columns)]

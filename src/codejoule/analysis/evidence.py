@@ -107,9 +107,9 @@ class Evidence:
             for family in self.families
         ]
         means = [
-            ({"configuration": label}, self._means(i))
-            for i, label in enumerate(self.labels)
-            if self.complete[i].any()
+            ({"configuration": label}, self._tasks(rows, np.flatnonzero(known)))
+            for label, rows, known in zip(self.labels, self.rows, self.complete, strict=True)
+            if known.any()
         ]
         return {
             "run": [[unit for own in runs for unit in own]],
@@ -121,24 +121,18 @@ class Evidence:
         }
 
     def _run(self, row: int) -> RunTasks:
-        figures = self.figures
-        known = np.flatnonzero(figures.energy_j[row] > 0)
-        places = known[np.argsort(figures.order[row][known])]
-        return self._tasks(figures.energy_j[row], figures.output_tokens[row], places)
-
-    def _means(self, i: int) -> RunTasks:
-        tokens = self.figures.output_tokens[self.rows[i]].mean(axis=0)
-        return self._tasks(self.energy_j[i].mean(axis=0), tokens, np.flatnonzero(self.complete[i]))
+        known = np.flatnonzero(self.figures.energy_j[row] > 0)
+        return self._tasks([row], known[np.argsort(self.figures.order[row][known])])
 
     def _tasks(
-        self,
-        energy_j: NDArray[np.float64],
-        output_tokens: NDArray[np.float64],
-        places: NDArray[np.int64],
+        self, rows: Sequence[int] | NDArray[np.int64], places: NDArray[np.int64]
     ) -> RunTasks:
-        domains = {name: member[places] for name, member in self.figures.domains.items()}
+        """Means over some runs of some tasks."""
+        figures = self.figures
         return RunTasks(
-            energy_j=energy_j[places], output_tokens=output_tokens[places], domains=domains
+            energy_j=figures.energy_j[rows].mean(axis=0)[places],
+            output_tokens=figures.output_tokens[rows].mean(axis=0)[places],
+            domains={name: member[places] for name, member in figures.domains.items()},
         )
 
     def _set(self, factor: str, own: ComparisonSet) -> Unit:

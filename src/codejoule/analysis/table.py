@@ -1,13 +1,10 @@
-"""A table of figures, as CSV, LaTeX, HTML and JSON."""
+"""A table of figures, as CSV, LaTeX and JSON."""
 
-import html
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from codejoule.config.writing import write_whole
 from codejoule.domain.text import number, p_text
 
 if TYPE_CHECKING:
@@ -86,26 +83,6 @@ class Table:
             for row in self.frame.itertuples(index=False)
         ]
 
-    def to_html(self) -> str:
-        """A ``<table>`` with a caption."""
-        kinds = self.kinds()
-        head = "".join(
-            f'<th scope="col" class="{kind}">{html.escape(self.label(name))}</th>'
-            for name, kind in zip(self.frame.columns, kinds, strict=True)
-        )
-        body = "\n".join(
-            "<tr>"
-            + "".join(
-                f'<td class="{k}">{html.escape(c)}</td>' for c, k in zip(row, kinds, strict=True)
-            )
-            + "</tr>"
-            for row in self.cells()
-        )
-        return (
-            f"<table>\n<caption>{html.escape(self.caption())}</caption>\n"
-            f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>\n"
-        )
-
     def to_latex(self) -> str:
         """A ``longtable`` (package longtable) with booktabs' rules."""
         numeric = [kind == "number" for kind in self.kinds()]
@@ -126,14 +103,6 @@ class Table:
         """Title, thesis' number and notes in one paragraph."""
         of = f" (thesis: {self.thesis})" if self.thesis else ""
         return " ".join([f"{self.title}{of}.", *self.notes])
-
-    def write(self, folder: Path) -> list[Path]:
-        """Write ``NAME.csv``, ``.tex`` and ``.html``; CSV has full precision."""
-        csv, tex, page = (folder / f"{self.name}.{e}" for e in ("csv", "tex", "html"))
-        write_whole(csv, self.frame.to_csv(index=False))
-        write_whole(tex, self.to_latex())
-        write_whole(page, self.to_html())
-        return [csv, tex, page]
 
 
 def _kind(column: "pd.Series[Any]") -> str:

@@ -1,8 +1,7 @@
 """Views of an analysis: a terminal, CSV, Markdown, LaTeX, figures, one self-contained page."""
 
-from codejoule.report.files import write_comparison, write_tables
+from codejoule.report.files import log_report, write_comparison, write_tables
 from codejoule.report.frontier import frontier_figure
-from codejoule.report.logged import log_report
 from codejoule.report.page import write_report
 from codejoule.report.terminal import render_findings, render_group, render_table
 

@@ -2,7 +2,6 @@
 
 from codejoule.statistics.accuracy import (
     ACCURACY_PAIRS,
-    PairedAccuracy,
     at_least,
     lower_bound,
     paired_accuracy,
@@ -19,14 +18,12 @@ from codejoule.statistics.assumptions import (
     shapiro_wilk,
 )
 from codejoule.statistics.clusters import (
-    RESAMPLES,
     Resampler,
     cluster_means,
     cluster_sums,
     clusters,
-    resample_counts,
 )
-from codejoule.statistics.log_ratio import ENERGY_PAIRS, LogRatio, paired_log_ratio
+from codejoule.statistics.log_ratio import ENERGY_PAIRS, paired_log_ratio
 from codejoule.statistics.mixed import MIXED_MODEL, MIXED_PAIRS, MixedModel, mixed_model
 from codejoule.statistics.pareto import Resampled, front_probability, pareto_front, resample
 from codejoule.statistics.ranks import (
@@ -35,9 +32,7 @@ from codejoule.statistics.ranks import (
     KRUSKAL_WALLIS,
     cliffs_delta,
     dunn,
-    epsilon_squared,
     friedman,
-    kendalls_w,
     kruskal_wallis,
     wilcoxon,
 )
@@ -45,13 +40,11 @@ from codejoule.statistics.regression import (
     ENERGY_BY_DOMAIN,
     REGRESSION,
     REGRESSION_STATISTICS,
-    Regression,
-    Term,
     hac_lags,
     hac_regression,
     thesis_regression,
 )
-from codejoule.statistics.result import ALPHA, ROUNDING, Result, has_spread, holm
+from codejoule.statistics.result import ALPHA, ROUNDING, has_spread, holm
 from codejoule.statistics.statistic import (
     KEYS,
     MARGIN,
@@ -70,13 +63,12 @@ STATISTICS = (
 """What an analysis works out, in the order of its tables (and of their draws of resamples)."""
 
 __all__ = [
-    "ACCURACY_PAIRS", "ALPHA", "ENERGY_PAIRS", "KEYS", "MARGIN", "RESAMPLES", "ROUNDING",
-    "STATISTICS", "LogRatio", "Method", "MixedModel", "PairTasks", "PairedAccuracy", "Regression",
-    "Resampled", "Resampler", "Result", "Row", "RunTasks", "SetTasks", "Statistic", "Term",
-    "at_least", "cliffs_delta", "cluster_means", "cluster_sums", "clusters", "dunn",
-    "durbin_watson", "epsilon_squared", "friedman", "front_probability", "hac_lags",
-    "hac_regression", "has_spread", "holm", "kendalls_w", "kruskal_wallis", "levene",
-    "lower_bound", "mixed_model", "paired_accuracy", "paired_log_ratio", "pareto_front",
-    "resample", "resample_counts", "shapiro_wilk", "tango_interval", "tango_score",
-    "thesis_regression", "unseen", "unseen_share", "wilcoxon",
+    "ACCURACY_PAIRS", "ALPHA", "ENERGY_PAIRS", "KEYS", "MARGIN", "ROUNDING", "STATISTICS",
+    "Method", "MixedModel", "PairTasks", "Resampled", "Resampler", "Row", "RunTasks",
+    "SetTasks", "Statistic", "at_least", "cliffs_delta", "cluster_means", "cluster_sums",
+    "clusters", "dunn", "durbin_watson", "friedman", "front_probability", "hac_lags",
+    "hac_regression", "has_spread", "holm", "kruskal_wallis", "levene", "lower_bound",
+    "mixed_model", "paired_accuracy", "paired_log_ratio", "pareto_front", "resample",
+    "shapiro_wilk", "tango_interval", "tango_score", "thesis_regression", "unseen",
+    "unseen_share", "wilcoxon",
 ]  # fmt: skip

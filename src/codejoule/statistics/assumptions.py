@@ -56,7 +56,7 @@ def shapiro_wilk(values: NDArray[np.float64]) -> Result:
     from scipy import stats
 
     if values.size < 3 or not has_spread(values):
-        return Result(statistic=np.nan, p_value=np.nan, n=values.size)
+        return Result(n=values.size)
     with warnings.catch_warnings():
         # Above 5,000 values scipy warns that p is approximate: it is far below any level then.
         warnings.simplefilter("ignore", UserWarning)
@@ -90,11 +90,9 @@ def levene(groups: Sequence[NDArray[np.float64]]) -> Result:
         or not known
         or not any(has_spread(np.abs(g - np.median(g)), scale=np.abs(g).max()) for g in groups)
     ):
-        return Result(statistic=np.nan, p_value=np.nan, n=n)
+        return Result(n=n)
     f, p_value = stats.levene(*groups, center="median")
-    return Result(
-        statistic=float(f), p_value=float(p_value), n=n, df=(len(groups) - 1, n - len(groups))
-    )
+    return Result(statistic=float(f), p_value=float(p_value), n=n)
 
 
 def _assumptions(run: RunTasks, _: Method) -> Iterator[Row]:

@@ -85,41 +85,6 @@ def cluster_sums(values: NDArray[np.float64], labels: NDArray[np.int64]) -> NDAr
     return np.asarray(np.add.reduceat(values[..., order], starts, axis=-1))
 
 
-def resample_counts(
-    count: int, *, rng: np.random.Generator, resamples: int = RESAMPLES
-) -> NDArray[np.float64]:
-    """How often each cluster is drawn in each resample.
-
-    Parameters
-    ----------
-    count : int
-        Clusters.
-    rng : numpy.random.Generator
-        Source of randomness.
-    resamples : int
-        Resamples.
-
-    Returns
-    -------
-    ndarray of float, shape (resamples, count)
-        Rows add up to `count`. A product with sums per cluster gives sums per resample.
-
-    Raises
-    ------
-    ValueError
-        If there are no clusters.
-    """
-    if count < 1:
-        raise ValueError("no resamples of no clusters")
-    picks = rng.integers(count, size=(resamples, count))
-    picks += np.arange(resamples)[:, None] * count
-    return (
-        np.bincount(picks.ravel(), minlength=resamples * count)
-        .reshape(resamples, count)
-        .astype(float)
-    )
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resampler:
     """Resamples that many comparisons share, drawn once for each number of clusters."""
@@ -131,7 +96,13 @@ class Resampler:
     _drawn: dict[int, NDArray[np.float64]] = field(default_factory=dict)
 
     def counts(self, count: int) -> NDArray[np.float64]:
-        """`resample_counts` of `count` clusters; the same each time."""
+        """How often each of `count` clusters is drawn in each resample; the same each time.
+
+        Shape (resamples, count). A product with sums per cluster gives sums per resample.
+        """
         if count not in self._drawn:
-            self._drawn[count] = resample_counts(count, rng=self.rng, resamples=self.resamples)
+            picks = self.rng.integers(count, size=(self.resamples, count))
+            picks += np.arange(self.resamples)[:, None] * count
+            drawn = np.bincount(picks.ravel(), minlength=picks.size).reshape(picks.shape)
+            self._drawn[count] = drawn.astype(float)
         return self._drawn[count]

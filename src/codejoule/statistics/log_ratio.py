@@ -112,7 +112,8 @@ def paired_log_ratio(
         error = math.sqrt(v_tasks) if v_tasks > _LEAST_VARIANCE else math.nan
         df = float(groups - 1)
         p_value = float(2 * stats.t.sf(abs(theta) / error, df))
-        half = _bootstrap_half_width(difference, labels, resampler)
+        known = not math.isnan(error)
+        half = error * _bootstrap_t(difference - theta, labels, resampler) if known else error
     else:
         v_runs, df = runs
         v_noise = _noise_variance(a, labels) + _noise_variance(b, labels)
@@ -194,17 +195,13 @@ def _noise_variance(runs: NDArray[np.float64], labels: NDArray[np.int64]) -> flo
     return float(scale * np.sum(sums**2) / (count * tasks) ** 2)
 
 
-def _bootstrap_half_width(
-    difference: NDArray[np.float64], labels: NDArray[np.int64], resampler: Resampler
+def _bootstrap_t(
+    centred: NDArray[np.float64], labels: NDArray[np.int64], resampler: Resampler
 ) -> float:
-    """Half the width of the symmetric bootstrap-t interval; NaN where it is unbounded."""
+    """Critical value of the symmetric bootstrap-t interval; NaN where it is unbounded."""
     sizes = np.bincount(labels).astype(float)
     groups = sizes.size
-    theta = float(difference.mean())
-    variance = _cluster_variance(difference - theta, labels)
-    if groups < 2 or not variance > _LEAST_VARIANCE:
-        return math.nan
-    sums = cluster_sums(difference - theta, labels)
+    sums = cluster_sums(centred, labels)
     counts = resampler.counts(groups)
     n = counts @ sizes
     shift = counts @ sums / n
@@ -215,7 +212,7 @@ def _bootstrap_half_width(
         errors = np.sqrt(np.maximum(squares, 0) * groups / (groups - 1)) / n
         t = np.where(errors > 0, np.abs(shift) / errors, np.inf)
     quantile = float(np.quantile(t, 1 - ALPHA, method="higher"))
-    return quantile * math.sqrt(variance) if math.isfinite(quantile) else math.nan
+    return quantile if math.isfinite(quantile) else math.nan
 
 
 def _energy_pairs(of: PairTasks, method: Method) -> Iterator[Row]:

@@ -105,17 +105,5 @@ def front_probability(drawn: Resampled) -> NDArray[np.float64]:
     ndarray of float, shape (k,)
         Equal points share the front, as in `pareto_front`.
     """
-    order = np.lexsort((-drawn.pass_at_1, drawn.energy_j), axis=1)
-    energy = np.take_along_axis(drawn.energy_j, order, axis=1)
-    accuracy = np.take_along_axis(drawn.pass_at_1, order, axis=1)
-    best = np.maximum.accumulate(accuracy, axis=1)
-    on = np.ones(order.shape, dtype=bool)
-    on[:, 1:] = accuracy[:, 1:] > best[:, :-1]
-    equal = np.zeros(order.shape, dtype=bool)
-    equal[:, 1:] = (energy[:, 1:] == energy[:, :-1]) & (accuracy[:, 1:] == accuracy[:, :-1])
-    # A point equal to the one before it has the place of the first of its equals.
-    first = np.maximum.accumulate(np.where(equal, 0, np.arange(order.shape[1])), axis=1)
-    on = np.take_along_axis(on, first, axis=1)
-    places = np.zeros(order.shape, dtype=bool)
-    np.put_along_axis(places, order, on, axis=1)
-    return np.asarray(places.mean(axis=0))
+    pairs = zip(drawn.energy_j, drawn.pass_at_1, strict=True)
+    return np.asarray(np.mean([pareto_front(*resampled) for resampled in pairs], axis=0))

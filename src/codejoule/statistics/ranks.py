@@ -28,41 +28,22 @@ def kruskal_wallis(groups: Sequence[NDArray[np.float64]]) -> Result:
     Returns
     -------
     Result
-        H, corrected for ties, and its p-value; NaN for fewer than two groups, an empty one, no
-        spread or a NaN.
+        H, corrected for ties, its p-value, and as effect epsilon squared, ``H / (n - 1)``: 1
+        where groups do not overlap. NaN for fewer than two groups, an empty one, no spread or a
+        NaN.
 
     References
     ----------
-    Kruskal and Wallis (1952), JASA 47, 583-621.
+    Kruskal and Wallis (1952), JASA 47, 583-621; Tomczak and Tomczak (2014), Trends in Sport
+    Sciences 21, 19-25.
     """
     from scipy import stats
 
     n = sum(g.size for g in groups)
     if len(groups) < 2 or not all(g.size for g in groups) or not has_spread(np.concatenate(groups)):
-        return Result(statistic=np.nan, p_value=np.nan, n=n)
+        return Result(n=n)
     h, p_value = stats.kruskal(*groups)
-    return Result(statistic=float(h), p_value=float(p_value), n=n, df=(len(groups) - 1,))
-
-
-def epsilon_squared(test: Result) -> float:
-    """Effect size of a Kruskal-Wallis test.
-
-    Parameters
-    ----------
-    test : Result
-        From `kruskal_wallis`.
-
-    Returns
-    -------
-    float
-        ``H / (n - 1)``: 0 without an effect, 1 where groups do not overlap at all; NaN where
-        the test is.
-
-    References
-    ----------
-    Tomczak and Tomczak (2014), Trends in Sport Sciences 21, 19-25.
-    """
-    return test.statistic / (test.n - 1) if test.n > 1 else np.nan
+    return Result(statistic=float(h), p_value=float(p_value), effect=float(h) / (n - 1), n=n)
 
 
 def dunn(groups: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
@@ -134,41 +115,24 @@ def friedman(blocks: NDArray[np.float64]) -> Result:
     Returns
     -------
     Result
-        Friedman's chi-squared, corrected for ties, and its p-value. NaN for fewer than three
-        configurations (`wilcoxon` is the test of two), fewer than two blocks, no differences or
-        a NaN.
+        Friedman's chi-squared, corrected for ties, its p-value, and as effect Kendall's W,
+        ``chi2 / (n (k - 1))``: 1 where all blocks rank the configurations alike. NaN for fewer
+        than three configurations (`wilcoxon` is the test of two), fewer than two blocks, no
+        differences or a NaN.
 
     References
     ----------
-    Friedman (1937), JASA 32, 675-701.
+    Friedman (1937), JASA 32, 675-701; Kendall and Babington Smith (1939), Annals of
+    Mathematical Statistics 10, 275-287.
     """
     from scipy import stats
 
     n, k = blocks.shape
     if k < 3 or n < 2 or not any(has_spread(block) for block in blocks) or np.isnan(blocks).any():
-        return Result(statistic=np.nan, p_value=np.nan, n=n)
+        return Result(n=n)
     chi2, p_value = stats.friedmanchisquare(*blocks.T)
-    return Result(statistic=float(chi2), p_value=float(p_value), n=n, df=(k - 1,))
-
-
-def kendalls_w(test: Result) -> float:
-    """Effect size of a Friedman test.
-
-    Parameters
-    ----------
-    test : Result
-        From `friedman`.
-
-    Returns
-    -------
-    float
-        ``chi2 / (n (k - 1))``: 1 where all blocks rank the configurations alike.
-
-    References
-    ----------
-    Kendall and Babington Smith (1939), Annals of Mathematical Statistics 10, 275-287.
-    """
-    return test.statistic / (test.n * test.df[0]) if test.df else np.nan
+    effect = float(chi2) / (n * (k - 1))
+    return Result(statistic=float(chi2), p_value=float(p_value), effect=effect, n=n)
 
 
 def wilcoxon(a: NDArray[np.float64], b: NDArray[np.float64]) -> Result:
@@ -194,7 +158,7 @@ def wilcoxon(a: NDArray[np.float64], b: NDArray[np.float64]) -> Result:
 
     difference = np.where(np.isclose(a, b, rtol=ROUNDING, atol=0), 0.0, a - b)
     if not difference.any() or np.isnan(difference).any():
-        return Result(statistic=np.nan, p_value=np.nan, n=difference.size)
+        return Result(n=difference.size)
     magnitudes = np.abs(difference)
     exact = difference.size <= 50 and bool(
         magnitudes.all() and np.unique(magnitudes).size == magnitudes.size
@@ -210,7 +174,7 @@ def _kruskal_wallis(of: SetTasks, _: Method) -> Iterator[Row]:
             "h": found.statistic,
             "df": len(of.energy_j) - 1,
             "p_value": found.p_value,
-            "epsilon_squared": epsilon_squared(found),
+            "epsilon_squared": found.effect,
         }
 
 
@@ -256,7 +220,7 @@ def _friedman(of: SetTasks, _: Method) -> Iterator[Row]:
         "chi2": found.statistic,
         "df": len(logs) - 1,
         "p_value": found.p_value,
-        "kendalls_w": kendalls_w(found),
+        "kendalls_w": found.effect,
     }
 
 

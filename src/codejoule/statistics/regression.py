@@ -1,8 +1,7 @@
 """Energy of a task by domain, and explained by its tokens and domains."""
 
-import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
@@ -22,7 +21,7 @@ MODEL_STATISTICS = (
 """What is known of each fit."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Term:
     """One coefficient."""
 
@@ -82,8 +81,7 @@ def thesis_regression(
     ``log(1 + E_Wh) ~ output_tokens + lagged log energy + domains`` without an intercept, R2
     uncentred, errors HC3, as the thesis' tables 5.5 to 5.13. The thesis does not say what it
     took the logarithm of. With log(1 + watt-hours) the coefficients it prints give its energies
-    back (0.0009 x 362 tokens + 0.13 x 0.53 + domains is about log(1 + 0.69 Wh), which is 0.53);
-    with the logarithm of joules or kilowatt-hours they do not.
+    back (docs/analysis.md); with the logarithm of joules or kilowatt-hours they do not.
 
     References
     ----------
@@ -93,10 +91,8 @@ def thesis_regression(
         return None
     y = np.log1p(energy_j / J_PER_WH)
     columns = {"output_tokens": output_tokens[1:], "log_energy_lag1": y[:-1]}
-    columns = {name: c for name, c in columns.items() if has_spread(c)}
-    columns |= _members({name: member[1:] for name, member in domains.items()})
-    absent = tuple(n for n in ("output_tokens", "log_energy_lag1", *domains) if n not in columns)
-    return _fit(y[1:], columns, absent, {"cov_type": "HC3"})
+    columns |= {name: member[1:] for name, member in domains.items()}
+    return _fit(y[1:], columns, intercept=False, cov_type="HC3")
 
 
 def hac_regression(
@@ -121,16 +117,11 @@ def hac_regression(
     """
     if not _are_positive(energy_j):
         return None
-    varying = {"output_tokens": output_tokens} if has_spread(output_tokens) else {}
-    varying |= _members(domains)
-    absent = tuple(name for name in ("output_tokens", *domains) if name not in varying)
-    n = energy_j.size
-    options = {
-        "cov_type": "HAC",
-        "cov_kwds": {"maxlags": hac_lags(n), "use_correction": True},
-        "use_t": True,
-    }
-    return _fit(np.log(energy_j), {"intercept": np.ones(n), **varying}, absent, options)
+    errors = {"maxlags": hac_lags(energy_j.size), "use_correction": True}
+    columns = {"output_tokens": output_tokens, **domains}
+    return _fit(
+        np.log(energy_j), columns, intercept=True, cov_type="HAC", cov_kwds=errors, use_t=True
+    )
 
 
 def hac_lags(n: int) -> int:
@@ -142,62 +133,53 @@ def _are_positive(energy_j: NDArray[np.float64]) -> bool:
     return bool((np.isfinite(energy_j) & (energy_j > 0)).all())
 
 
-def _members(domains: dict[str, NDArray[np.bool_]]) -> dict[str, NDArray[np.float64]]:
-    """Dummies of the domains with two or more tasks inside and outside."""
-    return {
-        name: member.astype(float)
-        for name, member in domains.items()
-        if min(member.sum(), (~member).sum()) > 1
-    }
-
-
 def _fit(
     y: NDArray[np.float64],
-    columns: dict[str, NDArray[np.float64]],
-    absent: Sequence[str],
-    options: dict[str, Any],
+    columns: Mapping[str, NDArray[Any]],
+    *,
+    intercept: bool,
+    **errors: Any,
 ) -> Regression | None:
     import statsmodels.api as sm
 
+    varying: dict[str, NDArray[np.float64]] = {"intercept": np.ones(y.size)} if intercept else {}
+    varying |= {name: c.astype(float) for name, c in columns.items() if _varies(c)}
     # Without residual degrees of freedom to speak of, robust errors mean nothing.
-    if y.size < 2 * len(columns) + 8 or not has_spread(y):
+    if not varying or y.size < 2 * len(varying) + 8 or not has_spread(y):
         return None
-    names = _independent(columns)
-    if not names:
-        return None
-    x = np.column_stack([columns[name] for name in names])
-    fit = sm.OLS(y, x, hasconst="intercept" in names).fit(**options)
+    names = _independent(varying)
+    x = np.column_stack([varying[name] for name in names])
+    fit = sm.OLS(y, x, hasconst=intercept).fit(**errors)
     if not has_spread(fit.resid, scale=float(np.abs(y).max())):
         return None
     low, high = fit.conf_int().T
     figures = np.column_stack([fit.params, fit.bse, fit.tvalues, fit.pvalues, low, high])
-    fields = [field.name for field in dataclasses.fields(Term)]
-    dropped = [*absent, *(name for name in columns if name not in names)]
+    absent = [name for name in columns if name not in varying]
     return Regression(
-        terms=tuple(
-            Term(**dict(zip(fields, (name, *row), strict=True)))
-            for name, row in zip(names, figures.tolist(), strict=True)
-        ),
-        dropped=tuple(dropped),
+        terms=tuple(Term(name, *row) for name, row in zip(names, figures.tolist(), strict=True)),
+        dropped=(*absent, *(name for name in varying if name not in names)),
         statistics=_statistics(fit, x),
     )
 
 
-def _independent(columns: dict[str, NDArray[np.float64]]) -> list[str]:
+def _varies(column: NDArray[Any]) -> bool:
+    """Whether a regressor differs, a domain with two or more tasks inside and outside."""
+    if column.dtype == bool:
+        return bool(min(column.sum(), (~column).sum()) > 1)
+    return has_spread(column)
+
+
+def _independent(columns: Mapping[str, NDArray[np.float64]]) -> list[str]:
     """Names of the columns, those left out that are sums of earlier ones."""
-    if not columns:
-        return []
     x = np.column_stack(list(columns.values()))
     x = x / np.linalg.norm(x, axis=0)
     # Of unit columns: the small matrix has the rank of the large one, and is quick to look at.
     gram = x.T @ x
     kept: list[int] = []
     for i in range(len(columns)):
-        trial = [*kept, i]
-        if np.linalg.matrix_rank(gram[np.ix_(trial, trial)], tol=1e-9, hermitian=True) == len(
-            trial
-        ):
-            kept = trial
+        trial = gram[np.ix_([*kept, i], [*kept, i])]
+        if np.linalg.matrix_rank(trial, tol=1e-9, hermitian=True) == len(trial):
+            kept.append(i)
     names = list(columns)
     return [names[i] for i in kept]
 

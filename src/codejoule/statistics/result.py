@@ -1,5 +1,6 @@
 """What every test returns, and several p-values of one question."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,14 +14,14 @@ ALPHA = 0.05
 class Result:
     """One hypothesis test. NaN where the test is undefined for its data."""
 
-    statistic: float
+    statistic: float = math.nan
     """The test's statistic."""
-    p_value: float
+    p_value: float = math.nan
     """Two-sided unless the test says otherwise."""
+    effect: float = math.nan
+    """Size of the effect, where the test has one: 0 for none, 1 for the largest."""
     n: int
     """Observations, or blocks of a paired test."""
-    df: tuple[float, ...] = ()
-    """Degrees of freedom, where the statistic has some."""
 
 
 ROUNDING = 1e-9

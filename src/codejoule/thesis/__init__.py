@@ -9,18 +9,7 @@ M. Buis (2024), "Walking the tightrope: balancing energy efficiency and accuracy
 code generation", MSc thesis, Utrecht University.
 """
 
-from codejoule.thesis.claims import Claim, claims, disagreements
-from codejoule.thesis.ratios import Ratio, Reduction, ratios, reductions
-from codejoule.thesis.results import PublishedResult, published_configurations
+from codejoule.thesis.claims import claims, disagreements
+from codejoule.thesis.results import ratios, reductions
 
-__all__ = [
-    "Claim",
-    "PublishedResult",
-    "Ratio",
-    "Reduction",
-    "claims",
-    "disagreements",
-    "published_configurations",
-    "ratios",
-    "reductions",
-]
+__all__ = ["claims", "disagreements", "ratios", "reductions"]

@@ -1,12 +1,16 @@
 """``codejoule thesis``: what Buis (2024) computed, measured and said, and what follows from it."""
 
 import argparse
-from collections.abc import Sequence
+import csv
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, fields
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from codejoule.config import project_root
+from codejoule.config import project_root, write_whole
+from codejoule.thesis import claims, disagreements, ratios, reductions
+from codejoule.thesis.estimates import figure_checks, thesis_tables
 
 _IMPORT = (
     "Record the 34 configurations that Buis (2024) measured as runs of their own kind "
@@ -21,50 +25,32 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser = subparsers.add_parser(
         "thesis",
         help="the thesis' tables, claims and published results",
-        description="Compute the tables and figures of Buis (2024) anew, hold its claims against "
-        "its own tables, or put its published results into MLflow (docs/thesis.md).",
+        description="Compute the tables of Buis (2024) anew, hold its claims against its own "
+        "tables, or put its published results into MLflow (docs/thesis.md).",
     )
     parts = parser.add_subparsers(dest="part", required=True, metavar="PART")
-    tables = parts.add_parser(
-        "tables", help="the estimator's tables, by the thesis' equations 3.3 to 3.34"
-    )
-    tables.add_argument(
-        "--out", metavar="DIR", type=Path, help="also write them and figures 4.1 to 4.5"
-    )
-    claims = parts.add_parser("claims", help="where the thesis' text and tables disagree")
-    _add_out(claims)
-    _add_import(parts, "import")
-
-
-def add_import_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Register ``codejoule import-thesis``, another name of ``codejoule thesis import``."""
-    _add_import(subparsers, "import-thesis")
-
-
-def _add_import(
-    subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str
-) -> None:
-    """One parser for both names of the import."""
-    parser = subparsers.add_parser(
-        name,
+    for name, what, written in (
+        (
+            "tables",
+            "the estimator's tables, by the thesis' equations 3.4 to 3.34",
+            "also write them, and what its text says of its figures",
+        ),
+        (
+            "claims",
+            "where the thesis' text and tables disagree",
+            "also write them, and what the published figures give: pass@kWh, front and reductions",
+        ),
+    ):
+        part = parts.add_parser(name, help=what)
+        part.add_argument("--out", metavar="DIR", type=Path, help=written)
+    imported = parts.add_parser(
+        "import",
         help="put the thesis' 34 published configurations into MLflow",
         description=_IMPORT,
-        epilog=f"example: codejoule {'thesis ' * (name == 'import')}{name} "
-        "tracking.experiment=thesis",
+        epilog="example: codejoule thesis import tracking.experiment=thesis",
     )
-    parser.add_argument(
+    imported.add_argument(
         "overrides", nargs="*", metavar="KEY=VALUE", help="tracking.*, as python src/main.py has it"
-    )
-    _add_out(parser)
-
-
-def _add_out(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--out",
-        metavar="DIR",
-        type=Path,
-        help="also write what the published figures give: pass@kWh and front, reductions, and "
-        "where the thesis' text and tables disagree",
     )
 
 
@@ -73,11 +59,12 @@ def run(args: argparse.Namespace) -> int:
 
     Raises `UserError` for a store or a folder that cannot be written.
     """
-    return {"tables": _tables, "claims": _claims, "import": run_import}[args.part](args)
+    {"tables": _tables, "claims": _claims, "import": _import}[args.part](args)
+    return 0
 
 
-def run_import(args: argparse.Namespace) -> int:
-    """Import, and say what was added; 0 also where all was there."""
+def _import(args: argparse.Namespace) -> None:
+    """Import, and say what was added."""
     from codejoule.config.compose import compose_experiment
     from codejoule.thesis.importing import import_results
     from codejoule.tracking import prepare_store
@@ -90,42 +77,28 @@ def run_import(args: argparse.Namespace) -> int:
         f"{store.experiment!r} in {store.uri}; {there} were there."
     )
     print(_summary())
-    _tell(args.out, _write_claims(args.out) if args.out else [])
-    return 0
 
 
-def _tables(args: argparse.Namespace) -> int:
-    from codejoule.thesis.estimator import thesis_tables
-    from codejoule.thesis.writing import write_estimates
-
-    _print_records(thesis_tables())
-    _tell(args.out, write_estimates(args.out) if args.out else [])
-    return 0
-
-
-def _claims(args: argparse.Namespace) -> int:
-    from codejoule.thesis import claims
-
-    for claim in (claim for claim in claims() if not claim.agrees):
-        print(f"{claim.place}: {claim.claim}: {claim.stated}\n    {claim.tables}")
-    print(f"\n{_summary()}")
-    _tell(args.out, _write_claims(args.out) if args.out else [])
-    return 0
-
-
-def _print_records(records: Sequence[Any]) -> None:
+def _tables(args: argparse.Namespace) -> None:
+    records = thesis_tables()
     rows = [[field.name for field in fields(records[0])]]
-    rows += [[f"{v:.4g}" if isinstance(v, float) else str(v) for v in astuple(r)] for r in records]
+    rows += [[f"{v:.4g}" if isinstance(v, float) else v for v in astuple(r)] for r in records]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        print(
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        )
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print("  ".join(cells).rstrip())
+    _write(args.out, {"tables.csv": records, "figure_checks.csv": figure_checks()})
+
+
+def _claims(args: argparse.Namespace) -> None:
+    for claim in disagreements():
+        print(f"{claim.place}: {claim.claim}: {claim.stated}\n    {claim.tables}")
+    print(f"\n{_summary()}")
+    tables = {"pass_at_kwh.csv": ratios(), "reductions.csv": reductions(), "claims.csv": claims()}
+    _write(args.out, tables)
 
 
 def _summary() -> str:
-    from codejoule.thesis import disagreements, ratios, reductions
-
     front = [ratio for ratio in ratios() if ratio.on_front]
     best = max(ratios(), key=lambda ratio: ratio.recomputed)
     largest = {r.technique: r for r in sorted(reductions(), key=lambda r: r.percent)}
@@ -141,20 +114,19 @@ def _summary() -> str:
     )
 
 
-def _write_claims(folder: Path) -> list[Path]:
-    from codejoule.thesis import claims, ratios, reductions
-    from codejoule.thesis.writing import write_tables
-
-    return write_tables(
-        folder,
-        {
-            "pass_at_kwh.csv": ratios(),
-            "reductions.csv": reductions(),
-            "claims.csv": claims(),
-        },
-    )
+def _write(folder: Path | None, tables: Mapping[str, Sequence[Any]]) -> None:
+    """Each table in a CSV file of its name in `folder`, where one is given."""
+    if folder is not None:
+        for name, records in tables.items():
+            write_csv(folder / name, records)
+        print(f"Written to {folder}: {', '.join(tables)}")
 
 
-def _tell(folder: Path | None, written: Sequence[Path]) -> None:
-    if written:
-        print(f"Written to {folder}: {', '.join(path.name for path in written)}")
+def write_csv(path: Path, records: Sequence[Any]) -> None:
+    """One row per dataclass of one kind, under its fields' names; `UserError` where the file cannot
+    be written."""
+    content = StringIO(newline="")
+    writer = csv.writer(content)
+    writer.writerow(field.name for field in fields(records[0]))
+    writer.writerows(map(astuple, records))
+    write_whole(path, content.getvalue())

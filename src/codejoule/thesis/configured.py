@@ -3,7 +3,8 @@
 from codejoule.config import ConfigError
 from codejoule.domain import Architecture
 from codejoule.estimate import Card
-from codejoule.thesis.estimator import equations, table_times_s
+from codejoule.thesis import equations
+from codejoule.thesis.estimates import table_times_s
 
 _NOMINAL = {
     "qwen_0_5b": 0.5e9, "qwen_1_5b": 1.5e9, "qwen_3b": 3e9, "qwen_7b": 7e9, "qwen_14b": 14e9,
@@ -49,9 +50,9 @@ def thesis_figures_of(
             equations.vram_bytes(n=n, p_parameters=p, cache=cache, p_cache=2), "bytes", "eq. 3.26",
         ),
         "prefill_compute": (equations.prefill_compute(n=n * k, b=b, s=s), "FLOP", "eq. 3.27"),
-        "prefill_memory": (equations.prefill_memory(n=n * k), "bytes", "eq. 3.28"),
+        "prefill_memory": (equations.memory_read(n=n * k), "bytes", "eq. 3.28"),
         "decode_compute": (equations.decode_compute(n=n * k, b=b), "FLOP", "eq. 3.29"),
-        "decode_memory": (equations.decode_memory(n=n * k), "bytes", "eq. 3.30"),
+        "decode_memory": (equations.memory_read(n=n * k), "bytes", "eq. 3.30"),
     }  # fmt: skip
     if rate is None:
         return figures

@@ -28,7 +28,7 @@ def import_results(store: Store) -> tuple[int, int]:
     if not missing:
         return 0, len(rows)
     tags = {"codejoule.published": "true", "codejoule.source": CITATION}
-    parent = store.start_sweep("thesis", ["import-thesis"], tags)
+    parent = store.start_sweep("thesis", ["thesis import"], tags)
     for row in missing:
         _record(store, row, parent)
     store.end_sweep(parent, "FINISHED")

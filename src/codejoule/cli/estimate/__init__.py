@@ -2,8 +2,6 @@
 
 import argparse
 import json
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codejoule.config import ConfigError, project_root
@@ -47,12 +45,6 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--thesis", action="store_true", help="by the thesis' own equations, 3.3 to 3.34"
     )
-    parser.add_argument(
-        "--out",
-        metavar="DIR",
-        type=Path,
-        help="with --thesis: also write its estimator tables and figures, computed anew",
-    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -77,8 +69,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
-    if args.out and not args.thesis:
-        raise ConfigError("--out writes the thesis' tables and figures: it goes with --thesis")
     if args.calibrate and args.thesis:
         raise ConfigError("--calibrate: the thesis' equations have nothing to calibrate")
     if args.tracking_uri and not args.calibrate:
@@ -88,7 +78,6 @@ def _check(args: argparse.Namespace) -> None:
 
 def _thesis(args: argparse.Namespace, found: "Forecast") -> int:
     from codejoule.thesis.configured import thesis_figures_of, thesis_text
-    from codejoule.thesis.writing import write_estimates
 
     work, card = found.workload, found.card
     model, quant = work.experiment.model.name, work.experiment.quant.name
@@ -112,7 +101,4 @@ def _thesis(args: argparse.Namespace, found: "Forecast") -> int:
             f"{work.prompt_tokens:,} prompt and {work.new_tokens:,} new tokens"
         )
         print(thesis_text(figures, title))
-    if args.out:
-        written = ", ".join(path.name for path in write_estimates(args.out))
-        print(f"\nWritten to {args.out}: {written}", file=sys.stderr)
     return 0

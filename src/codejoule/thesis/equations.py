@@ -4,7 +4,8 @@ Symbols are the thesis': ``v`` vocabulary, ``m`` width, ``c`` context, ``h`` hea
 width, ``l`` layers, ``d_ff`` MLP width, ``k`` normalization layers, ``j`` width of an expert; ``n``
 parameters, ``b`` sequences, ``s`` tokens of each, ``g`` heads that share a key-value head, ``p``
 bytes per number. Results are parameters, bytes, floating-point operations, seconds and joules.
-Where an equation is wrong its docstring says so; what is right is `codejoule.estimate`.
+Where an equation is wrong its docstring says so; what is right is `codejoule.estimate`, and nothing
+outside of this package computes with these but `codejoule estimate --thesis`.
 """
 
 
@@ -159,36 +160,22 @@ def prefill_compute(*, n: float, b: float, s: float) -> float:
     return 2 * n * b * s
 
 
-def prefill_memory(*, n: float) -> float:
-    """Bytes read by prefill, equation 3.28: ``2 n``, two bytes per parameter."""
-    return 2 * n
-
-
 def decode_compute(*, n: float, b: float) -> float:
     """Operations of one decode step, equation 3.29: ``2 n b``."""
     return 2 * n * b
 
 
-def decode_memory(*, n: float) -> float:
-    """Bytes read by one decode step, equation 3.30: ``2 n``."""
+def memory_read(*, n: float) -> float:
+    """Bytes read by prefill, equation 3.28, or by one decode step, equation 3.30: ``2 n``."""
     return 2 * n
 
 
-def time_to_first_token_s(
-    *, compute: float, memory: float, flop_per_s: float, bytes_per_s: float
-) -> float:
-    """Time to first token, equation 3.31: computation (3.27) and reading (3.28), one after the
-    other.
+def pass_time_s(*, compute: float, memory: float, flop_per_s: float, bytes_per_s: float) -> float:
+    """Time to first token, equation 3.31, of prefill (3.27, 3.28), or time per output token,
+    equation 3.32, of a decode step (3.29, 3.30): computation and reading, one after the other.
 
     The two overlap in fact: the larger of them bounds the time.
     """
-    return compute / flop_per_s + memory / bytes_per_s
-
-
-def time_per_output_token_s(
-    *, compute: float, memory: float, flop_per_s: float, bytes_per_s: float
-) -> float:
-    """Time per output token, equation 3.32: the same of a decode step (3.29, 3.30)."""
     return compute / flop_per_s + memory / bytes_per_s
 
 
