@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlparse
 from codejoule.common.mlflow_client import is_server
 from codejoule.config import ConfigError, UserError
 from codejoule.config.schema import TrackingConfig, TrackingName
-from codejoule.tracking.client import brief_requests, explained, keep_reserve, open_client
+from codejoule.tracking.client import brief_requests, explained, open_client
 from codejoule.tracking.compat import record_move
 from codejoule.tracking.store import Store
 
@@ -57,7 +57,6 @@ def _on_disk(folder: Path, experiment: str) -> Store:
                 found.artifact_location,
             )
             found = _experiment(client, uri, experiment, artifact_location=artifacts)
-        keep_reserve(folder)
     if not _below(found.artifact_location, folder):
         raise UserError(
             f"tracking store {uri}: experiment {experiment!r} keeps its artifacts in "

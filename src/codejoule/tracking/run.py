@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from codejoule.config import UserError
-from codejoule.tracking.client import TAG_LENGTH, cut, explained, give_reserve
+from codejoule.tracking.client import TAG_LENGTH, cut, explained
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput
@@ -66,15 +65,7 @@ class TrackedRun:
                 self._log_artifact(name, path)
 
     def finish(self, status: RunStatus) -> None:
-        """End the run, if need be in room that was kept for this."""
-        try:
-            self._finish(status)
-        except UserError:
-            if not give_reserve(self._uri):
-                raise
-            self._finish(status)
-
-    def _finish(self, status: RunStatus) -> None:
+        """End the run."""
         with explained(self._uri, f"end run {self.run_id}"):
             self._client.set_terminated(self.run_id, status)
 
