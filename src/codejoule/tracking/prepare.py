@@ -1,7 +1,6 @@
 """A store that is ready before the first job starts."""
 
 import fcntl
-import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,22 +12,18 @@ from codejoule.common.mlflow_client import is_server
 from codejoule.config import ConfigError, UserError
 from codejoule.config.schema import TrackingConfig, TrackingName
 from codejoule.tracking.client import brief_requests, explained, open_client
-from codejoule.tracking.compat import record_move
 from codejoule.tracking.store import Store
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment
     from mlflow.tracking import MlflowClient
 
-_log = logging.getLogger(__name__)
-
 
 def prepare_store(config: TrackingConfig, *, project_root: Path) -> Store:
     """Open the configured store, making its database and experiment where they are missing. Safe
     when many processes do so at once. Raises `UserError` for a folder that cannot be written, a
     deleted experiment, a store of another MLflow version and a server that does not answer within
-    seconds; `ConfigError` for a folder name that no SQLite address can hold. A store that was moved
-    is told where its artifacts are now."""
+    seconds; `ConfigError` for a folder name that no SQLite address can hold."""
     if config.name is TrackingName.server:
         assert config.uri is not None, "the schema checks tracking.uri"
         return _on_server(config.uri, config.experiment)
@@ -49,20 +44,13 @@ def _on_disk(folder: Path, experiment: str) -> Store:
             _create_database(folder)
         client = open_client(uri)
         found = _experiment(client, uri, experiment, artifact_location=artifacts)
-        if _was_moved(found.artifact_location):
-            record_move(folder / "mlflow.db", found.artifact_location, artifacts)
-            _log.warning(
-                "the store was moved: its artifacts are now recorded below %s, not %s",
-                artifacts,
-                found.artifact_location,
-            )
-            found = _experiment(client, uri, experiment, artifact_location=artifacts)
-    if not _below(found.artifact_location, folder):
+    place = urlparse(found.artifact_location)
+    local = place.scheme in ("", "file")
+    if local and not Path(unquote(place.path)).is_relative_to(folder):
         raise UserError(
             f"tracking store {uri}: experiment {experiment!r} keeps its artifacts in "
             f"{found.artifact_location}, outside this folder (was the store moved or copied?); "
-            "move it together with its artifacts, or choose another name with "
-            "tracking.experiment=..."
+            "move it back, or choose another name with tracking.experiment=..."
         )
     return Store(client, uri=uri, experiment=experiment, experiment_id=found.experiment_id)
 
@@ -139,24 +127,3 @@ def _experiment(
             "another name"
         )
     return found
-
-
-def _was_moved(location: str) -> bool:
-    """Whether the folder of ours that held these artifacts is gone, its database with it."""
-    place = _local(location)
-    return (
-        place is not None
-        and place.name == "artifacts"
-        and not place.exists()
-        and not (place.parent / "mlflow.db").exists()
-    )
-
-
-def _below(location: str, folder: Path) -> bool:
-    place = _local(location)
-    return place is None or place.is_relative_to(folder)
-
-
-def _local(location: str) -> Path | None:
-    parsed = urlparse(location)
-    return Path(unquote(parsed.path)) if parsed.scheme in ("", "file") else None
