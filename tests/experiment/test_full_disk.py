@@ -90,7 +90,7 @@ def test_logs_and_the_store_tell_of_a_full_disk_and_go_on_when_it_has_room(
             lambda: journal.append_payload("window", long),
             lambda: [log.add(str(n), VERDICT) for n in range(100)],
             lambda: run.log(tags={"note": "x" * 7000}),
-            lambda: run.log(artifacts={"index.html": page}),
+            lambda: run.log(artifacts=[page]),
             lambda: run.finish("FAILED"),
             lambda: store.start_run(name="b", parent_run_id=None, tags={}, params=long),
         ):
@@ -99,7 +99,7 @@ def test_logs_and_the_store_tell_of_a_full_disk_and_go_on_when_it_has_room(
             assert str(small_disk) in str(told.value) and "\n" not in str(told.value)
         filler.unlink()
         journal.append_payload("window", long)
-        run.log(artifacts={"index.html": page})
+        run.log(artifacts=[page])
         run.finish("FINISHED")
     loaded = load_runs(store.uri, store.experiment)
     fill(small_disk)

@@ -15,7 +15,7 @@ def record_a_run(project: Path) -> None:
     file = project / "config.yaml"
     file.write_text("a: 1")
     run = store.start_run(name="a", parent_run_id=None, tags={}, params={"batch.size": 1})
-    run.log(metrics={"pass_at_1": 0.5}, tags={"b": "c"}, artifacts={"config.yaml": file})
+    run.log(metrics={"pass_at_1": 0.5}, tags={"b": "c"}, artifacts=[file])
     run.finish("FINISHED")
     with reading(store.uri) as client:
         (found,) = client.search_runs([store.experiment_id])

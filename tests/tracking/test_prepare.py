@@ -71,7 +71,7 @@ def test_folder_with_a_space_works_and_a_percent_sign_is_refused(
     store = prepare_store(TrackingConfig(dir="my runs"), project_root=tmp_path)
     run = store.start_run(name="a", parent_run_id=None, tags={}, params={})
     (tmp_path / "note.txt").write_text("x")
-    run.log(artifacts={"note.txt": tmp_path / "note.txt"})
+    run.log(artifacts=[tmp_path / "note.txt"])
     assert (folder / "artifacts" / run.run_id / "artifacts" / "note.txt").read_text() == "x"
     with pytest.raises(ConfigError, match=r"tracking\.dir=.*100%.*choose another folder"):
         prepare_store(TrackingConfig(dir="100%"), project_root=tmp_path)

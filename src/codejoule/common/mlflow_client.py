@@ -3,6 +3,8 @@
 import logging
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -58,6 +60,23 @@ def mlflow_client(uri: str) -> "MlflowClient":
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
     except ValueError as error:
         raise UserError(store_problem(uri, error)) from error
+
+
+@contextmanager
+def patience(*, retries: int, timeout_s: int) -> Iterator[None]:
+    """How long MLflow tries a server inside: its own defaults take minutes, which is right at the
+    end of a run alone. Whatever the user has set stays."""
+    names = {
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(retries),
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": str(timeout_s),
+    }
+    added = names.keys() - os.environ.keys()
+    os.environ.update({name: names[name] for name in added})
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
 
 
 def _check_database(path: Path) -> None:

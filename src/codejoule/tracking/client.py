@@ -1,7 +1,6 @@
 """MLflow's client, quiet, with its failures told as errors of ours, and texts that fit into it."""
 
 import hashlib
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -12,8 +11,6 @@ from codejoule.config import UserError
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
-
-_BRIEF = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 
 
 def open_client(uri: str) -> "MlflowClient":
@@ -28,43 +25,25 @@ def explained(uri: str, doing: str) -> Iterator[None]:
     MLflow refuses is a bug of ours and passes through."""
     try:
         yield
-    except (OSError, ValueError) as error:
-        raise UserError(_failure(uri, doing, error)) from error
     except Exception as error:
         from mlflow.exceptions import MlflowException
 
-        if not isinstance(error, MlflowException):
-            raise
-        deleted = "must be in the 'active' state" in str(error)
-        if error.error_code == "INVALID_PARAMETER_VALUE" and not deleted:
-            raise
-        raise UserError(_failure(uri, doing, error)) from error
-
-
-def _failure(uri: str, doing: str, error: Exception) -> str:
-    if "mlflow db upgrade" in str(error):
-        return (
-            f"tracking store {uri} was written by an older MLflow: back it up, then run "
-            f"`mlflow db upgrade {uri}`"
+        ours = (
+            isinstance(error, MlflowException)
+            and error.error_code == "INVALID_PARAMETER_VALUE"
+            and "must be in the 'active' state" not in str(error)
         )
-    return (
-        f"tracking store {uri}: cannot {doing}: {store_problem(uri, error)}. What the run has "
-        "finished is in its journal: put the store right and start the same command again"
-    )
-
-
-@contextmanager
-def brief_requests() -> Iterator[None]:
-    """Let a server that does not answer fail within seconds. MLflow's own defaults try for minutes,
-    which is right at the end of a run and wrong before its start. Whatever the user has set
-    stays."""
-    added = [name for name in _BRIEF if name not in os.environ]
-    os.environ.update({name: _BRIEF[name] for name in added})
-    try:
-        yield
-    finally:
-        for name in added:
-            del os.environ[name]
+        if ours or not isinstance(error, MlflowException | OSError | ValueError):
+            raise
+        if "mlflow db upgrade" in str(error):
+            raise UserError(
+                f"tracking store {uri} was written by an older MLflow: back it up, then run "
+                f"`mlflow db upgrade {uri}`"
+            ) from error
+        raise UserError(
+            f"tracking store {uri}: cannot {doing}: {store_problem(uri, error)}. What the run has "
+            "finished is in its journal: put the store right and start the same command again"
+        ) from error
 
 
 PARAMS_PER_BATCH = 100

@@ -1,17 +1,16 @@
 """A store that is ready before the first job starts."""
 
 import fcntl
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlparse
 
-from codejoule.common.mlflow_client import is_server
-from codejoule.config import ConfigError, UserError
+from codejoule.common.mlflow_client import is_server, patience
+from codejoule.config import ConfigError, UserError, first_line
 from codejoule.config.schema import TrackingConfig, TrackingName
-from codejoule.tracking.client import brief_requests, explained, open_client
+from codejoule.tracking.client import explained, open_client
 from codejoule.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -62,20 +61,16 @@ def _on_server(uri: str, experiment: str) -> Store:
             "(tracking=local needs none)"
         )
     try:
-        with brief_requests():
+        with patience(retries=1, timeout_s=5):
             client = open_client(uri)
             found = _experiment(client, uri, experiment, artifact_location=None)
     except UserError as error:
         raise UserError(
             f"tracking.uri={uri}: the tracking server cannot be used: "
-            f"{_reason(error)}. Check the address and that the server runs, or use tracking=local"
+            f"{first_line(error.__cause__ or error)[:200]}. Check the address and "
+            "that the server runs, or use tracking=local"
         ) from error
     return Store(client, uri=uri, experiment=experiment, experiment_id=found.experiment_id)
-
-
-def _reason(error: UserError) -> str:
-    cause = str(error.__cause__ or error).strip().splitlines()[0]
-    return cause if len(cause) <= 200 else cause[:200] + "..."
 
 
 @contextmanager
@@ -83,17 +78,15 @@ def _alone(folder: Path) -> Iterator[None]:
     """Hold the store's lock: MLflow's migrations fail when two processes run them at once."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        lock = (folder / ".lock").open("a")
     except OSError as error:
         raise UserError(
             f"tracking.dir={folder}: cannot write there ({error.strerror}); make it writable or "
             "choose another folder with tracking.dir=..."
         ) from error
-    try:
+    with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(lock)
 
 
 def _create_database(folder: Path) -> None:
