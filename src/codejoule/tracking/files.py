@@ -74,6 +74,9 @@ def power_figure(samples: Sequence[PowerSample], path: Path, *, source: EnergySo
 
     if not samples:
         raise ValueError("no power samples to draw")
+    title = f"Power over time ({source.value})"
+    if source is EnergySource.estimate:
+        title = "Power over time (estimate: CPU time x assumed watts per core, not measured)"
     first_s = min(s.time_s for s in samples)
     by_device: dict[str, list[PowerSample]] = defaultdict(list)
     for sample in samples:
@@ -84,7 +87,7 @@ def power_figure(samples: Sequence[PowerSample], path: Path, *, source: EnergySo
     for device, own in sorted(by_device.items()):
         own.sort(key=lambda s: s.time_s)
         axes.plot([s.time_s - first_s for s in own], [s.power_w for s in own], label=device, lw=1)
-    axes.set(xlabel="time [s]", ylabel="power [W]", title=_title(source))
+    axes.set(xlabel="time [s]", ylabel="power [W]", title=title)
     axes.set_ylim(bottom=0)
     axes.margins(x=0)
     axes.grid(alpha=0.3)
@@ -92,9 +95,3 @@ def power_figure(samples: Sequence[PowerSample], path: Path, *, source: EnergySo
     content = BytesIO()
     figure.savefig(content, format=path.suffix.removeprefix("."), dpi=120)
     write_whole(path, content.getvalue())
-
-
-def _title(source: EnergySource) -> str:
-    if source is EnergySource.estimate:
-        return "Power over time (estimate: CPU time x assumed watts per core, not measured)"
-    return f"Power over time ({source.value})"
