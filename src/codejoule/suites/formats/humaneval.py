@@ -5,7 +5,7 @@ import inspect
 
 from codejoule.domain import Task, source_lines
 from codejoule.suites.domains import domains_of, top_modules
-from codejoule.suites.names import names_asked_of
+from codejoule.suites.grammar import names_asked_of
 from codejoule.suites.rows import Row
 
 COLUMNS = ("task_id", "prompt", "canonical_solution", "test", "entry_point")

@@ -5,8 +5,7 @@ from collections import Counter
 
 from codejoule.domain import Task, join_sources, source_lines
 from codejoule.suites.domains import domains_of, top_modules
-from codejoule.suites.grammar import parse
-from codejoule.suites.names import names_asked_of
+from codejoule.suites.grammar import names_asked_of, parse
 from codejoule.suites.rows import Row
 
 COLUMNS = ("task_id", "code", "test_list")
