@@ -33,7 +33,7 @@ def explained(uri: str, doing: str) -> Iterator[None]:
             and error.error_code == "INVALID_PARAMETER_VALUE"
             and "must be in the 'active' state" not in str(error)
         )
-        if ours or not isinstance(error, MlflowException | OSError | ValueError):
+        if ours or not isinstance(error, MlflowException | OSError):
             raise
         if "mlflow db upgrade" in str(error):
             raise UserError(
