@@ -3,12 +3,15 @@
 import difflib
 import errno
 import re
+import shlex
 import tempfile
 from collections.abc import Sequence
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import get_type_hints
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import QuotedString
 from hydra.errors import (
     ConfigCompositionException,
     HydraException,
@@ -19,7 +22,6 @@ from omegaconf.errors import OmegaConfBaseException
 
 from codejoule.config.errors import ConfigError, UserError, first_line
 from codejoule.config.installation import project_root
-from codejoule.config.quoting import misread_path, quoted
 from codejoule.config.schema import ExperimentConfig
 from codejoule.config.writing import full_disk
 
@@ -35,9 +37,6 @@ def explain(error: BaseException, overrides: Sequence[str]) -> str | None:
     errors and the launchers wrap Hydra's.
     """
     chain = _chain(error)
-    misread = misread_path(overrides)
-    if misread is not None:
-        return misread
     for link in chain:
         if isinstance(link, ConfigError | UserError):
             return str(link)
@@ -82,13 +81,27 @@ def _literally(error: OverrideParseException, overrides: Sequence[str]) -> str:
     if "=" not in override and override in overrides[1:]:
         # The shell has cut it off the one before.
         before = overrides[list(overrides).index(override) - 1]
-        whole = quoted(f"{before} {override}")
+        whole = _quoted(f"{before} {override}")
         if whole is not None:
             return f"quote a value with a space in it: {whole}"
-    fixed = quoted(override)
+    fixed = _quoted(override)
     if fixed is None:
         return first_line(error)
     return f"quote its value, if it is meant as it stands: {fixed}"
+
+
+def _quoted(override: str) -> str | None:
+    """`override` for a shell, its value quoted for Hydra; None where no quoting keeps the value."""
+    key, equals, value = override.partition("=")
+    escaped = value.replace('"', '\\"')
+    for text in (f'{key}="{value}"', f"{key}='{value}'", f'{key}="{escaped}"'):
+        try:
+            parsed = OverridesParser.create().parse_override(text)
+        except HydraException:
+            continue
+        if equals and isinstance(parsed._value, QuotedString) and parsed.value() == value:
+            return shlex.quote(text)
+    return None
 
 
 def _folders(overrides: Sequence[str]) -> list[Path]:
@@ -150,7 +163,7 @@ def _hydra(error: BaseException, overrides: Sequence[str]) -> str:
         )
         if ambiguous[1].partition("=")[0] in _groups():
             return several
-        return f"{several}; if the comma is part of the value, quote it: {quoted(ambiguous[1])}"
+        return f"{several}; if the comma is part of the value, quote it: {_quoted(ambiguous[1])}"
     if key and "No match in the defaults list" in said:
         return f"{_setting(key[1], overrides)}: no such group; {_near(key[1])}"
     return said
