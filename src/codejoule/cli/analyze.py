@@ -80,10 +80,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def run(args: argparse.Namespace) -> int:
-    """Analyse and return the exit code: 1 where there are no finished runs.
-
-    Raises `UserError` for a store, an experiment or a filter that is not there or not valid.
-    """
+    """Analyse and return the exit code: 1 where there are no finished runs. Raises `UserError` for
+    a store, an experiment or a filter that is not there or not valid."""
     from codejoule.analysis import MAKE_RUNS, analyse, load_runs
     from codejoule.report import (
         log_report,

@@ -37,11 +37,9 @@ def is_server(uri: str) -> bool:
 
 
 def mlflow_client(uri: str) -> "MlflowClient":
-    """A client of the store at `uri` alone: MLflow's global store is neither read nor set.
-
-    Raises `UserError` for a file that is no database and a variable that MLflow cannot read, and
-    MLflow's own errors where the store cannot be opened.
-    """
+    """A client of the store at `uri` alone: MLflow's global store is neither read nor set. Raises
+    `UserError` for a file that is no database and a variable that MLflow cannot read, and MLflow's
+    own errors where the store cannot be opened."""
     if uri.startswith("sqlite:///"):
         _check_database(Path(uri.removeprefix("sqlite:///")))
     for name, value in _QUIET.items():

@@ -31,11 +31,9 @@ _PLACES = (errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EPERM)
 
 
 def explain(error: BaseException, overrides: Sequence[str]) -> str | None:
-    """Message for a user who wrote `overrides`; None for an error that is a bug of ours.
-
-    Follows the chain of causes to the one that names a key, since Hydra wraps OmegaConf's
-    errors and the launchers wrap Hydra's.
-    """
+    """Message for a user who wrote `overrides`; None for an error that is a bug of ours. Follows
+    the chain of causes to the one that names a key, since Hydra wraps OmegaConf's errors and the
+    launchers wrap Hydra's."""
     chain = _chain(error)
     for link in chain:
         if isinstance(link, ConfigError | UserError):

@@ -14,17 +14,13 @@ from codejoule.domain import Architecture
 def with_own_facts(
     model: ModelConfig, preset: ModelConfig, *, written: Collection[str], taken: Collection[str]
 ) -> ModelConfig:
-    """`model` without what `preset` says of other weights than these.
-
-    Its name is then that of its folder or repository, its variant what the tokenizer tells, its
-    architecture what ``config.json`` says, and no published checkpoint or thread count is known.
-    What the user wrote stands: the keys in `written` (``model.name``), and whatever differs from
-    the preset. Weights of a folder are the preset's if their architecture is: people download
-    them. So are those of another revision.
-
-    Raises `ConfigError` where the name would be one of the presets (`taken`), and for a repository
-    that is not read.
-    """
+    """`model` without what `preset` says of other weights than these. Its name is then that of its
+    folder or repository, its variant what the tokenizer tells, its architecture what
+    ``config.json`` says, and no published checkpoint or thread count is known. What the user wrote
+    stands: the keys in `written` (``model.name``), and whatever differs from the preset. Weights of
+    a folder are the preset's if their architecture is: people download them. So are those of
+    another revision. Raises `ConfigError` where the name would be one of the presets (`taken`), and
+    for a repository that is not read."""
     if model.weights is not Weights.hub and model.id != preset.id:
         raise ConfigError(
             f"model.id={model.id}: used only with model.weights=hub, but "

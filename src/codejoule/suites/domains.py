@@ -35,11 +35,9 @@ _DOMAIN_OF = {m: domain for domain, names in _MODULES.items() for m in names.spl
 
 
 def domains_of(source: str) -> tuple[str, ...]:
-    """Domains of the modules that `source` imports, anywhere in it, in the order of `DOMAINS`.
-
-    Text that does not parse is read line by line up to the last line that makes sense, so a
-    prompt that ends in mid-function has its domains, too.
-    """
+    """Domains of the modules that `source` imports, anywhere in it, in the order of `DOMAINS`. Text
+    that does not parse is read line by line up to the last line that makes sense, so a prompt that
+    ends in mid-function has its domains, too."""
     present = {_DOMAIN_OF.get(name) for name in top_modules(source)}
     return tuple(domain for domain in DOMAINS if domain in present)
 

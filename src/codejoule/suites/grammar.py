@@ -72,10 +72,8 @@ def _error(message: str, at: tuple[int, int]) -> SyntaxError:
 
 
 def bound_names(program: str) -> frozenset[str]:
-    """Names that `program` binds at its top level or declares global and assigns.
-
-    Raises `SyntaxError` and `ValueError` as the compiler does.
-    """
+    """Names that `program` binds at its top level or declares global and assigns. Raises
+    `SyntaxError` and `ValueError` as the compiler does."""
     return frozenset(
         s.get_name()
         for s, at_top in _symbols(program)
@@ -85,11 +83,9 @@ def bound_names(program: str) -> frozenset[str]:
 
 
 def unbound_names(program: str) -> frozenset[str]:
-    """Names that `program` looks up among its globals, and neither it nor Python binds.
-
-    Names that a star import would bring, or that only `globals()` would show, count as
-    unbound. Raises as `bound_names` does.
-    """
+    """Names that `program` looks up among its globals, and neither it nor Python binds. Names that
+    a star import would bring, or that only `globals()` would show, count as unbound. Raises as
+    `bound_names` does."""
     used = frozenset(
         s.get_name()
         for s, at_top in _symbols(program)

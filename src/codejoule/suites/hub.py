@@ -12,12 +12,10 @@ from codejoule.config import ConfigError, UserError
 def fetch(
     suite: str, hub_id: str, file: str, revision: str, *, endpoint: str | None = None
 ) -> tuple[Path, str]:
-    """Path of `file` in the dataset `hub_id`, and the commit it is from.
-
-    A pinned commit that the cache holds is used without a word to the hub, and what the cache
-    holds serves where the hub cannot be reached or refuses. Else raises `UserError`; `ConfigError`
-    for an id that no repository can have.
-    """
+    """Path of `file` in the dataset `hub_id`, and the commit it is from. A pinned commit that the
+    cache holds is used without a word to the hub, and what the cache holds serves where the hub
+    cannot be reached or refuses. Else raises `UserError`; `ConfigError` for an id that no
+    repository can have."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
     from huggingface_hub.errors import LocalEntryNotFoundError
 

@@ -20,11 +20,8 @@ _FAULTS = (SyntaxError, ValueError, MemoryError, RecursionError)
 
 
 class Nesting:
-    """What the lines so far have left open: brackets, a string, a continued line.
-
-    It looks at no grammar: of text that is not Python it says something, which the parser has
-    to confirm.
-    """
+    """What the lines so far have left open: brackets, a string, a continued line. It looks at no
+    grammar: of text that is not Python it says something, which the parser has to confirm."""
 
     def __init__(self) -> None:
         self._quote = ""
@@ -63,16 +60,13 @@ class Nesting:
 
 
 class ProgramEnd:
-    """Finds the end of the program in an answer while it is generated.
-
-    The program is complete when, up to here, the sanitized program defines the entry point and
-    uses no name that it, the task's ``code_prompt`` or Python leaves unbound, and a line begins
-    at the margin that starts something else: another definition, a use of the entry point, or
-    what is no Python, such as a closing fence. What is judged is then what it would have been.
-    In any doubt the answer goes on: where the text does not parse, while only a docstring
-    stands in the function, for imports, other statements, and definitions of names that the
-    program mentions.
-    """
+    """Finds the end of the program in an answer while it is generated. The program is complete
+    when, up to here, the sanitized program defines the entry point and uses no name that it, the
+    task's ``code_prompt`` or Python leaves unbound, and a line begins at the margin that starts
+    something else: another definition, a use of the entry point, or what is no Python, such as a
+    closing fence. What is judged is then what it would have been. In any doubt the answer goes on:
+    where the text does not parse, while only a docstring stands in the function, for imports, other
+    statements, and definitions of names that the program mentions."""
 
     def __init__(self, task: Task, *, split: Split, variant: Variant) -> None:
         self._task, self._split, self._variant = task, split, variant
@@ -135,11 +129,9 @@ class ProgramEnd:
         )
 
     def _may_start_something_else(self, line: str) -> bool:
-        """Whether `line` begins a definition, uses the entry point or is no Python.
-
-        Before a use of the entry point there may be statements that make its arguments, and
-        sanitizing keeps those whose names the program mentions.
-        """
+        """Whether `line` begins a definition, uses the entry point or is no Python. Before a use of
+        the entry point there may be statements that make its arguments, and sanitizing keeps those
+        whose names the program mentions."""
         if line.startswith("@") or _DEFINITION.match(line):
             return True
         return _mentions(line, self._task.entry_point) or not _may_be_python(line)
@@ -160,11 +152,9 @@ def _may_be_python(line: str) -> bool:
 
 
 def _keeps(program: str, line: str) -> bool:
-    """Whether sanitizing might keep a definition that begins with `line`.
-
-    It drops decorated ones, keeps those of names that the program mentions in whatever role,
-    and of two definitions the first.
-    """
+    """Whether sanitizing might keep a definition that begins with `line`. It drops decorated ones,
+    keeps those of names that the program mentions in whatever role, and of two definitions the
+    first."""
     definition = _DEFINITION.match(line)
     return (
         definition is not None

@@ -91,10 +91,8 @@ def default_calibration(experiment: ExperimentConfig) -> Calibration | None:
 
 
 def forecast(experiment: ExperimentConfig, *, calibration: Calibration | None = None) -> Forecast:
-    """Ask the estimator; raises `ConfigError` for a model that it does not know.
-
-    `calibration` replaces what is on file for the configured engine.
-    """
+    """Ask the estimator; raises `ConfigError` for a model that it does not know. `calibration`
+    replaces what is on file for the configured engine."""
     card = find_card(experiment.gpu)
     work = workload_of(experiment)
     calibration = calibration or default_calibration(experiment)
@@ -209,14 +207,11 @@ def _fitting_quantizations(found: Forecast) -> list[str]:
 
 
 def calibrate_with(name: str, uri: str, experiment: ExperimentConfig) -> Calibration:
-    """Fit speed and power to the finished GPU runs of the MLflow experiment `name`.
-
-    Runs count whose energy NVML's counter gave, on one card that is on file, with the configured
-    engine and a model of ``conf/model`` in 16 bits, and beside no other job. Their sequences are
-    taken to be of their mean length. What `experiment`'s engine is on file as is the prior,
-    ``engine=graph`` where it is not.
-    Raises `UserError` where no run can be used.
-    """
+    """Fit speed and power to the finished GPU runs of the MLflow experiment `name`. Runs count
+    whose energy NVML's counter gave, on one card that is on file, with the configured engine and a
+    model of ``conf/model`` in 16 bits, and beside no other job. Their sequences are taken to be of
+    their mean length. What `experiment`'s engine is on file as is the prior, ``engine=graph`` where
+    it is not. Raises `UserError` where no run can be used."""
     engine = experiment.engine.name.value
     frame = load_runs(uri, name).frame
     rows = [row for row in frame.to_dict("records") if row.get("params.engine.name") == engine]

@@ -25,10 +25,8 @@ class TestCases(unittest.TestCase):
 
 def convert(row: Row) -> Task:
     """The row as a task: ``check(candidate)`` becomes the one test of a `unittest` class.
-
-    ``code_prompt`` keeps what stands in front of the function: some tests call helpers there
-    that sanitizing drops, as the function itself does not use them.
-    """
+    ``code_prompt`` keeps what stands in front of the function: some tests call helpers there that
+    sanitizing drops, as the function itself does not use them."""
     prompt, entry_point = row.text("prompt"), row.text("entry_point")
     helpers, header, words = _split(row, prompt, entry_point)
     program = prompt + row.text("canonical_solution")

@@ -14,11 +14,9 @@ OTHER_COLUMNS = ("text", "prompt", "test_imports", "test_setup_code", "challenge
 
 
 def convert(row: Row) -> Task:
-    """The row as a task, one test method per assertion.
-
-    MBPP has no signature to start from: as elsewhere, the model gets the request and the
-    assertions as a docstring and writes the whole function, so ``code_prompt`` is empty.
-    """
+    """The row as a task, one test method per assertion. MBPP has no signature to start from: as
+    elsewhere, the model gets the request and the assertions as a docstring and writes the whole
+    function, so ``code_prompt`` is empty."""
     code, asserts = row.text("code"), row.texts("test_list")
     entry_point = _entry_point(row, code, asserts)
     request = _request(row)
