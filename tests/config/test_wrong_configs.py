@@ -141,9 +141,7 @@ def test_a_fault_in_one_job_stops_a_sweep_before_its_first_job(
 def test_a_path_that_hydra_would_take_apart_is_told_in_quotes_that_work(
     key: str, name: str
 ) -> None:
-    advice = _quoted(f"{key}=/no/{name}")
-    assert advice is not None
-    (typed,) = shlex.split(advice)
+    (typed,) = shlex.split(_quoted(f"{key}=/no/{name}"))
     parsed = OverridesParser.create().parse_override(typed)
     assert (parsed.key_or_group, parsed.value()) == (key.lstrip("+"), f"/no/{name}")
 

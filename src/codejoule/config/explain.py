@@ -4,14 +4,11 @@ import difflib
 import errno
 import re
 import shlex
-import tempfile
 from collections.abc import Sequence
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import get_type_hints
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import QuotedString
 from hydra.errors import (
     ConfigCompositionException,
     HydraException,
@@ -40,7 +37,7 @@ def explain(error: BaseException, overrides: Sequence[str]) -> str | None:
             return str(link)
     for link in chain:
         name = link.filename if isinstance(link, OSError) else None
-        if (full := full_disk(link, *([Path(name)] if name else _folders(overrides)))) is not None:
+        if (full := full_disk(link, *([Path(name)] if name else []))) is not None:
             return f"{name}: cannot be written: {full}" if name else full
         if isinstance(link, OSError) and link.errno in _PLACES and link.filename:
             return (
@@ -76,37 +73,19 @@ def _chain(error: BaseException | None) -> list[BaseException]:
 def _literally(error: OverrideParseException, overrides: Sequence[str]) -> str:
     """How to write what Hydra's grammar has no place for."""
     override = error.override
-    if "=" not in override and override in overrides[1:]:
-        # The shell has cut it off the one before.
-        before = overrides[list(overrides).index(override) - 1]
-        whole = _quoted(f"{before} {override}")
-        if whole is not None:
-            return f"quote a value with a space in it: {whole}"
-    fixed = _quoted(override)
-    if fixed is None:
-        return first_line(error)
-    return f"quote its value, if it is meant as it stands: {fixed}"
+    if "=" in override:
+        return f"quote its value, if it is meant as it stands: {_quoted(override)}"
+    before = overrides[list(overrides).index(override) - 1] if override in overrides[1:] else ""
+    if "=" in before:  # the shell has cut it off that one
+        return f"quote a value with a space in it: {_quoted(f'{before} {override}')}"
+    return first_line(error)
 
 
-def _quoted(override: str) -> str | None:
-    """`override` for a shell, its value quoted for Hydra; None where no quoting keeps the value."""
-    key, equals, value = override.partition("=")
+def _quoted(override: str) -> str:
+    """`override` for a shell, its value quoted for Hydra."""
+    key, _, value = override.partition("=")
     escaped = value.replace('"', '\\"')
-    for text in (f'{key}="{value}"', f"{key}='{value}'", f'{key}="{escaped}"'):
-        try:
-            parsed = OverridesParser.create().parse_override(text)
-        except HydraException:
-            continue
-        if equals and isinstance(parsed._value, QuotedString) and parsed.value() == value:
-            return shlex.quote(text)
-    return None
-
-
-def _folders(overrides: Sequence[str]) -> list[Path]:
-    """Where Hydra and libraries, whose errors name no file, may have written."""
-    named = [value for _, _, value in (override.partition("=") for override in overrides)]
-    own = [Path.cwd(), project_root(), Path(tempfile.gettempdir())]
-    return own + [Path(value).expanduser() for value in named if value.startswith(("/", "~"))]
+    return shlex.quote(f'{key}="{escaped}"')
 
 
 def _no_such_choice(error: MissingConfigException) -> str:

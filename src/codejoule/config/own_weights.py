@@ -38,8 +38,9 @@ def with_own_facts(
     if name is None:
         name = _name(model)
         if name in taken:
+            place = f"id={model.id}" if model.weights is Weights.hub else f"path={model.path}"
             raise ConfigError(
-                f"model.{_place(model)}: is named like the preset {name}, and would be recorded "
+                f"model.{place}: is named like the preset {name}, and would be recorded "
                 "as if it were that; name it: model.name=..."
             )
     return replace(
@@ -86,7 +87,3 @@ def _name(model: ModelConfig) -> str:
         # Of the hub's cache, where folders are named after commits: models--OWNER--NAME.
         return folder.parents[1].name.rpartition("--")[2]
     return folder.name
-
-
-def _place(model: ModelConfig) -> str:
-    return f"id={model.id}" if model.weights is Weights.hub else f"path={model.path}"
