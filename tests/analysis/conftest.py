@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 
 from codejoule.config.schema import TrackingConfig
-from codejoule.domain import EnergyReading, EnergyScope, EnergySource, TaskRecord
+from codejoule.domain import EnergyReading, EnergyScope, EnergySource, Suite, TaskRecord
 from codejoule.domain.metrics import RunFacts, WindowFacts, run_metrics
-from codejoule.tracking import DatasetFacts, Store, prepare_store, write_tasks_parquet
+from codejoule.tracking import Store, prepare_store, write_tasks_parquet
 
 TASKS = 20
-DATASET = DatasetFacts(name="starter", source="/data/starter.jsonl", checksum="ab" * 32)
+DATASET = Suite(
+    name="starter", source="/data/starter.jsonl", checksum="ab" * 32, tasks=(), max_new_tokens=1,
+    timeout_s=1.0, stop=(), stop_base=(),
+)  # fmt: skip
 
 
 def params(**changes: object) -> dict[str, object]:
@@ -90,7 +93,7 @@ class Recorder:
         samples.write_text("".join(json.dumps(line) + "\n" for line in lines))
         tracked.log(
             metrics=run_metrics(records, facts, rng=np.random.default_rng(0)),
-            artifacts={"tasks.parquet": tasks, "samples.jsonl": samples},
+            artifacts=[tasks, samples],
             dataset=DATASET,
         )
         tracked.finish(status)

@@ -5,11 +5,14 @@ from pathlib import Path
 import numpy as np
 
 from codejoule.config.schema import TrackingConfig
-from codejoule.domain import EnergyReading, EnergyScope, EnergySource, TaskRecord
+from codejoule.domain import EnergyReading, EnergyScope, EnergySource, Suite, TaskRecord
 from codejoule.domain.metrics import RunFacts, WindowFacts, run_metrics
-from codejoule.tracking import DatasetFacts, Store, prepare_store, write_tasks_parquet
+from codejoule.tracking import Store, prepare_store, write_tasks_parquet
 
-DATASET = DatasetFacts(name="mine", source="/data/mine.jsonl", checksum="cd" * 32)
+DATASET = Suite(
+    name="mine", source="/data/mine.jsonl", checksum="cd" * 32, tasks=(), max_new_tokens=1,
+    timeout_s=1.0, stop=(), stop_base=(),
+)  # fmt: skip
 
 
 def write_run(
@@ -68,7 +71,7 @@ def write_run(
     write_tasks_parquet(records, path)
     run.log(
         metrics=run_metrics(records, facts, rng=np.random.default_rng(0)),
-        artifacts={"tasks.parquet": path},
+        artifacts=[path],
         dataset=DATASET,
     )
     run.finish("FINISHED")

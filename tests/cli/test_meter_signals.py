@@ -131,21 +131,6 @@ def test_a_server_may_use_the_second_ctrl_c_itself(start: Start, tmp_path: Path)
     assert metered.returncode == 0 and " J (replay, gpu)" in err
 
 
-@pytest.mark.parametrize(("ignored", "ends_by"), [("INT", 15), ("INT TERM", 9)])
-def test_a_command_that_ignores_ctrl_c_is_ended_at_the_second_and_killed_at_the_third(
-    start: Start, tmp_path: Path, ignored: str, ends_by: int
-) -> None:
-    note = tmp_path / "note"
-    metered = start("sh", "-c", f"trap '' {ignored}; echo 0 > {note}; exec sleep 60")
-    _until(note, "0")
-    for _ in range(2 if ends_by == 15 else 3):
-        metered.send_signal(signal.SIGINT)
-        time.sleep(0.3)
-    _, err = metered.communicate(timeout=30)
-    assert metered.returncode == 128 + ends_by
-    assert "a third Ctrl-C kills it" in err and " J (replay, gpu)" in err
-
-
 def test_what_was_started_with_nohup_does_not_end_with_its_terminal(
     start: Start, tmp_path: Path
 ) -> None:

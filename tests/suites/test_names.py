@@ -1,6 +1,6 @@
 import pytest
 
-from codejoule.suites.names import bound_names, unbound_names
+from codejoule.suites.grammar import bound_names, unbound_names
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import types
 
 import pytest
 
-from codejoule.suites.nesting import Nesting
+from codejoule.suites.program_end import Nesting
 
 
 def open_after(text: str) -> bool:

@@ -46,14 +46,13 @@ def test_three_processes_may_use_a_fresh_store_at_once(tmp_path):
     assert len({out for out, _ in outputs}) == 1
     # Quiet: no log lines, no links, no progress bars.
     assert [errors for _, errors in outputs] == ["", "", ""]
-    assert {p.name for p in (tmp_path / "mlruns").iterdir()} == {"mlflow.db", ".lock", ".reserve"}
+    assert {p.name for p in (tmp_path / "mlruns").iterdir()} == {"mlflow.db", ".lock"}
 
 
 def test_default_store_is_below_the_project_with_absolute_addresses(project, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
     store = prepare_store(TrackingConfig(experiment="mine"), project_root=project)
     assert store.uri == f"sqlite:///{project}/mlruns/mlflow.db"
-    from mlflow.tracking import MlflowClient
 
     experiment = MlflowClient(store.uri).get_experiment_by_name("mine")
     assert experiment.artifact_location == f"file://{project}/mlruns/artifacts"
@@ -72,7 +71,7 @@ def test_folder_with_a_space_works_and_a_percent_sign_is_refused(
     store = prepare_store(TrackingConfig(dir="my runs"), project_root=tmp_path)
     run = store.start_run(name="a", parent_run_id=None, tags={}, params={})
     (tmp_path / "note.txt").write_text("x")
-    run.log(artifacts={"note.txt": tmp_path / "note.txt"})
+    run.log(artifacts=[tmp_path / "note.txt"])
     assert (folder / "artifacts" / run.run_id / "artifacts" / "note.txt").read_text() == "x"
     with pytest.raises(ConfigError, match=r"tracking\.dir=.*100%.*choose another folder"):
         prepare_store(TrackingConfig(dir="100%"), project_root=tmp_path)
@@ -92,7 +91,6 @@ def test_folder_that_cannot_be_written_is_a_user_error(tmp_path):
 
 
 def test_deleted_experiment_is_a_user_error(store, project):
-    from mlflow.tracking import MlflowClient
 
     MlflowClient(store.uri).delete_experiment(store.experiment_id)
     with pytest.raises(UserError, match=r"tracking\.experiment=codejoule: .* deleted.*restore"):
@@ -104,40 +102,6 @@ def test_moved_store_is_a_user_error(store, project, tmp_path_factory):
     shutil.copytree(project / "mlruns", elsewhere / "mlruns")
     with pytest.raises(UserError, match="moved or copied"):
         prepare_store(TrackingConfig(), project_root=elsewhere)
-
-
-@pytest.mark.parametrize("with_artifacts", [True, False])
-def test_moved_store_goes_on_where_it_is(store, project, tmp_path, with_artifacts, caplog):
-    file = tmp_path / "a.txt"
-    file.write_text("text")
-    began = store.start_run(name="r", parent_run_id=None, tags={}, params={})
-    if with_artifacts:
-        # By hand: in one process MLflow remembers where the artifacts of a run are.
-        folder = project / "mlruns" / "artifacts" / began.run_id / "artifacts"
-        folder.mkdir(parents=True)
-        shutil.copy(file, folder / "first.txt")
-    new = tmp_path / "else where_" / "mlruns"
-    new.parent.mkdir()
-    shutil.move(project / "mlruns", new)
-    moved = prepare_store(TrackingConfig(), project_root=new.parent)
-    assert "the store was moved" in caplog.text
-    taken_up = moved.start_run(
-        name="r", parent_run_id=None, tags={}, params={}, resume_run_id=began.run_id
-    )
-    taken_up.log(artifacts={"second.txt": file})
-    another = moved.start_run(name="s", parent_run_id=None, tags={}, params={})
-    another.log(artifacts={"third.txt": file})
-    assert not (project / "mlruns").exists()
-    client = MlflowClient(moved.uri)
-    own, other = (
-        [file.path for file in client.list_artifacts(run.run_id)] for run in (taken_up, another)
-    )
-    assert own == (["first.txt", "second.txt"] if with_artifacts else ["second.txt"])
-    assert other == ["third.txt"]
-    assert (new / "artifacts" / another.run_id / "artifacts" / "third.txt").read_text() == "text"
-    caplog.clear()
-    prepare_store(TrackingConfig(), project_root=new.parent)
-    assert "moved" not in caplog.text
 
 
 def test_server_that_does_not_answer_is_told_within_seconds(tmp_path):

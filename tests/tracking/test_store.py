@@ -10,7 +10,8 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from codejoule.config.schema import TrackingConfig
-from codejoule.tracking import DatasetFacts, prepare_store
+from codejoule.domain import Suite
+from codejoule.tracking import prepare_store
 from codejoule.tracking.client import cut
 from codejoule.tracking.process import has_died, identity_tags
 
@@ -18,6 +19,13 @@ from codejoule.tracking.process import has_died, identity_tags
 @pytest.fixture
 def client(store):
     return MlflowClient(store.uri)
+
+
+def suite_of(name, source):
+    return Suite(
+        name=name, source=source, checksum="ab" * 32, tasks=(), max_new_tokens=1, timeout_s=1.0,
+        stop=(), stop_base=(),
+    )  # fmt: skip
 
 
 def start(store, name="job", parent=None, **more):
@@ -49,19 +57,15 @@ def test_run_by_itself_has_no_parent(store, client):
 
 
 def test_run_keeps_metrics_tags_artifacts_and_dataset(store, client, tmp_path):
-    (tmp_path / "local.yaml").write_text("a: 1")
-    (tmp_path / "figures").mkdir()
-    (tmp_path / "figures" / "power.svg").write_text("<svg/>")
+    files = [tmp_path / "config.yaml", tmp_path / "power.svg"]
+    for file in files:
+        file.write_text("a: 1")
     run = start(store)
     run.log(
         metrics={"energy_generation_j": 1.5, "tasks": 3, "tpot_s": math.nan, "pass_at_1": 0},
         tags={"codejoule.energy_source": "estimate"},
-        artifacts={
-            "config.yaml": tmp_path / "local.yaml",
-            "logs/local.yaml": tmp_path / "local.yaml",
-            "figures": tmp_path / "figures",
-        },
-        dataset=DatasetFacts(name="starter", source="/data/starter.jsonl", checksum="ab" * 32),
+        artifacts=files,
+        dataset=suite_of("starter", "/data/starter.jsonl"),
     )
     found = client.get_run(run.run_id)
     assert found.data.metrics == {"energy_generation_j": 1.5, "tasks": 3.0, "pass_at_1": 0.0}
@@ -71,15 +75,12 @@ def test_run_keeps_metrics_tags_artifacts_and_dataset(store, client, tmp_path):
     assert json.loads(given.dataset.source) == {"uri": "/data/starter.jsonl"}
     assert {t.key: t.value for t in given.tags} == {"mlflow.data.context": "evaluation"}
     root = Path(found.info.artifact_uri.removeprefix("file://"))
-    assert (root / "config.yaml").read_text() == "a: 1"
-    assert not (root / "config.yaml").is_symlink()
-    assert (root / "logs" / "local.yaml").exists()
-    assert (root / "figures" / "power.svg").exists()
+    assert [(root / file.name).read_text() for file in files] == ["a: 1"] * 2
 
 
 def test_hub_dataset_keeps_its_commit(store, client):
     run = start(store)
-    run.log(dataset=DatasetFacts(name="b", source="hub:org/name@abc", checksum="00"))
+    run.log(dataset=suite_of("b", "hub:org/name@abc"))
     (given,) = client.get_run(run.run_id).inputs.dataset_inputs
     assert given.dataset.source_type == "hugging_face"
     assert json.loads(given.dataset.source) == {"path": "org/name", "revision": "abc"}
@@ -90,13 +91,6 @@ def test_metric_without_a_number_is_refused_and_nothing_is_logged(store, client,
     run = start(store)
     with pytest.raises(ValueError, match=r"metric energy_gpu_j is .*: leave out what was not"):
         run.log(metrics={"tasks": 1.0, "energy_gpu_j": value})
-    assert client.get_run(run.run_id).data.metrics == {}
-
-
-def test_missing_artifact_is_an_error_before_anything_is_logged(store, client, tmp_path):
-    run = start(store)
-    with pytest.raises(FileNotFoundError, match=r"artifact tasks\.parquet: there is no"):
-        run.log(metrics={"tasks": 1.0}, artifacts={"tasks.parquet": tmp_path / "no.parquet"})
     assert client.get_run(run.run_id).data.metrics == {}
 
 

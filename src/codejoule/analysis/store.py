@@ -1,6 +1,5 @@
 """Reading access to a tracking store, quiet, with its failures told as errors of ours."""
 
-import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlparse
 
-from codejoule.common.mlflow_client import is_server, mlflow_client, store_problem
+from codejoule.common.mlflow_client import is_server, mlflow_client, patience, store_problem
 
 # Not from the package's face: analysis must not depend on what composes configurations.
 from codejoule.config.errors import UserError
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from mlflow.tracking import MlflowClient
 
-# MLflow's own defaults try a dead server for four minutes.
-_BRIEF = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
 _SQLITE = "sqlite:///"
 
 MAKE_RUNS = "Make some with `make demo` or `python src/main.py`"
@@ -44,10 +41,9 @@ def reading(uri: str) -> Iterator["MlflowClient"]:
         # MLflow would make an empty database there.
         what = "is a folder" if database.exists() else "does not exist"
         raise UserError(f"there are no runs yet: {database} {what}. {MAKE_RUNS}")
-    added = [name for name in _BRIEF if name not in os.environ]
-    os.environ.update({name: _BRIEF[name] for name in added})
     try:
-        yield mlflow_client(uri)
+        with patience(retries=2, timeout_s=30):
+            yield mlflow_client(uri)
     except Exception as error:
         from mlflow.exceptions import MlflowException
 
@@ -55,9 +51,6 @@ def reading(uri: str) -> Iterator["MlflowClient"]:
             raise
         problem = store_problem(uri, error)
         raise UserError(f"cannot use the tracking store {uri}: {problem}") from error
-    finally:
-        for name in added:
-            os.environ.pop(name, None)
 
 
 @contextmanager

@@ -9,11 +9,8 @@ from codejoule.domain import visible
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one subcommand and return its exit code.
-
-    Wrong input is one message on stderr and exit code 2; ``HYDRA_FULL_ERROR=1`` brings the
-    traceback back, as it does for jobs.
-    """
+    """Run one subcommand and return its exit code. Wrong input is one message on stderr and exit
+    code 2; ``HYDRA_FULL_ERROR=1`` brings the traceback back, as it does for jobs."""
     from codejoule.cli import analyze, doctor, estimate, evaluate, meter
     from codejoule.thesis import command as thesis
 

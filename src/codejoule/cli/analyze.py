@@ -10,7 +10,7 @@ from codejoule.config.credentials import refuse_credentials
 from codejoule.domain import visible
 
 if TYPE_CHECKING:
-    from codejoule.analysis import LoadedRuns, Options
+    from codejoule.analysis import Options
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -80,10 +80,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def run(args: argparse.Namespace) -> int:
-    """Analyse and return the exit code: 1 where there are no finished runs.
-
-    Raises `UserError` for a store, an experiment or a filter that is not there or not valid.
-    """
+    """Analyse and return the exit code: 1 where there are no finished runs. Raises `UserError` for
+    a store, an experiment or a filter that is not there or not valid."""
     from codejoule.analysis import MAKE_RUNS, analyse, load_runs
     from codejoule.report import (
         log_report,
@@ -104,7 +102,10 @@ def run(args: argparse.Namespace) -> int:
         return 1
     loaded = load_runs(uri, args.experiment, where=args.where, sweep=args.sweep)
     if loaded.frame.empty:
-        print(visible(f"{_no_runs(loaded, args.where)} {MAKE_RUNS}."), file=sys.stderr)
+        where = f" with --where {args.where!r}" if args.where else ""
+        left_out = f" (left out: {'; '.join(loaded.left_out)})" if loaded.left_out else ""
+        said = f"Experiment {loaded.experiment!r} in {loaded.uri} has no finished runs"
+        print(visible(f"{said}{where}{left_out}. {MAKE_RUNS}."), file=sys.stderr)
         return 1
     analysis = analyse(loaded, options)
     for group in analysis.groups:
@@ -145,11 +146,3 @@ def _options(args: argparse.Namespace) -> "Options":
         except ValueError as error:
             raise UserError(f"no such recommendation: {error}") from error
     return Options(margin=args.margin, goal=goal, mix=tuple(mix))
-
-
-def _no_runs(loaded: "LoadedRuns", where: str | None) -> str:
-    asked = f" with --where {where!r}" if where else ""
-    left_out = f" (left out: {'; '.join(loaded.left_out)})" if loaded.left_out else ""
-    return (
-        f"Experiment {loaded.experiment!r} in {loaded.uri} has no finished runs{asked}{left_out}."
-    )

@@ -1,15 +1,21 @@
 """``codejoule doctor``: what this machine offers, and how to get what is missing."""
 
 import argparse
+import http.client
 import json
 import os
+import shutil
 import subprocess
 import sys
+import threading
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
 
-from codejoule.cli.doctor_network import Finding, hub_findings, tracking_server_findings
 from codejoule.config import (
     ConfigError,
     UserError,
@@ -23,16 +29,35 @@ from codejoule.measurement import Gpu, Hardware, detect_hardware
 
 PACKAGES = ("torch", "transformers", "gptqmodel", "zeus", "mlflow", "hydra-core")
 """Distributions that every job needs."""
-_MODULES = (
-    "Crypto Levenshtein PIL blake3 bs4 chardet cryptography cv2 dateutil django docx docxtpl "
-    "faker flask flask_login flask_mail flask_restful flask_wtf folium gensim geopandas geopy "
-    "holidays keras librosa lxml matplotlib mechanize natsort nltk numpy openpyxl pandas "
-    "prettytable psutil pyquery pytesseract pytz regex requests rsa scipy seaborn sendgrid "
-    "shapely skimage sklearn soundfile statsmodels sympy tensorflow textblob texttable wikipedia "
-    "wordcloud wordninja wtforms xlrd xlwt xmltodict yaml"
-)
+_MODULES = """
+    Crypto Levenshtein PIL blake3 bs4 chardet cryptography cv2 dateutil django docx docxtpl
+    faker flask flask_login flask_mail flask_restful flask_wtf folium gensim geopandas geopy
+    holidays keras librosa lxml matplotlib mechanize natsort nltk numpy openpyxl pandas
+    prettytable psutil pyquery pytesseract pytz regex requests rsa scipy seaborn sendgrid
+    shapely skimage sklearn soundfile statsmodels sympy tensorflow textblob texttable wikipedia
+    wordcloud wordninja wtforms xlrd xlwt xmltodict yaml
+"""
 BENCHMARK_MODULES = _MODULES.split()
 """Third-party modules that BigCodeBench's tasks import."""
+NETWORK_TIMEOUT_S = 3.0
+LARGEST_DOWNLOAD_BYTES = 16 * 10**9
+"""Weights of a 7 B model in bf16, the usual first download."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report."""
+
+    item: str
+    """What was looked at."""
+    ok: bool
+    """Whether it is there."""
+    detail: str
+    """What was found, and what it means."""
+    fix: str | None = None
+    """How to get it, where it is missing."""
+    required: bool = False
+    """Whether ``make demo`` needs it."""
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -71,10 +96,10 @@ def _examine(hardware: Hardware, python: str | None) -> list[Finding]:
         lambda: [_rapl(hardware), _energy_source(hardware)],
         lambda: [_sandbox(python)],
         lambda: [_evaluation_environment(python)],
-        hub_findings,
+        lambda: [_hub(), _hub_token(), _hub_cache()],
         lambda: [_tracking_store()],
-        tracking_server_findings,
-        lambda: [_python(), _packages()],
+        _tracking_server,
+        lambda: [_packages()],
     ]
     # Side by side, so that waiting for a network that is not there costs its time-out once.
     with ThreadPoolExecutor(len(checks)) as pool:
@@ -97,19 +122,17 @@ def _print(findings: list[Finding]) -> None:
 
 
 def _gpus(hardware: Hardware) -> list[Finding]:
-    none = Finding(
-        item="GPU",
-        ok=False,
-        detail=f"{hardware.gpu_problem}; models run on the CPU ({hardware.cpu_model}, "
-        f"{hardware.cpu_threads} threads)",
-        fix="install NVIDIA's driver (in a container, start it with --gpus all), or set "
-        "CUDA_VISIBLE_DEVICES to whole GPUs",
+    if hardware.gpus:
+        return [_gpu(gpu, f"cuda:{number}") for number, gpu in enumerate(hardware.gpus)]
+    models = f"models run on the CPU ({hardware.cpu_model}, {hardware.cpu_threads} threads)"
+    fix = (
+        "install NVIDIA's driver (in a container, start it with --gpus all), or set "
+        "CUDA_VISIBLE_DEVICES to whole GPUs"
     )
-    return [_gpu(gpu, f"cuda:{number}") for number, gpu in enumerate(hardware.gpus)] or [none]
+    return [Finding("GPU", False, f"{hardware.gpu_problem}; {models}", fix)]
 
 
 def _gpu(gpu: Gpu, name: str) -> Finding:
-    measurable = gpu.energy_counter and not gpu.mig
     fix = None
     if gpu.mig:
         fix = (
@@ -118,13 +141,11 @@ def _gpu(gpu: Gpu, name: str) -> Finding:
         )
     elif not gpu.energy_counter:
         fix = "energy counters exist from Volta on; use another GPU, or meter=cpu_estimate"
-    return Finding(
-        item=f"GPU {name}",
-        ok=measurable,
-        detail=f"{gpu.name}, {gpu.memory_bytes / 2**30:.0f} GiB, driver {gpu.driver}, energy "
-        f"counter {'yes' if gpu.energy_counter else 'no'}, MIG {'on' if gpu.mig else 'off'}",
-        fix=fix,
+    detail = (
+        f"{gpu.name}, {gpu.memory_bytes / 2**30:.0f} GiB, driver {gpu.driver}, energy "
+        f"counter {'yes' if gpu.energy_counter else 'no'}, MIG {'on' if gpu.mig else 'off'}"
     )
+    return Finding(f"GPU {name}", fix is None, detail, fix)
 
 
 def _rapl(hardware: Hardware) -> Finding:
@@ -132,22 +153,19 @@ def _rapl(hardware: Hardware) -> Finding:
     detail = f"{rapl.problem}; energy of the CPU is estimated"
     if rapl.readable:
         detail = f"the CPU's energy is counted: {', '.join(rapl.devices)}"
-    return Finding(item="RAPL", ok=rapl.readable, detail=detail, fix=rapl.fix)
+    return Finding("RAPL", rapl.readable, detail, rapl.fix)
 
 
 def _energy_source(hardware: Hardware) -> Finding:
     """What ``meter=auto`` takes; the same order as `codejoule.measurement.open_meter`."""
-    if hardware.rapl.readable:
-        cpu = "RAPL"
-    else:
-        watts = MeterConfig().cpu_watts_per_core
-        cpu = f"an estimate (CPU time x {watts:g} W per core), labelled as such"
-    sources = f"on the CPU {cpu}"
-    unmeasurable = [gpu for gpu in hardware.gpus if gpu.mig or not gpu.energy_counter]
+    watts = MeterConfig().cpu_watts_per_core
+    estimate = f"an estimate (CPU time x {watts:g} W per core), labelled as such"
+    sources = f"on the CPU {'RAPL' if hardware.rapl.readable else estimate}"
+    measurable = all(gpu.energy_counter and not gpu.mig for gpu in hardware.gpus)
     if hardware.gpus:
-        gpu = "an error, since a GPU's energy cannot be read" if unmeasurable else "NVML"
+        gpu = "NVML" if measurable else "an error, since a GPU's energy cannot be read"
         sources = f"on a GPU {gpu}; {sources}"
-    return Finding(item="meter=auto", ok=not unmeasurable, detail=sources)
+    return Finding("meter=auto", measurable, sources)
 
 
 def _sandbox(python: str | None) -> Finding:
@@ -157,10 +175,10 @@ def _sandbox(python: str | None) -> Finding:
         with Sandbox(EvaluatorConfig(python=python)) as sandbox:
             facts = sandbox.start()
     except (UserError, ConfigError) as error:
-        return Finding(item="sandbox", ok=False, detail=str(error), required=True)
+        return Finding("sandbox", False, str(error), required=True)
     version = ".".join(map(str, facts.python))
     detail = f"samples as nobody, {', '.join(facts.primitives)}; Python {version}"
-    return Finding(item="sandbox", ok=True, detail=detail, required=True)
+    return Finding("sandbox", True, detail, required=True)
 
 
 def _evaluation_environment(python: str | None) -> Finding:
@@ -171,33 +189,23 @@ def _evaluation_environment(python: str | None) -> Finding:
         "import importlib.util, json, sys\n"
         "print(json.dumps([m for m in sys.argv[1:] if importlib.util.find_spec(m) is None]))"
     )
+    command = [executable, "-c", code, *BENCHMARK_MODULES]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        missing: list[str] = json.loads(said.stdout)
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        fix = "name a Python with --python PATH"
+        return Finding("evaluation", False, f"{executable} does not run: {error}", fix, True)
+    total = len(BENCHMARK_MODULES)
+    detail = f"{executable} has {total - len(missing)} of {total} modules BigCodeBench imports"
+    if missing:
+        detail += f"; not {', '.join(missing)}"
     fix = (
         "only for BigCodeBench (the starter suites need none): make eval-env builds an "
         "environment with them; or name another Python with evaluator.python=PATH, and check it "
         "with codejoule doctor --python PATH"
     )
-    try:
-        said = subprocess.run(
-            [executable, "-c", code, *BENCHMARK_MODULES],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-        missing: list[str] = json.loads(said.stdout)
-    except (OSError, subprocess.SubprocessError, ValueError) as error:
-        return Finding(
-            item="evaluation",
-            ok=False,
-            detail=f"{executable} does not run: {error}",
-            fix="name a Python with --python PATH",
-            required=True,
-        )
-    total = len(BENCHMARK_MODULES)
-    detail = f"{executable} has {total - len(missing)} of {total} modules BigCodeBench imports"
-    if missing:
-        detail += f"; not {', '.join(missing)}"
-    return Finding(item="evaluation", ok=not missing, detail=detail, fix=fix)
+    return Finding("evaluation", not missing, detail, fix)
 
 
 def _tracking_store() -> Finding:
@@ -206,31 +214,94 @@ def _tracking_store() -> Finding:
     target = next(place for place in (database, folder, nearest_folder(folder)) if place.exists())
     writable = os.access(target, os.W_OK) and os.access(nearest_folder(folder), os.W_OK)
     state = "exists" if database.exists() else "is made by the first run"
-    return Finding(
-        item="tracking",
-        ok=writable,
-        detail=f"{database} {state}" if writable else f"{target} cannot be written",
-        fix="make it writable, or choose another folder with tracking.dir=...",
-        required=True,
-    )
-
-
-def _python() -> Finding:
-    running = ".".join(map(str, sys.version_info[:3]))
-    return Finding(
-        item="python",
-        ok=sys.version_info >= (3, 11),
-        detail=f"{running} ({sys.executable})",
-        fix="codejoule needs Python 3.11 or newer",
-        required=True,
-    )
+    detail = f"{database} {state}" if writable else f"{target} cannot be written"
+    fix = "make it writable, or choose another folder with tracking.dir=..."
+    return Finding("tracking", writable, detail, fix, required=True)
 
 
 def _packages() -> Finding:
     found = installed_versions(PACKAGES)
     missing = [name for name in PACKAGES if name not in found]
+    running = ".".join(map(str, sys.version_info[:3]))
     detail = ", ".join(f"{name} {number}" for name, number in found.items())
+    detail += f", python {running} ({sys.executable})"
     if missing:
         detail = f"not installed: {', '.join(missing)}; {detail}"
-    fix = "make setup installs them"
-    return Finding(item="packages", ok=not missing, detail=detail, fix=fix, required=True)
+    return Finding("packages", not missing, detail, "make setup installs them", required=True)
+
+
+def _hub() -> Finding:
+    endpoint = _without_password(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "TRUE", "YES", "ON"}:
+        detail = f"{endpoint} is switched off by HF_HUB_OFFLINE: only cached models and suites"
+        return Finding("hub", False, detail, "unset HF_HUB_OFFLINE")
+    problem = _unreachable(endpoint)
+    fix = (
+        "check the network and HF_ENDPOINT; without it: model=starter, or weights=local path=..., "
+        "or weights=random"
+    )
+    detail = f"{endpoint} answers" if problem is None else f"{endpoint}: {problem}"
+    return Finding("hub", problem is None, detail, fix)
+
+
+def _hub_file(variable: str, usual: str) -> Path:
+    home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
+    return Path(os.environ.get(variable, home / usual))
+
+
+def _hub_token() -> Finding:
+    file = _hub_file("HF_TOKEN_PATH", "token")
+    where = next((name for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN") if os.getenv(name)), None)
+    if where is None and file.is_file():
+        where = str(file)
+    detail = f"from {where}" if where else "none: gated models (Llama) cannot be downloaded"
+    return Finding("hub token", where is not None, detail, "hf auth login, or set HF_TOKEN")
+
+
+def _hub_cache() -> Finding:
+    cache = _hub_file("HF_HUB_CACHE", "hub")
+    free_bytes = shutil.disk_usage(nearest_folder(cache)).free
+    need = f"{LARGEST_DOWNLOAD_BYTES / 10**9:.0f} GB"
+    detail = f"{free_bytes / 10**9:.0f} GB free for {cache}; a 7 B model takes {need}"
+    enough = free_bytes >= LARGEST_DOWNLOAD_BYTES
+    return Finding("hub cache", enough, detail, "set HF_HOME to a larger disk")
+
+
+def _tracking_server() -> list[Finding]:
+    """The server that MLFLOW_TRACKING_URI names; nothing where it names none."""
+    uri = _without_password(os.environ.get("MLFLOW_TRACKING_URI", ""))
+    if not uri.startswith(("http://", "https://")):
+        return []
+    problem = _unreachable(f"{uri}/health")
+    said = f"{uri} answers" if problem is None else f"{uri}: {problem}"
+    detail = f"{said} (MLFLOW_TRACKING_URI, for tracking=server)"
+    fix = "check the address and that the server runs"
+    return [Finding("tracking server", problem is None, detail, fix)]
+
+
+def _unreachable(url: str) -> str | None:
+    """Why `url` gives no answer within `NETWORK_TIMEOUT_S`; None if it does."""
+    outcome: list[str | None] = []
+
+    def ask() -> None:
+        request = urllib.request.Request(url, method="HEAD")
+        try:
+            urllib.request.urlopen(request, timeout=NETWORK_TIMEOUT_S).close()
+            outcome.append(None)
+        except urllib.error.HTTPError as error:
+            # Whoever refuses politely is there; a failing server or gateway is not.
+            outcome.append(None if error.code < 500 else f"HTTP {error.code}")
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            outcome.append(f"no answer ({getattr(error, 'reason', error)})")
+
+    # Resolving a name has no time-out of its own.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(NETWORK_TIMEOUT_S)
+    return outcome[0] if outcome else f"no answer within {NETWORK_TIMEOUT_S:g} s"
+
+
+def _without_password(url: str) -> str:
+    """`url` as it may be asked and shown: without user and password."""
+    parts = urlsplit(url.rstrip("/"))
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

@@ -15,13 +15,10 @@ _FULL_ERROR = "HYDRA_FULL_ERROR"
 
 
 def launch(main: Callable[[], None]) -> int:
-    """Run `main` (a ``hydra.main``) and return the process's exit code.
-
-    A wrong configuration, or something outside that the user can put right, is one message
-    on stderr and exit code 1; ``HYDRA_FULL_ERROR=1`` brings the traceback back. After a
-    sweep the comparison table and the failed jobs are printed, and any failed job makes the
-    exit code 1.
-    """
+    """Run `main` (a ``hydra.main``) and return the process's exit code. A wrong configuration, or
+    something outside that the user can put right, is one message on stderr and exit code 1;
+    ``HYDRA_FULL_ERROR=1`` brings the traceback back. After a sweep the comparison table and the
+    failed jobs are printed, and any failed job makes the exit code 1."""
     # A job that is told to end (Slurm, docker stop, kill) ends like one that is interrupted.
     signal.signal(signal.SIGTERM, _interrupt)
     # A log file that cannot be written is no reason for a traceback at each line of it.

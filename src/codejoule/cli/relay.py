@@ -3,31 +3,25 @@
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from queue import Empty, SimpleQueue
-from types import FrameType, TracebackType
+from queue import SimpleQueue
+from types import FrameType
 from typing import Self
 
 # SIGQUIT (Ctrl-backslash) still ends everything at once.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 _SPREAD_S = 0.1
 """A signal to a whole process group has reached each of its processes after this long."""
-_GRACE_S = 2.0
-"""What a command has to end by itself after the second Ctrl-C."""
 
 
 class Relay:
-    """While inside, signals end the command that `run` runs, and not this process.
-
-    A command that such a signal has not reached gets it passed on: ``kill`` sends to this process
-    alone, a terminal (or ``timeout``, or a batch system) to the whole process group. After a
-    second Ctrl-C the command has 2 s until SIGTERM; a third kills it. What this process ignores
-    (``nohup``) it goes on ignoring.
-    """
+    """While inside, signals end the command that `run` runs, and not this process. A command that
+    such a signal has not reached gets it passed on: ``kill`` sends to this process alone, a
+    terminal (or ``timeout``, or a batch system) to the whole process group. What this process
+    ignores (``nohup``) it goes on ignoring."""
 
     def __init__(self) -> None:
         self._received: SimpleQueue[tuple[int, float] | None] = SimpleQueue()
@@ -38,12 +32,7 @@ class Relay:
         self._witness = _witness()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._witness.communicate()
@@ -62,16 +51,8 @@ class Relay:
         self._received.put((number, time.monotonic()))
 
     def _pass_on(self, command: "subprocess.Popen[bytes]") -> None:
-        last, last_s, interrupts, grace_s = 0, 0.0, 0, None
-        while True:
-            try:
-                received = self._received.get(timeout=grace_s)
-            except Empty:
-                command.terminate()
-                grace_s = None
-                continue
-            if received is None:
-                return
+        last, last_s = 0, 0.0
+        while (received := self._received.get()) is not None:
             number, received_s = received
             # `timeout` sends to its child first and then to the group, which is one request.
             if number == last and received_s < last_s + _SPREAD_S:
@@ -80,16 +61,6 @@ class Relay:
             with suppress(ProcessLookupError):  # it has ended meanwhile
                 if not self._has_reached(command):
                     command.send_signal(number)
-            interrupts += number == signal.SIGINT
-            if number == signal.SIGINT and interrupts == 2:
-                print(
-                    f"codejoule: the command gets SIGTERM unless it ends within {_GRACE_S:g} s; "
-                    "a third Ctrl-C kills it",
-                    file=sys.stderr,
-                )
-                grace_s = _GRACE_S
-            elif number == signal.SIGINT and interrupts > 2:
-                command.kill()
 
     def _has_reached(self, command: "subprocess.Popen[bytes]") -> bool:
         """Whether the last signal was sent to the whole group: then it has ended the witness."""

@@ -20,11 +20,9 @@ MOST_LINE_BYTES = 2**25
 
 def read_lines(path: Path, what: str) -> Iterator[tuple[str, bytes]]:
     """Each line of `path` (unpacked where it ends in ``.gz``) that is not blank, with its break,
-    and after file and number for messages. Only one line is held at a time.
-
-    `what` the file is of, e.g. ``samples``, stands in messages. Raises ConfigError for a file
-    that is missing, no regular file, damaged, or larger than the bounds allow.
-    """
+    and after file and number for messages. Only one line is held at a time. `what` the file is of,
+    e.g. ``samples``, stands in messages. Raises ConfigError for a file that is missing, no regular
+    file, damaged, or larger than the bounds allow."""
     with open_file(path, what) as stream:
         number = total = 0
         while line := stream.readline(MOST_LINE_BYTES + 1):

@@ -10,12 +10,10 @@ _MANY = 100
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """Import what is imported inside without collecting garbage.
-
-    The collector would look again and again through objects of which nearly all stay. Afterwards
-    it leaves them alone for good: a collection while a model decodes is then one of the run's own
-    objects, not of PyTorch's and MLflow's.
-    """
+    """Import what is imported inside without collecting garbage. The collector would look again and
+    again through objects of which nearly all stay. Afterwards it leaves them alone for good: a
+    collection while a model decodes is then one of the run's own objects, not of PyTorch's and
+    MLflow's."""
     if not gc.isenabled():  # inside of another, or the user's own choice
         yield
         return

@@ -3,6 +3,8 @@
 import logging
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -35,11 +37,9 @@ def is_server(uri: str) -> bool:
 
 
 def mlflow_client(uri: str) -> "MlflowClient":
-    """A client of the store at `uri` alone: MLflow's global store is neither read nor set.
-
-    Raises `UserError` for a file that is no database and for an environment variable of MLflow's
-    that it cannot read, and MLflow's own errors where the store cannot be opened.
-    """
+    """A client of the store at `uri` alone: MLflow's global store is neither read nor set. Raises
+    `UserError` for a file that is no database and a variable that MLflow cannot read, and MLflow's
+    own errors where the store cannot be opened."""
     if uri.startswith("sqlite:///"):
         _check_database(Path(uri.removeprefix("sqlite:///")))
     for name, value in _QUIET.items():
@@ -57,7 +57,27 @@ def mlflow_client(uri: str) -> "MlflowClient":
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
     except ValueError as error:
-        raise UserError(store_problem(uri, error)) from error
+        raise UserError(
+            f"MLflow cannot open {uri} ({error}); correct or unset the MLFLOW_ variable of the "
+            "environment that says so"
+        ) from error
+
+
+@contextmanager
+def patience(*, retries: int, timeout_s: int) -> Iterator[None]:
+    """How long MLflow tries a server inside: its own defaults take minutes, which is right at the
+    end of a run alone. Whatever the user has set stays."""
+    names = {
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(retries),
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": str(timeout_s),
+    }
+    added = names.keys() - os.environ.keys()
+    os.environ.update({name: names[name] for name in added})
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
 
 
 def _check_database(path: Path) -> None:
@@ -70,16 +90,8 @@ def _check_database(path: Path) -> None:
 
 
 def store_problem(uri: str, error: Exception) -> str:
-    """One sentence on why the store at `uri` failed; `error` itself where a ValueError of MLflow's
-    is not about the environment, and so is a bug of ours."""
+    """One sentence on why the store at `uri` failed."""
     text = str(error)
-    if isinstance(error, ValueError):
-        variable = _variable(text)
-        if variable is None:
-            raise error
-        return (
-            f"MLflow cannot use the environment variable {variable} ({text}); correct or unset it"
-        )
     local = uri.startswith("sqlite:///")
     full = full_disk(error, Path(uri.removeprefix("sqlite:///")))
     if full is not None:
@@ -87,15 +99,3 @@ def store_problem(uri: str, error: Exception) -> str:
     # SQLAlchemy puts its own advice and the statement around the database's words.
     lines = text.strip().splitlines() or ["no reason given"]
     return next((line for line in lines if re.match(r"\(\w+\.\w*Error\)", line)), lines[0])
-
-
-def _variable(text: str) -> str | None:
-    """The variable of MLflow's whose name, or else whose value, `text` has."""
-    own = {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_")}
-    by_name = [name for name in own if name in text]
-    by_value = [
-        name
-        for name, value in own.items()
-        if re.search(rf"\b{re.escape(value)}\b", text, re.IGNORECASE)
-    ]
-    return next(iter([*by_name, *by_value]), None)

@@ -3,7 +3,7 @@
 import difflib
 import errno
 import re
-import tempfile
+import shlex
 from collections.abc import Sequence
 from dataclasses import is_dataclass
 from pathlib import Path
@@ -19,7 +19,6 @@ from omegaconf.errors import OmegaConfBaseException
 
 from codejoule.config.errors import ConfigError, UserError, first_line
 from codejoule.config.installation import project_root
-from codejoule.config.quoting import misread_path, quoted
 from codejoule.config.schema import ExperimentConfig
 from codejoule.config.writing import full_disk
 
@@ -29,21 +28,16 @@ _PLACES = (errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EPERM)
 
 
 def explain(error: BaseException, overrides: Sequence[str]) -> str | None:
-    """Message for a user who wrote `overrides`; None for an error that is a bug of ours.
-
-    Follows the chain of causes to the one that names a key, since Hydra wraps OmegaConf's
-    errors and the launchers wrap Hydra's.
-    """
+    """Message for a user who wrote `overrides`; None for an error that is a bug of ours. Follows
+    the chain of causes to the one that names a key, since Hydra wraps OmegaConf's errors and the
+    launchers wrap Hydra's."""
     chain = _chain(error)
-    misread = misread_path(overrides)
-    if misread is not None:
-        return misread
     for link in chain:
         if isinstance(link, ConfigError | UserError):
             return str(link)
     for link in chain:
         name = link.filename if isinstance(link, OSError) else None
-        if (full := full_disk(link, *([Path(name)] if name else _folders(overrides)))) is not None:
+        if (full := full_disk(link, *([Path(name)] if name else []))) is not None:
             return f"{name}: cannot be written: {full}" if name else full
         if isinstance(link, OSError) and link.errno in _PLACES and link.filename:
             return (
@@ -79,23 +73,19 @@ def _chain(error: BaseException | None) -> list[BaseException]:
 def _literally(error: OverrideParseException, overrides: Sequence[str]) -> str:
     """How to write what Hydra's grammar has no place for."""
     override = error.override
-    if "=" not in override and override in overrides[1:]:
-        # The shell has cut it off the one before.
-        before = overrides[list(overrides).index(override) - 1]
-        whole = quoted(f"{before} {override}")
-        if whole is not None:
-            return f"quote a value with a space in it: {whole}"
-    fixed = quoted(override)
-    if fixed is None:
-        return first_line(error)
-    return f"quote its value, if it is meant as it stands: {fixed}"
+    if "=" in override:
+        return f"quote its value, if it is meant as it stands: {_quoted(override)}"
+    before = overrides[list(overrides).index(override) - 1] if override in overrides[1:] else ""
+    if "=" in before:  # the shell has cut it off that one
+        return f"quote a value with a space in it: {_quoted(f'{before} {override}')}"
+    return first_line(error)
 
 
-def _folders(overrides: Sequence[str]) -> list[Path]:
-    """Where Hydra and libraries, whose errors name no file, may have written."""
-    named = [value for _, _, value in (override.partition("=") for override in overrides)]
-    own = [Path.cwd(), project_root(), Path(tempfile.gettempdir())]
-    return own + [Path(value).expanduser() for value in named if value.startswith(("/", "~"))]
+def _quoted(override: str) -> str:
+    """`override` for a shell, its value quoted for Hydra."""
+    key, _, value = override.partition("=")
+    escaped = value.replace('"', '\\"')
+    return shlex.quote(f'{key}="{escaped}"')
 
 
 def _no_such_choice(error: MissingConfigException) -> str:
@@ -150,7 +140,7 @@ def _hydra(error: BaseException, overrides: Sequence[str]) -> str:
         )
         if ambiguous[1].partition("=")[0] in _groups():
             return several
-        return f"{several}; if the comma is part of the value, quote it: {quoted(ambiguous[1])}"
+        return f"{several}; if the comma is part of the value, quote it: {_quoted(ambiguous[1])}"
     if key and "No match in the defaults list" in said:
         return f"{_setting(key[1], overrides)}: no such group; {_near(key[1])}"
     return said

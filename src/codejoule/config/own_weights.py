@@ -14,17 +14,13 @@ from codejoule.domain import Architecture
 def with_own_facts(
     model: ModelConfig, preset: ModelConfig, *, written: Collection[str], taken: Collection[str]
 ) -> ModelConfig:
-    """`model` without what `preset` says of other weights than these.
-
-    Its name is then that of its folder or repository, its variant what the tokenizer tells, its
-    architecture what ``config.json`` says, and no published checkpoint or thread count is known.
-    What the user wrote stands: the keys in `written` (``model.name``), and whatever differs from
-    the preset. Weights of a folder are the preset's if their architecture is: people download
-    them. So are those of another revision.
-
-    Raises `ConfigError` where the name would be one of the presets (`taken`), and for a repository
-    that is not read.
-    """
+    """`model` without what `preset` says of other weights than these. Its name is then that of its
+    folder or repository, its variant what the tokenizer tells, its architecture what
+    ``config.json`` says, and no published checkpoint or thread count is known. What the user wrote
+    stands: the keys in `written` (``model.name``), and whatever differs from the preset. Weights of
+    a folder are the preset's if their architecture is: people download them. So are those of
+    another revision. Raises `ConfigError` where the name would be one of the presets (`taken`), and
+    for a repository that is not read."""
     if model.weights is not Weights.hub and model.id != preset.id:
         raise ConfigError(
             f"model.id={model.id}: used only with model.weights=hub, but "
@@ -42,8 +38,9 @@ def with_own_facts(
     if name is None:
         name = _name(model)
         if name in taken:
+            place = f"id={model.id}" if model.weights is Weights.hub else f"path={model.path}"
             raise ConfigError(
-                f"model.{_place(model)}: is named like the preset {name}, and would be recorded "
+                f"model.{place}: is named like the preset {name}, and would be recorded "
                 "as if it were that; name it: model.name=..."
             )
     return replace(
@@ -90,7 +87,3 @@ def _name(model: ModelConfig) -> str:
         # Of the hub's cache, where folders are named after commits: models--OWNER--NAME.
         return folder.parents[1].name.rpartition("--")[2]
     return folder.name
-
-
-def _place(model: ModelConfig) -> str:
-    return f"id={model.id}" if model.weights is Weights.hub else f"path={model.path}"

@@ -25,16 +25,22 @@ def above(low: float, default: Any, need: str) -> Any:
 
 
 class Ranged:
-    """Checks the ranges that the fields declare."""
+    """Checks the ranges that the fields declare; `prefix` stands before their names in errors."""
 
     prefix = ""
-    """What the names of the fields begin with in a configuration."""
+
+    def __init_subclass__(cls, *, prefix: str = "") -> None:
+        cls.prefix = prefix
 
     def __post_init__(self) -> None:
         for key, declared in self.__dataclass_fields__.items():  # type: ignore[attr-defined]
             value = getattr(self, key)
             if value is not None and "test" in declared.metadata:
                 self._require(declared.metadata["test"](value), key, declared.metadata["need"])
+        self._check()
+
+    def _check(self) -> None:
+        """Refuse what the fields must not be together."""
 
     def _require(self, ok: bool, key: str, need: str) -> None:
         """`ConfigError` about the (dotted) key unless `ok`."""

@@ -16,11 +16,9 @@ _LOCATING_KEYS = (
 
 
 def is_setting(key: str) -> bool:
-    """Whether the dotted `key`, such as ``batch.size``, is a setting of the experiment.
-
-    Where results go, what is done with finished runs, which job comes first, what a kWh costs,
-    how a model is licensed, in which folder things lie and what the estimator assumes are none.
-    """
+    """Whether the dotted `key`, such as ``batch.size``, is a setting of the experiment. Where
+    results go, what is done with finished runs, which job comes first, what a kWh costs, how a
+    model is licensed, in which folder things lie and what the estimator assumes are none."""
     return key.partition(".")[0] not in _OUTSIDE and not _among(key, _OUTSIDE_KEYS)
 
 

@@ -1,8 +1,8 @@
 """The typed form of ``conf/``: what each key is, its unit and its choices.
 
 Hydra and OmegaConf need these dataclasses mutable (frozen ones break composition in 1.3.8
-/ 2.3.1); `OmegaConf.to_object` runs ``__post_init__``. A field's own range is declared with it;
-what several fields must be together is checked there.
+/ 2.3.1); `OmegaConf.to_object` runs the checks. A field's own range is declared with it; what
+several fields must be together stands in ``_check``.
 """
 
 import math
@@ -65,9 +65,7 @@ def _is_size(value: int) -> bool:
 
 
 @dataclass(kw_only=True)
-class ModelConfig(Ranged):
-    prefix = "model."
-
+class ModelConfig(Ranged, prefix="model."):
     name: str = "???"
     id: str | None = None
     revision: str = "main"
@@ -84,18 +82,14 @@ class ModelConfig(Ranged):
 
 
 @dataclass(kw_only=True)
-class CalibrationConfig(Ranged):
-    prefix = "quant.calibration."
-
+class CalibrationConfig(Ranged, prefix="quant.calibration."):
     samples: int = at_least(1, 128)
     seed: int = 0
     path: str | None = None
 
 
 @dataclass(kw_only=True)
-class QuantConfig(Ranged):
-    prefix = "quant."
-
+class QuantConfig(Ranged, prefix="quant."):
     name: str = "???"
     method: Method = Method["none"]
     bits: int | None = None
@@ -107,7 +101,7 @@ class QuantConfig(Ranged):
     cache_dir: str | None = None
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
 
-    def __post_init__(self) -> None:
+    def _check(self) -> None:
         facts, method = METHODS[self.method.name], self.method.name
         if not facts.bits:
             self._require(self.bits is None, "bits", f"quant={method} has no bits; leave it null")
@@ -135,18 +129,14 @@ class QuantConfig(Ranged):
 
 
 @dataclass(kw_only=True)
-class BatchConfig(Ranged):
-    prefix = "batch."
-
+class BatchConfig(Ranged, prefix="batch."):
     size: int = at_least(1, 1, "prompts decoded together; must be at least 1")
     order: BatchOrder = BatchOrder.suite
     on_out_of_memory: OnOutOfMemory = OnOutOfMemory.halve
 
 
 @dataclass(kw_only=True)
-class GenerationConfig(Ranged):
-    prefix = "generation."
-
+class GenerationConfig(Ranged, prefix="generation."):
     name: str = "???"
     do_sample: bool = False
     temperature: float | None = None
@@ -158,8 +148,7 @@ class GenerationConfig(Ranged):
     )
     stop: Stop = Stop.benchmark
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check(self) -> None:
         if self.do_sample:
             self._require(
                 self.temperature is not None and self.temperature > 0,
@@ -184,14 +173,11 @@ _CHOICES = {each.name: each.metadata.get("choices", ()) for each in fields(Engin
 
 
 @dataclass(kw_only=True)
-class EngineConfig(EngineKeys, Ranged):
-    prefix = "engine."
-
+class EngineConfig(EngineKeys, Ranged, prefix="engine."):
     warmup_batches: int = at_least(0, 1, "must be 0 or more")
     warmup_tokens: int = at_least(1, 16)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check(self) -> None:
         for key in OWN_KEYS:
             value = getattr(self, key)
             engines = engines_with(key)
@@ -219,9 +205,7 @@ class EngineConfig(EngineKeys, Ranged):
 
 
 @dataclass(kw_only=True)
-class SuiteConfig(Ranged):
-    prefix = "suite."
-
+class SuiteConfig(Ranged, prefix="suite."):
     name: str = "???"
     split: Split = Split.complete
     limit: int | None = at_least(
@@ -269,9 +253,7 @@ class SuiteConfig(Ranged):
 
 
 @dataclass(kw_only=True)
-class GpuConfig(Ranged):
-    prefix = "gpu."
-
+class GpuConfig(Ranged, prefix="gpu."):
     name: str = "???"
     driver_names: list[str] = field(default_factory=list)
     memory_bytes: int | None = above(0, None, _IF_KNOWN)
@@ -282,8 +264,7 @@ class GpuConfig(Ranged):
     power_limit_w: float | None = above(0, None, _IF_KNOWN)
     idle_power_w: float | None = above(0, None, _IF_KNOWN)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check(self) -> None:
         for key in ("memory_bytes", "bandwidth_bytes_per_s"):
             self._require(
                 self.name == DETECTED_GPU or getattr(self, key) is not None,
@@ -293,9 +274,7 @@ class GpuConfig(Ranged):
 
 
 @dataclass(kw_only=True)
-class MeterConfig(Ranged):
-    prefix = "meter."
-
+class MeterConfig(Ranged, prefix="meter."):
     name: MeterName = MeterName.auto
     scope: MeterScope = MeterScope["auto"]
     cpu_watts_per_core: float = above(0, 3.5, "must be above 0 [W]")
@@ -315,8 +294,7 @@ class MeterConfig(Ranged):
     on_metered_device: OnMeteredDevice = OnMeteredDevice.wait
     recording: str | None = None
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check(self) -> None:
         self._require(
             self.name is not MeterName.replay or bool(self.recording),
             "recording",
@@ -342,9 +320,7 @@ class MeterConfig(Ranged):
 
 
 @dataclass(kw_only=True)
-class EvaluatorConfig(Ranged):
-    prefix = "evaluator."
-
+class EvaluatorConfig(Ranged, prefix="evaluator."):
     name: EvaluatorName = EvaluatorName.sandbox
     timeout_s: float | None = ranged(
         None, _is_timeout, f"{_TIMEOUT}, or null for the suite's own limit"
@@ -357,8 +333,7 @@ class EvaluatorConfig(Ranged):
     isolation: EvaluatorIsolation = EvaluatorIsolation.sandbox
     ground_truth: bool | None = None
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check(self) -> None:
         self._require(
             self.name is not EvaluatorName.none or not self.ground_truth,
             "ground_truth",
@@ -367,16 +342,13 @@ class EvaluatorConfig(Ranged):
 
 
 @dataclass(kw_only=True)
-class TrackingConfig(Ranged):
-    prefix = "tracking."
-
+class TrackingConfig(Ranged, prefix="tracking."):
     name: TrackingName = TrackingName.local
     experiment: str = ranged("codejoule", bool, "must not be empty")
     dir: str | None = None
     uri: str | None = None
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check(self) -> None:
         if self.name is TrackingName.server:
             self._require(
                 bool(self.uri),
@@ -392,9 +364,7 @@ class SweepConfig:
 
 
 @dataclass(kw_only=True)
-class CarbonConfig(Ranged):
-    prefix = "carbon."
-
+class CarbonConfig(Ranged, prefix="carbon."):
     grid_g_per_kwh: float = at_least(0, 473.0, "must be 0 or more [g CO2e per kWh]")
     pue: float = at_least(
         1,
@@ -404,9 +374,7 @@ class CarbonConfig(Ranged):
 
 
 @dataclass(kw_only=True)
-class CostConfig(Ranged):
-    prefix = "cost."
-
+class CostConfig(Ranged, prefix="cost."):
     per_kwh: float | None = at_least(0, None, "must be 0 or more [your currency per kWh], or null")
 
 
@@ -434,8 +402,7 @@ class ExperimentConfig(Ranged):
     on_finished: OnFinished = OnFinished.skip
     repeat: int = at_least(1, 1)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check(self) -> None:
         self._require(
             self.gpus is None or self.device is not Device.cpu,
             "gpus",

@@ -23,12 +23,10 @@ _Schema = TypeVar("_Schema")
 
 
 def to_experiment(config: DictConfig, hydra: "HydraConf | None" = None) -> ExperimentConfig:
-    """Resolve, convert and check a composed configuration.
-
-    `hydra` is Hydra's own part of it, where `config` has lost that: it knows which preset of a
-    model was chosen, and which of its keys the user wrote. Raises `ConfigError` (or OmegaConf's
-    own errors, which `explain` words) naming the key, the value and the choices.
-    """
+    """Resolve, convert and check a composed configuration. `hydra` is Hydra's own part of it, where
+    `config` has lost that: it knows which preset of a model was chosen, and which of its keys the
+    user wrote. Raises `ConfigError` (or OmegaConf's own errors, which `explain` words) naming the
+    key, the value and the choices."""
     node = copy.deepcopy(config)
     with open_dict(node):
         hydra = node.pop("hydra", None) or hydra

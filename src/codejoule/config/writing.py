@@ -15,11 +15,9 @@ _SAYING_FULL = ("disk is full", os.strerror(errno.ENOSPC), os.strerror(errno.EDQ
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file, and the folders above it, so that it has all of `content` or is as before.
-
-    Text is written in UTF-8. A power cut leaves no half of it either. Raises `UserError` where
-    the file cannot be written.
-    """
+    """Write a file, and the folders above it, so that it has all of `content` or is as before. Text
+    is written in UTF-8. A power cut leaves no half of it either. Raises `UserError` where the file
+    cannot be written."""
     data = content if isinstance(content, bytes) else content.encode("utf-8")
     half = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
@@ -40,9 +38,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 def full_disk(error: BaseException, *places: Path) -> str | None:
     """What to tell where `error` says that a disk (or a quota) is full; None where it does not.
-
-    `places` are those that may have been written to: that with the least room is told.
-    """
+    `places` are those that may have been written to: that with the least room is told."""
     number = error.errno if isinstance(error, OSError) else None
     if number not in _FULL and not any(words in str(error) for words in _SAYING_FULL):
         return None

@@ -33,8 +33,8 @@ def write_artifacts(
     results: Results,
     records: Sequence[TaskRecord],
     truth: GroundTruth | None,
-) -> dict[str, Path]:
-    """Make `folder` anew with every artifact; the files by the names they have in the store."""
+) -> list[Path]:
+    """Make `folder` anew with every artifact; the files."""
     shutil.rmtree(folder, ignore_errors=True)
     write_tasks_parquet(records, folder / "tasks.parquet")
     write_power_parquet(results.power, folder / "power.parquet")
@@ -49,7 +49,7 @@ def write_artifacts(
     if results.power:
         source = results.load.meter.source
         power_figure(results.power, folder / "power.svg", source=source)
-    return {file.name: file for file in sorted(folder.iterdir())}
+    return sorted(folder.iterdir())
 
 
 def _write_json(path: Path, payload: Mapping[str, Any]) -> None:

@@ -26,7 +26,7 @@ from codejoule.experiment.devices import known_card
 from codejoule.experiment.evaluation_stage import known_ground_truth
 from codejoule.experiment.plan import Plan
 from codejoule.experiment.records import Results, paces, read_results, task_records
-from codejoule.tracking import DatasetFacts, TrackedRun
+from codejoule.tracking import TrackedRun
 from codejoule.tracking.entries import Batch
 
 logger = logging.getLogger(__name__)
@@ -35,14 +35,14 @@ logger = logging.getLogger(__name__)
 def log_results(plan: Plan, folder: Path, artifacts: Path, tracked: TrackedRun) -> None:
     """Write the artifacts of a run that has generated and judged everything, and log them. `folder`
     has its journal; `artifacts` is made anew."""
-    results, truth, suite = read_results(folder), known_ground_truth(plan), plan.suite
+    results, truth = read_results(folder), known_ground_truth(plan)
     records = task_records(plan, results.batches, results.verdicts)
     metrics = metrics_of(plan, results, records, truth)
     tracked.log(
         metrics=metrics,
         tags=tags_of(plan, results) | crosscheck(plan, metrics) | _concurrent(results),
         artifacts=write_artifacts(plan, artifacts, results, records, truth),
-        dataset=DatasetFacts(name=suite.name, source=suite.source, checksum=suite.checksum),
+        dataset=plan.suite,
     )
 
 

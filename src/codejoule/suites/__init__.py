@@ -1,6 +1,6 @@
 """Task sources: what models are asked, and how their answers become programs."""
 
-from codejoule.suites.domains import domains_by_substring, domains_of
+from codejoule.suites.domains import domains_of
 from codejoule.suites.load import load_suite, load_suite_named
 from codejoule.suites.program_end import ProgramEnd
 from codejoule.suites.prompts import build_prompt, solution_of, stops_for
@@ -9,7 +9,6 @@ from codejoule.suites.sanitize import sanitize
 __all__ = [
     "ProgramEnd",
     "build_prompt",
-    "domains_by_substring",
     "domains_of",
     "load_suite",
     "load_suite_named",

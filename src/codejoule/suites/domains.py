@@ -1,7 +1,5 @@
 """Which of BigCodeBench's seven domains a program belongs to."""
 
-from collections.abc import Iterable
-
 from codejoule.domain import DOMAINS, imported_modules
 
 # Top-level modules of each domain: facts published with BigCodeBench as
@@ -33,33 +31,17 @@ _MODULES = {
 }
 # Not in that list; the bundled suites draw with it, and no BigCodeBench task imports it.
 _ADDED = {"colorsys": "Visualization"}
-_PUBLISHED = {module: domain for domain, names in _MODULES.items() for module in names.split()}
-_DOMAIN_OF = _PUBLISHED | _ADDED
+_DOMAIN_OF = {m: domain for domain, names in _MODULES.items() for m in names.split()} | _ADDED
 
 
 def domains_of(source: str) -> tuple[str, ...]:
-    """Domains of the modules that `source` imports, anywhere in it, in the order of `DOMAINS`.
-
-    Text that does not parse is read line by line up to the last line that makes sense, so a
-    prompt that ends in mid-function has its domains, too.
-    """
-    return _in_order(_DOMAIN_OF[name] for name in top_modules(source) if name in _DOMAIN_OF)
-
-
-def domains_by_substring(text: str) -> tuple[str, ...]:
-    """Domains whose modules' names occur anywhere in `text`, be it inside other words.
-
-    The rule behind the figures of earlier work ("re" is found in "return"), kept for
-    comparison with them alone.
-    """
-    return _in_order(domain for module, domain in _PUBLISHED.items() if module in text)
+    """Domains of the modules that `source` imports, anywhere in it, in the order of `DOMAINS`. Text
+    that does not parse is read line by line up to the last line that makes sense, so a prompt that
+    ends in mid-function has its domains, too."""
+    present = {_DOMAIN_OF.get(name) for name in top_modules(source)}
+    return tuple(domain for domain in DOMAINS if domain in present)
 
 
 def top_modules(source: str) -> tuple[str, ...]:
     """Top-level modules imported anywhere in `source`, in order of first mention."""
     return tuple(dict.fromkeys(name.partition(".")[0] for name in imported_modules(source)))
-
-
-def _in_order(found: Iterable[str]) -> tuple[str, ...]:
-    present = set(found)
-    return tuple(domain for domain in DOMAINS if domain in present)

@@ -1,4 +1,4 @@
-"""Python's grammar as of 3.11, whatever interpreter runs this.
+"""Python's grammar as of 3.11, whatever interpreter runs this, and the names of a program.
 
 Which lines of an answer belong to its program depends on what parses. Python 3.12 accepts
 f-strings that 3.11 refuses (PEP 701), so without this the same answer would become different
@@ -6,15 +6,19 @@ programs on different interpreters, and published scores were made on 3.10 and 3
 """
 
 import ast
+import builtins
 import re
 import string
+import symtable
 import sys
 import tokenize
 import warnings
+from collections.abc import Iterator
 
 from codejoule.domain import source_lines
 
 _VERSION = (3, 11)
+_GIVEN_BY_PYTHON = frozenset(dir(builtins)) | {"__file__", "__builtins__", "__annotations__"}
 _MAY_HOLD_FSTRING = re.compile(r"""(?i)(?:\bf|\br?fr?)['"]""")
 
 
@@ -65,3 +69,46 @@ def _is_one_string(source: str) -> bool:
 
 def _error(message: str, at: tuple[int, int]) -> SyntaxError:
     return SyntaxError(f"{message} (Python 3.11)", ("<answer>", at[0], at[1] + 1, None))
+
+
+def bound_names(program: str) -> frozenset[str]:
+    """Names that `program` binds at its top level or declares global and assigns. Raises
+    `SyntaxError` and `ValueError` as the compiler does."""
+    return frozenset(
+        s.get_name()
+        for s, at_top in _symbols(program)
+        if (at_top or s.is_declared_global())
+        and (s.is_assigned() or s.is_imported() or s.is_namespace())
+    )
+
+
+def unbound_names(program: str) -> frozenset[str]:
+    """Names that `program` looks up among its globals, and neither it nor Python binds. Names that
+    a star import would bring, or that only `globals()` would show, count as unbound. Raises as
+    `bound_names` does."""
+    used = frozenset(
+        s.get_name()
+        for s, at_top in _symbols(program)
+        if (at_top or s.is_global()) and s.is_referenced()
+    )
+    return used - bound_names(program) - _GIVEN_BY_PYTHON
+
+
+def names_asked_of(entry_point: str, test: str) -> tuple[str, ...]:
+    """Names beside `entry_point` that the source `test` uses and leaves to the program to bind;
+    none where it does not compile."""
+    try:
+        return tuple(sorted(unbound_names(test) - {entry_point}))
+    except (SyntaxError, ValueError):
+        return ()
+
+
+def _symbols(program: str) -> Iterator[tuple[symtable.Symbol, bool]]:
+    """Every scope's names, and whether the scope is the program's top level."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a model's invalid escape sequence
+        todo = [symtable.symtable(program, "<answer>", "exec")]
+    while todo:
+        scope = todo.pop()
+        yield from ((symbol, scope.get_type() == "module") for symbol in scope.get_symbols())
+        todo += scope.get_children()

@@ -20,23 +20,17 @@ from codejoule.suites.rows import Row, read_rows
 
 
 def load_suite(config: SuiteConfig) -> Suite:
-    """The tasks that `config` selects, in the suite's order.
-
-    They come from ``path`` if set, else from ``hub_id`` (or its cache), else from the bundled
-    data of that name. Raises `ConfigError` for a faulty file or selection, `UserError` where
-    the hub or its file cannot be had.
-    """
+    """The tasks that `config` selects, in the suite's order. They come from ``path`` if set, else
+    from ``hub_id`` (or its cache), else from the bundled data of that name. Raises `ConfigError`
+    for a faulty file or selection, `UserError` where the hub or its file cannot be had."""
     file_format = get_format(config.format)
     path, source = _locate(config)
     return _suite(config, _tasks(read_rows(path), file_format), source)
 
 
 def load_suite_named(name_or_file: str) -> Suite:
-    """The whole suite of that name in ``conf/suite``, or a file of tasks.
-
-    A file may be in any known schema, which its columns tell, and whose limits it has. Raises as
-    `load_suite` does.
-    """
+    """The whole suite of that name in ``conf/suite``, or a file of tasks. A file may be in any
+    known schema, which its columns tell, and whose limits it has. Raises as `load_suite` does."""
     folder = project_root() / "conf" / "suite"
     file = folder / f"{name_or_file}.yaml"
     if file.is_file():

@@ -6,9 +6,7 @@ import re
 
 from codejoule.config.schema import Split, Variant
 from codejoule.domain import Task, preamble, source_lines
-from codejoule.suites.grammar import parse
-from codejoule.suites.names import bound_names, unbound_names
-from codejoule.suites.nesting import Nesting
+from codejoule.suites.grammar import bound_names, parse, unbound_names
 from codejoule.suites.prompts import raw_solution
 from codejoule.suites.sanitize import sanitize
 
@@ -16,20 +14,59 @@ _GOES_ON = re.compile(r"[\s#]|(?:elif|else|except|finally|import|from)\b")
 """Begins a line at the margin that begins no statement (it is blank, a comment or a further
 clause) or one that sanitizing always keeps."""
 _DEFINITION = re.compile(r"(?:async\s+def|def|class)\s+(\w+)")
+_CODE = re.compile(r"#.*|\"\"\"|'''|[\"']|[\[({]|[\])}]")
+_STRING = {quote: re.compile(r"\\.|" + quote, re.DOTALL) for quote in ('"', "'", '"' * 3, "'" * 3)}
 _FAULTS = (SyntaxError, ValueError, MemoryError, RecursionError)
 
 
-class ProgramEnd:
-    """Finds the end of the program in an answer while it is generated.
+class Nesting:
+    """What the lines so far have left open: brackets, a string, a continued line. It looks at no
+    grammar: of text that is not Python it says something, which the parser has to confirm."""
 
-    The program is complete when, up to here, the sanitized program defines the entry point and
-    uses no name that it, the task's ``code_prompt`` or Python leaves unbound, and a line begins
-    at the margin that starts something else: another definition, a use of the entry point, or
-    what is no Python, such as a closing fence. What is judged is then what it would have been.
-    In any doubt the answer goes on: where the text does not parse, while only a docstring
-    stands in the function, for imports, other statements, and definitions of names that the
-    program mentions.
-    """
+    def __init__(self) -> None:
+        self._quote = ""
+        self._brackets = 0
+        self._continued = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the next line goes on with a statement that has begun."""
+        return bool(self._quote) or self._brackets > 0 or self._continued
+
+    def take(self, line: str) -> None:
+        """Read the next line, without its line break."""
+        place = 0
+        commented = False
+        while (found := self._next(line, place)) is not None:
+            place = found.end()
+            self._pass(found.group())
+            commented = not self._quote and found.group().startswith("#")
+        self._continued = line.endswith("\\") and not commented
+        if len(self._quote) == 1 and not self._continued:
+            self._quote = ""  # such a string cannot go on; what follows is as it may be
+
+    def _next(self, line: str, place: int) -> re.Match[str] | None:
+        return (_STRING[self._quote] if self._quote else _CODE).search(line, place)
+
+    def _pass(self, sign: str) -> None:
+        if self._quote:
+            self._quote = "" if sign == self._quote else self._quote
+        elif sign[0] in "\"'":
+            self._quote = sign
+        elif sign in "([{":
+            self._brackets += 1
+        elif sign in ")]}":
+            self._brackets = max(0, self._brackets - 1)
+
+
+class ProgramEnd:
+    """Finds the end of the program in an answer while it is generated. The program is complete
+    when, up to here, the sanitized program defines the entry point and uses no name that it, the
+    task's ``code_prompt`` or Python leaves unbound, and a line begins at the margin that starts
+    something else: another definition, a use of the entry point, or what is no Python, such as a
+    closing fence. What is judged is then what it would have been. In any doubt the answer goes on:
+    where the text does not parse, while only a docstring stands in the function, for imports, other
+    statements, and definitions of names that the program mentions."""
 
     def __init__(self, task: Task, *, split: Split, variant: Variant) -> None:
         self._task, self._split, self._variant = task, split, variant
@@ -92,11 +129,9 @@ class ProgramEnd:
         )
 
     def _may_start_something_else(self, line: str) -> bool:
-        """Whether `line` begins a definition, uses the entry point or is no Python.
-
-        Before a use of the entry point there may be statements that make its arguments, and
-        sanitizing keeps those whose names the program mentions.
-        """
+        """Whether `line` begins a definition, uses the entry point or is no Python. Before a use of
+        the entry point there may be statements that make its arguments, and sanitizing keeps those
+        whose names the program mentions."""
         if line.startswith("@") or _DEFINITION.match(line):
             return True
         return _mentions(line, self._task.entry_point) or not _may_be_python(line)
@@ -117,11 +152,9 @@ def _may_be_python(line: str) -> bool:
 
 
 def _keeps(program: str, line: str) -> bool:
-    """Whether sanitizing might keep a definition that begins with `line`.
-
-    It drops decorated ones, keeps those of names that the program mentions in whatever role,
-    and of two definitions the first.
-    """
+    """Whether sanitizing might keep a definition that begins with `line`. It drops decorated ones,
+    keeps those of names that the program mentions in whatever role, and of two definitions the
+    first."""
     definition = _DEFINITION.match(line)
     return (
         definition is not None

@@ -28,14 +28,11 @@ def build_prompt(
     sample: int,
     render_chat: Callable[[list[dict[str, str]]], str] | None,
 ) -> Prompt:
-    """The request for one sample of one task.
-
-    A base model continues the raw ``complete_prompt``. An instruct model gets the task as a
-    user turn, and its answer is begun for it up to the open code fence: `render_chat` applies
-    the tokenizer's chat template to messages of ``role`` and ``content``, and its text is cut
-    where the answer begins. Raises `ConfigError` for a base model on the instruct split and
-    for an instruct model without a usable chat template.
-    """
+    """The request for one sample of one task. A base model continues the raw ``complete_prompt``.
+    An instruct model gets the task as a user turn, and its answer is begun for it up to the open
+    code fence: `render_chat` applies the tokenizer's chat template to messages of ``role`` and
+    ``content``, and its text is cut where the answer begins. Raises `ConfigError` for a base model
+    on the instruct split and for an instruct model without a usable chat template."""
     if variant is Variant.base:
         if split is Split.instruct:
             raise ConfigError(

@@ -40,10 +40,8 @@ class Row:
         return value.removeprefix(BOM)
 
     def task_id(self, benchmark: str) -> str:
-        """The cell ``task_id``; of a whole number, `benchmark` with that number.
-
-        `ConfigError` if it is anything else, or would not show on a terminal as it is.
-        """
+        """The cell ``task_id``; of a whole number, `benchmark` with that number. `ConfigError` if
+        it is anything else, or would not show on a terminal as it is."""
         value = self.values["task_id"]
         if isinstance(value, int) and not isinstance(value, bool):
             return f"{benchmark}/{value}"
@@ -82,11 +80,8 @@ class Row:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """All rows of `path`, at least one.
-
-    Raises `ConfigError` naming file and line for a file that is missing, of another kind,
-    damaged, empty or larger than any suite.
-    """
+    """All rows of `path`, at least one. Raises `ConfigError` naming file and line for a file that
+    is missing, of another kind, damaged, empty or larger than any suite."""
     if not path.exists():
         raise ConfigError(f"suite.path={path}: no such file; name a .jsonl, .jsonl.gz or .parquet")
     name = path.name.lower()

@@ -21,13 +21,10 @@ _TAB_WIDTH = 8
 
 
 def sanitize(code: str, entry_point: str, tested_names: Collection[str] = ()) -> str:
-    """Cut `code` down to its imports and the definitions that `entry_point` reaches, or that
-    the tests ask for by name.
-
-    Text around the program (prose, a closing fence, a broken tail) falls away. Where nothing
-    of use is left the longest parseable span comes back, so that the judge can say what is
-    wrong with it. Never raises: unparseable text is an answer like any other.
-    """
+    """Cut `code` down to its imports and the definitions that `entry_point` reaches, or that the
+    tests ask for by name. Text around the program (prose, a closing fence, a broken tail) falls
+    away. Where nothing of use is left the longest parseable span comes back, so that the judge can
+    say what is wrong with it. Never raises: unparseable text is an answer like any other."""
     code = code.removeprefix(BOM)
     span = longest_parseable_span(code.strip())
     parses = _error_line(span) is None
@@ -36,10 +33,8 @@ def sanitize(code: str, entry_point: str, tested_names: Collection[str] = ()) ->
 
 
 def longest_parseable_span(text: str) -> str:
-    """The run of two or more lines that parses and has most lines that are not blank.
-
-    The first such run wins a tie; where none parses, the first line is the answer.
-    """
+    """The run of two or more lines that parses and has most lines that are not blank. The first
+    such run wins a tie; where none parses, the first line is the answer."""
     lines = source_lines(text)
     if not lines or lines[-1].endswith(("\n", "\r")):
         lines.append("")  # upstream counts what follows the last break as a line
@@ -155,11 +150,9 @@ def _identifiers(node: ast.AST) -> Iterator[str]:
 
 
 def _without_trailing_use(program: str, entry_point: str) -> str:
-    """Drop the lines from the first unindented one in the tail that mentions `entry_point`.
-
-    The tail is what follows the last indented line, so a use of the function after its
-    definition goes; so does a definition on one line, an oddity that is kept.
-    """
+    """Drop the lines from the first unindented one in the tail that mentions `entry_point`. The
+    tail is what follows the last indented line, so a use of the function after its definition goes;
+    so does a definition on one line, an oddity that is kept."""
     lines = source_lines(program)
     tail = len(lines)
     while tail > 0 and not lines[tail - 1].startswith((" ", "\t")):

@@ -3,11 +3,9 @@
 from codejoule.tracking.files import power_figure, write_power_parquet, write_tasks_parquet
 from codejoule.tracking.journal import Journal, hold
 from codejoule.tracking.prepare import prepare_store
-from codejoule.tracking.run import DatasetFacts, RunStatus, TrackedRun
-from codejoule.tracking.store import Store
+from codejoule.tracking.store import RunStatus, Store, TrackedRun
 
 __all__ = [
-    "DatasetFacts",
     "Journal",
     "RunStatus",
     "Store",

@@ -1,20 +1,16 @@
 """MLflow's client, quiet, with its failures told as errors of ours, and texts that fit into it."""
 
 import hashlib
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from codejoule.common.imports import importing
 from codejoule.common.mlflow_client import mlflow_client, store_problem
-from codejoule.config import UserError, write_whole
+from codejoule.config import UserError
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
-
-_BRIEF = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 
 
 def open_client(uri: str) -> "MlflowClient":
@@ -29,43 +25,25 @@ def explained(uri: str, doing: str) -> Iterator[None]:
     MLflow refuses is a bug of ours and passes through."""
     try:
         yield
-    except (OSError, ValueError) as error:
-        raise UserError(_failure(uri, doing, error)) from error
     except Exception as error:
         from mlflow.exceptions import MlflowException
 
-        if not isinstance(error, MlflowException):
-            raise
-        deleted = "must be in the 'active' state" in str(error)
-        if error.error_code == "INVALID_PARAMETER_VALUE" and not deleted:
-            raise
-        raise UserError(_failure(uri, doing, error)) from error
-
-
-def _failure(uri: str, doing: str, error: Exception) -> str:
-    if "mlflow db upgrade" in str(error):
-        return (
-            f"tracking store {uri} was written by an older MLflow: back it up, then run "
-            f"`mlflow db upgrade {uri}`"
+        ours = (
+            isinstance(error, MlflowException)
+            and error.error_code == "INVALID_PARAMETER_VALUE"
+            and "must be in the 'active' state" not in str(error)
         )
-    return (
-        f"tracking store {uri}: cannot {doing}: {store_problem(uri, error)}. What the run has "
-        "finished is in its journal: put the store right and start the same command again"
-    )
-
-
-@contextmanager
-def brief_requests() -> Iterator[None]:
-    """Let a server that does not answer fail within seconds. MLflow's own defaults try for minutes,
-    which is right at the end of a run and wrong before its start. Whatever the user has set
-    stays."""
-    added = [name for name in _BRIEF if name not in os.environ]
-    os.environ.update({name: _BRIEF[name] for name in added})
-    try:
-        yield
-    finally:
-        for name in added:
-            del os.environ[name]
+        if ours or not isinstance(error, MlflowException | OSError):
+            raise
+        if "mlflow db upgrade" in str(error):
+            raise UserError(
+                f"tracking store {uri} was written by an older MLflow: back it up, then run "
+                f"`mlflow db upgrade {uri}`"
+            ) from error
+        raise UserError(
+            f"tracking store {uri}: cannot {doing}: {store_problem(uri, error)}. What the run has "
+            "finished is in its journal: put the store right and start the same command again"
+        ) from error
 
 
 PARAMS_PER_BATCH = 100
@@ -92,26 +70,3 @@ def cut(text: str, limit: int) -> str:
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
     note = f"... ({len(text)} characters, sha256 {digest})"
     return text[: limit - len(note)] + note
-
-
-_RESERVE = ".reserve"
-_RESERVE_BYTES = 2**16
-"""More than SQLite takes to change one row."""
-
-
-def keep_reserve(folder: Path) -> None:
-    """Keep room in a store's folder for saying how a run ended though the disk is full, unless it
-    is kept already or not there."""
-    if not (folder / _RESERVE).exists():
-        with suppress(UserError):
-            # Random, since some file systems store zeros in no room at all.
-            write_whole(folder / _RESERVE, os.urandom(_RESERVE_BYTES))
-
-
-def give_reserve(uri: str) -> bool:
-    """Give the room back, once; whether there was any in the store at `uri`."""
-    reserve = Path(uri.removeprefix("sqlite:///")).with_name(_RESERVE)
-    if not uri.startswith("sqlite:///") or not reserve.exists():
-        return False
-    reserve.unlink()
-    return True

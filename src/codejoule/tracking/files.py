@@ -13,39 +13,27 @@ from codejoule.domain import TASK_COLUMNS, EnergySource, PowerSample, TaskRecord
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_STRINGS = {"task_id", "finish_reason", "verdict", "verdict_reason", "verdict_plus"}
+_STRINGS = {"task_id", "finish_reason", "verdict", "verdict_reason", "verdict_plus", "device"}
 _INTEGERS = {"sample", "order", "batch", "batch_size", "prompt_tokens", "output_tokens"}
 
 
 def write_tasks_parquet(records: Iterable[TaskRecord], path: Path) -> None:
     """One row per record, in `TASK_COLUMNS`, with types that do not depend on the values. What is
     None or NaN in a record is null in the file."""
-    import pyarrow as pa
-
-    rows = list(records)
-    columns = [[_defined(getattr(row, name)) for row in rows] for name in TASK_COLUMNS]
-    schema = pa.schema([(name, _type(name)) for name in TASK_COLUMNS])
-    arrays = [pa.array(c, type=f.type) for c, f in zip(columns, schema, strict=True)]
-    _write(pa.Table.from_arrays(arrays, schema=schema), path)
+    _write(list(records), TASK_COLUMNS, path)
 
 
 def write_power_parquet(samples: Sequence[PowerSample], path: Path) -> None:
     """Columns ``time_s`` [s since the epoch], ``device`` and ``power_w`` [W]."""
+    _write(samples, ("time_s", "device", "power_w"), path)
+
+
+def _write(rows: Sequence[object], columns: Sequence[str], path: Path) -> None:
     import pyarrow as pa
-
-    table = pa.table(
-        {
-            "time_s": pa.array([s.time_s for s in samples], type=pa.float64()),
-            "device": pa.array([s.device for s in samples], type=pa.string()),
-            "power_w": pa.array([s.power_w for s in samples], type=pa.float64()),
-        }
-    )
-    _write(table, path)
-
-
-def _write(table: "pa.Table", path: Path) -> None:
     import pyarrow.parquet as pq
 
+    cells = {name: [_defined(getattr(row, name)) for row in rows] for name in columns}
+    table = pa.table({name: pa.array(cells[name], type=_type(name)) for name in columns})
     content = BytesIO()
     pq.write_table(table, content)
     write_whole(path, content.getvalue())
@@ -74,6 +62,9 @@ def power_figure(samples: Sequence[PowerSample], path: Path, *, source: EnergySo
 
     if not samples:
         raise ValueError("no power samples to draw")
+    title = f"Power over time ({source.value})"
+    if source is EnergySource.estimate:
+        title = "Power over time (estimate: CPU time x assumed watts per core, not measured)"
     first_s = min(s.time_s for s in samples)
     by_device: dict[str, list[PowerSample]] = defaultdict(list)
     for sample in samples:
@@ -84,7 +75,7 @@ def power_figure(samples: Sequence[PowerSample], path: Path, *, source: EnergySo
     for device, own in sorted(by_device.items()):
         own.sort(key=lambda s: s.time_s)
         axes.plot([s.time_s - first_s for s in own], [s.power_w for s in own], label=device, lw=1)
-    axes.set(xlabel="time [s]", ylabel="power [W]", title=_title(source))
+    axes.set(xlabel="time [s]", ylabel="power [W]", title=title)
     axes.set_ylim(bottom=0)
     axes.margins(x=0)
     axes.grid(alpha=0.3)
@@ -92,9 +83,3 @@ def power_figure(samples: Sequence[PowerSample], path: Path, *, source: EnergySo
     content = BytesIO()
     figure.savefig(content, format=path.suffix.removeprefix("."), dpi=120)
     write_whole(path, content.getvalue())
-
-
-def _title(source: EnergySource) -> str:
-    if source is EnergySource.estimate:
-        return "Power over time (estimate: CPU time x assumed watts per core, not measured)"
-    return f"Power over time ({source.value})"

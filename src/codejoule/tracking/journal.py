@@ -5,7 +5,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,26 +26,17 @@ class Journal:
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.path = directory / "journal.jsonl"
-        self._lock = _take(directory / "journal.lock")
         self._typed: dict[int, Entry] = {}
-        try:
+        with ExitStack() as held:
+            held.callback(os.close, _take(directory / "journal.lock"))
             self._file, content = _open(self.path)
-            try:
-                self._entries, self._size = _read(content, self.path)
-                if self._size < len(content):
-                    _log.warning(
-                        "%s: dropped an unfinished last line of %d bytes",
-                        self.path,
-                        len(content) - self._size,
-                    )
-                    os.ftruncate(self._file, self._size)
-                    os.fsync(self._file)
-            except BaseException:
-                os.close(self._file)
-                raise
-        except BaseException:
-            os.close(self._lock)
-            raise
+            held.callback(os.close, self._file)
+            self._entries, self._size = _read(content, self.path)
+            if dropped := len(content) - self._size:
+                _log.warning("%s: dropped an unfinished last line of %d bytes", self.path, dropped)
+                os.ftruncate(self._file, self._size)
+                os.fsync(self._file)
+            self._held = held.pop_all()
 
     def append(self, entry: Entry) -> None:
         """Add one entry; on return it is on disk. Raises what `append_payload` raises."""
@@ -99,10 +90,7 @@ class Journal:
 
     def close(self) -> None:
         """Give the directory back; the journal cannot be used afterwards."""
-        if self._lock >= 0:
-            os.close(self._file)
-            os.close(self._lock)
-            self._lock = self._file = -1
+        self._held.close()
 
     def __enter__(self) -> "Journal":
         return self

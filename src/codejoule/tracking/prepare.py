@@ -1,34 +1,28 @@
 """A store that is ready before the first job starts."""
 
 import fcntl
-import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlparse
 
-from codejoule.common.mlflow_client import is_server
-from codejoule.config import ConfigError, UserError
+from codejoule.common.mlflow_client import is_server, patience
+from codejoule.config import ConfigError, UserError, first_line
 from codejoule.config.schema import TrackingConfig, TrackingName
-from codejoule.tracking.client import brief_requests, explained, keep_reserve, open_client
-from codejoule.tracking.compat import record_move
+from codejoule.tracking.client import explained, open_client
 from codejoule.tracking.store import Store
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment
     from mlflow.tracking import MlflowClient
 
-_log = logging.getLogger(__name__)
-
 
 def prepare_store(config: TrackingConfig, *, project_root: Path) -> Store:
     """Open the configured store, making its database and experiment where they are missing. Safe
     when many processes do so at once. Raises `UserError` for a folder that cannot be written, a
     deleted experiment, a store of another MLflow version and a server that does not answer within
-    seconds; `ConfigError` for a folder name that no SQLite address can hold. A store that was moved
-    is told where its artifacts are now."""
+    seconds; `ConfigError` for a folder name that no SQLite address can hold."""
     if config.name is TrackingName.server:
         assert config.uri is not None, "the schema checks tracking.uri"
         return _on_server(config.uri, config.experiment)
@@ -49,21 +43,13 @@ def _on_disk(folder: Path, experiment: str) -> Store:
             _create_database(folder)
         client = open_client(uri)
         found = _experiment(client, uri, experiment, artifact_location=artifacts)
-        if _was_moved(found.artifact_location):
-            record_move(folder / "mlflow.db", found.artifact_location, artifacts)
-            _log.warning(
-                "the store was moved: its artifacts are now recorded below %s, not %s",
-                artifacts,
-                found.artifact_location,
-            )
-            found = _experiment(client, uri, experiment, artifact_location=artifacts)
-        keep_reserve(folder)
-    if not _below(found.artifact_location, folder):
+    place = urlparse(found.artifact_location)
+    local = place.scheme in ("", "file")
+    if local and not Path(unquote(place.path)).is_relative_to(folder):
         raise UserError(
             f"tracking store {uri}: experiment {experiment!r} keeps its artifacts in "
             f"{found.artifact_location}, outside this folder (was the store moved or copied?); "
-            "move it together with its artifacts, or choose another name with "
-            "tracking.experiment=..."
+            "move it back, or choose another name with tracking.experiment=..."
         )
     return Store(client, uri=uri, experiment=experiment, experiment_id=found.experiment_id)
 
@@ -75,20 +61,16 @@ def _on_server(uri: str, experiment: str) -> Store:
             "(tracking=local needs none)"
         )
     try:
-        with brief_requests():
+        with patience(retries=1, timeout_s=5):
             client = open_client(uri)
             found = _experiment(client, uri, experiment, artifact_location=None)
     except UserError as error:
         raise UserError(
             f"tracking.uri={uri}: the tracking server cannot be used: "
-            f"{_reason(error)}. Check the address and that the server runs, or use tracking=local"
+            f"{first_line(error.__cause__ or error)[:200]}. Check the address and "
+            "that the server runs, or use tracking=local"
         ) from error
     return Store(client, uri=uri, experiment=experiment, experiment_id=found.experiment_id)
-
-
-def _reason(error: UserError) -> str:
-    cause = str(error.__cause__ or error).strip().splitlines()[0]
-    return cause if len(cause) <= 200 else cause[:200] + "..."
 
 
 @contextmanager
@@ -96,17 +78,15 @@ def _alone(folder: Path) -> Iterator[None]:
     """Hold the store's lock: MLflow's migrations fail when two processes run them at once."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        lock = (folder / ".lock").open("a")
     except OSError as error:
         raise UserError(
             f"tracking.dir={folder}: cannot write there ({error.strerror}); make it writable or "
             "choose another folder with tracking.dir=..."
         ) from error
-    try:
+    with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(lock)
 
 
 def _create_database(folder: Path) -> None:
@@ -140,24 +120,3 @@ def _experiment(
             "another name"
         )
     return found
-
-
-def _was_moved(location: str) -> bool:
-    """Whether the folder of ours that held these artifacts is gone, its database with it."""
-    place = _local(location)
-    return (
-        place is not None
-        and place.name == "artifacts"
-        and not place.exists()
-        and not (place.parent / "mlflow.db").exists()
-    )
-
-
-def _below(location: str, folder: Path) -> bool:
-    place = _local(location)
-    return place is None or place.is_relative_to(folder)
-
-
-def _local(location: str) -> Path | None:
-    parsed = urlparse(location)
-    return Path(unquote(parsed.path)) if parsed.scheme in ("", "file") else None

@@ -19,9 +19,9 @@ def identity_tags() -> dict[str, str]:
     assert start is not None, "this process has no /proc entry: codejoule needs Linux"
     return {
         HOST: socket.gethostname(),
-        _BOOT: _boot_id(),
+        _BOOT: Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip(),
         _PID: str(pid),
-        _PID_NAMESPACE: _pid_namespace(),
+        _PID_NAMESPACE: str(Path("/proc/self/ns/pid").readlink()),
         _START: start,
     }
 
@@ -29,22 +29,15 @@ def identity_tags() -> dict[str, str]:
 def has_died(tags: Mapping[str, str]) -> bool:
     """Whether the process that wrote `identity_tags` has certainly ended. False where that cannot
     be known: another host, or another container of this one."""
-    if tags.get(HOST) != socket.gethostname() or _PID not in tags:
+    mine = identity_tags()
+    if tags.get(HOST) != mine[HOST] or _PID not in tags:
         return False
-    if tags.get(_BOOT) != _boot_id():
+    if tags.get(_BOOT) != mine[_BOOT]:
         return True
-    if tags.get(_PID_NAMESPACE) != _pid_namespace():
+    if tags.get(_PID_NAMESPACE) != mine[_PID_NAMESPACE]:
         return False
     # A pid is given out again after a while; pid and start time together are not.
     return _process_start(int(tags[_PID])) != tags.get(_START)
-
-
-def _boot_id() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-
-
-def _pid_namespace() -> str:
-    return str(Path("/proc/self/ns/pid").readlink())
 
 
 def _process_start(pid: int) -> str | None:

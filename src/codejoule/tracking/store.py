@@ -1,13 +1,18 @@
 """Sweeps and runs in one MLflow experiment."""
 
 import getpass
+import json
 import logging
+import math
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from codejoule.config import UserError
+from codejoule.domain import Suite
 from codejoule.tracking.client import (
     PARAM_LENGTH,
     PARAMS_PER_BATCH,
@@ -17,11 +22,13 @@ from codejoule.tracking.client import (
     explained,
 )
 from codejoule.tracking.process import HOST, has_died, identity_tags
-from codejoule.tracking.run import RunStatus, TrackedRun
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    from mlflow.entities import DatasetInput, Run
     from mlflow.tracking import MlflowClient
+
+RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
+"""How a run ended, in MLflow's words."""
 
 _log = logging.getLogger(__name__)
 
@@ -29,6 +36,77 @@ _KIND = "codejoule.kind"
 _FINGERPRINT = "codejoule.fingerprint"
 _PARENT = "mlflow.parentRunId"
 _ERROR = "codejoule.error"
+_DIGEST_LENGTH = 36
+
+
+class TrackedRun:
+    """A run in the store. Its errors are `UserError`: the store is gone, full or read-only."""
+
+    def __init__(self, client: "MlflowClient", *, uri: str, run_id: str) -> None:
+        self.run_id = run_id
+        self._client = client
+        self._uri = uri
+
+    def log(
+        self,
+        *,
+        metrics: Mapping[str, float] | None = None,
+        tags: Mapping[str, str] | None = None,
+        artifacts: Sequence[Path] = (),
+        dataset: Suite | None = None,
+    ) -> None:
+        """Record what is known of the run. A metric that is NaN is undefined and left out; None and
+        infinity raise ValueError, because absent must never become a number. `artifacts` are
+        files, and keep their names."""
+        from mlflow.entities import Metric, RunTag
+
+        values = defined_metrics(metrics or {})
+        with explained(self._uri, f"record run {self.run_id}"):
+            now_ms = time.time_ns() // 1_000_000
+            self._client.log_batch(
+                self.run_id,
+                metrics=[Metric(name, value, now_ms, 0) for name, value in values.items()],
+                tags=[RunTag(name, cut(value, TAG_LENGTH)) for name, value in (tags or {}).items()],
+                synchronous=True,
+            )
+            if dataset is not None:
+                self._client.log_inputs(self.run_id, [_dataset_input(dataset)])
+            for path in artifacts:
+                self._client.log_artifact(self.run_id, str(path))
+
+    def finish(self, status: RunStatus) -> None:
+        """End the run."""
+        with explained(self._uri, f"end run {self.run_id}"):
+            self._client.set_terminated(self.run_id, status)
+
+
+def defined_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
+    """The metrics that have a value; ValueError for one that is None or infinite."""
+    for name, value in metrics.items():
+        if value is None or isinstance(value, bool) or math.isinf(value):
+            raise ValueError(
+                f"metric {name} is {value}: leave out what was not measured, it is not a number"
+            )
+    return {name: float(value) for name, value in metrics.items() if not math.isnan(value)}
+
+
+def _dataset_input(suite: Suite) -> "DatasetInput":
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    if suite.source.startswith("hub:"):
+        repository, _, commit = suite.source.removeprefix("hub:").partition("@")
+        kind, source = "hugging_face", {"path": repository, "revision": commit}
+    else:
+        kind, source = "local", {"uri": suite.source}
+    return DatasetInput(
+        Dataset(
+            name=suite.name,
+            digest=suite.checksum[:_DIGEST_LENGTH],
+            source_type=kind,
+            source=json.dumps(source),
+        ),
+        [InputTag("mlflow.data.context", "evaluation")],
+    )
 
 
 class Store:
@@ -107,20 +185,11 @@ class Store:
         that were marked; they can still be resumed."""
         host = identity_tags()[HOST]
         query = f"tags.`{HOST}` = '{host}' and attributes.status = 'RUNNING'"
-        closed: list[str] = []
         with explained(self.uri, "search for runs that were broken off"):
-            token: str | None = None
-            running: list[Run] = []
-            while True:
-                page = self._client.search_runs([self.experiment_id], query, page_token=token)
-                running += page
-                token = page.token
-                if not token:
-                    break
-            for run in running:
-                if has_died(run.data.tags):
-                    self._client.set_terminated(run.info.run_id, "KILLED")
-                    closed.append(run.info.run_id)
+            running = self._client.search_runs([self.experiment_id], query)
+            closed = [str(run.info.run_id) for run in running if has_died(run.data.tags)]
+            for run_id in closed:
+                self._client.set_terminated(run_id, "KILLED")
         return closed
 
     def _create(self, name: str, tags: Mapping[str, str]) -> str:

@@ -11,8 +11,6 @@ from codejoule.domain import visible
 if TYPE_CHECKING:
     from codejoule.cli.estimate.forecast import Forecast
 
-__all__ = ["add_parser", "run"]
-
 _EXAMPLE = "codejoule estimate model=qwen_7b quant=gptq4 gpu=l40s batch=b8 suite.prompt_tokens=660"
 
 
@@ -49,8 +47,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def run(args: argparse.Namespace) -> int:
     """Print the prediction; 0 also where the model does not fit, which is a result."""
-    from codejoule.cli.estimate.calibrated import calibrate_with
-    from codejoule.cli.estimate.forecast import forecast, remedies
+    from codejoule.cli.estimate.forecast import calibrate_with, forecast, remedies
     from codejoule.cli.estimate.report import as_json, as_text
     from codejoule.config.compose import compose_experiment
 

@@ -1,48 +1,75 @@
-"""``codejoule evaluate --samples`` and ``--ground-truth``: judge, or what is left to judge."""
+"""Judging what was submitted, the canonical solutions, or one sample to look at."""
 
 import argparse
+import dataclasses
 import json
 import time
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
 
-from codejoule.cli.evaluate.options import evaluator_config, make_folder
-from codejoule.cli.evaluate.programs import Submission, read_submission
 from codejoule.cli.evaluate.report import Report, truth_text
-from codejoule.config import ConfigError, write_whole
-from codejoule.config.schema import EvaluatorConfig
-from codejoule.domain import Suite, visible
+from codejoule.config import ConfigError, UserError, write_whole
+from codejoule.config.schema import EvaluatorConfig, EvaluatorIsolation, Split
+from codejoule.domain import Status, Suite, Task, Verdict, visible
 from codejoule.evaluation import (
     GroundTruth,
     Progress,
+    RecordedVerdict,
+    Sample,
+    SampleRow,
     VerdictLog,
     cached_ground_truth,
     canonical_sample,
     check_ground_truth,
     compare_verdicts,
+    holds_samples,
+    judge_one,
     judge_resuming,
     read_eval_results,
+    read_sample_file,
     subset_of,
     told_by_name,
+    with_expected_outputs,
+    with_python,
     write_eval_results,
     write_ground_truth,
     write_pass_at_k,
 )
 from codejoule.sandbox import SandboxFacts
-from codejoule.suites import load_suite_named
+from codejoule.suites import load_suite_named, sanitize
 
 GROUND_TRUTH = "ground_truth.json"
 VERDICTS = "verdicts.jsonl"
 RESULTS = "eval_results.json"
 
+_One = TypeVar("_One", SampleRow, RecordedVerdict)
+
+
+def _asked(args: argparse.Namespace) -> tuple[Suite, EvaluatorConfig, float]:
+    """The suite, how to judge it, and the time limit per sample [s]; makes ``--out``."""
+    if args.out is not None:
+        try:
+            args.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"--out {args.out}: cannot be made: {error.strerror}") from error
+    suite = load_suite_named(args.suite)
+    config = EvaluatorConfig(
+        timeout_s=args.timeout_s,
+        workers=args.workers,
+        **({} if args.memory_mib is None else {"memory_bytes": args.memory_mib * 2**20}),
+        python=args.python,
+        isolation=EvaluatorIsolation(args.isolation),
+    )
+    return suite, with_python(config, suite.tasks), config.timeout_s or suite.timeout_s
+
 
 def check_canonical(args: argparse.Namespace) -> None:
     """Judge the canonical solutions, as far as the cache does not know them; print, and write
     where ``--out`` says."""
-    suite = load_suite_named(args.suite)
-    config = evaluator_config(args, suite)
-    if args.out is not None:
-        make_folder(args.out)
-    truth = _judge_canonical(args, config, suite)
+    suite, config, timeout_s = _asked(args)
+    truth = _judge_canonical(args, suite, config, timeout_s)
     if args.out is not None:
         solutions = [canonical_sample(task).solution for task in suite.tasks]
         write_eval_results(args.out / RESULTS, truth.verdicts, solutions)
@@ -50,11 +77,10 @@ def check_canonical(args: argparse.Namespace) -> None:
 
 
 def _judge_canonical(
-    args: argparse.Namespace, config: EvaluatorConfig, suite: Suite
+    args: argparse.Namespace, suite: Suite, config: EvaluatorConfig, timeout_s: float
 ) -> GroundTruth:
     """Judge what the cache does not know, print, and write ``ground_truth.json``."""
     progress = Progress(len(suite.tasks), verbose=args.verbose, what="canonical solutions")
-    timeout_s = config.timeout_s or suite.timeout_s
     truth = check_ground_truth(
         suite.tasks,
         config=config,
@@ -78,25 +104,26 @@ def _judge_canonical(
 
 def judge_samples(args: argparse.Namespace) -> None:
     """Judge, write into ``--out``, print."""
-    suite = load_suite_named(args.suite)
-    config = evaluator_config(args, suite)
-    timeout_s = config.timeout_s or suite.timeout_s
-    submission = read_submission(args.samples, suite, sanitizing=args.sanitize)
-    others = submission.recorded
+    suite, config, timeout_s = _asked(args)
+    samples, others = _read_submission(args, suite)
     if args.compare is not None:
-        others = tuple(read_eval_results(args.compare))
-    _keep_input(args)
-    make_folder(args.out)
+        others = list(read_eval_results(args.compare))
+    for option in (args.samples, args.compare):
+        if option is not None and option.resolve() == (args.out / RESULTS).resolve():
+            raise ConfigError(
+                f"--out {args.out}: its {RESULTS} is an input and would be replaced; choose "
+                "another folder"
+            )
     if args.ground_truth:
-        truth: GroundTruth | None = _judge_canonical(args, config, suite)
+        truth: GroundTruth | None = _judge_canonical(args, suite, config, timeout_s)
     else:
         truth = cached_ground_truth(suite.tasks, config=config, timeout_s=timeout_s)
     start_s = time.monotonic()
     facts: list[SandboxFacts] = []
-    progress = Progress(len(submission.samples), verbose=args.verbose)
+    progress = Progress(len(samples), verbose=args.verbose)
     with VerdictLog(args.out / VERDICTS, fresh=args.fresh) as log:
         verdicts = judge_resuming(
-            submission.samples,
+            samples,
             log,
             config=config,
             timeout_s=timeout_s,
@@ -119,26 +146,16 @@ def judge_samples(args: argparse.Namespace) -> None:
         truth=truth or cached_ground_truth(tasks, config=config, timeout_s=timeout_s),
         agreement=compare_verdicts(verdicts, others) if others else None,
     )
-    files = _write(args, report, submission, truth)
+    files = _write(args, report, samples, truth)
     print(visible(report.text()))
     print(visible(f"Written to {args.out}: {', '.join(files)}"))
 
 
-def _keep_input(args: argparse.Namespace) -> None:
-    """Raise ConfigError where writing the results would replace what they are compared with."""
-    for option in (args.samples, args.compare):
-        if option is not None and option.resolve() == (args.out / RESULTS).resolve():
-            raise ConfigError(
-                f"--out {args.out}: its {RESULTS} is an input and would be replaced; choose "
-                "another folder"
-            )
-
-
 def _write(
-    args: argparse.Namespace, report: Report, submission: Submission, truth: GroundTruth | None
+    args: argparse.Namespace, report: Report, samples: Sequence[Sample], truth: GroundTruth | None
 ) -> list[str]:
     """Write the files of results; returns their names."""
-    solutions = [sample.solution for sample in submission.samples]
+    solutions = [sample.solution for sample in samples]
     write_eval_results(args.out / RESULTS, report.verdicts, solutions)
     # By option, else by the file's name, else by the suite.
     name = told_by_name(args.samples)
@@ -155,3 +172,123 @@ def _write(
     write_whole(args.out / "summary.json", json.dumps(summary, indent=2) + "\n")
     written = [RESULTS, "pass_at_k.json", "summary.json", VERDICTS]
     return [*written, GROUND_TRUTH] if args.ground_truth else written
+
+
+def _read_submission(
+    args: argparse.Namespace, suite: Suite
+) -> tuple[list[Sample], list[RecordedVerdict]]:
+    """The samples at ``--samples`` as programs for the tasks of `suite`, in the file's order, and
+    the verdicts that the file itself holds. Raises ConfigError, naming file and line, for what
+    cannot be read or joined."""
+    path: Path = args.samples
+    tasks = {task.task_id: task for task in suite.tasks}
+    if path.name.endswith((".json", ".json.gz")) and not holds_samples(path):
+        verdicts = read_eval_results(path)
+        if args.sanitize:
+            raise ConfigError(f"--sanitize: the programs of {path} have been judged as they are")
+        recorded = list(_under_whole_names(verdicts, suite, where=lambda _: str(path)))
+        return [_sample(tasks[one.task_id], one) for one in recorded], recorded
+    submitted = _under_whole_names(read_sample_file(path), suite, where=lambda one: one.where)
+    return [_sample(tasks[one.task_id], one, sanitizing=args.sanitize) for one in submitted], []
+
+
+def _under_whole_names(
+    found: Iterable[_One], suite: Suite, *, where: Callable[[_One], str]
+) -> Iterator[_One]:
+    """What was `found`, each under the name that the suite has for its task, and numbered by
+    that: a file may call one task ``11`` and ``Mbpp/11``."""
+    by_number: dict[str, list[str]] = {}
+    for task in suite.tasks:
+        by_number.setdefault(task.task_id.rpartition("/")[2], []).append(task.task_id)
+    known = {task.task_id: [task.task_id] for task in suite.tasks}
+    counts: Counter[str] = Counter()
+    for one in found:
+        names = known.get(one.task_id) or by_number.get(one.task_id, [])
+        if len(names) != 1:
+            raise ConfigError(f"{where(one)}: {_unknown(one.task_id, names, suite)}")
+        yield dataclasses.replace(one, task_id=names[0], sample=counts[names[0]])
+        counts[names[0]] += 1
+
+
+def _unknown(task_id: str, names: Sequence[str], suite: Suite) -> str:
+    if names:
+        return f"task_id {task_id} may be any of {', '.join(names[:5])}; write it in full"
+    return (
+        f"task_id {task_id} is not in suite {suite.name}, which has {len(suite.tasks)} tasks, "
+        f"{suite.tasks[0].task_id} to {suite.tasks[-1].task_id}; is --suite the one the samples "
+        "were made for?"
+    )
+
+
+def _sample(task: Task, one: SampleRow | RecordedVerdict, *, sanitizing: bool = False) -> Sample:
+    if isinstance(one, RecordedVerdict):
+        program = one.uncalibrated(task.code_prompt)
+    elif sanitizing:
+        raw = one.unsanitized_after(task.complete_prompt)
+        program = sanitize(raw, task.entry_point, task.tested_names)
+    else:
+        program = one.program_after(task.complete_prompt)
+    return Sample.of(task, program, sample=one.sample)
+
+
+def inspect_task(args: argparse.Namespace) -> None:
+    """Judge one sample, and print prompt, program, tests and what happened."""
+    suite, config, timeout_s = _asked(args)
+    task = _inspected_task(args, suite)
+    sample, count = _inspected_sample(args, suite, task)
+    (sample,) = with_expected_outputs([sample], config=config, timeout_s=timeout_s)
+    verdict, output = judge_one(sample, config=config, timeout_s=timeout_s)
+    what = "canonical solution" if args.samples is None else f"sample {args.sample} of {count}"
+    instruct = args.split == Split.instruct.value
+    prompt = task.instruct_prompt if instruct else task.complete_prompt
+    print(f"{visible(task.task_id)}, {what}: {verdict.reason}")
+    for title, text in (
+        (f"prompt ({'instruct' if instruct else 'complete'})", prompt),
+        ("program (what the task gives, then the solution)", sample.program),
+        ("tests", task.test),
+        ("output (standard output and error, the last 4 KiB at most)", output),
+        ("results", "\n".join(_results(verdict, sample.test_names, timeout_s))),
+    ):
+        print(f"\n== {title} ==\n{visible(text).strip(chr(10)) or '(none)'}")
+
+
+def _inspected_task(args: argparse.Namespace, suite: Suite) -> Task:
+    for task in suite.tasks:
+        if task.task_id == args.inspect:
+            return task
+    same = [t.task_id for t in suite.tasks if t.task_id.endswith(f"/{args.inspect}")]
+    raise ConfigError(
+        f"--inspect {args.inspect}: {suite.name} has no such task; "
+        + (f"did you mean {same[0]}? " if same else "")
+        + f"it has {len(suite.tasks)}, {suite.tasks[0].task_id} to {suite.tasks[-1].task_id}"
+    )
+
+
+def _inspected_sample(args: argparse.Namespace, suite: Suite, task: Task) -> tuple[Sample, int]:
+    """The sample to look at, and of how many it is one."""
+    if args.samples is None:
+        return canonical_sample(task), 1
+    samples = [s for s in _read_submission(args, suite)[0] if s.task_id == task.task_id]
+    if args.sample >= len(samples):
+        raise ConfigError(
+            f"--sample {args.sample}: {args.samples} has {len(samples)} of {task.task_id}"
+            + (f", 0 to {len(samples) - 1}" if samples else "")
+        )
+    return samples[args.sample], len(samples)
+
+
+def _results(verdict: Verdict, tests: Sequence[str], timeout_s: float) -> Iterator[str]:
+    yield f"verdict   {verdict.status.value}, {verdict.reason}"
+    for name in tests:
+        yield f"{verdict.tests.get(name, 'did not run'):<11} {name}"
+    for name, text in verdict.details.items():
+        yield f"-- {name}"
+        yield text.rstrip()
+    if verdict.status is not Status.passed and not verdict.details:
+        yield "(nothing more is known)"
+    memory = verdict.memory_peak_bytes
+    yield (
+        f"time      {verdict.evaluation_s:.3f} s wall of {timeout_s:g}, "
+        f"{verdict.evaluation_cpu_s:.3f} s CPU"
+    )
+    yield f"memory    {'not known' if memory is None else f'{memory / 2**20:.1f} MiB at most'}"

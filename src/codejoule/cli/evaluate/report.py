@@ -106,12 +106,12 @@ class Report:
         for name, verdicts in self._by_tests().items():
             plus = "_plus" if name == _ALL_TESTS else ""
             content[f"samples_passed{plus}"] = _passed(verdicts)
-            content[f"pass_at_k{plus}"] = _keyed(pass_rates(verdicts))
+            content[f"pass_at_k{plus}"] = pass_rates(verdicts)
             if content[f"pass_at_k{plus}"]:
                 content[f"pass_at_1{plus}_ci"] = list(_interval(verdicts))
             if self.truth is not None:
                 rates = pass_rates(verdicts, among=self.truth.valid)
-                content[f"pass_at_k{plus}_valid"] = _keyed(rates)
+                content[f"pass_at_k{plus}_valid"] = rates
         if self.agreement is not None:
             content["agreement"] = {
                 "compared": self.agreement.compared,
@@ -214,10 +214,6 @@ def _names(names: Sequence[str]) -> str:
     more = len(names) - _MOST_NAMES
     shown = ", ".join(names[:_MOST_NAMES])
     return f"{shown} and {more} more" if more > 0 else shown
-
-
-def _keyed(rates: Mapping[int, float]) -> dict[str, float]:
-    return {str(k): rate for k, rate in rates.items()}
 
 
 def truth_text(truth: GroundTruth, *, suite: Suite) -> str:

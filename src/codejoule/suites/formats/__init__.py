@@ -77,10 +77,8 @@ def recognize(row: Row) -> Format:
 def refuse_unread(row: Row, file_format: Format) -> None:
     """Raise `ConfigError` for a column that `file_format` does not read, if its name is that of
     tests, tolerances or limits and its cell is not empty: without it verdicts would be others.
-
     Columns of other names are the user's own, and so is a mere number under a test's name
-    (``test_count``), and a name that begins with an underscore.
-    """
+    (``test_count``), and a name that begins with an underscore."""
     read = {*file_format.columns, *file_format.other_columns}
     for column, value in row.values.items():
         if column not in read and value and _decides(column, value):

@@ -5,7 +5,7 @@ import inspect
 
 from codejoule.domain import Task, source_lines
 from codejoule.suites.domains import domains_of, top_modules
-from codejoule.suites.names import names_asked_of
+from codejoule.suites.grammar import names_asked_of
 from codejoule.suites.rows import Row
 
 COLUMNS = ("task_id", "prompt", "canonical_solution", "test", "entry_point")
@@ -25,10 +25,8 @@ class TestCases(unittest.TestCase):
 
 def convert(row: Row) -> Task:
     """The row as a task: ``check(candidate)`` becomes the one test of a `unittest` class.
-
-    ``code_prompt`` keeps what stands in front of the function: some tests call helpers there
-    that sanitizing drops, as the function itself does not use them.
-    """
+    ``code_prompt`` keeps what stands in front of the function: some tests call helpers there that
+    sanitizing drops, as the function itself does not use them."""
     prompt, entry_point = row.text("prompt"), row.text("entry_point")
     helpers, header, words = _split(row, prompt, entry_point)
     program = prompt + row.text("canonical_solution")

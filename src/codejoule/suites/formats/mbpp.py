@@ -5,8 +5,7 @@ from collections import Counter
 
 from codejoule.domain import Task, join_sources, source_lines
 from codejoule.suites.domains import domains_of, top_modules
-from codejoule.suites.grammar import parse
-from codejoule.suites.names import names_asked_of
+from codejoule.suites.grammar import names_asked_of, parse
 from codejoule.suites.rows import Row
 
 COLUMNS = ("task_id", "code", "test_list")
@@ -15,11 +14,9 @@ OTHER_COLUMNS = ("text", "prompt", "test_imports", "test_setup_code", "challenge
 
 
 def convert(row: Row) -> Task:
-    """The row as a task, one test method per assertion.
-
-    MBPP has no signature to start from: as elsewhere, the model gets the request and the
-    assertions as a docstring and writes the whole function, so ``code_prompt`` is empty.
-    """
+    """The row as a task, one test method per assertion. MBPP has no signature to start from: as
+    elsewhere, the model gets the request and the assertions as a docstring and writes the whole
+    function, so ``code_prompt`` is empty."""
     code, asserts = row.text("code"), row.texts("test_list")
     entry_point = _entry_point(row, code, asserts)
     request = _request(row)
