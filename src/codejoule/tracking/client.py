@@ -1,13 +1,15 @@
 """MLflow's client, quiet, with its failures told as errors of ours, and texts that fit into it."""
 
 import hashlib
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codejoule.common.imports import importing
 from codejoule.common.mlflow_client import mlflow_client, store_problem
-from codejoule.config import UserError
+from codejoule.config import UserError, write_whole
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -70,3 +72,26 @@ def cut(text: str, limit: int) -> str:
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
     note = f"... ({len(text)} characters, sha256 {digest})"
     return text[: limit - len(note)] + note
+
+
+_RESERVE = ".reserve"
+_RESERVE_BYTES = 2**16
+"""More than SQLite takes to change one row."""
+
+
+def keep_reserve(folder: Path) -> None:
+    """Keep room in a store's folder for saying how a run ended though the disk is full, unless it
+    is kept already or not there."""
+    if not (folder / _RESERVE).exists():
+        with suppress(UserError):
+            # Random, since some file systems store zeros in no room at all.
+            write_whole(folder / _RESERVE, os.urandom(_RESERVE_BYTES))
+
+
+def give_reserve(uri: str) -> bool:
+    """Give the room back, once; whether there was any in the store at `uri`."""
+    reserve = Path(uri.removeprefix("sqlite:///")).with_name(_RESERVE)
+    if not uri.startswith("sqlite:///") or not reserve.exists():
+        return False
+    reserve.unlink()
+    return True

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlparse
 from codejoule.common.mlflow_client import is_server, patience
 from codejoule.config import ConfigError, UserError, first_line
 from codejoule.config.schema import TrackingConfig, TrackingName
-from codejoule.tracking.client import explained, open_client
+from codejoule.tracking.client import explained, keep_reserve, open_client
 from codejoule.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def _on_disk(folder: Path, experiment: str) -> Store:
             _create_database(folder)
         client = open_client(uri)
         found = _experiment(client, uri, experiment, artifact_location=artifacts)
+        keep_reserve(folder)
     place = urlparse(found.artifact_location)
     local = place.scheme in ("", "file")
     if local and not Path(unquote(place.path)).is_relative_to(folder):

@@ -20,6 +20,7 @@ from codejoule.tracking.client import (
     as_text,
     cut,
     explained,
+    give_reserve,
 )
 from codejoule.tracking.process import HOST, has_died, identity_tags
 
@@ -75,7 +76,15 @@ class TrackedRun:
                 self._client.log_artifact(self.run_id, str(path))
 
     def finish(self, status: RunStatus) -> None:
-        """End the run."""
+        """End the run, if need be in room that was kept for this."""
+        try:
+            self._finish(status)
+        except UserError:
+            if not give_reserve(self._uri):
+                raise
+            self._finish(status)
+
+    def _finish(self, status: RunStatus) -> None:
         with explained(self._uri, f"end run {self.run_id}"):
             self._client.set_terminated(self.run_id, status)
 
