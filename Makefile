@@ -10,7 +10,7 @@ PORT ?= 5000
 ALONE := tests/sandbox tests/evaluation tests/measurement
 
 .DEFAULT_GOAL := help
-.PHONY: help setup browser eval-env demo ui analysis doctor check format test test-slow test-gpu starter-suite starter-model clean
+.PHONY: help setup browser eval-env vllm-env demo ui analysis doctor check format test test-slow test-gpu starter-suite starter-model clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -31,6 +31,9 @@ browser: ## install Chromium, which the report is tested in, where that is possi
 
 eval-env: $(STAMP) ## build BigCodeBench's own environments (Python 3.11, and 3.10 where present)
 	@$(PY) -m tools.evaluation_environment
+
+vllm-env: $(STAMP) ## build the environment of engine=vllm (with CUDA, or for the CPU)
+	@$(PY) -m tools.vllm_environment
 
 demo: setup ## fresh clone to results: sweep the bundled model and print the comparison
 	@$(PY) src/main.py -m model=starter quant=none,gptq8,gptq4 batch=b1,b8
@@ -73,5 +76,5 @@ starter-model: $(STAMP) ## train and quantize the bundled model again (up to 20 
 	@$(PY) -m tools.starter.make quantize
 
 clean: ## remove the environments and caches (runs and stores are kept)
-	@rm -rf $(VENV) .eval-env .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis src/*.egg-info
+	@rm -rf $(VENV) .eval-env .vllm-env .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis src/*.egg-info
 	@find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

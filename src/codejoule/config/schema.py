@@ -420,6 +420,14 @@ class ExperimentConfig(Ranged):
             "model.weights=random writes no programs, and each of its sequences has exactly "
             "max_new_tokens tokens; choose generation.stop=benchmark, or real weights",
         )
+        spread = self.engine.tensor_parallel or 1
+        if spread > 1:
+            self._require(
+                self.gpus in (None, spread),
+                "gpus",
+                f"engine.tensor_parallel={spread} takes as many GPUs; leave it null",
+            )
+            self.gpus = spread
         methods = self.engine.facts.methods
         self._require(
             not methods or self.quant.method.name in methods,

@@ -1,6 +1,7 @@
 """The stage that uses the model: load, warm up, idle, then one metered window per batch."""
 
 import logging
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -45,8 +46,10 @@ def generate(plan: Plan, folder: Path) -> None:
         if not todo:
             return
         check_memory(plan.experiment, plan.memory, plan.hardware, device=plan.device)
+        facts = plan.experiment.engine.facts
+        starts = (os.getpid(),) if facts.owns_model and not facts.runs_already else ()
         with open_meter(
-            plan.experiment.meter, gpu_indices=plan.gpus, processes=plan.processes
+            plan.experiment.meter, gpu_indices=plan.gpus, processes=plan.processes or starts
         ) as meter:
             try:
                 _generate(plan, journal, meter, todo)
@@ -72,9 +75,7 @@ def _generate(plan: Plan, journal: Journal, meter: Meter, todo: Sequence[int]) -
     if cooling is not None:
         journal.append(CooledDown(**asdict(cooling)))
     windows = {number: _prompts(plan, plan.batches[number]) for number in todo}
-    left = [prompt for window in windows.values() for prompt in window]
-    longest = max(left, key=lambda prompt: len(prompt.text))
-    engine, peak_bytes = open_engine(plan, meter, journal, longest)
+    engine, peak_bytes = open_engine(plan, meter, journal, list(windows.values()))
     try:
         limit = BatchLimit(plan, journal)
         _Decoding(plan, journal, meter, engine, limit, windows).run(peak_bytes)
@@ -125,8 +126,10 @@ class _Decoding:
             journal.append(Power(samples=tuple(power)))
 
     def _prepare(self, windows: Sequence[Sequence[Prompt]]) -> None:
-        """Compile and capture before anything is measured; the energy is booked apart."""
-        while self.plan.experiment.engine.facts.compiles:
+        """Compile and capture before anything is measured; the energy is booked apart. An engine
+        with a model of its own has done it while that was made ready."""
+        facts = self.plan.experiment.engine.facts
+        while facts.compiles and not facts.owns_model:
             size = self.limit.size
             with self.meter.window("compile") as window:
                 _, error = _tried(partial(self.engine.prepare, windows, at_once=size))

@@ -4,7 +4,7 @@ is quantized here, once, where that is asked for; its energy is in the journal."
 import json
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
@@ -13,13 +13,21 @@ from typing import TYPE_CHECKING, Any
 
 from codejoule.config import ConfigError, UserError, write_whole
 from codejoule.config.schema import Stop, Weights
-from codejoule.domain import EnergyReading, EnergySource, Prompt, from_json, to_json
+from codejoule.domain import (
+    EnergyReading,
+    EnergySource,
+    Prompt,
+    dtype_in_force,
+    from_json,
+    to_json,
+)
 from codejoule.experiment.memory_use import PeakMemory
 from codejoule.experiment.plan import Plan
 from codejoule.generation import (
     Decoding,
     EndFinder,
     Engine,
+    ModelSource,
     ServedModel,
     check_logits,
     make_engine,
@@ -27,15 +35,19 @@ from codejoule.generation import (
 from codejoule.measurement import Meter
 from codejoule.models import (
     bundled_calibration_texts,
+    config_of,
     end_token_owners,
     load_model,
     load_tokenizer,
     prepare_libraries,
     quantize_checkpoint,
+    write_config,
 )
+from codejoule.models.declared import with_group_size
+from codejoule.models.quantization import quantizer_of
 from codejoule.suites import ProgramEnd, load_suite, stops_for
 from codejoule.tracking import Journal
-from codejoule.tracking.entries import Loaded, MeterFacts, Quantized
+from codejoule.tracking.entries import Compiled, Loaded, MeterFacts, Quantized
 
 if TYPE_CHECKING:
     import torch
@@ -46,13 +58,15 @@ _READING = "quantize_energy.json"
 
 
 def open_engine(
-    plan: Plan, meter: Meter, journal: Journal, longest: Prompt
+    plan: Plan, meter: Meter, journal: Journal, windows: Sequence[Sequence[Prompt]]
 ) -> tuple[Engine, Callable[[], int | None]]:
-    """The engine that `plan` asks for, and what tells the peak of its memory [bytes]. `longest` is
-    the longest prompt that is left. Raises `UserError` where the engine cannot decode the model."""
-    if plan.served is not None:
-        return _with_its_own_model(plan, plan.served, meter, journal), lambda: None
+    """The engine that `plan` asks for, and what tells the peak of its memory [bytes]. `windows` are
+    those that are left. Raises `UserError` where the engine cannot decode the model."""
+    if plan.served is not None and plan.experiment.engine.facts.runs_already:
+        return _served(plan, plan.served, meter, journal), lambda: None
     ensure_quantized(plan, meter, journal)
+    if plan.served is not None:
+        return _with_its_own_model(plan, plan.served, meter, journal, windows), lambda: None
     memory = PeakMemory(plan.device, gpus=plan.gpus, own_process=plan.isolated)
     # This is not loading a model, and only the first job of a process (or a machine) does it.
     model = plan.experiment.model
@@ -64,30 +78,91 @@ def open_engine(
     meter.require_devices(gpus_of(loaded.model))
     _record(journal, meter, window.reading, loaded.facts.to_json())
     # Before anything is measured: the longest is the likeliest to overflow.
+    longest = max(chain.from_iterable(windows), key=lambda prompt: len(prompt.text))
     check_logits(loaded.model, loaded.tokenizer, longest, max_new_tokens=plan.max_new_tokens)
     engine = make_engine(plan.experiment.engine, loaded.model, loaded.tokenizer, _decoding(plan))
     return engine, memory.read
 
 
-def _with_its_own_model(plan: Plan, served: ServedModel, meter: Meter, journal: Journal) -> Engine:
-    """An engine that has a model of its own: nothing is loaded here."""
+def _with_its_own_model(
+    plan: Plan,
+    served: ServedModel,
+    meter: Meter,
+    journal: Journal,
+    windows: Sequence[Sequence[Prompt]],
+) -> Engine:
+    """An engine that loads and compiles in a process of its own; each is booked apart."""
+    experiment, size = plan.experiment, plan.experiment.batch.size
+    tokenizer = load_tokenizer(plan.checkpoint, experiment.model)
+    model = replace(
+        served,
+        end_token_owners=tuple(end_token_owners(plan.checkpoint)),
+        source=_source(plan, journal.path.parent),
+    )
+    _log.info("starting %s for %s", served.software, experiment.model.name)
+    engine = make_engine(experiment.engine, model, tokenizer, _decoding(plan))
+    try:
+        with meter.window("load") as load:
+            engine.open(windows, at_once=size)
+        with meter.window("compile") as compiled:
+            engine.prepare(windows, at_once=size)
+    except BaseException:
+        engine.close()
+        raise
+    facts = {
+        "software": served.software,
+        "weights": plan.checkpoint.weights.name,
+        "quantization": plan.checkpoint.quantization,
+        "source": plan.checkpoint.source,
+        "checksum": plan.checkpoint.checksum,
+        "tokenizer": type(tokenizer).__name__,
+    }
+    _record(journal, meter, load.reading, facts | engine.model_facts())
+    journal.append(Compiled(reading=compiled.reading))
+    return engine
+
+
+def _source(plan: Plan, folder: Path) -> ModelSource:
+    """What such an engine loads; `folder` is the run's."""
+    model, checkpoint = plan.experiment.model, plan.checkpoint
+    config = config_of(checkpoint, model)
+    quant = with_group_size(plan.experiment.quant, config)
+    place = checkpoint.path
+    if place is None:
+        place = folder / "random"
+        write_config(config, quantizer_of(quant.method.name).declaration(quant), place)
+    own = config.get("dtype") or config.get("torch_dtype")
+    return ModelSource(
+        folder=place,
+        random_seed=model.random_seed if checkpoint.path is None else None,
+        quant=quant,
+        # Its kernels take the weights' own dtype, packed or not.
+        dtype=dtype_in_force(model.dtype.name, "none", device=plan.device, own=own),
+        device=plan.device,
+        gpus=plan.gpus,
+        cpu_threads=model.cpu_threads,
+        vocabulary=config["vocab_size"],
+        context_tokens=config.get("max_position_embeddings"),
+    )
+
+
+def _served(plan: Plan, served: ServedModel, meter: Meter, journal: Journal) -> Engine:
+    """An engine whose model is served already: nothing is loaded here."""
     experiment = plan.experiment
     tokenizer = load_tokenizer(plan.checkpoint, experiment.model)
-    if experiment.engine.facts.runs_already:
-        _check_meter(plan, meter)
-        _log.warning(
-            "%s serves %r (%s): its weights, dtype and quantization are taken on its word; "
-            "model=%s and quant=%s are what you say they are",
-            experiment.engine.url,
-            served.id,
-            served.software,
-            experiment.model.name,
-            experiment.quant.name,
-        )
+    _check_meter(plan, meter)
+    _log.warning(
+        "%s serves %r (%s): its weights, dtype and quantization are taken on its word; "
+        "model=%s and quant=%s are what you say they are",
+        experiment.engine.url,
+        served.id,
+        served.software,
+        experiment.model.name,
+        experiment.quant.name,
+    )
     model = replace(served, end_token_owners=tuple(end_token_owners(plan.checkpoint)))
-    with meter.window("load") as window:
-        engine = make_engine(experiment.engine, model, tokenizer, _decoding(plan))
-        engine.prepare((), at_once=1)
+    engine = make_engine(experiment.engine, model, tokenizer, _decoding(plan))
+    engine.open((), at_once=1)
     facts = {
         "served": True,
         "served_model": served.id,
@@ -96,8 +171,7 @@ def _with_its_own_model(plan: Plan, served: ServedModel, meter: Meter, journal: 
         "tokenizer": type(tokenizer).__name__,
         "device": plan.device,
     }
-    reading = None if experiment.engine.facts.runs_already else window.reading
-    _record(journal, meter, reading, facts | engine.model_facts())
+    _record(journal, meter, None, facts | engine.model_facts())
     return engine
 
 

@@ -95,7 +95,7 @@ class Plan:
     @property
     def isolated(self) -> bool:
         """Whether the model lives in a child process of its own."""
-        if self.served is not None:
+        if self.experiment.engine.facts.runs_already:
             return False
         if self.experiment.isolation is Isolation.auto:
             return self.device == "cuda"
@@ -145,6 +145,11 @@ def make_plan(experiment: ExperimentConfig) -> Plan:
     if not engine.facts.runs_already:
         memory = plan_memory(experiment, suite, checkpoint, hardware, device=device)
         gpus = gpus_in_use(device, memory)
+        if engine.facts.owns_model and len(gpus) > (engine.tensor_parallel or 1):
+            raise UserError(
+                f"engine={engine.name.name}: the model does not fit on one GPU; spread its layers "
+                f"over {len(gpus)} (engine.tensor_parallel={len(gpus)})"
+            )
         if engine.facts.one_device and len(gpus) > 1:
             raise UserError(
                 f"engine={engine.name.name}: the model would lie on {len(gpus)} GPUs, and this "

@@ -1,7 +1,14 @@
 """Engines that turn prompts into completions."""
 
 from codejoule.generation.decoding import Decoding
-from codejoule.generation.engine import Decoded, Engine, ServedModel, engine_class, make_engine
+from codejoule.generation.engine import (
+    Decoded,
+    Engine,
+    ModelSource,
+    ServedModel,
+    engine_class,
+    make_engine,
+)
 from codejoule.generation.finite import check_logits
 from codejoule.generation.text_stop import EndFinder
 
@@ -10,6 +17,7 @@ __all__ = [
     "Decoding",
     "EndFinder",
     "Engine",
+    "ModelSource",
     "ServedModel",
     "check_logits",
     "engine_class",

@@ -2,8 +2,10 @@
 
 import logging
 import math
+import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -227,10 +229,13 @@ class CpuCounters(CumulativeCounter):
 def cpu_time_counter(watts_per_core: float, *, processes: Sequence[int] = ()) -> CumulativeCounter:
     """CPU time of all threads of this process [s] x `watts_per_core` [W]: an estimate, for which
     docs/energy.md has the source. `processes` are others whose time counts too, that of their
-    descendants with it: a server's, which works for this one."""
+    descendants with it: a server's, which works for this one; or this one, where what it starts
+    counts, too."""
+    listed = os.getpid() in processes
 
     def read_j() -> Mapping[str, float]:
-        return {"cpu": (process_time() + _time_of(processes)) * watts_per_core}
+        own_s = 0.0 if listed else process_time()
+        return {"cpu": (own_s + _time_of(processes)) * watts_per_core}
 
     return CumulativeCounter(read_j, source=EnergySource.estimate, scope=EnergyScope.cpu)
 
@@ -244,9 +249,11 @@ def _time_of(processes: Sequence[int]) -> float:
     for pid in processes:
         try:
             root = psutil.Process(pid)
-            for process in (root, *root.children(recursive=True)):
-                # Of those that have ended and been waited for, their parent has the time.
-                total_s += sum(process.cpu_times()[:4])
+            # Of those that have ended and been waited for, their parent has the time.
+            total_s += sum(root.cpu_times()[:4])
+            for process in root.children(recursive=True):
+                with suppress(psutil.NoSuchProcess):
+                    total_s += sum(process.cpu_times()[:4])
         except psutil.Error as error:
             raise UserError(
                 f"the server's process {pid} has ended ({error}), and its CPU time with it: the "

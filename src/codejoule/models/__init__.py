@@ -6,12 +6,14 @@ Finding and checking are cheap (no torch); loading and quantizing import what th
 from codejoule.models.check import bundled_calibration_texts, check_model_config
 from codejoule.models.checkpoint import (
     Checkpoint,
+    config_of,
     describe_model,
     locate_checkpoint,
 )
 from codejoule.models.facts import LoadedModel, ModelFacts
 from codejoule.models.load import load_model, prepare_libraries
 from codejoule.models.quantize import quantize_checkpoint
+from codejoule.models.random_weights import write_config
 from codejoule.models.tokenizer import end_token_owners, load_tokenizer
 
 __all__ = [
@@ -20,6 +22,7 @@ __all__ = [
     "ModelFacts",
     "bundled_calibration_texts",
     "check_model_config",
+    "config_of",
     "describe_model",
     "end_token_owners",
     "load_model",
@@ -27,4 +30,5 @@ __all__ = [
     "locate_checkpoint",
     "prepare_libraries",
     "quantize_checkpoint",
+    "write_config",
 ]

@@ -247,14 +247,20 @@ def describe_model(
     Without a `checkpoint` the architecture on file (``model.architecture``) says it. Raises
     `ValueError` for a family that is not known.
     """
-    config: Mapping[str, Any] = model.architecture
-    if checkpoint is not None and checkpoint.path is not None:
-        there = (checkpoint.path / "config.json").exists()
-        folder = checkpoint.path if there else checkpoint.base_path
-        assert folder is not None
-        config = read_config(folder)
+    config = config_of(checkpoint, model)
     architecture = Architecture.from_config(config)
     dtype = dtype_in_force(
         model.dtype.name, quant.method.name, device=device, own=architecture.dtype
     )
     return architecture, quantization_of(quant, config), dtype
+
+
+def config_of(checkpoint: Checkpoint | None, model: ModelConfig) -> Mapping[str, Any]:
+    """The ``config.json`` of these weights; of random ones, and without a `checkpoint`, the
+    architecture on file."""
+    if checkpoint is None or checkpoint.path is None:
+        return model.architecture
+    there = (checkpoint.path / "config.json").exists()
+    folder = checkpoint.path if there else checkpoint.base_path
+    assert folder is not None
+    return read_config(folder)

@@ -1,9 +1,12 @@
 """The exact architecture of a model with random weights, made where it will run."""
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from codejoule.config import write_whole
 from codejoule.models.placement import Placement, materialize, spread
 
 if TYPE_CHECKING:
@@ -66,6 +69,21 @@ def architecture_config(architecture: Mapping[str, Any]) -> "PretrainedConfig":
 
     fields = dict(architecture)
     return AutoConfig.for_model(fields.pop("model_type"), **fields)
+
+
+def write_config(
+    architecture: Mapping[str, Any], quantization: Mapping[str, Any], folder: Path
+) -> None:
+    """Write the ``config.json`` that a checkpoint of this architecture has, for an engine that
+    makes random weights by itself; `quantization` is its ``quantization_config``, or empty."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    kind = architecture["model_type"]
+    config = {"architectures": [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[kind]], **architecture}
+    if quantization:
+        config["quantization_config"] = dict(quantization)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / "config.json", json.dumps(config, indent=1))
 
 
 def initial_deviation(config: "PretrainedConfig") -> float:

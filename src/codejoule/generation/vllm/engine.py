@@ -77,7 +77,9 @@ class VllmEngine(Engine):
         self._child = Child(python, self._environment())
         self._child.say(
             {
-                "engine": self._arguments(at_once, max(map(len, rows)) + new),
+                "engine": self._arguments(
+                    min(at_once, max(map(len, windows))), max(map(len, rows)) + new
+                ),
                 "kernel": self._source.quant.kernel,
                 "fill": self._source.random_seed,
             }

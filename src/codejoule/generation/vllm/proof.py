@@ -79,17 +79,17 @@ def model_facts(found: Mapping[str, Any], source: ModelSource) -> dict[str, Any]
         alike[tuple({**layer, "path": path}.items())] += 1
     kernels = sorted({kernel for layer in linear if (kernel := kernel_of(layer)) is not None})
     quantized = source.quant.bits is not None
+    whole = all(layer["dtype"] is not None for layer in linear)
     return {
         "proven": True,
         "architecture": found["architecture"],
-        "n_parameters": sum(found["numbers"].values()) if not quantized else None,
-        "memory_bytes": found["memory_bytes"],
-        "weights": "random" if source.random_seed is not None else "as in source",
+        # vLLM's CPU kernels keep weights where nobody can count them.
+        "n_parameters": sum(found["numbers"].values()) if whole and not quantized else None,
+        "memory_bytes": found["memory_bytes"] if whole else None,
         "dtype": found["dtype"],
         "device": source.device,
         "attention": ", ".join(found["attention"]),
         "context_tokens": source.context_tokens,
-        "quantization": source.quant.name,
         "kernel": ", ".join(kernels) if quantized else None,
         "bits": source.quant.bits,
         "group_size": source.quant.group_size,

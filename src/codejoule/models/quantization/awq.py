@@ -1,5 +1,8 @@
 """AWQ, 4 bits (Lin et al. 2023), in the layout ``gemm``."""
 
+from typing import Any
+
+from codejoule.config.schema import QuantConfig
 from codejoule.models.quantization.packed import PackedQuantizer, packed_kernels
 
 
@@ -31,6 +34,16 @@ class Awq(PackedQuantizer):
             "torch": "AwqTorchLinear",
         },
     )
+
+    def declaration(self, quant: QuantConfig) -> dict[str, Any]:
+        """With zero points."""
+        return {
+            "quant_method": "awq",
+            "bits": quant.bits,
+            "group_size": quant.group_size,
+            "zero_point": not quant.sym,
+            "version": "gemm",
+        }
 
 
 QUANTIZER = Awq("awq")

@@ -262,6 +262,11 @@ class Quantizer:
     def check_stored(self, stored: StoredLayer, quant: QuantConfig, where: str, name: str) -> None:
         """Refuse what kernels would take for something else; `UserError` that names the layer."""
 
+    def declaration(self, quant: QuantConfig) -> dict[str, Any]:
+        """The ``quantization_config`` of a checkpoint in its usual layout; empty for a method whose
+        checkpoints are unquantized."""
+        return {}
+
     def stated(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """What a ``quantization_config`` of this method states, by `DeclaredQuantization`'s
         names."""

@@ -47,6 +47,23 @@ class Gptq(PackedQuantizer):
                 "or in checkpoint_format (gptq keeps zero points less one, gptq_v2 as they are)"
             )
 
+    def declaration(self, quant: QuantConfig) -> dict[str, Any]:
+        """With the layers named: without a checkpoint nobody can see which are quantized."""
+        layers = (("q_proj", "k_proj", "v_proj"), ("o_proj",))
+        inside = [[f"self_attn.{name}" for name in names] for names in layers]
+        return {
+            "quant_method": "gptq",
+            "bits": quant.bits,
+            "group_size": quant.group_size,
+            "sym": quant.sym,
+            "desc_act": quant.desc_act,
+            "lm_head": False,
+            "checkpoint_format": "gptq",
+            "modules_in_block_to_quantize": [
+                *inside, ["mlp.gate_proj", "mlp.up_proj"], ["mlp.down_proj"],
+            ],
+        }  # fmt: skip
+
     def recipe_options(self, quant: QuantConfig, device: str) -> dict[str, Any]:
         """On the CPU the library's own choice of packing compiles C++ for 20 s."""
         pack = "original" if device == "cpu" else "cpu"
