@@ -1,0 +1,250 @@
+"""What `engine=vllm` costs beside vLLM itself, and the energy of a token over the batch, on one
+NVIDIA GPU. Run by a Python that has vLLM beside codejoule, or with --python.
+
+    python benchmarks/vllm.py --out DIR [--parts direct none gptq4 fp8] [--seconds 560]
+
+Random weights of Qwen2.5-7B, 200 prompt and 256 new tokens, no network; each case is repeated
+for some seconds. Leaves ``vllm.json`` in DIR, to which a later call with the same DIR adds.
+
+direct  vLLM's own `LLM.generate` in a process of its own, and the same through `engine=vllm`: one
+        sequence, 32, and 128 requests of mixed lengths; energy from the same counter;
+none    bfloat16, batches of 1 to 128, and so
+gptq4   with 4 bits, and
+fp8     with W8A8.
+"""
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from codejoule.models.byte_tokenizer import byte_tokenizer
+from engines import ROOT, prompts
+from hydra import compose, initialize_config_dir
+
+from codejoule.config.compose import register_schemas
+from codejoule.config.schema import GenerationConfig, MeterConfig
+from codejoule.config.typed import to_experiment
+from codejoule.domain import Prompt
+from codejoule.generation import Decoding, ModelSource
+from codejoule.generation.engine import engine_class
+from codejoule.measurement import Meter, open_meter
+from codejoule.models import write_config
+from codejoule.models.declared import with_group_size
+from codejoule.models.quantization import quantizer_of
+
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+PROMPT, NEW, MOST = 200, 256, 128
+AT_LEAST_S = 3.0
+NEEDED_S = {"direct": 210, "none": 120, "gptq4": 120, "fp8": 120}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--parts", nargs="+", choices=NEEDED_S, default=list(NEEDED_S))
+    parser.add_argument("--seconds", type=float, default=560)
+    parser.add_argument("--python", default=None)
+    parser.add_argument("--model", default="qwen_7b")
+    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child is not None:
+        directly(json.loads(options.child.read_text()), options.out)
+        return
+    began = time.monotonic()
+    register_schemas()
+    file = options.out / "vllm.json"
+    found = json.loads(file.read_text()) if file.exists() else {}
+    for part in options.parts:
+        if options.seconds - (time.monotonic() - began) < NEEDED_S[part]:
+            print(f"left out for want of time: {part}", flush=True)
+            continue
+        try:
+            found[part] = (
+                direct(options) if part == "direct" else curve(part, options, SIZES, mixed=False)
+            )
+        except Exception:
+            traceback.print_exc(file=sys.stdout)
+            continue
+        file.write_text(json.dumps(found, indent=1) + "\n")
+        print(f"after {part}: {time.monotonic() - began:.0f} s", flush=True)
+
+
+def curve(
+    quant: str, options: argparse.Namespace, sizes: Sequence[int], *, mixed: bool
+) -> list[dict[str, Any]]:
+    """`engine=vllm` over some batches; `mixed` adds the requests of mixed lengths."""
+    engine = started(quant, options, longest=1024 if mixed else NEW)
+    asked = prompts([PROMPT] * MOST)
+    engine.open([asked, mixed_prompts()] if mixed else [asked], at_once=MOST)
+    engine.prepare([asked], at_once=MOST)
+    print(json.dumps(engine.facts()), flush=True)
+    print({k: v for k, v in engine.model_facts().items() if k != "layers"}, flush=True)
+    rows = []
+    with open_meter(MeterConfig(), gpu_indices=(0,)) as meter:
+        for size in sizes:
+
+            def batch(size: int = size) -> int:
+                return tokens_of(engine, asked[:size], size, NEW)
+
+            rows.append({"quant": quant, "case": size, **measured(meter, batch)})
+            print(json.dumps(rows[-1]), flush=True)
+        if mixed:
+            lengths = mixed_lengths()
+
+            def many() -> int:
+                return tokens_of(engine, mixed_prompts(), MOST, 1024, lengths)
+
+            rows.append({"quant": quant, "case": "mixed", **measured(meter, many)})
+            print(json.dumps(rows[-1]), flush=True)
+    engine.close()
+    return rows
+
+
+def tokens_of(
+    engine: Any, asked: Sequence[Prompt], at_once: int, new: int, lengths: Sequence[int] = ()
+) -> int:
+    engine.lengths = dict(zip((p.task_id for p in asked), lengths, strict=False))
+    found = engine.generate(asked, at_once=at_once, seed=0, max_new_tokens=new)
+    return sum(c.output_tokens for c in found.completions)
+
+
+def measured(meter: Meter, run: Callable[[], int]) -> dict[str, float]:
+    """Tokens per second and J/token of so many runs that they take some seconds."""
+    run()
+    tokens, began = 0, time.monotonic()
+    with meter.window("run") as window:
+        while time.monotonic() - began < AT_LEAST_S:
+            tokens += run()
+    reading = window.reading
+    return {
+        "tokens_per_s": tokens / reading.latency_s,
+        "j_per_token": reading.energy_j / tokens,
+        "power_w": reading.energy_j / reading.latency_s,
+    }
+
+
+def started(quant: str, options: argparse.Namespace, *, longest: int) -> Any:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        overrides = [
+            f"model={options.model}",
+            f"quant={quant}",
+            "engine=vllm",
+            "model.weights=random",
+        ]
+        experiment = to_experiment(compose("config", overrides))
+    config, model = experiment.engine, experiment.model
+    config.python = options.python
+    chosen = with_group_size(experiment.quant, model.architecture)
+    folder = Path(tempfile.mkdtemp())
+    write_config(model.architecture, quantizer_of(chosen.method.name).declaration(chosen), folder)
+    kind = engine_class(config.name)
+    source = ModelSource(
+        folder=folder, random_seed=0, quant=chosen, dtype="bfloat16", device="cuda", gpus=(0,),
+        cpu_threads=None, vocabulary=model.architecture["vocab_size"], context_tokens=None,
+    )  # fmt: skip
+    decoding = Decoding(
+        generation=GenerationConfig(name="greedy"), max_new_tokens=longest, fixed_length=True
+    )
+    tokenizer = byte_tokenizer(model.architecture["vocab_size"])
+
+    class Mixed(kind):  # type: ignore[misc, valid-type]
+        """Each request with a length of its own."""
+
+        lengths: dict[str, int]
+
+        def _sampling(self, window: Any, prompt: Prompt) -> dict[str, Any]:
+            settings: dict[str, Any] = super()._sampling(window, prompt)
+            return settings | {
+                "max_tokens": self.lengths.get(prompt.task_id, settings["max_tokens"])
+            }
+
+    served = kind.locate(config)
+    return Mixed(replace(served, source=source), tokenizer, decoding, config)
+
+
+def mixed_prompts() -> list[Prompt]:
+    rng = random.Random(0)
+    return prompts([min(900, max(60, int(rng.lognormvariate(5.4, 0.6)))) for _ in range(MOST)])
+
+
+def mixed_lengths() -> list[int]:
+    rng = random.Random(0)
+    for _ in range(MOST):
+        rng.lognormvariate(5.4, 0.6)
+    return [min(1024, max(8, int(rng.lognormvariate(5.6, 0.7)))) for _ in range(MOST)]
+
+
+def direct(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Both, one after the other, the same arguments and the same prompts."""
+    engine = started("none", options, longest=1024)
+    asked = [prompts([PROMPT] * MOST), mixed_prompts()]
+    rows = [engine._tokens.rows(each, max_new_tokens=1) for each in asked]
+    longest = max(len(ids) for each in rows for ids in each) + 1024
+    job = {
+        "arguments": engine._arguments(MOST, longest),
+        "cases": [
+            {"case": 1, "ids": rows[0][:1], "lengths": [NEW]},
+            {"case": 32, "ids": rows[0][:32], "lengths": [NEW] * 32},
+            {"case": "mixed", "ids": rows[1], "lengths": mixed_lengths()},
+        ],
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "job.json"
+        file.write_text(json.dumps(job))
+        out = Path(folder) / "rows.json"
+        subprocess.run(
+            [options.python or sys.executable, __file__, "--child", str(file), "--out", str(out)],
+            check=True,
+        )
+        own = json.loads(out.read_text())
+    ours = curve("none", options, (1, 32), mixed=True)
+    for row, other in zip(ours, own, strict=True):
+        for name in ("tokens_per_s", "j_per_token"):
+            row[f"direct_{name}"] = other[name]
+            row[f"ratio_{name}"] = row[name] / other[name]
+        print(json.dumps(row), flush=True)
+    return ours
+
+
+def directly(job: dict[str, Any], out: Path) -> None:
+    """In the child: vLLM as its users call it."""
+    from codejoule.generation.vllm.child import _SETTINGS
+
+    os.environ.update(_SETTINGS)
+    from vllm import LLM, SamplingParams
+
+    llm = LLM(**job["arguments"])
+    rows = []
+    with open_meter(MeterConfig(), gpu_indices=(0,)) as meter:
+        for case in job["cases"]:
+            asked = [{"prompt_token_ids": ids} for ids in case["ids"]]
+            params = [
+                SamplingParams(temperature=0.0, max_tokens=n, ignore_eos=True, detokenize=False)
+                for n in case["lengths"]
+            ]
+
+            def run(asked: Any = asked, params: Any = params) -> int:
+                found = llm.generate(asked, params, use_tqdm=False)
+                return sum(len(each.outputs[0].token_ids) for each in found)
+
+            rows.append({"case": case["case"], **measured(meter, run)})
+            print("direct", json.dumps(rows[-1]), flush=True)
+    out.write_text(json.dumps(rows))
+    sys.stdout.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
