@@ -54,7 +54,10 @@ class Admission:
             granted = not (spare and self._over)
             if granted:
                 self._spares += spare
-                while self._running and not self._has_room():
+                while self._running and (
+                    len(self._running) >= self._most
+                    or self._memory.available_bytes() < _PER_SAMPLE_BYTES
+                ):
                     self._changed.wait(_LONGEST_S)
                 self._running.append(worker)
         try:
@@ -102,11 +105,6 @@ class Admission:
         """CPU time of each worker by the program that it is on."""
         told = {worker: worker.progress() for worker in tuple(self._running)}
         return {(worker, one[0]): one[1] for worker, one in told.items() if one is not None}
-
-    def _has_room(self) -> bool:
-        return (
-            len(self._running) < self._most and self._memory.available_bytes() >= _PER_SAMPLE_BYTES
-        )
 
     def _evict_largest(self) -> bool:
         """Whether there was one that is worth it."""

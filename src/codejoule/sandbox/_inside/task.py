@@ -24,13 +24,12 @@ from typing import Any, NoReturn
 
 from . import kernel, seccomp
 from .audit import Audit
-from .init import Ends
 from .messages import VerdictChannel, describe
 from .outcomes import Outcomes
 from .process_guards import confine
 from .processes import threads_of
 from .snapshot import FROZEN, TESTS_FILE, Snapshot, find_equal_to_everything, is_listed
-from .task_setup import TaskSetup
+from .task_setup import Ends, TaskSetup
 
 SOLUTION_FILE = "solution.py"
 MODULE = "__test__"

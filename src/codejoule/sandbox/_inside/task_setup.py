@@ -8,7 +8,7 @@ import shutil
 import sys
 import types
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import seccomp
 from .outcomes import Outcomes
@@ -17,6 +17,14 @@ from .snapshot import Snapshot
 
 _FORKABLE_THREADS = frozenset({"jemalloc_bg_thd"})
 """Threads of libraries that look after themselves when the process forks: jemalloc's."""
+
+
+class Ends(NamedTuple):
+    """One side's ends of the channels between init and task, as file descriptors."""
+
+    channel: int
+    failures: int
+    output: int
 
 
 @dataclasses.dataclass(frozen=True)

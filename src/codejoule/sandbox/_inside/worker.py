@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import filesystem, init, kernel, processes, task
+from . import filesystem, init, kernel, processes
 from .messages import MAX_FRAME_BYTES, encode_frame
 from .process_guards import ProcessGuards, find_guards
 from .processes import Unwind, failure_of, trampoline
@@ -156,7 +156,7 @@ def _judge(setup: TaskSetup, sock: socket.socket) -> None:
     child = os.fork()
     if child == 0:
         os.close(reader)
-        raise Unwind(functools.partial(init.run, setup, task.run, sock, writer))
+        raise Unwind(functools.partial(init.run, setup, sock, writer))
     os.close(writer)
     data = _read_report(reader, sock)
     os.close(reader)
