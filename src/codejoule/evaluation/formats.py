@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import re
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -93,15 +94,14 @@ def read_sample_file(path: Path) -> list[SampleRow]:
     warning. Raises ConfigError, naming the line, for what is missing, empty, not of this form,
     a link, or larger than any sample.
     """
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     samples = []
     for where, row in _folder(path) if path.is_dir() else _json_lines(path):
         task_id = str(row["task_id"])
-        number = counts.setdefault(task_id, 0)
-        counts[task_id] += 1
         found = {key: row.get(key) for key in _TEXTS}
         texts = {key: text and text.removeprefix(BOM) for key, text in found.items()}
-        samples.append(SampleRow(task_id=task_id, sample=number, where=where, **texts))
+        samples.append(SampleRow(task_id=task_id, sample=counts[task_id], where=where, **texts))
+        counts[task_id] += 1
     if not samples:
         raise ConfigError(f"{path}: no samples in it; one JSON object per line is expected")
     return samples

@@ -7,7 +7,14 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from codejoule.config.schema import EvaluatorName
-from codejoule.domain import Completion, EnergySource, JudgedSample, Status, Verdict
+from codejoule.domain import (
+    Completion,
+    EnergySource,
+    JudgedSample,
+    Status,
+    Verdict,
+    to_json,
+)
 from codejoule.evaluation import (
     GroundTruth,
     Progress,
@@ -78,7 +85,7 @@ def _judge(plan: Plan, journal: Journal, samples: Sequence[Sample]) -> None:
             samples,
             config=evaluator,
             timeout_s=limit_s,
-            on_start=lambda facts: journal.append(SandboxSetUp(facts.to_json())),
+            on_start=lambda facts: journal.append(SandboxSetUp(to_json(facts))),
             on_verdict=note,
         )
     unjudged = sum(verdict.status is Status.unjudged for verdict in verdicts)

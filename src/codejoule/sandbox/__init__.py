@@ -1,8 +1,7 @@
 """The sandbox: runs a program against tests, isolated, and says what happened."""
 
-from codejoule.sandbox.execution import Execution, SandboxFacts
 from codejoule.sandbox.interpreter import describe_interpreter
-from codejoule.sandbox.sandbox import Sandbox
+from codejoule.sandbox.sandbox import Execution, Sandbox, SandboxFacts
 
 __all__ = [
     "Execution",

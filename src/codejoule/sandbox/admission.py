@@ -3,7 +3,7 @@
 import contextlib
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from codejoule.sandbox.host_memory import HostMemory
 from codejoule.sandbox.sandbox import Sandbox
@@ -52,19 +52,21 @@ class Admission:
             while spare and not self._over and self._spares >= self._asleep:
                 self._changed.wait()
             granted = not (spare and self._over)
-            self._spares += spare
-            while granted and self._running and not self._has_room():
-                self._changed.wait(_LONGEST_S)
-            self._running += [worker] if granted else []
-        if not granted:
-            yield False
-            return
+            if granted:
+                self._spares += spare
+                while self._running and (
+                    len(self._running) >= self._most
+                    or self._memory.available_bytes() < _PER_SAMPLE_BYTES
+                ):
+                    self._changed.wait(_LONGEST_S)
+                self._running.append(worker)
         try:
-            yield True
+            yield granted
         finally:
             with self._changed:
-                self._running.remove(worker)
-                self._spares -= spare
+                if granted:
+                    self._running.remove(worker)
+                    self._spares -= spare
                 self._changed.notify_all()
 
     def allow_fewer(self) -> None:
@@ -101,21 +103,12 @@ class Admission:
 
     def _progress(self) -> dict[tuple[Sandbox, int], float]:
         """CPU time of each worker by the program that it is on."""
-        told = {worker: worker.progress() for worker in self._present()}
+        told = {worker: worker.progress() for worker in tuple(self._running)}
         return {(worker, one[0]): one[1] for worker, one in told.items() if one is not None}
-
-    def _present(self) -> Sequence[Sandbox]:
-        with self._changed:
-            return tuple(self._running)
-
-    def _has_room(self) -> bool:
-        return (
-            len(self._running) < self._most and self._memory.available_bytes() >= _PER_SAMPLE_BYTES
-        )
 
     def _evict_largest(self) -> bool:
         """Whether there was one that is worth it."""
-        sizes = {worker: worker.taken_bytes() for worker in self._present()}
+        sizes = {worker: worker.taken_bytes() for worker in tuple(self._running)}
         largest = max(sizes, key=lambda worker: sizes[worker], default=None)
         if largest is None or sizes[largest] < _PER_SAMPLE_BYTES:
             return False

@@ -55,7 +55,7 @@ _LINKS = {
 }  # fmt: skip
 _MODULES = (
     "messages", "kernel", "seccomp", "filesystem", "processes", "process_guards", "snapshot",
-    "audit", "outcomes", "task_setup", "init", "task", "worker",
+    "audit", "outcomes", "task_setup", "task", "init", "worker",
 )  # fmt: skip
 """The code that is shipped inside, each module after those it imports."""
 

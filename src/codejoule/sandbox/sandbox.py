@@ -7,15 +7,15 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 from codejoule.config import UserError
 from codejoule.config.schema import EvaluatorConfig, EvaluatorIsolation
 from codejoule.sandbox._inside.messages import encode_frame, receive_frame
-from codejoule.sandbox._inside.processes import cpu_of_tree_s, kill, memory_of_tree_bytes, tree
-from codejoule.sandbox.execution import Execution, SandboxFacts
+from codejoule.sandbox._inside.processes import cpu_of_tree_s, kill, proportional_bytes, tree
 from codejoule.sandbox.interpreter import describe_interpreter
 from codejoule.sandbox.launch import launch
 
@@ -48,6 +48,53 @@ _HOW_TO_ENABLE_PROCESS = (
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """What happened to one program and its tests."""
+
+    phase: str
+    """How it ended: ``result`` if the tests ran to their end, else ``syntax``, ``raised``,
+    ``tampered``, ``timeout``, ``output`` (too much was printed), ``ended`` (the process did),
+    ``too large``, ``lost`` (the worker was, twice), ``evicted`` or ``stuck`` (no set-up)."""
+    wall_s: float
+    """Wall time [s]."""
+    cpu_s: float
+    """CPU time of all its processes and of those that guard it [s]."""
+    tests: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """Of each test that ran: ``pass``, ``fail``, ``network`` (failed, and called for another
+    host), ``memory``, ``skip`` or ``xfail`` (failed as it was told to), and the traceback."""
+    what: str = ""
+    """More about the phase: a traceback, or what was tampered with."""
+    memory: bool = False
+    """Whether it raised for want of memory."""
+    network: bool = False
+    """Whether it called for another host before it raised."""
+    over_memory: bool = False
+    """Whether it reached its limit of memory."""
+    exit: int | None = None
+    """Status of its first process, negative for a signal; None where not known."""
+    output_tail: str = ""
+    """The end of what it printed."""
+    memory_peak_bytes: int | None = None
+    """Largest memory of its processes together; None where not known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxFacts:
+    """What a sandbox said of itself when it started."""
+
+    launcher: str
+    """``namespaces``, or ``process``: there is no sandbox."""
+    primitives: tuple[str, ...]
+    """What was found in force around each program, in words."""
+    user_namespace: bool
+    """Whether programs live in user namespaces; else root gives up its rights per program."""
+    python: tuple[int, ...]
+    """Version of the interpreter that runs them."""
+    preimported: tuple[str, ...]
+    """Modules imported once for all."""
+
+
 class WorkerLostError(RuntimeError):
     """The worker went away in the middle of something."""
 
@@ -66,7 +113,9 @@ class Sandbox:
         self._interpreter = describe_interpreter(self._config.python)
         self._confined = self._config.isolation is EvaluatorIsolation.sandbox
         self._preimport = list(preimport)
-        self.memory_bytes = min(self._config.memory_bytes, _most_memory_bytes())
+        machine_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        # Beyond four fifths it is the machine that suffers.
+        self.memory_bytes = min(self._config.memory_bytes, machine_bytes * 4 // 5)
         """Limit of a program."""
         self._process: subprocess.Popen[bytes] | None = None
         self._sock: socket.socket | None = None
@@ -98,7 +147,13 @@ class Sandbox:
 
     def _greet(self) -> dict[str, Any]:
         if not self._confined:
-            self._folder = _make_folder()
+            self._folder = tempfile.TemporaryDirectory(
+                prefix="codejoule-samples-",
+                dir=Path(tempfile.gettempdir()).resolve(),
+                ignore_cleanup_errors=True,
+            )
+            # Passable, but not readable, for the user that programs become where we are root.
+            Path(self._folder.name).chmod(0o711 if os.geteuid() == 0 else 0o700)
         with tempfile.TemporaryFile() as words:
             self._process, self._sock = launch(
                 self._interpreter,
@@ -229,12 +284,9 @@ class Sandbox:
         return None
 
     def taken_bytes(self) -> int:
-        """From another thread: memory of the worker and of the present program; 0 where that
-        cannot be told."""
+        """From another thread: memory of the worker and of the present program."""
         process = self._process
-        with contextlib.suppress(OSError):
-            return 0 if process is None else memory_of_tree_bytes(process.pid)
-        return 0
+        return 0 if process is None else sum(map(proportional_bytes, tree(process.pid)))
 
     def _strike(self) -> None:
         """Shut our end: the worker then ends its program and itself."""
@@ -242,20 +294,3 @@ class Sandbox:
         with contextlib.suppress(OSError):
             if sock is not None:
                 sock.shutdown(socket.SHUT_RDWR)
-
-
-def _make_folder() -> tempfile.TemporaryDirectory[str]:
-    """Where programs live that have no file system of their own."""
-    parent = Path(tempfile.gettempdir()).resolve()
-    folder = tempfile.TemporaryDirectory(
-        prefix="codejoule-samples-", dir=parent, ignore_cleanup_errors=True
-    )
-    if os.geteuid() == 0:
-        # Passable, but not readable, for the user that programs become.
-        Path(folder.name).chmod(0o711)
-    return folder
-
-
-def _most_memory_bytes() -> int:
-    """Four fifths of the machine's memory: beyond, it is the machine that suffers."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 4 // 5

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from codejoule.config.schema import EvaluatorConfig, EvaluatorIsolation
-from codejoule.domain import Status, Suite, Verdict, pass_at_1_interval
+from codejoule.domain import Status, Suite, Verdict, pass_at_1_interval, to_json
 from codejoule.domain.verdict import SHORT_OF_MEMORY
 from codejoule.evaluation import (
     NO_EXPECTED_OUTPUTS,
@@ -130,7 +130,7 @@ class Report:
             "cpu_s": sum(v.evaluation_cpu_s for v in self.verdicts),
         }
         if self.sandbox is not None:
-            content["sandbox"] = self.sandbox.to_json()
+            content["sandbox"] = to_json(self.sandbox)
         return content | {"environment": environment_facts(self.config)}
 
     def _by_tests(self) -> dict[str, Sequence[Verdict]]:

@@ -48,22 +48,24 @@ class Audit:
     counts attempts to reach another host; with `any_socket`, every socket of the internet,
     for there its own host is out of reach too."""
 
-    def __init__(self, *, any_socket: bool = False) -> None:
-        self._bottom = _bottom_of_the_stack()
-        self._harmless: frozenset[types.CodeType] = frozenset()
+    def __init__(
+        self, program: str, code: types.CodeType, calls: list[str], *, any_socket: bool
+    ) -> None:
+        """`program` is the solution's text, `code` what was compiled from it; `calls` will hold
+        the attempts to reach another host, however they ended: their events."""
+        frame = sys._getframe()
+        while frame.f_back is not None:
+            frame = frame.f_back
+        # What this process was started with: ours, though it came from the command line.
+        self._bottom = frame.f_code
+        # Those that ask code objects for names and places alone want to know their caller.
+        self._harmless = frozenset(_codes_of(code)) if reads_no_constants(program) else frozenset()
         self._any_socket = any_socket
         self._ourselves = _OURSELVES | {os.uname().nodename}
         self.evidence: str | None = None
-        self.calls: list[str] = []
-        """Attempts so far to reach another host, however they ended: their events."""
+        self.calls = calls
         self._guarded: frozenset[int] = frozenset()
         self._busy = False
-
-    def know(self, program: str, code: types.CodeType) -> None:
-        """Take the solution's text and what was compiled from it. If it asks code objects for
-        names and places alone, as those do who want to know their caller, it may."""
-        if reads_no_constants(program):
-            self._harmless = frozenset(_codes_of(code))
 
     def guard(self, codes: Iterable[types.CodeType | None]) -> None:
         """From now on, reading one of these code objects is evidence; nothing is if there are
@@ -157,14 +159,6 @@ class Audit:
 
 def _has_unfrozen(_: tuple[Any, ...]) -> bool:
     return is_listed(FROZEN, _listed_objects())
-
-
-def _bottom_of_the_stack() -> types.CodeType:
-    """What this process was started with: ours, though it came from the command line."""
-    frame = sys._getframe()
-    while frame.f_back is not None:
-        frame = frame.f_back
-    return frame.f_code
 
 
 def _codes_of(code: types.CodeType) -> Iterator[types.CodeType]:

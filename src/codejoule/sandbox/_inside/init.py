@@ -17,14 +17,13 @@ import signal
 import socket
 import tempfile
 import time
-from collections.abc import Callable
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
-from . import kernel, processes
+from . import kernel, processes, task
 from .filesystem import mount_private
 from .messages import encode_frame, receive_frame, take_frame
 from .processes import Unwind
-from .task_setup import TaskSetup
+from .task_setup import Ends, TaskSetup
 
 _WATCH_PERIOD_S = 0.05
 _KILL_S = 0.4
@@ -35,19 +34,9 @@ NAMESPACES = kernel.CLONE_NEWNS | kernel.CLONE_NEWNET | kernel.CLONE_NEWIPC
 """Those that a program has of its own, besides that of its pids."""
 
 
-class Ends(NamedTuple):
-    """One side's ends of the channels between init and task, as file descriptors."""
-
-    channel: int
-    failures: int
-    output: int
-
-
-def run(
-    setup: TaskSetup, run_task: Callable[..., NoReturn], host: socket.socket, report_fd: int
-) -> NoReturn:
-    """Read the program, prepare its view, start the task, which is to `run_task`, watch, kill,
-    count, write one JSON report, end."""
+def run(setup: TaskSetup, host: socket.socket, report_fd: int) -> NoReturn:
+    """Read the program, prepare its view, start the task, watch, kill, count, write one JSON
+    report, end."""
     kernel.die_with_parent()
     # Python's own handler for SIGINT would make this process killable from below.
     for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
@@ -68,9 +57,9 @@ def run(
     ours = Ends(channel=channel.detach(), failures=failures, output=output)
     theirs = Ends(channel=task_channel.detach(), failures=task_failures, output=task_output)
     nonce = os.urandom(16).hex()
-    task = os.fork()
-    if task == 0:
-        raise Unwind(functools.partial(run_task, setup, job, theirs, nonce))
+    pid = os.fork()
+    if pid == 0:
+        raise Unwind(functools.partial(task.run, setup, job, theirs, nonce))
     for fd in theirs:
         os.close(fd)
     # Read only now: the tests never were in the memory that the task is forked from.
@@ -78,7 +67,7 @@ def run(
     tests = receive_frame(host.recv)
     if tests is None:
         os._exit(2)
-    _report(report_fd, _Watch(job, tests, nonce, task, ours).until_the_end())
+    _report(report_fd, _Watch(job, tests, nonce, pid, ours).until_the_end())
 
 
 def _report(fd: int, report: dict[str, Any]) -> NoReturn:
@@ -110,12 +99,12 @@ class _Watch:
     once."""
 
     def __init__(
-        self, job: dict[str, Any], tests: dict[str, Any], nonce: str, task: int, ends: Ends
+        self, job: dict[str, Any], tests: dict[str, Any], nonce: str, pid: int, ends: Ends
     ) -> None:
         self._job = job
         self._tests = tests
         self._nonce = nonce
-        self._task = task
+        self._task = pid
         self._channel, self._failures, self._output = ends
         self._expected = "ready"
         self._failed = b""

@@ -45,8 +45,6 @@ class ProcessGuards:
     """Version of Landlock, 0 where it is missing."""
     seccomp: bool
     """Whether the kernel filters system calls."""
-    readable: list[str]
-    devices: list[str]
 
 
 def find_guards(settings: dict[str, Any]) -> ProcessGuards:
@@ -59,19 +57,13 @@ def find_guards(settings: dict[str, Any]) -> ProcessGuards:
     folder = tempfile.mkdtemp(dir=Path(settings["home"]).parents[1])
 
     def try_out(guards: ProcessGuards) -> None:
-        confine(guards, folder)
+        confine(guards, settings, folder)
         check_readable(settings["must_read"])
 
     failure = None
     version = landlock_version()
     for abi, filtering in ((version, True), (version, False), (0, True), (0, False)):
-        guards = ProcessGuards(
-            as_root=os.getuid() == 0,
-            landlock=abi,
-            seccomp=filtering,
-            readable=settings["readable"],
-            devices=settings["devices"],
-        )
+        guards = ProcessGuards(as_root=os.getuid() == 0, landlock=abi, seccomp=filtering)
         failure = failure_of(functools.partial(try_out, guards))
         if failure is None:
             shutil.rmtree(folder)
@@ -80,14 +72,14 @@ def find_guards(settings: dict[str, Any]) -> ProcessGuards:
     raise OSError(failure)
 
 
-def confine(guards: ProcessGuards, folder: str) -> None:
+def confine(guards: ProcessGuards, settings: dict[str, Any], folder: str) -> None:
     """Give up what can be given up without namespaces; only `folder` may be written to.
     Raises OSError."""
     if guards.as_root:
         kernel.become_sandbox_user()
     kernel.drop_capabilities_for_good()
     if guards.landlock:
-        _restrict(guards, folder)
+        _restrict(guards.landlock, settings, folder)
     if guards.seccomp:
         seccomp.install(seccomp.build_program(namespaces=False, landlock=guards.landlock))
 
@@ -100,11 +92,10 @@ def landlock_version() -> int:
         return 0
 
 
-def _restrict(guards: ProcessGuards, folder: str) -> None:
+def _restrict(version: int, settings: dict[str, Any], folder: str) -> None:
     """From here on this process and its descendants may read and execute what lies at the
     readable paths, use the devices, do as they please in `folder`, and open nothing else. Needs
     no_new_privs; raises OSError."""
-    version = guards.landlock
     handled = _ALL_BY_ABI[max(known for known in _ALL_BY_ABI if known <= version)]
     attributes = struct.pack("Q", handled)
     if version >= 4:
@@ -113,9 +104,9 @@ def _restrict(guards: ProcessGuards, folder: str) -> None:
         attributes += struct.pack("Q", _SCOPES)
     ruleset = kernel.syscall("Landlock", _SYS_CREATE_RULESET, attributes, len(attributes), 0)
     try:
-        for path in guards.readable:
+        for path in settings["readable"]:
             _allow(ruleset, path, _READ & handled)
-        for path in guards.devices:
+        for path in settings["devices"]:
             _allow(ruleset, path, (_READ_FILE | _WRITE_FILE | _TRUNCATE) & handled)
         _allow(ruleset, folder, handled & ~_MAKE_DEVICE)
         kernel.syscall("Landlock", _SYS_RESTRICT_SELF, ruleset, 0)

@@ -80,12 +80,6 @@ def cpu_of_tree_s(root: int) -> float:
     return sum(int(ticks) for pid in tree(root) for ticks in _stat(pid)[11:15]) / _TICK_HZ
 
 
-def memory_of_tree_bytes(root: int) -> int:
-    """Memory of process `root` and of those below it. Raises OSError where that cannot be
-    known."""
-    return sum(map(proportional_bytes, tree(root)))
-
-
 def resident_bytes(pid: int) -> int:
     """Memory of one process, what it shares included. Raises OSError."""
     return int(_read(f"/proc/{pid}/statm").split()[1]) * _PAGE_BYTES

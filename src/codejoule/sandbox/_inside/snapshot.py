@@ -2,7 +2,6 @@
 tests compare with."""
 
 import builtins
-import gc
 import itertools
 import operator
 import pickle  # noqa: F401 (so that it is among the modules)
@@ -201,13 +200,7 @@ def _question(method: Any) -> Callable[[object], bool | None] | None:
 
 
 FROZEN: list[object] = []
-"""One of the objects that `freeze` hides. To count them all takes milliseconds."""
-
-
-def freeze() -> None:
-    """Take all objects so far out of later garbage collections and `gc.get_objects`."""
-    gc.collect()
-    gc.freeze()
+"""One of the objects that `gc.freeze` hides. To count them all takes milliseconds."""
 
 
 def is_listed(landmark: object, objects: list[Any]) -> bool:

@@ -24,13 +24,12 @@ from typing import Any, NoReturn
 
 from . import kernel, seccomp
 from .audit import Audit
-from .init import Ends
 from .messages import VerdictChannel, describe
 from .outcomes import Outcomes
 from .process_guards import confine
 from .processes import threads_of
 from .snapshot import FROZEN, TESTS_FILE, Snapshot, find_equal_to_everything, is_listed
-from .task_setup import TaskSetup
+from .task_setup import Ends, TaskSetup
 
 SOLUTION_FILE = "solution.py"
 MODULE = "__test__"
@@ -75,17 +74,24 @@ def run(setup: TaskSetup, job: dict[str, Any], ends: Ends, nonce: str) -> NoRetu
         channel, failures = _confine(setup, job, ends)
     except OSError as error:
         VerdictChannel(ends.channel, nonce).end("stuck", f"could not confine itself: {error}")
-    audit = Audit(any_socket=setup.guards is not None)
-    say = VerdictChannel(channel, nonce, audit.calls)
+    calls: list[str] = []
+    say = VerdictChannel(channel, nonce, calls)
+    program = job["program"]
+    try:
+        code = compile(program, SOLUTION_FILE, "exec", dont_inherit=True)
+    except (SyntaxError, ValueError, MemoryError, RecursionError, OverflowError) as error:
+        say.end("syntax", describe(error))
+    audit = Audit(program, code, calls, any_socket=setup.guards is not None)
     hidden = [_Trusted(say, audit, setup.snapshot, failures)]
-    module = _make_module()
-    code = _compile_solution(job["program"], hidden[0].say)
-    audit.know(job["program"], code)
+    module = types.ModuleType(MODULE)
+    module.__dict__.update(__builtins__=_BUILTINS, __file__=f"{MODULE}.py")
+    module.__dict__.update(sys=sys, os=os, environ=os.environ)
+    sys.modules[MODULE] = module
     # The bound method, which is quicker to call than the object: it is called thousands of times.
     sys.addaudithook(audit.__call__)
     gc.freeze()
     hidden[0].listed = [hidden[0].failures]
-    del setup, job, ends, nonce, channel, failures, audit, say
+    del setup, job, ends, nonce, channel, failures, program, calls, audit, say
     _after_solution(hidden.pop(), module, code.co_flags, _execute(code, module), _find_pliable(()))
 
 
@@ -204,7 +210,7 @@ def _confine(setup: TaskSetup, job: dict[str, Any], ends: Ends) -> tuple[int, in
         kernel.drop_capabilities_for_good()
         seccomp.install(setup.seccomp_program)
     else:
-        confine(setup.guards, str(folder))
+        confine(setup.guards, setup.settings, str(folder))
     for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_DFL)
     # What a Python program starts with.
@@ -239,21 +245,6 @@ def _text_stream(fd: int) -> io.TextIOWrapper:
     binary = io.FileIO(fd, "w", closefd=False)
     buffered = io.BufferedWriter(binary)
     return io.TextIOWrapper(buffered, "utf-8", "backslashreplace", line_buffering=fd == 2)
-
-
-def _make_module() -> types.ModuleType:
-    module = types.ModuleType(MODULE)
-    module.__dict__.update(__builtins__=_BUILTINS, __file__=f"{MODULE}.py")
-    module.__dict__.update(sys=sys, os=os, environ=os.environ)
-    sys.modules[MODULE] = module
-    return module
-
-
-def _compile_solution(program: str, say: VerdictChannel) -> types.CodeType:
-    try:
-        return compile(program, SOLUTION_FILE, "exec", dont_inherit=True)
-    except (SyntaxError, ValueError, MemoryError, RecursionError, OverflowError) as error:
-        say.end("syntax", describe(error))
 
 
 def _execute(code: types.CodeType, module: types.ModuleType) -> _Ended:

@@ -1,21 +1,30 @@
 """What every task begins with: the imports that are slow, and the state of what judges."""
 
 import dataclasses
+import gc
 import importlib
 import os
 import shutil
 import sys
 import types
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import seccomp
 from .outcomes import Outcomes
 from .process_guards import ProcessGuards
-from .snapshot import Snapshot, freeze
+from .snapshot import Snapshot
 
 _FORKABLE_THREADS = frozenset({"jemalloc_bg_thd"})
 """Threads of libraries that look after themselves when the process forks: jemalloc's."""
+
+
+class Ends(NamedTuple):
+    """One side's ends of the channels between init and task, as file descriptors."""
+
+    channel: int
+    failures: int
+    output: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,8 +54,14 @@ def prepare(
 ) -> tuple[dict[str, Any], TaskSetup | None]:
     """What to tell the host, and what every task begins with: None where it is bad news. Raises
     OSError."""
+    # What programs will call home, for the imports to write to: matplotlib's list of fonts takes
+    # seconds to make, and remembers where it lies.
     home = Path(settings["home"])
-    _seed_home(home, settings["font_caches"])
+    for folder in (".cache", ".config"):
+        (home / folder / "matplotlib").mkdir(parents=True)
+    for path in settings["font_caches"]:
+        shutil.copy(path, home / ".cache" / "matplotlib")
+    os.environ["HOME"] = str(home)
     imported = []
     for name in settings["preimport"]:
         try:
@@ -55,14 +70,17 @@ def prepare(
             # Left for the programs to find out.
             continue
         imported.append(name)
-        if _has_started_threads():
+        comms = [entry / "comm" for entry in Path("/proc/self/task").iterdir()]
+        threads = [comm.read_text(encoding="utf-8").strip() for comm in comms]
+        if len([one for one in threads if one not in _FORKABLE_THREADS]) > 1:
             # A fork would lack them.
             return {"start_without": name}, None
+    left = [path for path in sorted(home.rglob("*")) if path.suffix != ".matplotlib-lock"]
     setup = TaskSetup(
         guards=guards,
         by_user_namespace=by_user_namespace,
         settings=settings,
-        files=_files_in(home),
+        files={str(p.relative_to(home)): p.read_bytes() for p in left if p.is_file()},
         seccomp_program=seccomp.build_program(),
         snapshot=Snapshot(Outcomes),
     )
@@ -70,32 +88,7 @@ def prepare(
     for name in [name for name in sys.modules if name.startswith("codejoule_inside")]:
         del sys.modules[name]
     sys.modules["__main__"] = types.ModuleType("__main__")
-    freeze()
+    # All objects so far are out of later garbage collections and of `gc.get_objects`.
+    gc.collect()
+    gc.freeze()
     return {"preimported": imported}, setup
-
-
-def _seed_home(home: Path, font_caches: list[str]) -> None:
-    """The directory that programs will call home, for the imports to write to: matplotlib's
-    list of fonts takes seconds to make, and remembers where it lies."""
-    cache = home / ".cache" / "matplotlib"
-    cache.mkdir(parents=True)
-    (home / ".config" / "matplotlib").mkdir(parents=True)
-    for path in font_caches:
-        shutil.copy(path, cache)
-    os.environ["HOME"] = str(home)
-
-
-def _files_in(home: Path) -> dict[str, bytes]:
-    """What imports have left there, by relative path."""
-    files = [path for path in sorted(home.rglob("*")) if path.is_file()]
-    return {
-        str(path.relative_to(home)): path.read_bytes()
-        for path in files
-        if path.suffix != ".matplotlib-lock"
-    }
-
-
-def _has_started_threads() -> bool:
-    comms = [entry / "comm" for entry in Path("/proc/self/task").iterdir()]
-    names = [comm.read_text(encoding="utf-8").strip() for comm in comms]
-    return sum(name not in _FORKABLE_THREADS for name in names) > 1

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import filesystem, init, kernel, processes, task
+from . import filesystem, init, kernel, processes
 from .messages import MAX_FRAME_BYTES, encode_frame
 from .process_guards import ProcessGuards, find_guards
 from .processes import Unwind, failure_of, trampoline
@@ -95,23 +95,25 @@ def _give_up_root() -> bool:
     nothing else. Root without user namespaces keeps its capabilities for the trusted
     processes; the task gives them up all the same. Raises OSError where there is no way."""
     os.chdir("/")
-    uid = os.getuid()
-    failure = _try_namespaces(by_user_namespace=True)
-    if failure is None:
-        if uid == 0:
-            kernel.become_sandbox_user()
-        kernel.enter_user_namespace()
-        return True
-    if uid != 0:
-        raise OSError(failure)
-    failure_of_root = _try_namespaces(by_user_namespace=False)
-    if failure_of_root is not None:
-        raise OSError(f"{failure}; as root: {failure_of_root}")
-    return False
+    failures = []
+    for by_user_namespace in (True, False) if os.getuid() == 0 else (True,):
+        failure = failure_of(functools.partial(_try_namespaces, by_user_namespace))
+        if failure is None:
+            if by_user_namespace:
+                _enter_user_namespace()
+            return by_user_namespace
+        failures.append(failure)
+    raise OSError("; as root: ".join(failures))
 
 
-def _try_namespaces(*, by_user_namespace: bool) -> str | None:
-    """What goes wrong, if anything, when a child does what each program's guards will do."""
+def _enter_user_namespace() -> None:
+    if os.getuid() == 0:
+        kernel.become_sandbox_user()
+    kernel.enter_user_namespace()
+
+
+def _try_namespaces(by_user_namespace: bool) -> None:
+    """In a child: what each program's guards will do. Raises OSError."""
 
     def as_init() -> None:
         filesystem.mount_private(2**20, [], [])
@@ -120,17 +122,12 @@ def _try_namespaces(*, by_user_namespace: bool) -> str | None:
             # The task's own, below that of the worker.
             kernel.enter_user_namespace()
 
-    def as_worker() -> None:
-        if by_user_namespace:
-            if os.getuid() == 0:
-                kernel.become_sandbox_user()
-            kernel.enter_user_namespace()
-        kernel.unshare(init.NAMESPACES | kernel.CLONE_NEWPID)
-        failure = failure_of(as_init)
-        if failure is not None:
-            raise OSError(failure)
-
-    return failure_of(as_worker)
+    if by_user_namespace:
+        _enter_user_namespace()
+    kernel.unshare(init.NAMESPACES | kernel.CLONE_NEWPID)
+    failure = failure_of(as_init)
+    if failure is not None:
+        raise OSError(failure)
 
 
 def _primitives(guards: ProcessGuards | None, *, by_user_namespace: bool) -> list[str]:
@@ -150,10 +147,16 @@ def _judge(setup: TaskSetup, sock: socket.socket) -> None:
     reader, writer = os.pipe()
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start_s = time.monotonic()
-    child = _fork(in_pid_namespace=setup.guards is None)
+    if setup.guards is None:
+        # Holds for our children alone. From the namespace of the one before no new one is made.
+        own = os.open("/proc/self/ns/pid", os.O_RDONLY)
+        kernel.enter_namespace(own, kernel.CLONE_NEWPID)
+        os.close(own)
+        kernel.unshare(kernel.CLONE_NEWPID)
+    child = os.fork()
     if child == 0:
         os.close(reader)
-        raise Unwind(functools.partial(init.run, setup, task.run, sock, writer))
+        raise Unwind(functools.partial(init.run, setup, sock, writer))
     os.close(writer)
     data = _read_report(reader, sock)
     os.close(reader)
@@ -175,17 +178,6 @@ def _judge(setup: TaskSetup, sock: socket.socket) -> None:
     report["cpu_s"] = max(spent_s, report.pop("cpu_polled_s", 0.0))
     report["wall_s"] = time.monotonic() - start_s
     sock.sendall(encode_frame(report))
-
-
-def _fork(*, in_pid_namespace: bool) -> int:
-    """As `os.fork`; `in_pid_namespace` the child is the first process of a new one."""
-    if in_pid_namespace:
-        # Holds for our children alone. From the namespace of the one before no new one is made.
-        own = os.open("/proc/self/ns/pid", os.O_RDONLY)
-        kernel.enter_namespace(own, kernel.CLONE_NEWPID)
-        os.close(own)
-        kernel.unshare(kernel.CLONE_NEWPID)
-    return os.fork()
 
 
 def _read_report(reader: int, sock: socket.socket) -> bytes | None:
