@@ -27,7 +27,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from codejoule.models.byte_tokenizer import byte_tokenizer
 from engines import ROOT, prompts
 from hydra import compose, initialize_config_dir
 
@@ -41,6 +40,7 @@ from codejoule.measurement import Meter, open_meter
 from codejoule.models import write_config
 from codejoule.models.declared import with_group_size
 from codejoule.models.quantization import quantizer_of
+from codejoule.models.tokenizer import byte_tokenizer
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 PROMPT, NEW, MOST = 200, 256, 128
