@@ -1,7 +1,7 @@
 """What `engine=vllm` costs beside vLLM itself, and the energy of a token over the batch, on one
 NVIDIA GPU. Run by a Python that has vLLM beside codejoule, or with --python.
 
-    python benchmarks/vllm.py --out DIR [--parts direct none gptq4 fp8] [--seconds 560]
+    python benchmarks/vllm_engine.py --out DIR [--parts direct none gptq4 fp8] [--seconds 560]
 
 Random weights of Qwen2.5-7B, 200 prompt and 256 new tokens, no network; each case is repeated
 for some seconds. Leaves ``vllm.json`` in DIR, to which a later call with the same DIR adds.
