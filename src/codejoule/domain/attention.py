@@ -33,11 +33,6 @@ class Attention:
         return 2 * self.heads * self.head_dim
 
     @property
-    def expanded_width(self) -> int:
-        """Kept where a latent is cached as keys and values of every head."""
-        return self.cached_width
-
-    @property
     def written_out_width(self) -> int:
         """Moved per cached token where each key and value is read once, and written and read
         again once per query head."""
