@@ -262,13 +262,9 @@ class Quantizer:
     def check_stored(self, stored: StoredLayer, quant: QuantConfig, where: str, name: str) -> None:
         """Refuse what kernels would take for something else; `UserError` that names the layer."""
 
-    def stated(self, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """What a ``quantization_config`` of this method states, by `DeclaredQuantization`'s
-        names."""
-        return {}
-
     def declared(self, fields: Mapping[str, Any]) -> DeclaredQuantization:
-        """What it means; `ConfigError` for what is not understood."""
+        """What a ``quantization_config`` of this method means; `ConfigError` for what is not
+        understood."""
         return DeclaredQuantization(method=self.name)
 
     def quantize(

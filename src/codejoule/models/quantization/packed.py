@@ -335,16 +335,11 @@ class PackedQuantizer(Quantizer):
             zeros=zeros,
         )
 
-    def stated(self, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """By gptqmodel's fields and those of the tools before it."""
-        return stated_fields(fields)
-
     def declared(self, fields: Mapping[str, Any]) -> DeclaredQuantization:
-        """As gptqmodel 7.6 takes it."""
+        """By gptqmodel's fields and those of the tools before it, as gptqmodel 7.6 takes them."""
         layouts = self.facts.layouts
-        meant: dict[str, Any] = {"layout": layouts[0], "group_size": _DEFAULT_GROUP} | self.stated(
-            fields
-        )
+        usual: dict[str, Any] = {"layout": layouts[0], "group_size": _DEFAULT_GROUP}
+        meant = usual | stated_fields(fields)
         if meant["layout"] not in layouts:
             raise ConfigError(
                 f"its tensors are in the layout {meant['layout']!r}, which nothing here can read "
