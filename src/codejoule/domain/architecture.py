@@ -82,22 +82,10 @@ class Architecture:
 
     @classmethod
     def from_config(cls, fields: Mapping[str, Any]) -> "Architecture":
-        """Read a ``config.json``.
+        """Read the top level of a ``config.json``, as in ``model.architecture`` of ``conf/model``.
 
-        Parameters
-        ----------
-        fields : mapping
-            The file's top level, as in ``model.architecture`` of ``conf/model``.
-
-        Returns
-        -------
-        Architecture
-            The same facts, checked.
-
-        Raises
-        ------
-        ValueError
-            For a family that is not in `FAMILIES`, a missing field, or sliding-window attention.
+        Raises `ValueError` for a family that is not in `FAMILIES`, a missing field, or
+        sliding-window attention.
         """
         family = FAMILIES.get(str(fields.get("model_type")))
         if family is None:

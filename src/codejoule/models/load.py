@@ -231,16 +231,10 @@ def _from_folder(
 def _too_small(
     error: BaseException, checkpoint: Checkpoint, quant: QuantConfig, device: str
 ) -> UserError:
-    """Out of memory in the user's words."""
-    import torch
-
-    room = ""
-    if device == "cuda" and torch.cuda.is_available():
-        free, total = torch.cuda.mem_get_info()
-        room = f" ({free / 2**30:.1f} of {total / 2**30:.1f} GiB free)"
+    """Out of memory in the user's words; PyTorch's say how much there is and how much is free."""
     smaller = "a smaller model" if quant.bits == 4 else "quant=gptq4, a smaller model"
     return UserError(
-        f"{checkpoint.source}: the weights do not fit into the memory of {device}{room}: "
+        f"{checkpoint.source}: the weights do not fit into the memory of {device}: "
         f"{first_line(error)}; end what else uses it, or choose {smaller} or a larger device"
     )
 

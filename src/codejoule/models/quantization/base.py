@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 from codejoule.config import ConfigError, UserError
 from codejoule.config.schema import QuantConfig
 from codejoule.domain import METHODS, QuantizationMethod
-from codejoule.models.placement import Placement
-from codejoule.models.random_weights import architecture_config, random_model
+from codejoule.models.placement import Placement, architecture_config, random_model
 
 if TYPE_CHECKING:
     import torch
@@ -157,10 +156,6 @@ class Quantizer:
             and kernel.bits in (None, quant.bits)
             and (not kernel.fallback if quant.kernel == AUTO else kernel.name == quant.kernel)
         ]
-
-    def kernel_of_kind(self, kind: str) -> Kernel | None:
-        """The kernel of this class; None for one that is none of the method's."""
-        return next((kernel for kernel in self.kernels if kernel.kind == kind), None)
 
     def prepare(self, quant: QuantConfig, *, dtype: "torch.dtype", device: str) -> QuantConfig:
         """Import and compile what loading needs; `quant` with the kernel that can be used."""

@@ -13,7 +13,16 @@ from codejoule.config.schema import QuantConfig
 from codejoule.models import compat
 from codejoule.models.facts import inspect_layers, sampled_layers
 from codejoule.models.folder import DECODER, generation_defaults, has_experts, weight_files
-from codejoule.models.placement import Placement, materialize, spread
+from codejoule.models.placement import (
+    Placement,
+    architecture_config,
+    fill,
+    initial_deviation,
+    materialize,
+    model_on_meta,
+    seeded,
+    spread,
+)
 from codejoule.models.quantization.base import (
     AUTO,
     DeclaredQuantization,
@@ -29,13 +38,6 @@ from codejoule.models.quantization.packed_config import (
     stated_fields,
 )
 from codejoule.models.quantization.packed_words import fill_packed, one_in_each_place, unpack
-from codejoule.models.random_weights import (
-    architecture_config,
-    fill,
-    initial_deviation,
-    model_on_meta,
-    seeded,
-)
 
 if TYPE_CHECKING:
     import torch
