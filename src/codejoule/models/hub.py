@@ -14,9 +14,7 @@ _FINAL = (Refusal.revision, Refusal.repository, Refusal.name)
 _PATTERNS = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 
 
-def fetch(
-    repository: str, revision: str, *, hub_cache: Path | None, remedy: str
-) -> tuple[Path, str]:
+def fetch(repository: str, revision: str, *, remedy: str) -> tuple[Path, str]:
     """Folder and commit of a repository's snapshot, downloaded unless it is in the cache.
 
     Asks the hub which commit `revision` is; where the hub cannot be reached within seconds
@@ -26,7 +24,7 @@ def fetch(
     from huggingface_hub import HfApi, constants
 
     api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"), library_name="codejoule")
-    cache = Path(hub_cache or constants.HF_HUB_CACHE)
+    cache = Path(constants.HF_HUB_CACHE)
     try:
         info = api.model_info(repository, revision=revision, files_metadata=True, timeout=TIMEOUT_S)
         if info.gated:

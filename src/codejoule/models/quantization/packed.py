@@ -275,14 +275,13 @@ class PackedQuantizer(Quantizer):
         config = architecture_config(architecture)
         deviation = initial_deviation(config)
         model = self.empty_model(config, quant, dtype=dtype, place=place)
-        inside = []
+        layers = dict(_packed(model))
+        inside = tuple(f"{name}." for name in layers)
         with seeded(seed, place.device), torch.no_grad():
-            for name, layer in _packed(model):
-                inside.append(f"{name}.")
+            for layer in layers.values():
                 fill_packed(layer, quant.bits, middle=middle, deviation=deviation)
-            packed = tuple(inside)
             for name, parameter in model.named_parameters():
-                if not name.startswith(packed):
+                if not name.startswith(inside):
                     fill(name, parameter, deviation)
         stored = {
             layer.name: {
