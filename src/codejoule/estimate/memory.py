@@ -1,5 +1,6 @@
 """What a run needs of GPUs' memory, before it starts."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -147,12 +148,11 @@ def largest_batch(work: Workload, *, memory_bytes: int) -> int:
         Sequences; 0 where not even one fits, at most 2^20.
     """
     # Memory grows with the batch, so the answer lies where it no longer fits.
-    low, high = 0, _LARGEST_BATCH + 1
-    while high - low > 1:
-        middle = (low + high) // 2
-        fits = memory_needed(replace(work, batch=middle)).total_bytes <= memory_bytes
-        low, high = (middle, high) if fits else (low, middle)
-    return low
+    return bisect_right(
+        range(1, _LARGEST_BATCH + 1),
+        memory_bytes,
+        key=lambda batch: memory_needed(replace(work, batch=batch)).total_bytes,
+    )
 
 
 def place_layers(

@@ -209,25 +209,20 @@ def folder_checksum(folder: Path) -> str:
             f"{folder}: holds no complete set of *.safetensors; save the model with "
             "transformers' save_pretrained, or download all of its shards"
         )
+    # Which files a tokenizer has is its own affair: what is known not to be read is left out.
+    beside = {
+        file
+        for file in (*folder.iterdir(), *folder.rglob("*.jinja"))
+        if file.is_file() and not file.name.startswith(".") and file.suffix not in _NOT_READ
+    }
     digest = hashlib.sha256()
-    for file in sorted({*weights, *_beside_weights(folder)}):
+    for file in sorted({*weights, *beside}):
         stat = file.stat()
         digest.update(
             f"{file.relative_to(folder)}:"
             f"{_file_checksum(file, stat.st_size, stat.st_mtime_ns)}\n".encode()
         )
     return digest.hexdigest()
-
-
-def _beside_weights(folder: Path) -> list[Path]:
-    """Every file that could change what the weights answer: which ones a tokenizer has is its
-    own affair, so that what is known not to be read is left out instead."""
-    files = [*folder.iterdir(), *folder.rglob("*.jinja")]
-    return [
-        file
-        for file in files
-        if file.is_file() and not file.name.startswith(".") and file.suffix not in _NOT_READ
-    ]
 
 
 @lru_cache(maxsize=256)

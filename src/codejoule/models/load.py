@@ -101,7 +101,12 @@ def load_model(
         with quiet_libraries():
             return _load(checkpoint, model, quant, Placement(device=device, device_map=device_map))
     except torch.OutOfMemoryError as error:
-        raise _too_small(error, checkpoint, quant, device) from error
+        # PyTorch's words say how much there is and how much of it is free.
+        smaller = "a smaller model" if quant.bits == 4 else "quant=gptq4, a smaller model"
+        raise UserError(
+            f"{checkpoint.source}: the weights do not fit into the memory of {device}: "
+            f"{first_line(error)}; end what else uses it, or choose {smaller} or a larger device"
+        ) from error
 
 
 def _load(
@@ -226,17 +231,6 @@ def _from_folder(
             f"{no_code(folder / 'config.json')}; check the folder's files, or download them again"
         ) from error
     return net, info, dtype
-
-
-def _too_small(
-    error: BaseException, checkpoint: Checkpoint, quant: QuantConfig, device: str
-) -> UserError:
-    """Out of memory in the user's words; PyTorch's say how much there is and how much is free."""
-    smaller = "a smaller model" if quant.bits == 4 else "quant=gptq4, a smaller model"
-    return UserError(
-        f"{checkpoint.source}: the weights do not fit into the memory of {device}: "
-        f"{first_line(error)}; end what else uses it, or choose {smaller} or a larger device"
-    )
 
 
 def _dtype(model: ModelConfig, quant: QuantConfig, device: str, own: str) -> "torch.dtype":
