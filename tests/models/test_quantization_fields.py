@@ -17,7 +17,7 @@ from codejoule.models import load_model, locate_checkpoint
 from codejoule.models.check import BUNDLED_ROOT
 from codejoule.models.declared import declared_quantization
 from codejoule.models.folder import generation_defaults, read_config
-from codejoule.models.quantization import DeclaredQuantization
+from codejoule.models.quantization.base import DeclaredQuantization
 
 
 def read_quantization(fields: dict[str, Any]) -> DeclaredQuantization:

@@ -123,21 +123,6 @@ class Architecture:
         return FAMILIES[self.model_type]
 
     @property
-    def heads(self) -> int:
-        """Query heads."""
-        return self.attention.heads
-
-    @property
-    def kv_heads(self) -> int:
-        """Key and value heads; fewer than `heads` in grouped-query attention."""
-        return self.attention.kv_heads
-
-    @property
-    def head_dim(self) -> int:
-        """Width of a head; latent attention has widths of its own."""
-        return self.attention.head_dim
-
-    @property
     def moe_layers(self) -> int:
         """Layers with experts."""
         return 0 if self.moe is None else self.layers - self.moe.first_dense_layers

@@ -6,7 +6,8 @@ from dataclasses import replace
 from codejoule.config import ConfigError
 from codejoule.config.schema import QuantConfig
 from codejoule.domain import METHODS, Quantization
-from codejoule.models.quantization import DeclaredQuantization, quantizer_of
+from codejoule.models.quantization import quantizer_of
+from codejoule.models.quantization.base import DeclaredQuantization
 from codejoule.models.quantization.packed_config import LAYOUT_FIELDS, agreed, word
 
 _OLDEST = "gptq"

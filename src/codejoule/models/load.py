@@ -39,7 +39,8 @@ from codejoule.models.proof import (
     prove_placement,
     prove_quantization,
 )
-from codejoule.models.quantization import DeclaredQuantization, quantizer_of
+from codejoule.models.quantization import quantizer_of
+from codejoule.models.quantization.base import DeclaredQuantization
 from codejoule.models.tokenizer import load_tokenizer
 from codejoule.models.value_proof import prove_values
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 from codejoule.config import UserError
 from codejoule.config.schema import QuantConfig
 from codejoule.models.facts import LinearLayer
-from codejoule.models.quantization import Kernel, StoredLayer, Tensors, quantizer_of
+from codejoule.models.quantization import quantizer_of
+from codejoule.models.quantization.base import Kernel, StoredLayer, Tensors
 
 if TYPE_CHECKING:
     import torch
