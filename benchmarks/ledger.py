@@ -50,7 +50,7 @@ from codejoule.measurement.feed import (
 )
 from codejoule.measurement.ledger import Ledger
 from codejoule.measurement.nvml import nvml_counter
-from codejoule.models.random_weights import random_model
+from codejoule.models.placement import random_model
 
 LENGTHS = {0.1: 60, 0.25: 44, 0.5: 44, 1.0: 36, 2.0: 12}
 QUICK = {0.1: 20, 0.25: 16, 0.5: 16, 1.0: 12}

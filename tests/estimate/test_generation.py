@@ -52,13 +52,18 @@ def test_operations_of_prefill_are_those_that_pytorch_counts(family: str) -> Non
     ours = prefill_work(work_of(architecture, batch=batch, prompt_tokens=prompt, dtype="float32"))
     # Eager attention multiplies the masked half of the square, too.
     masked = (
-        2 * architecture.layers * batch * prompt**2 * architecture.heads * architecture.head_dim
+        2
+        * architecture.layers
+        * batch
+        * prompt**2
+        * architecture.attention.heads
+        * architecture.attention.head_dim
     )
     # Norms' weights and biases are no matrices, rotary angles are: s products per half head.
     biases = sum(x.number * x.out_features for x in linear_layers(architecture) if x.bias)
     vectors = 2 * batch * prompt * (count_parameters(architecture).norms + biases)
     angles = counter.get_total_flops() - (ours.flop + masked - vectors)
-    assert 0 <= angles <= 2 * batch * prompt * architecture.head_dim
+    assert 0 <= angles <= 2 * batch * prompt * architecture.attention.head_dim
 
 
 def test_a_decode_step_reads_what_the_bound_says(

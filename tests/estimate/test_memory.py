@@ -43,13 +43,8 @@ def test_latent_attention_caches_latents_and_one_rotary_key() -> None:
     deepseek = Architecture.from_config(fields_of("deepseek_coder_16b"))
     per_token = kv_cache_bytes_per_token(deepseek, dtype="bfloat16")
     assert per_token == 27 * (512 + 64) * 2
-    assert (
-        kv_cache_bytes_per_token(deepseek, dtype="bfloat16", expanded=True)
-        == 27 * 16 * (192 + 128) * 2
-    )
     qwen = Architecture.from_config(fields_of("qwen_7b"))
     assert kv_cache_bytes_per_token(qwen, dtype="bfloat16") == 2 * 28 * 4 * 128 * 2
-    assert kv_cache_bytes_per_token(qwen, dtype="bfloat16", expanded=True) == 2 * 28 * 4 * 128 * 2
 
 
 @pytest.mark.parametrize("family", TINY)

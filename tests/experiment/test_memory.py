@@ -117,8 +117,7 @@ def test_every_part_of_a_model_has_a_gpu_and_a_tied_head_lies_with_its_embedding
     from accelerate import init_empty_weights
     from transformers import AutoModelForCausalLM
 
-    from codejoule.models.placement import Placement
-    from codejoule.models.random_weights import architecture_config
+    from codejoule.models.placement import Placement, architecture_config
 
     work = workload(name, Quantization())
     device_map = place(work, 2).device_map

@@ -28,8 +28,7 @@ def tokenizer() -> Any:
 def tiny_model(seed: int, **changes: Any) -> Any:
     import torch
 
-    from codejoule.models.placement import Placement
-    from codejoule.models.random_weights import random_model
+    from codejoule.models.placement import Placement, random_model
 
     architecture = {
         "model_type": "qwen2",

@@ -97,8 +97,7 @@ def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pat
     """A real checkpoint of each tiny architecture, as save_pretrained writes it."""
     import torch
 
-    from codejoule.models.placement import Placement
-    from codejoule.models.random_weights import random_model
+    from codejoule.models.placement import Placement, random_model
     from codejoule.models.tokenizer import byte_tokenizer
 
     root = tmp_path_factory.mktemp("tiny")

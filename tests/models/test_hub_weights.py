@@ -109,7 +109,9 @@ def model(name: str = "me/open", **changes: Any) -> ModelConfig:
 
 
 def locate(config: ModelConfig, cache: Path, quant: QuantConfig = NONE) -> Checkpoint:
-    return locate_checkpoint(config, quant, cache_dir=cache / "q", hub_cache=cache / "hub")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache / "hub"))
+        return locate_checkpoint(config, quant, cache_dir=cache / "q")
 
 
 @pytest.mark.usefixtures("no_hub")

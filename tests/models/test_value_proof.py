@@ -16,9 +16,8 @@ from codejoule.config.schema import Method, ModelConfig, QuantConfig, Weights
 from codejoule.models import LoadedModel, load_model, locate_checkpoint
 from codejoule.models.facts import inspect_layers, sampled_layers
 from codejoule.models.folder import read_tensors
-from codejoule.models.placement import Placement
+from codejoule.models.placement import Placement, architecture_config
 from codejoule.models.quantization import quantizer_of
-from codejoule.models.random_weights import architecture_config
 from codejoule.models.value_proof import prove_values
 
 MakeModel = Callable[..., ModelConfig]

@@ -82,22 +82,10 @@ class Architecture:
 
     @classmethod
     def from_config(cls, fields: Mapping[str, Any]) -> "Architecture":
-        """Read a ``config.json``.
+        """Read the top level of a ``config.json``, as in ``model.architecture`` of ``conf/model``.
 
-        Parameters
-        ----------
-        fields : mapping
-            The file's top level, as in ``model.architecture`` of ``conf/model``.
-
-        Returns
-        -------
-        Architecture
-            The same facts, checked.
-
-        Raises
-        ------
-        ValueError
-            For a family that is not in `FAMILIES`, a missing field, or sliding-window attention.
+        Raises `ValueError` for a family that is not in `FAMILIES`, a missing field, or
+        sliding-window attention.
         """
         family = FAMILIES.get(str(fields.get("model_type")))
         if family is None:
@@ -133,21 +121,6 @@ class Architecture:
     def family(self) -> "Family":
         """What is known of all models of its kind."""
         return FAMILIES[self.model_type]
-
-    @property
-    def heads(self) -> int:
-        """Query heads."""
-        return self.attention.heads
-
-    @property
-    def kv_heads(self) -> int:
-        """Key and value heads; fewer than `heads` in grouped-query attention."""
-        return self.attention.kv_heads
-
-    @property
-    def head_dim(self) -> int:
-        """Width of a head; latent attention has widths of its own."""
-        return self.attention.head_dim
 
     @property
     def moe_layers(self) -> int:

@@ -33,11 +33,6 @@ class Attention:
         return 2 * self.heads * self.head_dim
 
     @property
-    def expanded_width(self) -> int:
-        """Kept where a latent is cached as keys and values of every head."""
-        return self.cached_width
-
-    @property
     def written_out_width(self) -> int:
         """Moved per cached token where each key and value is read once, and written and read
         again once per query head."""
@@ -68,18 +63,8 @@ class Attention:
         return 0
 
     def projections(self, hidden_size: int) -> Mapping[str, tuple[int, int, bool]]:
-        """Its linear layers in their order: inputs, outputs, and whether there is a bias.
-
-        Parameters
-        ----------
-        hidden_size : int
-            Width of the residual stream.
-
-        Returns
-        -------
-        mapping of str to (int, int, bool)
-            By transformers' name.
-        """
+        """Its linear layers in their order by transformers' name: inputs, outputs, and whether
+        there is a bias; `hidden_size` is the width of the residual stream."""
         queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
         return {
             "q_proj": (hidden_size, queries, self.qkv_bias),

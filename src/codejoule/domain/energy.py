@@ -232,16 +232,10 @@ def attribute_energy(
         spans = [(0.0, max(0.0, tokens - made)) for tokens in output_tokens]
     if prefill_j is None:
         return tuple(_decode_shares(energy_j, spans))
-    shares = _proportional(prefill_j, prompt_tokens)
+    total = sum(prompt_tokens)
+    shares = [prefill_j * tokens / total if total else prefill_j / n for tokens in prompt_tokens]
     decode = _decode_shares(energy_j - prefill_j, spans)
     return tuple(a + b for a, b in zip(shares, decode, strict=True))
-
-
-def _proportional(energy_j: float, weights: Sequence[int]) -> list[float]:
-    total = sum(weights)
-    if total == 0:
-        return [energy_j / len(weights)] * len(weights)
-    return [energy_j * w / total for w in weights]
 
 
 def _decode_shares(energy_j: float, spans: Sequence[tuple[float, float]]) -> list[float]:

@@ -1,5 +1,6 @@
 """What a run needs of GPUs' memory, before it starts."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -14,9 +15,7 @@ _LARGEST_BATCH = 2**20
 _FLOAT32 = 4
 
 
-def kv_cache_bytes_per_token(
-    architecture: Architecture, *, dtype: str, expanded: bool = False
-) -> int:
+def kv_cache_bytes_per_token(architecture: Architecture, *, dtype: str) -> int:
     r"""Bytes that one token of one sequence adds to the key-value cache, over all layers.
 
     Parameters
@@ -25,9 +24,6 @@ def kv_cache_bytes_per_token(
         The decoder.
     dtype : str
         Dtype of keys and values: the model's.
-    expanded : bool
-        Whether latent attention's keys and values are cached expanded, as the model's own
-        published code does.
 
     Returns
     -------
@@ -42,18 +38,15 @@ def kv_cache_bytes_per_token(
     .. math:: KV = 2\, l\, h_{kv}\, d\, p, \qquad KV_{MLA} = l\,(r_{kv} + d_r)\, p
 
     where latent attention caches its latent of rank :math:`r_{kv}` and one rotary key of width
-    :math:`d_r` for all heads; expanded it is :math:`l\,h\,(d_n + d_r + d_v)\,p`. Equation 3.23 of
-    Buis (2024) multiplies by the number of parameters instead of layers, and by all heads times the
-    model's width instead of key-value heads times a head's; eq. 3.25 divides by the group size what
-    eq. 3.24 had multiplied too often.
+    :math:`d_r` for all heads. Equation 3.23 of Buis (2024) multiplies by the number of
+    parameters instead of layers, and by all heads times the model's width instead of key-value
+    heads times a head's; eq. 3.25 divides by the group size what eq. 3.24 had multiplied too often.
 
     transformers caches DeepSeek-V2's latent (seen in 5.23: ``kv_lora_rank`` beside
     ``qk_rope_head_dim`` per token and layer) and expands all of it to keys and values of every
     head, in each layer of each step: that costs no cache, but memory for a moment and time.
     """
-    attention = architecture.attention
-    width = attention.expanded_width if expanded else attention.cached_width
-    return architecture.layers * width * dtype_bytes(dtype)
+    return architecture.layers * architecture.attention.cached_width * dtype_bytes(dtype)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,12 +148,11 @@ def largest_batch(work: Workload, *, memory_bytes: int) -> int:
         Sequences; 0 where not even one fits, at most 2^20.
     """
     # Memory grows with the batch, so the answer lies where it no longer fits.
-    low, high = 0, _LARGEST_BATCH + 1
-    while high - low > 1:
-        middle = (low + high) // 2
-        fits = memory_needed(replace(work, batch=middle)).total_bytes <= memory_bytes
-        low, high = (middle, high) if fits else (low, middle)
-    return low
+    return bisect_right(
+        range(1, _LARGEST_BATCH + 1),
+        memory_bytes,
+        key=lambda batch: memory_needed(replace(work, batch=batch)).total_bytes,
+    )
 
 
 def place_layers(

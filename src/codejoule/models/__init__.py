@@ -12,8 +12,8 @@ from codejoule.models.checkpoint import (
 )
 from codejoule.models.facts import LoadedModel, ModelFacts
 from codejoule.models.load import load_model, prepare_libraries
+from codejoule.models.placement import write_config
 from codejoule.models.quantize import quantize_checkpoint
-from codejoule.models.random_weights import write_config
 from codejoule.models.tokenizer import end_token_owners, load_tokenizer
 
 __all__ = [

@@ -65,21 +65,19 @@ def locate_checkpoint(
     *,
     cache_dir: Path,
     calibration_id: str = "",
-    hub_cache: Path | None = None,
 ) -> Checkpoint:
     """Find the weights that `model` and `quant` name; imports no torch.
 
-    Weights on the hub are resolved to a commit and, where they are not in Hugging Face's
-    cache yet (`hub_cache` instead of the default one), downloaded. Weights that must be
-    quantized here get a folder in `cache_dir` whose name says what went in;
-    `calibration_id` identifies the texts that they are calibrated with. Raises
+    Weights on the hub are resolved to a commit and, where they are not in Hugging Face's cache
+    yet, downloaded. Weights that must be quantized here get a folder in `cache_dir` whose name
+    says what went in; `calibration_id` identifies the texts that they are calibrated with. Raises
     `ConfigError` for contradictions and `UserError` where weights cannot be had.
     """
     check_model_config(model, quant)
     if model.weights is Weights.random:
         return _random(model, quant)
     if model.weights is Weights.hub:
-        found = _hub(model, quant, hub_cache)
+        found = _hub(model, quant)
     else:
         folder = _folder(model, quant)
         place = folder if model.path else f"{model.name}/{folder.name}"
@@ -137,7 +135,7 @@ def _folder(model: ModelConfig, quant: QuantConfig) -> Path:
     return BUNDLED_ROOT / model.name / "none"
 
 
-def _hub(model: ModelConfig, quant: QuantConfig, hub_cache: Path | None) -> Checkpoint:
+def _hub(model: ModelConfig, quant: QuantConfig) -> Checkpoint:
     assert model.id is not None
     repository, revision = model.id, model.revision
     if (published := published_checkpoint(model, quant)) is not None:
@@ -150,7 +148,7 @@ def _hub(model: ModelConfig, quant: QuantConfig, hub_cache: Path | None) -> Chec
         "random weights of the same architecture, whose energy and speed are real "
         "(model.weights=random)"
     )
-    folder, commit = fetch(repository, revision, hub_cache=hub_cache, remedy=remedy)
+    folder, commit = fetch(repository, revision, remedy=remedy)
     return Checkpoint(
         weights=model.weights,
         source=f"hub:{repository}@{commit}",
@@ -211,25 +209,20 @@ def folder_checksum(folder: Path) -> str:
             f"{folder}: holds no complete set of *.safetensors; save the model with "
             "transformers' save_pretrained, or download all of its shards"
         )
+    # Which files a tokenizer has is its own affair: what is known not to be read is left out.
+    beside = {
+        file
+        for file in (*folder.iterdir(), *folder.rglob("*.jinja"))
+        if file.is_file() and not file.name.startswith(".") and file.suffix not in _NOT_READ
+    }
     digest = hashlib.sha256()
-    for file in sorted({*weights, *_beside_weights(folder)}):
+    for file in sorted({*weights, *beside}):
         stat = file.stat()
         digest.update(
             f"{file.relative_to(folder)}:"
             f"{_file_checksum(file, stat.st_size, stat.st_mtime_ns)}\n".encode()
         )
     return digest.hexdigest()
-
-
-def _beside_weights(folder: Path) -> list[Path]:
-    """Every file that could change what the weights answer: which ones a tokenizer has is its
-    own affair, so that what is known not to be read is left out instead."""
-    files = [*folder.iterdir(), *folder.rglob("*.jinja")]
-    return [
-        file
-        for file in files
-        if file.is_file() and not file.name.startswith(".") and file.suffix not in _NOT_READ
-    ]
 
 
 @lru_cache(maxsize=256)

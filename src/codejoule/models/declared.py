@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from codejoule.config import ConfigError
 from codejoule.config.schema import QuantConfig
 from codejoule.domain import METHODS, Quantization
-from codejoule.models.quantization import DeclaredQuantization, quantizer_of
+from codejoule.models.quantization import quantizer_of
+from codejoule.models.quantization.base import DeclaredQuantization
 from codejoule.models.quantization.packed_config import LAYOUT_FIELDS, agreed, word
 
 _OLDEST = "gptq"
@@ -25,24 +25,12 @@ def declared_quantization(config: Mapping[str, object]) -> DeclaredQuantization 
     fields = config.get("quantization_config")
     if not isinstance(fields, dict):
         return None
-    method = _method(fields)
+    layout = agreed(fields, word, *LAYOUT_FIELDS)
+    by_layout = (name for name, facts in METHODS.items() if layout in facts.layouts)
+    method = agreed(fields, word, "quant_method", "method") or next(by_layout, _OLDEST)
     if method not in METHODS:
         return DeclaredQuantization(method=method)
     return quantizer_of(method).declared(fields)
-
-
-def stated_quantization(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """What a ``quantization_config`` states without what is meant where it says nothing."""
-    method = _method(fields)
-    stated = quantizer_of(method).stated(fields) if method in METHODS else {}
-    return {"method": method} | stated
-
-
-def _method(fields: Mapping[str, Any]) -> str:
-    method: str | None = agreed(fields, word, "quant_method", "method")
-    layout = agreed(fields, word, *LAYOUT_FIELDS)
-    by_layout = (name for name, facts in METHODS.items() if layout in facts.layouts)
-    return method or next(by_layout, _OLDEST)
 
 
 def refuse_differences(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from codejoule.config import ConfigError
 from codejoule.models.compat import attention_of
-from codejoule.models.declared import declared_quantization, stated_quantization
+from codejoule.models.declared import declared_quantization
 
 if TYPE_CHECKING:
     import torch
@@ -19,53 +19,36 @@ DECODER = ".layers."
 """Part of the path of everything in a decoder's blocks."""
 INDEX = "model.safetensors.index.json"
 QUANTIZATION_FILES = ("quantize_config.json", "quant_config.json")
-"""Where quantizers keep what newer ones write into ``config.json``; gptqmodel reads them all."""
+"""Where quantizers keep what newer ones write into ``config.json``, too."""
 _PARTS = ("qweight", "qzeros", "scales", "g_idx", "bias", "weight")
 _EXPERTS = ("n_routed_experts", "num_experts", "num_local_experts")
 _EXPERT = re.compile(r"(.*\.experts\.)\d+(\..*)")
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The folder's ``config.json``, with the ``quantization_config`` that may stand in a file of
-    its own; raises `ConfigError` where it cannot be read, or where the two contradict each other.
-    """
+    """The folder's ``config.json``; raises `ConfigError` where it cannot be read or understood, and
+    where the quantization stands in another file alone."""
     file = folder / "config.json"
-    config = _read_json(file)
-    if not isinstance(config, dict) or "model_type" not in config:
-        raise ConfigError(f"{file}: names no model_type; it is not a transformers checkpoint")
     try:
-        for name in QUANTIZATION_FILES:
-            if (folder / name).exists():
-                _take_in(config, name, _read_json(folder / name))
-        declared_quantization(config)
-    except ConfigError as error:
-        raise ConfigError(f"{folder}: {error}") from error
-    return config
-
-
-def _take_in(config: dict[str, Any], name: str, fields: Any) -> None:
-    """Make the `fields` of a quantizer's own file the config's, where it has none."""
-    if not isinstance(fields, dict):
-        raise ConfigError(f"{name} holds no JSON object; correct or remove it")
-    if not config.get("quantization_config"):
-        config["quantization_config"] = fields
-    here, there = stated_quantization(config["quantization_config"]), stated_quantization(fields)
-    for key in here.keys() & there.keys():
-        if here[key] != there[key]:
-            raise ConfigError(
-                f"config.json and {name} contradict each other ({key}: {here[key]} and "
-                f"{there[key]}); keep the one that is true of the weights"
-            )
-
-
-def _read_json(file: Path) -> Any:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        config = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"{file}: cannot be read ({error}); a checkpoint's folder holds config.json, "
             "*.safetensors and the tokenizer's files"
         ) from error
+    if not isinstance(config, dict) or "model_type" not in config:
+        raise ConfigError(f"{file}: names no model_type; it is not a transformers checkpoint")
+    try:
+        declared = declared_quantization(config)
+    except ConfigError as error:
+        raise ConfigError(f"{folder}: {error}") from error
+    apart = [name for name in QUANTIZATION_FILES if (folder / name).exists()]
+    if apart and declared is None:
+        raise ConfigError(
+            f"{folder}: its quantization stands in {apart[0]} alone, where transformers does not "
+            "look; make that the quantization_config of config.json"
+        )
+    return config
 
 
 def weight_files(folder: Path) -> list[Path]:

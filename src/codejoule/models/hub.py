@@ -3,54 +3,56 @@
 import errno
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from codejoule.common.hub import TIMEOUT_S, Refusal, hub_errors, refusal_of, said
 from codejoule.config import UserError, require_room
 from codejoule.models.folder import weight_files
-
-if TYPE_CHECKING:
-    from huggingface_hub import HfApi
 
 _FINAL = (Refusal.revision, Refusal.repository, Refusal.name)
 """Answers about which no cached snapshot knows better."""
 _PATTERNS = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 
 
-def fetch(
-    repository: str, revision: str, *, hub_cache: Path | None, remedy: str
-) -> tuple[Path, str]:
+def fetch(repository: str, revision: str, *, remedy: str) -> tuple[Path, str]:
     """Folder and commit of a repository's snapshot, downloaded unless it is in the cache.
 
     Asks the hub which commit `revision` is; where the hub cannot be reached within seconds
     or keeps its door shut, a complete snapshot in the cache serves. Otherwise raises
     `UserError` that ends with `remedy`.
     """
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, constants
 
     api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"), library_name="codejoule")
+    cache = Path(constants.HF_HUB_CACHE)
     try:
-        commit = _resolve(api, repository, revision)
+        info = api.model_info(repository, revision=revision, files_metadata=True, timeout=TIMEOUT_S)
+        if info.gated:
+            # The hub describes a gated repository to everyone; this asks whether it gives it.
+            api.auth_check(repository)
     except hub_errors() as error:
-        final = refusal_of(error) in _FINAL
-        if not final and (cached := _cached(repository, revision, hub_cache)):
+        if refusal_of(error) not in _FINAL and (cached := _cached(repository, revision, cache)):
             return cached
         reason = _reason(error, repository, revision)
         raise UserError(f"{repository}: {reason}; {remedy}") from error
-    if cached := _cached(repository, commit, hub_cache):
+    if cached := _cached(repository, str(info.sha), cache):
         return cached
-    # By its name, so that the cache knows later, without the hub, what the name stands for.
-    folder = _download(api, repository, revision, hub_cache=hub_cache, remedy=remedy)
+    full = f"move the cache with HF_HOME, make room, or {remedy}"
+    needed = sum(
+        file.size or 0
+        for file in info.siblings or ()
+        if any(Path(file.rfilename).match(pattern) for pattern in _PATTERNS)
+    )
+    require_room(cache, needed, what=f"{repository}: needs", remedy=full)
+    try:
+        # By its name, so that the cache knows later, without the hub, what the name stands for.
+        folder = _snapshot(repository, revision, cache, endpoint=api.endpoint)
+    except hub_errors() as error:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(f"{repository}: the disk of {cache} is full; {full}") from error
+        reason = _reason(error, repository, revision)
+        raise UserError(f"{repository}: {reason}; {remedy}") from error
     return folder, folder.name
-
-
-def _resolve(api: "HfApi", repository: str, revision: str) -> str:
-    info = api.model_info(repository, revision=revision, timeout=TIMEOUT_S)
-    if info.gated:
-        # The hub describes a gated repository to everyone; this asks whether it gives it.
-        api.auth_check(repository)
-    assert info.sha is not None
-    return str(info.sha)
 
 
 def _reason(error: Exception, repository: str, revision: str) -> str:
@@ -75,12 +77,12 @@ def _reason(error: Exception, repository: str, revision: str) -> str:
     )
 
 
-def _cached(repository: str, revision: str, hub_cache: Path | None) -> tuple[Path, str] | None:
+def _cached(repository: str, revision: str, cache: Path) -> tuple[Path, str] | None:
     """A complete snapshot in the cache and its commit."""
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        folder = _snapshot(repository, revision, hub_cache, local_files_only=True)
+        folder = _snapshot(repository, revision, cache, local_files_only=True)
     except LocalEntryNotFoundError:
         return None
     # A snapshot's folder exists from the first file on, and is named after the commit.
@@ -88,7 +90,7 @@ def _cached(repository: str, revision: str, hub_cache: Path | None) -> tuple[Pat
     return (folder, folder.name) if complete else None
 
 
-def _snapshot(repository: str, revision: str, cache: Path | None, **options: Any) -> Path:
+def _snapshot(repository: str, revision: str, cache: Path, **options: Any) -> Path:
     import huggingface_hub
 
     patterns = list(_PATTERNS)
@@ -96,26 +98,3 @@ def _snapshot(repository: str, revision: str, cache: Path | None, **options: Any
         repository, revision=revision, cache_dir=cache, allow_patterns=patterns, **options
     )
     return Path(folder)
-
-
-def _download(
-    api: "HfApi", repository: str, revision: str, *, hub_cache: Path | None, remedy: str
-) -> Path:
-    from huggingface_hub import constants
-
-    cache = Path(hub_cache or constants.HF_HUB_CACHE)
-    full = f"move the cache with HF_HOME, make room, or {remedy}"
-    try:
-        info = api.model_info(repository, revision=revision, files_metadata=True, timeout=TIMEOUT_S)
-        needed = sum(
-            file.size or 0
-            for file in info.siblings or ()
-            if any(Path(file.rfilename).match(pattern) for pattern in _PATTERNS)
-        )
-        require_room(cache, needed, what=f"{repository}: needs", remedy=full)
-        return _snapshot(repository, revision, cache, endpoint=api.endpoint)
-    except hub_errors() as error:
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(f"{repository}: the disk of {cache} is full; {full}") from error
-        reason = _reason(error, repository, revision)
-        raise UserError(f"{repository}: {reason}; {remedy}") from error

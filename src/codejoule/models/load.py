@@ -39,7 +39,8 @@ from codejoule.models.proof import (
     prove_placement,
     prove_quantization,
 )
-from codejoule.models.quantization import DeclaredQuantization, quantizer_of
+from codejoule.models.quantization import quantizer_of
+from codejoule.models.quantization.base import DeclaredQuantization
 from codejoule.models.tokenizer import load_tokenizer
 from codejoule.models.value_proof import prove_values
 
@@ -101,7 +102,12 @@ def load_model(
         with quiet_libraries():
             return _load(checkpoint, model, quant, Placement(device=device, device_map=device_map))
     except torch.OutOfMemoryError as error:
-        raise _too_small(error, checkpoint, quant, device) from error
+        # PyTorch's words say how much there is and how much of it is free.
+        smaller = "a smaller model" if quant.bits == 4 else "quant=gptq4, a smaller model"
+        raise UserError(
+            f"{checkpoint.source}: the weights do not fit into the memory of {device}: "
+            f"{first_line(error)}; end what else uses it, or choose {smaller} or a larger device"
+        ) from error
 
 
 def _load(
@@ -226,23 +232,6 @@ def _from_folder(
             f"{no_code(folder / 'config.json')}; check the folder's files, or download them again"
         ) from error
     return net, info, dtype
-
-
-def _too_small(
-    error: BaseException, checkpoint: Checkpoint, quant: QuantConfig, device: str
-) -> UserError:
-    """Out of memory in the user's words."""
-    import torch
-
-    room = ""
-    if device == "cuda" and torch.cuda.is_available():
-        free, total = torch.cuda.mem_get_info()
-        room = f" ({free / 2**30:.1f} of {total / 2**30:.1f} GiB free)"
-    smaller = "a smaller model" if quant.bits == 4 else "quant=gptq4, a smaller model"
-    return UserError(
-        f"{checkpoint.source}: the weights do not fit into the memory of {device}{room}: "
-        f"{first_line(error)}; end what else uses it, or choose {smaller} or a larger device"
-    )
 
 
 def _dtype(model: ModelConfig, quant: QuantConfig, device: str, own: str) -> "torch.dtype":

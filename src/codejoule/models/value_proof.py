@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 from codejoule.config import UserError
 from codejoule.config.schema import QuantConfig
 from codejoule.models.facts import LinearLayer
-from codejoule.models.quantization import Kernel, StoredLayer, Tensors, quantizer_of
+from codejoule.models.quantization import quantizer_of
+from codejoule.models.quantization.base import Kernel, StoredLayer, Tensors
 
 if TYPE_CHECKING:
     import torch
@@ -47,8 +48,8 @@ def prove_values(
     quantizer = quantizer_of(quant.method.name)
     found = []
     for layer in layers:
-        module, kernel = model.get_submodule(layer.name), quantizer.kernel_of_kind(layer.kernel)
-        assert kernel is not None, "an unknown kernel was refused before"
+        module = model.get_submodule(layer.name)
+        kernel = next(kernel for kernel in quantizer.kernels if kernel.kind == layer.kernel)
         device = torch.device(layer.device.split(",")[0])
         kept = quantizer.stored_layer(stored[layer.name], quant, layout, device=device)
         quantizer.check_stored(kept, quant, source, layer.name)

@@ -34,12 +34,12 @@ def thesis_figures_of(
     """
     if quant not in _K:
         raise ConfigError(f"quant={quant}: the thesis has {', '.join(_K)}; leave out --thesis")
-    a, k = architecture, _K[quant]
+    a, k, heads = architecture, _K[quant], architecture.attention.heads
     n = _NOMINAL.get(model.removesuffix("_base"), float(counted))
     rate = card.peak_float16_flop_per_s if k == 1 else card.peak_int8_op_per_s
     b, s, tokens, p = batch, prompt_tokens, new_tokens, 2 * k
     cache = equations.grouped_cache_bytes(
-        b=b, s=s, n=n, h=a.heads, g=a.heads / a.kv_heads, m=a.hidden_size, p=2
+        b=b, s=s, n=n, h=heads, g=heads / a.attention.kv_heads, m=a.hidden_size, p=2
     )
     figures: Figures = {
         "parameters": (n, "", "nominal, as its tables have them"),
@@ -89,8 +89,8 @@ def thesis_text(figures: Figures, title: str) -> str:
 def _by_equation(a: Architecture) -> float:
     """Parameters by equation 3.19, or 3.22 with experts."""
     shape = {
-        "v": a.vocab_size, "c": a.context_tokens, "m": a.hidden_size, "d": a.head_dim,
-        "h": a.heads, "l": a.layers, "k": 2 * a.layers + 1,
+        "v": a.vocab_size, "c": a.context_tokens, "m": a.hidden_size, "d": a.attention.head_dim,
+        "h": a.attention.heads, "l": a.layers, "k": 2 * a.layers + 1,
     }  # fmt: skip
     if a.moe is None:
         return equations.dense_parameters(**shape, d_ff=a.intermediate_size)

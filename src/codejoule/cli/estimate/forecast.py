@@ -51,8 +51,6 @@ class Forecast:
     """Exact."""
     cache_bytes: int
     """Of keys and values per token of a sequence; exact."""
-    expanded_cache_bytes: int
-    """The same where latent attention's keys and values are cached expanded."""
     memory: estimate.MemoryEstimate
     """What a card must have."""
     largest_batch: int
@@ -110,9 +108,6 @@ def forecast(experiment: ExperimentConfig, *, calibration: Calibration | None = 
             parameters=estimate.count_parameters(work.architecture),
             weights=estimate.weight_bytes(work.architecture, work.quantization, dtype=work.dtype),
             cache_bytes=estimate.kv_cache_bytes_per_token(work.architecture, dtype=work.dtype),
-            expanded_cache_bytes=estimate.kv_cache_bytes_per_token(
-                work.architecture, dtype=work.dtype, expanded=True
-            ),
             memory=estimate.memory_needed(work),
             largest_batch=estimate.largest_batch(work, memory_bytes=card.memory_bytes),
             decode=estimate.decode_bound(work, card=card),

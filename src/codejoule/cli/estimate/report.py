@@ -53,7 +53,6 @@ def as_json(forecast: Forecast, remedies: Sequence[str]) -> str:
         "parameters": _facts(forecast.parameters, "total"),
         "weights": _facts(forecast.weights, "total_bytes"),
         "kv_cache_bytes_per_token": forecast.cache_bytes,
-        "kv_cache_expanded_bytes_per_token": forecast.expanded_cache_bytes,
         "memory": _facts(forecast.memory, "total_bytes"),
         "fits": forecast.fits,
         "largest_batch": forecast.largest_batch,
@@ -194,12 +193,6 @@ def _notes(forecast: Forecast) -> list[str]:
     notes = []
     if work.quantization.packed and work.quantization.group_size != _USUAL_GROUP:
         notes.append(f"Quantized in groups of {work.quantization.group_size} (-1: whole rows).")
-    if forecast.expanded_cache_bytes != forecast.cache_bytes:
-        notes.append(
-            "Latent attention: engines that cache keys and values expanded need "
-            f"{forecast.expanded_cache_bytes:,} bytes per token; transformers "
-            "caches the latent."
-        )
     total = work.prompt_tokens + work.new_tokens
     if total > work.architecture.context_tokens:
         notes.append(

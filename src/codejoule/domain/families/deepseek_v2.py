@@ -47,11 +47,6 @@ class LatentAttention(Attention):
         return self.heads * (self.qk_head_dim + self.v_head_dim)
 
     @property
-    def expanded_width(self) -> int:
-        """Keys and values of every head."""
-        return self.per_head_width
-
-    @property
     def prefill_width(self) -> int:
         """Queries before and after the rotation, keys, values with what they were cut from."""
         return self.heads * (

@@ -7,25 +7,9 @@ from functools import cache
 from importlib import import_module
 
 from codejoule.domain import METHODS
-from codejoule.models.quantization.base import (
-    AUTO,
-    DeclaredQuantization,
-    Kernel,
-    Quantizer,
-    StoredLayer,
-    Tensors,
-)
+from codejoule.models.quantization.base import Quantizer
 
-__all__ = [
-    "AUTO",
-    "DeclaredQuantization",
-    "Kernel",
-    "Quantizer",
-    "StoredLayer",
-    "Tensors",
-    "quantizer_of",
-    "quantizers",
-]
+__all__ = ["Quantizer", "quantizer_of", "quantizers"]
 
 
 @cache

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 from codejoule.config import ConfigError, UserError
 from codejoule.config.schema import QuantConfig
 from codejoule.domain import METHODS, QuantizationMethod
-from codejoule.models.placement import Placement
-from codejoule.models.random_weights import architecture_config, random_model
+from codejoule.models.placement import Placement, architecture_config, random_model
 
 if TYPE_CHECKING:
     import torch
@@ -158,10 +157,6 @@ class Quantizer:
             and (not kernel.fallback if quant.kernel == AUTO else kernel.name == quant.kernel)
         ]
 
-    def kernel_of_kind(self, kind: str) -> Kernel | None:
-        """The kernel of this class; None for one that is none of the method's."""
-        return next((kernel for kernel in self.kernels if kernel.kind == kind), None)
-
     def prepare(self, quant: QuantConfig, *, dtype: "torch.dtype", device: str) -> QuantConfig:
         """Import and compile what loading needs; `quant` with the kernel that can be used."""
         del device
@@ -267,13 +262,9 @@ class Quantizer:
         checkpoints are unquantized."""
         return {}
 
-    def stated(self, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """What a ``quantization_config`` of this method states, by `DeclaredQuantization`'s
-        names."""
-        return {}
-
     def declared(self, fields: Mapping[str, Any]) -> DeclaredQuantization:
-        """What it means; `ConfigError` for what is not understood."""
+        """What a ``quantization_config`` of this method means; `ConfigError` for what is not
+        understood."""
         return DeclaredQuantization(method=self.name)
 
     def quantize(

@@ -13,7 +13,16 @@ from codejoule.config.schema import QuantConfig
 from codejoule.models import compat
 from codejoule.models.facts import inspect_layers, sampled_layers
 from codejoule.models.folder import DECODER, generation_defaults, has_experts, weight_files
-from codejoule.models.placement import Placement, materialize, spread
+from codejoule.models.placement import (
+    Placement,
+    architecture_config,
+    fill,
+    initial_deviation,
+    materialize,
+    model_on_meta,
+    seeded,
+    spread,
+)
 from codejoule.models.quantization.base import (
     AUTO,
     DeclaredQuantization,
@@ -29,13 +38,6 @@ from codejoule.models.quantization.packed_config import (
     stated_fields,
 )
 from codejoule.models.quantization.packed_words import fill_packed, one_in_each_place, unpack
-from codejoule.models.random_weights import (
-    architecture_config,
-    fill,
-    initial_deviation,
-    model_on_meta,
-    seeded,
-)
 
 if TYPE_CHECKING:
     import torch
@@ -273,14 +275,13 @@ class PackedQuantizer(Quantizer):
         config = architecture_config(architecture)
         deviation = initial_deviation(config)
         model = self.empty_model(config, quant, dtype=dtype, place=place)
-        inside = []
+        layers = dict(_packed(model))
+        inside = tuple(f"{name}." for name in layers)
         with seeded(seed, place.device), torch.no_grad():
-            for name, layer in _packed(model):
-                inside.append(f"{name}.")
+            for layer in layers.values():
                 fill_packed(layer, quant.bits, middle=middle, deviation=deviation)
-            packed = tuple(inside)
             for name, parameter in model.named_parameters():
-                if not name.startswith(packed):
+                if not name.startswith(inside):
                     fill(name, parameter, deviation)
         stored = {
             layer.name: {
@@ -335,16 +336,11 @@ class PackedQuantizer(Quantizer):
             zeros=zeros,
         )
 
-    def stated(self, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """By gptqmodel's fields and those of the tools before it."""
-        return stated_fields(fields)
-
     def declared(self, fields: Mapping[str, Any]) -> DeclaredQuantization:
-        """As gptqmodel 7.6 takes it."""
+        """By gptqmodel's fields and those of the tools before it, as gptqmodel 7.6 takes them."""
         layouts = self.facts.layouts
-        meant: dict[str, Any] = {"layout": layouts[0], "group_size": _DEFAULT_GROUP} | self.stated(
-            fields
-        )
+        usual: dict[str, Any] = {"layout": layouts[0], "group_size": _DEFAULT_GROUP}
+        meant = usual | stated_fields(fields)
         if meant["layout"] not in layouts:
             raise ConfigError(
                 f"its tensors are in the layout {meant['layout']!r}, which nothing here can read "
