@@ -13,7 +13,6 @@ from codejoule.domain.dtype import dtype_bytes, dtype_in_force
 from codejoule.domain.energy import (
     FIRST_TOKEN,
     BatchEnergy,
-    Cooling,
     EnergyReading,
     EnergyScope,
     EnergySource,
@@ -52,7 +51,6 @@ __all__ = [
     "Architecture",
     "BatchEnergy",
     "Completion",
-    "Cooling",
     "EnergyReading",
     "EnergyScope",
     "EnergySource",
