@@ -218,7 +218,6 @@ def ask(
 def _limits(
     experiment: ExperimentConfig, suite: Suite, *, device: str, threads: int
 ) -> dict[str, object]:
-    """Settings in force, under the keys that set them."""
     limits: dict[str, object] = {
         "generation.max_new_tokens": experiment.generation.max_new_tokens or suite.max_new_tokens,
         "suite.max_new_tokens": None,

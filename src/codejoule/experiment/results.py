@@ -96,8 +96,6 @@ def crosscheck(plan: Plan, metrics: Mapping[str, float]) -> dict[str, str]:
 
 
 def _concurrent(results: Results) -> dict[str, str]:
-    """Which other jobs worked meanwhile, and how many at most in one window; nothing where the
-    run was alone."""
     jobs = sorted(frozenset().union(*results.concurrent))
     if not jobs:
         return {}

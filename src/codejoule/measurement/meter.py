@@ -79,12 +79,10 @@ class Meter:
         self._pending = [*(w for w in self._pending if w.pending), window]
 
     def measure_idle(self) -> float | None:
-        """Power of the idle GPUs [W]; later readings use it for ``energy_net_j``. With a ledger it
-        is observed until two spans of 0.5 s in a row agree to within ``meter.idle_tolerance``, for
-        ``meter.idle_s`` at most (then with a logged warning); without one, for ``meter.idle_s``.
-        None, and no net energy, where it is undefined (a CPU's counter or estimate) or switched off
-        with ``meter.idle_s=0``. A replay has the idle power that its recording states, or none:
-        what it plays now is not this run's idling."""
+        """Power of the idle GPUs [W]; later readings use it for ``energy_net_j``. It is observed
+        until two spans of 0.5 s agree to within ``meter.idle_tolerance``, for ``meter.idle_s`` at
+        most (then with a logged warning). None, and no net energy, for a CPU, where it is
+        undefined, and with ``meter.idle_s=0``. A replay has what its recording states, or none."""
         if self.scope is EnergyScope.cpu or self._idle_s == 0:
             return None
         if self.source is EnergySource.replay:
