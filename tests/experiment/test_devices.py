@@ -1,7 +1,6 @@
 """Which device a run takes, and what it is called."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -23,9 +22,8 @@ BARE = Hardware(
 
 @pytest.mark.parametrize("device", [Device.auto, Device.cuda])
 def test_an_amd_gpu_that_pytorch_can_use_is_an_error_and_no_silent_cpu(
-    device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("codejoule.measurement.hardware.KFD", tmp_path)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     hardware = replace(BARE, gpu_problem="an AMD GPU")
     with pytest.raises(UserError, match=r"whose energy cannot be measured \(an AMD GPU\).*=cpu"):
@@ -34,9 +32,8 @@ def test_an_amd_gpu_that_pytorch_can_use_is_an_error_and_no_silent_cpu(
 
 
 def test_an_amd_gpu_that_pytorch_cannot_use_leaves_the_cpu(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("codejoule.measurement.hardware.KFD", tmp_path)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert choose_device(Device.auto, BARE) == "cpu"
 

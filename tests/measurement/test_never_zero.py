@@ -123,18 +123,6 @@ def test_a_card_without_a_counter_is_an_error(nvml: Any) -> None:
         open_meter(MeterConfig(), gpu_indices=[0])
 
 
-def test_an_amd_gpu_is_an_error(nvml: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("codejoule.measurement.hardware.KFD", tmp_path)
-    test_message = r"uses GPUs \[0\]: an AMD GPU .*meters NVIDIA GPUs alone"
-
-    def missing() -> None:
-        raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
-
-    monkeypatch.setattr(pynvml, "nvmlInit", missing)
-    with pytest.raises(UserError, match=test_message):
-        open_meter(MeterConfig(), gpu_indices=[0])
-
-
 # A GPU's counter through the ledger.
 
 

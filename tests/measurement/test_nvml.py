@@ -89,6 +89,25 @@ def test_idle_shorter_than_a_tick_is_an_error(nvml: Any) -> None:
         meter.measure_idle()
 
 
+@pytest.mark.parametrize(
+    ("powers_w", "idle_w", "told"),
+    [([120.0, 90.0, 80.0, 79.0], 79.5, False), ([120.0, 90.0, 60.0, 40.0], 40.0, True)],
+)
+def test_idle_power_is_that_of_two_spans_which_agree_or_the_last_with_a_word(
+    powers_w: list[float], idle_w: float, told: bool, nvml: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    left_w = iter(powers_w)
+
+    def observed_w(seconds: float) -> float:
+        nvml.advance(seconds)
+        return next(left_w)
+
+    with _meter(idle_s=2.0) as meter:
+        meter._observed_w = observed_w  # type: ignore[method-assign]
+        assert meter._settled_w() == idle_w
+    assert ("idle power still changes (60.0, then 40.0 W)" in caplog.text) == told
+
+
 def test_marks_have_a_time_but_no_energy_between_ticks(nvml: Any) -> None:
     with _meter() as meter, meter.window("batch") as window:
         nvml.advance(0.4)

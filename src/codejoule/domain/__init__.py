@@ -17,7 +17,6 @@ from codejoule.domain.completion import (
 )
 from codejoule.domain.energy import (
     FIRST_TOKEN,
-    Cooling,
     EnergyReading,
     EnergyScope,
     EnergySource,
@@ -53,7 +52,6 @@ __all__ = [
     "TASK_COLUMNS",
     "Architecture",
     "Completion",
-    "Cooling",
     "EnergyReading",
     "EnergyScope",
     "EnergySource",

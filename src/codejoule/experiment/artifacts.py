@@ -20,7 +20,7 @@ from codejoule.evaluation import (
     write_pass_at_k,
     write_samples,
 )
-from codejoule.experiment.evaluation_stage import programs, timeout_s
+from codejoule.experiment.evaluation_stage import programs
 from codejoule.experiment.identity import environment
 from codejoule.experiment.plan import Plan
 from codejoule.experiment.records import Results
@@ -87,7 +87,7 @@ def _write_benchmark_files(
             suite=plan.suite.name,
             checksum=plan.suite.checksum,
             config=plan.experiment.evaluator,
-            timeout_s=timeout_s(plan),
+            timeout_s=plan.timeout_s,
         )
 
 

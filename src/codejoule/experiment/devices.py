@@ -1,6 +1,5 @@
 """On which device a run's model lies, and the cards of ``conf/gpu`` and of this machine."""
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -10,7 +9,7 @@ from codejoule.config.schema import DETECTED_GPU, Device, GpuConfig
 from codejoule.config.typed import choices
 from codejoule.estimate import Card, read_card
 from codejoule.experiment.memory import MemoryPlan
-from codejoule.measurement import Hardware, amd_problem, detect_hardware
+from codejoule.measurement import Hardware, detect_hardware
 
 
 def gpus_in_use(device: str, memory: MemoryPlan | None) -> tuple[int, ...]:
@@ -32,9 +31,7 @@ def choose_device(device: Device, hardware: Hardware) -> str:
     """``cpu`` or ``cuda``. Raises `UserError` where CUDA is asked for and cannot be had, and where
     PyTorch has a GPU that NVML does not show (a MIG slice, an AMD card): its energy could not be
     measured."""
-    mig = os.environ.get("CUDA_VISIBLE_DEVICES", "").startswith("MIG")
-    hidden = mig or amd_problem() is not None
-    if device is Device.cpu or (device is Device.auto and not hardware.gpus and not hidden):
+    if device is Device.cpu:
         return "cpu"
     import torch
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from codejoule.config.schema import EvaluatorName
 from codejoule.domain import (
@@ -60,14 +61,14 @@ def evaluate(plan: Plan, folder: Path) -> None:
         check_ground_truth(
             plan.suite.tasks,
             config=plan.experiment.evaluator,
-            timeout_s=timeout_s(plan),
+            timeout_s=plan.timeout_s,
             on_kept=progress.keep,
             on_verdict=progress.add,
         )
 
 
 def _judge(plan: Plan, journal: Journal, samples: Sequence[Sample]) -> None:
-    evaluator, limit_s = plan.experiment.evaluator, timeout_s(plan)
+    evaluator, limit_s = plan.experiment.evaluator, plan.timeout_s
     # Before the meter counts: asking the canonical solutions is not judging these samples.
     samples = with_expected_outputs(samples, config=evaluator, timeout_s=limit_s)
     progress = Progress(len(samples))
@@ -99,11 +100,6 @@ def _judge(plan: Plan, journal: Journal, samples: Sequence[Sample]) -> None:
         )  # fmt: skip
 
 
-def timeout_s(plan: Plan) -> float:
-    """Time that each sample has [s]."""
-    return plan.experiment.evaluator.timeout_s or plan.suite.timeout_s
-
-
 class _Slices:
     """Journals verdicts as they come, each slice of time with its energy."""
 
@@ -118,11 +114,11 @@ class _Slices:
         self._open()
         return self
 
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         if error is None:
             self._settle()
         else:
-            self._stack.__exit__(type(error), error, error.__traceback__)
+            self._stack.__exit__(kind, error, traceback)
 
     def add(self, verdict: Verdict) -> None:
         """Take a verdict; on return it is on disk, unless its slice is still too short."""
@@ -162,13 +158,12 @@ def known_ground_truth(plan: Plan) -> GroundTruth | None:
     config = plan.experiment.evaluator
     if config.name is EvaluatorName.none or config.ground_truth is False:
         return None
-    return cached_ground_truth(plan.suite.tasks, config=config, timeout_s=timeout_s(plan))
+    return cached_ground_truth(plan.suite.tasks, config=config, timeout_s=plan.timeout_s)
 
 
 def programs(plan: Plan, batches: Sequence[Batch]) -> list[tuple[Completion, str, str]]:
     """Each completion with its raw and its sanitized program, in the order of the requests."""
-    tasks = {task.task_id: task for task in plan.suite.tasks}
-    split, variant = plan.experiment.suite.split, plan.variant
+    tasks, split, variant = plan.tasks, plan.experiment.suite.split, plan.variant
     return [
         (c, *solution_of(tasks[c.task_id], c, split=split, variant=variant))
         for batch in batches
@@ -177,7 +172,7 @@ def programs(plan: Plan, batches: Sequence[Batch]) -> list[tuple[Completion, str
 
 
 def _samples(plan: Plan, batches: Sequence[Batch]) -> list[Sample]:
-    tasks = {task.task_id: task for task in plan.suite.tasks}
+    tasks = plan.tasks
     return [
         Sample.of(tasks[completion.task_id], solution, sample=completion.sample)
         for completion, _, solution in programs(plan, batches)

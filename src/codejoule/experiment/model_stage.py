@@ -213,8 +213,7 @@ def _program_end(plan: Plan) -> Callable[[Prompt], EndFinder] | None:
     """What tells an engine that a prompt's program is complete, where that ends a sequence."""
     if plan.experiment.generation.stop is not Stop.complete:
         return None
-    tasks = {task.task_id: task for task in plan.suite.tasks}
-    split, variant = plan.experiment.suite.split, plan.variant
+    tasks, split, variant = plan.tasks, plan.experiment.suite.split, plan.variant
     return lambda prompt: ProgramEnd(tasks[prompt.task_id], split=split, variant=variant).feed
 
 

@@ -81,6 +81,16 @@ class Plan:
         return self.experiment.generation.max_new_tokens or self.suite.max_new_tokens
 
     @property
+    def timeout_s(self) -> float:
+        """Time that each sample has [s]."""
+        return self.experiment.evaluator.timeout_s or self.suite.timeout_s
+
+    @property
+    def tasks(self) -> Mapping[str, Task]:
+        """The tasks by their names."""
+        return {task.task_id: task for task in self.suite.tasks}
+
+    @property
     def variant(self) -> Variant:
         """What the model is, told by its tokenizer where the configuration left that open."""
         variant = self.experiment.model.variant
@@ -213,7 +223,6 @@ def ask(
 def _limits(
     experiment: ExperimentConfig, suite: Suite, *, device: str, threads: int
 ) -> dict[str, object]:
-    """Settings in force, under the keys that set them."""
     limits: dict[str, object] = {
         "generation.max_new_tokens": experiment.generation.max_new_tokens or suite.max_new_tokens,
         "suite.max_new_tokens": None,

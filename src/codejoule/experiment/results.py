@@ -96,8 +96,6 @@ def crosscheck(plan: Plan, metrics: Mapping[str, float]) -> dict[str, str]:
 
 
 def _concurrent(results: Results) -> dict[str, str]:
-    """Which other jobs worked meanwhile, and how many at most in one window; nothing where the
-    run was alone."""
     jobs = sorted(frozenset().union(*results.concurrent))
     if not jobs:
         return {}
@@ -143,7 +141,6 @@ def run_facts(results: Results, truth: GroundTruth | None) -> RunFacts:
         evaluation_energy_j=sum(energies_j) if energies_j else None,
         evaluation_source=results.evaluation_source if energies_j else None,
         temperature_start_c=idle.temperature_c if idle else None,
-        cooldown_s=results.cooldown.waited_s if results.cooldown else None,
         memory_peak_bytes=max(peaks, default=None),
         valid_tasks=None if truth is None else truth.valid,
     )

@@ -33,10 +33,10 @@ from codejoule.experiment.sweep import (
     State,
     Summary,
     SweepRef,
-    check_rooms,
     current_sweep,
 )
 from codejoule.measurement import Work, at_work, metered_devices, metered_packages
+from codejoule.models import check_model_config
 from codejoule.tracking import RunStatus, Store, TrackedRun, hold, prepare_store
 
 _log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ def run_job(config: DictConfig) -> Summary | None:
     experiment = to_experiment(config, hydra)
     sweep = current_sweep()
     try:
-        check_rooms(experiment)
+        check_model_config(experiment.model, experiment.quant, device=experiment.device)
         outcome = run(experiment, sweep=sweep)
     except Exception as error:
         if sweep is None:

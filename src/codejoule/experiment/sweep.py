@@ -6,14 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig
 
 from codejoule.config import ConfigError, project_root, write_whole
 from codejoule.config.explain import explain
-from codejoule.config.schema import ExperimentConfig, TrackingConfig
-from codejoule.config.typed import to_experiment, to_plain, typed_as
+from codejoule.config.schema import TrackingConfig
+from codejoule.config.typed import to_experiment, to_plain
 from codejoule.domain import from_json, to_json
 from codejoule.models import check_model_config
 from codejoule.tracking import RunStatus, prepare_store
@@ -52,14 +51,6 @@ class Outcome:
         write_whole(folder / _outcome_file(self.sweep), json.dumps(to_json(self), indent=2))
 
 
-def _outcomes(folder: Path, *, sweep: str) -> tuple[Outcome, ...]:
-    """Outcomes below `folder` of all jobs of one sweep, in the order in which they ended."""
-    files = folder.glob(f"**/{_outcome_file(sweep)}")
-    in_order = sorted(files, key=lambda file: file.stat().st_mtime_ns)
-    rows = (json.loads(file.read_text(encoding="utf-8")) for file in in_order)
-    return tuple(from_json(Outcome, row) for row in rows)
-
-
 def _outcome_file(sweep: str | None) -> str:
     return "outcome.json" if sweep is None else f"outcome-{sweep}.json"
 
@@ -88,10 +79,18 @@ class Summary:
         return max(0, (self.jobs or 0) - len(self.outcomes))
 
 
-def check_rooms(experiment: ExperimentConfig) -> None:
-    """Let rooms refuse what they cannot do, without weights, GPU or network; raises
-    `ConfigError`."""
-    check_model_config(experiment.model, experiment.quant, device=experiment.device)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepRef:
+    """A sweep under way, as its jobs find it on disk."""
+
+    run_id: str
+    """Its parent run."""
+    name: str
+    """Its name, e.g. ``2026-11-23_10-15-00``."""
+    jobs: int | None
+    """Jobs that are planned; None where another sweeper decides as it goes."""
+    tracking: TrackingConfig
+    """Where its runs are."""
 
 
 def check_jobs(
@@ -104,7 +103,7 @@ def check_jobs(
     for job in jobs:
         try:
             experiment = to_experiment(compose(job))
-            check_rooms(experiment)
+            check_model_config(experiment.model, experiment.quant, device=experiment.device)
             stores.add(json.dumps(to_plain(experiment)["tracking"], sort_keys=True))
         except Exception as error:
             text = explain(error, job)
@@ -139,44 +138,35 @@ def open_sweep(config: DictConfig, *, jobs: int | None) -> None:
             "codejoule.sweep.seed": str(experiment.sweep.seed),
         },
     )
-    facts = {
-        "run_id": run_id,
-        "name": name,
-        "jobs": jobs,
-        "tracking": to_plain(experiment)["tracking"],
-    }
+    sweep = SweepRef(run_id=run_id, name=name, jobs=jobs, tracking=experiment.tracking)
     file = folder / f"sweep-{run_id}.json"
-    write_whole(file, json.dumps(facts))
+    write_whole(file, json.dumps(to_json(sweep)))
     os.environ[_FILE] = str(file)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SweepRef:
-    """The sweep that a job belongs to."""
-
-    run_id: str
-    """Its parent run."""
-    name: str
-    """Its name, e.g. ``2026-11-23_10-15-00``."""
-
-
 def current_sweep() -> SweepRef | None:
-    """The sweep that this job belongs to; None for a job by itself."""
-    facts = _facts()
-    return None if facts is None else SweepRef(run_id=facts["run_id"], name=facts["name"])
+    """The sweep that this job belongs to, or that this process opened; None where there is none."""
+    file = os.environ.get(_FILE)
+    if file is None:
+        return None
+    sweep: SweepRef = from_json(SweepRef, json.loads(Path(file).read_text(encoding="utf-8")))
+    return sweep
 
 
 def sum_up() -> Summary | None:
     """Outcomes of the sweep that this process opened; None where it opened none."""
-    facts = _facts()
-    if facts is None:
+    sweep = current_sweep()
+    if sweep is None:
         return None
-    folder = Path(os.environ[_FILE]).parent
+    # In the order in which they ended.
+    files = Path(os.environ[_FILE]).parent.glob(f"**/{_outcome_file(sweep.run_id)}")
+    in_order = sorted(files, key=lambda file: file.stat().st_mtime_ns)
+    rows = [json.loads(file.read_text(encoding="utf-8")) for file in in_order]
     return Summary(
-        run_id=facts["run_id"],
-        jobs=facts["jobs"],
-        tracking=typed_as(TrackingConfig, facts["tracking"]),
-        outcomes=_outcomes(folder, sweep=facts["run_id"]),
+        run_id=sweep.run_id,
+        jobs=sweep.jobs,
+        tracking=sweep.tracking,
+        outcomes=tuple(from_json(Outcome, row) for row in rows),
     )
 
 
@@ -187,12 +177,3 @@ def close_sweep(summary: Summary, *, interrupted: bool) -> None:
     status: RunStatus = "KILLED" if interrupted else "FAILED" if failed else "FINISHED"
     store = prepare_store(summary.tracking, project_root=project_root())
     store.end_sweep(summary.run_id, status)
-
-
-def _facts() -> dict[str, Any] | None:
-    file = os.environ.get(_FILE)
-    if file is None:
-        return None
-    facts = json.loads(Path(file).read_text(encoding="utf-8"))
-    assert isinstance(facts, dict)
-    return facts

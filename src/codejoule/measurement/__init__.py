@@ -1,7 +1,7 @@
 """Meters: energy and time around a block, and what this machine offers to measure with."""
 
 from codejoule.measurement.cpu import RaplStatus, share_evaluation_energy
-from codejoule.measurement.hardware import Gpu, Hardware, amd_problem, detect_hardware
+from codejoule.measurement.hardware import Gpu, Hardware, detect_hardware
 from codejoule.measurement.jobs import Work, at_work
 from codejoule.measurement.meter import Meter
 from codejoule.measurement.opening import (
@@ -23,7 +23,6 @@ __all__ = [
     "ServerProcesses",
     "Window",
     "Work",
-    "amd_problem",
     "at_work",
     "detect_hardware",
     "energy_sources",

@@ -210,7 +210,6 @@ class CpuCounters(CumulativeCounter):
         return {device: j for device, j in energy_j.items() if not math.isnan(j)}
 
     def _guarded_j(self) -> Mapping[str, float]:
-        """The counters; nothing once they are lost."""
         try:
             return {} if self._lost else self._read_own_j()
         except (UserError, OSError) as error:

@@ -10,9 +10,6 @@ from pathlib import Path
 from codejoule.config import UserError
 from codejoule.measurement.cpu import RaplStatus, rapl_status
 
-KFD = Path("/dev/kfd")
-"""The device node of AMD's compute driver."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
@@ -77,7 +74,7 @@ def detect_gpus() -> tuple[tuple[Gpu, ...], tuple[Gpu, ...], str | None]:
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
-        return (), (), amd_problem() or f"NVML cannot be used: {error}"
+        return (), (), f"NVML cannot be used: {error} (NVIDIA GPUs alone are metered)"
     try:
         gpus = tuple(_gpu(index) for index in range(pynvml.nvmlDeviceGetCount()))
     except pynvml.NVMLError as error:
@@ -118,29 +115,12 @@ def _gpu(index: int) -> Gpu:
 
 
 def _cpu_model() -> str | None:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    for line in lines:
-        key, _, value = line.partition(":")
-        if key.strip() == "model name":
-            return value.strip()
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                return value.strip()
     return platform.processor() or None
-
-
-def amd_problem() -> str | None:
-    """What to tell a user whose machine has AMD GPUs in use for computing; None without them. Zeus
-    reads AMD's counters, but what they count has to be known before it goes into a figure: on an
-    MI250 one die's counter holds both dies, a partitioned MI300 shares one, and how often they step
-    and how late they show it, which the ledger needs, has been measured on no card."""
-    if not KFD.exists():
-        return None
-    return (
-        f"an AMD GPU ({KFD}): codejoule meters NVIDIA GPUs alone, since what AMD's energy counters "
-        "count (a die, a package, a partition) and when they step has been checked on no card "
-        "here; use an NVIDIA GPU, or device=cpu"
-    )
 
 
 def visible_gpus(setting: str | None, uuids: Sequence[str]) -> tuple[int, ...]:

@@ -158,7 +158,6 @@ class DeviceSampler:
             self._note(Kind.suspended, lambda: round(_suspended_s() - self._asleep_s, 1))
 
     def _note(self, kind: Kind, query: Callable[[], float]) -> None:
-        """Put a quantity on record where it has changed."""
         import pynvml
 
         if kind in self._lacking:

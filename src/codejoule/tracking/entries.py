@@ -6,7 +6,6 @@ from typing import Any, ClassVar, Self
 
 from codejoule.domain import (
     Completion,
-    Cooling,
     EnergyReading,
     EnergyScope,
     EnergySource,
@@ -33,12 +32,6 @@ class Entry:
         """The inverse; KeyError, TypeError or ValueError for the payload of another version."""
         entry: Self = from_json(cls, payload)
         return entry
-
-
-class CooledDown(Cooling, Entry):
-    """A wait for the GPUs to cool down, before anything was loaded."""
-
-    kind = "cooldown"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
