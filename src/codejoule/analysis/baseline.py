@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from codejoule.analysis.configuration import row_keys
+from codejoule.analysis.comparison import row_keys
 from codejoule.analysis.evidence import Evidence
 from codejoule.analysis.families import short_names
 from codejoule.analysis.store import FindArtifact

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from codejoule.analysis.configuration import SHOWN
+from codejoule.analysis.comparison import SHOWN
 
 if TYPE_CHECKING:
     import pandas as pd

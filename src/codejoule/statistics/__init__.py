@@ -17,12 +17,7 @@ from codejoule.statistics.assumptions import (
     levene,
     shapiro_wilk,
 )
-from codejoule.statistics.clusters import (
-    Resampler,
-    cluster_means,
-    cluster_sums,
-    clusters,
-)
+from codejoule.statistics.clusters import Resampler, cluster_means, cluster_sums, clusters
 from codejoule.statistics.log_ratio import ENERGY_PAIRS, paired_log_ratio
 from codejoule.statistics.mixed import MIXED_MODEL, MIXED_PAIRS, MixedModel, mixed_model
 from codejoule.statistics.pareto import Resampled, front_probability, pareto_front, resample
