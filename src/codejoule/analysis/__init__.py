@@ -9,7 +9,7 @@ from codejoule.analysis.comparison import (
     front_energy,
     setting_columns,
 )
-from codejoule.analysis.evidence import Evidence, gather, task_table
+from codejoule.analysis.evidence import Evidence, gather
 from codejoule.analysis.recommend import Goal, Recommendation, recommend
 from codejoule.analysis.runs import LoadedRuns, load_runs
 from codejoule.analysis.store import MAKE_RUNS
@@ -21,5 +21,5 @@ __all__ = [
     "COMPARABLE", "MAKE_RUNS", "Analysis", "Evidence", "Goal", "Group", "GroupAnalysis",
     "LoadedRuns", "Options", "Recommendation", "Table", "TaskFigures", "analyse", "analyse_group",
     "comparable_groups", "comparison_table", "front_energy", "gather", "load_runs", "make_tables",
-    "power_table", "read_tasks", "recommend", "setting_columns", "task_table",
+    "power_table", "read_tasks", "recommend", "setting_columns",
 ]  # fmt: skip

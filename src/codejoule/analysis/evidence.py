@@ -179,38 +179,6 @@ def gather(runs: "pd.DataFrame", figures: TaskFigures, *, mix: Collection[str] =
     )
 
 
-def task_table(evidence: Evidence) -> "pd.DataFrame":
-    """Figures of every task under every configuration, means over its runs.
-
-    Columns ``configuration``, ``task_id``, ``domains`` (joined by commas), ``order`` (in the
-    first run), ``energy_j``, ``output_tokens``, ``latency_s``, ``passed`` (share). Configurations
-    without figures of tasks have no rows.
-    """
-    import pandas as pd
-
-    figures = evidence.figures
-    domains = [
-        ", ".join(name for name, member in figures.domains.items() if member[i])
-        for i in range(len(figures.task_ids))
-    ]
-    tasks = pd.DataFrame({"task_id": figures.task_ids, "domains": domains}, dtype=object)
-    columns = [
-        "configuration", "task_id", "domains", "order", "energy_j", "output_tokens", "latency_s",
-        "passed",
-    ]  # fmt: skip
-    frames = [pd.DataFrame(columns=columns)]
-    for label, rows in zip(evidence.labels, evidence.rows, strict=True):
-        if rows.size == 0:
-            continue
-        means = {
-            name: getattr(figures, name)[rows].mean(axis=0)
-            for name in ("energy_j", "output_tokens", "latency_s", "passed")
-        }
-        own = tasks.assign(configuration=label, order=figures.order[rows[0]], **means)
-        frames.append(own.iloc[np.flatnonzero((figures.window[rows] >= 0).all(axis=0))])
-    return pd.concat(frames[1:] or frames, ignore_index=True)[columns]
-
-
 def _part(figures: NDArray[np.float64], tasks: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Figures of some tasks; without a copy where these are all."""
     return figures if tasks.all() else figures[:, tasks]
