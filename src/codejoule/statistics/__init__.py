@@ -8,7 +8,6 @@ from codejoule.statistics.accuracy import (
     tango_interval,
     tango_score,
     unseen,
-    unseen_share,
 )
 from codejoule.statistics.assumptions import (
     ASSUMPTIONS,
@@ -64,6 +63,5 @@ __all__ = [
     "clusters", "dunn", "durbin_watson", "friedman", "front_probability", "hac_lags",
     "hac_regression", "has_spread", "holm", "kruskal_wallis", "levene", "lower_bound",
     "mixed_model", "paired_accuracy", "paired_log_ratio", "pareto_front", "resample",
-    "shapiro_wilk", "tango_interval", "tango_score", "thesis_regression", "unseen",
-    "unseen_share", "wilcoxon",
+    "shapiro_wilk", "tango_interval", "tango_score", "thesis_regression", "unseen", "wilcoxon",
 ]  # fmt: skip
