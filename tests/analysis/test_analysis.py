@@ -14,7 +14,6 @@ from codejoule.analysis import (
     load_runs,
     power_table,
     read_tasks,
-    task_table,
 )
 from codejoule.config import UserError
 from codejoule.report import write_tables
@@ -174,14 +173,6 @@ def test_everything_is_written_as_csv_latex_and_json(analysis, tmp_path):
         assert tex.count(r"\\") == len(rows) + 2
     (empty,) = [c for c in group["tables"]["mixed_model"]["rows"][0] if c is None]
     assert empty is None
-
-
-def test_task_table_has_a_row_per_configuration_and_task(group):
-    frame = task_table(group.evidence)
-    assert len(frame) == 180
-    first = frame.iloc[0]
-    assert (first["task_id"], first["domains"]) == ("t0", "General, Time")
-    assert first["energy_j"] > 0
 
 
 def test_power_of_runs_without_it_is_an_empty_table(loaded):

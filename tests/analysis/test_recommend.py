@@ -18,7 +18,7 @@ from codejoule.analysis import (
     make_tables,
     recommend,
 )
-from codejoule.analysis.configuration import COMPARABLE
+from codejoule.analysis.comparison import COMPARABLE
 from codejoule.analysis.findings import findings
 from codejoule.analysis.tasks import _figures
 from codejoule.domain.accuracy import wilson_interval

@@ -74,7 +74,6 @@ CALLS = {
     "tango_interval": [lambda x: s.tango_interval(0, 0, x.size)],
     "tango_score": [lambda x: s.tango_score(x.size, 0, x.size, -0.02)],
     "unseen": [lambda x: s.unseen(x.size, 0.5, 0.4)],
-    "unseen_share": [lambda x: s.unseen_share(max(x.size, 1), 0.05)],
     "paired_log_ratio": [ratio(1, 0), ratio(1, 1), ratio(1, 2), ratio(3, 0), ratio(3, 1)],
     "durbin_watson": [s.durbin_watson],
     "shapiro_wilk": [s.shapiro_wilk],

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from codejoule.analysis.baseline import baseline_notes
-from codejoule.analysis.configuration import Group, comparable_groups
+from codejoule.analysis.comparison import Group, comparable_groups
 from codejoule.analysis.evidence import Evidence, gather
 from codejoule.analysis.findings import findings
 from codejoule.analysis.recommend import Goal, Recommendation, recommend

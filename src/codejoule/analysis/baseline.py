@@ -2,11 +2,12 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from codejoule.analysis.configuration import row_keys
+from codejoule.analysis.comparison import row_keys
 from codejoule.analysis.evidence import Evidence
 from codejoule.analysis.families import short_names
 from codejoule.analysis.store import FindArtifact
@@ -24,7 +25,7 @@ _QUANTIZING = "metrics.energy_quantize_j"
 _SAMPLES = "samples.jsonl"
 
 Texts = Mapping[tuple[str, int], str]
-"""Text of each sample by (task id, number of the sample)."""
+"""Text of each sample by task id and number of the sample."""
 
 
 def baseline_notes(
@@ -61,14 +62,12 @@ def baseline_notes(
             if base is None:
                 notes.append(f"{names[i]}: no run with quant=none and otherwise the same settings")
                 continue
-            notes.append(_same_texts(names[i], rows[i], rows[base], find))
-            notes.append(
-                said.get(
-                    (evidence.labels[i], evidence.labels[base]),
-                    f"{names[i]}: pass@1 cannot be compared with none: no task was judged in both, "
-                    "or they differ in more than one setting",
-                )
+            unknown = (
+                f"{names[i]}: pass@1 cannot be compared with none: no task was judged in both, or "
+                "they differ in more than one setting"
             )
+            notes.append(_same_texts(names[i], rows[i], rows[base], find))
+            notes.append(said.get((evidence.labels[i], evidence.labels[base]), unknown))
     return tuple(note for note in notes if note)
 
 
@@ -132,14 +131,12 @@ def read_texts(path: Path) -> dict[tuple[str, int], str]:
     Each line has ``task_id`` and ``raw_solution`` (as generated) or ``solution``.
     """
     texts: dict[tuple[str, int], str] = {}
-    seen: dict[str, int] = {}
+    seen: Counter[str] = Counter()
     with path.open(encoding="utf-8") as file:
-        for line in file:
-            row = json.loads(line)
-            sample = seen.get(row["task_id"], 0)
-            seen[row["task_id"]] = sample + 1
+        for row in map(json.loads, file):
             own = "raw_solution" if "raw_solution" in row else "solution"
-            texts[row["task_id"], sample] = row[own]
+            texts[row["task_id"], seen[row["task_id"]]] = row[own]
+            seen[row["task_id"]] += 1
     return texts
 
 

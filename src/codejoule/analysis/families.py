@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from codejoule.analysis.configuration import SHOWN
+from codejoule.analysis.comparison import SHOWN
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,9 +34,8 @@ class ComparisonSet:
         Each with each up to `ALL_PAIRS` configurations; above that each with the reference.
         """
         k = len(self.levels)
-        if k > ALL_PAIRS:
-            return [(i, 0) for i in range(1, k)]
-        return [(i, j) for j in range(k) for i in range(j + 1, k)]
+        references = range(k if k <= ALL_PAIRS else 1)
+        return [(i, j) for j in references for i in range(j + 1, k)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,18 +102,13 @@ def find_families(
     records = rows.to_dict("records")
     families = []
     for factor in varying:
-        others = [name for name in varying if name != factor]
-        found: dict[tuple[str, ...], list[int]] = {}
+        found: dict[tuple[str, ...], list[tuple[str, int]]] = {}
         for place, row in enumerate(records):
-            key = tuple(_text(name, row[name]) for name in others)
-            found.setdefault(key, []).append(place)
-        sets = tuple(
-            _set(factor, " ".join(key), [(str(records[p][factor]), p) for p in places])
-            for key, places in found.items()
-            if len(places) > 1
-        )
+            fixed = tuple(_text(name, row[name]) for name in varying if name != factor)
+            found.setdefault(fixed, []).append((str(row[factor]), place))
+        sets = [_set(factor, " ".join(k), own) for k, own in found.items() if len(own) > 1]
         if sets:
-            families.append(Family(factor=factor, sets=sets))
+            families.append(Family(factor=factor, sets=tuple(sets)))
     return tuple(families)
 
 

@@ -53,6 +53,11 @@ class Goal:
             raise ValueError(f"max_kwh={self.max_kwh:g} must be above 0")
 
     @property
+    def by_energy(self) -> bool:
+        """Whether the least energy is wanted, not the best pass@1."""
+        return self.min_pass_at_1 is not None
+
+    @property
     def words(self) -> str:
         """The goal as a sentence without its end."""
         budget = f"at most {self.max_kwh:g} kWh" if self.max_kwh is not None else ""
@@ -87,8 +92,7 @@ def recommend(evidence: Evidence, goal: Goal, *, resampler: Resampler) -> Recomm
     """Choose a configuration.
 
     Configurations without energy or pass@1 are never chosen. Of equal energy the better pass@1 is
-    taken, of equal pass@1 the lower energy. A neighbour that should give the same text, and whose
-    pass@1 is far off, is named in what is unsure.
+    taken, of equal pass@1 the lower energy.
 
     That pass@1 reaches its goal is tested one-sided for every configuration and adjusted by Holm
     over all of them, because the least of many that seem to reach it is looked for. That energy
@@ -106,37 +110,30 @@ def recommend(evidence: Evidence, goal: Goal, *, resampler: Resampler) -> Recomm
         ),
     )
     rows = table.rows()
-    by_energy = goal.min_pass_at_1 is not None
     ranked = [i for i, row in enumerate(rows) if row["qualifies"]]
-    ranked.sort(key=lambda i: _rank(rows[i], by_energy))
-    if ranked:
-        best, others = ranked[0], ranked[1:]
-        rivals, known = _rivals(evidence, rows, by_energy, ranked, resampler)
-        if not others:
-            rivals = ["No other configuration is shown to reach the goal."]
-        configuration, margin = evidence.labels[best], [*_margins(rows[best], goal), *rivals]
-        unsure = [
-            *_doubts(evidence, best),
-            *known,
-            *_near_misses(rows, goal, best),
-            *_limits(evidence, rows, goal, best),
-        ]
+    ranked.sort(key=lambda i: _rank(rows[i], goal))
+    if not ranked:
+        margin, unsure = [], [_nearest(rows, goal)]
     else:
-        configuration, margin, unsure = None, [], [_nearest(rows, by_energy)]
+        best = ranked[0]
+        rivals, not_shown = _rivals(evidence, rows, goal, ranked, resampler)
+        margin = [*_margins(rows[best], goal), *rivals]
+        unsure = [*_doubts(evidence, best), *not_shown, *_near_misses(rows, goal, best)]
+        unsure += _limits(evidence, rows, goal, best)
     return Recommendation(
         goal=goal.words,
-        configuration=configuration,
+        configuration=evidence.labels[ranked[0]] if ranked else None,
         margin=tuple(margin),
         unsure=tuple(unsure),
         candidates=table,
     )
 
 
-def _rank(row: Row, by_energy: bool) -> tuple[float, float]:
+def _rank(row: Row, goal: Goal) -> tuple[float, float]:
     """Sorts the better first."""
     # Means over repeats of one rate differ by rounding.
     energy_kwh, failed = row["energy_kwh"], 1 - round(row["pass_at_1"], 9)
-    return (energy_kwh, failed) if by_energy else (failed, energy_kwh)
+    return (energy_kwh, failed) if goal.by_energy else (failed, energy_kwh)
 
 
 def _candidates(evidence: Evidence, goal: Goal) -> "pd.DataFrame":
@@ -217,36 +214,29 @@ def _margins(row: Row, goal: Goal) -> list[str]:
 
 
 def _rivals(
-    evidence: Evidence,
-    rows: list[Row],
-    by_energy: bool,
-    ranked: Sequence[int],
-    resampler: Resampler,
+    evidence: Evidence, rows: list[Row], goal: Goal, ranked: list[int], resampler: Resampler
 ) -> tuple[list[str], list[str]]:
     """What is known of the others that reach the goal: sentences for margin and for doubt."""
-    best, others, names = ranked[0], ranked[1:], evidence.labels
-    found = {i: _against(evidence, best, i, by_energy, resampler) for i in others}
+    (best, *others), names = ranked, evidence.labels
+    if not others:
+        return ["No other configuration is shown to reach the goal."], []
+    found = {i: _against(evidence, best, i, goal, resampler) for i in others}
     known = {i: row for i, row in found.items() if row is not None}
     untested = [names[i] for i in others if i not in known]
     adjusted = dict(zip(known, holm([p for p, _ in known.values()]), strict=True))
     open_ = [i for i in known if not adjusted[i] < ALPHA]
     margin, unsure = [], []
-    if others and others[0] in known:
-        i = others[0]
+    if (i := others[0]) in known:
         margin.append(
             f"Against the next, {names[i]}: {known[i][1]} (p {p_words(float(adjusted[i]))})."
         )
     if open_:
-        what = "less energy" if by_energy else "a better pass@1"
+        what = "less energy" if goal.by_energy else "a better pass@1"
         listed = "; ".join(f"{names[i]} ({known[i][1]})" for i in open_[:_NAMED])
         unsure.append(f"Not shown to have {what} than: {listed}{_more(open_)}.")
-    if not by_energy and open_:
-        cheapest = min(open_, key=lambda i: float(rows[i]["energy_kwh"]))
-        if rows[cheapest]["energy_kwh"] < rows[best]["energy_kwh"]:
-            unsure.append(
-                f"Of those, {names[cheapest]} takes least energy: "
-                f"{_kwh(rows[cheapest]['energy_kwh'])}."
-            )
+        cheapest_kwh, i = min((float(rows[i]["energy_kwh"]), i) for i in open_)
+        if not goal.by_energy and cheapest_kwh < rows[best]["energy_kwh"]:
+            unsure.append(f"Of those, {names[i]} takes least energy: {_kwh(cheapest_kwh)}.")
     if untested:
         listed = ", ".join(untested[:_NAMED])
         unsure.append(f"Without figures of tasks not tested against: {listed}{_more(untested)}.")
@@ -258,11 +248,11 @@ def _more(names: Sequence[object]) -> str:
 
 
 def _against(
-    evidence: Evidence, best: int, other: int, by_energy: bool, resampler: Resampler
+    evidence: Evidence, best: int, other: int, goal: Goal, resampler: Resampler
 ) -> tuple[float, str] | None:
     """p-value and words of the difference; None where no task can be compared."""
     pair = evidence.compare(best, other)
-    if by_energy:
+    if goal.by_energy:
         if not pair.labels.size:
             return None
         own, rival = map(np.log, pair.energy_j)
@@ -300,13 +290,8 @@ def _near_misses(rows: list[Row], goal: Goal, best: int) -> list[str]:
     """Configurations that would be taken if what the data only suggest were sure."""
     if goal.min_pass_at_1 is None:
         return []
-    near = [
-        row
-        for row in rows
-        if not row["qualifies"]
-        and row["energy_kwh"] < rows[best]["energy_kwh"]
-        and row["pass_at_1"] >= goal.min_pass_at_1
-    ]
+    cheaper = [row for row in rows if row["energy_kwh"] < rows[best]["energy_kwh"]]
+    near = [r for r in cheaper if not r["qualifies"] and r["pass_at_1"] >= goal.min_pass_at_1]
     return [
         f"{row['configuration']} takes less energy ({_kwh(row['energy_kwh'])}) and has pass@1 "
         f"{row['pass_at_1']:.3f}, but it is not sure to reach the goal (p "
@@ -315,14 +300,14 @@ def _near_misses(rows: list[Row], goal: Goal, best: int) -> list[str]:
     ]
 
 
-def _nearest(rows: list[Row], by_energy: bool) -> str:
+def _nearest(rows: list[Row], goal: Goal) -> str:
     """Why no configuration is recommended."""
     known = [r for r in rows if not (math.isnan(r["energy_kwh"]) or math.isnan(r["pass_at_1"]))]
     if not known:
         return (
             "No configuration has both energy and pass@1 (which means nothing with random weights)."
         )
-    if not by_energy:
+    if not goal.by_energy:
         row = min(known, key=lambda row: row["energy_kwh"])
         return (
             f"No configuration is shown to stay within the limit. The least energy is that of "

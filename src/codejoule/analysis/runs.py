@@ -5,7 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from codejoule.analysis.configuration import IDENTITY, superseded
+from codejoule.analysis.comparison import IDENTITY, superseded
 from codejoule.analysis.store import MAKE_RUNS, reading
 from codejoule.config.errors import UserError
 

@@ -1,7 +1,7 @@
 """The tables of one group: each is a function of its evidence."""
 
-from collections.abc import Collection
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,6 @@ _REDUCTIONS = (
 
 FEWEST_CLUSTERS = 8
 """Clusters of tasks below which resampling them says nothing of uncertainty."""
-_FIGURES = ("pass_at_1", "pass_at_1_per_kwh", "energy_per_solved_task_j", "carbon_g")
 
 
 def make_tables(
@@ -148,23 +147,20 @@ def efficiency_table(evidence: Evidence, *, resampler: Resampler) -> Table:
 
     table = evidence.table
     basis = front_energy(table)
-    mean_j, sd_j = table["energy_generation_j"], table["energy_generation_sd_j"]
-    frame = pd.DataFrame(
-        {
-            "configuration": list(evidence.labels),
-            "runs": table["runs"],
-            "energy_kwh": table[basis] / J_PER_KWH,
-            "energy_sd_between_runs_percent": (100 * sd_j / mean_j).where(mean_j != 0),
-            **{name: table[name] for name in _FIGURES},
-            "on_front": table["pareto"],
-        }
-    )
-    drawn = _drawn(evidence, basis, resampler)
     total = basis == "energy_total_j"
+    drawn = _drawn(evidence, basis, resampler)
     intervals = {} if drawn is None else _intervals(evidence, drawn, per_total=total)
-    for name in ("energy_kwh", "pass_at_1", "pass_at_1_per_kwh", "energy_per_solved_task_j"):
-        _add(frame, name, intervals.get(name))
-    frame["front_probability"] = np.nan if drawn is None else front_probability(drawn)
+    mean_j, sd_j = table["energy_generation_j"], table["energy_generation_sd_j"]
+    columns: dict[str, Any] = {"configuration": list(evidence.labels), "runs": table["runs"]}
+    columns |= _with_interval("energy_kwh", table[basis] / J_PER_KWH, intervals)
+    columns["energy_sd_between_runs_percent"] = (100 * sd_j / mean_j).where(mean_j != 0)
+    for name in ("pass_at_1", "pass_at_1_per_kwh", "energy_per_solved_task_j"):
+        columns |= _with_interval(name, table[name], intervals)
+    columns |= {
+        "carbon_g": table["carbon_g"],
+        "on_front": table["pareto"],
+        "front_probability": np.nan if drawn is None else front_probability(drawn),
+    }
     what = "generation and evaluation" if total else "generation"
     notes = [f"Energy of {what}."]
     if drawn is None:
@@ -180,7 +176,7 @@ def efficiency_table(evidence: Evidence, *, resampler: Resampler) -> Table:
     return Table(
         name="efficiency",
         title="What energy buys, and the Pareto front with bootstrap probabilities",
-        frame=frame,
+        frame=pd.DataFrame(columns),
         thesis="figure 4.12, pass@kWh of tables 5.24, 5.29, 5.34, 5.40",
         notes=tuple(notes),
     )
@@ -220,14 +216,14 @@ def _drawn(evidence: Evidence, basis: str, resampler: Resampler) -> Resampled | 
     return resample(own_j, evidence.passed[:, tasks], labels, resampler=resampler)
 
 
-def _add(frame: "pd.DataFrame", name: str, values: NDArray[np.float64] | None) -> None:
-    """Put the 95 % interval of a column after it; NaN where resamples tell nothing of it."""
-    place = list(frame.columns).index(name) + 1
-    ends = np.full((2, len(frame)), np.nan)
-    for i, drawn in enumerate([] if values is None else values.T):
+def _with_interval(
+    name: str, values: "pd.Series[float]", intervals: Mapping[str, NDArray[np.float64]]
+) -> dict[str, Any]:
+    """A column and the ends of its 95 % interval; NaN where resamples tell nothing of it."""
+    ends = np.full((2, len(values)), np.nan)
+    for i, drawn in enumerate(intervals[name].T if name in intervals else ()):
         if has_spread(drawn[np.isfinite(drawn)]):
             # Energy per solved task is infinite in resamples in which none is solved.
             with np.errstate(invalid="ignore"):
                 ends[:, i] = np.percentile(drawn, [100 * ALPHA / 2, 100 * (1 - ALPHA / 2)])
-    frame.insert(place, f"{name}_ci_low", ends[0])
-    frame.insert(place + 1, f"{name}_ci_high", ends[1])
+    return {name: values, f"{name}_ci_low": ends[0], f"{name}_ci_high": ends[1]}

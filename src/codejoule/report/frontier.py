@@ -93,20 +93,13 @@ def _points(axes: "Axes", shown: "pd.DataFrame", x: "pd.Series[float]") -> None:
             alpha=0.9,
             label=f"{quant}, batch {batch}",
         )
-    if any(names := _point_names(shown)):
-        # Names of more than a few points would cover one another.
-        few = len(shown) <= _NAMES
-        for name, energy, accuracy, on in zip(
-            names, x, shown["pass_at_1"], shown["pareto"], strict=True
-        ):
-            if not (few or on):
-                continue
+    # Names of more than a few points would cover one another.
+    few = len(shown) <= _NAMES
+    points = zip(_point_names(shown), x, shown["pass_at_1"], shown["pareto"], strict=True)
+    for name, energy, accuracy, on in points:
+        if name and (few or on):
             axes.annotate(
-                name,
-                (energy, accuracy),
-                textcoords="offset points",
-                xytext=(6, 5),
-                fontsize=7,
+                name, (energy, accuracy), textcoords="offset points", xytext=(6, 5), fontsize=7
             )
 
 

@@ -7,14 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from codejoule.analysis import (
-    Analysis,
-    GroupAnalysis,
-    LoadedRuns,
-    front_energy,
-    power_table,
-    task_table,
-)
+from codejoule.analysis import Analysis, GroupAnalysis, LoadedRuns, front_energy, power_table
 from codejoule.config.writing import write_whole
 from codejoule.domain.metrics import J_PER_KWH
 from codejoule.domain.text import number
@@ -186,33 +179,40 @@ def _configurations(group: GroupAnalysis) -> list[dict[str, Any]]:
 
 
 def _tasks(group: GroupAnalysis, room: int) -> dict[str, Any] | None:
-    """Figures of tasks, column by column; None where the group has none."""
-    evidence = group.evidence
-    frame = task_table(evidence)
-    if frame.empty:
+    """Figures of tasks, means over the runs of a configuration; None where the group has none."""
+    evidence, figures = group.evidence, group.evidence.figures
+    places = {
+        c: np.flatnonzero((figures.window[rows] >= 0).all(axis=0))
+        for c, rows in enumerate(evidence.rows)
+        if rows.size
+    }
+    if not any(map(len, places.values())):
         return None
-    places = {task: i for i, task in enumerate(evidence.figures.task_ids)}
-    names = list(evidence.figures.domains)
-    of = {str(label): own for label, own in frame.groupby("configuration", sort=False)}
-    front = dict(zip(evidence.labels, evidence.table["pareto"], strict=True))
     kept = []
-    for label in sorted(of, key=lambda label: not front[label]):
-        if len(of[label]) <= room:
-            room -= len(of[label])
-            kept.append(label)
-    kept.sort(key=evidence.labels.index)
+    for c in sorted(places, key=lambda c: not evidence.table["pareto"].iloc[c]):
+        if 0 < len(places[c]) <= room:
+            room -= len(places[c])
+            kept.append(c)
+    kept.sort()
+    names = list(figures.domains)
+
+    def listed(name: str, c: int, rows: NDArray[np.int64]) -> list[float | int | None]:
+        means = getattr(figures, name)[rows].mean(axis=0)
+        return [_rounded(value) for value in means[places[c]]]
+
     return {
-        "ids": list(evidence.figures.task_ids),
+        "ids": list(figures.task_ids),
         "domains": names,
         "domains_of": [
-            [d for d, name in enumerate(names) if evidence.figures.domains[name][i]]
-            for i in range(len(evidence.figures.task_ids))
+            [d for d, name in enumerate(names) if figures.domains[name][i]]
+            for i in range(len(figures.task_ids))
         ],
-        "configurations": [evidence.labels.index(label) for label in kept],
-        "task": [[places[task] for task in of[label]["task_id"]] for label in kept],
+        "configurations": kept,
+        "task": [places[c].tolist() for c in kept],
+        "order": [listed("order", c, evidence.rows[c][:1]) for c in kept],
         **{
-            name: [[_rounded(v) for v in of[label][name]] for label in kept]
-            for name in ("order", "energy_j", "output_tokens", "latency_s", "passed")
+            name: [listed(name, c, evidence.rows[c]) for c in kept]
+            for name in ("energy_j", "output_tokens", "latency_s", "passed")
         },
     }
 

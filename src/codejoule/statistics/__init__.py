@@ -8,7 +8,6 @@ from codejoule.statistics.accuracy import (
     tango_interval,
     tango_score,
     unseen,
-    unseen_share,
 )
 from codejoule.statistics.assumptions import (
     ASSUMPTIONS,
@@ -17,12 +16,7 @@ from codejoule.statistics.assumptions import (
     levene,
     shapiro_wilk,
 )
-from codejoule.statistics.clusters import (
-    Resampler,
-    cluster_means,
-    cluster_sums,
-    clusters,
-)
+from codejoule.statistics.clusters import Resampler, cluster_means, cluster_sums, clusters
 from codejoule.statistics.log_ratio import ENERGY_PAIRS, paired_log_ratio
 from codejoule.statistics.mixed import MIXED_MODEL, MIXED_PAIRS, MixedModel, mixed_model
 from codejoule.statistics.pareto import Resampled, front_probability, pareto_front, resample
@@ -69,6 +63,5 @@ __all__ = [
     "clusters", "dunn", "durbin_watson", "friedman", "front_probability", "hac_lags",
     "hac_regression", "has_spread", "holm", "kruskal_wallis", "levene", "lower_bound",
     "mixed_model", "paired_accuracy", "paired_log_ratio", "pareto_front", "resample",
-    "shapiro_wilk", "tango_interval", "tango_score", "thesis_regression", "unseen",
-    "unseen_share", "wilcoxon",
+    "shapiro_wilk", "tango_interval", "tango_score", "thesis_regression", "unseen", "wilcoxon",
 ]  # fmt: skip

@@ -97,7 +97,7 @@ def paired_accuracy(
     else:
         # As shares of the way from -1 to 1, so that `unseen` holds for differences too.
         up, down = (1 + difference) / 2, (1 - difference) / 2
-        rest = unseen_share(n, ALPHA / 2)
+        rest = (ALPHA / 2) ** (1 / n)
         low, high = 2 * up * rest - 1, 1 - 2 * down * rest
         p_value = 2 * unseen(n, max(up, down), 0.5)
         p_no_loss = unseen(n, up, (1 - margin) / 2)
@@ -193,21 +193,14 @@ def unseen(n: int, mean: float, target: float) -> float:
     -------
     float
         ``(target / mean)^n``, at most 1: the share of tasks with rate 0 that makes the mean
-        `target`, drawn not once. No p-value may be below it, however little the rates differ.
+        `target`, drawn not once. No p-value may be below it, however little the rates differ,
+        and with confidence ``1 - alpha`` no more than ``alpha^(1/n)`` is left of a mean.
 
     References
     ----------
     Hanley and Lippman-Hand (1983), JAMA 249, 1743-1745 (for a mean of 1, the "rule of three").
     """
     return float(min(1.0, target / mean) ** n)
-
-
-def unseen_share(n: int, alpha: float) -> float:
-    """What tasks that were not drawn leave of a mean, with confidence ``1 - alpha``.
-
-    The inverse of `unseen`: ``alpha^(1/n)``.
-    """
-    return float(alpha ** (1 / n))
 
 
 def at_least(rates: NDArray[np.float64], target: float) -> float:
@@ -271,7 +264,7 @@ def lower_bound(rates: NDArray[np.float64], *, alpha: float = ALPHA) -> float:
         return float(stats.beta.ppf(alpha, passed, n - passed + 1)) if passed else 0.0
     error = float(rates.std(ddof=1)) / math.sqrt(n)
     student = rates.mean() - stats.t.ppf(1 - alpha, n - 1) * error
-    return float(max(0.0, min(student, rates.mean() * unseen_share(n, alpha))))
+    return float(max(0.0, min(student, rates.mean() * alpha ** (1 / n))))
 
 
 def _are_trials(rates: NDArray[np.float64]) -> bool:

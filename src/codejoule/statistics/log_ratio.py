@@ -138,7 +138,7 @@ def paired_log_ratio(
 
 
 def _cluster_variance(centred: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
-    """Cluster-robust variance of a mean; NaN for one cluster."""
+    """Cluster-robust variance of the mean over tasks (and runs); NaN for one cluster."""
     groups = int(labels.max()) + 1
     if groups < 2:
         return math.nan
@@ -185,14 +185,11 @@ def _p_value(t: float, parts: tuple[tuple[float, float], ...]) -> float:
 
 def _noise_variance(runs: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
     """Variance of the mean over runs and tasks that is due to noise of single tasks."""
-    count, tasks = runs.shape
-    groups = int(labels.max()) + 1
-    if count < 2 or groups < 2:
+    count = len(runs)
+    if count < 2:
         return 0.0
     residual = runs - runs.mean(axis=0) - runs.mean(axis=1, keepdims=True) + runs.mean()
-    sums = cluster_sums(residual, labels)
-    scale = count / (count - 1) * groups / (groups - 1)
-    return float(scale * np.sum(sums**2) / (count * tasks) ** 2)
+    return count / (count - 1) * _cluster_variance(residual, labels)
 
 
 def _bootstrap_t(

@@ -107,10 +107,7 @@ def thesis_tables() -> tuple[TableRow, ...]:
 def table_times_s(
     *, n: float, flop_per_s: float, bytes_per_s: float, prompt: float, tokens: float, b: float = 1
 ) -> tuple[float, float, float]:
-    """Times as the tables compute them.
-
-    TTFT, TPOT and TGT [s]; the last without the decode computation.
-    """
+    """TTFT, TPOT and TGT [s] as the tables have them, the last without the decode computation."""
     rates = {"flop_per_s": flop_per_s, "bytes_per_s": bytes_per_s}
     read = equations.memory_read(n=n)
     ttft_s = equations.pass_time_s(

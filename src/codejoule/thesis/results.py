@@ -114,20 +114,17 @@ class Reduction:
 
 @lru_cache(maxsize=1)
 def published_rows() -> tuple[PublishedResult, ...]:
-    """Read all 49 rows.
-
-    In the order of the tables. 15 of them print a configuration again.
-    """
+    """Read all 49 rows in the order of the tables; 15 of them print a configuration again."""
     text = (files("codejoule.thesis") / "data" / "results.csv").read_text("utf-8")
     return tuple(map(_row, csv.DictReader(text.splitlines())))
 
 
 def published_configurations() -> tuple[PublishedResult, ...]:
-    """Each of the 34 configurations once.
+    """Each of the 34 configurations once, from the first table that prints it.
 
-    From the first table that prints it: 5.18 (three models, three batch sizes), 5.24 (base models),
-    5.29 (Instruct), 5.34 (AWQ), 5.40 (GPTQ). Tables 5.34 and 5.40 print the base model's time
-    beside the Instruct models; 5.29 has their own.
+    5.18 (three models, three batch sizes), 5.24 (base models), 5.29 (Instruct), 5.34 (AWQ), 5.40
+    (GPTQ). Tables 5.34 and 5.40 print the base model's time beside the Instruct models; 5.29 has
+    their own.
     """
     first: dict[tuple[str, str, int], PublishedResult] = {}
     for row in published_rows():
@@ -136,40 +133,62 @@ def published_configurations() -> tuple[PublishedResult, ...]:
 
 
 def qwen_configurations() -> tuple[PublishedResult, ...]:
-    """The 25 configurations of Qwen2.5, which figure 4.12 compares.
-
-    Those of `published_configurations` without the batch-size experiment.
-    """
+    """The 25 of Qwen2.5, which figure 4.12 compares: without the batch-size experiment."""
     return tuple(row for row in published_configurations() if row.table != "5.18")
 
 
 def ratios() -> tuple[Ratio, ...]:
-    """Recompute pass@kWh and the front of the 25 configurations of Qwen2.5.
-
-    In the order of the tables.
-    """
+    """Recompute pass@kWh and the front of the 25 configurations of Qwen2.5, in their order."""
     rows = qwen_configurations()
     front = pareto_front([r.energy_kwh for r in rows], [r.pass_at_1 for r in rows])
-    return tuple(_ratio(row, bool(on)) for row, on in zip(rows, front, strict=True))
+    found = []
+    for row, on in zip(rows, front, strict=True):
+        assert row.pass_at_1_per_kwh is not None
+        value = row.pass_at_1 / row.energy_kwh
+        found.append(
+            Ratio(
+                model=row.printed_model,
+                table=row.table,
+                energy_kwh=row.energy_kwh,
+                pass_at_1=row.pass_at_1,
+                printed=row.pass_at_1_per_kwh,
+                recomputed=value,
+                low=max(0.0, row.pass_at_1 - _HALF) / (row.energy_kwh + _HALF),
+                high=(row.pass_at_1 + _HALF) / (row.energy_kwh - _HALF),
+                agrees=abs(value - row.pass_at_1_per_kwh) <= _HALF + 1e-9,
+                on_front=bool(on),
+            )
+        )
+    return tuple(found)
 
 
 def reductions() -> tuple[Reduction, ...]:
-    """Recompute what fine-tuning and the quantizations save.
-
-    20: four techniques, five sizes.
-    """
-    found = {(r.model, r.quant): r for r in qwen_configurations()}
-    pairs = {
-        "fine-tuning": ("qwen_{}_base", "none", "none"),
-        "AWQ": ("qwen_{}", "none", "awq"),
-        "GPTQ-Int8": ("qwen_{}", "none", "gptq8"),
-        "GPTQ-Int4": ("qwen_{}", "none", "gptq4"),
+    """Recompute what fine-tuning and the quantizations save: four techniques, five sizes."""
+    rows = {(r.model, r.quant): r for r in qwen_configurations()}
+    techniques = {
+        "fine-tuning": ("qwen_{}_base", "none"),
+        "AWQ": ("qwen_{}", "awq"),
+        "GPTQ-Int8": ("qwen_{}", "gptq8"),
+        "GPTQ-Int4": ("qwen_{}", "gptq4"),
     }
-    return tuple(
-        _reduction(technique, size, found[before.format(size), quant], found[f"qwen_{size}", after])
-        for technique, (before, quant, after) in pairs.items()
-        for size in SIZES
-    )
+    found = []
+    for technique, (before, quant) in techniques.items():
+        for size in SIZES:
+            plain, treated = rows[before.format(size), "none"], rows[f"qwen_{size}", quant]
+            a, b = plain.energy_kwh, treated.energy_kwh
+            found.append(
+                Reduction(
+                    technique=technique,
+                    size=size.replace("_", ".").upper(),
+                    before_kwh=a,
+                    after_kwh=b,
+                    percent=100 * (1 - b / a),
+                    low=100 * (1 - (b + _HALF) / (a - _HALF)),
+                    high=100 * (1 - (b - _HALF) / (a + _HALF)),
+                    pass_at_1_change=round(treated.pass_at_1 - plain.pass_at_1, 2),
+                )
+            )
+    return tuple(found)
 
 
 def _row(cells: dict[str, str]) -> PublishedResult:
@@ -193,37 +212,4 @@ def _row(cells: dict[str, str]) -> PublishedResult:
         throughput_tokens_per_s=float(cells["throughput_tokens_per_s"]),
         pass_at_1=float(cells["pass_at_1"]),
         pass_at_1_per_kwh=float(ratio) if ratio else None,
-    )
-
-
-def _ratio(row: PublishedResult, on_front: bool) -> Ratio:
-    assert row.pass_at_1_per_kwh is not None
-    value = row.pass_at_1 / row.energy_kwh
-    return Ratio(
-        model=row.printed_model,
-        table=row.table,
-        energy_kwh=row.energy_kwh,
-        pass_at_1=row.pass_at_1,
-        printed=row.pass_at_1_per_kwh,
-        recomputed=value,
-        low=max(0.0, row.pass_at_1 - _HALF) / (row.energy_kwh + _HALF),
-        high=(row.pass_at_1 + _HALF) / (row.energy_kwh - _HALF),
-        agrees=abs(value - row.pass_at_1_per_kwh) <= _HALF + 1e-9,
-        on_front=on_front,
-    )
-
-
-def _reduction(
-    technique: str, size: str, before: PublishedResult, after: PublishedResult
-) -> Reduction:
-    a, b = before.energy_kwh, after.energy_kwh
-    return Reduction(
-        technique=technique,
-        size=size.replace("_", ".").upper(),
-        before_kwh=a,
-        after_kwh=b,
-        percent=100 * (1 - b / a),
-        low=100 * (1 - (b + _HALF) / (a - _HALF)),
-        high=100 * (1 - (b - _HALF) / (a + _HALF)),
-        pass_at_1_change=round(after.pass_at_1 - before.pass_at_1, 2),
     )
