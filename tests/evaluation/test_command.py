@@ -292,8 +292,11 @@ def test_one_task_is_shown_with_all_that_belongs_to_it(
     assert out.startswith("t/1, canonical solution: pass\n")
     assert main(["evaluate", *options, "--samples", str(samples), "--sample", "2"]) == 2
     assert "has 2 of t/1, 0 to 1" in capsys.readouterr().err
-    assert main(["evaluate", "--suite", str(suite), "--inspect", "1"]) == 2
-    assert "did you mean t/1? it has 3, t/0 to t/2" in capsys.readouterr().err
+    assert main(["evaluate", "--suite", str(suite), "--inspect", "1"]) == 0
+    assert capsys.readouterr().out.startswith("t/1, canonical solution: pass\n")
+    assert main(["evaluate", "--suite", str(suite), "--inspect", "9"]) == 2
+    said = "--inspect: task_id 9 is not in suite suite, which has 3 tasks, t/0 to t/2"
+    assert said in capsys.readouterr().err
 
 
 def test_nothing_to_judge_is_said(suite: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,9 +15,6 @@ from codejoule.config.installation import project_root
 from codejoule.config.schema import ExperimentConfig
 from codejoule.config.typed import to_experiment
 
-_NO_GROUPS = ("sweep", "carbon", "cost")
-"""Parts of a configuration that have no files of their own."""
-
 
 def register_schemas() -> None:
     """Make every schema known to Hydra as ``/schema/NAME``; may be called repeatedly."""
@@ -25,7 +22,7 @@ def register_schemas() -> None:
 
     store = ConfigStore.instance()
     for name, node in {"config": ExperimentConfig, **get_type_hints(ExperimentConfig)}.items():
-        if is_dataclass(node) and name not in _NO_GROUPS:
+        if is_dataclass(node):
             store.store(group="schema", name=name, node=node, provider="codejoule")
 
 

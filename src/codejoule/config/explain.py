@@ -4,6 +4,7 @@ import difflib
 import errno
 import re
 import shlex
+import tempfile
 from collections.abc import Sequence
 from dataclasses import is_dataclass
 from pathlib import Path
@@ -37,7 +38,7 @@ def explain(error: BaseException, overrides: Sequence[str]) -> str | None:
             return str(link)
     for link in chain:
         name = link.filename if isinstance(link, OSError) else None
-        if (full := full_disk(link, *([Path(name)] if name else []))) is not None:
+        if (full := full_disk(link, *([Path(name)] if name else _folders(overrides)))) is not None:
             return f"{name}: cannot be written: {full}" if name else full
         if isinstance(link, OSError) and link.errno in _PLACES and link.filename:
             return (
@@ -86,6 +87,13 @@ def _quoted(override: str) -> str:
     key, _, value = override.partition("=")
     escaped = value.replace('"', '\\"')
     return shlex.quote(f'{key}="{escaped}"')
+
+
+def _folders(overrides: Sequence[str]) -> list[Path]:
+    """Where Hydra and libraries, whose errors name no file, may have written."""
+    named = [value for _, _, value in (override.partition("=") for override in overrides)]
+    own = [Path.cwd(), project_root(), Path(tempfile.gettempdir())]
+    return own + [Path(value).expanduser() for value in named if value.startswith(("/", "~"))]
 
 
 def _no_such_choice(error: MissingConfigException) -> str:

@@ -5,7 +5,7 @@ import dataclasses
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -181,60 +181,63 @@ def _read_submission(
     the verdicts that the file itself holds. Raises ConfigError, naming file and line, for what
     cannot be read or joined."""
     path: Path = args.samples
-    tasks = {task.task_id: task for task in suite.tasks}
+    find, counts = _task_finder(suite), Counter[str]()
+
+    def joined(one: _One, where: str) -> tuple[Task, _One]:
+        task = find(one.task_id, where)
+        number = counts[task.task_id]
+        counts[task.task_id] += 1
+        return task, dataclasses.replace(one, task_id=task.task_id, sample=number)
+
     if path.name.endswith((".json", ".json.gz")) and not holds_samples(path):
-        verdicts = read_eval_results(path)
         if args.sanitize:
             raise ConfigError(f"--sanitize: the programs of {path} have been judged as they are")
-        recorded = list(_under_whole_names(verdicts, suite, where=lambda _: str(path)))
-        return [_sample(tasks[one.task_id], one) for one in recorded], recorded
-    submitted = _under_whole_names(read_sample_file(path), suite, where=lambda one: one.where)
-    return [_sample(tasks[one.task_id], one, sanitizing=args.sanitize) for one in submitted], []
+        judged = [joined(one, str(path)) for one in read_eval_results(path)]
+        samples = [
+            Sample.of(task, one.uncalibrated(task.code_prompt), sample=one.sample)
+            for task, one in judged
+        ]
+        return samples, [one for _, one in judged]
+    submitted = (joined(one, one.where) for one in read_sample_file(path))
+    samples = []
+    for task, row in submitted:
+        if args.sanitize:
+            raw = row.unsanitized_after(task.complete_prompt)
+            program = sanitize(raw, task.entry_point, task.tested_names)
+        else:
+            program = row.program_after(task.complete_prompt)
+        samples.append(Sample.of(task, program, sample=row.sample))
+    return samples, []
 
 
-def _under_whole_names(
-    found: Iterable[_One], suite: Suite, *, where: Callable[[_One], str]
-) -> Iterator[_One]:
-    """What was `found`, each under the name that the suite has for its task, and numbered by
-    that: a file may call one task ``11`` and ``Mbpp/11``."""
-    by_number: dict[str, list[str]] = {}
+def _task_finder(suite: Suite) -> Callable[[str, str], Task]:
+    """Finds the task that people may call by its whole name, ``Mbpp/11``, or ``11``; ConfigError,
+    which begins with where it is called so, for none or several."""
+    by_name = {task.task_id: [task] for task in suite.tasks}
+    by_number: dict[str, list[Task]] = {}
     for task in suite.tasks:
-        by_number.setdefault(task.task_id.rpartition("/")[2], []).append(task.task_id)
-    known = {task.task_id: [task.task_id] for task in suite.tasks}
-    counts: Counter[str] = Counter()
-    for one in found:
-        names = known.get(one.task_id) or by_number.get(one.task_id, [])
-        if len(names) != 1:
-            raise ConfigError(f"{where(one)}: {_unknown(one.task_id, names, suite)}")
-        yield dataclasses.replace(one, task_id=names[0], sample=counts[names[0]])
-        counts[names[0]] += 1
+        by_number.setdefault(task.task_id.rpartition("/")[2], []).append(task)
 
+    def find(task_id: str, where: str) -> Task:
+        found = by_name.get(task_id) or by_number.get(task_id, [])
+        if len(found) == 1:
+            return found[0]
+        if found:
+            names = ", ".join(task.task_id for task in found[:5])
+            raise ConfigError(f"{where}: task_id {task_id} may be any of {names}; write it in full")
+        raise ConfigError(
+            f"{where}: task_id {task_id} is not in suite {suite.name}, which has "
+            f"{len(suite.tasks)} tasks, {suite.tasks[0].task_id} to {suite.tasks[-1].task_id}; is "
+            "--suite the right one?"
+        )
 
-def _unknown(task_id: str, names: Sequence[str], suite: Suite) -> str:
-    if names:
-        return f"task_id {task_id} may be any of {', '.join(names[:5])}; write it in full"
-    return (
-        f"task_id {task_id} is not in suite {suite.name}, which has {len(suite.tasks)} tasks, "
-        f"{suite.tasks[0].task_id} to {suite.tasks[-1].task_id}; is --suite the one the samples "
-        "were made for?"
-    )
-
-
-def _sample(task: Task, one: SampleRow | RecordedVerdict, *, sanitizing: bool = False) -> Sample:
-    if isinstance(one, RecordedVerdict):
-        program = one.uncalibrated(task.code_prompt)
-    elif sanitizing:
-        raw = one.unsanitized_after(task.complete_prompt)
-        program = sanitize(raw, task.entry_point, task.tested_names)
-    else:
-        program = one.program_after(task.complete_prompt)
-    return Sample.of(task, program, sample=one.sample)
+    return find
 
 
 def inspect_task(args: argparse.Namespace) -> None:
     """Judge one sample, and print prompt, program, tests and what happened."""
     suite, config, timeout_s = _asked(args)
-    task = _inspected_task(args, suite)
+    task = _task_finder(suite)(args.inspect, "--inspect")
     sample, count = _inspected_sample(args, suite, task)
     (sample,) = with_expected_outputs([sample], config=config, timeout_s=timeout_s)
     verdict, output = judge_one(sample, config=config, timeout_s=timeout_s)
@@ -250,18 +253,6 @@ def inspect_task(args: argparse.Namespace) -> None:
         ("results", "\n".join(_results(verdict, sample.test_names, timeout_s))),
     ):
         print(f"\n== {title} ==\n{visible(text).strip(chr(10)) or '(none)'}")
-
-
-def _inspected_task(args: argparse.Namespace, suite: Suite) -> Task:
-    for task in suite.tasks:
-        if task.task_id == args.inspect:
-            return task
-    same = [t.task_id for t in suite.tasks if t.task_id.endswith(f"/{args.inspect}")]
-    raise ConfigError(
-        f"--inspect {args.inspect}: {suite.name} has no such task; "
-        + (f"did you mean {same[0]}? " if same else "")
-        + f"it has {len(suite.tasks)}, {suite.tasks[0].task_id} to {suite.tasks[-1].task_id}"
-    )
 
 
 def _inspected_sample(args: argparse.Namespace, suite: Suite, task: Task) -> tuple[Sample, int]:
