@@ -1,7 +1,7 @@
 """When all slots of an engine were busy, and what was generated then, against paces made by hand."""
 
 from dataclasses import replace
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import numpy as np
 import pytest
@@ -69,7 +69,7 @@ def test_tokens_are_spread_evenly_from_the_first_to_the_last() -> None:
     assert tokens_between(paces, count, 1.0, 3.0) == pytest.approx(4 + 0 + 1)
     assert tokens_between(paces, count, 0.75, 2.0) == pytest.approx(3)
     cuts = [-1.0, 0.5, 0.9, 1.0, 1.7, 2.5, 2.6, 9.0]
-    parts = [tokens_between(paces, count, a, b) for a, b in zip(cuts, cuts[1:], strict=False)]
+    parts = [tokens_between(paces, count, a, b) for a, b in pairwise(cuts)]
     assert sum(parts) == pytest.approx(sum(count))
     assert list(accumulate(parts))[1] == pytest.approx(1)
 

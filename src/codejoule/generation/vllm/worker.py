@@ -206,9 +206,9 @@ class Served:
         params = SamplingParams(
             **request["sampling"], ignore_eos=True, detokenize=False, output_kind=kind
         )
+        self._began[request["id"]] = time.monotonic()
         self._engine.add_request(request["id"], {"prompt_token_ids": request["ids"]}, params)
         self._running.add(request["id"])
-        self._began[request["id"]] = time.monotonic()
 
 
 def main():
