@@ -1,15 +1,15 @@
 """What `engine=vllm` costs beside vLLM itself, and the energy of a token over the batch, on one
 NVIDIA GPU. Run by a Python that has vLLM beside codejoule, or with --python.
 
-    python benchmarks/vllm_engine.py --out DIR [--parts direct none gptq4 fp8] [--seconds 560]
+    python benchmarks/vllm_engine.py --out DIR [--parts none gptq4 fp8] [--seconds 560]
 
 Random weights of Qwen2.5-7B, 200 prompt and 256 new tokens, no network; each case is repeated
 for some seconds. Leaves ``vllm.json`` in DIR, to which a later call with the same DIR adds.
 
-direct  vLLM's own `LLM.generate` in a process of its own, and the same through `engine=vllm`: one
-        sequence, 32, and 128 requests of mixed lengths; energy from the same counter;
-none    bfloat16, batches of 1 to 128, and so
-gptq4   with 4 bits, and
+none    bfloat16: vLLM's own `LLM.generate` in a process of its own with one sequence, 32, and 128
+        requests of mixed lengths, then the same and batches of 1 to 128 through `engine=vllm`;
+        energy from the same counter;
+gptq4   batches of 1 to 128 with 4 bits, and
 fp8     with W8A8.
 """
 
@@ -36,6 +36,7 @@ from codejoule.config.typed import to_experiment
 from codejoule.domain import Prompt
 from codejoule.generation import Decoding, ModelSource
 from codejoule.generation.engine import engine_class
+from codejoule.generation.vllm.worker import fill
 from codejoule.measurement import Meter, open_meter
 from codejoule.models import write_config
 from codejoule.models.declared import with_group_size
@@ -45,7 +46,7 @@ from codejoule.models.tokenizer import byte_tokenizer
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 PROMPT, NEW, MOST = 200, 256, 128
 AT_LEAST_S = 3.0
-NEEDED_S = {"direct": 210, "none": 120, "gptq4": 120, "fp8": 120}
+NEEDED_S = {"none": 210, "gptq4": 120, "fp8": 120}
 
 
 def main() -> None:
@@ -72,7 +73,7 @@ def main() -> None:
             continue
         try:
             found[part] = (
-                direct(options) if part == "direct" else curve(part, options, SIZES, mixed=False)
+                direct(options) if part == "none" else curve(part, options, SIZES, mixed=False)
             )
         except Exception:
             traceback.print_exc(file=sys.stdout)
@@ -209,13 +210,20 @@ def direct(options: argparse.Namespace) -> list[dict[str, Any]]:
             check=True,
         )
         own = json.loads(out.read_text())
-    ours = curve("none", options, (1, 32), mixed=True)
-    for row, other in zip(ours, own, strict=True):
+    ours = curve("none", options, SIZES, mixed=True)
+    of_case = {row["case"]: row for row in ours}
+    for other in own:
+        row = of_case[other["case"]]
         for name in ("tokens_per_s", "j_per_token"):
             row[f"direct_{name}"] = other[name]
             row[f"ratio_{name}"] = row[name] / other[name]
         print(json.dumps(row), flush=True)
     return ours
+
+
+def weights_like_ours(model: Any) -> None:
+    """What a multiplication costs depends on the numbers."""
+    fill(model, 0)
 
 
 def directly(job: dict[str, Any], out: Path) -> None:
@@ -226,6 +234,7 @@ def directly(job: dict[str, Any], out: Path) -> None:
     from vllm import LLM, SamplingParams
 
     llm = LLM(**job["arguments"])
+    llm.apply_model(weights_like_ours)
     rows = []
     with open_meter(MeterConfig(), gpu_indices=(0,)) as meter:
         for case in job["cases"]:
