@@ -132,6 +132,11 @@ class QuantConfig(Ranged, prefix="quant."):
 class BatchConfig(Ranged, prefix="batch."):
     size: int = at_least(1, 1, "prompts decoded together; must be at least 1")
     order: BatchOrder = BatchOrder.suite
+    arrival_rate_per_s: float | None = ranged(
+        None,
+        lambda value: 0 < value < math.inf,
+        "must be above 0 and finite [requests/s], or null for a closed loop",
+    )
     on_out_of_memory: OnOutOfMemory = OnOutOfMemory.halve
 
 
@@ -434,6 +439,13 @@ class ExperimentConfig(Ranged):
             "engine.name",
             f"engine={self.engine.name.name} has no {self.quant.method.name}; choose a quant of "
             f"{', '.join(methods)}, or another engine",
+        )
+        open_loops = [name.name for name, facts in ENGINES.items() if facts.arrivals]
+        self._require(
+            self.batch.arrival_rate_per_s is None or self.engine.facts.arrivals,
+            "batch.arrival_rate_per_s",
+            f"engine={self.engine.name.name} is given all requests at once; leave it null, or "
+            f"choose {' or '.join(f'engine={name}' for name in open_loops)}",
         )
         own_file = self.suite.path is not None and self.suite.hub_id is None
         self._require(

@@ -143,7 +143,8 @@ class VllmEngine(Engine):
         """The longest prompt is the likeliest to overflow."""
         ids = self._tokens.rows([prompt], max_new_tokens=1)[0]
         assert self._child is not None
-        request = {"id": "logits", "ids": ids, "sampling": {"max_tokens": 1, "prompt_logprobs": 0}}
+        sampling = {"max_tokens": 1, "prompt_logprobs": 0}
+        request = {"id": "logits", "ids": ids, "sampling": sampling, "arrives_s": 0}
         self._child.say({"requests": [request], "at_once": 1, "deltas": False})
         *_, odd = self._child.hear()["new"][0]
         if odd:
@@ -154,11 +155,21 @@ class VllmEngine(Engine):
         assert self._child is not None, "prepared first"
         opened_s = perf_counter()
         rows = self._tokens.rows(window.prompts, max_new_tokens=window.max_new_tokens)
-        answers = {str(n): _Answer(self._begin(p)) for n, p in enumerate(window.prompts)}
+        arriving = zip(window.prompts, window.each_arrival_s, strict=True)
+        answers = {
+            str(n): _Answer(self._begin(prompt), arrived_s)
+            for n, (prompt, arrived_s) in enumerate(arriving)
+        }
         self._child.say(
             {
                 "requests": [
-                    {"id": name, "ids": ids, "sampling": self._sampling(window, prompt)}
+                    {
+                        "id": name,
+                        "ids": ids,
+                        "sampling": self._sampling(window, prompt),
+                        # By the clock of this machine, which the child reads, too.
+                        "arrives_s": opened_s + (answers[name].arrived_s or 0.0),
+                    }
                     for name, ids, prompt in zip(answers, rows, window.prompts, strict=True)
                 ],
                 "at_once": window.at_once,
@@ -230,6 +241,7 @@ class _Answer:
     """What has come of one request."""
 
     sequence: DecodedSequence
+    arrived_s: float | None
     ended: bool = False
     began_s: float = 0.0
     first_s: float = 0.0
@@ -245,5 +257,7 @@ class _Answer:
 
     def completion(self, prompt_tokens: int, opened_s: float) -> Completion:
         done = self.sequence.completion(prompt_tokens=prompt_tokens)
-        pace = Pace.in_seconds(opened_s, self.began_s, self.first_s, self.last_s)
+        pace = Pace.in_seconds(
+            opened_s, self.began_s, self.first_s, self.last_s, arrived_s=self.arrived_s
+        )
         return replace(done, pace=pace)
