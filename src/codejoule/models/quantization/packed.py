@@ -356,6 +356,7 @@ class PackedQuantizer(Quantizer):
         # More workers than cores make gptqmodel 7.6 many times slower; fewer than two it refuses.
         workers = max(2, len(os.sched_getaffinity(0)))
         os.environ.setdefault("GPTQMODEL_CPU_WORKERS", str(workers))
+        compat.quiet_gptqmodel()
         import torch
         from gptqmodel import BACKEND, GPTQModel, quantization
 
