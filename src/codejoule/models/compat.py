@@ -12,10 +12,11 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ PRIVATE = (
     ("gptqmodel", "gptqmodel.utils.model:hf_convert_gptq_v1_to_v2_format"),
     ("gptqmodel", "gptqmodel.utils.model:hf_gptqmodel_post_init"),
     ("gptqmodel", "gptqmodel.nn_modules.qlinear:BaseQuantLinear.post_init"),
+    ("gptqmodel", "gptqmodel.utils.cpp:_CompileProgressDisplay"),
+    ("gptqmodel", "gptqmodel.utils.cpp:default_torch_ops_build_root"),
     ("gptqmodel", "gptqmodel.utils.threadx:_DeviceWorker._abort_process"),
     ("gptqmodel", "gptqmodel.utils.threadx:_DeviceWorker._run_warmup"),
     ("transformers", "transformers:PreTrainedModel._skip_keys_device_placement"),
@@ -71,6 +74,27 @@ def quiet_gptqmodel() -> None:
     included; the logger itself begins with an empty line, and starts threads."""
     with redirect_stdout(io.StringIO()):
         import_module("logbar").LogBar.shared().setLevel("ERROR")
+
+
+@contextmanager
+def builds_told(tell: Callable[[str, Path, float | None], None]) -> Iterator[None]:
+    """Before gptqmodel compiles an extension inside, call `tell` with its title for that, with the
+    folder below which builds are kept and with the time that it expects [s]. What it shows itself
+    goes through the logger that is silent here."""
+    from gptqmodel.utils import cpp
+
+    display: Any = cpp._CompileProgressDisplay
+
+    class Told(display):  # type: ignore[misc]
+        def __init__(self, *, title: str, baseline_seconds: float | None, **rest: Any) -> None:
+            tell(title.rstrip("."), cpp.default_torch_ops_build_root(""), baseline_seconds)
+            super().__init__(title=title, baseline_seconds=baseline_seconds, **rest)
+
+    cpp._CompileProgressDisplay = Told
+    try:
+        yield
+    finally:
+        cpp._CompileProgressDisplay = display
 
 
 def kernel_class(method: str, *, backend: str, **options: Any) -> "type[BaseQuantLinear]":
