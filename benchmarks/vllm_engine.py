@@ -2,9 +2,11 @@
 NVIDIA GPU. Run by a Python that has vLLM beside codejoule, or with --python.
 
     python benchmarks/vllm_engine.py --out DIR [--parts none gptq4 fp8] [--seconds 560]
+    python benchmarks/vllm_engine.py --out DIR --draw
 
 Random weights of Qwen2.5-7B, 200 prompt and 256 new tokens, no network; each case is repeated
-for some seconds. Leaves ``vllm.json`` in DIR, to which a later call with the same DIR adds.
+for some seconds. Leaves ``vllm.json`` in DIR, to which a later call with the same DIR adds; --draw
+makes ``engines.svg`` there from what tests/golden keeps of such a call and of one of engines.py.
 
 none    bfloat16: vLLM's own `LLM.generate` in a process of its own with one sequence, 32, and 128
         requests of mixed lengths, then the same and batches of 1 to 128 through `engine=vllm`;
@@ -27,6 +29,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from engines import ROOT, prompts
 from hydra import compose, initialize_config_dir
 
@@ -58,10 +61,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=560)
     parser.add_argument("--python", default=None)
     parser.add_argument("--model", default="qwen_7b")
+    parser.add_argument("--draw", action="store_true")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child is not None:
         directly(json.loads(options.child.read_text()), options.out)
+        return
+    if options.draw:
+        draw(options.out)
         return
     began = time.monotonic()
     register_schemas()
@@ -253,6 +260,39 @@ def directly(job: dict[str, Any], out: Path) -> None:
     out.write_text(json.dumps(rows))
     sys.stdout.flush()
     os._exit(0)
+
+
+def draw(out: Path) -> None:
+    """J/token over the batch, a line per engine and quantization."""
+    import matplotlib
+
+    golden = ROOT / "tests" / "golden"
+    vllm = pd.read_csv(golden / "h200_vllm.csv").assign(engine="vllm")
+    vllm = vllm[vllm["case"] != "mixed"].assign(batch=lambda rows: rows["case"].astype(int))
+    graph = pd.read_csv(golden / "h200_engines_held_out.csv")
+    graph = graph[graph["part"] == "curve"]
+    graph = graph.assign(j_per_token=graph["energy_j"] / graph["output_tokens"])
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(6.4, 4.4), layout="constrained")
+    colours = {"none": "tab:blue", "gptq4": "tab:orange", "fp8": "tab:green"}
+    for rows, style in ((vllm, "-"), (graph, "--")):
+        for (engine, quant), group in rows.groupby(["engine", "quant"], sort=False):
+            axes.plot(
+                group["batch"], group["j_per_token"], style, marker="o", markersize=4,
+                color=colours[quant], label=f"engine={engine} quant={quant}",
+            )  # fmt: skip
+    axes.set(
+        xscale="log", yscale="log", xlabel="batch (sequences decoded together)",
+        ylabel="energy per output token [J]", title="Qwen2.5-7B on one NVIDIA H200",
+    )  # fmt: skip
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter("{x:.0f}")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.legend()
+    axes.grid(visible=True, which="both", alpha=0.3)
+    figure.savefig(out / "engines.svg")
 
 
 if __name__ == "__main__":

@@ -20,10 +20,6 @@ EXCEPTIONS = {
     "experiment/callback.py codejoule": "Hydra imports it for each `--cfg job`: 0.6 s so",
     "experiment/callback.py omegaconf": "the same",
     "generation/graph/gemv.py codejoule": "its kernels need triton, which is there with a GPU alone",
-    "analysis/configuration.py json": "avoidable",
-    "estimate/calibration.py numpy": "avoidable",
-    "statistics/assumptions.py warnings": "avoidable",
-    "statistics/regression.py warnings": "avoidable",
 }
 """File or room, package that it imports late, and why that may be."""
 

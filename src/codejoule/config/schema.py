@@ -291,6 +291,10 @@ class MeterConfig(Ranged, prefix="meter."):
     idle_s: float = at_least(0, 10.0, "must be 0 (off) or more [s]")
     idle_tolerance: float = above(0, 0.02, _SHARE)
     crosscheck_threshold: float = above(0, 0.05, _SHARE)
+    cooldown_s: float = ranged(
+        0.0, lambda value: value == 0 or value >= 1, "must be 0 (off) or at least 1 [s]"
+    )
+    cooldown_temperature_c: float | None = None
     on_busy_gpu: OnBusyGpu = OnBusyGpu.error
     on_metered_device: OnMeteredDevice = OnMeteredDevice.wait
     recording: str | None = None
@@ -302,11 +306,21 @@ class MeterConfig(Ranged, prefix="meter."):
             "meter=replay needs the file of a recording, e.g. "
             "meter.recording=tests/golden/h200_ledger.npz",
         )
+        self._require(
+            self.cooldown_temperature_c is None or self.cooldown_s > 0,
+            "cooldown_temperature_c",
+            "meter.cooldown_s=0 turns cool-downs off; say how long to wait for it at most",
+        )
         counters = self.name in (MeterName.auto, MeterName.zeus)
         self._require(
             counters or self.scope is MeterScope["auto"],
             "scope",
             f"meter={self.name.name} reads no counter of a CPU; choose meter=auto or meter=zeus",
+        )
+        self._require(
+            counters or self.cooldown_s == 0,
+            "cooldown_s",
+            f"meter={self.name.name} watches no GPU of this run; use 0",
         )
 
 

@@ -64,6 +64,8 @@ class RunFacts:
     """Idle power of the GPUs in use [W]."""
     temperature_start_c: float | None = None
     """Temperature of the warmest GPU in use before the first batch [degrees Celsius]."""
+    cooldown_s: float | None = None
+    """Time spent waiting for the GPUs to cool down before the run [s]."""
     evaluation_energy_j: float | None = None
     """Energy of judging all samples [J]."""
     evaluation_source: EnergySource | None = None
@@ -302,6 +304,7 @@ def _energy(facts: RunFacts) -> _Figures:
         "energy_evaluation_j": facts.evaluation_energy_j,
         "idle_power_w": facts.idle_power_w,
         "temperature_start_c": facts.temperature_start_c,
+        "cooldown_s": facts.cooldown_s,
         "memory_peak_bytes": facts.memory_peak_bytes,
     }
 

@@ -5,7 +5,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -24,6 +24,7 @@ from codejoule.tracking import Journal
 from codejoule.tracking.entries import (
     Batch,
     Compiled,
+    CooledDown,
     EngineSetUp,
     Idle,
     Power,
@@ -71,6 +72,9 @@ def _generate(plan: Plan, journal: Journal, meter: Meter, todo: Sequence[int]) -
     if len(todo) < len(plan.batches):
         done = len(plan.batches) - len(todo)
         _log.info("continues: %d of %d batches were done before", done, len(plan.batches))
+    cooling = meter.cool_down()
+    if cooling is not None:
+        journal.append(CooledDown(**asdict(cooling)))
     windows = {number: _prompts(plan, plan.batches[number]) for number in todo}
     engine, peak_bytes = open_engine(plan, meter, journal, list(windows.values()))
     try:

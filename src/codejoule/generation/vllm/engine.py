@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from codejoule.config.schema import EngineConfig
-from codejoule.domain import Completion, Pace, Prompt
+from codejoule.domain import METHODS, Completion, Pace, Prompt
 from codejoule.generation.decoding import Decoding
 from codejoule.generation.engine import (
     Decoded,
@@ -129,8 +129,10 @@ class VllmEngine(Engine):
         }
         if source.random_seed is not None:
             arguments["load_format"] = "dummy"
-        if source.quant.method.name == "fp8":
-            arguments["quantization"] = "fp8"
+        method = source.quant.method.name
+        if METHODS[method].bits and not METHODS[method].packed:
+            # Made while loading; vLLM's name for it is ours.
+            arguments["quantization"] = method
         if config.max_batched_tokens is not None:
             arguments["max_num_batched_tokens"] = config.max_batched_tokens
         if config.speculative == "ngram":
