@@ -16,7 +16,7 @@ from codejoule.domain import Completion, FinishReason, Prompt
 from codejoule.domain.engines import EngineName
 from codejoule.generation import Decoding, ModelSource, ServedModel
 from codejoule.generation.vllm.engine import VllmEngine
-from codejoule.generation.vllm.environment import find_vllm
+from codejoule.generation.vllm.environment import VARIABLE, find_vllm
 
 FAKE = Path(__file__).parent / "fake_vllm"
 GREEDY = GenerationConfig(name="greedy")
@@ -206,13 +206,14 @@ def test_an_end_of_vllm_is_told_with_its_last_words(
 def test_a_missing_or_old_vllm_is_told_with_the_way_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("codejoule.generation.vllm.environment.project_root", lambda: tmp_path)
-    monkeypatch.delenv("PYTHONPATH", raising=False)
+    monkeypatch.setattr("codejoule.common.environments.project_root", lambda: tmp_path)
+    for variable in ("PYTHONPATH", VARIABLE):
+        monkeypatch.delenv(variable, raising=False)
     with pytest.raises(UserError, match=r"vLLM is not here; build its environment with `make vllm"):
         find_vllm(EngineConfig(name=EngineName.vllm))
     with pytest.raises(UserError, match="has no vLLM; build"):
         find_vllm(EngineConfig(name=EngineName.vllm, python=sys.executable))
-    with pytest.raises(UserError, match=r"engine.python=.*nothing: cannot be started"):
+    with pytest.raises(UserError, match=r"engine=vllm: .*nothing cannot be started"):
         find_vllm(EngineConfig(name=EngineName.vllm, python=str(tmp_path / "nothing")))
     old = tmp_path / "vllm-0.19.1.dist-info"
     old.mkdir()
