@@ -127,6 +127,19 @@ def test_texts_ends_and_counts_are_found_as_with_every_engine(tokenizer: Any, at
 
 
 @pytest.mark.usefixtures("fake")
+def test_what_comes_late_for_a_sequence_that_has_ended_is_in_no_other_window(
+    tokenizer: Any,
+) -> None:
+    windows = [[prompt(letter * n, n) for n in (1, 2)] for letter in "ab"]
+    with engine_of(tokenizer, prompts=windows[0], decoding={"stop": ("c",)}) as engine:
+        for prompts in windows:
+            for asked, found in zip(prompts, decode(engine, prompts, 2), strict=True):
+                assert found.text == counted(tokenizer, asked.text, 40).partition("c")[0]
+        peak = engine.memory_peak_bytes()
+        assert peak is not None and 2**20 < peak < 2**35
+
+
+@pytest.mark.usefixtures("fake")
 def test_a_fixed_length_is_kept_and_told_at_the_end_alone(tokenizer: Any) -> None:
     prompts = [prompt("ab", 0), prompt("cd", 1)]
     fixed = {"fixed_length": True, "max_new_tokens": 11, "stop": ("a",)}

@@ -125,6 +125,10 @@ class Engine(ABC):
         """What an engine with a model of its own knows of it; asked after `prepare`."""
         return {"proven": False, "dtype": "not proven", "kernels": {}}
 
+    def memory_peak_bytes(self) -> int | None:
+        """Peak of the memory of an engine with a model of its own; None where nobody can tell."""
+        return None
+
     def close(self) -> None:  # noqa: B027
         """Give back what the engine holds beside the model."""
 

@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from codejoule.config.schema import EngineConfig
-from codejoule.domain import Completion, Pace, Prompt
+from codejoule.domain import METHODS, Completion, Pace, Prompt
 from codejoule.generation.decoding import Decoding
 from codejoule.generation.engine import (
     Decoded,
@@ -61,6 +61,7 @@ class VllmEngine(Engine):
         self._end_tokens = decoding.end_tokens(model.end_token_owners, tokenizer)
         self._child: Child | None = None
         self._facts: dict[str, Any] = {}
+        self._windows = 0
 
     @classmethod
     def locate(cls, config: EngineConfig) -> ServedModel:
@@ -129,8 +130,9 @@ class VllmEngine(Engine):
         }
         if source.random_seed is not None:
             arguments["load_format"] = "dummy"
-        if source.quant.method.name == "fp8":
-            arguments["quantization"] = "fp8"
+        if source.quant.bits is not None and not METHODS[source.quant.method.name].packed:
+            # Made by vLLM while it loads; what is packed declares itself.
+            arguments["quantization"] = source.quant.method.name
         if config.max_batched_tokens is not None:
             arguments["max_num_batched_tokens"] = config.max_batched_tokens
         if config.speculative == "ngram":
@@ -152,7 +154,12 @@ class VllmEngine(Engine):
         assert self._child is not None, "prepared first"
         opened_s = perf_counter()
         rows = self._tokens.rows(window.prompts, max_new_tokens=window.max_new_tokens)
-        answers = {str(n): _Answer(self._begin(p)) for n, p in enumerate(window.prompts)}
+        self._windows += 1
+        # No name twice: of a sequence that we have ended, tokens may come in the next window.
+        answers = {
+            f"{self._windows}/{n}": _Answer(self._begin(prompt))
+            for n, prompt in enumerate(window.prompts)
+        }
         self._child.say(
             {
                 "requests": [
@@ -169,8 +176,8 @@ class VllmEngine(Engine):
             message = self._child.hear()
             before = left
             for name, tokens, reason, times, _ in message["new"]:
-                answer = answers[name]
-                if answer.ended:
+                answer = answers.get(name)
+                if answer is None or answer.ended:
                     continue
                 answer.take(tokens, times or (), message["at_s"])
                 if answer.ended and reason is None:
@@ -215,6 +222,15 @@ class VllmEngine(Engine):
     def model_facts(self) -> dict[str, Any]:
         """The model as vLLM holds it: every linear layer, looked at in its memory."""
         return model_facts(self._facts, self._source)
+
+    def memory_peak_bytes(self) -> int | None:
+        """What vLLM's processes had at most: allocated on GPUs, or resident on the CPU."""
+        assert self._child is not None
+        self._child.say({"peak": True})
+        while True:
+            # Before the answer may come what was under way for sequences that had ended.
+            if (peak := self._child.hear().get("memory_peak_bytes")) is not None:
+                return int(peak)
 
     def close(self) -> None:
         """End vLLM."""
