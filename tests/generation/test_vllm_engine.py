@@ -130,7 +130,7 @@ def test_texts_ends_and_counts_are_found_as_with_every_engine(tokenizer: Any, at
 def test_what_comes_late_for_a_sequence_that_has_ended_is_in_no_other_window(
     tokenizer: Any,
 ) -> None:
-    windows = [[prompt(letter * n, n) for n in (1, 2)] for letter in "ab"]
+    windows = [[prompt(letter * n, n) for n in (1, 2)] for letter in "abcdefgh"]
     with engine_of(tokenizer, prompts=windows[0], decoding={"stop": ("c",)}) as engine:
         for prompts in windows:
             for asked, found in zip(prompts, decode(engine, prompts, 2), strict=True):

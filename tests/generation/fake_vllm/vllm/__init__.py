@@ -119,6 +119,7 @@ class LLMEngine:
 
     def step(self):
         self.steps += 1
+        time.sleep(WRONG.get("step_s", 0))
         if WRONG.get("at") == "decode" and self.steps > 5:
             print("the fake is about to die", flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
