@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests import warm
-from tests.experiment.job import run_main, runs_of, start_main
+from tests.experiment.job import ROOT, run_main, runs_of, start_main
 
 FAKE = Path(__file__).parents[1] / "generation" / "fake_vllm"
 WINDOWS = 6
@@ -91,6 +91,28 @@ def check_continued(folder: Path) -> None:
 @pytest.fixture
 def folder(tmp_path: Path, with_database: Callable[[Path], Path]) -> Path:
     return with_database(tmp_path)
+
+
+def test_a_sweep_that_has_no_vllm_says_so_before_its_first_job(tmp_path: Path) -> None:
+    missing = {"CODEJOULE_VLLM_PYTHON": str(tmp_path / "nothing")}
+    done = run_main(tmp_path, "-m", "engine=generate,vllm", "quant=none,gptq4", **missing)
+    assert done.returncode == 1
+    assert "nothing cannot be started (No such file or directory)" in done.stderr
+    assert "make vllm-env" in done.stderr and "(in 2 of 4 jobs)" in done.stderr
+    assert not (tmp_path / "mlruns" / "mlflow.db").exists()
+
+
+def test_the_presets_can_be_had_without_vllm(tmp_path: Path) -> None:
+    for preset in ("frontier", "engines"):
+        file = ROOT / "conf" / "experiment" / f"{preset}.yaml"
+        comment = next(line for line in file.read_text().splitlines() if " engine=" in line)
+        _, _, command = comment.partition("src/main.py ")
+        missing = {"CODEJOULE_VLLM_PYTHON": str(tmp_path / "nothing")}
+        # A fault that the check of all jobs finds, so that none of them starts.
+        for overrides, vllm in ((command.split(), False), ([f"+experiment={preset}"], True)):
+            done = run_main(tmp_path, *overrides, "batch.size=0", **missing)
+            assert "batch.size=0" in done.stderr
+            assert ("make vllm-env" in done.stderr) is vllm, done.stderr
 
 
 def test_a_killed_vllm_is_told_and_the_same_command_continues(folder: Path) -> None:

@@ -99,6 +99,11 @@ class Engine(ABC):
         self._decoding = decoding
 
     @classmethod
+    def check(cls, config: EngineConfig) -> None:  # noqa: B027
+        """Raises `UserError` where this machine lacks what the engine needs: asked before the first
+        job of a sweep."""
+
+    @classmethod
     def locate(cls, config: EngineConfig) -> ServedModel:
         """The model that this engine has of its own, asked before anything is loaded."""
         raise NotImplementedError(f"{cls.__name__} is given its model")

@@ -64,6 +64,11 @@ class VllmEngine(Engine):
         self._windows = 0
 
     @classmethod
+    def check(cls, config: EngineConfig) -> None:
+        """Whether there is a vLLM to start."""
+        find_vllm(config)
+
+    @classmethod
     def locate(cls, config: EngineConfig) -> ServedModel:
         """The vLLM that is there; raises `UserError` where there is none."""
         _, software = find_vllm(config)

@@ -44,7 +44,8 @@ def find_vllm(config: EngineConfig) -> tuple[str, str]:
         raise UserError(
             "engine=vllm: vLLM is not here; build its environment with `make vllm-env` (beside "
             "this one, whose versions it cannot share), or name a Python that has it "
-            f"(engine.python=/path/to/bin/python, or {VARIABLE}=...)"
+            f"(engine.python=/path/to/bin/python, or {VARIABLE}=...). Another engine is "
+            "engine=generate, or with a GPU engine=graph: never taken in its place"
         )
     try:
         said = subprocess.run(
