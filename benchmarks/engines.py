@@ -1,13 +1,12 @@
 """How near each engine comes to what the memory of one NVIDIA GPU allows, and what that costs.
 
     python benchmarks/engines.py --out DIR [--parts one many curve job same profile] [--seconds 560]
-    python benchmarks/engines.py --out DIR --draw
 
 Random weights of Qwen2.5, no network. Each part is complete in itself, the bandwidth it is
 compared with measured in the same call; parts for which too little of ``--seconds`` is left are
 named and left out, and a later call with the same DIR goes on. What fails is told, and the
 other parts are done. Prints tables, and leaves
-``engines.json`` in DIR, from which --draw makes ``curve.svg`` there (no GPU needed):
+``engines.json`` in DIR:
 
 one      one sequence: tokens/s and J/token of 7B and 0.5B in bfloat16 with every engine, and of
          7B in float16 unquantized and gptq4, beside the bandwidth bound;
@@ -33,7 +32,6 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -72,11 +70,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=NEEDED_S, default=list(NEEDED_S))
     parser.add_argument("--seconds", type=float, default=560)
     parser.add_argument("--smoke", action="store_true")
-    parser.add_argument("--draw", action="store_true")
     options = parser.parse_args()
-    if options.draw:
-        draw(options.out)
-        return
     began = time.monotonic()
     options.out.mkdir(parents=True, exist_ok=True)
     register_schemas()
@@ -467,32 +461,6 @@ def print_rows(rows: Sequence[dict[str, Any]]) -> None:
             )
             cells.append(f"{text:>{width}}")
         print("".join(cells), flush=True)
-
-
-def draw(out: Path) -> None:
-    """J/token over the batch, one line per quantization."""
-    import matplotlib
-
-    found = json.loads((out / "engines.json").read_text(encoding="utf-8"))["curve"]
-    rows, device = found["rows"], found["machine"]["device"]
-
-    matplotlib.use("svg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(6.4, 4.0), layout="constrained")
-    for quant, group in groupby(rows, key=lambda row: row["quant"]):
-        points = [(row["batch"], row["j_per_token"]) for row in group]
-        axes.plot(*zip(*points, strict=True), marker="o", label=f"quant={quant}")
-    axes.set(
-        xscale="log", yscale="log", xlabel="batch (sequences decoded together)",
-        ylabel="energy per output token [J]", title=f"Qwen2.5-7B, engine=graph, {device}",
-    )  # fmt: skip
-    axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_formatter("{x:.0f}")
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.legend()
-    axes.grid(visible=True, which="both", alpha=0.3)
-    figure.savefig(out / "curve.svg")
 
 
 if __name__ == "__main__":

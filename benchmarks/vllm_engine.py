@@ -1,15 +1,17 @@
 """What `engine=vllm` costs beside vLLM itself, and the energy of a token over the batch, on one
 NVIDIA GPU. Run by a Python that has vLLM beside codejoule, or with --python.
 
-    python benchmarks/vllm_engine.py --out DIR [--parts direct none gptq4 fp8] [--seconds 560]
+    python benchmarks/vllm_engine.py --out DIR [--parts none gptq4 fp8] [--seconds 560]
+    python benchmarks/vllm_engine.py --out DIR --draw
 
 Random weights of Qwen2.5-7B, 200 prompt and 256 new tokens, no network; each case is repeated
-for some seconds. Leaves ``vllm.json`` in DIR, to which a later call with the same DIR adds.
+for some seconds. Leaves ``vllm.json`` in DIR, to which a later call with the same DIR adds; --draw
+makes ``engines.svg`` there from what tests/golden keeps of such a call and of one of engines.py.
 
-direct  vLLM's own `LLM.generate` in a process of its own, and the same through `engine=vllm`: one
-        sequence, 32, and 128 requests of mixed lengths; energy from the same counter;
-none    bfloat16, batches of 1 to 128, and so
-gptq4   with 4 bits, and
+none    bfloat16: vLLM's own `LLM.generate` in a process of its own with one sequence, 32, and 128
+        requests of mixed lengths, then the same and batches of 1 to 128 through `engine=vllm`;
+        energy from the same counter;
+gptq4   batches of 1 to 128 with 4 bits, and
 fp8     with W8A8.
 """
 
@@ -27,6 +29,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from engines import ROOT, prompts
 from hydra import compose, initialize_config_dir
 
@@ -36,6 +39,7 @@ from codejoule.config.typed import to_experiment
 from codejoule.domain import Prompt
 from codejoule.generation import Decoding, ModelSource
 from codejoule.generation.engine import engine_class
+from codejoule.generation.vllm.worker import fill
 from codejoule.measurement import Meter, open_meter
 from codejoule.models import write_config
 from codejoule.models.declared import with_group_size
@@ -45,7 +49,7 @@ from codejoule.models.tokenizer import byte_tokenizer
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 PROMPT, NEW, MOST = 200, 256, 128
 AT_LEAST_S = 3.0
-NEEDED_S = {"direct": 210, "none": 120, "gptq4": 120, "fp8": 120}
+NEEDED_S = {"none": 210, "gptq4": 120, "fp8": 120}
 
 
 def main() -> None:
@@ -57,10 +61,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=560)
     parser.add_argument("--python", default=None)
     parser.add_argument("--model", default="qwen_7b")
+    parser.add_argument("--draw", action="store_true")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child is not None:
         directly(json.loads(options.child.read_text()), options.out)
+        return
+    if options.draw:
+        draw(options.out)
         return
     began = time.monotonic()
     register_schemas()
@@ -72,7 +80,7 @@ def main() -> None:
             continue
         try:
             found[part] = (
-                direct(options) if part == "direct" else curve(part, options, SIZES, mixed=False)
+                direct(options) if part == "none" else curve(part, options, SIZES, mixed=False)
             )
         except Exception:
             traceback.print_exc(file=sys.stdout)
@@ -209,13 +217,20 @@ def direct(options: argparse.Namespace) -> list[dict[str, Any]]:
             check=True,
         )
         own = json.loads(out.read_text())
-    ours = curve("none", options, (1, 32), mixed=True)
-    for row, other in zip(ours, own, strict=True):
+    ours = curve("none", options, SIZES, mixed=True)
+    of_case = {row["case"]: row for row in ours}
+    for other in own:
+        row = of_case[other["case"]]
         for name in ("tokens_per_s", "j_per_token"):
             row[f"direct_{name}"] = other[name]
             row[f"ratio_{name}"] = row[name] / other[name]
         print(json.dumps(row), flush=True)
     return ours
+
+
+def weights_like_ours(model: Any) -> None:
+    """What a multiplication costs depends on the numbers."""
+    fill(model, 0)
 
 
 def directly(job: dict[str, Any], out: Path) -> None:
@@ -226,6 +241,7 @@ def directly(job: dict[str, Any], out: Path) -> None:
     from vllm import LLM, SamplingParams
 
     llm = LLM(**job["arguments"])
+    llm.apply_model(weights_like_ours)
     rows = []
     with open_meter(MeterConfig(), gpu_indices=(0,)) as meter:
         for case in job["cases"]:
@@ -244,6 +260,39 @@ def directly(job: dict[str, Any], out: Path) -> None:
     out.write_text(json.dumps(rows))
     sys.stdout.flush()
     os._exit(0)
+
+
+def draw(out: Path) -> None:
+    """J/token over the batch, a line per engine and quantization."""
+    import matplotlib
+
+    golden = ROOT / "tests" / "golden"
+    vllm = pd.read_csv(golden / "h200_vllm.csv").assign(engine="vllm")
+    vllm = vllm[vllm["case"] != "mixed"].assign(batch=lambda rows: rows["case"].astype(int))
+    graph = pd.read_csv(golden / "h200_engines_held_out.csv")
+    graph = graph[graph["part"] == "curve"]
+    graph = graph.assign(j_per_token=graph["energy_j"] / graph["output_tokens"])
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(6.4, 4.4), layout="constrained")
+    colours = {"none": "tab:blue", "gptq4": "tab:orange", "fp8": "tab:green"}
+    for rows, style in ((vllm, "-"), (graph, "--")):
+        for (engine, quant), group in rows.groupby(["engine", "quant"], sort=False):
+            axes.plot(
+                group["batch"], group["j_per_token"], style, marker="o", markersize=4,
+                color=colours[quant], label=f"engine={engine} quant={quant}",
+            )  # fmt: skip
+    axes.set(
+        xscale="log", yscale="log", xlabel="batch (sequences decoded together)",
+        ylabel="energy per output token [J]", title="Qwen2.5-7B on one NVIDIA H200",
+    )  # fmt: skip
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter("{x:.0f}")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.legend()
+    axes.grid(visible=True, which="both", alpha=0.3)
+    figure.savefig(out / "engines.svg")
 
 
 if __name__ == "__main__":

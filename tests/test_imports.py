@@ -9,7 +9,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "codejoule"
 LARGE = """
     accelerate bitsandbytes datasets defuser gptqmodel httpx huggingface_hub hydra jinja2
     matplotlib mlflow optimum pandas psutil pyarrow pynvml safetensors scikit_posthocs scipy
-    statsmodels tokenizers torch torchao transformers triton zeus
+    statsmodels tokenizers torch torchao transformers triton vllm zeus
 """
 """Libraries that cost time, or that say something of this machine's devices alone: imported where
 they are used, so that ``--cfg job`` and ``--help`` do without them."""
@@ -20,10 +20,6 @@ EXCEPTIONS = {
     "experiment/callback.py codejoule": "Hydra imports it for each `--cfg job`: 0.6 s so",
     "experiment/callback.py omegaconf": "the same",
     "generation/graph/gemv.py codejoule": "its kernels need triton, which is there with a GPU alone",
-    "analysis/configuration.py json": "avoidable",
-    "estimate/calibration.py numpy": "avoidable",
-    "statistics/assumptions.py warnings": "avoidable",
-    "statistics/regression.py warnings": "avoidable",
 }
 """File or room, package that it imports late, and why that may be."""
 

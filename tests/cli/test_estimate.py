@@ -228,9 +228,21 @@ def test_the_thesis_equations_give_the_thesis_figures(
     assert "eq. 3.33" in capsys.readouterr().out
 
 
+def test_the_thesis_tables_and_checks_are_written_and_stdout_stays_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = ["model=qwen_7b", "gpu=l40s", "--thesis", "--json", "--out", str(tmp_path)]
+    assert main(["estimate", *job]) == 0
+    assert json.loads(capsys.readouterr().out)
+    lines = {path.name: path.read_text().splitlines() for path in tmp_path.glob("*.csv")}
+    assert len(lines["tables.csv"]) == 1 + 43
+    assert len(lines["figure_checks.csv"]) == 1 + 8
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
+        (["--out", "x"], "--out writes the thesis' tables: it goes with --thesis"),
         (["--thesis", "--calibrate", "x"], "--calibrate: the thesis' equations have nothing"),
         (["--tracking-uri", "x"], "--tracking-uri says where --calibrate EXPERIMENT is"),
         (["--thesis", "quant=bnb_nf4"], "quant=bnb_nf4: the thesis has none, gptq8, awq, gptq4"),

@@ -63,6 +63,8 @@ WRONG = {
     "gpus=0": "gpus=0: must be at least 1, or null for as few as hold the model",
     "gpus=2 device=cpu": "gpus=2: device=cpu uses none; leave it null",
     "batch.on_out_of_memory=retry": "batch.on_out_of_memory=retry: no such choice; choose one of halve, fail",
+    "batch.arrival_rate_per_s=0": "batch.arrival_rate_per_s=0.0: must be above 0 and finite [requests/s], or null for a closed loop",
+    "engine=graph batch.arrival_rate_per_s=2": "batch.arrival_rate_per_s=2.0: engine=graph is given all requests at once; leave it null, or choose engine=server or engine=vllm",
     # more memory than there is
     "model=qwen_7b model.weights=random ++model.architecture.num_hidden_layers=9999 device=cpu": "model=qwen_7b with quant=none at batch size 1 needs about ",
     "model.path=conf": "model.path=conf: used only with model.weights=local",

@@ -114,6 +114,7 @@ def test_every_metric_of_a_gpu_run_agrees_with_computation_by_hand(rng):
             "energy_load_j": 1000,
             "energy_quantize_j": 5000,
             "energy_per_output_token_j": 20,
+            "energy_per_token_j": 10,
             "energy_per_task_j": 200,
             "energy_per_solved_task_j": 450,
             "mean_power_w": 160,

@@ -1,5 +1,6 @@
 """Runs of engines that refill: windows, paces and what is booked where."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ from codejoule.config import ConfigError, UserError, project_root
 from codejoule.config.compose import register_schemas
 from codejoule.config.typed import to_experiment
 from codejoule.domain.metrics import run_metrics
+from codejoule.domain.steady import STEADY
 from codejoule.experiment.generation_stage import generate
 from codejoule.experiment.plan import Plan, make_plan
 from codejoule.experiment.records import read_results, task_records
 from codejoule.experiment.results import run_facts, tags_of
 from codejoule.generation.graph.engine import GraphEngine
+from codejoule.measurement.feed import Kind, ReplayFeed
 from tests.generation.served import event, told_server
 
 
@@ -61,6 +64,77 @@ def test_a_window_is_so_many_tasks_and_its_energy_is_shared_among_them(
     )
     assert 0 < metrics["padding_share"] < 0.6
     assert results.engine.facts["slots"] == 3 and results.engine.facts["cuda_graphs"] == 0
+
+
+@pytest.mark.parametrize("engine", ["graph", "continuous"])
+def test_the_steady_state_of_a_run_is_part_of_its_windows(
+    engine: str, plan_for: Callable[..., Plan], tmp_path: Path
+) -> None:
+    plan = plan_for(f"engine={engine}", "engine.window_tasks=60", "batch.size=3", "suite.limit=62",
+                    "generation.max_new_tokens=64", "meter.sample_period_s=0.02")  # fmt: skip
+    generate(plan, tmp_path)
+    results = read_results(tmp_path)
+    first, last = (entry.reading for entry in results.batches)
+    begin_s, end_s = (first.marks_s[name] for name in STEADY)
+    assert 0 < begin_s < end_s <= first.latency_s
+    assert end_s - begin_s > first.latency_s / 2, "60 requests in 3 slots"
+    records = task_records(plan, results.batches, {})
+    metrics = run_metrics(records, run_facts(results, None), rng=np.random.default_rng(0))
+    steady_j = first.energy_at_marks_j[STEADY[1]] - first.energy_at_marks_j[STEADY[0]]
+    assert 0 < steady_j < first.energy_j
+    tokens = metrics["throughput_steady_tokens_per_s"] * (end_s - begin_s)
+    assert STEADY[0] not in last.marks_s, "2 requests"
+    assert metrics["energy_per_output_token_steady_j"] == pytest.approx(steady_j / tokens)
+    assert 0 < tokens <= metrics["output_tokens"]
+    assert metrics["ttft_p50_s"] <= metrics["ttft_p90_s"] <= metrics["ttft_p99_s"]
+    assert metrics["latency_p50_s"] > metrics["tpot_p50_s"] > 0
+    assert metrics["energy_per_token_j"] < metrics["energy_per_output_token_j"]
+
+
+def test_over_a_recording_the_steady_state_has_the_energy_that_the_card_then_took(
+    plan_for: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    feeds: list[ReplayFeed] = []
+
+    def feed(path: Path) -> ReplayFeed:
+        feeds.append(ReplayFeed(path))
+        return feeds[-1]
+
+    monkeypatch.setattr("codejoule.measurement.opening.ReplayFeed", feed)
+    recording = project_root() / "tests/golden/h200_ledger.npz"
+    plan = plan_for("engine=graph", "engine.window_tasks=60", "batch.size=3", "suite.limit=60",
+                    "generation.max_new_tokens=64", "meter=replay",
+                    f"meter.recording={recording}")  # fmt: skip
+    generate(plan, tmp_path)
+    reading = read_results(tmp_path).batches[0].reading
+    opened_s = reading.start_s + time.monotonic() - time.time()
+    ticks = feeds[0]._records[feeds[0]._records["kind"] == Kind.tick]
+    span_s = [opened_s + reading.marks_s[name] for name in STEADY]
+    begin_j, end_j = np.interp(span_s, ticks["after_s"], ticks["value"])
+    steady_j = reading.energy_at_marks_j[STEADY[1]] - reading.energy_at_marks_j[STEADY[0]]
+    assert steady_j == pytest.approx(end_j - begin_j, rel=0.1)
+
+
+def test_arrivals_are_those_of_the_rate_and_of_the_windows_seed(
+    plan_for: Callable[..., Plan],
+) -> None:
+    with told_server(lambda body: (200, [])) as url:
+        open_loop = ("engine=server", f"engine.url={url}", "engine.window_tasks=200",
+                     "suite=starter_large", "suite.limit=400")  # fmt: skip
+        assert plan_for(*open_loop).arrivals_s(0) is None
+        plan, again, other = (
+            plan_for(*open_loop, "batch.arrival_rate_per_s=4", f"repeat={repeat}")
+            for repeat in (1, 1, 2)
+        )
+    arrivals_s = plan.arrivals_s(0)
+    assert arrivals_s is not None and len(arrivals_s) == 200
+    gaps_s = np.diff(arrivals_s)
+    assert (gaps_s > 0).all()
+    # Exponential: as much scatter as mean.
+    assert np.mean(gaps_s) == pytest.approx(0.25, rel=0.2)
+    assert np.std(gaps_s) == pytest.approx(0.25, rel=0.3)
+    assert arrivals_s == again.arrivals_s(0) != other.arrivals_s(0) != plan.arrivals_s(1)
+    assert plan.fingerprint == again.fingerprint != plan_for("batch=b1").fingerprint
 
 
 def test_a_window_that_memory_is_too_small_for_is_decoded_again_with_fewer_slots(

@@ -1,8 +1,10 @@
 import json
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +123,27 @@ def test_requests_in_flight_are_as_many_as_asked_for(
     assert len(spans) == 9 and decoded.positions is None
     assert max(sum(b <= begin < e for b, e in spans) for begin, _ in spans) == 3
     assert all(c.pace and 0 < c.pace.ttft_s < c.pace.end for c in decoded.completions)
+
+
+def test_requests_are_sent_when_they_have_arrived_and_queue_for_a_place(tokenizer: Any) -> None:
+    def answer(body: dict[str, Any]) -> tuple[int, list[str]]:
+        time.sleep(0.2 if body["max_tokens"] > 1 else 0)
+        return 200, [event("a"), event("", "stop")]
+
+    prompts = [Prompt(task_id=f"t/{n}", sample=0, text="b", add_special_tokens=False)
+               for n in range(4)]  # fmt: skip
+    arrivals_s = (0.1, 0.5, 0.51, 0.52)
+    with told_server(answer) as url:
+        engine = engine_at(url, "told", tokenizer, stop=())
+        engine.open((), at_once=1)
+        found = engine.generate(prompts, at_once=1, seed=0, arrivals_s=arrivals_s)
+    paces = [c.pace for c in found.completions if c.pace is not None]
+    assert [pace.arrived_s for pace in paces] == list(arrivals_s)
+    assert 0.1 <= paces[0].begin < 0.4 and paces[1].begin >= 0.5, "there is nothing to do between"
+    queue = paces[1:]
+    assert all(one.end <= other.begin for one, other in pairwise(queue)), "one at a time"
+    # Two others' 0.2 s stand before the last.
+    assert queue[-1].ttft_s == pytest.approx(queue[-1].first - 0.52) and queue[-1].ttft_s > 0.5
 
 
 def test_a_seed_draws_the_same_samples_one_request_at_a_time(

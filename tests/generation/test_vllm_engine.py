@@ -150,6 +150,29 @@ def test_a_fixed_length_is_kept_and_told_at_the_end_alone(tokenizer: Any) -> Non
     assert all(c.pace is not None and c.pace.end >= c.pace.first for c in completions)
 
 
+@pytest.mark.parametrize("fixed", [False, True], ids=["told by token", "told at the end"])
+def test_requests_are_taken_up_when_they_have_arrived_and_a_slot_is_free(
+    fake: Callable[..., None], tokenizer: Any, fixed: bool
+) -> None:
+    fake(step_s=0.005)
+    prompts = [prompt("a", n) for n in range(5)]
+    arrivals_s = (0.05, 0.3, 0.301, 0.302, 0.5)
+    options = {"fixed_length": fixed, "stop": () if fixed else ("zz",)}
+    with engine_of(tokenizer, prompts=prompts, at_once=2, decoding=options) as engine:
+        found = engine.generate(prompts, at_once=2, seed=7, arrivals_s=arrivals_s)
+        again = decode(engine, prompts, 2)
+    paces = [c.pace for c in found.completions if c.pace is not None]
+    assert [pace.arrived_s for pace in paces] == list(arrivals_s)
+    for pace in paces:
+        assert pace.arrived_s is not None and pace.begun_s is not None
+        assert pace.arrived_s <= pace.begun_s <= pace.first <= pace.end
+        assert pace.ttft_s == pytest.approx(pace.first - pace.arrived_s)
+        assert sum(p.begin <= pace.begin < p.end for p in paces) <= 2
+    assert paces[3].begin >= min(paces[1].end, paces[2].end), "it waits for a slot"
+    assert paces[3].ttft_s > 0.1, "and that counts"
+    assert [c.text for c in found.completions] == [c.text for c in again]
+
+
 @pytest.mark.usefixtures("fake")
 def test_each_sample_draws_from_a_seed_of_its_own(tokenizer: Any) -> None:
     prompts = [prompt("ab", 0, sample) for sample in range(6)]

@@ -135,6 +135,7 @@ def nvml(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeNvml]:
         "codejoule.measurement.nvml._cuda_uuid", lambda ordinal: fake.cards[ordinal].uuid
     )
     monkeypatch.setattr("codejoule.measurement.meter.perf_counter", lambda: fake.now_s)
+    monkeypatch.setattr("codejoule.measurement.cooling.perf_counter", lambda: fake.now_s)
     monkeypatch.setattr("codejoule.measurement.window.perf_counter", lambda: fake.now_s)
     monkeypatch.setattr("codejoule.measurement.meter.sleep", fake.advance)
     nvidia.nvml_is_available.cache_clear()

@@ -20,17 +20,19 @@ def imported(
     return folder
 
 
-def test_34_runs_are_there_and_a_second_import_adds_none(
-    imported: Path, capsys: pytest.CaptureFixture[str]
+def test_34_runs_are_there_and_a_second_import_by_its_older_name_adds_none(
+    imported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     uri = f"sqlite:///{imported}/mlflow.db"
     before = load_runs(uri, "thesis").frame
     assert len(before) == 34
     where = ["tracking.experiment=thesis", f"tracking.dir={imported}"]
-    assert main(["thesis", "import", *where]) == 0
+    assert main(["import-thesis", *where, "--out", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "0 published runs added to experiment 'thesis'" in out
     assert "34 were there" in out
+    assert out.endswith(f"Written to {tmp_path}: pass_at_kwh.csv, reductions.csv, claims.csv\n")
+    assert len(list(tmp_path.glob("*.csv"))) == 3
     after = load_runs(uri, "thesis").frame
     assert sorted(after["run_id"]) == sorted(before["run_id"])
     assert after["sweep"].nunique() == 1

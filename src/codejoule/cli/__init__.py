@@ -24,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "estimate": (estimate.add_parser, estimate.run),
         "analyze": (analyze.add_parser, analyze.run),
         "thesis": (thesis.add_parser, thesis.run),
+        "import-thesis": (thesis.add_import_parser, thesis.run),
         "doctor": (doctor.add_parser, doctor.run),
         "meter": (meter.add_parser, meter.run),
     }

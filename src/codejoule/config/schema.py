@@ -132,6 +132,11 @@ class QuantConfig(Ranged, prefix="quant."):
 class BatchConfig(Ranged, prefix="batch."):
     size: int = at_least(1, 1, "prompts decoded together; must be at least 1")
     order: BatchOrder = BatchOrder.suite
+    arrival_rate_per_s: float | None = ranged(
+        None,
+        lambda value: 0 < value < math.inf,
+        "must be above 0 and finite [requests/s], or null for a closed loop",
+    )
     on_out_of_memory: OnOutOfMemory = OnOutOfMemory.halve
 
 
@@ -286,6 +291,10 @@ class MeterConfig(Ranged, prefix="meter."):
     idle_s: float = at_least(0, 10.0, "must be 0 (off) or more [s]")
     idle_tolerance: float = above(0, 0.02, _SHARE)
     crosscheck_threshold: float = above(0, 0.05, _SHARE)
+    cooldown_s: float = ranged(
+        0.0, lambda value: value == 0 or value >= 1, "must be 0 (off) or at least 1 [s]"
+    )
+    cooldown_temperature_c: float | None = None
     on_busy_gpu: OnBusyGpu = OnBusyGpu.error
     on_metered_device: OnMeteredDevice = OnMeteredDevice.wait
     recording: str | None = None
@@ -297,11 +306,21 @@ class MeterConfig(Ranged, prefix="meter."):
             "meter=replay needs the file of a recording, e.g. "
             "meter.recording=tests/golden/h200_ledger.npz",
         )
+        self._require(
+            self.cooldown_temperature_c is None or self.cooldown_s > 0,
+            "cooldown_temperature_c",
+            "meter.cooldown_s=0 turns cool-downs off; say how long to wait for it at most",
+        )
         counters = self.name in (MeterName.auto, MeterName.zeus)
         self._require(
             counters or self.scope is MeterScope["auto"],
             "scope",
             f"meter={self.name.name} reads no counter of a CPU; choose meter=auto or meter=zeus",
+        )
+        self._require(
+            counters or self.cooldown_s == 0,
+            "cooldown_s",
+            f"meter={self.name.name} watches no GPU of this run; use 0",
         )
 
 
@@ -420,6 +439,13 @@ class ExperimentConfig(Ranged):
             "engine.name",
             f"engine={self.engine.name.name} has no {self.quant.method.name}; choose a quant of "
             f"{', '.join(methods)}, or another engine",
+        )
+        open_loops = [name.name for name, facts in ENGINES.items() if facts.arrivals]
+        self._require(
+            self.batch.arrival_rate_per_s is None or self.engine.facts.arrivals,
+            "batch.arrival_rate_per_s",
+            f"engine={self.engine.name.name} is given all requests at once; leave it null, or "
+            f"choose {' or '.join(f'engine={name}' for name in open_loops)}",
         )
         own_file = self.suite.path is not None and self.suite.hub_id is None
         self._require(

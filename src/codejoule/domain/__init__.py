@@ -17,6 +17,7 @@ from codejoule.domain.completion import (
 )
 from codejoule.domain.energy import (
     FIRST_TOKEN,
+    Cooling,
     EnergyReading,
     EnergyScope,
     EnergySource,
@@ -52,6 +53,7 @@ __all__ = [
     "TASK_COLUMNS",
     "Architecture",
     "Completion",
+    "Cooling",
     "EnergyReading",
     "EnergyScope",
     "EnergySource",

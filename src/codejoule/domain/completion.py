@@ -37,7 +37,8 @@ class Pace:
     """When one sequence was decoded, where those of a window do not begin together."""
 
     ttft_s: float
-    """From when the engine took it up to its first token [s]."""
+    """From when it arrived to its first token [s]; where requests do not arrive, from when the
+    engine took it up."""
     decode_s: float
     """From its first token to its last [s]."""
     begin: float
@@ -47,17 +48,51 @@ class Pace:
     """When it had its first token, on the same clock."""
     end: float
     """When it had its last, on the same clock."""
+    begun_s: float | None = None
+    """When it was taken up [s after the window's opening]; None in records of earlier versions."""
+    arrived_s: float | None = None
+    """When it arrived [s after the window's opening]; None where all requests of the window are
+    there from its opening."""
 
     @classmethod
-    def in_seconds(cls, opened_s: float, sent_s: float, first_s: float, last_s: float) -> Self:
-        """Of a request in a window that was opened at `opened_s`, all by one clock [s]."""
+    def in_seconds(
+        cls,
+        opened_s: float,
+        sent_s: float,
+        first_s: float,
+        last_s: float,
+        *,
+        arrived_s: float | None = None,
+    ) -> Self:
+        """Of a request in a window that was opened at `opened_s`, all by one clock [s]; `arrived_s`
+        is counted from the opening."""
+        begun_s = sent_s - opened_s
         return cls(
-            ttft_s=first_s - sent_s,
+            ttft_s=first_s - opened_s - (begun_s if arrived_s is None else arrived_s),
             decode_s=last_s - first_s,
-            begin=sent_s - opened_s,
+            begin=begun_s,
             first=first_s - opened_s,
             end=last_s - opened_s,
+            begun_s=begun_s,
+            arrived_s=arrived_s,
         )
+
+    @property
+    def latency_s(self) -> float:
+        """End to end: from where its time to first token begins to its last token [s]."""
+        return self.ttft_s + self.decode_s
+
+    @property
+    def first_s(self) -> float | None:
+        """When it had its first token [s after the window's opening]."""
+        since_s = self.begun_s if self.arrived_s is None else self.arrived_s
+        return None if since_s is None else since_s + self.ttft_s
+
+    @property
+    def ended_s(self) -> float | None:
+        """When it had its last token [s after the window's opening]."""
+        first_s = self.first_s
+        return None if first_s is None else first_s + self.decode_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

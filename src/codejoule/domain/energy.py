@@ -118,6 +118,20 @@ class PowerSample:
     """Its power [W]."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cooling:
+    """A wait for the GPUs to cool down."""
+
+    waited_s: float
+    """Time spent waiting [s]."""
+    reached: bool
+    """Whether the condition was met, and not only the time was up."""
+    temperature_start_c: float | None
+    """Temperature of the warmest GPU before it [degrees Celsius]; None where not known."""
+    temperature_end_c: float | None
+    """The same after it."""
+
+
 FIRST_TOKEN = "first_token"
 """The mark that divides a window of generation into prefill and decode."""
 

@@ -45,6 +45,8 @@ class EngineFacts:
     refills: bool = False
     """Whether a waiting prompt takes the place of a sequence that has ended: a window is then
     ``engine.window_tasks`` requests, and otherwise a batch."""
+    arrivals: bool = False
+    """Whether requests may arrive while it runs (``batch.arrival_rate_per_s``)."""
     compiles: bool = False
     """Whether it compiles or captures what it runs, before anything is measured."""
     repeats: bool = True
@@ -83,6 +85,7 @@ ENGINES: Mapping[EngineName, EngineFacts] = {
     EngineName.server: EngineFacts(
         cache=KvCache.foreign,
         refills=True,
+        arrivals=True,
         repeats=False,
         owns_model=True,
         runs_already=True,
@@ -95,6 +98,7 @@ ENGINES: Mapping[EngineName, EngineFacts] = {
     EngineName.vllm: EngineFacts(
         cache=KvCache.paged,
         refills=True,
+        arrivals=True,
         compiles=True,
         repeats=False,
         owns_model=True,

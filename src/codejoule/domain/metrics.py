@@ -15,6 +15,7 @@ from codejoule.domain.energy import (
     EnergySource,
     prefill_part,
 )
+from codejoule.domain.steady import STEADY, tokens_between
 from codejoule.domain.verdict import Status
 
 J_PER_KWH = 3.6e6
@@ -25,6 +26,9 @@ _Figures = dict[str, float | None]
 
 PASS_AT = (1, 5, 10, 25, 50, 100)
 """The k for which pass@k is reported where there are enough samples."""
+
+PERCENTILES = (50, 90, 99)
+"""Of the sequences of a run: which percentiles of their times are reported."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +64,8 @@ class RunFacts:
     """Idle power of the GPUs in use [W]."""
     temperature_start_c: float | None = None
     """Temperature of the warmest GPU in use before the first batch [degrees Celsius]."""
+    cooldown_s: float | None = None
+    """Time spent waiting for the GPUs to cool down before the run [s]."""
     evaluation_energy_j: float | None = None
     """Energy of judging all samples [J]."""
     evaluation_source: EnergySource | None = None
@@ -125,12 +131,18 @@ def run_metrics(
     - ``energy_per_solved_task_j = E_total / solved``, a task being solved when at least one
       of its samples passes
     - ``energy_per_task_j = E_generation / tasks`` and
-      ``energy_per_output_token_j = E_generation / output tokens``
+      ``energy_per_output_token_j = E_generation / output tokens``;
+      ``energy_per_token_j = E_generation / (prompt tokens + output tokens)``
     - ``ttft_s`` is the mean over windows of the time to the first token, ``tpot_s`` the mean
       of ``(latency - ttft) / (max(output tokens) - 1)`` over windows with a second token. Where
       the sequences of a window do not begin together, ``ttft_s`` is the mean over sequences,
       and ``tpot_s`` the sum of their times from first to last token over ``sum(output tokens -
-      1)``.
+      1)``. Then there are the percentiles over sequences, too (``ttft_p50_s``, ...): of
+      ``tpot`` as the time from first to last token over ``output tokens - 1``, of ``latency``
+      end to end.
+    - ``energy_per_output_token_steady_j`` and ``throughput_steady_tokens_per_s`` are energy
+      over tokens and tokens over time of the `codejoule.domain.steady` states of all windows
+      that have one.
     - ``padding_share = 1 - (prompt tokens + sum(output tokens - 1)) / positions``: what the
       model computed for padding and for rows that had ended.
 
@@ -151,7 +163,8 @@ def run_metrics(
     benchmark's own.
     """
     _check(records, facts)
-    metrics = _counts(records) | _time(facts) | _energy(facts) | _accuracy(records, rng)
+    metrics = _counts(records) | _time(facts) | _energy(facts) | _steady_state(facts)
+    metrics |= _accuracy(records, rng)
     if all(r.verdict_plus is not None for r in records):
         by_all_tests = [replace(r, verdict=r.verdict_plus) for r in records]
         metrics |= _accuracy(by_all_tests, rng, which="_plus")
@@ -207,6 +220,7 @@ def _per_token_times(facts: RunFacts) -> _Figures:
         return {
             "ttft_s": float(np.mean([pace.ttft_s for pace in paces])),
             "tpot_s": _over(sum(pace.decode_s for pace in paces), steps),
+            **_percentiles(facts),
         }
     ttfts_s = [w.reading.marks_s.get(FIRST_TOKEN) for w in facts.windows]
     known_s = [t for t in ttfts_s if t is not None]
@@ -220,6 +234,45 @@ def _per_token_times(facts: RunFacts) -> _Figures:
     return {
         "ttft_s": float(np.mean(known_s)),
         "tpot_s": float(np.mean(tpots_s)) if tpots_s else None,
+    }
+
+
+def _percentiles(facts: RunFacts) -> _Figures:
+    paced = [
+        (pace, tokens)
+        for w in facts.windows
+        for pace, tokens in zip(w.paces, w.output_tokens, strict=True)
+    ]
+    times_s = {
+        "ttft": [pace.ttft_s for pace, _ in paced],
+        "tpot": [pace.decode_s / (tokens - 1) for pace, tokens in paced if tokens > 1],
+        "latency": [pace.latency_s for pace, _ in paced],
+    }
+    return {
+        f"{name}_p{percent}_s": float(np.percentile(values_s, percent))
+        for name, values_s in times_s.items()
+        for percent in PERCENTILES
+        if values_s
+    }
+
+
+def _steady_state(facts: RunFacts) -> _Figures:
+    """Energy per token and speed while all slots were busy; nothing where they never were."""
+    begin, end = STEADY
+    tokens, seconds = 0.0, 0.0
+    measured_tokens, energy_j = 0.0, 0.0
+    for window in facts.windows:
+        marks_s, at_marks_j = window.reading.marks_s, window.reading.energy_at_marks_j
+        if end not in marks_s:
+            continue
+        made = tokens_between(window.paces, window.output_tokens, marks_s[begin], marks_s[end])
+        tokens, seconds = tokens + made, seconds + marks_s[end] - marks_s[begin]
+        if begin in at_marks_j and end in at_marks_j:
+            measured_tokens += made
+            energy_j += at_marks_j[end] - at_marks_j[begin]
+    return {
+        "throughput_steady_tokens_per_s": _over(tokens, seconds),
+        "energy_per_output_token_steady_j": _over(energy_j, measured_tokens) or None,
     }
 
 
@@ -251,6 +304,7 @@ def _energy(facts: RunFacts) -> _Figures:
         "energy_evaluation_j": facts.evaluation_energy_j,
         "idle_power_w": facts.idle_power_w,
         "temperature_start_c": facts.temperature_start_c,
+        "cooldown_s": facts.cooldown_s,
         "memory_peak_bytes": facts.memory_peak_bytes,
     }
 
@@ -308,6 +362,7 @@ def _ratios(metrics: _Figures, records: Sequence[TaskRecord]) -> _Figures:
     ratios = {
         "energy_per_task_j": energy_j / tasks,
         "energy_per_output_token_j": _over(energy_j, tokens),
+        "energy_per_token_j": _over(energy_j, tokens + (metrics["prompt_tokens"] or 0.0)),
     }
     evaluation_j, pass_at_1 = metrics["energy_evaluation_j"], metrics.get("pass_at_1")
     if evaluation_j is None:

@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TypeVar
 
+import numpy as np
+
 from codejoule.domain import Workload
 from codejoule.estimate.card import Card
 from codejoule.estimate.generation import GenerationEstimate, estimate_generation
@@ -138,7 +140,6 @@ def _stretched(engine: EngineSpeed, factor: float) -> EngineSpeed:
 
 
 def _most_probable(prior: _Model, misfits: Callable[[_Model], list[float]]) -> _Model:
-    import numpy as np
     from scipy.optimize import least_squares
 
     fields: Mapping[str, object] = asdict(prior)

@@ -5,24 +5,26 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from tqdm import tqdm
 
-from codejoule.domain import EnergySource, PowerSample, Prompt
+from codejoule.domain import Completion, EnergySource, PowerSample, Prompt
+from codejoule.domain.steady import STEADY, steady_state
 from codejoule.experiment.memory import check_memory
 from codejoule.experiment.memory_use import BatchLimit, is_out_of_memory, out_of_memory
 from codejoule.experiment.model_stage import open_engine
 from codejoule.experiment.plan import Plan, Request
 from codejoule.generation import Engine
-from codejoule.measurement import Meter, open_meter
+from codejoule.measurement import Meter, Window, open_meter
 from codejoule.tracking import Journal
 from codejoule.tracking.entries import (
     Batch,
     Compiled,
+    CooledDown,
     EngineSetUp,
     Idle,
     Power,
@@ -70,6 +72,9 @@ def _generate(plan: Plan, journal: Journal, meter: Meter, todo: Sequence[int]) -
     if len(todo) < len(plan.batches):
         done = len(plan.batches) - len(todo)
         _log.info("continues: %d of %d batches were done before", done, len(plan.batches))
+    cooling = meter.cool_down()
+    if cooling is not None:
+        journal.append(CooledDown(**asdict(cooling)))
     windows = {number: _prompts(plan, plan.batches[number]) for number in todo}
     engine, peak_bytes = open_engine(plan, meter, journal, list(windows.values()))
     try:
@@ -159,10 +164,13 @@ class _Decoding:
                         chosen,
                         at_once=limit.size,
                         seed=self.plan.seed(number, first),
+                        arrivals_s=self.plan.arrivals_s(number, first),
                         mark=window.mark,
                         ended=ended,
                     )
                 )
+                if decoded is not None:
+                    _mark_steady_state(window, decoded.completions, slots=limit.size)
             if error is not None:
                 at_once = min(limit.size, len(chosen))
                 limit.reduce(error, sequences=at_once, during="batch", reading=window.reading)
@@ -187,6 +195,13 @@ def _tried(work: Callable[[], Result]) -> tuple[Result | None, RuntimeError | No
         return work(), None
     except RuntimeError as error:
         return None, error
+
+
+def _mark_steady_state(window: Window, completions: Sequence[Completion], *, slots: int) -> None:
+    """Have the part of a window's energy known that fell to its steady state, where it had one."""
+    paces = [completion.pace for completion in completions if completion.pace is not None]
+    if (found := steady_state(paces, slots=slots)) is not None:
+        window.mark_part(STEADY, *found)
 
 
 def _prompts(plan: Plan, batch: Sequence[Request]) -> list[Prompt]:

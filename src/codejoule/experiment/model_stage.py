@@ -6,7 +6,7 @@ import logging
 import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +44,7 @@ from codejoule.models import (
     write_config,
 )
 from codejoule.models.declared import with_group_size
+from codejoule.models.kernel_time import KernelTimes, kernel_times
 from codejoule.models.quantization import quantizer_of
 from codejoule.suites import ProgramEnd, load_suite, stops_for
 from codejoule.tracking import Journal
@@ -55,6 +56,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _READING = "quantize_energy.json"
+
+_SLOWER = 1.1
+"""Times as long: less is noise."""
 
 
 def open_engine(
@@ -78,12 +82,33 @@ def open_engine(
             plan.checkpoint, model, quant, device=plan.device, device_map=plan.device_map
         )
     meter.require_devices(gpus_of(loaded.model))
-    _record(journal, meter, window.reading, loaded.facts.to_json())
+    times = kernel_times(loaded.model, rows=plan.experiment.batch.size)
+    timed = {} if times is None else {"kernel_times": asdict(times)}
+    _record(journal, meter, window.reading, loaded.facts.to_json() | timed)
+    if times is not None:
+        _tell_slow_kernels(plan, times)
     # Before anything is measured: the longest is the likeliest to overflow.
     longest = max(chain.from_iterable(windows), key=lambda prompt: len(prompt.text))
     check_logits(loaded.model, loaded.tokenizer, longest, max_new_tokens=plan.max_new_tokens)
     engine = make_engine(plan.experiment.engine, loaded.model, loaded.tokenizer, _decoding(plan))
     return engine, memory.read
+
+
+def _tell_slow_kernels(plan: Plan, times: KernelTimes) -> None:
+    """Say where quantized weights take longer than unquantized ones, so that nobody takes what a
+    kernel costs for what a quantization costs."""
+    ratio = times.quantized_s / times.plain_s
+    if ratio > _SLOWER:
+        _log.warning(
+            "quant=%s: with batch.size=%d its kernels take %.1f times as long as unquantized "
+            "layers of the same shapes (%.0f against %.0f us for a decoder layer): the energy is "
+            "what these kernels cost, not what the quantization costs; engine=vllm has others",
+            plan.experiment.quant.name,
+            plan.experiment.batch.size,
+            ratio,
+            times.quantized_s * 1e6,
+            times.plain_s * 1e6,
+        )
 
 
 def _with_its_own_model(

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from codejoule.config import UserError, project_root
 from codejoule.config.schema import (
     BatchOrder,
@@ -119,11 +121,25 @@ class Plan:
     def seed(self, batch: int, first: int = 0) -> int:
         """Seed of one batch: the same again when a killed run is continued. `first` is where a part
         of a batch begins that memory was too small for."""
-        generation = self.experiment.generation
-        text = f"{generation.seed}/{self.experiment.repeat}/{batch}"
-        if first:
-            text += f"/{first}"
-        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4])
+        return _seed(self._seeded(batch, first))
+
+    def arrivals_s(self, batch: int, first: int = 0) -> tuple[float, ...] | None:
+        """When each of a window's requests from `first` on arrives [s after its opening]: a Poisson
+        process with a seed of its own, derived as `seed` is. None in a closed loop."""
+        rate = self.experiment.batch.arrival_rate_per_s
+        if rate is None:
+            return None
+        rng = np.random.default_rng(_seed(f"{self._seeded(batch, first)}/arrivals"))
+        gaps_s = rng.exponential(1 / rate, size=len(self.batches[batch]) - first)
+        return tuple(np.cumsum(gaps_s).tolist())
+
+    def _seeded(self, batch: int, first: int) -> str:
+        text = f"{self.experiment.generation.seed}/{self.experiment.repeat}/{batch}"
+        return f"{text}/{first}" if first else text
+
+
+def _seed(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4])
 
 
 def make_plan(experiment: ExperimentConfig) -> Plan:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from codejoule.domain import (
     FIRST_TOKEN,
+    Cooling,
     EnergyReading,
     EnergySource,
     JudgedSample,
@@ -23,6 +24,7 @@ from codejoule.tracking import Journal
 from codejoule.tracking.entries import (
     Batch,
     Compiled,
+    CooledDown,
     EngineSetUp,
     Idle,
     Judged,
@@ -62,6 +64,8 @@ class Results:
     """Every time that the engine compiled and captured what it runs."""
     idle: Idle | None
     """The GPUs at rest."""
+    cooldown: Cooling | None
+    """None where the run does not wait for the GPUs to cool down."""
     power: tuple[PowerSample, ...]
     """Power samples of all sessions."""
     concurrent: tuple[frozenset[str], ...]
@@ -90,6 +94,7 @@ def read_results(folder: Path) -> Results:
             engine=entries(EngineSetUp)[-1],
             compile=tuple(entry.reading for entry in entries(Compiled)),
             idle=next(reversed(entries(Idle)), None),
+            cooldown=next(reversed(entries(CooledDown)), None),
             power=tuple(sample for entry in entries(Power) for sample in entry.samples),
             concurrent=tuple(frozenset(window.concurrent) for window in windows),
             out_of_memory=tuple(entries(OutOfMemory)),

@@ -141,6 +141,7 @@ def run_facts(results: Results, truth: GroundTruth | None) -> RunFacts:
         evaluation_energy_j=sum(energies_j) if energies_j else None,
         evaluation_source=results.evaluation_source if energies_j else None,
         temperature_start_c=idle.temperature_c if idle else None,
+        cooldown_s=results.cooldown.waited_s if results.cooldown else None,
         memory_peak_bytes=max(peaks, default=None),
         valid_tasks=None if truth is None else truth.valid,
     )

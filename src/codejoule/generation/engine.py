@@ -36,6 +36,14 @@ class Window:
     with the names that `later_prefill` has for it, where the engine tells prefill from decode."""
     ended: Callable[[int], object]
     """Called with the number of sequences that have ended since the last call."""
+    arrivals_s: Sequence[float] | None = None
+    """When each prompt arrives [s after the opening], in order; None where all are there from the
+    beginning, as for engines that take no arrivals."""
+
+    @property
+    def each_arrival_s(self) -> Sequence[float | None]:
+        """The same for each prompt."""
+        return (None,) * len(self.prompts) if self.arrivals_s is None else self.arrivals_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,8 +106,8 @@ class Engine(ABC):
     def __init__(self, decoding: Decoding) -> None:
         self._decoding = decoding
 
-    @classmethod
-    def check(cls, config: EngineConfig) -> None:  # noqa: B027
+    @classmethod  # noqa: B027
+    def check(cls, config: EngineConfig) -> None:
         """Raises `UserError` where this machine lacks what the engine needs: asked before the first
         job of a sweep."""
 
@@ -151,6 +159,7 @@ class Engine(ABC):
         mark: Callable[[str], None] = _nothing,
         ended: Callable[[int], object] = _nothing,
         max_new_tokens: int | None = None,
+        arrivals_s: Sequence[float] | None = None,
     ) -> Decoded:
         """Complete `prompts` as `Window` says; `max_new_tokens` may lower the run's limit."""
         limit = self._decoding.max_new_tokens
@@ -162,6 +171,7 @@ class Engine(ABC):
                 max_new_tokens=min(max_new_tokens or limit, limit),
                 mark=mark,
                 ended=ended,
+                arrivals_s=arrivals_s,
             )
         )
 

@@ -9,7 +9,8 @@ from time import perf_counter, sleep, time
 from typing import Self
 
 from codejoule.config import ConfigError, UserError
-from codejoule.domain import EnergyScope, EnergySource, PowerSample
+from codejoule.domain import Cooling, EnergyScope, EnergySource, PowerSample
+from codejoule.measurement.cooling import cool_down, settle
 from codejoule.measurement.counter import Counter, PowerSampler
 from codejoule.measurement.cpu import CpuCounters
 from codejoule.measurement.jobs import OtherJobs
@@ -45,6 +46,8 @@ class Meter:
         cpu: CpuCounters | None = None,
         others: OtherJobs | None = None,
         recorded_idle_w: float | None = None,
+        cooldown_s: float = 0.0,
+        cooldown_temperature_c: float | None = None,
     ) -> None:
         self._sources = Sources(counter=counter, ledger=ledger, cpu=cpu, others=others)
         self.source = counter.source
@@ -53,6 +56,8 @@ class Meter:
         self._ledger = ledger
         self._cpu = cpu
         self._recorded_idle_w = recorded_idle_w
+        self._cooldown_s = cooldown_s
+        self._cooldown_temperature_c = cooldown_temperature_c
         self._idle_s = idle_s
         self._idle_tolerance = idle_tolerance
         self._idle_power_w: float | None = None
@@ -104,26 +109,39 @@ class Meter:
         return math.nan if energy_j is None else energy_j / window.reading.latency_s
 
     def _settled_w(self) -> float:
-        deadline_s = perf_counter() + self._idle_s
-        step_s = min(IDLE_STEP_S, self._idle_s / 2)
-        last_w, power_w = self._observed_w(step_s), self._observed_w(step_s)
-        while abs(power_w - last_w) > self._idle_tolerance * power_w:
-            if perf_counter() >= deadline_s:
-                logger.warning(
-                    "idle power still changes (%.1f, then %.1f W) after meter.idle_s=%g s: the "
-                    "last is taken. Something else may use the GPU, or it is still cooling: "
-                    "raise meter.idle_s",
-                    last_w,
-                    power_w,
-                    self._idle_s,
-                )
-                return power_w
-            last_w, power_w = power_w, self._observed_w(step_s)
-        return (power_w + last_w) / 2
+        last_w, power_w, settled = settle(
+            self._observed_w,
+            longest_s=self._idle_s,
+            step_s=IDLE_STEP_S,
+            tolerance=self._idle_tolerance,
+        )
+        if settled:
+            return (power_w + last_w) / 2
+        logger.warning(
+            "idle power still changes (%.1f, then %.1f W) after meter.idle_s=%g s: the "
+            "last is taken. Something else may use the GPU, or it is still cooling: "
+            "raise meter.idle_s",
+            last_w,
+            power_w,
+            self._idle_s,
+        )
+        return power_w
 
     def temperature_c(self) -> float | None:
         """Temperature of the warmest GPU now [degrees Celsius]; None where it is not known."""
         return self._ledger.temperature_c() if self._ledger else None
+
+    def cool_down(self) -> Cooling | None:
+        """Wait as ``meter.cooldown_s`` asks; None where it asks for nothing."""
+        if self._cooldown_s == 0:
+            return None
+        return cool_down(
+            longest_s=self._cooldown_s,
+            wanted_c=self._cooldown_temperature_c,
+            observed_w=self._observed_w,
+            temperature_c=self.temperature_c,
+            tolerance=self._idle_tolerance,
+        )
 
     def require_devices(self, gpus: Collection[int]) -> None:
         """UserError unless the GPUs that hold the model, by PyTorch's numbers, are those metered. A

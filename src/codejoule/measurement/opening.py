@@ -55,6 +55,11 @@ def open_meter(
         raise UserError(
             "meter.scope=gpu+cpu: the run uses no GPU; choose meter.scope=auto, or device=cuda"
         )
+    if config.cooldown_s > 0:
+        raise UserError(
+            f"meter.cooldown_s={config.cooldown_s:g}: the run uses no GPU whose temperature and "
+            "power could be watched; use 0, or device=cuda"
+        )
     if gpu_indices:
         logger.warning(
             "meter=cpu_estimate on a run that uses GPUs %s: their energy is not in the figures",
@@ -138,6 +143,8 @@ def _meter(
         cpu=cpu,
         others=OtherJobs(),
         recorded_idle_w=recorded_idle_w,
+        cooldown_s=config.cooldown_s,
+        cooldown_temperature_c=config.cooldown_temperature_c,
     )
 
 

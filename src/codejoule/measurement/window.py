@@ -72,6 +72,21 @@ class Window:
         if self._sources.ledger is not None:
             self._sources.ledger.note(moment)
 
+    def mark_part(self, names: tuple[str, str], begin_s: float, end_s: float) -> None:
+        """Note two moments that have passed [s after the opening]: the edges of a part of the
+        block. They have an energy where the source can tell it afterwards."""
+        sources = self._sources
+        self._marks_s |= zip(names, (begin_s, end_s), strict=True)
+        found = [
+            counter.between_j(self._key, self._opened + begin_s, self._opened + end_s)
+            for counter in (sources.counter, sources.cpu if sources.cpu_in_scope else None)
+            if counter is not None
+        ]
+        known = [parts for parts in found if parts is not None]
+        if len(known) == len(found):
+            for edge, name in enumerate(names):
+                self._at_marks_j[name] = sum(sum(parts[edge].values()) for parts in known)
+
     @property
     def reading(self) -> EnergyReading:
         """Energy and time of the block; RuntimeError while it runs, or if it raised. Where a ledger
@@ -150,7 +165,11 @@ class Window:
         else:
             entry = self._entry(sources.ledger)
             devices_j = dict(entry.by_device_j)
-            at_marks_j = {name: j + self._at_marks_j[name] for name, j in entry.at_marks_j.items()}
+            at_marks_j = {
+                name: j + self._at_marks_j[name]
+                for name, j in entry.at_marks_j.items()
+                if name in self._at_marks_j
+            }
         if sources.cpu_in_scope:
             devices_j |= self._cpu_j
         energy_j = sum(devices_j.values())

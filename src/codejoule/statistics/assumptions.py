@@ -1,5 +1,6 @@
 """What the thesis tests before it chooses a test."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -51,8 +52,6 @@ def shapiro_wilk(values: NDArray[np.float64]) -> Result:
     ----------
     Shapiro and Wilk (1965), Biometrika 52, 591-611; Royston (1995), algorithm AS R94.
     """
-    import warnings
-
     from scipy import stats
 
     if values.size < 3 or not has_spread(values):

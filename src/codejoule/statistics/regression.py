@@ -1,6 +1,7 @@
 """Energy of a task by domain, and explained by its tokens and domains."""
 
 import math
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -185,8 +186,6 @@ def _independent(columns: Mapping[str, NDArray[np.float64]]) -> list[str]:
 
 
 def _statistics(fit: Any, x: NDArray[np.float64]) -> dict[str, float]:
-    import warnings
-
     from statsmodels.stats.stattools import durbin_watson, jarque_bera, omni_normtest
 
     with warnings.catch_warnings():

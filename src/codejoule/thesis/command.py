@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple, fields
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from codejoule.config import project_root, write_whole
 from codejoule.thesis import claims, disagreements, ratios, reductions
@@ -17,6 +17,10 @@ _IMPORT = (
     "(codejoule.energy_source=published): analysis shows them beside your runs and never puts both "
     "into one table. A configuration that is there already is left alone. The store is a job's: "
     "tracking.experiment=..., tracking.dir=..., tracking=server."
+)
+_CLAIMS_OUT = (
+    "also write where text and tables disagree, and what the published figures give: pass@kWh, "
+    "front and reductions"
 )
 
 
@@ -38,20 +42,29 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         (
             "claims",
             "where the thesis' text and tables disagree",
-            "also write them, and what the published figures give: pass@kWh, front and reductions",
+            _CLAIMS_OUT,
         ),
     ):
         part = parts.add_parser(name, help=what)
         part.add_argument("--out", metavar="DIR", type=Path, help=written)
-    imported = parts.add_parser(
-        "import",
+    add_import_parser(parts, "import")
+
+
+def add_import_parser(
+    subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str = "import-thesis"
+) -> None:
+    """Register ``codejoule import-thesis``, the older name of ``codejoule thesis import``."""
+    parser = subparsers.add_parser(
+        name,
         help="put the thesis' 34 published configurations into MLflow",
         description=_IMPORT,
         epilog="example: codejoule thesis import tracking.experiment=thesis",
     )
-    imported.add_argument(
+    parser.set_defaults(part="import")
+    parser.add_argument(
         "overrides", nargs="*", metavar="KEY=VALUE", help="tracking.*, as python src/main.py has it"
     )
+    parser.add_argument("--out", metavar="DIR", type=Path, help=_CLAIMS_OUT)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -77,6 +90,7 @@ def _import(args: argparse.Namespace) -> None:
         f"{store.experiment!r} in {store.uri}; {there} were there."
     )
     print(_summary())
+    _write_claims(args.out)
 
 
 def _tables(args: argparse.Namespace) -> None:
@@ -87,15 +101,14 @@ def _tables(args: argparse.Namespace) -> None:
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         print("  ".join(cells).rstrip())
-    _write(args.out, {"tables.csv": records, "figure_checks.csv": figure_checks()})
+    write_estimates(args.out)
 
 
 def _claims(args: argparse.Namespace) -> None:
     for claim in disagreements():
         print(f"{claim.place}: {claim.claim}: {claim.stated}\n    {claim.tables}")
     print(f"\n{_summary()}")
-    tables = {"pass_at_kwh.csv": ratios(), "reductions.csv": reductions(), "claims.csv": claims()}
-    _write(args.out, tables)
+    _write_claims(args.out)
 
 
 def _summary() -> str:
@@ -114,12 +127,25 @@ def _summary() -> str:
     )
 
 
-def _write(folder: Path | None, tables: Mapping[str, Sequence[Any]]) -> None:
+def _write_claims(folder: Path | None) -> None:
+    tables = {"pass_at_kwh.csv": ratios(), "reductions.csv": reductions(), "claims.csv": claims()}
+    _write(folder, tables)
+
+
+def write_estimates(folder: Path | None, *, told: TextIO | None = None) -> None:
+    """The estimator's tables and the checks of its figures as CSV in `folder`, where one is given;
+    said on `told`, or on stdout."""
+    _write(folder, {"tables.csv": thesis_tables(), "figure_checks.csv": figure_checks()}, told=told)
+
+
+def _write(
+    folder: Path | None, tables: Mapping[str, Sequence[Any]], *, told: TextIO | None = None
+) -> None:
     """Each table in a CSV file of its name in `folder`, where one is given."""
     if folder is not None:
         for name, records in tables.items():
             write_csv(folder / name, records)
-        print(f"Written to {folder}: {', '.join(tables)}")
+        print(f"Written to {folder}: {', '.join(tables)}", file=told)
 
 
 def write_csv(path: Path, records: Sequence[Any]) -> None:

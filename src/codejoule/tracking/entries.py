@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Self
 
 from codejoule.domain import (
     Completion,
+    Cooling,
     EnergyReading,
     EnergyScope,
     EnergySource,
@@ -32,6 +33,12 @@ class Entry:
         """The inverse; KeyError, TypeError or ValueError for the payload of another version."""
         entry: Self = from_json(cls, payload)
         return entry
+
+
+class CooledDown(Cooling, Entry):
+    """A wait for the GPUs to cool down, before anything was loaded."""
+
+    kind = "cooldown"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codejoule.config import ConfigError, project_root
@@ -43,6 +45,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--thesis", action="store_true", help="by the thesis' own equations, 3.3 to 3.34"
     )
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        type=Path,
+        help="with --thesis: also write its estimator's tables, computed anew",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -66,6 +74,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
+    if args.out and not args.thesis:
+        raise ConfigError("--out writes the thesis' tables: it goes with --thesis")
     if args.calibrate and args.thesis:
         raise ConfigError("--calibrate: the thesis' equations have nothing to calibrate")
     if args.tracking_uri and not args.calibrate:
@@ -74,6 +84,7 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _thesis(args: argparse.Namespace, found: "Forecast") -> int:
+    from codejoule.thesis.command import write_estimates
     from codejoule.thesis.configured import thesis_figures_of, thesis_text
 
     work, card = found.workload, found.card
@@ -98,4 +109,5 @@ def _thesis(args: argparse.Namespace, found: "Forecast") -> int:
             f"{work.prompt_tokens:,} prompt and {work.new_tokens:,} new tokens"
         )
         print(thesis_text(figures, title))
+    write_estimates(args.out, told=sys.stderr)
     return 0

@@ -73,6 +73,7 @@ class Loop:
         self._steps = 0
         self._positions = 0
         self._prefills = 0
+        self._opened_s = perf_counter()
 
     def decode(self) -> Decoded:
         """Complete every prompt of the window."""
@@ -193,6 +194,7 @@ class Loop:
             begin=row.steps_before - 1,
             first=row.steps_before,
             end=row.steps_before + done.output_tokens - 1,
+            begun_s=row.taken_up_s - self._opened_s,
         )
         self._completions[row.number] = replace(done, pace=pace)
 

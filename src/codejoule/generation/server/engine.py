@@ -28,6 +28,7 @@ class _Answer:
     """What has come of one request."""
 
     sent_s: float
+    arrived_s: float | None
     first_s: float = 0.0
     last_s: float = 0.0
     text: str = ""
@@ -99,14 +100,18 @@ class ServerEngine(Engine):
             if self._dialect is None:
                 self._dialect = await self._find_dialect(client)
 
-            async def ask(prompt: Prompt) -> Completion:
+            async def ask(prompt: Prompt, arrives_s: float | None) -> Completion:
+                await asyncio.sleep(opened_s + (arrives_s or 0.0) - perf_counter())
                 async with room:
-                    answer = await self._ask(client, prompt, window)
+                    answer = await self._ask(client, prompt, window, arrives_s)
                 completion = self._completion(prompt, answer, opened_s, window.max_new_tokens)
                 window.ended(1)
                 return completion
 
-            tasks = [asyncio.ensure_future(ask(prompt)) for prompt in window.prompts]
+            tasks = [
+                asyncio.ensure_future(ask(prompt, arrives_s))
+                for prompt, arrives_s in zip(window.prompts, window.each_arrival_s, strict=True)
+            ]
             try:
                 completions = await asyncio.gather(*tasks)
             finally:
@@ -167,10 +172,16 @@ class ServerEngine(Engine):
         except (httpx.HTTPError, ValueError) as error:
             raise self._failure(prompt, f"{type(error).__name__}: {error}") from error
 
-    async def _ask(self, client: "httpx.AsyncClient", prompt: Prompt, window: Window) -> _Answer:
+    async def _ask(
+        self,
+        client: "httpx.AsyncClient",
+        prompt: Prompt,
+        window: Window,
+        arrived_s: float | None,
+    ) -> _Answer:
         assert self._dialect is not None
         stop = self._decoding.text_stop(prompt)
-        answer = _Answer(sent_s=perf_counter())
+        answer = _Answer(sent_s=perf_counter(), arrived_s=arrived_s)
         events = self._stream(
             client,
             prompt,
@@ -215,7 +226,9 @@ class ServerEngine(Engine):
             prompt_tokens=prompt_tokens,
             output_tokens=output_tokens,
             finish_reason=reason,
-            pace=Pace.in_seconds(opened_s, answer.sent_s, first_s, last_s),
+            pace=Pace.in_seconds(
+                opened_s, answer.sent_s, first_s, last_s, arrived_s=answer.arrived_s
+            ),
         )
 
     def _prompt_tokens(self, prompt: Prompt, answer: _Answer) -> int:

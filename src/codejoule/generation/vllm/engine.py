@@ -135,9 +135,10 @@ class VllmEngine(Engine):
         }
         if source.random_seed is not None:
             arguments["load_format"] = "dummy"
-        if source.quant.bits is not None and not METHODS[source.quant.method.name].packed:
-            # Made by vLLM while it loads; what is packed declares itself.
-            arguments["quantization"] = source.quant.method.name
+        method = source.quant.method.name
+        if METHODS[method].bits and not METHODS[method].packed:
+            # Made while loading; vLLM's name for it is ours.
+            arguments["quantization"] = method
         if config.max_batched_tokens is not None:
             arguments["max_num_batched_tokens"] = config.max_batched_tokens
         if config.speculative == "ngram":
@@ -148,7 +149,8 @@ class VllmEngine(Engine):
         """The longest prompt is the likeliest to overflow."""
         ids = self._tokens.rows([prompt], max_new_tokens=1)[0]
         assert self._child is not None
-        request = {"id": "logits", "ids": ids, "sampling": {"max_tokens": 1, "prompt_logprobs": 0}}
+        sampling = {"max_tokens": 1, "prompt_logprobs": 0}
+        request = {"id": "logits", "ids": ids, "sampling": sampling, "arrives_s": 0}
         self._child.say({"requests": [request], "at_once": 1, "deltas": False})
         *_, odd = self._child.hear()["new"][0]
         if odd:
@@ -161,14 +163,21 @@ class VllmEngine(Engine):
         rows = self._tokens.rows(window.prompts, max_new_tokens=window.max_new_tokens)
         self._windows += 1
         # No name twice: of a sequence that we have ended, tokens may come in the next window.
+        arriving = zip(window.prompts, window.each_arrival_s, strict=True)
         answers = {
-            f"{self._windows}/{n}": _Answer(self._begin(prompt))
-            for n, prompt in enumerate(window.prompts)
+            f"{self._windows}/{n}": _Answer(self._begin(prompt), arrived_s)
+            for n, (prompt, arrived_s) in enumerate(arriving)
         }
         self._child.say(
             {
                 "requests": [
-                    {"id": name, "ids": ids, "sampling": self._sampling(window, prompt)}
+                    {
+                        "id": name,
+                        "ids": ids,
+                        "sampling": self._sampling(window, prompt),
+                        # By the clock of this machine, which the child reads, too.
+                        "arrives_s": opened_s + (answers[name].arrived_s or 0.0),
+                    }
                     for name, ids, prompt in zip(answers, rows, window.prompts, strict=True)
                 ],
                 "at_once": window.at_once,
@@ -249,6 +258,7 @@ class _Answer:
     """What has come of one request."""
 
     sequence: DecodedSequence
+    arrived_s: float | None
     ended: bool = False
     began_s: float = 0.0
     first_s: float = 0.0
@@ -264,5 +274,7 @@ class _Answer:
 
     def completion(self, prompt_tokens: int, opened_s: float) -> Completion:
         done = self.sequence.completion(prompt_tokens=prompt_tokens)
-        pace = Pace.in_seconds(opened_s, self.began_s, self.first_s, self.last_s)
+        pace = Pace.in_seconds(
+            opened_s, self.began_s, self.first_s, self.last_s, arrived_s=self.arrived_s
+        )
         return replace(done, pace=pace)

@@ -152,7 +152,7 @@ def settings_in_force(engine):
 
 
 class Served:
-    """Requests that run, and those that wait for one of them to end."""
+    """Requests that run, and those that wait: to arrive, or for one of them to end."""
 
     def __init__(self, engine, say):
         self._engine = engine
@@ -177,16 +177,24 @@ class Served:
         self._at_once, self._deltas = message["at_once"], message["deltas"]
         self._waiting.extend(message["requests"])
 
-    def busy(self):
-        """Whether any request runs or waits."""
-        return bool(self._waiting or self._running)
+    def pause_s(self):
+        """How long there is nothing to do unless a message comes; None for as long as it takes."""
+        return 0 if self._running else self._due_in_s()
+
+    def _due_in_s(self):
+        """How long until the next waiting request has arrived; None where none waits."""
+        if not self._waiting:
+            return None
+        return max(0, self._waiting[0]["arrives_s"] - time.monotonic())
 
     def step(self):
         """One step of everything that runs, told in one line: for each request that has something
         new its name, tokens, why it has ended, when it began (once; with the end also when it had
         its first and last token, where only that is told), and whether a logit was not finite."""
-        while self._waiting and len(self._running) < self._at_once:
+        while len(self._running) < self._at_once and self._due_in_s() == 0:
             self._begin(self._waiting.popleft())
+        if not self._running:
+            return
         told = []
         for output in self._engine.step():
             name, one = output.request_id, output.outputs[0]
@@ -214,9 +222,9 @@ class Served:
         params = SamplingParams(
             **request["sampling"], ignore_eos=True, detokenize=False, output_kind=kind
         )
+        self._began[request["id"]] = time.monotonic()
         self._engine.add_request(request["id"], {"prompt_token_ids": request["ids"]}, params)
         self._running.add(request["id"])
-        self._began[request["id"]] = time.monotonic()
 
 
 def main():
@@ -262,7 +270,7 @@ def serve(served, pipe, say):
     """Steps, and between them what has come through the pipe."""
     rest = b""
     while True:
-        while served.busy() is False or select.select([pipe], [], [], 0)[0]:
+        while select.select([pipe], [], [], served.pause_s())[0]:
             came = pipe.recv(1 << 20)
             if not came:
                 return
