@@ -109,9 +109,9 @@ def test_the_presets_can_be_had_without_vllm(tmp_path: Path) -> None:
         _, _, command = comment.partition("src/main.py ")
         missing = {"CODEJOULE_VLLM_PYTHON": str(tmp_path / "nothing")}
         # The last is a fault that is found after all others, so that no job starts.
-        few = ("-m", "model=qwen_0_5b", "batch=b1", "tracking.experiment=a,b")
+        few = ("model=qwen_0_5b", "batch=b1", "tracking.experiment=a,b")
         for overrides, vllm in ((command.split(), False), ([f"+experiment={preset}"], True)):
-            done = run_main(tmp_path, *overrides, *few, **missing)
+            done = run_main(tmp_path, "-m", *overrides, *few, **missing)
             assert "tracking: cannot be swept over" in done.stderr
             assert ("make vllm-env" in done.stderr) is vllm, done.stderr
 
