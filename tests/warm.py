@@ -8,46 +8,40 @@ start one (`tests.experiment.job.run_main_cold`).
 """
 
 import atexit
-import json
 import os
 import signal
-import socket
 import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
+from codejoule.common.fork_server import Fork, ForkServer
+
 _PROGRAM = Path(__file__).with_name("warm_interpreter.py")
-_POLL_S = 0.005
 
 
 class Job:
     """A job that was started: of ``subprocess.Popen``, what the tests use."""
 
-    def __init__(
-        self, argv: Sequence[str], pid: int, channel: socket.socket, files: tuple[IO[str], IO[str]]
-    ) -> None:
-        self.pid = pid
-        self.returncode: int | None = None
+    def __init__(self, argv: Sequence[str], fork: Fork, files: tuple[IO[str], IO[str]]) -> None:
+        self.pid = fork.pid
         self._argv = argv
-        self._channel = channel
+        self._fork = fork
         self._files = files
 
+    @property
+    def returncode(self) -> int | None:
+        return self._fork.returncode
+
     def poll(self) -> int | None:
-        if self.returncode is None:
-            self.returncode = _ask(self._channel, {"pid": self.pid})
-        return self.returncode
+        return self._fork.poll()
 
     def wait(self, timeout: float | None = None) -> int:
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while (code := self.poll()) is None:
-            if deadline is not None and time.monotonic() > deadline:
-                raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
-            time.sleep(_POLL_S)
+        code = self._fork.poll(timeout)
+        if code is None:
+            raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
         return code
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
@@ -70,7 +64,6 @@ class Job:
 
 def start(argv: Sequence[str], *, env: Mapping[str, str], new_session: bool = False) -> Job:
     """``python argv[0] argv[1:]`` in the folder of this process."""
-    channel = _interpreter()
     # Named files could be mixed up; pipes would have to be read while the job runs.
     out, err = (tempfile.TemporaryFile("w+", encoding="utf-8") for _ in range(2))  # noqa: SIM115
     order = {
@@ -79,9 +72,8 @@ def start(argv: Sequence[str], *, env: Mapping[str, str], new_session: bool = Fa
         "folder": str(Path.cwd()),
         "new_session": new_session,
     }
-    pid = _ask(channel, order, files=(out.fileno(), err.fileno()))
-    assert pid is not None
-    return Job(argv, pid, channel, (out, err))
+    fork = _interpreter().fork(order, files=(out.fileno(), err.fileno()))
+    return Job(argv, fork, (out, err))
 
 
 def run(argv: Sequence[str], *, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
@@ -90,37 +82,12 @@ def run(argv: Sequence[str], *, env: Mapping[str, str]) -> subprocess.CompletedP
 
 
 @lru_cache(maxsize=1)
-def _interpreter() -> socket.socket:
-    """The channel to this test process's interpreter, which ends when nobody holds it."""
+def _interpreter() -> ForkServer:
+    """This test process's interpreter, which ends with it."""
     # The hub's library reads its cache's place when it is imported. Jobs from here have none.
     cache = tempfile.TemporaryDirectory()
     atexit.register(cache.cleanup)
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with theirs:
-        process = subprocess.Popen(
-            # -P: the folder of the tests is no place to import from.
-            [sys.executable, "-P", str(_PROGRAM), str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
-            env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "HF_HOME": cache.name},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-        )
-    atexit.register(process.wait)
-    atexit.register(ours.close)  # before the one above: the last come first
-    return ours
-
-
-def _ask(
-    channel: socket.socket, order: Mapping[str, object], *, files: Sequence[int] = ()
-) -> int | None:
-    try:
-        socket.send_fds(channel, [json.dumps(order).encode()], list(files))
-        answer = channel.recv(2**10)
-    except BaseException:
-        # A test that ran out of time: its answer must not be taken for the next one's.
-        channel.close()
-        _interpreter.cache_clear()
-        raise
-    assert answer, f"{_PROGRAM.name} has ended: run it by hand to see why"
-    number: int | None = json.loads(answer)
-    return number
+    env = os.environ | {"CUDA_VISIBLE_DEVICES": "", "HF_HOME": cache.name}
+    # pyarrow starts a thread while it is imported, and a fork has one alone.
+    alone = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
+    return ForkServer([str(_PROGRAM)], env=env, while_importing=alone)

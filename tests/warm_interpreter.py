@@ -3,18 +3,14 @@
 Run by `tests.warm` alone, which says why.
 """
 
-import atexit
-import gc
-import json
 import os
 import runpy
-import signal
 import socket
 import sys
-import threading
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from codejoule.common.forking import leave, serve
 
 
 def import_libraries() -> None:
@@ -40,39 +36,9 @@ def import_libraries() -> None:
 
     assert codejoule and hydra and matplotlib and mlflow and pandas and pyarrow and scipy and torch
     assert transformers and AutoModelForCausalLM and AutoTokenizer
-    assert threading.active_count() == 1, "a fork has one thread: imports must have started none"
-    # Shared memory stays shared, and no job's collector walks through it.
-    gc.freeze()
 
 
-def next_job(channel: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
-    """Serve until there is a job to become (in the fork), or nobody to serve any more (None)."""
-    running: set[int] = set()
-    while True:
-        text, files, _, _ = socket.recv_fds(channel, 2**20, 2)
-        if not text:
-            for pid in running:
-                os.kill(pid, signal.SIGKILL)
-            return None
-        order = json.loads(text)
-        if "argv" in order:
-            pid = os.fork()
-            if pid == 0:
-                channel.close()
-                return order, files
-            running.add(pid)
-            for file in files:
-                os.close(file)
-            answer: int | None = pid
-        else:
-            ended, status = os.waitpid(order["pid"], os.WNOHANG)
-            running.discard(ended)
-            answer = os.waitstatus_to_exitcode(status) if ended else None
-        with suppress(BrokenPipeError):  # then nothing comes any more, either
-            channel.send(json.dumps(answer).encode())
-
-
-def become(job: dict[str, Any], files: list[int]) -> int:
+def become(job: dict[str, Any], files: tuple[int, ...]) -> int:
     """Turn this process into ``python argv[0] argv[1:]``; its exit code."""
     for number, file in enumerate(files, start=1):
         os.dup2(file, number)
@@ -95,14 +61,5 @@ def become(job: dict[str, Any], files: list[int]) -> int:
 
 
 if __name__ == "__main__":
-    import_libraries()
-    found = next_job(socket.socket(fileno=int(sys.argv[1])))
-    if found is not None:
-        code = become(*found)
-        # What a process does at its end, but for taking five thousand modules apart, for which
-        # every page shared with the other processes would be copied.
-        threading._shutdown()
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+    found = serve(socket.socket(fileno=int(sys.argv[1])), import_libraries)
+    leave(0 if found is None else become(found.order, found.files))

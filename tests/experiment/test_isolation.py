@@ -8,27 +8,47 @@ from pathlib import Path
 
 import pytest
 
+from codejoule.experiment import job_process
 from tests.experiment.job import Sweep, run_main, runs_of, start_main
+from tests.warm import Job
 
 JOBS = ("batch=b1,b8", "suite.limit=24", "evaluator=none")
 
 
-def child_of(pid: int) -> int | None:
-    """The process that holds the model, once it is there."""
+def children_of(pid: int) -> list[int]:
+    found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
             command = (entry / "cmdline").read_text()
         except (OSError, IndexError):
             continue
-        if parent == pid and "codejoule.experiment.isolation" in command:
-            return int(entry.name)
-    return None
+        if parent == pid and "codejoule.experiment.job_process" in command:
+            found.append(int(entry.name))
+    return found
+
+
+def child_of(pid: int) -> int | None:
+    """The process that holds the model, once it is there: forked from that which imports."""
+    return next((job for server in children_of(pid) for job in children_of(server)), None)
 
 
 def journal_of(folder: Path) -> str:
     texts = [file.read_text() for file in folder.glob("mlruns/journals/*/*/journal.jsonl")]
     return texts[0] if texts else ""
+
+
+def decoding(folder: Path, *, new_session: bool = False) -> Job:
+    """A sweep of two jobs, whose first has begun to decode."""
+    process = start_main(folder, "-m", "isolation=process", *JOBS, new_session=new_session)
+    deadline = time.monotonic() + 120
+    while (
+        '"batch"' not in journal_of(folder)
+        and process.poll() is None
+        and time.monotonic() < deadline
+    ):
+        time.sleep(0.005)
+    return process
 
 
 @pytest.fixture(scope="module")
@@ -37,17 +57,14 @@ def killed(
 ) -> Sweep:
     """A sweep of two jobs, whose first was killed in the process that held the model."""
     folder = with_database(tmp_path_factory.mktemp("killed"))
-    process = start_main(folder, "-m", "isolation=process", *JOBS)
-    deadline = time.monotonic() + 120
-    while (
-        '"batch"' not in journal_of(folder)
-        and process.poll() is None
-        and time.monotonic() < deadline
-    ):
-        time.sleep(0.005)
-    child = child_of(process.pid)
+    process = decoding(folder)
+    (server,), child = children_of(process.pid), child_of(process.pid)
     assert child is not None
     os.kill(child, signal.SIGKILL)
+    while (second := child_of(process.pid)) in (None, child) and process.poll() is None:
+        time.sleep(0.005)
+    assert second is not None
+    assert children_of(process.pid) == [server]
     return Sweep(folder=folder, done=process.completed(timeout=180))
 
 
@@ -79,3 +96,41 @@ def test_an_error_in_the_child_is_one_message(store: Path) -> None:
     assert "Starter/0" in done.stderr
     assert "context" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_model_ends_with_a_sweep_that_is_killed(store: Path) -> None:
+    process = decoding(store)
+    (server,), child = children_of(process.pid), child_of(process.pid)
+    process.send_signal(signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}").exists() for pid in (server, child)):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_ctrl_c_ends_the_model_and_the_sweep(store: Path) -> None:
+    process = decoding(store, new_session=True)
+    (server,), child = children_of(process.pid), child_of(process.pid)
+    os.killpg(process.pid, signal.SIGINT)
+    done = process.completed(timeout=60)
+    assert done.returncode == 130
+    assert "the same command continues" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not any(Path(f"/proc/{pid}").exists() for pid in (server, child))
+    assert [
+        run.info.status for run in runs_of("codejoule", store) if "b1" in run.info.run_name
+    ] == ["KILLED"]
+
+
+def test_a_library_that_no_fork_would_bear_is_left_to_the_jobs(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    again: list[list[str]] = []
+    monkeypatch.setattr(job_process.os, "execv", lambda _, command: again.append(command))
+    monkeypatch.setattr(job_process, "threads", lambda: ["python", "spinner"])
+    monkeypatch.setattr(job_process, "_LIBRARIES", {"one": lambda: None, "other": lambda: None})
+    job_process._prepare(["one"], 5)
+    assert capfd.readouterr().err == (
+        "importing other started threads (spinner): each job imports it anew\n"
+    )
+    assert again[0][2:] == ["-m", "codejoule.experiment.job_process", "one", "other", "5"]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from codejoule.config import ConfigError, UserError
 from codejoule.config.schema import Device, Method, ModelConfig, QuantConfig, Weights
@@ -186,3 +187,32 @@ def test_without_any_kernel_auto_says_why_each_cannot_be_used(builds: list[str])
     with pytest.raises(UserError, match=r"on cpu \(torch_aten: no torch_aten here; torch_fused:"):
         build_kernels(GPTQ4, dtype=torch.float16, device="cpu")
     assert "torch" not in builds  # the fallback is only for those who ask for it
+
+
+def test_compiling_a_kernel_is_told_with_its_time_and_the_place_where_it_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from gptqmodel.utils import cpp
+
+    monkeypatch.setenv("GPTQMODEL_TORCH_EXTENSIONS_DIR", str(tmp_path))
+    source = tmp_path / "kernel.cpp"
+    source.write_text("int none;")
+    marlin = cpp.TorchOpsJitExtension(
+        name="gptqmodel_marlin_bf16_ops",
+        namespace="nothing_of_ours",
+        required_ops=("none",),
+        sources=[str(source)],
+        build_root_env=None,
+        default_build_root=lambda: cpp.default_torch_ops_build_root("marlin"),
+        display_name="Marlin bf16",
+    )
+    compiled: list[str] = []
+    # The compiler and Marlin itself are what is missing here.
+    monkeypatch.setattr(cpp, "load", lambda **options: compiled.append(options["name"]))
+    monkeypatch.setattr(PackedQuantizer, "build_kernel", lambda *_, **__: marlin.load())
+    for _ in range(2):
+        build_kernels(GPTQ4, dtype=torch.bfloat16, device="cuda")
+    assert compiled == ["gptqmodel_marlin_bf16_ops"]
+    (said,) = caplog.messages
+    assert "Compiling extension: Marlin bf16 (about 3 min, once per machine" in said
+    assert f"kept in {tmp_path})" in said

@@ -16,6 +16,7 @@ from codejoule.config.relevance import flat, is_relevant
 from codejoule.config.schema import ExperimentConfig
 from codejoule.config.typed import to_plain
 from codejoule.domain import METHODS, Prompt
+from codejoule.experiment.compile_caches import compile_caches
 from codejoule.measurement import Hardware
 
 _LIBRARIES = (
@@ -64,6 +65,7 @@ def environment(hardware: Hardware) -> dict[str, Any]:
         "platform": platform.platform(),
         "python": sys.version,
         "git_commit": git_commit(),
+        "compile_caches": compile_caches(),
         "packages": dict(sorted(packages.items(), key=lambda pair: pair[0].lower())),
     }
 

@@ -1,53 +1,73 @@
-"""Runs the generation stage in a fresh child process, or here."""
+"""Runs the generation stage in a child process of its own, or here."""
 
-import ctypes
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections import deque
+from io import FileIO
 from pathlib import Path
-from typing import IO
 
 import yaml
 
+from codejoule.common.fork_server import ForkServer, ForkServerError
 from codejoule.config import UserError, project_root, write_whole
-from codejoule.config.explain import explain
-from codejoule.config.typed import from_plain, to_plain
+from codejoule.config.typed import to_plain
+from codejoule.experiment import job_process
 from codejoule.experiment.generation_stage import generate
-from codejoule.experiment.plan import Plan, make_plan
+from codejoule.experiment.plan import Plan
 
-_CONFIG = "config.yaml"
-_ERROR = "generation_error.json"
 _LAST_WORDS = 15
-_PR_SET_PDEATHSIG = 1
+
+_servers: dict[tuple[int, frozenset[tuple[str, str]]], ForkServer] = {}
+"""By process and environment, which libraries read while they are imported."""
 
 
 def generate_isolated(plan: Plan, folder: Path) -> None:
     """Run `generate` where the plan says. In a child, CUDA state, memory and crashes stay with the
-    child: one that dies raises `UserError` with its exit status and the last lines it wrote."""
+    child: one that dies raises `UserError` with its exit status and the last lines it wrote. It is
+    forked from a process that has imported its libraries, one for all jobs of this process."""
     if not plan.isolated:
         generate(plan, folder)
         return
     config = yaml.safe_dump(to_plain(plan.experiment), sort_keys=False)
-    write_whole(folder / _CONFIG, config)
-    (folder / _ERROR).unlink(missing_ok=True)
-    source = str(project_root() / "src")
-    path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
-    with subprocess.Popen(
-        [sys.executable, "-m", __name__, str(folder), plan.fingerprint, str(os.getpid())],
-        stderr=subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": path},
-    ) as child:
-        assert child.stderr is not None
-        last_words = _echo(child.stderr)
-        code = child.wait()
+    write_whole(folder / job_process.CONFIG, config)
+    (folder / job_process.ERROR).unlink(missing_ok=True)
+    order = {"folder": str(folder), "fingerprint": plan.fingerprint, "directory": str(Path.cwd())}
+    try:
+        read, write = os.pipe()
+        with FileIO(read) as stream:
+            try:
+                job = _server().fork(order, files=[write])
+            finally:
+                os.close(write)
+            with job:
+                last_words = _echo(stream)
+                code = job.wait()
+    except ForkServerError as error:
+        raise UserError(
+            f"the process that jobs are forked from: {error}. isolation=inline runs them in the "
+            "sweep's own process"
+        ) from error
     if code != 0:
         raise _death(code, last_words, folder)
 
 
-def _echo(stream: IO[bytes]) -> list[str]:
+def _server() -> ForkServer:
+    """This process' own, started when the first job needs it, and again if it has died."""
+    key = os.getpid(), frozenset(os.environ.items())
+    if key not in _servers or _servers[key].ended:
+        source = str(project_root() / "src")
+        path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
+        _servers[key] = ForkServer(
+            ["-m", job_process.__name__],
+            env=dict(os.environ),
+            while_importing=job_process.WHILE_IMPORTING | {"PYTHONPATH": path},
+        )
+    return _servers[key]
+
+
+def _echo(stream: FileIO) -> list[str]:
     """Pass the child's stderr on as it comes (progress bars too) and keep its end."""
     kept: deque[bytes] = deque(maxlen=64)
     while chunk := os.read(stream.fileno(), 4096):
@@ -59,7 +79,7 @@ def _echo(stream: IO[bytes]) -> list[str]:
 
 
 def _death(code: int, last_words: list[str], folder: Path) -> Exception:
-    said = folder / _ERROR
+    said = folder / job_process.ERROR
     if said.exists():
         return UserError(json.loads(said.read_text(encoding="utf-8"))["message"])
     how = f"exit code {code}"
@@ -73,34 +93,3 @@ def _death(code: int, last_words: list[str], folder: Path) -> Exception:
         f"the process that held the model died with {how}{hint}; finished batches are kept, "
         f"and the same command continues after them. Its last words:\n  {words}"
     )
-
-
-def _child(folder: Path, fingerprint: str, parent: int) -> int:
-    """The child's main: generate, or leave the error's text behind."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # the parent died before the line above
-        return 1
-    plain = yaml.safe_load((folder / _CONFIG).read_text(encoding="utf-8"))
-    try:
-        plan = make_plan(from_plain(plain))
-        if plan.fingerprint != fingerprint:
-            raise UserError(
-                "tasks or weights changed on disk while the job was starting; run it again"
-            )
-        generate(plan, folder)
-    except Exception as error:
-        message = explain(error, ())
-        if message is None:
-            raise
-        try:
-            write_whole(folder / _ERROR, json.dumps({"message": message}))
-        except UserError:  # the disk is full: the parent quotes what is said here
-            print(message, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:  # the parent was interrupted too, and says so
-        return 130
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(_child(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])))

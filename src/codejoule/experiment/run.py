@@ -23,6 +23,7 @@ from codejoule.config.schema import (
     TrackingName,
 )
 from codejoule.config.typed import to_experiment, to_plain
+from codejoule.experiment.compile_caches import keep_compiled_code
 from codejoule.experiment.evaluation_stage import evaluate
 from codejoule.experiment.identity import git_commit
 from codejoule.experiment.isolation import generate_isolated
@@ -58,6 +59,7 @@ def run_job(config: DictConfig) -> Summary | None:
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
     experiment = to_experiment(config, hydra)
+    keep_compiled_code()
     sweep = current_sweep()
     try:
         check_model_config(experiment.model, experiment.quant, device=experiment.device)

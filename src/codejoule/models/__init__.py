@@ -15,7 +15,7 @@ from codejoule.models.checkpoint import (
     locate_checkpoint,
 )
 from codejoule.models.facts import LoadedModel, ModelFacts
-from codejoule.models.load import load_model, prepare_libraries
+from codejoule.models.load import import_libraries, load_model, prepare_libraries
 from codejoule.models.placement import write_config
 from codejoule.models.quantize import quantize_checkpoint
 from codejoule.models.tokenizer import end_token_owners, load_tokenizer
@@ -30,6 +30,7 @@ __all__ = [
     "config_of",
     "describe_model",
     "end_token_owners",
+    "import_libraries",
     "load_model",
     "load_tokenizer",
     "locate_checkpoint",

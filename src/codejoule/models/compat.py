@@ -12,10 +12,11 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ PRIVATE = (
     ("gptqmodel", "gptqmodel.utils.model:hf_convert_gptq_v1_to_v2_format"),
     ("gptqmodel", "gptqmodel.utils.model:hf_gptqmodel_post_init"),
     ("gptqmodel", "gptqmodel.nn_modules.qlinear:BaseQuantLinear.post_init"),
+    ("gptqmodel", "gptqmodel.utils.cpp:_CompileProgressDisplay"),
+    ("gptqmodel", "gptqmodel.utils.cpp:default_torch_ops_build_root"),
     ("gptqmodel", "gptqmodel.utils.threadx:_DeviceWorker._abort_process"),
     ("gptqmodel", "gptqmodel.utils.threadx:_DeviceWorker._run_warmup"),
     ("transformers", "transformers:PreTrainedModel._skip_keys_device_placement"),
@@ -42,12 +45,14 @@ PRIVATE = (
     ("transformers", "transformers:PreTrainedModel._keep_in_fp32_modules_strict"),
     ("transformers", "transformers:PretrainedConfig._attn_implementation"),
     ("torch", "torch.utils._python_dispatch:is_traceable_wrapper_subclass"),
+    ("torch", "torch.cuda:_get_nvml_device_index"),
     ("bitsandbytes", "bitsandbytes.nn:Params4bit"),
     ("bitsandbytes", "bitsandbytes.nn:Int8Params"),
 )
 """Library and place of each thing."""
 
 _CHATTY = ("torchao", "torch.utils._pytree", "optimum", "tokenicer", "accelerate")
+_OPENED_AT_MOST = 100
 _SET_BY_GPTQMODEL = ("PYTORCH_ALLOC_CONF", "CUDA_DEVICE_ORDER")
 
 
@@ -55,12 +60,41 @@ def import_gptqmodel() -> None:
     """Import it, and undo the settings of PyTorch's allocator and CUDA's order of GPUs that it
     then makes: an unquantized baseline would run without them."""
     before = {name: os.environ.get(name) for name in _SET_BY_GPTQMODEL}
+    quiet_gptqmodel()
     import gptqmodel
 
     assert gptqmodel.__name__
     for name, value in before.items():
         if value is None:
             os.environ.pop(name, None)
+
+
+def quiet_gptqmodel() -> None:
+    """Let gptqmodel report errors only. It prints through a logger of its own, a banner at import
+    included; the logger itself begins with an empty line, and starts threads."""
+    with redirect_stdout(io.StringIO()):
+        import_module("logbar").LogBar.shared().setLevel("ERROR")
+
+
+@contextmanager
+def builds_told(tell: Callable[[str, Path, float | None], None]) -> Iterator[None]:
+    """Before gptqmodel compiles an extension inside, call `tell` with its title for that, with the
+    folder below which builds are kept and with the time that it expects [s]. What it shows itself
+    goes through the logger that is silent here."""
+    from gptqmodel.utils import cpp
+
+    display: Any = cpp._CompileProgressDisplay
+
+    class Told(display):  # type: ignore[misc]
+        def __init__(self, *, title: str, baseline_seconds: float | None, **rest: Any) -> None:
+            tell(title.rstrip("."), cpp.default_torch_ops_build_root(""), baseline_seconds)
+            super().__init__(title=title, baseline_seconds=baseline_seconds, **rest)
+
+    cpp._CompileProgressDisplay = Told
+    try:
+        yield
+    finally:
+        cpp._CompileProgressDisplay = display
 
 
 def kernel_class(method: str, *, backend: str, **options: Any) -> "type[BaseQuantLinear]":
@@ -166,18 +200,42 @@ def worker_failures() -> list[BaseException]:
 
 
 @contextmanager
+def capability_by_nvml() -> Iterator[None]:
+    """While libraries are imported inside, NVML answers what they ask of a GPU: a process that has
+    used CUDA can fork none that uses it. torchao 0.17 looks for kernels of its own in this way."""
+    import pynvml
+    import torch
+
+    asked = torch.cuda.get_device_capability
+
+    def answer(device: Any = None) -> tuple[int, int]:
+        number = 0 if device is None else torch.device(device).index or 0
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByIndex(torch.cuda._get_nvml_device_index(number))
+        major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
+        return major, minor
+
+    torch.cuda.get_device_capability = answer
+    try:
+        yield
+    finally:
+        torch.cuda.get_device_capability = asked
+        # PyTorch's own question leaves NVML open; each fork is to open its own.
+        with suppress(pynvml.NVMLError):
+            pynvml.nvmlInit()
+            for _ in range(_OPENED_AT_MOST):
+                pynvml.nvmlShutdown()
+
+
+@contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Let transformers, gptqmodel and their helpers report errors only, while inside.
+    """Let transformers and its helpers report errors only, while inside.
 
     What they would warn of (missing tensors, another dtype) is checked by `prove`, which
     raises instead.
     """
     from transformers.utils import logging as transformers_logging
 
-    # gptqmodel 7.6 prints through this logger of its own, a banner at import included; the
-    # logger itself begins with an empty line.
-    with suppress(ImportError), redirect_stdout(io.StringIO()):
-        import_module("logbar").LogBar.shared().setLevel("ERROR")
     loggers = [logging.getLogger(name) for name in _CHATTY]
     levels = [logger.level for logger in loggers]
     verbosity = transformers_logging.get_verbosity()

@@ -62,6 +62,15 @@ def prepare_libraries(model: ModelConfig, quant: QuantConfig, *, device: str) ->
     A window around `load_model` then holds loading alone. Raises what `load_model` raises for a
     kernel that cannot be had.
     """
+    import_libraries()
+    with importing(), quiet_libraries():
+        check_on_device(model, quant, device)
+        dtype = _dtype(model, quant, device, "float16")
+        return quantizer_of(quant.method.name).prepare(quant, dtype=dtype, device=device)
+
+
+def import_libraries() -> None:
+    """Import what every model is loaded with; this starts no thread."""
     with importing():
         import torch
         import transformers
@@ -71,9 +80,6 @@ def prepare_libraries(model: ModelConfig, quant: QuantConfig, *, device: str) ->
         with quiet_libraries():
             # The better half of transformers is imported with the first model.
             assert transformers.PreTrainedModel
-            check_on_device(model, quant, device)
-            dtype = _dtype(model, quant, device, "float16")
-            return quantizer_of(quant.method.name).prepare(quant, dtype=dtype, device=device)
 
 
 def load_model(

@@ -1,6 +1,7 @@
 """Weights packed in groups, through gptqmodel's own modules and choice of kernel."""
 
 import logging
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -116,7 +117,9 @@ class PackedQuantizer(Quantizer):
         refused = []
         for kernel in self.accepted_kernels(quant, device):
             try:
-                self.build_kernel(replace(quant, kernel=kernel.name), dtype=dtype, device=device)
+                with compat.builds_told(_tell_of_build):
+                    one = replace(quant, kernel=kernel.name)
+                    self.build_kernel(one, dtype=dtype, device=device)
             except (ConfigError, UserError) as error:
                 if quant.kernel != AUTO:
                     raise
@@ -356,6 +359,7 @@ class PackedQuantizer(Quantizer):
         # More workers than cores make gptqmodel 7.6 many times slower; fewer than two it refuses.
         workers = max(2, len(os.sched_getaffinity(0)))
         os.environ.setdefault("GPTQMODEL_CPU_WORKERS", str(workers))
+        compat.quiet_gptqmodel()
         import torch
         from gptqmodel import BACKEND, GPTQModel, quantization
 
@@ -403,6 +407,16 @@ def packed_kernels(cuda: Mapping[str, str], cpu: Mapping[str, str]) -> tuple[Ker
         )
         for device, kinds in (("cuda", cuda), ("cpu", cpu))
         for name, kind in kinds.items()
+    )
+
+
+def _tell_of_build(title: str, folder: Path, expected_s: float | None) -> None:
+    time = "minutes" if expected_s is None else f"about {math.ceil(expected_s / 60)} min"
+    _log.warning(
+        "gptqmodel: %s (%s, once per machine; nothing is measured meanwhile; kept in %s)",
+        title,
+        time,
+        folder,
     )
 
 
