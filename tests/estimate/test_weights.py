@@ -44,7 +44,7 @@ def test_bytes_equal_the_bundled_checkpoints_to_the_byte(quant: str) -> None:
         assert ours.unquantized_bytes == tensors["weight"]
 
 
-@pytest.mark.parametrize(("method", "bits"), [("bnb", 4), ("bnb", 8), ("torchao", 8)])
+@pytest.mark.parametrize(("method", "bits"), [("bnb", 4), ("bnb", 8), ("torchao", 8), ("fp8", 8)])
 def test_bytes_of_layers_equal_what_the_libraries_make_of_them(method: str, bits: int) -> None:
     layers = linear_layers(architecture := Architecture.from_config(fields_of("starter")))
     ours = weight_bytes(architecture, Quantization(method=method, bits=bits), dtype="float16")
@@ -66,6 +66,10 @@ def library_bytes(method: str, bits: int, inputs: int, outputs: int) -> int:
         quantization.quantize_(linear, quantization.Int8WeightOnlyConfig())
         names, _ = linear.weight.__tensor_flatten__()
         return sum(getattr(linear.weight, name).nbytes for name in names)
+    if method == "fp8":
+        quantization = pytest.importorskip("torchao.quantization")
+        made = quantization.Float8Tensor.from_hp(weight, granularity=quantization.PerRow())
+        return int(made.qdata.nbytes + made.scale.nbytes)
     functional = pytest.importorskip("bitsandbytes.functional")
     if bits == 4:
         packed, state = functional.quantize_4bit(weight, quant_type="nf4", blocksize=64)

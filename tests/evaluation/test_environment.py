@@ -8,8 +8,8 @@ import pytest
 
 from codejoule.config.schema import EvaluatorConfig
 from codejoule.domain import Task, imported_modules
-from codejoule.evaluation import environment, environment_name, with_python
-from codejoule.evaluation.environment import MARKER, VERSIONS, environment_folder, lock_of
+from codejoule.evaluation import environment_name, with_python
+from codejoule.evaluation.environment import VERSIONS, environment_of
 
 CONFIG = EvaluatorConfig()
 
@@ -27,35 +27,24 @@ FOREIGN = [_task("import json\nimport no_such_library.part as part\ndef f(x):\n"
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(environment, "project_root", lambda: tmp_path)
+    monkeypatch.setattr("codejoule.common.environments.project_root", lambda: tmp_path)
     return tmp_path
 
 
 def _build(version: str) -> Path:
-    folder = environment_folder(version)
+    folder = environment_of(version).folder
     (folder / "bin").mkdir(parents=True)
-    (folder / MARKER).write_text("{}")
+    (folder / "codejoule.json").write_text("{}")
     return folder
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_lock_is_names_and_versions_only(version: str) -> None:
-    lines = lock_of(version).read_text().splitlines()
+    lines = environment_of(version).lock.read_text().splitlines()
     assert len(lines) > 100
     assert [one for one in lines if not re.fullmatch(r"[a-z0-9-]+==[0-9][0-9a-z.]*", one)] == []
     names = {line.partition("==")[0] for line in lines}
     assert {"pandas", "numpy", "nltk", "keras", "setuptools", "scikit-learn"} <= names
-
-
-def test_another_lock_is_another_environment(
-    project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = environment_folder("3.11")
-    lock = project / "py311.txt"
-    lock.write_text("numpy==1.0\n")
-    monkeypatch.setattr(environment, "lock_of", lambda _: lock)
-    assert environment_folder("3.11") != before
-    assert environment_folder("3.11").parent == before.parent == project / ".eval-env"
 
 
 def test_tasks_beyond_the_standard_library_get_the_environment(project: Path) -> None:
@@ -68,10 +57,10 @@ def test_tasks_beyond_the_standard_library_get_the_environment(project: Path) ->
 
 def test_an_environment_is_used_only_once_it_is_complete(project: Path) -> None:
     older = _build("3.10")
-    (environment_folder("3.11") / "bin").mkdir(parents=True)
+    newer = environment_of("3.11").folder
+    (newer / "bin").mkdir(parents=True)
     assert with_python(CONFIG, FOREIGN).python == str(older / "bin" / "python")
-    newer = environment_folder("3.11")
-    (newer / MARKER).write_text("{}")
+    (newer / "codejoule.json").write_text("{}")
     assert with_python(CONFIG, FOREIGN).python == str(newer / "bin" / "python")
 
 

@@ -53,9 +53,9 @@ def run_main_cold(folder: Path, *overrides: str, **env: str) -> subprocess.Compl
     )
 
 
-def start_main(folder: Path, *overrides: str, new_session: bool = False) -> warm.Job:
+def start_main(folder: Path, *overrides: str, new_session: bool = False, **env: str) -> warm.Job:
     """`run_main` without waiting for its end."""
-    return warm.start(main(folder, *overrides), env=clean_env(), new_session=new_session)
+    return warm.start(main(folder, *overrides), env=clean_env() | env, new_session=new_session)
 
 
 def main(folder: Path, *overrides: str) -> list[str]:

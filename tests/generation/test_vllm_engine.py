@@ -16,7 +16,7 @@ from codejoule.domain import Completion, FinishReason, Prompt
 from codejoule.domain.engines import EngineName
 from codejoule.generation import Decoding, ModelSource, ServedModel
 from codejoule.generation.vllm.engine import VllmEngine
-from codejoule.generation.vllm.environment import find_vllm
+from codejoule.generation.vllm.environment import VARIABLE, find_vllm
 
 FAKE = Path(__file__).parent / "fake_vllm"
 GREEDY = GenerationConfig(name="greedy")
@@ -127,6 +127,19 @@ def test_texts_ends_and_counts_are_found_as_with_every_engine(tokenizer: Any, at
 
 
 @pytest.mark.usefixtures("fake")
+def test_what_comes_late_for_a_sequence_that_has_ended_is_in_no_other_window(
+    tokenizer: Any,
+) -> None:
+    windows = [[prompt(letter * n, n) for n in (1, 2)] for letter in "abcdefgh"]
+    with engine_of(tokenizer, prompts=windows[0], decoding={"stop": ("c",)}) as engine:
+        for prompts in windows:
+            for asked, found in zip(prompts, decode(engine, prompts, 2), strict=True):
+                assert found.text == counted(tokenizer, asked.text, 40).partition("c")[0]
+        peak = engine.memory_peak_bytes()
+        assert peak is not None and 2**20 < peak < 2**35
+
+
+@pytest.mark.usefixtures("fake")
 def test_a_fixed_length_is_kept_and_told_at_the_end_alone(tokenizer: Any) -> None:
     prompts = [prompt("ab", 0), prompt("cd", 1)]
     fixed = {"fixed_length": True, "max_new_tokens": 11, "stop": ("a",)}
@@ -229,13 +242,14 @@ def test_an_end_of_vllm_is_told_with_its_last_words(
 def test_a_missing_or_old_vllm_is_told_with_the_way_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("codejoule.generation.vllm.environment.project_root", lambda: tmp_path)
-    monkeypatch.delenv("PYTHONPATH", raising=False)
+    monkeypatch.setattr("codejoule.common.environments.project_root", lambda: tmp_path)
+    for variable in ("PYTHONPATH", VARIABLE):
+        monkeypatch.delenv(variable, raising=False)
     with pytest.raises(UserError, match=r"vLLM is not here; build its environment with `make vllm"):
         find_vllm(EngineConfig(name=EngineName.vllm))
     with pytest.raises(UserError, match="has no vLLM; build"):
         find_vllm(EngineConfig(name=EngineName.vllm, python=sys.executable))
-    with pytest.raises(UserError, match=r"engine.python=.*nothing: cannot be started"):
+    with pytest.raises(UserError, match=r"engine=vllm: .*nothing cannot be started"):
         find_vllm(EngineConfig(name=EngineName.vllm, python=str(tmp_path / "nothing")))
     old = tmp_path / "vllm-0.19.1.dist-info"
     old.mkdir()

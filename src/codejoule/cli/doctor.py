@@ -23,8 +23,9 @@ from codejoule.config import (
     nearest_folder,
     project_root,
 )
-from codejoule.config.schema import EvaluatorConfig, MeterConfig
+from codejoule.config.schema import EngineConfig, EvaluatorConfig, MeterConfig
 from codejoule.domain import visible
+from codejoule.domain.engines import EngineName
 from codejoule.measurement import Gpu, Hardware, detect_hardware
 
 PACKAGES = ("torch", "transformers", "gptqmodel", "zeus", "mlflow", "hydra-core")
@@ -65,7 +66,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser = subparsers.add_parser(
         "doctor",
         help="say what this machine offers and what is missing",
-        description="Looks at GPUs, energy counters, sandbox, hub, evaluation environment, "
+        description="Looks at GPUs, energy counters, sandbox, hub, evaluation environment, vLLM, "
         "tracking store and packages. Exit code 1 if something is missing that the default run "
         "needs, else 0.",
     )
@@ -96,6 +97,7 @@ def _examine(hardware: Hardware, python: str | None) -> list[Finding]:
         lambda: [_rapl(hardware), _energy_source(hardware)],
         lambda: [_sandbox(python)],
         lambda: [_evaluation_environment(python)],
+        lambda: [_vllm()],
         lambda: [_hub(), _hub_token(), _hub_cache()],
         lambda: [_tracking_store()],
         _tracking_server,
@@ -206,6 +208,21 @@ def _evaluation_environment(python: str | None) -> Finding:
         "with codejoule doctor --python PATH"
     )
     return Finding("evaluation", not missing, detail, fix)
+
+
+def _vllm() -> Finding:
+    from codejoule.generation.vllm.environment import VARIABLE, find_vllm
+
+    try:
+        python, version = find_vllm(EngineConfig(name=EngineName.vllm))
+    except UserError as error:
+        fix = (
+            "only for engine=vllm: make vllm-env builds an environment with it; or name a Python "
+            f"that has it in {VARIABLE}"
+        )
+        detail = str(error).removeprefix("engine=vllm: ").partition("; ")[0]
+        return Finding("vLLM", False, detail, fix)
+    return Finding("vLLM", True, f"{version} ({python}), for engine=vllm")
 
 
 def _tracking_store() -> Finding:

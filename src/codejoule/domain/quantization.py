@@ -64,6 +64,8 @@ class QuantizationMethod:
     gpu_dtype: str | None = None
     """The dtype of everything unquantized on a GPU where none is asked for; None for that of the
     weights."""
+    capability: tuple[int, int] | None = None
+    """Compute capability of the oldest GPUs that can multiply so; None for any, and for CPUs."""
     int8_bits: tuple[int, ...] = ()
     """With so many bits it multiplies in int8; with others it unpacks to the model's dtype."""
     layouts: tuple[str, ...] = ()
@@ -156,6 +158,10 @@ METHODS: Mapping[str, QuantizationMethod] = {
     "fp8": QuantizationMethod(
         bits=(8,),
         group_sizes={8: -1},
+        # The only one that torchao scales by rows; vLLM takes the others, too.
+        gpu_dtype="bfloat16",
+        # Ada; what is older, and vLLM's CPU, have no such products.
+        capability=(8, 9),
         libraries=("torchao",),
         layer_bytes=_fp8,
     ),

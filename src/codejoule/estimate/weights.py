@@ -179,7 +179,8 @@ def weight_bytes(
     - ``awq``: the same without ``g_idx``;
     - ``bnb``, 4 bits (NF4): :math:`i o / 2`, one float32 per 64 weights, the table of 16 values;
     - ``bnb``, 8 bits: :math:`i o`, one float32 per output; ``torchao``: :math:`i o`, one
-      float32 scale and one int8 zero point per output (0.18).
+      float32 scale and one int8 zero point per output (0.18); ``fp8``: :math:`i o`, one float32
+      scale per output.
 
     gptqmodel keeps biases of quantized layers in float16. bitsandbytes and torchao see no routed
     experts in transformers 5, which keeps a layer's experts in one tensor: they stay in `dtype`.

@@ -1,14 +1,13 @@
 """The evaluation environment that ``make eval-env`` builds, and which tasks need it."""
 
 import dataclasses
-import hashlib
 import importlib.util
 import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from codejoule.config import project_root
+from codejoule.common.environments import LockedEnvironment
 from codejoule.config.schema import EvaluatorConfig
 from codejoule.domain import Task, imported_modules
 
@@ -17,39 +16,26 @@ _LOGGER = logging.getLogger(__name__)
 VERSIONS = ("3.11", "3.10")
 """Versions of Python for which there is a lock, the default first."""
 
-MARKER = "codejoule.json"
-"""File in an environment that is complete: what was put in."""
-
 _MOST_NAMES = 8
 
 
-def lock_of(version: str) -> Path:
-    """The file that pins every package of the environment for Python `version`."""
-    return Path(__file__).parent / "locks" / f"py{version.replace('.', '')}.txt"
+def environment_of(version: str) -> LockedEnvironment:
+    """The environment for Python `version`, built or not."""
+    lock = Path(__file__).parent / "locks" / f"py{version.replace('.', '')}.txt"
+    return LockedEnvironment(lock=lock, kind=".eval-env")
 
 
-def environment_folder(version: str) -> Path:
-    """Where the environment for Python `version` lies, built or not; its name holds a hash of
-    its lock, so that another lock is another environment."""
-    lock = lock_of(version)
-    digest = hashlib.sha256(lock.read_bytes()).hexdigest()[:12]
-    return project_root() / ".eval-env" / f"{lock.stem}-{digest}"
-
-
-def find_environment() -> Path | None:
+def find_environment() -> str | None:
     """The Python of the first environment that is built, None where there is none."""
-    for version in VERSIONS:
-        folder = environment_folder(version)
-        if (folder / MARKER).is_file():
-            return folder / "bin" / "python"
-    return None
+    found = (environment_of(version) for version in VERSIONS)
+    return next((environment.python for environment in found if environment.complete), None)
 
 
 def environment_name(python: str) -> str:
     """What to call the interpreter in a record: the name of our own environment, which says
     all and is the same wherever the project lies, else its path."""
-    folder = Path(python).parent.parent
-    return folder.name if folder.parent == project_root() / ".eval-env" else python
+    folder, ours = Path(python).parent.parent, environment_of(VERSIONS[0]).folder
+    return folder.name if folder.parent == ours.parent else python
 
 
 def with_python(config: EvaluatorConfig, tasks: Sequence[Task]) -> EvaluatorConfig:
@@ -65,7 +51,7 @@ def with_python(config: EvaluatorConfig, tasks: Sequence[Task]) -> EvaluatorConf
         return config
     python = find_environment()
     if python is not None:
-        return dataclasses.replace(config, python=str(python))
+        return dataclasses.replace(config, python=python)
     missing = [name for name in sorted(modules) if importlib.util.find_spec(name) is None]
     if missing:
         more = len(missing) - _MOST_NAMES

@@ -67,10 +67,12 @@ def open_engine(
     """The engine that `plan` asks for, and what tells the peak of its memory [bytes]. `windows` are
     those that are left. Raises `UserError` where the engine cannot decode the model."""
     if plan.served is not None and plan.experiment.engine.facts.runs_already:
-        return _served(plan, plan.served, meter, journal), lambda: None
+        engine = _served(plan, plan.served, meter, journal)
+        return engine, engine.memory_peak_bytes
     ensure_quantized(plan, meter, journal)
     if plan.served is not None:
-        return _with_its_own_model(plan, plan.served, meter, journal, windows), lambda: None
+        engine = _with_its_own_model(plan, plan.served, meter, journal, windows)
+        return engine, engine.memory_peak_bytes
     memory = PeakMemory(plan.device, gpus=plan.gpus, own_process=plan.isolated)
     # This is not loading a model, and only the first job of a process (or a machine) does it.
     model = plan.experiment.model

@@ -27,7 +27,7 @@ from codejoule.experiment.identity import fingerprint, prompts_checksum
 from codejoule.experiment.memory import MemoryPlan, check_memory_before_download, plan_memory
 from codejoule.generation import ServedModel, engine_class
 from codejoule.measurement import Hardware, detect_hardware, energy_sources, find_server
-from codejoule.models import Checkpoint, load_tokenizer, locate_checkpoint
+from codejoule.models import Checkpoint, check_capability, load_tokenizer, locate_checkpoint
 from codejoule.sandbox import describe_interpreter
 from codejoule.suites import build_prompt, load_suite
 
@@ -163,6 +163,7 @@ def make_plan(experiment: ExperimentConfig) -> Plan:
         quant, calibration_id = QuantConfig(name="none"), ""
     else:
         device = choose_device(experiment.device, hardware)
+        check_capability(quant, device)
         check_memory_before_download(experiment, suite, hardware, device=device)
     served = engine_class(engine.name).locate(engine) if engine.facts.owns_model else None
     checkpoint = locate_checkpoint(

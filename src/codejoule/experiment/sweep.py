@@ -11,9 +11,10 @@ from omegaconf import DictConfig
 
 from codejoule.config import ConfigError, project_root, write_whole
 from codejoule.config.explain import explain
-from codejoule.config.schema import TrackingConfig
+from codejoule.config.schema import EngineConfig, TrackingConfig
 from codejoule.config.typed import to_experiment, to_plain
 from codejoule.domain import from_json, to_json
+from codejoule.generation import engine_class
 from codejoule.models import check_model_config
 from codejoule.tracking import RunStatus, prepare_store
 
@@ -100,10 +101,14 @@ def check_jobs(
     once, so that a typo in the last of forty jobs is known before the first joule is spent."""
     faults: dict[str, int] = {}
     stores = set()
+    able: list[EngineConfig] = []
     for job in jobs:
         try:
             experiment = to_experiment(compose(job))
             check_model_config(experiment.model, experiment.quant, device=experiment.device)
+            if experiment.engine not in able:
+                engine_class(experiment.engine.name).check(experiment.engine)
+                able.append(experiment.engine)
             stores.add(json.dumps(to_plain(experiment)["tracking"], sort_keys=True))
         except Exception as error:
             text = explain(error, job)

@@ -106,6 +106,11 @@ class Engine(ABC):
     def __init__(self, decoding: Decoding) -> None:
         self._decoding = decoding
 
+    @classmethod  # noqa: B027
+    def check(cls, config: EngineConfig) -> None:
+        """Raises `UserError` where this machine lacks what the engine needs: asked before the first
+        job of a sweep."""
+
     @classmethod
     def locate(cls, config: EngineConfig) -> ServedModel:
         """The model that this engine has of its own, asked before anything is loaded."""
@@ -132,6 +137,10 @@ class Engine(ABC):
     def model_facts(self) -> dict[str, Any]:
         """What an engine with a model of its own knows of it; asked after `prepare`."""
         return {"proven": False, "dtype": "not proven", "kernels": {}}
+
+    def memory_peak_bytes(self) -> int | None:
+        """Peak of the memory of an engine with a model of its own; None where nobody can tell."""
+        return None
 
     def close(self) -> None:  # noqa: B027
         """Give back what the engine holds beside the model."""

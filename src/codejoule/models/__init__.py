@@ -3,7 +3,11 @@
 Finding and checking are cheap (no torch); loading and quantizing import what they need.
 """
 
-from codejoule.models.check import bundled_calibration_texts, check_model_config
+from codejoule.models.check import (
+    bundled_calibration_texts,
+    check_capability,
+    check_model_config,
+)
 from codejoule.models.checkpoint import (
     Checkpoint,
     config_of,
@@ -21,6 +25,7 @@ __all__ = [
     "LoadedModel",
     "ModelFacts",
     "bundled_calibration_texts",
+    "check_capability",
     "check_model_config",
     "config_of",
     "describe_model",

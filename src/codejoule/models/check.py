@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from codejoule.config import ConfigError
+from codejoule.config import ConfigError, UserError
 from codejoule.config.schema import (
     Device,
     Dtype,
@@ -87,6 +87,26 @@ def check_on_device(model: ModelConfig, quant: QuantConfig, device: str | None) 
             f"dtype that {quant.method.name}'s CUDA kernels lack; use "
             f"model.dtype={' or '.join(allowed)}, or auto"
         )
+
+
+def check_capability(quant: QuantConfig, device: str) -> None:
+    """Refuse a method whose products `device` (``cpu`` or ``cuda``) has not; `UserError`."""
+    oldest = METHODS[quant.method.name].capability
+    if oldest is None:
+        return
+    found = "the CPU"
+    if device == "cuda":
+        import torch
+
+        there = torch.cuda.get_device_capability()
+        if there >= oldest:
+            return
+        found = f"this GPU (compute capability {there[0]}.{there[1]})"
+    raise UserError(
+        f"quant={quant.name}: {found} has no products of that kind; they need a GPU of compute "
+        f"capability {oldest[0]}.{oldest[1]} or newer (NVIDIA Ada, Hopper, Blackwell). Choose "
+        "another quant (torchao_int8 and gptq8 have eight bits, too), or another device"
+    )
 
 
 def published_checkpoint(model: ModelConfig, quant: QuantConfig) -> str | None:

@@ -61,6 +61,12 @@ class VllmEngine(Engine):
         self._end_tokens = decoding.end_tokens(model.end_token_owners, tokenizer)
         self._child: Child | None = None
         self._facts: dict[str, Any] = {}
+        self._windows = 0
+
+    @classmethod
+    def check(cls, config: EngineConfig) -> None:
+        """Whether there is a vLLM to start."""
+        find_vllm(config)
 
     @classmethod
     def locate(cls, config: EngineConfig) -> ServedModel:
@@ -155,9 +161,11 @@ class VllmEngine(Engine):
         assert self._child is not None, "prepared first"
         opened_s = perf_counter()
         rows = self._tokens.rows(window.prompts, max_new_tokens=window.max_new_tokens)
+        self._windows += 1
+        # No name twice: of a sequence that we have ended, tokens may come in the next window.
         arriving = zip(window.prompts, window.each_arrival_s, strict=True)
         answers = {
-            str(n): _Answer(self._begin(prompt), arrived_s)
+            f"{self._windows}/{n}": _Answer(self._begin(prompt), arrived_s)
             for n, (prompt, arrived_s) in enumerate(arriving)
         }
         self._child.say(
@@ -182,8 +190,8 @@ class VllmEngine(Engine):
             message = self._child.hear()
             before = left
             for name, tokens, reason, times, _ in message["new"]:
-                answer = answers[name]
-                if answer.ended:
+                answer = answers.get(name)
+                if answer is None or answer.ended:
                     continue
                 answer.take(tokens, times or (), message["at_s"])
                 if answer.ended and reason is None:
@@ -228,6 +236,15 @@ class VllmEngine(Engine):
     def model_facts(self) -> dict[str, Any]:
         """The model as vLLM holds it: every linear layer, looked at in its memory."""
         return model_facts(self._facts, self._source)
+
+    def memory_peak_bytes(self) -> int | None:
+        """What vLLM's processes had at most: allocated on GPUs, or resident on the CPU."""
+        assert self._child is not None
+        self._child.say({"peak": True})
+        while True:
+            # Before the answer may come what was under way for sequences that had ended.
+            if (peak := self._child.hear().get("memory_peak_bytes")) is not None:
+                return int(peak)
 
     def close(self) -> None:
         """End vLLM."""

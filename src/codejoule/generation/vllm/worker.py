@@ -3,7 +3,8 @@
 Run as a file, so that nothing of codejoule has to be there: the standard library and vLLM
 alone. Messages are lines of JSON. The first that comes says what to load; it is answered by
 ``loaded`` (weights are in memory) and ``ready`` (compiled, captured, and looked at). Then come
-requests, and ends of requests whose text is complete; what goes back are each step's new tokens.
+requests, ends of requests whose text is complete, and questions for the peak of memory; what goes
+back are each step's new tokens, and that peak.
 What vLLM keeps to itself is touched in the functions below `VERSIONS` alone.
 """
 
@@ -117,6 +118,17 @@ def inspect(model):
     }
 
 
+def peak_memory(model):
+    """What PyTorch had allocated at most on this process' GPU; on the CPU the process [bytes]."""
+    import torch
+
+    if torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated()
+    with open("/proc/self/status", encoding="ascii") as status:  # noqa: PTH123
+        peak = next(line for line in status if line.startswith("VmHWM:"))
+    return int(peak.split()[1]) * 1024
+
+
 def settings_in_force(engine):
     """What decides about energy, as vLLM has settled it."""
     config = engine.vllm_config
@@ -152,7 +164,11 @@ class Served:
         self._deltas = True
 
     def take(self, message):
-        """A window's requests, or the number of one that has ended."""
+        """A window's requests, the name of one that has ended, or a question for the peak of
+        memory."""
+        if "peak" in message:
+            self._say({"memory_peak_bytes": sum(self._engine.apply_model(peak_memory))})
+            return
         if "end" in message:
             if message["end"] in self._running:
                 self._engine.abort_request([message["end"]])

@@ -1,0 +1,150 @@
+"""Whole runs with ``engine=vllm`` around a stand-in for it, and what becomes of one that is killed."""
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests import warm
+from tests.experiment.job import ROOT, run_main, runs_of, start_main
+
+FAKE = Path(__file__).parents[1] / "generation" / "fake_vllm"
+WINDOWS = 6
+OVERRIDES = (
+    "engine=vllm", f"engine.python={sys.executable}", "engine.window_tasks=4", "batch=b4",
+    f"suite.limit={4 * WINDOWS}", "evaluator=none",
+)  # fmt: skip
+
+
+def environment(**wrong: float) -> dict[str, str]:
+    letters = list(range(40, 66))
+    return {"PYTHONPATH": str(FAKE), "FAKE_VLLM": json.dumps({"letters": letters, **wrong})}
+
+
+def windows_done(folder: Path) -> int:
+    (journal,) = list(folder.glob("mlruns/journals/*/*/journal.jsonl")) or [None]
+    lines = journal.read_text(encoding="utf-8").split("\n")[:-1] if journal else []
+    return sum(json.loads(line)["kind"] == "batch" for line in lines)
+
+
+def wait_for(reached: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 120
+    while not reached():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def process_of_vllm(job: int) -> int | None:
+    """The child of `job` that runs the engine's worker."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            command = (entry / "cmdline").read_text()
+        except (OSError, IndexError):
+            continue
+        if parent == job and "vllm/worker.py" in command:
+            return int(entry.name)
+    return None
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return True
+    return state == "Z"
+
+
+@contextmanager
+def half_done(folder: Path) -> Iterator[tuple[warm.Job, int]]:
+    """A run of which some windows are done, and the process of its vLLM."""
+    job = start_main(folder, *OVERRIDES, new_session=True, **environment(step_s=0.005))
+    try:
+        wait_for(lambda: windows_done(folder) >= 2 or job.poll() is not None)
+        vllm = process_of_vllm(job.pid)
+        assert job.poll() is None and vllm is not None
+        yield job, vllm
+    finally:
+        job.send_signal(signal.SIGKILL)
+
+
+def check_continued(folder: Path) -> None:
+    """The same command, given again, decodes what is left, and ends as if nothing had been."""
+    done_before = windows_done(folder)
+    assert 2 <= done_before < WINDOWS
+    done = run_main(folder, *OVERRIDES, **environment())
+    assert done.returncode == 0, done.stderr
+    assert f"continues: {done_before} of {WINDOWS} batches were done before" in done.stdout
+    assert windows_done(folder) == WINDOWS
+    (run,) = runs_of("codejoule", folder)
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["tasks"] == 4 * WINDOWS
+    assert run.data.metrics["memory_peak_bytes"] > 0
+
+
+@pytest.fixture
+def folder(tmp_path: Path, with_database: Callable[[Path], Path]) -> Path:
+    return with_database(tmp_path)
+
+
+def test_a_sweep_that_has_no_vllm_says_so_before_its_first_job(tmp_path: Path) -> None:
+    missing = {"CODEJOULE_VLLM_PYTHON": str(tmp_path / "nothing")}
+    done = run_main(tmp_path, "-m", "engine=generate,vllm", "quant=none,gptq4", **missing)
+    assert done.returncode == 1
+    assert "nothing cannot be started (No such file or directory)" in done.stderr
+    assert "make vllm-env" in done.stderr and "(in 2 of 4 jobs)" in done.stderr
+    assert not (tmp_path / "mlruns" / "mlflow.db").exists()
+
+
+def test_the_presets_can_be_had_without_vllm(tmp_path: Path) -> None:
+    for preset in ("frontier", "engines"):
+        file = ROOT / "conf" / "experiment" / f"{preset}.yaml"
+        comment = next(line for line in file.read_text().splitlines() if " engine=" in line)
+        _, _, command = comment.partition("src/main.py ")
+        missing = {"CODEJOULE_VLLM_PYTHON": str(tmp_path / "nothing")}
+        # The last is a fault that is found after all others, so that no job starts.
+        few = ("model=qwen_0_5b", "batch=b1", "tracking.experiment=a,b")
+        for overrides, vllm in ((command.split(), False), ([f"+experiment={preset}"], True)):
+            done = run_main(tmp_path, "-m", *overrides, *few, **missing)
+            assert "tracking: cannot be swept over" in done.stderr
+            assert ("make vllm-env" in done.stderr) is vllm, done.stderr
+
+
+def test_a_killed_vllm_is_told_and_the_same_command_continues(folder: Path) -> None:
+    with half_done(folder) as (job, vllm):
+        os.kill(vllm, signal.SIGKILL)
+        done = job.completed(timeout=60)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "engine=vllm: vLLM gave up: its process ended with status -9" in done.stderr
+    assert "Finished windows are kept, and the same command continues after them" in done.stderr
+    assert "loading weights of the fake" in done.stderr
+    (run,) = runs_of("codejoule", folder)
+    assert run.info.status == "FAILED"
+    check_continued(folder)
+
+
+def test_vllm_ends_with_a_killed_run_which_continues(folder: Path) -> None:
+    with half_done(folder) as (job, vllm):
+        os.kill(job.pid, signal.SIGKILL)
+        job.wait(60)
+        wait_for(lambda: is_gone(vllm))
+    check_continued(folder)
+
+
+def test_an_interrupt_ends_the_run_and_vllm(folder: Path) -> None:
+    with half_done(folder) as (job, vllm):
+        os.killpg(job.pid, signal.SIGINT)
+        done = job.completed(timeout=60)
+        wait_for(lambda: is_gone(vllm))
+    assert done.returncode == 130
+    assert "Traceback" not in done.stderr
+    (run,) = runs_of("codejoule", folder)
+    assert run.info.status == "KILLED"
+    check_continued(folder)
