@@ -17,7 +17,7 @@ from tests.experiment.job import Sweep, run_main, runs_of
 # On a machine without GPU and without readable RAPL: everything that applies, nothing else.
 CPU_METRICS = {
     "energy_generation_j", "energy_prefill_j", "energy_decode_j", "energy_evaluation_j",
-    "energy_total_kwh", "energy_per_output_token_j", "energy_per_task_j",
+    "energy_total_kwh", "energy_per_output_token_j", "energy_per_token_j", "energy_per_task_j",
     "energy_per_solved_task_j", "energy_load_j", "mean_power_w", "latency_s", "ttft_s", "tpot_s",
     "throughput_tokens_per_s", "output_tokens", "prompt_tokens", "tasks", "pass_at_1",
     "pass_at_1_ci_low", "pass_at_1_ci_high", "pass_at_1_per_kwh", "carbon_g", "tasks_valid",
