@@ -34,6 +34,8 @@ def _without_new(payload):
     """What an entry has now and had not then is not known of an old one."""
     reading = payload.get("reading") or {}
     assert reading.pop("zeus_j", None) is None
+    if "temperature_c" in payload:  # of the GPUs at rest
+        assert payload.pop("source") is None
     return payload
 
 
