@@ -13,7 +13,7 @@ import pytest
 
 from codejoule.config import ConfigError, UserError
 from codejoule.config.schema import MeterConfig
-from codejoule.domain import FIRST_TOKEN, EnergyScope, EnergySource
+from codejoule.domain import FIRST_TOKEN, EnergyScope, EnergySource, IdleSource
 from codejoule.measurement import Meter, open_meter
 from codejoule.measurement.nvml import nvml_counter
 
@@ -104,8 +104,27 @@ def test_idle_power_is_that_of_two_spans_which_agree_or_the_last_with_a_word(
 
     with _meter(idle_s=2.0) as meter:
         meter._observed_w = observed_w  # type: ignore[method-assign]
-        assert meter._settled_w() == idle_w
+        source = IdleSource.unsettled if told else IdleSource.measured
+        assert meter._settled_w(None) == (idle_w, source)
     assert ("idle power still changes (60.0, then 40.0 W)" in caplog.text) == told
+
+
+@pytest.mark.parametrize(
+    ("powers_w", "found"),
+    [
+        ([78.0, 81.0], (79.0, IdleSource.taken_over)),
+        ([81.0, 81.0], (81.0, IdleSource.measured)),
+        ([90.0, 75.0, 75.0], (75.0, IdleSource.measured)),
+    ],
+)
+def test_an_earlier_idle_power_is_taken_over_where_a_second_agrees_with_it(
+    powers_w: list[float], found: tuple[float, IdleSource], nvml: Any
+) -> None:
+    left_w = iter(powers_w)
+    with _meter(idle_s=2.0) as meter:
+        meter._observed_w = lambda seconds: next(left_w)  # type: ignore[method-assign]
+        assert meter._settled_w(79.0) == found
+    assert not list(left_w)
 
 
 def test_marks_have_a_time_but_no_energy_between_ticks(nvml: Any) -> None:

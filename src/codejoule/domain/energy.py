@@ -37,6 +37,19 @@ class EnergyScope(Enum):
     """Every CPU package and its memory, or an estimate of this process' share."""
 
 
+class IdleSource(Enum):
+    """How a figure of idle power came about."""
+
+    measured = "measured"
+    """Two spans agreed."""
+    unsettled = "unsettled"
+    """It still changed when the time for it was over."""
+    taken_over = "taken over"
+    """An earlier job of the sweep measured it on the same cards, and a short look agreed."""
+    recorded = "recorded"
+    """A recording states it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnergyReading:
     """Energy and time of one metered window.

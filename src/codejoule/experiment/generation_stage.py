@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from codejoule.domain import Completion, EnergySource, PowerSample, Prompt
 from codejoule.domain.steady import STEADY, steady_state
+from codejoule.experiment.idle import measure_idle
 from codejoule.experiment.memory import check_memory
 from codejoule.experiment.memory_use import BatchLimit, is_out_of_memory, out_of_memory
 from codejoule.experiment.model_stage import open_engine
@@ -26,7 +27,6 @@ from codejoule.tracking.entries import (
     Compiled,
     CooledDown,
     EngineSetUp,
-    Idle,
     Power,
     WarmedUp,
 )
@@ -105,8 +105,7 @@ class _Decoding:
         journal.append(WarmedUp(reading=window.reading))
         declared = {"kv_cache": config.facts.cache.value, "samples_repeat": config.facts.repeats}
         journal.append(EngineSetUp(declared | self.engine.facts()))
-        power_w = meter.measure_idle()
-        journal.append(Idle(power_w=power_w, temperature_c=meter.temperature_c()))
+        journal.append(measure_idle(self.plan, meter))
         total, done = sum(map(len, self.plan.batches)), _done(journal).total()
         tokens, power, began = 0, list[PowerSample](), time.monotonic()
         with tqdm(total=total, initial=done, unit="task", disable=None, leave=False) as progress:

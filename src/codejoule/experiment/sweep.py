@@ -151,11 +151,17 @@ def open_sweep(config: DictConfig, *, jobs: int | None) -> None:
 
 def current_sweep() -> SweepRef | None:
     """The sweep that this job belongs to, or that this process opened; None where there is none."""
-    file = os.environ.get(_FILE)
+    file = sweep_file()
     if file is None:
         return None
-    sweep: SweepRef = from_json(SweepRef, json.loads(Path(file).read_text(encoding="utf-8")))
+    sweep: SweepRef = from_json(SweepRef, json.loads(file.read_text(encoding="utf-8")))
     return sweep
+
+
+def sweep_file() -> Path | None:
+    """The file that describes it, beside which its jobs leave word for each other."""
+    file = os.environ.get(_FILE)
+    return None if file is None else Path(file)
 
 
 def sum_up() -> Summary | None:

@@ -9,7 +9,7 @@ from time import perf_counter, sleep, time
 from typing import Self
 
 from codejoule.config import ConfigError, UserError
-from codejoule.domain import Cooling, EnergyScope, EnergySource, PowerSample
+from codejoule.domain import Cooling, EnergyScope, EnergySource, IdleSource, PowerSample
 from codejoule.measurement.cooling import cool_down, settle
 from codejoule.measurement.counter import Counter, PowerSampler
 from codejoule.measurement.cpu import CpuCounters
@@ -61,6 +61,8 @@ class Meter:
         self._idle_s = idle_s
         self._idle_tolerance = idle_tolerance
         self._idle_power_w: float | None = None
+        self.idle_source: IdleSource | None = None
+        """How `measure_idle` came to its figure; None where there is none."""
         self._keys = count()
         # The ledger's process samples power already.
         self._sampler = None if ledger else PowerSampler(counter.power_w, sample_period_s)
@@ -83,23 +85,29 @@ class Meter:
         window.close(self._idle_power_w)
         self._pending = [*(w for w in self._pending if w.pending), window]
 
-    def measure_idle(self) -> float | None:
+    def measure_idle(self, earlier_w: float | None = None) -> float | None:
         """Power of the idle GPUs [W]; later readings use it for ``energy_net_j``. It is observed
         until two spans of 0.5 s agree to within ``meter.idle_tolerance``, for ``meter.idle_s`` at
-        most (then with a logged warning). None, and no net energy, for a CPU, where it is
-        undefined, and with ``meter.idle_s=0``. A replay has what its recording states, or none."""
+        most (then with a logged warning). `earlier_w`, measured before on the same GPUs, is taken
+        where the first two spans together agree with it as well. None, and no net energy, for a
+        CPU, where it is undefined, and with ``meter.idle_s=0``. A replay has what its recording
+        states, or none."""
         if self.scope is EnergyScope.cpu or self._idle_s == 0:
             return None
         if self.source is EnergySource.replay:
             self._idle_power_w = self._recorded_idle_w
+            self.idle_source = None if self._idle_power_w is None else IdleSource.recorded
             return self._idle_power_w
-        idle_power_w = self._settled_w() if self._ledger else self._observed_w(self._idle_s)
+        if self._ledger:
+            idle_power_w, source = self._settled_w(earlier_w)
+        else:
+            idle_power_w, source = self._observed_w(self._idle_s), IdleSource.measured
         if math.isnan(idle_power_w):
             raise ConfigError(
                 f"meter.idle_s={self._idle_s}: too short, the energy counter did not tick; "
                 "use 1 or more, or 0 to do without net energy"
             )
-        self._idle_power_w = idle_power_w
+        self._idle_power_w, self.idle_source = idle_power_w, source
         return idle_power_w
 
     def _observed_w(self, seconds: float) -> float:
@@ -108,15 +116,22 @@ class Meter:
         energy_j = window.reading.of_j("gpu")
         return math.nan if energy_j is None else energy_j / window.reading.latency_s
 
-    def _settled_w(self) -> float:
+    def _settled_w(self, earlier_w: float | None) -> tuple[float, IdleSource]:
+        step_s = min(IDLE_STEP_S, self._idle_s / 2)
+        seen_w: list[float] = []
+        if earlier_w is not None:
+            seen_w = [self._observed_w(step_s), self._observed_w(step_s)]
+            if abs(sum(seen_w) / 2 - earlier_w) <= self._idle_tolerance * earlier_w:
+                return earlier_w, IdleSource.taken_over
         last_w, power_w, settled = settle(
-            self._observed_w,
+            # What has been seen need not be observed again.
+            lambda seconds: seen_w.pop(0) if seen_w else self._observed_w(seconds),
             longest_s=self._idle_s,
-            step_s=IDLE_STEP_S,
+            step_s=step_s,
             tolerance=self._idle_tolerance,
         )
         if settled:
-            return (power_w + last_w) / 2
+            return (power_w + last_w) / 2, IdleSource.measured
         logger.warning(
             "idle power still changes (%.1f, then %.1f W) after meter.idle_s=%g s: the "
             "last is taken. Something else may use the GPU, or it is still cooling: "
@@ -125,7 +140,7 @@ class Meter:
             power_w,
             self._idle_s,
         )
-        return power_w
+        return power_w, IdleSource.unsettled
 
     def temperature_c(self) -> float | None:
         """Temperature of the warmest GPU now [degrees Celsius]; None where it is not known."""

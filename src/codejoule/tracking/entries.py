@@ -10,6 +10,7 @@ from codejoule.domain import (
     EnergyReading,
     EnergyScope,
     EnergySource,
+    IdleSource,
     JudgedSample,
     PowerSample,
     from_json,
@@ -151,6 +152,8 @@ class Idle(Entry):
     """Idle power of the GPUs in use [W]."""
     temperature_c: float | None
     """Temperature of the warmest of them [degrees Celsius]."""
+    source: IdleSource | None = None
+    """How the power came about; None where there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
