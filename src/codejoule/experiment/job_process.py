@@ -77,9 +77,8 @@ def _problem() -> str | None:
     if len(found := threads()) > 1:
         return f"started threads ({', '.join(found[1:])})"
     files = Path("/proc/self/fd").iterdir()
-    if any(os.path.realpath(file).startswith(_CUDA) for file in files):
-        return "used CUDA"
-    return None
+    asked = any(os.path.realpath(file).startswith(_CUDA) for file in files)
+    return "used CUDA" if asked or sys.modules["torch"].cuda.is_initialized() else None
 
 
 def _run(order: Mapping[str, Any], stderr: int) -> int:
