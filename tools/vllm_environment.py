@@ -2,7 +2,9 @@
 
 ``python -m tools.vllm_environment``. It is the one for this machine: with CUDA where an NVIDIA
 driver answers, else for the CPU. What is built is kept until its lock changes; nothing of it
-touches the environment that runs codejoule.
+touches the environment that runs codejoule. vLLM's package for the CPU is made for PyTorch's own
+CPU build: where the package index has another one, pip finds it in PyTorch's index
+(``PIP_EXTRA_INDEX_URL``).
 """
 
 import sys
@@ -12,10 +14,6 @@ from codejoule.common.environments import Installer
 from codejoule.config import UserError
 from codejoule.generation.vllm.environment import environment_of
 from codejoule.measurement import detect_hardware
-
-_CPU_BUILDS = "https://download.pytorch.org/whl/cpu"
-"""Where PyTorch's builds without CUDA are; PyPI's need a graphics driver's libraries (3 GB more),
-and vLLM's package for the CPU was not made for them."""
 
 _CHECK = """\
 import sys
@@ -40,11 +38,6 @@ def main() -> None:
 
 def _fill(installer: Installer, kind: str) -> dict[str, Any]:
     torch = next(line for line in installer.lock.read_text().split() if line.startswith("torch=="))
-    if kind == "cpu":
-        # From there alone, since every other package would be looked for there, too. Where it
-        # cannot be reached the next step takes what the index has.
-        builds = ("--extra-index-url", _CPU_BUILDS)
-        installer.pip("install", "--no-deps", *builds, torch)
     # Which of NVIDIA's libraries it needs is known to the build that the index has.
     installer.pip("install", torch)
     installer.install_locked()
