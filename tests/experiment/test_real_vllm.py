@@ -8,8 +8,6 @@ from typing import Any
 import pytest
 
 from codejoule.config import UserError
-from codejoule.config.schema import EngineConfig
-from codejoule.domain.engines import EngineName
 from codejoule.generation.vllm.environment import find_vllm
 from tests.experiment.job import run_main, runs_of
 
@@ -19,7 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 @pytest.fixture(scope="module", autouse=True)
 def _vllm() -> None:
     try:
-        find_vllm(EngineConfig(name=EngineName.vllm))
+        find_vllm(None)
     except UserError as error:
         pytest.skip(str(error))
 

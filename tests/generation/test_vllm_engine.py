@@ -246,14 +246,14 @@ def test_a_missing_or_old_vllm_is_told_with_the_way_out(
     for variable in ("PYTHONPATH", VARIABLE):
         monkeypatch.delenv(variable, raising=False)
     with pytest.raises(UserError, match=r"vLLM is not here; build its environment with `make vllm"):
-        find_vllm(EngineConfig(name=EngineName.vllm))
+        find_vllm(None)
     with pytest.raises(UserError, match="has no vLLM; build"):
-        find_vllm(EngineConfig(name=EngineName.vllm, python=sys.executable))
+        find_vllm(sys.executable)
     with pytest.raises(UserError, match=r"engine=vllm: .*nothing cannot be started"):
-        find_vllm(EngineConfig(name=EngineName.vllm, python=str(tmp_path / "nothing")))
+        find_vllm(str(tmp_path / "nothing"))
     old = tmp_path / "vllm-0.19.1.dist-info"
     old.mkdir()
     (old / "METADATA").write_text("Metadata-Version: 2.1\nName: vllm\nVersion: 0.19.1\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(UserError, match=r"has vllm 0\.19\.1, which is older than 0\.26"):
-        find_vllm(EngineConfig(name=EngineName.vllm, python=sys.executable))
+        find_vllm(sys.executable)

@@ -23,9 +23,8 @@ from codejoule.config import (
     nearest_folder,
     project_root,
 )
-from codejoule.config.schema import EngineConfig, EvaluatorConfig, MeterConfig
+from codejoule.config.schema import EvaluatorConfig, MeterConfig
 from codejoule.domain import visible
-from codejoule.domain.engines import EngineName
 from codejoule.measurement import Gpu, Hardware, detect_hardware
 
 PACKAGES = ("torch", "transformers", "gptqmodel", "zeus", "mlflow", "hydra-core")
@@ -214,7 +213,7 @@ def _vllm() -> Finding:
     from codejoule.generation.vllm.environment import VARIABLE, find_vllm
 
     try:
-        python, version = find_vllm(EngineConfig(name=EngineName.vllm))
+        python, version = find_vllm(None)
     except UserError as error:
         fix = (
             "only for engine=vllm: make vllm-env builds an environment with it; or name a Python "

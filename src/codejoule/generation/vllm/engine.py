@@ -66,12 +66,12 @@ class VllmEngine(Engine):
     @classmethod
     def check(cls, config: EngineConfig) -> None:
         """Whether there is a vLLM to start."""
-        find_vllm(config)
+        find_vllm(config.python)
 
     @classmethod
     def locate(cls, config: EngineConfig) -> ServedModel:
         """The vLLM that is there; raises `UserError` where there is none."""
-        _, software = find_vllm(config)
+        _, software = find_vllm(config.python)
         return ServedModel(id="vllm", software=software)
 
     def open(self, windows: Sequence[Sequence[Prompt]], *, at_once: int) -> None:
@@ -79,7 +79,7 @@ class VllmEngine(Engine):
         self.close()
         new = self._decoding.max_new_tokens
         rows = self._tokens.rows(list(chain.from_iterable(windows)), max_new_tokens=new)
-        python, _ = find_vllm(self._config)
+        python, _ = find_vllm(self._config.python)
         self._child = Child(python, self._environment())
         self._child.say(
             {

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from codejoule.common.environments import LockedEnvironment
 from codejoule.config import UserError
-from codejoule.config.schema import EngineConfig
 
 KINDS = ("cuda", "cpu")
 """What ``make vllm-env`` can build, for machines with an NVIDIA GPU and for others."""
@@ -35,11 +34,11 @@ def environment_of(kind: str) -> LockedEnvironment:
     return LockedEnvironment(lock=lock, kind=".vllm-env")
 
 
-def find_vllm(config: EngineConfig) -> tuple[str, str]:
+def find_vllm(named: str | None) -> tuple[str, str]:
     """The Python to run vLLM in, and which vLLM that is, e.g. ``vllm 0.32.0``: the one that
-    ``engine.python`` names, or else `VARIABLE`; else the environment that ``make vllm-env`` built;
-    else the running one. Raises `UserError` where none has vLLM, or one that is too old."""
-    python = config.python or os.environ.get(VARIABLE) or _built() or _running()
+    ``engine.python`` has `named`, or else `VARIABLE`; else the environment that ``make vllm-env``
+    built; else the running one. Raises `UserError` where none has vLLM, or one that is too old."""
+    python = named or os.environ.get(VARIABLE) or _built() or _running()
     if python is None:
         raise UserError(
             "engine=vllm: vLLM is not here; build its environment with `make vllm-env` (beside "
