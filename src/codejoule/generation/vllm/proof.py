@@ -11,8 +11,6 @@ from codejoule.generation.engine import ModelSource
 _KINDS = {"none": "Unquantized", "gptq": "GPTQ", "awq": "AWQ", "fp8": "Fp8"}
 """What the name of vLLM's class has in it, for each method of ours that vLLM has too."""
 
-METHODS = tuple(_KINDS)
-
 
 def prove(found: Mapping[str, Any], source: ModelSource, config: EngineConfig) -> None:
     """Raises `UserError` for the first difference between what `found` says of the engine at work
