@@ -141,13 +141,9 @@ class Bench:
         return rows
 
     def many(self) -> list[dict[str, Any]]:
-        rng = random.Random(0)
         count = 9 if self._smoke else 128
-        asked = prompts(
-            [min(900, max(60, int(rng.lognormvariate(5.4, 0.6)))) for _ in range(count)]
-        )
         longest = 24 if self._smoke else 1024
-        lengths = [min(longest, max(8, int(rng.lognormvariate(5.6, 0.7)))) for _ in asked]
+        asked, lengths = mixed(count, longest)
         rows = []
         with self._model("qwen_7b", "bfloat16", "none") as loaded:
             bound = self._mixed_bound(loaded, [len(prompt.text) for prompt in asked], lengths)
@@ -401,6 +397,13 @@ def prompts(lengths: Sequence[int]) -> list[Prompt]:
         )
         for i, n in enumerate(lengths)
     ]
+
+
+def mixed(count: int, longest: int) -> tuple[list[Prompt], list[int]]:
+    """Requests of mixed lengths, and how many new tokens each has."""
+    rng = random.Random(0)
+    asked = prompts([min(900, max(60, int(rng.lognormvariate(5.4, 0.6)))) for _ in range(count)])
+    return asked, [min(longest, max(8, int(rng.lognormvariate(5.6, 0.7)))) for _ in asked]
 
 
 def ends_after(lengths: Sequence[int]) -> Callable[[Prompt], Callable[[str], int | None]]:

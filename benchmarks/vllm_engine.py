@@ -18,7 +18,6 @@ fp8     with W8A8.
 import argparse
 import json
 import os
-import random
 import subprocess
 import sys
 import tempfile
@@ -30,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from engines import ROOT, prompts
+from engines import ROOT, mixed, prompts
 from hydra import compose, initialize_config_dir
 
 from codejoule.config.compose import register_schemas
@@ -47,7 +46,7 @@ from codejoule.models.quantization import quantizer_of
 from codejoule.models.tokenizer import byte_tokenizer
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
-PROMPT, NEW, MOST = 200, 256, 128
+PROMPT, NEW, MOST, LONGEST = 200, 256, 128, 1024
 AT_LEAST_S = 3.0
 NEEDED_S = {"none": 210, "gptq4": 120, "fp8": 120}
 
@@ -74,28 +73,32 @@ def main() -> None:
     register_schemas()
     file = options.out / "vllm.json"
     found = json.loads(file.read_text()) if file.exists() else {}
+    failed = []
     for part in options.parts:
         if options.seconds - (time.monotonic() - began) < NEEDED_S[part]:
             print(f"left out for want of time: {part}", flush=True)
             continue
         try:
             found[part] = (
-                direct(options) if part == "none" else curve(part, options, SIZES, mixed=False)
+                direct(options) if part == "none" else curve(part, options, SIZES, with_mixed=False)
             )
         except Exception:
             traceback.print_exc(file=sys.stdout)
+            failed.append(part)
             continue
         file.write_text(json.dumps(found, indent=1) + "\n")
         print(f"after {part}: {time.monotonic() - began:.0f} s", flush=True)
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
 
 
 def curve(
-    quant: str, options: argparse.Namespace, sizes: Sequence[int], *, mixed: bool
+    quant: str, options: argparse.Namespace, sizes: Sequence[int], *, with_mixed: bool
 ) -> list[dict[str, Any]]:
-    """`engine=vllm` over some batches; `mixed` adds the requests of mixed lengths."""
-    engine = started(quant, options, longest=1024 if mixed else NEW)
-    asked = prompts([PROMPT] * MOST)
-    engine.open([asked, mixed_prompts()] if mixed else [asked], at_once=MOST)
+    """`engine=vllm` over some batches; `with_mixed` adds the requests of mixed lengths."""
+    engine = started(quant, options, longest=LONGEST if with_mixed else NEW)
+    asked, (various, lengths) = prompts([PROMPT] * MOST), mixed(MOST, LONGEST)
+    engine.open([asked, various] if with_mixed else [asked], at_once=MOST)
     engine.prepare([asked], at_once=MOST)
     print(json.dumps(engine.facts()), flush=True)
     print({k: v for k, v in engine.model_facts().items() if k != "layers"}, flush=True)
@@ -108,11 +111,10 @@ def curve(
 
             rows.append({"quant": quant, "case": size, **measured(meter, batch)})
             print(json.dumps(rows[-1]), flush=True)
-        if mixed:
-            lengths = mixed_lengths()
+        if with_mixed:
 
             def many() -> int:
-                return tokens_of(engine, mixed_prompts(), MOST, 1024, lengths)
+                return tokens_of(engine, various, MOST, LONGEST, lengths)
 
             rows.append({"quant": quant, "case": "mixed", **measured(meter, many)})
             print(json.dumps(rows[-1]), flush=True)
@@ -161,6 +163,7 @@ def started(quant: str, options: argparse.Namespace, *, longest: int) -> Any:
     source = ModelSource(
         folder=folder, random_seed=0, quant=chosen, dtype="bfloat16", device="cuda", gpus=(0,),
         cpu_threads=None, vocabulary=model.architecture["vocab_size"], context_tokens=None,
+        kv_cache_bytes=None,
     )  # fmt: skip
     decoding = Decoding(
         generation=GenerationConfig(name="greedy"), max_new_tokens=longest, fixed_length=True
@@ -182,30 +185,19 @@ def started(quant: str, options: argparse.Namespace, *, longest: int) -> Any:
     return Mixed(replace(served, source=source), tokenizer, decoding, config)
 
 
-def mixed_prompts() -> list[Prompt]:
-    rng = random.Random(0)
-    return prompts([min(900, max(60, int(rng.lognormvariate(5.4, 0.6)))) for _ in range(MOST)])
-
-
-def mixed_lengths() -> list[int]:
-    rng = random.Random(0)
-    for _ in range(MOST):
-        rng.lognormvariate(5.4, 0.6)
-    return [min(1024, max(8, int(rng.lognormvariate(5.6, 0.7)))) for _ in range(MOST)]
-
-
 def direct(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Both, one after the other, the same arguments and the same prompts."""
-    engine = started("none", options, longest=1024)
-    asked = [prompts([PROMPT] * MOST), mixed_prompts()]
+    engine = started("none", options, longest=LONGEST)
+    various, lengths = mixed(MOST, LONGEST)
+    asked = [prompts([PROMPT] * MOST), various]
     rows = [engine._tokens.rows(each, max_new_tokens=1) for each in asked]
-    longest = max(len(ids) for each in rows for ids in each) + 1024
+    longest = max(len(ids) for each in rows for ids in each) + LONGEST
     job = {
         "arguments": engine._arguments(MOST, longest),
         "cases": [
             {"case": 1, "ids": rows[0][:1], "lengths": [NEW]},
             {"case": 32, "ids": rows[0][:32], "lengths": [NEW] * 32},
-            {"case": "mixed", "ids": rows[1], "lengths": mixed_lengths()},
+            {"case": "mixed", "ids": rows[1], "lengths": lengths},
         ],
     }
     with tempfile.TemporaryDirectory() as folder:
@@ -217,7 +209,7 @@ def direct(options: argparse.Namespace) -> list[dict[str, Any]]:
             check=True,
         )
         own = json.loads(out.read_text())
-    ours = curve("none", options, SIZES, mixed=True)
+    ours = curve("none", options, SIZES, with_mixed=True)
     of_case = {row["case"]: row for row in ours}
     for other in own:
         row = of_case[other["case"]]

@@ -30,8 +30,7 @@ def main() -> None:
     if environment.complete:
         print(f"vLLM for {kind}: {environment.folder} is there already")
         return
-    size = {"cpu": "3.5 GB, 2 to 10 minutes", "cuda": "9 GB, 5 to 15 minutes"}[kind]
-    print(f"vLLM for {kind}: building {environment.folder} ({size}) ...", flush=True)
+    print(f"vLLM for {kind}: building {environment.folder} (some GB, minutes) ...", flush=True)
     environment.build(sys.executable, lambda installer: _fill(installer, kind))
     print(f"vLLM for {kind}: built")
 

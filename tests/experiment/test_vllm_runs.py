@@ -124,7 +124,7 @@ def test_a_killed_vllm_is_told_and_the_same_command_continues(folder: Path) -> N
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "engine=vllm: vLLM gave up: its process ended with status -9" in done.stderr
-    assert "Finished windows are kept, and the same command continues after them" in done.stderr
+    assert "run the same command again, which continues after the windows that are" in done.stderr
     assert "loading weights of the fake" in done.stderr
     (run,) = runs_of("codejoule", folder)
     assert run.info.status == "FAILED"

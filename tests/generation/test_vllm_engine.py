@@ -63,6 +63,7 @@ def engine_of(
         cpu_threads=1,
         vocabulary=320,
         context_tokens=256,
+        kv_cache_bytes=None,
     )
     config = EngineConfig(name=EngineName.vllm, python=sys.executable, **keys)
     located = VllmEngine.locate(config)
@@ -226,7 +227,10 @@ def test_what_vllm_has_set_up_is_compared_with_what_was_asked(
     [
         ("load", r"memory does not suffice.*2\.00 GiB.*lower batch\.size"),
         ("compile", r"memory does not suffice.*cache blocks"),
-        ("decode", r"(?s)status -9.*the same command continues.*the fake is about to die"),
+        (
+            "decode",
+            r"(?s)status -9.*run the same command again, which continues.*the fake is about to die",
+        ),
         ("logits", r"logits are NaN or infinite in the prompt of t/0"),
     ],
 )
@@ -237,6 +241,32 @@ def test_an_end_of_vllm_is_told_with_its_last_words(
     prompts = [prompt("a")]
     with pytest.raises(UserError, match=said), engine_of(tokenizer, prompts=prompts) as engine:
         decode(engine, prompts, 1)
+
+
+def test_an_error_that_only_speaks_of_the_kv_cache_is_not_taken_for_full_memory(
+    fake: Callable[..., None], tokenizer: Any
+) -> None:
+    fake(at="compile", said="fp8 KV cache is not supported on this platform")
+    with (
+        pytest.raises(UserError, match=r"vLLM gave up: ValueError: fp8 KV cache.*Mend what it"),
+        engine_of(tokenizer, prompts=[prompt("a")]),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(("blocks", "told"), [(10, True), (11, False)])
+def test_a_cache_that_holds_fewer_tokens_than_a_batch_may_have_is_told(
+    fake: Callable[..., None],
+    tokenizer: Any,
+    caplog: pytest.LogCaptureFixture,
+    blocks: int,
+    told: bool,
+) -> None:
+    fake(blocks=blocks)  # of 16 tokens; 4 sequences of 1 + 40 may need 164
+    prompts = [prompt("a", n) for n in range(4)]
+    with engine_of(tokenizer, prompts=prompts):
+        pass
+    assert ("tokens, and 4 sequences of up to 41 may need more" in caplog.text) is told
 
 
 def test_a_missing_or_old_vllm_is_told_with_the_way_out(

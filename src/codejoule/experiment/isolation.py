@@ -19,8 +19,9 @@ from codejoule.experiment.plan import Plan
 
 _LAST_WORDS = 15
 
-_servers: dict[tuple[int, frozenset[tuple[str, str]]], ForkServer] = {}
-"""By process and environment, which libraries read while they are imported."""
+_server_of: dict[tuple[int, frozenset[tuple[str, str]]], ForkServer] = {}
+"""The one there is, by its process and environment, which libraries read while they are imported.
+"""
 
 
 def generate_isolated(plan: Plan, folder: Path) -> None:
@@ -54,17 +55,22 @@ def generate_isolated(plan: Plan, folder: Path) -> None:
 
 
 def _server() -> ForkServer:
-    """This process' own, started when the first job needs it, and again if it has died."""
+    """This process' own, started when the first job needs it, and again if it has died or the
+    environment is another."""
     key = os.getpid(), frozenset(os.environ.items())
-    if key not in _servers or _servers[key].ended:
+    if key not in _server_of or _server_of[key].ended:
+        for (process, _), earlier in _server_of.items():
+            if process == key[0]:
+                earlier.close()
+        _server_of.clear()
         source = str(project_root() / "src")
         path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
-        _servers[key] = ForkServer(
+        _server_of[key] = ForkServer(
             ["-m", job_process.__name__],
             env=dict(os.environ),
             while_importing=job_process.WHILE_IMPORTING | {"PYTHONPATH": path},
         )
-    return _servers[key]
+    return _server_of[key]
 
 
 def _echo(stream: FileIO) -> list[str]:

@@ -21,6 +21,7 @@ from codejoule.domain import (
     from_json,
     to_json,
 )
+from codejoule.estimate import memory_needed
 from codejoule.experiment.memory_use import PeakMemory
 from codejoule.experiment.plan import Plan
 from codejoule.generation import (
@@ -170,6 +171,9 @@ def _source(plan: Plan, folder: Path) -> ModelSource:
         cpu_threads=model.cpu_threads,
         vocabulary=config["vocab_size"],
         context_tokens=config.get("max_position_embeddings"),
+        kv_cache_bytes=None
+        if plan.memory is None
+        else memory_needed(plan.memory.workload).kv_cache_bytes,
     )
 
 

@@ -79,6 +79,8 @@ class ModelSource:
     """Rows of the embedding."""
     context_tokens: int | None
     """Positions that it was made for; None where its config names none."""
+    kv_cache_bytes: int | None
+    """What keys and values of a whole batch are predicted to take; None where that is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

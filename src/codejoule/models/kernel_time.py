@@ -12,7 +12,7 @@ from codejoule.models.folder import DECODER
 if TYPE_CHECKING:
     import torch
 
-_WARM, _RUNS = 3, 20
+_FEW, _CAPTURED = 3, 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,14 +53,14 @@ def kernel_times(model: "torch.nn.Module", *, rows: int) -> KernelTimes | None:
 
 
 def _time(run: Callable[[], object], device: "torch.device") -> float:
-    """The fastest of some runs [s]."""
+    """Time of one run [s]: the fastest of a few, or on a GPU the mean of one graph's."""
     import torch
 
-    for _ in range(_WARM):
+    for _ in range(_FEW):
         run()
     if device.type != "cuda":
         times = []
-        for _ in range(_WARM):
+        for _ in range(_FEW):
             began = time.perf_counter()
             run()
             times.append(time.perf_counter() - began)
@@ -68,7 +68,7 @@ def _time(run: Callable[[], object], device: "torch.device") -> float:
     graph = torch.cuda.CUDAGraph()
     torch.cuda.synchronize(device)
     with torch.cuda.graph(graph):
-        for _ in range(_RUNS):
+        for _ in range(_CAPTURED):
             run()
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     graph.replay()
@@ -76,4 +76,4 @@ def _time(run: Callable[[], object], device: "torch.device") -> float:
     graph.replay()
     end.record()
     torch.cuda.synchronize(device)
-    return float(begin.elapsed_time(end)) / 1000 / _RUNS
+    return float(begin.elapsed_time(end)) / 1000 / _CAPTURED

@@ -104,9 +104,10 @@ class Child:
             return UserError(
                 f"engine=vllm: memory does not suffice ({what}); lower batch.size or "
                 "generation.max_new_tokens, free the GPU of other processes, or choose a smaller "
-                f"model or quant. Finished windows are kept. Its last words:\n  {words}"
+                f"model or quant; finished windows are kept. Its last words:\n  {words}"
             )
         return UserError(
-            f"engine=vllm: vLLM gave up: {what}. Finished windows are kept, and the same command "
-            f"continues after them. Its last words:\n  {words}"
+            f"engine=vllm: vLLM gave up: {what}. Mend what it names, or choose another engine, and "
+            "run the same command again, which continues after the windows that are finished. Its "
+            f"last words:\n  {words}"
         )

@@ -1,6 +1,7 @@
 """The engine ``vllm``: requests to a vLLM that we have started."""
 
 import logging
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -103,14 +104,32 @@ class VllmEngine(Engine):
         while not self._facts:
             self._facts = self._child.hear().get("ready", {})
         prove(self._facts, self._source, self._config)
+        self._tell_small_cache()
         longest = max(chain.from_iterable(windows), key=lambda prompt: len(prompt.text))
         self._check_logits(longest)
+
+    def _tell_small_cache(self) -> None:
+        room, slots, longest = (
+            self._facts[name] for name in ("kv_cache_tokens", "slots", "longest_tokens")
+        )
+        if room < slots * longest:
+            _log.warning(
+                "vLLM has room for keys and values of %d tokens, and %d sequences of up to %d may "
+                "need more: it then breaks some off and reads them anew, which costs energy; lower "
+                "batch.size or generation.max_new_tokens where that is not what you study",
+                room,
+                slots,
+                longest,
+            )
 
     def _environment(self) -> dict[str, str]:
         source = self._source
         if source.device == "cpu":
-            threads = str(source.cpu_threads or os.cpu_count())
-            return {"VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": threads}
+            settings = {"OMP_NUM_THREADS": str(source.cpu_threads or os.cpu_count())}
+            if source.kv_cache_bytes is not None:
+                gib = math.ceil(source.kv_cache_bytes / 2**30)
+                settings["VLLM_CPU_KVCACHE_SPACE"] = str(gib)
+            return settings
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         names = visible.split(",") if visible else None
         chosen = [names[gpu] if names else str(gpu) for gpu in source.gpus]

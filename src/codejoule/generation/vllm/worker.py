@@ -57,8 +57,8 @@ def short(kernel):
 
 
 def fill(model, seed):
-    """Random numbers where vLLM's dummy weights have hardly any: what a multiplication costs
-    depends on them. Scales and what fp8 was made of stay."""
+    """Draw weights anew: vLLM's dummy ones are tiny, and packed ones what the memory held, and what
+    a multiplication costs depends on its numbers. Scales, and what fp8 was made of, stay."""
     import torch
 
     draws = {}
@@ -141,6 +141,7 @@ def settings_in_force(engine):
         "kv_cache_tokens": (cache.num_gpu_blocks or 0) * cache.block_size,
         "prefix_caching": bool(cache.enable_prefix_caching),
         "slots": scheduler.max_num_seqs,
+        "longest_tokens": config.model_config.max_model_len,
         "max_batched_tokens": scheduler.max_num_batched_tokens,
         "async_scheduling": bool(getattr(scheduler, "async_scheduling", False)),
         "enforce_eager": bool(config.model_config.enforce_eager),
@@ -242,13 +243,19 @@ def main():
         serve(served, pipe, say)
     except Exception as error:
         traceback.print_exc()
-        full = type(error).__name__ == "OutOfMemoryError" or "out of memory" in str(error).lower()
-        full = full or "cache blocks" in str(error) or "KV cache" in str(error)
-        say({"error": f"{type(error).__name__}: {error}", "memory": full})
+        say({"error": f"{type(error).__name__}: {error}", "memory": is_full(error)})
         sys.stderr.flush()
         # vLLM's own tear-down may hang after an error.
         os._exit(1)
     os._exit(0)
+
+
+def is_full(error):
+    """Whether memory did not suffice: for weights, or for the keys and values of one sequence."""
+    told = str(error).lower()
+    return type(error).__name__ == "OutOfMemoryError" or any(
+        words in told for words in ("out of memory", "cache blocks", "available kv cache memory")
+    )
 
 
 def load(asked, say):

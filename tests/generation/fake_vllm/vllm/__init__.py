@@ -79,10 +79,10 @@ class LLMEngine:
     def __init__(self, args):
         Worker().load_model()
         if WRONG.get("at") == "compile":
-            raise ValueError("No available memory for the cache blocks")
+            raise ValueError(WRONG.get("said", "No available memory for the cache blocks"))
         cache = SimpleNamespace(
             cache_dtype=WRONG.get("kv_dtype", args.kv_cache_dtype),
-            num_gpu_blocks=4,
+            num_gpu_blocks=WRONG.get("blocks", 64),
             block_size=16,
             enable_prefix_caching=WRONG.get("prefix_caching", args.enable_prefix_caching),
         )
@@ -93,7 +93,10 @@ class LLMEngine:
             ),
             speculative_config=None,
             model_config=SimpleNamespace(
-                dtype=f"torch.{args.dtype}", quantization=None, enforce_eager=args.enforce_eager
+                dtype=f"torch.{args.dtype}",
+                quantization=None,
+                enforce_eager=args.enforce_eager,
+                max_model_len=args.max_model_len,
             ),
             compilation_config=SimpleNamespace(cudagraph_mode=None, mode=None),
             parallel_config=SimpleNamespace(tensor_parallel_size=args.tensor_parallel_size),
