@@ -74,3 +74,17 @@ def clean_env() -> dict[str, str]:
     unwanted = ("MLFLOW_TRACKING_URI", "CODEJOULE_SWEEP_FILE", "HYDRA_FULL_ERROR")
     kept = {key: value for key, value in os.environ.items() if key not in unwanted}
     return kept | {"CUDA_VISIBLE_DEVICES": ""}
+
+
+def children_running(pid: int, what: str) -> list[int]:
+    """The children of a process whose command line has `what` in it."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            command = (entry / "cmdline").read_text()
+        except (OSError, IndexError):
+            continue
+        if parent == pid and what in command:
+            found.append(int(entry.name))
+    return found

@@ -9,23 +9,14 @@ from pathlib import Path
 import pytest
 
 from codejoule.experiment import job_process
-from tests.experiment.job import Sweep, run_main, runs_of, start_main
+from tests.experiment.job import Sweep, children_running, run_main, runs_of, start_main
 from tests.warm import Job
 
 JOBS = ("batch=b1,b8", "suite.limit=24", "evaluator=none")
 
 
 def children_of(pid: int) -> list[int]:
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            command = (entry / "cmdline").read_text()
-        except (OSError, IndexError):
-            continue
-        if parent == pid and "codejoule.experiment.job_process" in command:
-            found.append(int(entry.name))
-    return found
+    return children_running(pid, "codejoule.experiment.job_process")
 
 
 def child_of(pid: int) -> int | None:

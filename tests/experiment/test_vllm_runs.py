@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests import warm
-from tests.experiment.job import ROOT, run_main, runs_of, start_main
+from tests.experiment.job import ROOT, children_running, run_main, runs_of, start_main
 
 FAKE = Path(__file__).parents[1] / "generation" / "fake_vllm"
 WINDOWS = 6
@@ -42,15 +42,7 @@ def wait_for(reached: Callable[[], object]) -> None:
 
 def process_of_vllm(job: int) -> int | None:
     """The child of `job` that runs the engine's worker."""
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            command = (entry / "cmdline").read_text()
-        except (OSError, IndexError):
-            continue
-        if parent == job and "vllm/worker.py" in command:
-            return int(entry.name)
-    return None
+    return next(iter(children_running(job, "vllm/worker.py")), None)
 
 
 def is_gone(pid: int) -> bool:
