@@ -59,7 +59,9 @@ class Evidence:
         """A metric of the runs of each configuration; NaN where a run lacks it."""
         column = f"metrics.{metric}"
         known = column in self.runs
-        values = self.runs[column].to_numpy(dtype=float) if known else np.full(len(self.runs), np.nan)
+        values = (
+            self.runs[column].to_numpy(dtype=float) if known else np.full(len(self.runs), np.nan)
+        )
         of = dict(zip(self.runs["run_id"], values, strict=True))
         return [np.array([of[run_id] for run_id in ids]) for ids in self.table["run_ids"]]
 
@@ -70,7 +72,7 @@ class Evidence:
 
     def variance(self, *configurations: int) -> RunVariance | None:
         """How much the energy of runs of these differs; None where nothing is known of that."""
-        return largest_variance([self._apparatus[i] for i in configurations], self.variances)
+        return largest_variance([self.apparatus[i] for i in configurations], self.variances)
 
     @cached_property
     def counter_rel(self) -> list[float]:
@@ -80,7 +82,8 @@ class Evidence:
         return [0.0 if np.isnan(own).any() else float(own.max()) for own in shares]
 
     @cached_property
-    def _apparatus(self) -> list[Apparatus]:
+    def apparatus(self) -> list[Apparatus]:
+        """What generated and metered each configuration's runs."""
         of = {run["run_id"]: apparatus(run) for run in self.runs.to_dict("records")}
         return [of[ids[0]] for ids in self.table["run_ids"]]
 

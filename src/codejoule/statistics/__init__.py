@@ -2,6 +2,7 @@
 
 from codejoule.statistics.accuracy import (
     ACCURACY_PAIRS,
+    PairedAccuracy,
     at_least,
     lower_bound,
     paired_accuracy,
@@ -68,7 +69,7 @@ STATISTICS = (
 
 __all__ = [
     "ACCURACY_PAIRS", "ALPHA", "ASSUMED", "ENERGY_PAIRS", "KEYS", "MARGIN", "ROUNDING",
-    "RUN_PAIRS", "STATISTICS", "Method", "MixedModel", "PairTasks", "Resampled", "Resampler",
+    "RUN_PAIRS", "STATISTICS", "Method", "MixedModel", "PairTasks", "PairedAccuracy", "Resampled", "Resampler",
     "Row", "RunRatio", "RunTasks", "RunVariance", "SetTasks", "Statistic", "at_least",
     "cliffs_delta", "cluster_means", "cluster_sums", "clusters", "compare_runs", "dunn", "durbin_watson", "friedman", "front_probability", "hac_lags",
     "hac_regression", "has_spread", "holm", "kruskal_wallis", "levene", "lower_bound",
