@@ -76,7 +76,7 @@ class Evidence:
 
     @cached_property
     def counter_rel(self) -> list[float]:
-        """Relative standard uncertainty of a run's energy that is the meter's; 0 if not recorded."""
+        """Relative standard uncertainty of runs that is the meter's; 0 where not recorded."""
         stated = self.of_runs("energy_generation_uncertainty_j")
         shares = [own / j for own, j in zip(stated, self.run_energy_j, strict=True)]
         return [0.0 if np.isnan(own).any() else float(own.max()) for own in shares]
