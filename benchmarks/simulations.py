@@ -31,10 +31,12 @@ from codejoule.analysis import (
     make_tables,
 )
 from codejoule.analysis.tables import efficiency_table
+from codejoule.analysis.variances import run_variances
 from codejoule.domain.metrics import J_PER_KWH
 from codejoule.statistics import (
     ALPHA,
     ASSUMED,
+    MARGIN,
     Method,
     Resampler,
     RunVariance,
@@ -42,7 +44,7 @@ from codejoule.statistics import (
     pooled_run_variance,
 )
 
-QUANTS = ("none", "awq", "gptq4")
+QUANTS = ("none", "awq", "gptq4", "bnb_fp4", "bnb_int8", "bnb_nf4", "gptq3", "gptq8")
 TASK_SD, RATIO_SD = 0.8, 0.20
 MEAN_J = 100.0
 EVALUATION = 0.1
@@ -286,6 +288,44 @@ def budget(truth: Truth, seed: int) -> Counts:
     return {"recommendation, budget exceeded": found.configuration is not None}
 
 
+def first(truth: Truth, seed: int) -> Counts:
+    """What the sentence at the top claims of single runs that compete for the least energy.
+
+    How much runs vary is known from an earlier sweep with repeats. Greedy text: on these tasks
+    verdicts are fixed. On tasks like these a configuration's share of correct programs is its own.
+    """
+    rng = np.random.default_rng(seed)
+    earlier = draw(replace(truth, runs=3, configurations=3, loss=(0.0,) * 3), rng)
+    evidence = replace(draw(truth, rng), variances=run_variances(earlier.runs))
+    if not any(truth.loss):
+        # Else rates differ on these tasks by chance, and so does energy per correct program.
+        alike = np.tile(evidence.figures.passed[0], (len(evidence.figures.passed), 1))
+        evidence = with_figures(evidence, truth, replace(evidence.figures, passed=alike))
+    found = answer(evidence, Goal(), resampler=Resampler(rng=rng))
+    labels = list(evidence.labels)
+    assert found.configuration is not None and found.reference is not None
+    best, other = labels.index(found.configuration), labels.index(found.reference)
+    energy = (1 + truth.effect[best]) / (1 + truth.effect[other])
+    rates = evidence.figures.passed.mean(axis=1)
+    here = energy * float(rates[other] / rates[best])
+    there = energy * (0.5 - truth.loss[other]) / (0.5 - truth.loss[best])
+    own = found.figures
+    less = "not shown to differ" not in found.sentence
+    if truth.configurations > 1 and truth.loss[best] > truth.loss[other]:
+        lost = truth.loss[best] - truth.loss[other] >= MARGIN and "is excluded" in found.sentence
+    else:
+        lost = False
+    return {
+        "sentence: less energy where there is none": less and here >= 1 - 1e-9,
+        "sentence: less energy": less,
+        "sentence: its interval misses, on these tasks":
+            not own["ratio_low"] <= here <= own["ratio_high"],
+        "sentence: its interval misses, on tasks like these":
+            not own["tasks_low"] <= there <= own["tasks_high"],
+        "sentence: a loss is excluded that there is": lost,
+    }  # fmt: skip
+
+
 def on_these_tasks(seed: int) -> Counts:
     """Two single runs compared with what is known of the variance between runs, and wrongly."""
     rng = np.random.default_rng(seed)
@@ -315,6 +355,7 @@ def on_these_tasks(seed: int) -> Counts:
 
 
 NULL = Truth()
+ALIKE = Truth(configurations=8, effect=(0.0,) * 8, loss=(0.0,) * 8, run_sd=0.02)
 SCENARIOS: dict[str, tuple[str, Callable[[int], Counts]]] = {
     "null": ("no effect, 3 configurations, one run each", partial(whole, NULL)),
     "effect": (
@@ -357,6 +398,17 @@ SCENARIOS: dict[str, tuple[str, Callable[[int], Counts]]] = {
     "on_these_tasks": (
         "single runs whose energy varies by 2 % from run to run",
         on_these_tasks,
+    ),
+    "first": ("8 configurations alike, single runs that shift by 2 %", partial(first, ALIKE)),
+    "first_of_3": (
+        "the same with 3 configurations",
+        partial(first, replace(ALIKE, configurations=3)),
+    ),
+    "first_apart": (
+        "one of 8 takes 30 % less and loses 0.1 of pass@1, others lose exactly the margin",
+        partial(first, replace(
+            ALIKE, effect=(0.0, -0.3, *(-0.1,) * 6), loss=(0.0, 0.1, *(0.02,) * 6)
+        )),
     ),
     "autocorrelation": (
         "no effect of domains, noise of successive tasks correlated by 0.5",
