@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from codejoule.analysis.comparison import COMPARABLE, SHOWN, relevant_params, row_keys, superseded
-from codejoule.statistics import RunVariance, pooled_run_variance, reference_variance
+from codejoule.statistics import ALPHA, RunVariance, pooled_run_variance, reference_variance
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,15 +43,18 @@ def run_variances(runs: "pd.DataFrame") -> dict[Apparatus, RunVariance]:
 def largest_variance(
     of: Iterable[Apparatus], measured: Mapping[Apparatus, RunVariance]
 ) -> RunVariance | None:
-    """Variance to compare runs of several apparatus with: the largest of theirs.
+    """Variance to compare runs of several apparatus with: of theirs the one that tells least.
 
+    That is the one with the widest interval: a small figure from two runs is no small variance.
     Of each the one that its repeats show, else the shipped reference of its engine; None where
     one is not codejoule's own, so that nothing is known.
     """
+    from scipy import stats
+
     found = []
     for own in of:
         engine, source, _ = own
         if not engine or source in ("", "published"):
             return None
         found.append(measured.get(own) or reference_variance(engine, source))
-    return max(found, key=lambda variance: variance.sd_log)
+    return max(found, key=lambda own: own.sd_log * stats.t.ppf(1 - ALPHA / 2, own.df))
