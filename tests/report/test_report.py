@@ -55,13 +55,13 @@ def test_page_has_every_section_every_table_and_proper_headings(simulated, tmp_p
     html = path.read_text()
     seen = Text(html)
     for heading in (
-        "Summary", "Recommendation", "Energy and accuracy", "Energy over time", "Tasks and domains",
+        "Summary", "Answer", "Energy and accuracy", "Energy over time", "Tasks and domains",
         "Predictions beside measurements", "Tables", "How each figure was measured",
         "Methods and limits",
     ):  # fmt: skip
         assert heading in seen.text
     assert "Goal: at least 0.3 pass@1 with 95 % confidence, least energy." in seen.text
-    for name in ("summary", "energy_pairs", "accuracy_pairs", "kruskal_wallis", "recommendation"):
+    for name in ("summary", "energy_pairs", "accuracy_pairs", "kruskal_wallis", "candidates"):
         assert f'id="t1-{name}"' in html
     tables = [t for t, _ in seen.tags if t == "table"]
     assert len(tables) == [t for t, _ in seen.tags].count("caption") > 15
