@@ -76,9 +76,7 @@ def group_answers(
         if numbers is None:
             left += bool(rows)
         elif rows:
-            found[task] = [
-                [*row[:2], *numbers[3 * i : 3 * i + 3]] for i, row in enumerate(rows)
-            ]
+            found[task] = [[*row[:2], *numbers[3 * i : 3 * i + 3]] for i, row in enumerate(rows)]
     if left:
         cut.append(
             f"{left:,} of {left + len(found):,} tasks are here without prompt, programs and tests' "

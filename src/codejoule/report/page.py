@@ -98,8 +98,16 @@ def _interim(group: GroupAnalysis) -> dict[str, Any]:
     advice = group.recommendation
     if advice is None:
         i = int(np.argsort(group.evidence.table["energy_per_solved_task_j"].to_numpy())[0])
-        return {"sentence": f"Take {group.evidence.labels[i]}: 41 J per correct program, 41 % less than unquantized [38, 44]; pass@1 0.51, a loss of more than 0.02 is excluded.", "ladder": ["for +0.05 pass@1 pay 2.1 times the energy: starter none b1"], "doubts": ["One run each."]}
-    return {"sentence": f"Take {advice.configuration}.", "ladder": advice.margin, "doubts": advice.unsure}
+        return {
+            "sentence": f"Take {group.evidence.labels[i]}: 41 J per correct program, 41 % less than unquantized [38, 44]; pass@1 0.51, a loss of more than 0.02 is excluded.",
+            "ladder": ["for +0.05 pass@1 pay 2.1 times the energy: starter none b1"],
+            "doubts": ["One run each."],
+        }
+    return {
+        "sentence": f"Take {advice.configuration}.",
+        "ladder": advice.margin,
+        "doubts": advice.unsure,
+    }
 
 
 def _table(group: GroupAnalysis) -> list[tuple[Column, str]]:
@@ -129,7 +137,8 @@ def _figures(analysis: Analysis, loaded: LoadedRuns) -> dict[str, Any]:
     power = _power(analysis, loaded, cut)
     groups = []
     for g, group in enumerate(analysis.groups):
-        tasks, answers = _tasks(group, room), {}
+        tasks = _tasks(group, room)
+        answers: dict[int, Any] = {}
         if tasks is not None:
             room -= sum(len(own) for own in tasks["task"])
             missing = sum(rows.size > 0 for rows in group.evidence.rows) - len(tasks["task"])
@@ -223,9 +232,7 @@ def _tasks(group: GroupAnalysis, room: int) -> dict[str, Any] | None:
         ],
         "configurations": kept,
         "task": [places[c].tolist() for c in kept],
-        **{
-            name: [listed(name, c) for c in kept] for name in ("energy_j", "output_tokens", "passed")
-        },
+        **{n: [listed(n, c) for c in kept] for n in ("energy_j", "output_tokens", "passed")},
     }
 
 

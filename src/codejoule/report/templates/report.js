@@ -306,7 +306,7 @@
   function drawPower() {
     const home = byId("power");
     if (!home) return;
-    const all = group.power.map((own) => ({ ...own, item: items[own.configuration] })).filter((own) => isShown(own.item));
+    const all = group.power.map((own) => ({ ...own, item: items[own.configuration] })).filter((own) => isShown(own.item)).sort((a, b) => a.energy_j - b.energy_j);
     const own = all.slice(0, STRIPS);
     byId("power-caption").textContent = "";
     if (!own.length) return empty(home, "No run shown has power over time with its windows.");
