@@ -237,7 +237,7 @@ def test_tasks_are_filtered_and_sorted(page):
 
 
 def test_heading_sorts_a_table(page):
-    table = page.locator("table.configurations").first
+    table = page.locator("table.sortable").first
     cells = table.locator("tbody td:nth-child(3)")
     table.get_by_role("button", name="pass@1").click()
     rates = [float(text.split()[0]) for text in cells.all_inner_texts()]

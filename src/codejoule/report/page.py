@@ -37,11 +37,7 @@ _POINT = (
     "pass_at_1", "pass_at_1_ci_low", "pass_at_1_ci_high", "energy_per_solved_task_j",
     "energy_per_task_j", "energy_per_output_token_j", "energy_total_j", "throughput_tokens_per_s",
 )  # fmt: skip
-_HEADINGS = {
-    "J/solved": "J per correct program",
-    "J/token": "J per token",
-    "front": "on the front",
-}
+_HEADINGS = {"J/solved": "J per correct program", "J/token": "J per token"}
 
 
 def write_report(analysis: Analysis, loaded: LoadedRuns, folder: Path) -> Path:
@@ -118,7 +114,9 @@ def _table(group: GroupAnalysis) -> list[tuple[Column, str]]:
     settings, figures = table_columns(table.loc[rank])
     kept: list[tuple[Column, str]] = [(("configuration", [names[i] for i in rank]), "text")]
     kept += [(column, "number") for column in settings if column[0] == "runs"]
-    kept += [((_HEADINGS.get(title, title), cells), "number") for title, cells in figures]
+    # The chart draws the front, of the energy and the configurations that a reader chooses.
+    shown = [(title, cells) for title, cells in figures if title != "front"]
+    kept += [((_HEADINGS.get(title, title), cells), "number") for title, cells in shown]
     kept.sort(key=lambda column: column[1] == "number" and column[0][0] != _HEADINGS["J/solved"])
     return kept
 

@@ -103,9 +103,9 @@
     }
     return [low, high];
   }
-  function frame(home, { label, low, high, log, xLabel, yLow, yHigh, yLabel }) {
+  function frame(home, { label, low, high, log, xLabel, yLow, yHigh, yLabel, many }) {
     const width = Math.max(280, home.clientWidth);
-    const height = Math.round(Math.min(480, Math.max(340, width * 0.62)));
+    const height = Math.round(Math.min(480, Math.max(many ? 480 : 340, width * 0.62)));
     const box = { left: 46, right: width - 14, top: 30, bottom: height - 46 };
     const part = (v) => (log ? Math.log(v / low) / Math.log(high / low) : (v - low) / (high - low));
     const x = (v) => box.left + part(v) * (box.right - box.left);
@@ -195,6 +195,7 @@
     const least = Math.min(...values) / scale;
     const most = Math.max(...values) / scale;
     const log = most / least > 8;
+    const many = points.length > 16;
     const room = (most - least || most) * 0.12;
     const ys = points.map((p) => p[yKey]);
     const span = Math.max(...ys) - Math.min(...ys);
@@ -205,7 +206,7 @@
       low: log ? least / 1.5 : Math.max(0, least - room), high: log ? most * 1.3 : most + room, log,
       xLabel: `${axis.name}${unit && ` [${unit}]`}${estimate === "measured" ? "" : ` (${estimate})`}${log ? ", logarithmic" : ""}`,
       yLow: Math.max(0, Math.min(...ys) - pad), yHigh: judged ? Math.min(1, Math.max(...ys) + pad) : Math.max(...ys) + pad,
-      yLabel: judged ? "pass@1" : "tokens/s",
+      yLabel: judged ? "pass@1" : "tokens/s", many,
     });
     const at = (p) => [f.x(p[axis.key] / scale), f.y(p[yKey])];
     const front = frontOf(points, axis.key, yKey);
@@ -241,7 +242,7 @@
       f.svg.append(mark);
     }
     const order = [...front, ...points.filter((p) => !front.includes(p))];
-    const left = placeLabels(f, leaders, order.map((p) => ({ text: p.name, fill: colourOf(p), at: at(p) })), boxes);
+    const left = placeLabels(f, leaders, order.map((p) => ({ text: p.name, fill: colourOf(p), at: at(p), most: !many ? 220 : front.includes(p) ? 110 : 45 })), boxes);
     byId("pareto-caption").textContent =
       `Up and to the left is better; the dashed line is the Pareto front of the configurations shown. ` +
       (judged ? "A mark shows its figures and its 95 % interval of pass@1 when pointed at or reached with the Tab key." : "Nothing was judged, so speed stands in place of pass@1.") +
@@ -252,13 +253,13 @@
   function placeLabels(f, leaders, labels, taken) {
     const marks = labels.map((label) => label.at);
     let left = 0;
-    for (const { text, fill, at: [px, py] } of labels) {
+    for (const { text, fill, most, at: [px, py] } of labels) {
       const node = f.svg.appendChild(make("text", { class: "label", "aria-hidden": "true", style: `fill: ${fill}` }, text));
       const wide = node.getComputedTextLength();
       const free = (o) => o.l >= 2 && o.r <= f.width - 2 && o.t >= f.box.top - 12 && o.b <= f.box.bottom &&
         !taken.some((t) => o.l < t.r && o.r > t.l && o.t < t.b && o.b > t.t);
       let found = null;
-      for (let far = 13; far < 220 && !found; far += far < 30 ? 5 : 12) {
+      for (let far = 13; far < most && !found; far += far < 30 ? 5 : 12) {
         for (let turn = 0; turn < 16 && !found; turn++) {
           // From the upper left on: there is nothing beyond the front.
           const angle = (Math.PI * (10 + (turn % 2 ? -1 : 1) * Math.ceil(turn / 2))) / 8;
@@ -347,18 +348,9 @@
   }
 
   // Tasks.
-  const COLUMNS = [
-    { name: "task", of: (r) => r.id },
-    { name: "domains", of: (r) => r.domains },
-    { name: "passed by", of: (r) => r.share, number: true, text: (r) => (r.share === null ? "not judged" : `${Number.isInteger(r.passed) ? r.passed : r.passed.toFixed(1)} of ${r.judged}`) },
-    { name: "energy [J]", of: (r) => r.energy, number: true, text: (r) => (group.kind === "estimate" ? "~" : "") + digits(r.energy) },
-    { name: "output tokens", of: (r) => r.tokens, number: true, text: (r) => digits(r.tokens, 1) },
-  ];
-  const PAGE = 25;
   let rows = [];
-  let sorted = { column: 0, down: false };
-  let page = 0;
   let found = [];
+  let sortRows = () => {};
 
   function buildRows() {
     const t = group.tasks;
@@ -376,23 +368,6 @@
     const known = values.filter((v) => v !== null);
     return known.length ? known.reduce((a, b) => a + b, 0) / known.length : null;
   };
-  function buildExplorer() {
-    const head = byId("rows")?.tHead.rows[0];
-    if (!head) return;
-    COLUMNS.forEach((column, i) => {
-      const button = make("button", { type: "button" }, column.name);
-      button.addEventListener("click", () => {
-        sorted = { column: i, down: sorted.column === i ? !sorted.down : Boolean(column.number) };
-        page = 0;
-        drawRows();
-      });
-      head.append(make("th", { scope: "col", class: column.number ? "number" : "text" }, button));
-    });
-    for (const id of ["x-domain", "x-result"]) byId(id).addEventListener("change", drawExplorer);
-    byId("x-text").addEventListener("input", drawExplorer);
-    byId("x-back").addEventListener("click", () => { page -= 1; drawRows(); });
-    byId("x-next").addEventListener("click", () => { page += 1; drawRows(); });
-  }
   function drawExplorer() {
     if (!byId("rows")) return;
     const [domain, result] = ["x-domain", "x-result"].map((id) => byId(id).value);
@@ -411,7 +386,6 @@
     byId("explorer-body").hidden = !known.length;
     byId("explorer-empty").hidden = known.length > 0;
     byId("x-count").textContent = `${found.length.toLocaleString("en")} of ${several(known.length, "task")}`;
-    page = 0;
     drawDomains();
     drawRows();
   }
@@ -433,29 +407,16 @@
     return make("td", { class: "number bar" }, text, track);
   }
   function drawRows() {
-    const column = COLUMNS[sorted.column];
-    const sign = sorted.down ? -1 : 1;
-    found.sort((a, b) => {
-      const [p, q] = [column.of(a), column.of(b)];
-      if (p === null || q === null) return (p === null) - (q === null);
-      return sign * (column.number ? p - q : p.localeCompare(q, "en", { numeric: true }));
-    });
-    [...byId("rows").tHead.rows[0].cells].forEach((cell, i) => mark(cell, i === sorted.column, sorted.down));
-    const pages = Math.max(1, Math.ceil(found.length / PAGE));
-    byId("rows").tBodies[0].replaceChildren(...found.slice(page * PAGE, (page + 1) * PAGE).map((r) => {
+    const sign = group.kind === "estimate" ? "~" : "";
+    const passed = (r) => `${Number.isInteger(r.passed) ? r.passed : r.passed.toFixed(1)} of ${r.judged}`;
+    byId("rows").tBodies[0].replaceChildren(...found.map((r) => {
       const open = make("button", { type: "button", class: "open" }, r.id);
       open.addEventListener("click", () => showTask(r));
-      return make("tr", {}, make("th", { scope: "row" }, open),
-        ...COLUMNS.slice(1).map((c) => make("td", { class: c.number ? "number" : "text" }, c.text ? c.text(r) : c.of(r))));
+      const cells = [r.judged ? passed(r) : "not judged", r.energy === null ? "-" : sign + digits(r.energy), digits(r.tokens, 1)];
+      return make("tr", {}, make("th", { scope: "row" }, open), make("td", { class: "text" }, r.domains),
+        ...cells.map((cell) => make("td", { class: "number" }, cell)));
     }));
-    byId("x-page").textContent = `page ${page + 1} of ${pages}`;
-    byId("x-back").disabled = page === 0;
-    byId("x-next").disabled = page >= pages - 1;
-    document.querySelector(".pager").hidden = pages < 2;
-  }
-  function mark(cell, on, down) {
-    if (on) cell.setAttribute("aria-sort", down ? "descending" : "ascending");
-    else cell.removeAttribute("aria-sort");
+    sortRows();
   }
 
   // What a task's configurations were asked and answered; those that say the same stand together.
@@ -494,26 +455,34 @@
     byId("task").scrollTop = 0;
   }
 
-  // Tables that were written into the page.
+  // Headings that sort; what is returned sorts anew after rows have changed.
   const figure = (text) => Number.parseFloat(text.replace(/[~<,\s]/g, ""));
   function makeSortable(table) {
-    [...table.tHead.rows[0].cells].forEach((cell, i) => {
-      const button = make("button", { type: "button" }, cell.textContent);
-      cell.replaceChildren(button);
+    const heads = [...table.tHead.rows[0].cells];
+    const sort = () => {
+      const i = heads.findIndex((head) => head.hasAttribute("aria-sort"));
+      if (i < 0) return;
+      const sign = heads[i].getAttribute("aria-sort") === "ascending" ? 1 : -1;
+      const number = heads[i].classList.contains("number");
+      const value = (row) => row.cells[i].textContent;
+      table.tBodies[0].append(...[...table.tBodies[0].rows].sort((a, b) => {
+        if (!number) return sign * value(a).localeCompare(value(b), "en", { numeric: true });
+        const [p, q] = [figure(value(a)), figure(value(b))];
+        if (Number.isNaN(p) || Number.isNaN(q)) return Number.isNaN(p) - Number.isNaN(q);
+        return sign * (p - q);
+      }));
+    };
+    for (const head of heads) {
+      const button = make("button", { type: "button" }, head.textContent);
+      head.replaceChildren(button);
       button.addEventListener("click", () => {
-        const number = cell.classList.contains("number");
-        const down = cell.hasAttribute("aria-sort") ? cell.getAttribute("aria-sort") === "ascending" : number;
-        const value = (row) => row.cells[i].textContent;
-        const body = [...table.tBodies[0].rows].sort((a, b) => {
-          if (!number) return (down ? -1 : 1) * value(a).localeCompare(value(b), "en", { numeric: true });
-          const [p, q] = [figure(value(a)), figure(value(b))];
-          if (Number.isNaN(p) || Number.isNaN(q)) return Number.isNaN(p) - Number.isNaN(q);
-          return (down ? -1 : 1) * (p - q);
-        });
-        table.tBodies[0].append(...body);
-        for (const other of table.tHead.rows[0].cells) mark(other, other === cell, down);
+        const before = head.getAttribute("aria-sort") ?? (head.classList.contains("number") ? "ascending" : "descending");
+        for (const other of heads) other.removeAttribute("aria-sort");
+        head.setAttribute("aria-sort", before === "ascending" ? "descending" : "ascending");
+        sort();
       });
-    });
+    }
+    return sort;
   }
 
   function drawFigures() {
@@ -530,7 +499,10 @@
   byId("axis").addEventListener("change", drawPareto);
   byId("filters").open = window.innerWidth > 640;
   document.querySelectorAll("table.sortable").forEach(makeSortable);
-  buildExplorer();
+  if (byId("rows")) {
+    sortRows = makeSortable(byId("rows"));
+    for (const id of ["x-domain", "x-result", "x-text"]) byId(id).addEventListener("input", drawExplorer);
+  }
   if (data.groups.length) chooseGroup();
   let width = window.innerWidth;
   window.addEventListener("resize", () => {
