@@ -88,9 +88,7 @@ def test_page_opens_with_the_answer_and_ends_with_the_doubts(simulated, tmp_path
 
 def test_configurations_stand_by_energy_per_correct_program(simulated, tmp_path):
     _, path = report(simulated, tmp_path)
-    table = (
-        path.read_text().partition('class="sortable tall"')[2].partition("</table>")[0]
-    )
+    table = path.read_text().partition('class="sortable tall"')[2].partition("</table>")[0]
     heads = re.findall(r"<th scope=\"col\"[^>]*>([^<]+)<", table)
     assert heads[:3] == ["configuration", "J per correct program", "pass@1 [95 % CI]"]
     energies = [

@@ -48,7 +48,6 @@ def write_report(analysis: Analysis, loaded: LoadedRuns, folder: Path) -> Path:
     time and answers are read.
     """
     import jinja2
-    from markupsafe import Markup
 
     loader = jinja2.PackageLoader("codejoule.report", "templates")
     environment = jinja2.Environment(
@@ -65,7 +64,7 @@ def write_report(analysis: Analysis, loaded: LoadedRuns, folder: Path) -> Path:
         views=[_view(i, group) for i, group in enumerate(analysis.groups, start=1)],
         figures=_figures(analysis, loaded),
         most_rows=MOST_ROWS,
-        script=Markup(script),
+        script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
     write_whole(folder / "index.html", text)
