@@ -19,6 +19,7 @@ from codejoule.analysis import (
 from codejoule.analysis.families import heading, setting_text, short_names
 from codejoule.config.writing import write_whole
 from codejoule.report.answers import Texts, group_answers
+from codejoule.report.headline import headline
 from codejoule.report.measured import predictions_table, provenance, runs_table
 from codejoule.report.terminal import Column, table_columns
 
@@ -78,8 +79,9 @@ def _view(number: int, group: GroupAnalysis) -> dict[str, Any]:
         "number": number,
         "title": group.group.title,
         "kind": _kind(group),
-        "answer": _interim(group),
+        "answer": headline(group),
         "configurations": _table(group),
+        "labels": [group.evidence.labels[i] for i in _rank(group)],
         "findings": [s for s in group.findings if s not in pairs],
         "pairs": [*pairs, *(note for note in group.notes if note not in pairs)],
         "tables": [table for table in group.tables.values() if len(table.frame)],
@@ -89,32 +91,22 @@ def _view(number: int, group: GroupAnalysis) -> dict[str, Any]:
     }
 
 
-def _interim(group: GroupAnalysis) -> dict[str, Any]:
-    advice = group.recommendation
-    if advice is None:
-        i = int(np.argsort(group.evidence.table["energy_per_solved_task_j"].to_numpy())[0])
-        return {
-            "sentence": f"Take {group.evidence.labels[i]}: 41 J per correct program, 41 % less than unquantized [38, 44]; pass@1 0.51, a loss of more than 0.02 is excluded.",
-            "ladder": ["for +0.05 pass@1 pay 2.1 times the energy: starter none b1"],
-            "doubts": ["One run each."],
-        }
-    return {
-        "sentence": f"Take {advice.configuration}.",
-        "ladder": advice.margin,
-        "doubts": advice.unsure,
-    }
+def _rank(group: GroupAnalysis) -> list[int]:
+    """Rows, least energy per correct program first; per task where none is known."""
+    by = ["energy_per_solved_task_j", "energy_per_task_j"]
+    return [int(i) for i in group.evidence.table.sort_values(by).index]
 
 
 def _table(group: GroupAnalysis) -> list[tuple[Column, str]]:
     """The terminal's table with its columns' kinds, least energy per correct program first."""
-    table = group.evidence.table
-    rank = table.sort_values(["energy_per_solved_task_j", "energy_per_task_j"]).index
+    table, rank = group.evidence.table, _rank(group)
     names = short_names(table, group.evidence.settings)
     settings, figures = table_columns(table.loc[rank])
     kept: list[tuple[Column, str]] = [(("configuration", [names[i] for i in rank]), "text")]
     kept += [(column, "number") for column in settings if column[0] == "runs"]
     # The chart draws the front, of the energy and the configurations that a reader chooses.
-    shown = [(title, cells) for title, cells in figures if title != "front"]
+    known = [(title, cells) for title, cells in figures if set(cells) != {"-"}]
+    shown = [(title, cells) for title, cells in known if title != "front"]
     kept += [((_HEADINGS.get(title, title), cells), "number") for title, cells in shown]
     kept.sort(key=lambda column: column[1] == "number" and column[0][0] != _HEADINGS["J/solved"])
     return kept
