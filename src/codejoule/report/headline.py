@@ -1,4 +1,4 @@
-"""What a group of runs answers, in one sentence, with what more pass@1 costs and what is doubtful."""
+"""What a group of runs answers in one sentence, what more pass@1 costs, and what is doubtful."""
 
 import math
 from typing import Any, NamedTuple
