@@ -117,7 +117,8 @@
         make("line", { class: "grid", x1: x(v), x2: x(v), y1: box.top, y2: box.bottom }),
         make("text", { class: "tick", x: x(v), y: box.bottom + 18, "text-anchor": "middle" }, tickText(v)));
     }
-    for (const v of niceTicks(yLow, yHigh, 5)) {
+    const ticks = niceTicks(yLow, yHigh, 5);
+    for (const v of ticks) {
       svg.append(
         make("line", { class: "grid", x1: box.left, x2: box.right, y1: y(v), y2: y(v) }),
         make("text", { class: "tick", x: box.left - 8, y: y(v) + 4, "text-anchor": "end" }, tickText(v)));
@@ -126,7 +127,7 @@
       make("text", { x: box.right, y: height - 8, "text-anchor": "end" }, xLabel),
       make("text", { x: 0, y: 14 }, yLabel));
     home.replaceChildren(svg);
-    return { svg, x, y, box, width, height };
+    return { svg, x, y, box, width, ticks };
   }
   function empty(home, words) {
     home.replaceChildren(make("p", { class: "empty" }, words));
@@ -220,6 +221,7 @@
       const s = 1.3 * sizeOf(sized ? sized.values.indexOf(sized.of(p)) : 0);
       return { l: px - s, r: px + s, t: py - s, b: py + s };
     });
+    for (const v of f.ticks) boxes.push({ l: 0, r: f.box.left - 6, t: f.y(v) - 6, b: f.y(v) + 6 });
     // In the order of energy, so that the Tab key goes from left to right.
     for (const p of [...points].sort((a, b) => a[axis.key] - b[axis.key])) {
       const [px, py] = at(p);
@@ -244,7 +246,7 @@
     const order = [...front, ...points.filter((p) => !front.includes(p))];
     const left = placeLabels(f, leaders, order.map((p) => ({ text: p.name, fill: colourOf(p), at: at(p), most: !many ? 220 : front.includes(p) ? 110 : 45 })), boxes);
     byId("pareto-caption").textContent =
-      `Up and to the left is better; the dashed line is the Pareto front of the configurations shown. ` +
+      `Up and to the left is better${front.length > 1 ? "; the dashed line is the Pareto front of the configurations shown" : ""}. ` +
       (judged ? "A mark shows its figures and its 95 % interval of pass@1 when pointed at or reached with the Tab key." : "Nothing was judged, so speed stands in place of pass@1.") +
       (left ? ` ${several(left, "label")} found no room: filter, or point at the mark.` : "");
   }
