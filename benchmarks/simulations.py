@@ -109,9 +109,16 @@ def draw(truth: Truth, rng: np.random.Generator) -> Evidence:
             "Time": rng.random(n) < 0.3,
         },
     )
+    return with_figures(template, truth, figures)
+
+
+def with_figures(evidence: Evidence, truth: Truth, figures: TaskFigures) -> Evidence:
+    """The same configurations and runs with other figures of tasks."""
+    energy_j, passed = figures.energy_j, figures.passed
     return replace(
-        template, figures=figures, table=_with_figures(template.table, truth, energy_j, passed)
-    )
+        evidence, figures=figures, runs=_runs(truth, energy_j, passed),
+        table=_with_figures(evidence.table, truth, energy_j, passed),
+    )  # fmt: skip
 
 
 def _with_figures(

@@ -16,6 +16,15 @@ from codejoule.statistics.assumptions import (
     levene,
     shapiro_wilk,
 )
+from codejoule.statistics.between_runs import (
+    ASSUMED,
+    RunRatio,
+    RunVariance,
+    compare_runs,
+    pooled_run_variance,
+    reference_variance,
+    smallest_ratio,
+)
 from codejoule.statistics.clusters import Resampler, cluster_means, cluster_sums, clusters
 from codejoule.statistics.log_ratio import ENERGY_PAIRS, paired_log_ratio
 from codejoule.statistics.mixed import MIXED_MODEL, MIXED_PAIRS, MixedModel, mixed_model
@@ -39,6 +48,7 @@ from codejoule.statistics.regression import (
     thesis_regression,
 )
 from codejoule.statistics.result import ALPHA, ROUNDING, has_spread, holm
+from codejoule.statistics.run_pairs import RUN_PAIRS, percent_words, run_ratio, variance_words
 from codejoule.statistics.statistic import (
     KEYS,
     MARGIN,
@@ -52,16 +62,18 @@ from codejoule.statistics.statistic import (
 
 STATISTICS = (
     ENERGY_BY_DOMAIN, ASSUMPTIONS, REGRESSION, REGRESSION_STATISTICS, LEVENE, KRUSKAL_WALLIS, DUNN,
-    FRIEDMAN, ENERGY_PAIRS, MIXED_MODEL, MIXED_PAIRS, ACCURACY_PAIRS,
+    FRIEDMAN, RUN_PAIRS, ENERGY_PAIRS, MIXED_MODEL, MIXED_PAIRS, ACCURACY_PAIRS,
 )  # fmt: skip
 """What an analysis works out, in the order of its tables (and of their draws of resamples)."""
 
 __all__ = [
-    "ACCURACY_PAIRS", "ALPHA", "ENERGY_PAIRS", "KEYS", "MARGIN", "ROUNDING", "STATISTICS",
-    "Method", "MixedModel", "PairTasks", "Resampled", "Resampler", "Row", "RunTasks",
-    "SetTasks", "Statistic", "at_least", "cliffs_delta", "cluster_means", "cluster_sums",
-    "clusters", "dunn", "durbin_watson", "friedman", "front_probability", "hac_lags",
+    "ACCURACY_PAIRS", "ALPHA", "ASSUMED", "ENERGY_PAIRS", "KEYS", "MARGIN", "ROUNDING",
+    "RUN_PAIRS", "STATISTICS", "Method", "MixedModel", "PairTasks", "Resampled", "Resampler",
+    "Row", "RunRatio", "RunTasks", "RunVariance", "SetTasks", "Statistic", "at_least",
+    "cliffs_delta", "cluster_means", "cluster_sums", "clusters", "compare_runs", "dunn", "durbin_watson", "friedman", "front_probability", "hac_lags",
     "hac_regression", "has_spread", "holm", "kruskal_wallis", "levene", "lower_bound",
-    "mixed_model", "paired_accuracy", "paired_log_ratio", "pareto_front", "resample",
-    "shapiro_wilk", "tango_interval", "tango_score", "thesis_regression", "unseen", "wilcoxon",
+    "mixed_model", "paired_accuracy", "paired_log_ratio", "pareto_front", "percent_words",
+    "pooled_run_variance", "reference_variance", "resample", "run_ratio", "shapiro_wilk",
+    "smallest_ratio", "tango_interval", "tango_score", "thesis_regression", "unseen",
+    "variance_words", "wilcoxon",
 ]  # fmt: skip
