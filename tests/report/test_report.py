@@ -167,10 +167,10 @@ def test_full_study_stays_below_eight_megabytes(tmp_path, with_database):
     tasks = group["tasks"]
     one = len(json.dumps([tasks[name][0] for name in tasks if len(tasks[name]) == 2]))
     assert path.stat().st_size + 26 * one < 8_000_000
-    held = len(group["answers"])
+    held = len(group["attempts"])
     assert f"{1140 - held:,} of 1,140 tasks are here without prompt, programs" in html
     differ = group["tasks"]["passed"]
-    assert all(differ[0][int(t)] != differ[1][int(t)] for t in list(group["answers"])[:100])
+    assert all(differ[0][int(t)] != differ[1][int(t)] for t in list(group["attempts"])[:100])
 
 
 def test_long_text_is_cut_and_the_rest_counted(tmp_path, with_database):

@@ -1,7 +1,7 @@
 """From the runs in MLflow to tables and conclusions."""
 
 from codejoule.analysis.analysis import Analysis, GroupAnalysis, Options, analyse, analyse_group
-from codejoule.analysis.answers import Answer, RunAnswers, read_answers
+from codejoule.analysis.attempts import Attempt, RunAttempts, read_attempts
 from codejoule.analysis.comparison import (
     COMPARABLE,
     Group,
@@ -20,9 +20,9 @@ from codejoule.analysis.tables import make_tables
 from codejoule.analysis.tasks import TaskFigures, read_tasks
 
 __all__ = [
-    "COMPARABLE", "MAKE_RUNS", "Analysis", "Answer", "Evidence", "Goal", "Group", "GroupAnalysis",
-    "LoadedRuns", "Options", "PowerProfile", "Recommendation", "RunAnswers", "Table",
+    "COMPARABLE", "MAKE_RUNS", "Analysis", "Attempt", "Evidence", "Goal", "Group", "GroupAnalysis",
+    "LoadedRuns", "Options", "PowerProfile", "Recommendation", "RunAttempts", "Table",
     "TaskFigures", "analyse", "analyse_group", "comparable_groups", "comparison_table",
-    "front_energy", "gather", "load_runs", "make_tables", "power_profiles", "read_answers",
+    "front_energy", "gather", "load_runs", "make_tables", "power_profiles", "read_attempts",
     "read_tasks", "recommend", "setting_columns",
 ]  # fmt: skip

@@ -59,7 +59,9 @@ class Evidence:
         """A metric of the runs of each configuration; NaN where a run lacks it."""
         column = f"metrics.{metric}"
         known = column in self.runs
-        values = self.runs[column].to_numpy(dtype=float) if known else np.full(len(self.runs), np.nan)
+        values = (
+            self.runs[column].to_numpy(dtype=float) if known else np.full(len(self.runs), np.nan)
+        )
         of = dict(zip(self.runs["run_id"], values, strict=True))
         return [np.array([of[run_id] for run_id in ids]) for ids in self.table["run_ids"]]
 

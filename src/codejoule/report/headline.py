@@ -14,7 +14,7 @@ class Headline(NamedTuple):
     ladder: tuple[str, ...]
     """A sentence for each better pass@1 that more energy buys."""
     doubts: tuple[str, ...]
-    chosen: str | None
+    configuration: str | None
     """Label of the configuration that the sentence names."""
 
 

@@ -18,7 +18,7 @@ from codejoule.analysis import (
 )
 from codejoule.analysis.families import heading, setting_text, short_names
 from codejoule.config.writing import write_whole
-from codejoule.report.answers import Texts, group_answers
+from codejoule.report.attempts import Texts, group_attempts
 from codejoule.report.headline import headline
 from codejoule.report.measured import predictions_table, provenance, runs_table
 from codejoule.report.terminal import Column, table_columns
@@ -117,7 +117,7 @@ def _figures(analysis: Analysis, loaded: LoadedRuns) -> dict[str, Any]:
 
     ``groups``, each with ``short``, ``kind`` (`_kind`), ``total_estimate``, ``configurations``
     (settings and figures), ``tasks`` (a list per configuration and figure; ``configurations`` says
-    of which), ``answers`` (`group_answers`) and ``power`` (one per run); ``texts``; ``cut``:
+    of which), ``attempts`` (`group_attempts`) and ``power`` (one per run); ``texts``; ``cut``:
     sentences that say what did not fit. Figures have four digits, those that are undefined are
     null.
     """
@@ -127,7 +127,7 @@ def _figures(analysis: Analysis, loaded: LoadedRuns) -> dict[str, Any]:
     groups = []
     for g, group in enumerate(analysis.groups):
         tasks = _tasks(group, room)
-        answers: dict[int, Any] = {}
+        attempts: dict[int, Any] = {}
         if tasks is not None:
             room -= sum(len(own) for own in tasks["task"])
             missing = sum(rows.size > 0 for rows in group.evidence.rows) - len(tasks["task"])
@@ -136,7 +136,7 @@ def _figures(analysis: Analysis, loaded: LoadedRuns) -> dict[str, Any]:
                     f"{missing} configurations of {_short_title(group)} are not in the list of "
                     f"tasks: it holds {MOST_TASK_ROWS:,} rows, those on the Pareto front first."
                 )
-            answers, unheld = group_answers(group, loaded, tasks["configurations"], texts)
+            attempts, unheld = group_attempts(group, loaded, tasks["configurations"], texts)
             cut += unheld
         groups.append(
             {
@@ -146,7 +146,7 @@ def _figures(analysis: Analysis, loaded: LoadedRuns) -> dict[str, Any]:
                 in group.group.facts.get("evaluation energy source", ""),
                 "configurations": _configurations(group),
                 "tasks": tasks,
-                "answers": answers,
+                "attempts": attempts,
                 "power": power.get(g, []),
             }
         )

@@ -423,7 +423,7 @@
 
   // What a task's configurations were asked and answered; those that say the same stand together.
   function showTask(row) {
-    const answers = (group.answers[row.task] ?? []).filter(([c]) => isShown(items[c]));
+    const answers = (group.attempts[row.task] ?? []).filter(([c]) => isShown(items[c]));
     const gather = (key) => {
       const sets = new Map();
       for (const answer of answers) sets.set(key(answer), [...(sets.get(key(answer)) ?? []), answer]);

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Attempt:
     """The first sample of one task in one run."""
 
     program: str
@@ -24,16 +24,16 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunAnswers:
-    """The answers of one run."""
+class RunAttempts:
+    """The attempts of one run."""
 
     prompts: dict[str, str]
     """What was asked by task; empty for runs of versions that did not record it."""
-    answers: dict[str, Answer]
+    attempts: dict[str, Attempt]
     """By task."""
 
 
-def read_answers(runs: "pd.DataFrame", run_ids: list[str], *, uri: str) -> dict[str, RunAnswers]:
+def read_attempts(runs: "pd.DataFrame", run_ids: list[str], *, uri: str) -> dict[str, RunAttempts]:
     """Read the first answer to each task of those of `run_ids` that recorded them.
 
     `runs` are from `load_runs`, of the store `uri`. Raises `UserError` if a file is damaged.
@@ -44,20 +44,20 @@ def read_answers(runs: "pd.DataFrame", run_ids: list[str], *, uri: str) -> dict[
         artifacts(runs, "eval_results.json", uri=uri) as results,
     ):
         return {
-            run_id: RunAnswers(
+            run_id: RunAttempts(
                 prompts={row["task_id"]: row["prompt"] for row in _lines(run_id, prompts)},
-                answers=_answers(run_id, samples, results),
+                attempts=_attempts(run_id, samples, results),
             )
             for run_id in run_ids
         }
 
 
-def _answers(run_id: str, samples: FindArtifact, results: FindArtifact) -> dict[str, Answer]:
+def _attempts(run_id: str, samples: FindArtifact, results: FindArtifact) -> dict[str, Attempt]:
     path = results(run_id)
     if path is None:
         # From the last to the first: the first sample of a task stays.
         rows = reversed(_lines(run_id, samples))
-        return {row["task_id"]: Answer(program=row["solution"]) for row in rows}
+        return {row["task_id"]: Attempt(program=row["solution"]) for row in rows}
     try:
         tasks = json.loads(path.read_bytes())["eval"]
         return {task_id: _judged(rows[0]) for task_id, rows in tasks.items()}
@@ -65,12 +65,12 @@ def _answers(run_id: str, samples: FindArtifact, results: FindArtifact) -> dict[
         raise UserError(f"{path} of run {run_id} is damaged: {error!r}") from error
 
 
-def _judged(row: dict[str, Any]) -> Answer:
+def _judged(row: dict[str, Any]) -> Attempt:
     details, reason, status = row.get("details") or {}, row.get("reason"), row["status"]
     said = [f"{name}\n{text}" for name, text in details.items()]
     if reason not in (None, status):
         said.insert(0, str(reason))
-    return Answer(program=row["solution"], status=status, output="\n".join(said))
+    return Attempt(program=row["solution"], status=status, output="\n".join(said))
 
 
 def _lines(run_id: str, find: FindArtifact) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from codejoule.analysis import GroupAnalysis, LoadedRuns, read_answers
+from codejoule.analysis import GroupAnalysis, LoadedRuns, read_attempts
 from codejoule.domain.text import visible
 
 MOST_TEXT = 3_000_000
@@ -45,7 +45,7 @@ def _cut(text: str) -> str:
     return shown if more <= 0 else f"{shown}\n[{more:,} more characters are in the run's artifacts]"
 
 
-def group_answers(
+def group_attempts(
     group: GroupAnalysis, loaded: LoadedRuns, configurations: list[int], texts: Texts
 ) -> tuple[dict[int, list[list[Any]]], list[str]]:
     """What each configuration's first run answered, and sentences on what did not fit.
@@ -61,17 +61,17 @@ def group_answers(
         )
     first = {c: group.evidence.table["run_ids"].iloc[c][0] for c in configurations}
     first = dict(list(first.items())[:MOST_CONFIGURATIONS])
-    runs = read_answers(loaded.frame, list(first.values()), uri=loaded.uri)
+    runs = read_attempts(loaded.frame, list(first.values()), uri=loaded.uri)
     found: dict[int, list[list[Any]]] = {}
     left = 0
     for task in _most_telling(group, list(first)):
         task_id = group.evidence.figures.task_ids[task]
         rows = []
         for c, run_id in first.items():
-            answer = runs[run_id].answers.get(task_id)
-            if answer is not None:
+            attempt = runs[run_id].attempts.get(task_id)
+            if attempt is not None:
                 prompt = runs[run_id].prompts.get(task_id, "")
-                rows.append((c, answer.status, answer.program, answer.output, prompt))
+                rows.append((c, attempt.status, attempt.program, attempt.output, prompt))
         numbers = None if left else texts.hold([text for row in rows for text in row[2:]])
         if numbers is None:
             left += bool(rows)
