@@ -14,7 +14,6 @@ from mlflow.tracking import MlflowClient
 from codejoule.analysis import Goal, Options, analyse, load_runs
 from codejoule.config.schema import TrackingConfig
 from codejoule.report import log_report, page, write_report
-from codejoule.report.headline import headline
 from codejoule.tracking import prepare_store
 from tests.analysis.simulated import write_run, write_sweep
 
@@ -62,7 +61,7 @@ def test_page_has_every_section_every_table_and_proper_headings(simulated, tmp_p
         "Doubts",
     ):  # fmt: skip
         assert heading in seen.text
-    for name in ("summary", "energy_pairs", "accuracy_pairs", "kruskal_wallis", "recommendation"):
+    for name in ("summary", "energy_pairs", "accuracy_pairs", "kruskal_wallis", "candidates"):
         assert f'id="t1-{name}"' in html
     tables = [t for t, _ in seen.tags if t == "table"]
     assert len(tables) == [t for t, _ in seen.tags].count("caption") > 15
@@ -76,8 +75,8 @@ def test_page_opens_with_the_answer_and_ends_with_the_doubts(simulated, tmp_path
     loaded, path = report(simulated, tmp_path)
     (group,) = analyse(loaded).groups
     text = Text(path.read_text()).text
-    answer = headline(group)
-    assert answer.sentence.startswith("qwen_7b gptq8 b1 takes least energy: ")
+    answer = group.answer
+    assert answer.sentence.startswith(f"Take {answer.configuration}: ")
     assert text.index(answer.sentence) < 400, "title, links and the group come before"
     after = text[text.index(answer.sentence) :]
     parts = ["J per correct program", "Energy and accuracy", "Statistics", "Doubts"]

@@ -1,6 +1,7 @@
 """From the runs in MLflow to tables and conclusions."""
 
 from codejoule.analysis.analysis import Analysis, GroupAnalysis, Options, analyse, analyse_group
+from codejoule.analysis.answer import Answer, answer
 from codejoule.analysis.attempts import Attempt, RunAttempts, read_attempts
 from codejoule.analysis.comparison import (
     COMPARABLE,
@@ -11,8 +12,8 @@ from codejoule.analysis.comparison import (
     setting_columns,
 )
 from codejoule.analysis.evidence import Evidence, gather
+from codejoule.analysis.goal import Goal
 from codejoule.analysis.power import PowerProfile, power_profiles
-from codejoule.analysis.recommend import Goal, Recommendation, recommend
 from codejoule.analysis.runs import LoadedRuns, load_runs
 from codejoule.analysis.store import MAKE_RUNS
 from codejoule.analysis.table import Table
@@ -20,9 +21,9 @@ from codejoule.analysis.tables import make_tables
 from codejoule.analysis.tasks import TaskFigures, read_tasks
 
 __all__ = [
-    "COMPARABLE", "MAKE_RUNS", "Analysis", "Attempt", "Evidence", "Goal", "Group", "GroupAnalysis",
-    "LoadedRuns", "Options", "PowerProfile", "Recommendation", "RunAttempts", "Table",
-    "TaskFigures", "analyse", "analyse_group", "comparable_groups", "comparison_table",
+    "COMPARABLE", "MAKE_RUNS", "Analysis", "Answer", "Attempt", "Evidence", "Goal", "Group",
+    "GroupAnalysis", "LoadedRuns", "Options", "PowerProfile", "RunAttempts", "Table",
+    "TaskFigures", "analyse", "analyse_group", "answer", "comparable_groups", "comparison_table",
     "front_energy", "gather", "load_runs", "make_tables", "power_profiles", "read_attempts",
-    "read_tasks", "recommend", "setting_columns",
+    "read_tasks", "setting_columns",
 ]  # fmt: skip

@@ -44,7 +44,7 @@ def baseline_notes(
     table = evidence.table
     names, rows = short_names(table, evidence.settings), table.to_dict("records")
     own = [runs[runs["run_id"].isin(row["run_ids"])] for row in rows]
-    bases = _baselines(evidence)
+    bases = baselines(evidence)
     notes = [
         _saving(names[i], rows[i], rows[base], own[i])
         for i, base in bases.items()
@@ -71,7 +71,7 @@ def baseline_notes(
     return tuple(note for note in notes if note)
 
 
-def _baselines(evidence: Evidence) -> dict[int, int | None]:
+def baselines(evidence: Evidence) -> dict[int, int | None]:
     """For each quantized row that with ``quant=none`` and all other settings equal, if any."""
     others = [name for name in evidence.settings if name.partition(".")[0] != "quant"]
     keys, quants = list(row_keys(evidence.table, others)), list(evidence.table["quant"])

@@ -72,17 +72,18 @@ class Evidence:
 
     def variance(self, *configurations: int) -> RunVariance | None:
         """How much the energy of runs of these differs; None where nothing is known of that."""
-        return largest_variance([self._apparatus[i] for i in configurations], self.variances)
+        return largest_variance([self.apparatus[i] for i in configurations], self.variances)
 
     @cached_property
     def counter_rel(self) -> list[float]:
-        """Relative standard uncertainty of a run's energy that is the meter's; 0 if not recorded."""
+        """Relative standard uncertainty of runs that is the meter's; 0 where not recorded."""
         stated = self.of_runs("energy_generation_uncertainty_j")
         shares = [own / j for own, j in zip(stated, self.run_energy_j, strict=True)]
         return [0.0 if np.isnan(own).any() else float(own.max()) for own in shares]
 
     @cached_property
-    def _apparatus(self) -> list[Apparatus]:
+    def apparatus(self) -> list[Apparatus]:
+        """What generated and metered each configuration's runs."""
         of = {run["run_id"]: apparatus(run) for run in self.runs.to_dict("records")}
         return [of[ids[0]] for ids in self.table["run_ids"]]
 

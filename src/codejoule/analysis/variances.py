@@ -35,7 +35,7 @@ def run_variances(runs: "pd.DataFrame") -> dict[Apparatus, RunVariance]:
     groups: dict[Apparatus, list[list[float]]] = {}
     keys = row_keys(runs, [*relevant_params(runs), *COMPARABLE.values()])
     for _, same in runs.groupby(keys, sort=False):
-        groups.setdefault(apparatus(same.iloc[0]), []).append(same[_ENERGY].tolist())
+        groups.setdefault(apparatus(same.iloc[0].to_dict()), []).append(same[_ENERGY].tolist())
     found = {own: pooled_run_variance(energies) for own, energies in groups.items()}
     return {own: variance for own, variance in found.items() if variance is not None}
 

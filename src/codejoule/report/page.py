@@ -19,7 +19,6 @@ from codejoule.analysis import (
 from codejoule.analysis.families import heading, setting_text, short_names
 from codejoule.config.writing import write_whole
 from codejoule.report.attempts import Texts, group_attempts
-from codejoule.report.headline import headline
 from codejoule.report.measured import predictions_table, provenance, runs_table
 from codejoule.report.terminal import Column, table_columns
 
@@ -79,7 +78,7 @@ def _view(number: int, group: GroupAnalysis) -> dict[str, Any]:
         "number": number,
         "title": group.group.title,
         "kind": _kind(group),
-        "answer": headline(group),
+        "answer": group.answer,
         "configurations": _table(group),
         "labels": [group.evidence.labels[i] for i in _rank(group)],
         "findings": [s for s in group.findings if s not in pairs],
@@ -92,13 +91,14 @@ def _view(number: int, group: GroupAnalysis) -> dict[str, Any]:
 
 
 def _rank(group: GroupAnalysis) -> list[int]:
-    """Rows, least energy per correct program first; per task where none is known."""
+    """Rows, the one to take first, then by energy per correct program, or per task."""
     by = ["energy_per_solved_task_j", "energy_per_task_j"]
-    return [int(i) for i in group.evidence.table.sort_values(by).index]
+    rows = [int(i) for i in group.evidence.table.sort_values(by).index]
+    return sorted(rows, key=lambda i: group.evidence.labels[i] != group.answer.configuration)
 
 
 def _table(group: GroupAnalysis) -> list[tuple[Column, str]]:
-    """The terminal's table with its columns' kinds, least energy per correct program first."""
+    """The terminal's table with its columns' kinds, rows as ranked."""
     table, rank = group.evidence.table, _rank(group)
     names = short_names(table, group.evidence.settings)
     settings, figures = table_columns(table.loc[rank])

@@ -2,6 +2,7 @@
 
 from codejoule.statistics.accuracy import (
     ACCURACY_PAIRS,
+    PairedAccuracy,
     at_least,
     lower_bound,
     paired_accuracy,
@@ -67,13 +68,13 @@ STATISTICS = (
 """What an analysis works out, in the order of its tables (and of their draws of resamples)."""
 
 __all__ = [
-    "ACCURACY_PAIRS", "ALPHA", "ASSUMED", "ENERGY_PAIRS", "KEYS", "MARGIN", "ROUNDING",
-    "RUN_PAIRS", "STATISTICS", "Method", "MixedModel", "PairTasks", "Resampled", "Resampler",
+    "ACCURACY_PAIRS", "ALPHA", "ASSUMED", "ENERGY_PAIRS", "KEYS", "MARGIN", "ROUNDING", "RUN_PAIRS",
+    "STATISTICS", "Method", "MixedModel", "PairTasks", "PairedAccuracy", "Resampled", "Resampler",
     "Row", "RunRatio", "RunTasks", "RunVariance", "SetTasks", "Statistic", "at_least",
-    "cliffs_delta", "cluster_means", "cluster_sums", "clusters", "compare_runs", "dunn", "durbin_watson", "friedman", "front_probability", "hac_lags",
-    "hac_regression", "has_spread", "holm", "kruskal_wallis", "levene", "lower_bound",
-    "mixed_model", "paired_accuracy", "paired_log_ratio", "pareto_front", "percent_words",
-    "pooled_run_variance", "reference_variance", "resample", "run_ratio", "shapiro_wilk",
-    "smallest_ratio", "tango_interval", "tango_score", "thesis_regression", "unseen",
-    "variance_words", "wilcoxon",
+    "cliffs_delta", "cluster_means", "cluster_sums", "clusters", "compare_runs", "dunn",
+    "durbin_watson", "friedman", "front_probability", "hac_lags", "hac_regression", "has_spread",
+    "holm", "kruskal_wallis", "levene", "lower_bound", "mixed_model", "paired_accuracy",
+    "paired_log_ratio", "pareto_front", "percent_words", "pooled_run_variance",
+    "reference_variance", "resample", "run_ratio", "shapiro_wilk", "smallest_ratio",
+    "tango_interval", "tango_score", "thesis_regression", "unseen", "variance_words", "wilcoxon",
 ]  # fmt: skip
