@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from codejoule.analysis.baseline import baselines
+from codejoule.analysis.baseline import baselines, reduced_batch
 from codejoule.analysis.comparison import front_energy
 from codejoule.analysis.evidence import Evidence
 from codejoule.analysis.goal import Cost, Goal, candidates, cost
@@ -300,6 +300,11 @@ class _Choice:
             said.append(
                 "Energy is an estimate (CPU time x assumed watts per core), not a measurement."
             )
+        runs = self.evidence.runs
+        for i in dict.fromkeys(i for i in (self.best, self.reference) if i is not None):
+            frame = runs[runs["run_id"].isin(self.evidence.table["run_ids"].iloc[i])]
+            if reduced := reduced_batch(self.names[i], frame):
+                said.append(f"{reduced}.")
         said += [*self._between_runs(), *self._other_tasks(), *self._rivals()]
         said += [*_neighbours(self.evidence, self.best), *self._near_misses()]
         if not self.by_energy:

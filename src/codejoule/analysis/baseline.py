@@ -50,7 +50,7 @@ def baseline_notes(
         for i, base in bases.items()
         if base is not None
     ]
-    notes += [_reduced(name, frame) for name, frame in zip(names, own, strict=True)]
+    notes += [reduced_batch(name, frame) for name, frame in zip(names, own, strict=True)]
     if accuracy is not None:
         assert ACCURACY_PAIRS.sentence is not None
         said = {
@@ -99,7 +99,8 @@ def _saving(
     return f"{sentence}; quantizing took {mark}{number(quantizing_j)} J, which {paid}"
 
 
-def _reduced(name: str, runs: "pd.DataFrame") -> str:
+def reduced_batch(name: str, runs: "pd.DataFrame") -> str:
+    """A sentence on a row whose batch was reduced for want of memory, else nothing."""
     sizes = sorted({int(size) for size in runs[_REDUCED].dropna()}) if _REDUCED in runs else []
     if not sizes:
         return ""

@@ -9,8 +9,11 @@ from codejoule.config import project_root
 from codejoule.config.schema import TrackingConfig
 from codejoule.domain import visible
 from codejoule.experiment.sweep import State, Summary
-from codejoule.report import render_group
+from codejoule.report import LINES, render_answers
 from codejoule.tracking import Store, prepare_store
+
+_AFTER = 5
+"""Lines that follow the answers of a sweep in which nothing failed, and empty ones."""
 
 
 def print_summary(summary: Summary, *, compare: bool = True) -> None:
@@ -33,8 +36,11 @@ def print_summary(summary: Summary, *, compare: bool = True) -> None:
 def _print_comparison(store: Store, run_ids: set[str]) -> None:
     loaded = load_runs(store.uri, store.experiment, run_ids=run_ids)
     # The rest of the analysis would take seconds, and is `codejoule analyze`.
-    for group in analyse(loaded, Options(statistics=("accuracy_pairs",))).groups:
-        print(visible(f"\n{render_group(group)}"))
+    groups = analyse(loaded, Options(statistics=())).groups
+    if groups:
+        # The counts and what comes next follow.
+        lines = LINES - len(loaded.left_out) - _AFTER
+        print(visible(f"\n{render_answers(groups, lines=lines)}"))
     for sentence in loaded.left_out:
         print(visible(sentence))
 
