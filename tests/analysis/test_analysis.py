@@ -12,7 +12,6 @@ from codejoule.analysis import (
     analyse,
     comparable_groups,
     load_runs,
-    power_table,
     read_tasks,
 )
 from codejoule.config import UserError
@@ -174,12 +173,6 @@ def test_everything_is_written_as_csv_latex_and_json(analysis, tmp_path):
         assert tex.count(r"\\") == len(rows) + 2
     (empty,) = [c for c in group["tables"]["mixed_model"]["rows"][0] if c is None]
     assert empty is None
-
-
-def test_power_of_runs_without_it_is_an_empty_table(loaded):
-    frame = power_table(loaded.frame, loaded.frame["run_id"].tolist(), uri=loaded.uri)
-    assert frame.empty
-    assert frame.columns.tolist() == ["run_id", "device", "time_s", "power_w"]
 
 
 def test_same_runs_give_the_same_figures(loaded, analysis):

@@ -23,8 +23,6 @@ from codejoule.analysis.comparison import COMPARABLE
 from codejoule.analysis.findings import findings
 from codejoule.analysis.tasks import _figures
 from codejoule.config.schema import TrackingConfig
-from codejoule.domain.accuracy import wilson_interval
-from codejoule.report.page import _cards
 from codejoule.statistics import Method, Resampler, RunVariance
 from codejoule.thesis.importing import _tags, published_metrics
 from codejoule.thesis.results import published_configurations
@@ -164,22 +162,6 @@ def test_only_a_neighbour_that_should_give_the_same_text_is_a_doubt(thesis, neig
     sampled = frame.assign(**{"params.generation.name": "sample"})
     advice = analysed(sampled, Goal(max_kwh=0.4)).answer
     assert not any(u.startswith("Doubtful") for u in advice.doubts)
-
-
-def test_tiles_name_the_cheaper_of_equal_pass_at_1_and_the_better_of_equal_energy(thesis):
-    best = thesis.iloc[[0]]
-    low, high = wilson_interval(50, 100)
-    figures = {"pass_at_1": 0.5, "pass_at_1_ci_low": low, "pass_at_1_ci_high": high}
-    rows = [
-        best.assign(run_id=name, **{"params.batch.size": name, **{
-            f"metrics.{k}": v for k, v in {**figures, "pass_at_1": p, "energy_total_kwh": kwh,
-                                           "energy_generation_j": 3.6e6 * kwh}.items()
-        }})
-        for name, kwh, p in (("1", 0.3, 0.5), ("4", 0.2, 0.5), ("8", 0.1, 0.4), ("16", 0.1, 0.3))
-    ]  # fmt: skip
-    cards = {c.name: c.of for c in _cards(analysed(pd.concat(rows)))}
-    assert cards["Best pass@1 [95 % interval]"].endswith(" b4")
-    assert cards["Least energy (generation and evaluation)"].endswith(" b8")
 
 
 def noisy(factors, rates, *, tasks=200, runs=1, batch=1):

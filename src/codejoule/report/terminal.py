@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from codejoule.analysis import GroupAnalysis, setting_columns
 from codejoule.analysis.families import heading
-from codejoule.domain.metrics import J_PER_KWH
+from codejoule.domain.metrics import J_PER_KWH, KWH_FROM_J
 from codejoule.domain.text import number
 
 if TYPE_CHECKING:
@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 
 WIDTH = 120
 """Columns of a terminal that a table may need."""
-
-KWH_FROM_J = 1e5
-"""Energies from here on are shown in kilowatt-hours."""
 
 LINES = 25
 """Lines that a command prints unless all is asked for."""
