@@ -24,6 +24,7 @@ def write_run(
     passed: np.ndarray,
     repeat: int = 1,
     batch: int = 1,
+    engine: str = "generate",
     order: np.ndarray | None = None,
     tags: dict[str, str] | None = None,
     parent: str | None = None,
@@ -56,14 +57,14 @@ def write_run(
         name="job",
         parent_run_id=parent,
         tags={
-            "codejoule.fingerprint": f"{quant} {batch} {repeat}",
+            "codejoule.fingerprint": f"{quant} {batch} {engine} {repeat}",
             "codejoule.energy_source": "nvml", "codejoule.energy_scope": "gpu",
             "codejoule.energy_source_evaluation": "rapl", "codejoule.gpu": "NVIDIA L40S",
             "codejoule.weights": "hub", "codejoule.length": "free",
         } | (tags or {}),
         params={
             "model.name": "qwen_7b", "model.variant": "instruct", "quant.name": quant,
-            "batch.size": batch, "engine.name": "generate", "generation.name": "greedy",
+            "batch.size": batch, "engine.name": engine, "generation.name": "greedy",
             "suite.name": "mine", "suite.split": "instruct", "repeat": repeat,
         },
     )  # fmt: skip

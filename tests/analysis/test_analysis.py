@@ -1,4 +1,4 @@
-"""From a store with figures of single tasks to tables, sentences and a recommendation."""
+"""From a store with figures of single tasks to tables, sentences and an answer."""
 
 import csv
 import json
@@ -12,7 +12,6 @@ from codejoule.analysis import (
     analyse,
     comparable_groups,
     load_runs,
-    power_table,
     read_tasks,
 )
 from codejoule.config import UserError
@@ -121,14 +120,15 @@ def test_one_run_each_says_that_variance_between_runs_is_unknown(group):
     assert group.tables["mixed_model"].frame["sd_run"].isna().all()
 
 
-def test_recommendation_names_configuration_margin_and_doubt(group):
-    advice = group.recommendation
+def test_answer_names_configuration_reference_and_doubt(group):
+    advice = group.answer
     assert advice.goal == "at least 0.4 pass@1 with 95 % confidence, least energy"
     # gptq4 takes less, but solves too few tasks.
     assert advice.configuration == "qwen_7b gptq8 b1"
-    assert "against the goal" in advice.margin[0]
-    assert any("Against the next, qwen_7b none b1: " in m for m in advice.margin)
-    assert any("One run: how much its energy varies" in u for u in advice.unsure)
+    assert advice.reference == "qwen_7b none b1"
+    assert " J per run, not shown to differ from unquantized (" in advice.sentence
+    assert ", with 95 % confidence at least 0." in advice.sentence
+    assert any("% is assumed (repeat=1,2,3 tells)" in d for d in advice.doubts)
 
 
 def test_front_has_probabilities_and_intervals(group):
@@ -164,7 +164,7 @@ def test_everything_is_written_as_csv_latex_and_json(analysis, tmp_path):
     write_tables(analysis, tmp_path)
     whole = json.loads((tmp_path / "analysis.json").read_text())
     (group,) = whole["groups"]
-    assert group["recommendation"]["configuration"] == "qwen_7b gptq8 b1"
+    assert group["answer"]["configuration"] == "qwen_7b gptq8 b1"
     for name, table in group["tables"].items():
         rows = list(csv.DictReader((tmp_path / "tables" / f"{name}.csv").open()))
         assert len(rows) == len(table["rows"])
@@ -173,12 +173,6 @@ def test_everything_is_written_as_csv_latex_and_json(analysis, tmp_path):
         assert tex.count(r"\\") == len(rows) + 2
     (empty,) = [c for c in group["tables"]["mixed_model"]["rows"][0] if c is None]
     assert empty is None
-
-
-def test_power_of_runs_without_it_is_an_empty_table(loaded):
-    frame = power_table(loaded.frame, loaded.frame["run_id"].tolist(), uri=loaded.uri)
-    assert frame.empty
-    assert frame.columns.tolist() == ["run_id", "device", "time_s", "power_w"]
 
 
 def test_same_runs_give_the_same_figures(loaded, analysis):
@@ -248,21 +242,23 @@ def test_published_runs_are_shown_and_never_mixed_with_measured(recorder, tmp_pa
     assert published.tables["energy_pairs"].frame.empty
     assert published.tables["efficiency"].frame["on_front"].tolist() == [True, True]
     assert published.tables["efficiency"].frame["front_probability"].isna().all()
-    assert published.recommendation.configuration == "qwen_7b gptq4 b1"
-    assert any("as rounded there" in u for u in published.recommendation.unsure)
-    assert any("not tested against: qwen_7b none b1" in u for u in published.recommendation.unsure)
+    assert published.answer.configuration == "qwen_7b gptq4 b1"
+    assert any("as rounded there" in u for u in published.answer.doubts)
+    assert ", in these runs 63 % less than unquantized;" in published.answer.sentence
+    assert any("varies from run to run is not known" in u for u in published.answer.doubts)
 
 
-def test_command_recommends(store, tmp_path, capsys):
+def test_command_answers_in_25_lines(store, tmp_path, capsys):
     import types
 
     recorder = types.SimpleNamespace(store=store)
     arguments = ("--min-pass-at-1", "0.4", "--margin", "0.1", "--sweep", "quantizations")
     assert run_command(recorder, tmp_path, *arguments) == 0
     printed = capsys.readouterr().out
-    assert (
-        "Recommendation (at least 0.4 pass@1 with 95 % confidence, least energy): qwen_7b gptq8 b1"
-    ) in printed
+    assert printed.splitlines()[1].startswith("Take qwen_7b gptq8 b1: ")
+    assert len(printed.splitlines()) <= 25
+    assert run_command(recorder, tmp_path, *arguments, "--full") == 0
+    printed = capsys.readouterr().out
     assert "no loss beyond 0.1 is shown" in printed
     assert max(map(len, printed.splitlines()[:-3])) <= 120
     for wrong, message in (

@@ -51,7 +51,7 @@ class Page(HTMLParser):
 
 
 def test_sweep_becomes_tables_figures_and_a_page(sweep, tmp_path, capsys):
-    assert run(sweep, tmp_path / "out") == 0
+    assert run(sweep, tmp_path / "out", "--full") == 0
     names = {p.name for p in (tmp_path / "out").iterdir()}
     assert names == {
         "comparison.csv", "comparison.md", "frontier.svg", "frontier.png", "index.html",
@@ -73,6 +73,18 @@ def test_sweep_becomes_tables_figures_and_a_page(sweep, tmp_path, capsys):
     assert f"- {TEXTS}\n- {ACCURACY}\n" in markdown
 
 
+def test_the_answer_comes_first_and_25_lines_are_enough(sweep, tmp_path, capsys):
+    assert run(sweep, tmp_path) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 25
+    assert lines[0].startswith("suite starter (complete, 20 tasks)")
+    assert lines[1].startswith("Take starter gptq4 b8: ~")
+    assert lines[1].count("less than unquantized") + lines[1].count("from unquantized") == 1
+    (head,) = [i for i, line in enumerate(lines) if line.startswith("model ")]
+    assert lines[head + 2].split()[1:3] == ["gptq4", "8"]
+    assert any(line.startswith("- Energy is an estimate") for line in lines[head:])
+
+
 def test_page_needs_no_other_file_and_says_what_is_estimated(sweep, tmp_path):
     run(sweep, tmp_path)
     page = Page()
@@ -81,12 +93,12 @@ def test_page_needs_no_other_file_and_says_what_is_estimated(sweep, tmp_path):
     assert page.outside == []
     assert "default-src 'none'" in text
     assert 'lang="en"' in text
-    assert "Energy here is an estimate" in page.text
+    assert "Energy is an estimate" in page.text
     assert TEXTS in page.text
     assert page.text.count(ACCURACY) == 1
     assert '"kind":"estimate"' in text
-    # The card's own figure, not only the words around it.
-    assert "~35.0 J" in page.text
+    # The table's own figure, not only the words around it.
+    assert "~35.0" in page.text.partition("tokens/s")[2].partition("Energy and accuracy")[0]
 
 
 def test_page_is_logged_unless_that_is_declined(sweep, tmp_path, capsys):
@@ -147,7 +159,7 @@ def test_quantized_run_without_its_baseline_is_told(recorder):
 def test_unjudged_runs_have_no_figure_and_no_verdict_on_resolution(recorder, tmp_path, capsys):
     recorder.run(judged=False)
     recorder.run(judged=False, quant__name="awq")
-    assert run(recorder, tmp_path) == 0
+    assert run(recorder, tmp_path, "--full") == 0
     assert not (tmp_path / "frontier.svg").exists()
     assert (
         "awq b1: pass@1 cannot be compared with none: no task was judged in both, or they differ in "

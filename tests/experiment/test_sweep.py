@@ -11,6 +11,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from codejoule.analysis import load_runs, power_profiles
 from codejoule.domain import TASK_COLUMNS
 from tests.experiment.job import Sweep, run_main, runs_of
 
@@ -26,7 +27,8 @@ CPU_METRICS = {
 }  # fmt: skip
 ARTIFACTS = {
     "tasks.parquet", "samples.jsonl", "eval_results.json", "pass_at_k.json", "power.parquet",
-    "config.yaml", "environment.json", "model.json", "sandbox.json", "ground_truth.json",
+    "windows.parquet", "prompts.jsonl", "config.yaml", "environment.json", "model.json",
+    "sandbox.json", "ground_truth.json",
 }  # fmt: skip
 
 
@@ -133,6 +135,27 @@ def test_per_task_energies_add_up_to_the_run(children: list[Run], sweep: Sweep) 
         assert list(tasks["order"]) == list(range(12))
         assert set(tasks["verdict"]) <= {"pass", "fail", "timeout"}
         assert (tasks["verdict"] == "pass").mean() == pytest.approx(metrics["pass_at_1"])
+
+
+def test_windows_and_prompts_are_those_of_the_tasks(children: list[Run], sweep: Sweep) -> None:
+    for child in children:
+        tasks = pd.read_parquet(artifact(child, "tasks.parquet", sweep.uri))
+        windows = pd.read_parquet(artifact(child, "windows.parquet", sweep.uri))
+        own = tasks.groupby("batch")["batch_energy_j"].first()
+        assert list(windows["energy_j"]) == pytest.approx(list(own))
+        assert (windows["start_s"].diff()[1:] > 0).all()
+        lines = artifact(child, "prompts.jsonl", sweep.uri).read_text(encoding="utf-8").splitlines()
+        prompts = {row["task_id"]: row["prompt"] for row in map(json.loads, lines)}
+        assert list(prompts) == list(tasks["task_id"])
+        assert all("def task_func" in prompt for prompt in prompts.values())
+
+
+def test_area_under_the_power_of_a_run_is_its_energy(children: list[Run], sweep: Sweep) -> None:
+    loaded = load_runs(sweep.uri, "codejoule")
+    ids = [child.info.run_id for child in children]
+    for own in power_profiles(loaded.frame, ids, uri=sweep.uri):
+        assert own.windows_s[0, 0] == 0
+        assert own.sampled_j == pytest.approx(own.energy_j, rel=0.25)
 
 
 def test_samples_and_verdicts_are_in_the_benchmarks_own_formats(

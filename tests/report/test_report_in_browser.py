@@ -1,6 +1,7 @@
 """The report in a real browser: one session, one page of measured, estimated and published runs."""
 
 import shutil
+from itertools import combinations
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,8 +10,9 @@ from mlflow.tracking import MlflowClient
 
 from codejoule.analysis import analyse, load_runs
 from codejoule.report import write_report
-from codejoule.tracking import write_power_parquet
+from codejoule.tracking import write_power_parquet, write_windows_parquet
 from tests.analysis.simulated import write_run, write_sweep
+from tests.report.test_report import log_answers
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -23,21 +25,37 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+HOSTILE = "</script><img src=x onerror='window.hit=1'><script>window.hit=1</script>"
+
+
 @pytest.fixture(scope="module")
 def report(tmp_path_factory, with_database):
-    """Three measured configurations with power and a prediction, an estimated and a published."""
+    """Two engines and three quantizations with power, answers and a prediction; an estimated and a
+    published kind."""
     folder = with_database(tmp_path_factory.mktemp("report"))
     store = write_sweep(folder, folder)
+    rng = np.random.default_rng(1)
+    for quant in ("none", "gptq4"):
+        write_run(
+            store, folder, quant=quant, batch=8, engine="continuous",
+            energy_j=np.exp(rng.normal(3, 0.5, 60)), passed=rng.random(60) < 0.5,
+        )  # fmt: skip
     client = MlflowClient(store.uri)
     measured = load_runs(store.uri, store.experiment).frame
-    for run_id in measured["run_id"]:
-        power = folder / "power.parquet"
+    for n, run_id in enumerate(measured["run_id"]):
+        power, windows = folder / "power.parquet", folder / "windows.parquet"
         samples = [
-            SimpleNamespace(time_s=0.1 * i, device="gpu0", power_w=100.0 + i % 7)
+            SimpleNamespace(time_s=0.1 * i, device="gpu:0", power_w=100.0 + i % 7)
             for i in range(300)
         ]
         write_power_parquet(samples, power)
-        client.log_artifact(run_id, str(power))
+        opened = [
+            SimpleNamespace(start_s=5.0 + 4 * w, latency_s=4.0, energy_j=412.0) for w in range(5)
+        ]
+        write_windows_parquet(opened, windows)
+        for path in (power, windows):
+            client.log_artifact(run_id, str(path))
+        log_answers(store, folder, run_id, 60, program=lambda i, n=n: f"{HOSTILE} {i} {n // 2}")
         client.log_metric(run_id, "predicted_latency_s", 55.0)
     facts = {"passed": np.ones(12, dtype=bool), "energy_j": np.full(12, 9.0)}
     write_run(store, folder, quant="none", batch=8, tags={
@@ -96,56 +114,144 @@ def test_loads_without_errors_and_without_a_request(opened, report):
 
 
 def test_filters_change_what_is_shown(page):
-    rows = "#rows tbody tr"
-    assert page.locator("#shown").inner_text() == "5 of 5 configurations shown"
-    assert page.locator("#x-count").inner_text().startswith("204 of 204")
-    tick(page, "Energy", "published")
-    assert page.locator(SHOWN).count() == 4
-    tick(page, "Energy", "estimate")
-    assert page.locator("#shown").inner_text() == "3 of 5 configurations shown"
-    tick(page, "Quantization", "gptq4")
-    assert page.locator(SHOWN).count() == 2
-    assert page.locator("#power .line").count() == 2
-    assert page.locator("#cumulative .line").count() == 2
-    assert page.locator("#x-count").inner_text().startswith("120 of 204")
-    tick(page, "Quantization", "gptq8")
-    tick(page, "Quantization", "none")
+    assert page.locator("#shown").inner_text() == "5 of 5 configurations"
+    assert page.locator("#x-count").inner_text() == "60 of 60 tasks"
+    assert page.locator("#power .area").count() == 5
+    tick(page, "engine", "continuous")
+    assert page.locator(SHOWN).count() == 3
+    assert page.locator("#power .area").count() == 3
+    assert page.locator("#rows tbody td:nth-child(3)").first.inner_text().endswith("of 3")
+    tick(page, "quant", "gptq4")
+    assert page.locator("#shown").inner_text() == "2 of 5 configurations"
+    tick(page, "batch", "b1")
     assert page.locator(SHOWN).count() == 0
     assert "Nothing to draw" in page.locator("#pareto").inner_text()
     assert page.locator("#explorer-empty").is_visible()
-    assert page.locator(rows).first.is_hidden()
+    assert page.locator("#rows tbody tr").first.is_hidden()
 
 
-def test_explorer_filters_and_sorts(page):
+def test_first_axis_is_energy_per_correct_program(page):
+    assert page.locator("#axis option:checked").inner_text() == "J per correct program"
+    assert "J per correct program" in page.locator("#pareto").text_content()
+
+
+@pytest.mark.parametrize("width", [1400, 390])
+def test_every_mark_has_its_name_beside_it_and_no_two_names_overlap(page, width):
+    page.set_viewport_size({"width": width, "height": 900})
+    names = page.locator("#pareto text.label")
+    assert sorted(names.all_text_contents()) == [
+        "gptq4 b1 generate", "gptq4 b8 continuous", "gptq8 b1 generate", "none b1 generate",
+        "none b8 continuous",
+    ]  # fmt: skip
+    boxes = [name.bounding_box() for name in names.all()]
+    page.set_viewport_size({"width": 1200, "height": 900})
+    for a, b in combinations(boxes, 2):
+        assert (
+            a["x"] + a["width"] <= b["x"] or b["x"] + b["width"] <= a["x"]
+            or a["y"] + a["height"] <= b["y"] + 4 or b["y"] + b["height"] <= a["y"] + 4
+        )  # fmt: skip
+    assert all(b["x"] >= 0 and b["x"] + b["width"] <= width for b in boxes)
+
+
+def test_shape_tells_the_engine_and_size_the_batch(page):
+    shapes = {
+        mark.get_attribute("aria-label").split(",")[0]: mark.locator("> :not(line):not(.halo)")
+        for mark in page.locator(SHOWN).all()
+    }
+    drawn = {
+        label: node.evaluate("n => [n.tagName, Math.round(n.getBBox().width)]")
+        for label, node in shapes.items()
+    }
+    by_engine = {
+        engine: {tag for label, (tag, _) in drawn.items() if engine in label}
+        for engine in ("generate", "continuous")
+    }
+    assert all(len(tags) == 1 for tags in by_engine.values())
+    assert by_engine["generate"] != by_engine["continuous"]
+    widths = {b: {w for label, (_, w) in drawn.items() if f" {b} " in label} for b in ("b1", "b8")}
+    assert max(widths["b1"]) < min(widths["b8"])
+
+
+def test_power_begins_with_the_first_window_and_its_area_is_the_energy(page):
+    strip = page.locator("#power .area").first
+    assert "2,060 J in 20.0 s, 5 windows" in strip.get_attribute("aria-label")
+    area, windows = strip.bounding_box(), page.locator("#power .window")
+    assert windows.count() == 25
+    assert windows.first.bounding_box()["x"] == pytest.approx(area["x"], abs=3)
+    assert "differ by at most" in page.locator("#power-caption").inner_text()
+
+
+def test_task_opens_its_prompt_programs_verdicts_and_test_output(page):
+    page.locator("#x-text").fill("t31")
+    page.get_by_role("button", name="t31").press("Enter")
+    dialog = page.locator("#task")
+    assert dialog.get_by_role("heading", level=2).inner_text() == "t31"
+    assert dialog.locator("pre").first.text_content() == "Write it."
+    programs = dialog.locator("section pre").all_text_contents()
+    # Configurations that gave the same program stand together.
+    assert sorted(programs[::2]) == [f"{HOSTILE} 31 {n}" for n in range(3)]
+    assert all(f"AssertionError: {HOSTILE} 31" in said for said in programs[1::2])
+    assert dialog.locator(".verdict").all_inner_texts() == ["fail"] * 3
+    assert dialog.locator(".chips li").count() == 5
+    page.keyboard.press("Escape")
+    assert dialog.is_hidden()
+    assert page.evaluate("document.activeElement.textContent") == "t31"
+
+
+def test_programs_of_models_stay_text(page):
+    for name in ("t0", "t31"):
+        page.locator("#x-text").fill(name)
+        page.get_by_role("button", name=name, exact=True).click()
+        page.keyboard.press("Escape")
+    assert page.locator("img").count() == 0
+    assert page.evaluate("window.hit") is None
+    # Nor would a script run that got in some other way.
+    page.evaluate(
+        "document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.hit=1\">')"
+    )
+    page.wait_for_timeout(100)
+    assert page.evaluate("window.hit") is None
+
+
+def test_tasks_are_filtered_and_sorted(page):
     page.locator("#x-domain").select_option("Time")
-    counted = int(page.locator("#x-count").inner_text().split()[0])
-    assert 0 < counted < 204
-    page.locator("#x-result").select_option("fail")
-    failed = page.locator("#rows tbody tr td:last-child").all_inner_texts()
-    assert failed
-    assert set(failed) == {"no"}
+    assert page.locator("#x-count").inner_text() == "20 of 60 tasks"
+    page.locator("#x-domain").select_option("")
+    page.locator("#x-result").select_option("differs")
+    shares = page.locator("#rows tbody td:nth-child(3)").all_inner_texts()
+    assert shares
+    assert set(shares) <= {f"{n} of 5" for n in range(1, 5)}
     page.locator("#x-result").select_option("")
     page.locator("#x-text").fill("t3")
     assert all(t.startswith("t3") for t in page.locator("#rows tbody th").all_inner_texts())
-    energies = "#rows tbody tr td:nth-child(4)"
 
     def shown():
-        return [
-            float(t.lstrip("~").replace(",", "")) for t in page.locator(energies).all_inner_texts()
-        ]
+        cells = page.locator("#rows tbody tr td:nth-child(4)").all_inner_texts()
+        return [float(cell.replace(",", "")) for cell in cells]
 
+    page.get_by_role("button", name="energy [J]").first.click()
     assert shown() == sorted(shown(), reverse=True)
-    page.get_by_role("button", name="energy [J]").click()
+    page.locator("#rows").get_by_role("button", name="energy [J]").click()
     assert shown() == sorted(shown())
-    assert page.locator("th[aria-sort=ascending]").inner_text().startswith("energy")
+    assert page.locator("#rows th[aria-sort=ascending]").inner_text().startswith("energy")
 
 
-def test_estimates_and_published_figures_are_labelled(page):
-    axis = page.locator("#pareto").text_content()
-    assert "(estimate, published)" in axis or "(published, estimate)" in axis
-    labels = [m.get_attribute("aria-label") for m in page.locator(SHOWN).all()]
-    assert sum("estimate" in label and "~" in label for label in labels) == 1
-    assert sum("published" in label for label in labels) == 1
+def test_heading_sorts_a_table(page):
+    table = page.locator("table.sortable").first
+    cells = table.locator("tbody td:nth-child(3)")
+    table.get_by_role("button", name="pass@1").click()
+    rates = [float(text.split()[0]) for text in cells.all_inner_texts()]
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_estimates_and_published_figures_are_labelled_and_stand_alone(page):
+    for kind, sign in (("estimate", True), ("published", False)):
+        option = page.locator("#group option", has_text=kind).first
+        page.locator("#group").select_option(option.get_attribute("value"))
+        assert f"({kind})" in page.locator("#pareto").text_content()
+        (label,) = [m.get_attribute("aria-label") for m in page.locator(SHOWN).all()]
+        assert kind in label
+        assert ("~" in label) == sign
 
 
 def test_mark_tells_its_figures_to_the_keyboard(page):

@@ -7,8 +7,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from codejoule.domain import TASK_COLUMNS, EnergySource, PowerSample, TaskRecord
-from codejoule.tracking import power_figure, write_power_parquet, write_tasks_parquet
+from codejoule.domain import (
+    TASK_COLUMNS,
+    EnergyReading,
+    EnergyScope,
+    EnergySource,
+    PowerSample,
+    TaskRecord,
+)
+from codejoule.tracking import (
+    power_figure,
+    write_power_parquet,
+    write_tasks_parquet,
+    write_windows_parquet,
+)
 
 RECORD = TaskRecord(
     task_id="a", sample=0, order=0, batch=0, batch_size=1, prompt_tokens=10, output_tokens=5,
@@ -58,6 +70,18 @@ def test_power_parquet_keeps_every_sample(tmp_path):
     assert len(rows) == 40
     write_power_parquet([], tmp_path / "empty.parquet")
     assert pq.read_table(tmp_path / "empty.parquet").num_rows == 0
+
+
+def test_windows_parquet_says_when_each_was_open(tmp_path):
+    reading = EnergyReading(
+        name="batch", source=EnergySource.nvml, scope=EnergyScope.gpu, start_s=100.0,
+        latency_s=2.0, energy_j=math.nan,
+    )  # fmt: skip
+    write_windows_parquet([reading, replace(reading, energy_j=7.0)], tmp_path / "w")
+    assert pq.read_table(tmp_path / "w").to_pylist() == [
+        {"start_s": 100.0, "latency_s": 2.0, "energy_j": None},
+        {"start_s": 100.0, "latency_s": 2.0, "energy_j": 7.0},
+    ]
 
 
 def test_power_figure_marks_an_estimate(tmp_path):

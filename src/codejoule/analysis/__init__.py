@@ -2,6 +2,7 @@
 
 from codejoule.analysis.analysis import Analysis, GroupAnalysis, Options, analyse, analyse_group
 from codejoule.analysis.answer import Answer, answer
+from codejoule.analysis.attempts import Attempt, RunAttempts, read_attempts
 from codejoule.analysis.comparison import (
     COMPARABLE,
     Group,
@@ -12,15 +13,17 @@ from codejoule.analysis.comparison import (
 )
 from codejoule.analysis.evidence import Evidence, gather
 from codejoule.analysis.goal import Goal
+from codejoule.analysis.power import PowerProfile, power_profiles
 from codejoule.analysis.runs import LoadedRuns, load_runs
 from codejoule.analysis.store import MAKE_RUNS
 from codejoule.analysis.table import Table
 from codejoule.analysis.tables import make_tables
-from codejoule.analysis.tasks import TaskFigures, power_table, read_tasks
+from codejoule.analysis.tasks import TaskFigures, read_tasks
 
 __all__ = [
-    "COMPARABLE", "MAKE_RUNS", "Analysis", "Answer", "Evidence", "Goal", "Group", "GroupAnalysis",
-    "LoadedRuns", "Options", "Table", "TaskFigures", "analyse", "analyse_group", "answer",
-    "comparable_groups", "comparison_table", "front_energy", "gather", "load_runs", "make_tables",
-    "power_table", "read_tasks", "setting_columns",
+    "COMPARABLE", "MAKE_RUNS", "Analysis", "Answer", "Attempt", "Evidence", "Goal", "Group",
+    "GroupAnalysis", "LoadedRuns", "Options", "PowerProfile", "RunAttempts", "Table",
+    "TaskFigures", "analyse", "analyse_group", "answer", "comparable_groups", "comparison_table",
+    "front_energy", "gather", "load_runs", "make_tables", "power_profiles", "read_attempts",
+    "read_tasks", "setting_columns",
 ]  # fmt: skip

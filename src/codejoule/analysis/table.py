@@ -1,10 +1,14 @@
 """A table of figures, as CSV, LaTeX and JSON."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from codejoule.domain.metrics import J_PER_KWH, KWH_FROM_J
 from codejoule.domain.text import number, p_text
 
 if TYPE_CHECKING:
@@ -17,6 +21,18 @@ _LATEX = str.maketrans(
         "<": r"\textless{}", ">": r"\textgreater{}",
     }
 )  # fmt: skip
+
+_UNIT = re.compile(
+    r"(?<!per)_(tokens_per_s|kwh|bytes|percent|j|(?<=power_)w|min|s|g)(?=$|_ci_|_lower$|_upper$)"
+)
+_SHOWN_UNITS: dict[str, tuple[tuple[float, str, float], ...]] = {
+    # From which largest figure on, the unit that a reader sees, and how many of it make one.
+    "kwh": ((0, "J", J_PER_KWH), (KWH_FROM_J / J_PER_KWH, "kWh", 1)),
+    "bytes": ((0, "MB", 1e-6), (1e9, "GB", 1e-9)),
+    "min": ((0, "s", 60), (2, "min", 1)),
+}
+_UNIT_NAMES = {"j": "J", "w": "W", "percent": "%", "tokens_per_s": "tokens/s"}
+_FEWEST_E = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +85,23 @@ class Table:
         }
 
     def label(self, column: str) -> str:
-        """Heading of a column."""
-        return self.labels.get(column, column.replace("_", " "))
+        """Heading of a column, with the unit that its cells have."""
+        if column in self.labels:
+            return self.labels[column]
+        found = _UNIT.search(column)
+        name = column if found is None else column[: found.start()] + column[found.end() :]
+        words = name.replace("pass_at_1", "pass@1").replace("_", " ").replace("kwh", "kWh")
+        return words if found is None else f"{words} [{self._unit(found[1])[0]}]"
+
+    def _unit(self, unit: str) -> tuple[str, float]:
+        """The unit in which a reader sees all columns of one unit, and the factor to it."""
+        if unit not in _SHOWN_UNITS:
+            return _UNIT_NAMES.get(unit, unit), 1.0
+        own = [c for c in self.frame.columns if (f := _UNIT.search(c)) and f[1] == unit]
+        values = self.frame[own].abs().to_numpy(dtype=float)
+        largest = np.nanmax(values, initial=0)
+        _, shown, factor = [u for u in _SHOWN_UNITS[unit] if largest >= u[0]][-1]
+        return shown, factor
 
     def kinds(self) -> list[str]:
         """``number``, ``text`` or ``flag`` for each column."""
@@ -78,10 +109,19 @@ class Table:
 
     def cells(self) -> list[list[str]]:
         """Rows as a reader sees them."""
-        return [
-            [_cell(name, value) for name, value in zip(self.frame.columns, row, strict=True)]
-            for row in self.frame.itertuples(index=False)
-        ]
+        columns = [self._column(name) for name in self.frame.columns]
+        return [list(row) for row in zip(*columns, strict=True)]
+
+    def _column(self, name: str) -> list[str]:
+        own = self.frame[name]
+        if own.dtype.kind == "f":
+            found = _UNIT.search(name)
+            own = own * (1.0 if found is None else self._unit(found[1])[1])
+            known = own[np.isfinite(own)]
+            if len(known) and (known == known.round()).all():
+                # Counts that are means over runs.
+                return [f"{v:,.0f}" if math.isfinite(v) else "-" for v in own]
+        return [_cell(name, value) for value in own]
 
     def to_latex(self) -> str:
         """A ``longtable`` (package longtable) with booktabs' rules."""
@@ -124,11 +164,13 @@ def _cell(name: str, value: Any) -> str:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
     if not isinstance(value, float):
         return str(value)
     if name.endswith("p_value") or name.endswith("_holm"):
         return p_text(value)
-    return f"{value:.3e}" if 0 < abs(value) < 1e-4 else number(value, digits=4)
+    return f"{value:.1e}" if 0 < abs(value) < _FEWEST_E else number(value, digits=4)
 
 
 def _tex(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Figures of every task of every run, and its power over time, read in bulk."""
+"""Figures of every task of every run, read in bulk."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -82,33 +82,6 @@ def read_tasks(runs: "pd.DataFrame", *, uri: str) -> tuple[TaskFigures, tuple[st
         count = "1 run has" if len(absent) == 1 else f"{len(absent)} runs have"
         notes.append(f"{count} no figures of single tasks (no {_ARTIFACT}): {some}.")
     return figures, tuple(notes)
-
-
-def power_table(
-    runs: "pd.DataFrame", run_ids: Sequence[str], *, uri: str, points: int = 400
-) -> "pd.DataFrame":
-    """Read ``power.parquet`` of those of `run_ids` that have it.
-
-    Columns ``run_id``, ``device``, ``time_s`` (from the first sample), ``power_w``: at most
-    `points` per run and device, each the mean of an equal number of samples. `runs` are from
-    `load_runs`, of the store `uri`.
-    """
-    import pandas as pd
-    import pyarrow.parquet as pq
-
-    frames = [pd.DataFrame(columns=["run_id", "device", "time_s", "power_w"])]
-    with artifacts(runs, "power.parquet", uri=uri) as find:
-        for run_id in run_ids:
-            path = find(run_id)
-            if path is None:
-                continue
-            samples = pq.read_table(path).to_pandas()
-            for device, own in samples.sort_values("time_s").groupby("device"):
-                part = np.arange(len(own)) * points // max(points, len(own))
-                means = own[["time_s", "power_w"]].groupby(part).mean()
-                means["time_s"] -= samples["time_s"].min()
-                frames.append(means.assign(run_id=run_id, device=str(device)))
-    return pd.concat(frames[1:] or frames, ignore_index=True)[list(frames[0].columns)]
 
 
 def _read(path: Path, run_id: str) -> "pa.Table":

@@ -20,6 +20,8 @@ from codejoule.domain.verdict import Status
 
 J_PER_KWH = 3.6e6
 """Joules in a kilowatt-hour."""
+KWH_FROM_J = 1e5
+"""Energies from here on are shown in kilowatt-hours."""
 
 _Figures = dict[str, float | None]
 """Metrics by name; None for what was not measured."""

@@ -24,7 +24,12 @@ from codejoule.experiment.evaluation_stage import programs
 from codejoule.experiment.identity import environment
 from codejoule.experiment.plan import Plan
 from codejoule.experiment.records import Results
-from codejoule.tracking import power_figure, write_power_parquet, write_tasks_parquet
+from codejoule.tracking import (
+    power_figure,
+    write_power_parquet,
+    write_tasks_parquet,
+    write_windows_parquet,
+)
 
 
 def write_artifacts(
@@ -38,6 +43,8 @@ def write_artifacts(
     shutil.rmtree(folder, ignore_errors=True)
     write_tasks_parquet(records, folder / "tasks.parquet")
     write_power_parquet(results.power, folder / "power.parquet")
+    write_windows_parquet([entry.reading for entry in results.batches], folder / "windows.parquet")
+    _write_prompts(plan, records, folder / "prompts.jsonl")
     _write_benchmark_files(plan, results, truth, folder)
     config = yaml.safe_dump(to_plain(plan.experiment), sort_keys=False)
     write_whole(folder / "config.yaml", config)
@@ -54,6 +61,13 @@ def write_artifacts(
 
 def _write_json(path: Path, payload: Mapping[str, Any]) -> None:
     write_whole(path, json.dumps(payload, indent=2, default=str) + "\n")
+
+
+def _write_prompts(plan: Plan, records: Sequence[TaskRecord], path: Path) -> None:
+    """A line per task: what the model was asked, chat template applied."""
+    asked = dict.fromkeys(record.task_id for record in records)
+    rows = [{"task_id": task_id, "prompt": plan.prompts[task_id].text} for task_id in asked]
+    write_whole(path, "".join(f"{json.dumps(row)}\n" for row in rows))
 
 
 def _write_benchmark_files(

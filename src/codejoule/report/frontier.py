@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from codejoule.analysis import front_energy, setting_columns
 from codejoule.analysis.families import setting_text
 from codejoule.config.writing import write_whole
-from codejoule.domain.metrics import J_PER_KWH
-from codejoule.report.terminal import KWH_FROM_J
+from codejoule.domain.metrics import J_PER_KWH, KWH_FROM_J
 
 if TYPE_CHECKING:
     import pandas as pd

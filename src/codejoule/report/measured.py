@@ -19,7 +19,8 @@ SOURCES = {
 
 _PREDICTED = {"memory_bytes": "memory_peak_bytes"}
 _UNITS = (
-    ("_tokens_per_s", "tokens/s"), ("_bytes", "bytes"), ("_j", "J"), ("_w", "W"), ("_s", "s"),
+    ("_tokens_per_s", "tokens/s", 1), ("_bytes", "GB", 1e-9), ("_j", "J", 1), ("_w", "W", 1),
+    ("_s", "s", 1),
 )  # fmt: skip
 
 
@@ -92,13 +93,14 @@ def predictions_table(group: GroupAnalysis) -> Table | None:
             if math.isnan(predicted):
                 continue
             measured = float(row.get(f"metrics.{_PREDICTED.get(figure, figure)}", math.nan))
+            name, factor = _with_unit(figure)
             rows.append(
                 {
                     "configuration": label,
                     "run": row["run_name"],
-                    "figure": _with_unit(figure),
-                    "predicted": predicted,
-                    "measured": measured,
+                    "figure": name,
+                    "predicted": factor * predicted,
+                    "measured": factor * measured,
                     "error_percent": 100 * (predicted / measured - 1) if measured else math.nan,
                 }
             )
@@ -141,8 +143,9 @@ def _crosscheck(values: Any) -> str:
     )
 
 
-def _with_unit(name: str) -> str:
-    for ending, unit in _UNITS:
+def _with_unit(name: str) -> tuple[str, float]:
+    """A figure's name with the unit that a reader sees, and the factor to it."""
+    for ending, unit, factor in _UNITS:
         if name.endswith(ending):
-            return f"{name.removesuffix(ending).replace('_', ' ')} [{unit}]"
-    return name.replace("_", " ")
+            return f"{name.removesuffix(ending).replace('_', ' ')} [{unit}]", factor
+    return name.replace("_", " "), 1

@@ -1,18 +1,26 @@
 """The page: everything an analysis says, in one HTML file that needs no other."""
 
-from itertools import starmap
+import base64
+import hashlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from codejoule.analysis import Analysis, GroupAnalysis, LoadedRuns, front_energy, power_table
+from codejoule.analysis import (
+    Analysis,
+    GroupAnalysis,
+    LoadedRuns,
+    PowerProfile,
+    power_profiles,
+)
+from codejoule.analysis.families import heading, setting_text, short_names
 from codejoule.config.writing import write_whole
-from codejoule.domain.metrics import J_PER_KWH
-from codejoule.domain.text import number
+from codejoule.report.attempts import Texts, group_attempts
 from codejoule.report.measured import predictions_table, provenance, runs_table
-from codejoule.report.terminal import KWH_FROM_J, accuracy
+from codejoule.report.terminal import Column, table_columns
 
 MOST_ROWS = 600
 """Rows of a table that the page shows."""
@@ -20,44 +28,44 @@ MOST_TASK_ROWS = 120_000
 """Tasks times configurations that the page holds: about 3 MB."""
 MOST_POWER_RUNS = 60
 """Runs whose power over time the page holds."""
-POWER_POINTS = 80
-"""Points of power per run and device."""
+POWER_POINTS = 160
+"""Parts of a run's time for each of which it holds the mean power."""
+MOST_WINDOWS = 80
+"""Windows of a run above which those that follow at once are drawn as one."""
 
 _POINT = (
-    "pass_at_1", "pass_at_1_ci_low", "pass_at_1_ci_high", "energy_per_task_j",
-    "energy_generation_j", "energy_total_j", "energy_per_solved_task_j",
+    "pass_at_1", "pass_at_1_ci_low", "pass_at_1_ci_high", "energy_per_solved_task_j",
+    "energy_per_task_j", "energy_per_output_token_j", "energy_total_j", "throughput_tokens_per_s",
 )  # fmt: skip
-
-
-class Card(NamedTuple):
-    """One figure that stands out: what it is, its value with a unit, and the configuration."""
-
-    name: str
-    value: str
-    of: str
+_HEADINGS = {"J/solved": "J per correct program", "J/token": "J per token"}
 
 
 def write_report(analysis: Analysis, loaded: LoadedRuns, folder: Path) -> Path:
     """Write the page ``index.html`` in `folder`, from an `analysis` of `loaded` runs.
 
-    The same runs and options give the same bytes. Raises `UserError` if the store fails while power
-    over time is read.
+    The same runs and options give the same bytes. Only the page's own script runs: its content
+    security policy names it by its hash. Raises `UserError` if the store fails while power over
+    time and answers are read.
     """
     import jinja2
 
+    loader = jinja2.PackageLoader("codejoule.report", "templates")
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("codejoule.report", "templates"),
+        loader=loader,
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
+    script = loader.get_source(environment, "report.js")[0]
     text = environment.get_template("report.html").render(
         analysis=analysis,
         views=[_view(i, group) for i, group in enumerate(analysis.groups, start=1)],
         figures=_figures(analysis, loaded),
         most_rows=MOST_ROWS,
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
     write_whole(folder / "index.html", text)
     return folder / "index.html"
@@ -70,10 +78,11 @@ def _view(number: int, group: GroupAnalysis) -> dict[str, Any]:
         "number": number,
         "title": group.group.title,
         "kind": _kind(group),
-        "cards": _cards(group),
+        "answer": group.answer,
+        "configurations": _table(group),
+        "labels": [group.evidence.labels[i] for i in _rank(group)],
         "findings": [s for s in group.findings if s not in pairs],
         "pairs": [*pairs, *(note for note in group.notes if note not in pairs)],
-        "answer": group.answer,
         "tables": [table for table in group.tables.values() if len(table.frame)],
         "predictions": predictions_table(group),
         "provenance": provenance(group),
@@ -81,71 +90,67 @@ def _view(number: int, group: GroupAnalysis) -> dict[str, Any]:
     }
 
 
-def _cards(group: GroupAnalysis) -> list[Card]:
-    table, labels = group.evidence.table, group.evidence.labels
-    basis = front_energy(table)
-    what = "generation and evaluation" if basis == "energy_total_j" else "generation"
-    passed, energy_j = table["pass_at_1"].to_numpy(float), table[basis].to_numpy(float)
-    solved_j = table["energy_per_solved_task_j"].to_numpy(float)
-    rates = table[["pass_at_1", "pass_at_1_ci_low", "pass_at_1_ci_high"]].to_numpy(float)
-    best = (
-        (f"Least energy ({what})", _best(energy_j, -passed), map(energy_text, energy_j)),
-        ("Best pass@1 [95 % interval]", _best(-passed, energy_j), starmap(accuracy, rates)),
-        ("Least energy per solved task", _best(solved_j, energy_j), map(energy_text, solved_j)),
-    )
-    cards = [Card(name, list(texts)[i], labels[i]) for name, i, texts in best if i is not None]
-    front = int(table["pareto"].sum())
-    if len(table) > 1 and front:
-        cards.append(Card("On the Pareto front", f"{front} of {len(table)}", "configurations"))
-    return cards
+def _rank(group: GroupAnalysis) -> list[int]:
+    """Rows, the one to take first, then by energy per correct program, or per task."""
+    by = ["energy_per_solved_task_j", "energy_per_task_j"]
+    rows = [int(i) for i in group.evidence.table.sort_values(by).index]
+    return sorted(rows, key=lambda i: group.evidence.labels[i] != group.answer.configuration)
 
 
-def _best(values: NDArray[np.float64], ties: NDArray[np.float64]) -> int | None:
-    """Row of the smallest figure, of equal ones that of the smallest tie; None: none is known."""
-    i = int(np.lexsort((ties, np.round(values, 9)))[0])
-    return None if np.isnan(values[i]) else i
-
-
-def energy_text(energy_j: float) -> str:
-    """An energy with the unit that suits it."""
-    if energy_j >= KWH_FROM_J:
-        return f"{number(energy_j / J_PER_KWH)} kWh"
-    return f"{number(energy_j)} J"
+def _table(group: GroupAnalysis) -> list[tuple[Column, str]]:
+    """The terminal's table with its columns' kinds, rows as ranked."""
+    table, rank = group.evidence.table, _rank(group)
+    names = short_names(table, group.evidence.settings)
+    settings, figures = table_columns(table.loc[rank])
+    kept: list[tuple[Column, str]] = [(("configuration", [names[i] for i in rank]), "text")]
+    kept += [(column, "number") for column in settings if column[0] == "runs"]
+    # The chart draws the front, of the energy and the configurations that a reader chooses.
+    known = [(title, cells) for title, cells in figures if set(cells) != {"-"}]
+    shown = [(title, cells) for title, cells in known if title != "front"]
+    kept += [((_HEADINGS.get(title, title), cells), "number") for title, cells in shown]
+    kept.sort(key=lambda column: column[1] == "number" and column[0][0] != _HEADINGS["J/solved"])
+    return kept
 
 
 def _figures(analysis: Analysis, loaded: LoadedRuns) -> dict[str, Any]:
     """Collect what is drawn of an analysis of `loaded` runs.
 
-    ``groups``, each with ``title``, ``short``, ``kind`` (`_kind`), ``total_estimate``,
-    ``configurations`` (settings and figures) and ``tasks`` (a list per configuration and figure;
-    ``configurations`` says of which); ``power`` (a line per run and device); ``cut``: sentences
-    that say what did not fit. Figures have four digits, those that are undefined are null.
+    ``groups``, each with ``short``, ``kind`` (`_kind`), ``total_estimate``, ``configurations``
+    (settings and figures), ``tasks`` (a list per configuration and figure; ``configurations`` says
+    of which), ``attempts`` (`group_attempts`) and ``power`` (one per run); ``texts``; ``cut``:
+    sentences that say what did not fit. Figures have four digits, those that are undefined are
+    null.
     """
     cut: list[str] = []
-    room = MOST_TASK_ROWS
+    room, texts = MOST_TASK_ROWS, Texts()
+    power = _power(analysis, loaded, cut)
     groups = []
-    for group in analysis.groups:
+    for g, group in enumerate(analysis.groups):
         tasks = _tasks(group, room)
+        attempts: dict[int, Any] = {}
         if tasks is not None:
             room -= sum(len(own) for own in tasks["task"])
             missing = sum(rows.size > 0 for rows in group.evidence.rows) - len(tasks["task"])
             if missing:
                 cut.append(
-                    f"{missing} configurations of {_short_title(group)} are not in the explorer: "
-                    f"it holds {MOST_TASK_ROWS:,} rows, those on the Pareto front first."
+                    f"{missing} configurations of {_short_title(group)} are not in the list of "
+                    f"tasks: it holds {MOST_TASK_ROWS:,} rows, those on the Pareto front first."
                 )
+            attempts, unheld = group_attempts(group, loaded, tasks["configurations"], texts)
+            cut += unheld
         groups.append(
             {
-                "title": group.group.title,
                 "short": _short_title(group),
                 "kind": _kind(group),
                 "total_estimate": "estimate"
                 in group.group.facts.get("evaluation energy source", ""),
                 "configurations": _configurations(group),
                 "tasks": tasks,
+                "attempts": attempts,
+                "power": power.get(g, []),
             }
         )
-    return {"groups": groups, "power": _power(analysis, loaded, cut), "cut": cut}
+    return {"groups": groups, "texts": texts.held, "cut": cut}
 
 
 def _kind(group: GroupAnalysis) -> str:
@@ -156,7 +161,7 @@ def _kind(group: GroupAnalysis) -> str:
 
 
 def _short_title(group: GroupAnalysis) -> str:
-    """A name of the group that fits beside a checkbox."""
+    """A name of the group that fits into a list to choose from."""
     facts = group.group.facts
     where = facts.get("GPU") or facts.get("machine") or "unknown machine"
     suite = " ".join(facts[name] for name in ("suite", "split") if name in facts)
@@ -164,17 +169,24 @@ def _short_title(group: GroupAnalysis) -> str:
 
 
 def _configurations(group: GroupAnalysis) -> list[dict[str, Any]]:
-    table = group.evidence.table
+    evidence = group.evidence
+    table, names = evidence.table, evidence.settings
     return [
         {
             "label": label,
-            "model": str(row["model"]),
-            "quant": str(row["quant"]),
-            "batch": str(row["batch"]),
+            "name": short,
+            "settings": {
+                heading(name, names): f"b{row[name]}"
+                if name == "batch"
+                else setting_text(name, row[name], names)
+                for name in names
+            },
             "runs": int(row["runs"]),
             **{name: _rounded(row[name]) for name in _POINT},
         }
-        for label, row in zip(group.evidence.labels, table.to_dict("records"), strict=True)
+        for label, short, row in zip(
+            evidence.labels, short_names(table, names), table.to_dict("records"), strict=True
+        )
     ]
 
 
@@ -196,8 +208,8 @@ def _tasks(group: GroupAnalysis, room: int) -> dict[str, Any] | None:
     kept.sort()
     names = list(figures.domains)
 
-    def listed(name: str, c: int, rows: NDArray[np.int64]) -> list[float | int | None]:
-        means = getattr(figures, name)[rows].mean(axis=0)
+    def listed(name: str, c: int) -> list[float | int | None]:
+        means = getattr(figures, name)[evidence.rows[c]].mean(axis=0)
         return [_rounded(value) for value in means[places[c]]]
 
     return {
@@ -209,41 +221,54 @@ def _tasks(group: GroupAnalysis, room: int) -> dict[str, Any] | None:
         ],
         "configurations": kept,
         "task": [places[c].tolist() for c in kept],
-        "order": [listed("order", c, evidence.rows[c][:1]) for c in kept],
-        **{
-            name: [listed(name, c, evidence.rows[c]) for c in kept]
-            for name in ("energy_j", "output_tokens", "latency_s", "passed")
-        },
+        **{n: [listed(n, c) for c in kept] for n in ("energy_j", "output_tokens", "passed")},
     }
 
 
-def _power(analysis: Analysis, loaded: LoadedRuns, cut: list[str]) -> list[dict[str, Any]]:
-    """A line per run and device."""
+def _power(
+    analysis: Analysis, loaded: LoadedRuns, cut: list[str]
+) -> dict[int, list[dict[str, Any]]]:
+    """Power over time of the runs of each group."""
     owner: dict[Any, tuple[int, int]] = {
         run_id: (g, c)
         for g, group in enumerate(analysis.groups)
         for c, ids in enumerate(group.evidence.table["run_ids"])
         for run_id in ids
     }
-    wanted = [run_id for run_id in loaded.frame["run_id"] if run_id in owner]
+    wanted = sorted((r for r in loaded.frame["run_id"] if r in owner), key=lambda r: owner[r])
     if len(wanted) > MOST_POWER_RUNS:
         cut.append(
             f"Power over time of the first {MOST_POWER_RUNS} of {len(wanted)} runs: the others' is "
             "in their artifact power.parquet."
         )
         wanted = wanted[:MOST_POWER_RUNS]
-    frame = power_table(loaded.frame, wanted, uri=loaded.uri, points=POWER_POINTS)
     names = dict(zip(loaded.frame["run_id"], loaded.frame["run_name"], strict=True))
-    return [
-        {
-            "run": names[run_id],
-            "device": str(device),
-            "group": owner[run_id][0],
-            "configuration": owner[run_id][1],
-            **{name: [_rounded(v) for v in own[name]] for name in ("time_s", "power_w")},
-        }
-        for (run_id, device), own in frame.groupby(["run_id", "device"], sort=False)
-    ]
+    drawn: dict[int, list[dict[str, Any]]] = {}
+    for own in power_profiles(loaded.frame, wanted, uri=loaded.uri, points=POWER_POINTS):
+        g, c = owner[own.run_id]
+        drawn.setdefault(g, []).append(
+            {
+                "run": names[own.run_id],
+                "configuration": c,
+                "end_s": _rounded(own.edges_s[-1]),
+                "power_w": [_rounded(v) for v in own.power_w],
+                "windows_s": [[_rounded(v) for v in window] for window in _drawn_windows(own)],
+                "windows": len(own.windows_s),
+                "sampled_j": _rounded(own.sampled_j),
+                "energy_j": _rounded(own.energy_j),
+            }
+        )
+    return drawn
+
+
+def _drawn_windows(own: PowerProfile) -> Sequence[NDArray[np.float64]]:
+    """The windows; of many those that follow one another at once as one."""
+    windows_s = own.windows_s
+    if len(windows_s) <= MOST_WINDOWS:
+        return list(windows_s)
+    apart = windows_s[1:, 0] - windows_s[:-1, 1] > own.edges_s[-1] / (2 * POWER_POINTS)
+    parts = np.split(windows_s, np.flatnonzero(apart) + 1)
+    return [np.array([part[0, 0], part[-1, 1]]) for part in parts]
 
 
 def _rounded(value: Any) -> float | int | None:

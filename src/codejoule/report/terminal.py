@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from codejoule.analysis import GroupAnalysis, setting_columns
 from codejoule.analysis.families import heading
-from codejoule.domain.metrics import J_PER_KWH
+from codejoule.domain.metrics import J_PER_KWH, KWH_FROM_J
 from codejoule.domain.text import number
 
 if TYPE_CHECKING:
@@ -16,14 +16,13 @@ if TYPE_CHECKING:
 WIDTH = 120
 """Columns of a terminal that a table may need."""
 
-KWH_FROM_J = 1e5
-"""Energies from here on are shown in kilowatt-hours."""
-
 LINES = 25
 """Lines that a command prints unless all is asked for."""
 
-# Lines of a group: fewest in all, for the table, and most of doubts and of steps of the ladder.
-_FEWEST, _ROWS, _DOUBTS, _STEPS = 8, 8, 5, 3
+_FEWEST = 8
+"""Lines that the table and the doubts of the largest group get where there are many groups."""
+_ROWS, _DOUBTS, _STEPS = 5, 5, 3
+"""Rows that doubts and steps leave to the table, and most doubts and steps of the ladder."""
 
 _ACCURACY = "pass@1 [95 % CI]"
 _ALWAYS = ("model", "quant", "batch")
@@ -33,29 +32,43 @@ Column = tuple[str, list[str]]
 
 
 def render_answers(groups: Sequence[GroupAnalysis], *, lines: int) -> str:
-    """Title, answer, table and doubts of each group, in at most `lines` lines in all.
+    """Title, answer, table and doubts of the largest group, title and answer of the others, in
+    about `lines` lines.
 
-    The sentence of the answer is whole, and its configuration is the table's first row; what else
+    The sentence of an answer is whole, and its configuration is the table's first row; what else
     did not fit is counted at the end.
     """
-    shown = groups[: max(1, lines // _FEWEST)]
+    largest = max(groups, key=lambda group: len(group.evidence.table))
+    heads = {id(group): _head(group) for group in groups}
+    room, shown = lines - len(heads[id(largest)]) - _FEWEST, {id(largest)}
+    for group in groups:
+        if id(group) not in shown and (room := room - len(heads[id(group)]) - 1) >= 0:
+            shown.add(id(group))
     left = len(groups) - len(shown)
-    rest = [f"{left} more {'kind' if left == 1 else 'kinds'} of runs: --full."] if left else []
-    room = (lines - 2 * len(rest)) // len(shown) - 1
-    parts = ["\n".join(_brief(group, room)) for group in shown]
+    rest = [f"({left} more {'kind' if left == 1 else 'kinds'} of runs: --full)"] if left else []
+    taken = sum(len(heads[i]) + 1 for i in shown) + 2 * len(rest) - 1
+    parts = [
+        "\n".join([*heads[id(g)], *(_brief(g, lines - taken) if g is largest else ())])
+        for g in groups
+        if id(g) in shown
+    ]
     return "\n\n".join([*parts, *rest])
+
+
+def _head(group: GroupAnalysis) -> list[str]:
+    return [group.group.title, *textwrap.wrap(group.answer.sentence, WIDTH)]
 
 
 def _brief(group: GroupAnalysis, room: int) -> list[str]:
     answer, table = group.answer, group.evidence.table
-    said = [group.group.title, *textwrap.wrap(answer.sentence, WIDTH)]
     order = _order(group)
-    room -= len(said)
-    doubts = _one_line_each(answer.doubts, most=max(0, min(_DOUBTS, room - _ROWS)))
-    ladder = _one_line_each(answer.ladder, most=max(0, min(_STEPS, room - _ROWS - len(doubts))))
-    room -= len(doubts) + len(ladder)
-    # Heading, rule, two empty lines and what was cut.
-    rows = order[: max(0, room - 5)]
+    # A heading, a rule, two empty lines and what was cut.
+    room -= 5
+    fewest = min(len(order), _ROWS)
+    doubts = _one_line_each(answer.doubts, most=max(0, min(_DOUBTS, room - fewest)))
+    room -= len(doubts)
+    ladder = _one_line_each(answer.ladder, most=max(0, min(_STEPS, room - fewest)))
+    rows = order[: max(1, room - len(ladder))]
     cut = [
         f"{count} more {what if count > 1 else what.removesuffix('s')}"
         for count, what in (
@@ -65,9 +78,7 @@ def _brief(group: GroupAnalysis, room: int) -> list[str]:
         )
         if count
     ]
-    lines = [*said, *ladder, ""]
-    if rows:
-        lines += _table_lines(table.loc[rows])
+    lines = [*ladder, "", *_table_lines(table.loc[rows])]
     lines += ["", *doubts] if doubts else []
     return [*lines, f"({', '.join(cut)}: --full)"] if cut else lines
 

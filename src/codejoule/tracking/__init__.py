@@ -1,6 +1,11 @@
 """The only writer to MLflow, and the journal that a killed run continues from."""
 
-from codejoule.tracking.files import power_figure, write_power_parquet, write_tasks_parquet
+from codejoule.tracking.files import (
+    power_figure,
+    write_power_parquet,
+    write_tasks_parquet,
+    write_windows_parquet,
+)
 from codejoule.tracking.journal import Journal, hold
 from codejoule.tracking.prepare import prepare_store
 from codejoule.tracking.store import RunStatus, Store, TrackedRun
@@ -15,4 +20,5 @@ __all__ = [
     "prepare_store",
     "write_power_parquet",
     "write_tasks_parquet",
+    "write_windows_parquet",
 ]

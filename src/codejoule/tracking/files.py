@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codejoule.config import write_whole
-from codejoule.domain import TASK_COLUMNS, EnergySource, PowerSample, TaskRecord
+from codejoule.domain import (
+    TASK_COLUMNS,
+    EnergyReading,
+    EnergySource,
+    PowerSample,
+    TaskRecord,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,6 +32,12 @@ def write_tasks_parquet(records: Iterable[TaskRecord], path: Path) -> None:
 def write_power_parquet(samples: Sequence[PowerSample], path: Path) -> None:
     """Columns ``time_s`` [s since the epoch], ``device`` and ``power_w`` [W]."""
     _write(samples, ("time_s", "device", "power_w"), path)
+
+
+def write_windows_parquet(readings: Sequence[EnergyReading], path: Path) -> None:
+    """When each accounting window was open, in the order of ``batch`` of ``tasks.parquet``: columns
+    ``start_s`` [s since the epoch], ``latency_s`` [s] and ``energy_j`` [J]."""
+    _write(readings, ("start_s", "latency_s", "energy_j"), path)
 
 
 def _write(rows: Sequence[object], columns: Sequence[str], path: Path) -> None:

@@ -3,10 +3,10 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const byId = (id) => document.getElementById(id);
   const SVG = "http://www.w3.org/2000/svg";
-  const DASHES = ["", "7 3", "2 3", "9 3 2 3"];
   const COLOURS = 8;
   const J_PER_KWH = 3.6e6;
 
+  // Text becomes text nodes and attributes alone: programs of models are hostile.
   function make(name, attributes = {}, ...children) {
     const svg = ["svg", "g", "path", "line", "text", "circle", "rect"].includes(name);
     const node = svg ? document.createElementNS(SVG, name) : document.createElement(name);
@@ -17,44 +17,56 @@
     return node;
   }
   const colour = (i) => `var(--c${i % COLOURS})`;
+  const several = (count, word) => `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;
 
   function digits(value, count = 3) {
     if (value === null || value === undefined) return "-";
     if (value === 0) return "0";
-    const places = Math.max(0, count - 1 - Math.floor(Math.log10(Math.abs(value))));
-    return value.toLocaleString("en", {
-      minimumFractionDigits: Math.min(places, 8), maximumFractionDigits: Math.min(places, 8),
-    });
+    const places = Math.min(8, Math.max(0, count - 1 - Math.floor(Math.log10(Math.abs(value)))));
+    return value.toLocaleString("en", { minimumFractionDigits: places, maximumFractionDigits: places });
   }
   const tickText = (value) =>
     value.toLocaleString("en", { maximumSignificantDigits: 3, useGrouping: true });
 
-  // Configurations, and which of them are shown.
-  const items = [];
-  data.groups.forEach((group, g) =>
-    group.configurations.forEach((own, c) => items.push({ ...own, g, c, group, kind: group.kind })));
-  const facets = [
-    { name: "Energy", of: (item) => item.kind },
-    { name: "Runs", of: (item) => item.group.short },
-    { name: "Model", of: (item) => item.model },
-    { name: "Quantization", of: (item) => item.quant },
-    { name: "Batch size", of: (item) => item.batch },
-  ].map((facet) => ({ ...facet, values: [...new Set(items.map(facet.of))], off: new Set() }));
-  facets[4].values.sort((a, b) => Number(a) - Number(b));
+  // One kind of runs is shown at a time, and of it what the filters let through.
+  const TITLES = { model: "Model", quant: "Quantization", batch: "Batch", engine: "Engine", generation: "Generation" };
+  let group, items, facets, coloured, shaped, sized;
   const isShown = (item) => facets.every((facet) => !facet.off.has(facet.of(item)));
   const shown = () => items.filter(isShown);
-  const models = facets[2].values.length;
-  const coloured = models > 1 && models <= COLOURS ? facets[2] : facets[3];
-  const colourOf = (item) => colour(coloured.values.indexOf(coloured.of(item)));
+
+  function chooseGroup() {
+    group = data.groups[byId("group").value];
+    items = group.configurations.map((own, c) => ({ ...own, c }));
+    facets = [...new Set(items.flatMap((item) => Object.keys(item.settings)))]
+      .map((key) => {
+        const of = (item) => item.settings[key] ?? "-";
+        return { key, of, values: [...new Set(items.map(of))], off: new Set() };
+      })
+      .filter((facet) => facet.values.length > 1);
+    const batch = facets.find((facet) => facet.key === "batch");
+    batch?.values.sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
+    shaped = facets.find((facet) => facet.key === "engine");
+    sized = batch;
+    const free = facets.filter((facet) => facet !== shaped && facet !== sized);
+    coloured = free.find((f) => f.key === "model" && f.values.length <= COLOURS) ?? free.find((f) => f.key === "quant") ?? free[0] ?? facets[0];
+    for (const item of items) {
+      item.name = facets.map((facet) => facet.of(item)).join(" ") || item.name;
+    }
+    axes = AXES.filter((axis) => items.some((item) => item[axis.key] !== null));
+    if (!items.some((item) => item.pass_at_1 !== null)) axes = axes.filter((axis) => axis.key !== "energy_per_solved_task_j");
+    byId("axis").replaceChildren(...axes.map((axis) => make("option", { value: axis.key }, axis.name)));
+    buildFacets();
+    buildRows();
+    draw();
+  }
+  const colourOf = (item) => colour(coloured ? coloured.values.indexOf(coloured.of(item)) : 0);
 
   function buildFacets() {
     const home = byId("facets");
-    for (const facet of facets) {
-      if (facet.values.length < 2) continue;
-      if (facet.name === "Runs" && facet.values.length === facets[0].values.length) continue;
-      const field = make("fieldset", {}, make("legend", {}, facet.name));
+    home.replaceChildren(...facets.map((facet) => {
+      const field = make("fieldset", {}, make("legend", {}, TITLES[facet.key] ?? facet.key));
       for (const value of facet.values) {
-        const box = make("input", { type: "checkbox", "data-facet": facet.name, value });
+        const box = make("input", { type: "checkbox", "data-facet": facet.key, value });
         box.checked = true;
         box.addEventListener("change", () => {
           facet.off[box.checked ? "delete" : "add"](value);
@@ -62,10 +74,9 @@
         });
         field.append(make("label", {}, box, value));
       }
-      home.append(field);
-    }
-    byId("filters").hidden = !home.children.length;
-    byId("filters").open = window.innerWidth > 640;
+      return field;
+    }));
+    byId("filters").hidden = !facets.length;
   }
 
   // Axes.
@@ -92,10 +103,10 @@
     }
     return [low, high];
   }
-  function frame(home, { label, low, high, log, xLabel, yLow, yHigh, yLabel, tall }) {
+  function frame(home, { label, low, high, log, xLabel, yLow, yHigh, yLabel, many }) {
     const width = Math.max(280, home.clientWidth);
-    const height = Math.round(Math.min(tall, Math.max(280, width * 0.62)));
-    const box = { left: 52, right: width - 14, top: 30, bottom: height - 46 };
+    const height = Math.round(Math.min(480, Math.max(many ? 480 : 340, width * 0.62)));
+    const box = { left: 46, right: width - 14, top: 30, bottom: height - 46 };
     const part = (v) => (log ? Math.log(v / low) / Math.log(high / low) : (v - low) / (high - low));
     const x = (v) => box.left + part(v) * (box.right - box.left);
     const y = (v) => box.bottom - ((v - yLow) / (yHigh - yLow)) * (box.bottom - box.top);
@@ -106,7 +117,8 @@
         make("line", { class: "grid", x1: x(v), x2: x(v), y1: box.top, y2: box.bottom }),
         make("text", { class: "tick", x: x(v), y: box.bottom + 18, "text-anchor": "middle" }, tickText(v)));
     }
-    for (const v of niceTicks(yLow, yHigh, 5)) {
+    const ticks = niceTicks(yLow, yHigh, 5);
+    for (const v of ticks) {
       svg.append(
         make("line", { class: "grid", x1: box.left, x2: box.right, y1: y(v), y2: y(v) }),
         make("text", { class: "tick", x: box.left - 8, y: y(v) + 4, "text-anchor": "end" }, tickText(v)));
@@ -115,13 +127,13 @@
       make("text", { x: box.right, y: height - 8, "text-anchor": "end" }, xLabel),
       make("text", { x: 0, y: 14 }, yLabel));
     home.replaceChildren(svg);
-    return { svg, x, y, box, width, height };
+    return { svg, x, y, box, width, ticks };
   }
   function empty(home, words) {
     home.replaceChildren(make("p", { class: "empty" }, words));
   }
   function tip(home, px, py, text, width) {
-    home.querySelector(".tip")?.remove();
+    untip(home);
     const node = make("div", { class: "tip", role: "presentation" }, text);
     home.append(node);
     const scale = home.clientWidth / width;
@@ -132,319 +144,263 @@
   }
   const untip = (home) => home.querySelector(".tip")?.remove();
 
-  // Energy against pass@1.
+  // Energy against pass@1, or against speed where nothing is judged.
   const AXES = [
-    { name: "energy per task", key: "energy_per_task_j", what: "generation" },
-    { name: "total energy", key: "energy_total_j", what: "generation and evaluation", large: true },
-    { name: "energy of generation", key: "energy_generation_j", what: "generation", large: true },
-    { name: "energy per solved task", key: "energy_per_solved_task_j", what: "total" },
-  ].filter((axis) => items.some((item) => item[axis.key] !== null));
-
-  function words(kinds) {
-    const marked = kinds.filter((kind) => kind !== "measured");
-    return marked.length ? ` (${marked.join(", ")})` : "";
+    { name: "J per correct program", key: "energy_per_solved_task_j", total: true },
+    { name: "J per task", key: "energy_per_task_j" },
+    { name: "J per output token", key: "energy_per_output_token_j" },
+    { name: "energy of all tasks", key: "energy_total_j", total: true, large: true },
+  ];
+  let axes = [];
+  const SHAPES = [
+    (x, y, s) => make("circle", { cx: x, cy: y, r: s }),
+    (x, y, s) => make("path", { d: `M${x - s} ${y - s}h${2 * s}v${2 * s}h${-2 * s}Z` }),
+    (x, y, s) => make("path", { d: `M${x} ${y - 1.3 * s}L${x + 1.25 * s} ${y + s}H${x - 1.25 * s}Z` }),
+    (x, y, s) => make("path", { d: `M${x} ${y - 1.4 * s}L${x + 1.4 * s} ${y}L${x} ${y + 1.4 * s}L${x - 1.4 * s} ${y}Z` }),
+    (x, y, s) => make("path", { d: `M${x} ${y + 1.3 * s}L${x + 1.25 * s} ${y - s}H${x - 1.25 * s}Z` }),
+    (x, y, s) => make("path", { d: `M${x - s / 3} ${y - 1.2 * s}h${s / 1.5}v${s * 0.87}h${s * 0.87}v${s / 1.5}h${-s * 0.87}v${s * 0.87}h${-s / 1.5}v${-s * 0.87}h${-s * 0.87}v${-s / 1.5}h${s * 0.87}Z` }),
+  ];
+  const sizeOf = (place) => 4.5 + (sized && sized.values.length > 1 ? (4.5 * place) / (sized.values.length - 1) : 1.5);
+  function shape(item, px, py, fill = colourOf(item)) {
+    const draw = SHAPES[(shaped ? shaped.values.indexOf(shaped.of(item)) : 0) % SHAPES.length];
+    const node = draw(px, py, sizeOf(sized ? sized.values.indexOf(sized.of(item)) : 0));
+    for (const [key, value] of [["fill", fill], ["stroke", fill], ["stroke-width", 2]]) node.setAttribute(key, value);
+    if (group.kind !== "measured") node.setAttribute("fill-opacity", group.kind === "estimate" ? 0.35 : 0);
+    return node;
   }
-  function shape(kind, px, py, size, fill) {
-    if (kind === "published") {
-      const s = size * 0.9;
-      return make("rect", { x: px - s, y: py - s, width: 2 * s, height: 2 * s, fill: "var(--back)", stroke: fill, "stroke-width": 2.2 });
-    }
-    if (kind === "estimate") {
-      const s = size * 1.25;
-      return make("path", { d: `M${px} ${py - s}L${px + s} ${py}L${px} ${py + s}L${px - s} ${py}Z`, fill });
-    }
-    return make("circle", { cx: px, cy: py, r: size, fill });
-  }
-  function frontOf(points, key) {
+  function frontOf(points, key, y) {
     let best = -Infinity;
     return [...points]
-      .sort((a, b) => a[key] - b[key] || b.pass_at_1 - a.pass_at_1)
-      .filter((p) => p.pass_at_1 > best && ((best = p.pass_at_1), true));
+      .sort((a, b) => a[key] - b[key] || b[y] - a[y])
+      .filter((p) => p[y] > best && ((best = p[y]), true));
   }
   function drawPareto() {
     const home = byId("pareto");
-    const axis = AXES.find((a) => a.key === byId("axis").value);
-    const points = axis
-      ? shown().filter((i) => i[axis.key] !== null && i.pass_at_1 !== null) : [];
-    byId("shown").textContent = `${shown().length} of ${items.length} configurations shown`;
-    drawParetoLegend(points);
+    const axis = axes.find((a) => a.key === byId("axis").value);
+    const judged = items.some((item) => item.pass_at_1 !== null);
+    const yKey = judged ? "pass_at_1" : "throughput_tokens_per_s";
+    const own = shown();
+    const points = axis ? own.filter((i) => i[axis.key] !== null && i[yKey] !== null) : [];
+    const without = own.length - points.length;
+    byId("shown").textContent = `${own.length} of ${several(items.length, "configuration")}` +
+      (without && points.length ? `; ${without} without this figure` : "");
+    drawLegend(points);
     if (!points.length) {
-      return empty(home, "Nothing to draw: no configuration shown has both energy and pass@1.");
+      byId("pareto-caption").textContent = "";
+      return empty(home, `Nothing to draw: no configuration shown has both energy and ${judged ? "pass@1" : "speed"}.`);
     }
     const values = points.map((p) => p[axis.key]);
     const kwh = axis.large && Math.max(...values) >= 1e5;
     const scale = kwh ? J_PER_KWH : 1;
-    const unit = kwh ? "kWh" : "J";
+    const unit = axis.large ? (kwh ? "kWh" : "J") : "";
     const least = Math.min(...values) / scale;
     const most = Math.max(...values) / scale;
     const log = most / least > 8;
-    const pad = log ? 1.25 : 1;
-    const room = (most - least || most) * 0.08;
-    const whiskers = points.length <= 12;
-    const lows = points.map((p) => (whiskers && p.pass_at_1_ci_low !== null ? p.pass_at_1_ci_low : p.pass_at_1));
-    const highs = points.map((p) => (whiskers && p.pass_at_1_ci_high !== null ? p.pass_at_1_ci_high : p.pass_at_1));
-    const kinds = [...new Set(points.map((p) => (axis.key.match(/total|solved/) && p.group.total_estimate && p.kind === "measured" ? "evaluation: estimate" : p.kind)))];
+    const many = points.length > 16;
+    const room = (most - least || most) * 0.12;
+    const ys = points.map((p) => p[yKey]);
+    const span = Math.max(...ys) - Math.min(...ys);
+    const pad = judged ? Math.max(0.02, span * 0.25) : (span || Math.max(...ys)) * 0.15;
+    const estimate = group.kind === "measured" && axis.total && group.total_estimate ? "evaluation: estimate" : group.kind;
     const f = frame(home, {
-      label: `${axis.name} against pass@1, ${points.length} configurations`,
-      low: log ? least / pad ** 3 : Math.max(0, least - room), high: log ? most * pad : most + room, log,
-      xLabel: `${axis.name} [${unit}]${words(kinds)}${log ? ", logarithmic" : ""}`,
-      yLow: Math.max(0, Math.min(...lows) - 0.03), yHigh: Math.min(1, Math.max(...highs) + 0.03),
-      yLabel: "pass@1", tall: 520,
+      label: `${axis.name} against ${judged ? "pass@1" : "tokens/s"}, ${several(points.length, "configuration")}`,
+      low: log ? least / 1.5 : Math.max(0, least - room), high: log ? most * 1.3 : most + room, log,
+      xLabel: `${axis.name}${unit && ` [${unit}]`}${estimate === "measured" ? "" : ` (${estimate})`}${log ? ", logarithmic" : ""}`,
+      yLow: Math.max(0, Math.min(...ys) - pad), yHigh: judged ? Math.min(1, Math.max(...ys) + pad) : Math.max(...ys) + pad,
+      yLabel: judged ? "pass@1" : "tokens/s", many,
     });
-    const at = (p) => [f.x(p[axis.key] / scale), f.y(p.pass_at_1)];
-    const labelled = [];
-    for (const group of new Set(points.map((p) => p.group))) {
-      const front = frontOf(points.filter((p) => p.group === group), axis.key);
-      labelled.push(...front);
-      const path = front.map((p, i) => {
-        const [px, py] = at(p);
-        return i ? `H${px}V${py}` : `M${px} ${py}`;
-      });
+    const at = (p) => [f.x(p[axis.key] / scale), f.y(p[yKey])];
+    const front = frontOf(points, axis.key, yKey);
+    if (front.length > 1) {
+      const path = front.map((p, i) => (i ? `H${at(p)[0]}V${at(p)[1]}` : `M${at(p)[0]} ${at(p)[1]}`));
       f.svg.append(make("path", { class: "front", d: path.join("") }));
     }
+    const leaders = f.svg.appendChild(make("g"));
     const boxes = points.map((p) => {
       const [px, py] = at(p);
-      return { l: px - 8, r: px + 8, t: py - 8, b: py + 8 };
+      const s = 1.3 * sizeOf(sized ? sized.values.indexOf(sized.of(p)) : 0);
+      return { l: px - s, r: px + s, t: py - s, b: py + s };
     });
-    const marks = [...points].sort((a, b) => a[axis.key] - b[axis.key]);
-    for (const p of marks) {
+    for (const v of f.ticks) boxes.push({ l: 0, r: f.box.left - 6, t: f.y(v) - 6, b: f.y(v) + 6 });
+    // In the order of energy, so that the Tab key goes from left to right.
+    for (const p of [...points].sort((a, b) => a[axis.key] - b[axis.key])) {
       const [px, py] = at(p);
-      const sign = p.kind === "estimate" ? "~" : "";
+      const sign = group.kind === "estimate" ? "~" : "";
       const interval = p.pass_at_1_ci_low === null ? "" : ` [${p.pass_at_1_ci_low.toFixed(2)}, ${p.pass_at_1_ci_high.toFixed(2)}]`;
       const text = [
-        p.label, `${p.kind}, ${p.runs} ${p.runs === 1 ? "run" : "runs"}`,
-        `pass@1 ${p.pass_at_1.toFixed(3)}${interval}`,
-        `${axis.name} ${sign}${digits(p[axis.key] / scale)} ${unit} (${axis.what})`,
+        p.label, `${group.kind}, ${several(p.runs, "run")}`,
+        ...(judged ? [`pass@1 ${p.pass_at_1.toFixed(3)}${interval}`] : []),
+        ...axes.filter((a) => p[a.key] !== null).map((a) => `${sign}${digits(p[a.key])} ${a.large ? "J for all tasks" : a.name}`),
+        `${digits(p.throughput_tokens_per_s)} tokens/s`,
       ].join("\n");
       const mark = make("g", { class: "mark", tabindex: 0, role: "img", "aria-label": text.replaceAll("\n", ", ") });
-      if (whiskers && p.pass_at_1_ci_low !== null) {
-        mark.append(make("line", { class: "whisker", stroke: colourOf(p), x1: px, x2: px, y1: f.y(p.pass_at_1_ci_low), y2: f.y(p.pass_at_1_ci_high) }));
+      if (judged && p.pass_at_1_ci_low !== null) {
+        const ends = [p.pass_at_1_ci_low, p.pass_at_1_ci_high].map((v) => Math.min(f.box.bottom, Math.max(f.box.top, f.y(v))));
+        mark.append(make("line", { class: "whisker", stroke: colourOf(p), x1: px, x2: px, y1: ends[0], y2: ends[1] }));
       }
-      mark.append(shape(p.kind, px, py, 6, colourOf(p)), make("circle", { class: "halo", cx: px, cy: py, r: 11 }));
-      const show = () => tip(home, px, py, text, f.width);
-      for (const event of ["mouseenter", "focus"]) mark.addEventListener(event, show);
+      mark.append(shape(p, px, py), make("circle", { class: "halo", cx: px, cy: py, r: 13 }));
+      for (const event of ["mouseenter", "focus"]) mark.addEventListener(event, () => tip(home, px, py, text, f.width));
       for (const event of ["mouseleave", "blur"]) mark.addEventListener(event, () => untip(home));
       f.svg.append(mark);
     }
-    placeLabels(f, labelled.map((p) => ({ text: p.label, at: at(p) })), boxes);
+    const order = [...front, ...points.filter((p) => !front.includes(p))];
+    const left = placeLabels(f, leaders, order.map((p) => ({ text: p.name, fill: colourOf(p), at: at(p), most: !many ? 220 : front.includes(p) ? 110 : 45 })), boxes);
+    byId("pareto-caption").textContent =
+      `Up and to the left is better${front.length > 1 ? "; the dashed line is the Pareto front of the configurations shown" : ""}. ` +
+      (judged ? "A mark shows its figures and its 95 % interval of pass@1 when pointed at or reached with the Tab key." : "Nothing was judged, so speed stands in place of pass@1.") +
+      (left ? ` ${several(left, "label")} found no room: filter, or point at the mark.` : "");
   }
-  function placeLabels(f, labels, taken) {
-    for (const { text, at: [px, py] } of labels) {
-      const node = make("text", { class: "label", "aria-hidden": "true" }, text);
-      f.svg.append(node);
+  // Each label in the nearest free place around its mark, with a line to it unless no other mark
+  // is as near.
+  function placeLabels(f, leaders, labels, taken) {
+    const marks = labels.map((label) => label.at);
+    let left = 0;
+    for (const { text, fill, most, at: [px, py] } of labels) {
+      const node = f.svg.appendChild(make("text", { class: "label", "aria-hidden": "true", style: `fill: ${fill}` }, text));
       const wide = node.getComputedTextLength();
-      const places = [
-        // Up and to the left of the front there is nothing.
-        [px - 9 - wide, py - 9], [px - 12 - wide, py + 4], [px - wide / 2, py - 14],
-        [px + 9, py - 9], [px + 9, py + 20], [px - 9 - wide, py + 20], [px + 12, py + 4],
-      ];
-      const free = places.find(([l, b]) =>
-        l >= f.box.left && l + wide <= f.box.right + 10 && b - 12 >= f.box.top - 8 && b <= f.box.bottom &&
-        !taken.some((o) => l < o.r && l + wide > o.l && b - 12 < o.b && b + 3 > o.t));
-      if (!free) {
+      const free = (o) => o.l >= 2 && o.r <= f.width - 2 && o.t >= f.box.top - 12 && o.b <= f.box.bottom &&
+        !taken.some((t) => o.l < t.r && o.r > t.l && o.t < t.b && o.b > t.t);
+      let found = null;
+      for (let far = 13; far < most && !found; far += far < 30 ? 5 : 12) {
+        for (let turn = 0; turn < 16 && !found; turn++) {
+          // From the upper left on: there is nothing beyond the front.
+          const angle = (Math.PI * (10 + (turn % 2 ? -1 : 1) * Math.ceil(turn / 2))) / 8;
+          const [cx, cy] = [px + far * 1.15 * Math.cos(angle), py + far * Math.sin(angle)];
+          const l = Math.cos(angle) > 0.3 ? cx : Math.cos(angle) < -0.3 ? cx - wide : cx - wide / 2;
+          const own = { l: l - 3, r: l + wide + 3, t: cy - 8, b: cy + 8 };
+          if (free(own)) found = own;
+        }
+      }
+      if (!found) {
         node.remove();
+        left += 1;
         continue;
       }
-      node.setAttribute("x", free[0]);
-      node.setAttribute("y", free[1]);
-      taken.push({ l: free[0] - 2, r: free[0] + wide + 2, t: free[1] - 13, b: free[1] + 4 });
+      const near = ([x, y]) => [Math.min(found.r, Math.max(found.l, x)), Math.min(found.b, Math.max(found.t, y))];
+      const gap = ([x, y]) => Math.hypot(near([x, y])[0] - x, near([x, y])[1] - y);
+      node.setAttribute("x", found.l + 3);
+      node.setAttribute("y", found.b - 4);
+      if (gap([px, py]) > 14 || marks.some((at) => (at[0] !== px || at[1] !== py) && gap(at) < 1.5 * gap([px, py]))) {
+        const [x2, y2] = near([px, py]);
+        leaders.append(make("line", { class: "leader", style: `stroke: ${fill}`, x1: px, y1: py, x2, y2 }));
+      }
+      taken.push(found);
     }
+    return left;
   }
   function swatch(draw) {
-    const svg = make("svg", { width: 18, height: 16, viewBox: "0 0 18 16", "aria-hidden": "true" });
+    const svg = make("svg", { width: 22, height: 20, viewBox: "0 0 22 20", "aria-hidden": "true" });
     svg.append(draw);
     return svg;
   }
-  function drawParetoLegend(points) {
-    const legend = byId("pareto-legend");
-    legend.replaceChildren();
-    for (const kind of new Set(points.map((p) => p.kind))) {
-      legend.append(make("span", {}, swatch(shape(kind, 9, 8, 5, "var(--soft)")), kind));
+  // The marks have their names beside them: this says what shape and size mean.
+  function drawLegend(points) {
+    const rows = [];
+    for (const [facet, word] of [[shaped, "shape"], [sized, "size"]]) {
+      if (!facet || !points.length) continue;
+      const own = facet.values.map((value) => [value, points.find((p) => facet.of(p) === value)]).filter(([, p]) => p);
+      rows.push(make("span", {}, `${word}: ${facet.key}`), ...own.map(([value, p]) => make("span", {}, swatch(shape(p, 11, 10, "var(--soft)")), value)));
     }
-    for (const value of coloured.values.filter((v) => points.some((p) => coloured.of(p) === v))) {
-      const fill = colour(coloured.values.indexOf(value));
-      legend.append(make("span", {}, swatch(make("rect", { x: 4, y: 3, width: 10, height: 10, fill })), value));
-    }
+    byId("pareto-legend").replaceChildren(...rows);
   }
 
-  // Lines over time.
-  function drawLines(name, series, { xLabel, yLabel, words: none }) {
-    const home = byId(name);
-    const legend = byId(`${name}-legend`);
-    legend.replaceChildren();
-    if (!series.length) return empty(home, none);
-    const f = frame(home, {
-      label: `${yLabel} against ${xLabel}, ${series.length} lines`, low: 0, log: false, yLow: 0,
-      high: Math.max(...series.map((s) => s.x.at(-1))) || 1,
-      yHigh: 1.05 * Math.max(...series.map((s) => s.y.reduce((a, b) => Math.max(a, b), 0))) || 1,
-      xLabel, yLabel, tall: 380,
-    });
-    const paths = series.map((s, i) => {
-      const d = s.x.map((v, k) => `${k ? "L" : "M"}${f.x(v).toFixed(1)} ${f.y(s.y[k]).toFixed(1)}`);
-      const path = make("path", { class: "line", d: d.join(""), stroke: colour(i), "stroke-dasharray": DASHES[Math.floor(i / COLOURS) % DASHES.length] });
-      f.svg.append(path);
-      return path;
-    });
-    const light = (chosen) =>
-      paths.forEach((p, k) => p.classList.toggle("faded", chosen !== null && k !== chosen));
-    let held = null;
-    series.forEach((s, i) => {
-      const line = make("line", { x1: 0, x2: 18, y1: 8, y2: 8, stroke: colour(i), "stroke-width": 2.5, "stroke-dasharray": DASHES[Math.floor(i / COLOURS) % DASHES.length] });
-      const button = make("button", { type: "button", "aria-pressed": "false" }, swatch(line), `${s.label}: ${s.value}`);
-      const enter = () => light(i);
-      const leave = () => light(held);
-      button.addEventListener("click", () => {
-        held = held === i ? null : i;
-        [...legend.children].forEach((b, k) => b.setAttribute("aria-pressed", String(k === held)));
-        light(held);
-      });
-      button.addEventListener("mouseenter", enter);
-      button.addEventListener("focus", enter);
-      button.addEventListener("mouseleave", leave);
-      button.addEventListener("blur", leave);
-      const middle = Math.floor(s.x.length / 2);
-      paths[i].addEventListener("mouseenter", () => {
-        light(i);
-        tip(home, f.x(s.x[middle]), f.y(s.y[middle]), `${s.label}\n${s.value}`, f.width);
-      });
-      paths[i].addEventListener("mouseleave", () => { light(held); untip(home); });
-      legend.append(button);
-    });
-  }
-  const mark = (item) => (item.kind === "measured" ? "" : ` (${item.kind})`);
-  function drawTime() {
-    const lookup = new Map(items.map((item) => [`${item.g} ${item.c}`, item]));
-    const power = data.power
-      .map((own) => ({ ...own, item: lookup.get(`${own.group} ${own.configuration}`) }))
-      .filter((own) => isShown(own.item));
-    const single = new Set(power.map((p) => p.device)).size < 2;
-    const kinds = [...new Set(power.map((p) => p.item.kind))];
-    drawLines("power", power.map((own) => {
-      const mean = own.power_w.reduce((a, b) => a + b, 0) / own.power_w.length;
-      return {
-        label: own.item.label + (own.item.runs > 1 ? `, ${own.run}` : "") + (single ? "" : `, ${own.device}`) + mark(own.item),
-        value: `${digits(mean)} W over ${digits(own.time_s.at(-1))} s`, x: own.time_s, y: own.power_w,
-      };
-    }), { xLabel: "time [s]", yLabel: `power [W]${words(kinds)}`, words: "No run shown has power over time: it is recorded where a counter or sensor gives it." });
-    const energy = [];
-    data.groups.forEach((group, g) => group.tasks?.configurations.forEach((c, k) => {
-      const item = lookup.get(`${g} ${c}`);
-      if (isShown(item)) energy.push({ item, ...added(group.tasks, k) });
-    }));
-    const known = energy.filter((e) => e.y.length);
-    const most = Math.max(0, ...known.map((e) => e.y.at(-1)));
-    const [scale, unit] = most >= 1e5 ? [J_PER_KWH, "kWh"] : [1, "J"];
-    drawLines("cumulative", known.map((e) => ({
-      label: e.item.label + mark(e.item), x: e.x, y: e.y.map((v) => v / scale),
-      value: `${e.item.kind === "estimate" ? "~" : ""}${digits(e.y.at(-1) / scale)} ${unit}`,
-    })), {
-      xLabel: "tasks answered", words: "No configuration shown has figures of single tasks.",
-      yLabel: `energy of generation [${unit}]${words([...new Set(known.map((e) => e.item.kind))])}`,
-    });
-  }
-  function added(tasks, k) {
-    const order = tasks.order[k].map((place, i) => [place, tasks.energy_j[k][i]])
-      .filter(([, e]) => e !== null).sort((a, b) => a[0] - b[0]);
-    const every = Math.max(1, Math.floor(order.length / 200));
-    const x = [];
-    const y = [];
-    let sum = 0;
-    order.forEach(([, e], i) => {
-      sum += e;
-      if (i % every === every - 1 || i === order.length - 1) {
-        x.push(i + 1);
-        y.push(sum);
+  // Power over time: a strip per run, all with the same axes, so that areas compare.
+  const STRIPS = 12;
+  function drawPower() {
+    const home = byId("power");
+    if (!home) return;
+    const all = group.power.map((own) => ({ ...own, item: items[own.configuration] })).filter((own) => isShown(own.item)).sort((a, b) => a.energy_j - b.energy_j);
+    const own = all.slice(0, STRIPS);
+    byId("power-caption").textContent = "";
+    if (!own.length) return empty(home, "No run shown has power over time with its windows.");
+    const width = Math.max(280, home.clientWidth);
+    const [tall, head, left] = [46, 20, 8];
+    const end = Math.max(...own.map((o) => o.end_s));
+    const most = Math.max(...own.flatMap((o) => o.power_w));
+    const x = (v) => left + (v / end) * (width - left - 16);
+    const height = own.length * (tall + head) + 40;
+    const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": `power over time of ${several(own.length, "run")}` });
+    for (const v of niceTicks(0, end, Math.max(3, Math.floor(width / 110)))) {
+      svg.append(
+        make("line", { class: "grid", x1: x(v), x2: x(v), y1: head, y2: height - 36 }),
+        make("text", { class: "tick", x: x(v), y: height - 20, "text-anchor": "middle" }, tickText(v)));
+    }
+    svg.append(make("text", { x: width - 8, y: height - 2, "text-anchor": "end" }, `seconds from the first window; full height ${digits(most)} W`));
+    own.forEach((o, i) => {
+      const base = (i + 1) * (tall + head);
+      const y = (w) => base - (w / most) * tall;
+      const step = o.end_s / o.power_w.length;
+      for (const [a, b] of o.windows_s) {
+        svg.append(make("rect", { class: "window", x: x(a), width: Math.max(0.5, x(b) - x(a) - 0.6), y: base - tall, height: tall }));
       }
+      const d = o.power_w.map((w, k) => `L${x(k * step).toFixed(1)} ${y(w ?? 0).toFixed(1)}H${x((k + 1) * step).toFixed(1)}`);
+      const sign = group.kind === "estimate" ? "~" : "";
+      const name = o.item.name + (o.item.runs > 1 ? `, ${o.run}` : "");
+      const text = `${name}: ${sign}${digits(o.energy_j)} J in ${digits(o.end_s)} s, ${several(o.windows, "window")}`;
+      svg.append(
+        make("path", { class: "area", fill: colourOf(o.item), stroke: colourOf(o.item), role: "img", "aria-label": text, d: `M${x(0)} ${base}${d.join("")}V${base}Z` }),
+        make("text", { class: "label", x: left, y: base - tall - 5 }, text));
     });
-    return { x, y };
+    home.replaceChildren(svg);
+    const off = Math.max(...own.filter((o) => o.energy_j).map((o) => Math.abs(o.sampled_j / o.energy_j - 1)));
+    byId("power-caption").textContent =
+      "All strips have the same axes; windows are shaded. The area inside them is the run's energy" +
+      (Number.isFinite(off) ? `: power samples and windows differ by at most ${digits(100 * off, 2)} % here.` : ".") +
+      (all.length > STRIPS ? ` The first ${STRIPS} of ${all.length} runs: filter for others.` : "");
   }
 
-  // Tasks and domains.
-  const COLUMNS = [
-    { name: "task", of: (r) => r.id }, { name: "configuration", of: (r) => r.item.label },
-    { name: "domains", of: (r) => r.domains },
-    { name: "energy [J]", of: (r) => r.energy, number: true, text: (r) => (r.energy === null ? "-" : (r.item.kind === "estimate" ? "~" : "") + digits(r.energy)) },
-    { name: "output tokens", of: (r) => r.tokens, number: true, text: (r) => digits(r.tokens, 4) },
-    { name: "latency [s]", of: (r) => r.latency, number: true, text: (r) => digits(r.latency) },
-    { name: "passed", of: (r) => r.passed, number: true, text: (r) => (r.passed === null ? "not judged" : r.passed === 1 ? "yes" : r.passed === 0 ? "no" : r.passed.toFixed(2)) },
-  ];
-  const PAGE = 25;
-  const rows = [];
-  let sorted = { column: 3, down: true };
-  let page = 0;
+  // Tasks.
+  let rows = [];
   let found = [];
+  let sortRows = () => {};
 
   function buildRows() {
-    const lookup = new Map(items.map((item) => [`${item.g} ${item.c}`, item]));
-    data.groups.forEach((group, g) => group.tasks?.configurations.forEach((c, k) => {
-      const t = group.tasks;
-      t.task[k].forEach((task, i) => rows.push({
-        item: lookup.get(`${g} ${c}`), id: t.ids[task], of: t.domains_of[task].map((d) => t.domains[d]),
-        domains: t.domains_of[task].map((d) => t.domains[d]).join(", "), energy: t.energy_j[k][i],
-        tokens: t.output_tokens[k][i], latency: t.latency_s[k][i], passed: t.passed[k][i],
-      }));
+    const t = group.tasks;
+    rows = !t ? [] : t.ids.map((id, task) => ({
+      id, task, of: t.domains_of[task].map((d) => t.domains[d]),
+      domains: t.domains_of[task].map((d) => t.domains[d]).join(", "), own: [],
     }));
+    t?.configurations.forEach((c, k) => t.task[k].forEach((task, i) => rows[task].own.push({
+      item: items[c], energy: t.energy_j[k][i], tokens: t.output_tokens[k][i], passed: t.passed[k][i],
+    })));
+    const select = byId("x-domain");
+    select?.replaceChildren(make("option", { value: "" }, "all"), ...(t?.domains ?? []).map((value) => make("option", { value }, value)));
   }
-  function options(select, values) {
-    const before = select.value;
-    select.replaceChildren(make("option", { value: "" }, "all"));
-    for (const value of values) select.append(make("option", { value }, value));
-    select.value = values.includes(before) ? before : "";
-  }
-  function buildExplorer() {
-    const head = byId("rows").tHead.rows[0];
-    COLUMNS.forEach((column, i) => {
-      const button = make("button", { type: "button" }, column.name);
-      button.addEventListener("click", () => {
-        sorted = { column: i, down: sorted.column === i ? !sorted.down : Boolean(column.number) };
-        page = 0;
-        drawRows();
-      });
-      head.append(make("th", { scope: "col", class: column.number ? "number" : "text" }, button));
-    });
-    options(byId("x-domain"), [...new Set(rows.flatMap((r) => r.of))].sort());
-    for (const id of ["x-configuration", "x-domain", "x-result"]) {
-      byId(id).addEventListener("change", drawExplorer);
-    }
-    byId("x-text").addEventListener("input", drawExplorer);
-    byId("x-back").addEventListener("click", () => { page -= 1; drawRows(); });
-    byId("x-next").addEventListener("click", () => { page += 1; drawRows(); });
-  }
+  const mean = (values) => {
+    const known = values.filter((v) => v !== null);
+    return known.length ? known.reduce((a, b) => a + b, 0) / known.length : null;
+  };
   function drawExplorer() {
-    const own = rows.filter((r) => isShown(r.item));
-    byId("explorer-body").hidden = !own.length;
-    byId("explorer-empty").hidden = own.length > 0;
-    options(byId("x-configuration"), [...new Set(own.map((r) => r.item.label))]);
-    const [configuration, domain, result] = ["x-configuration", "x-domain", "x-result"].map((id) => byId(id).value);
+    if (!byId("rows")) return;
+    const [domain, result] = ["x-domain", "x-result"].map((id) => byId(id).value);
     const text = byId("x-text").value.trim().toLowerCase();
-    found = own.filter((r) =>
-      (!configuration || r.item.label === configuration) && (!domain || r.of.includes(domain)) &&
-      (!result || (r.passed !== null && (result === "pass") === (r.passed > 0))) &&
-      (!text || r.id.toLowerCase().includes(text)));
-    page = 0;
+    const known = rows.map((r) => {
+      const own = r.own.filter((o) => isShown(o.item));
+      const judged = own.filter((o) => o.passed !== null);
+      const passed = judged.reduce((sum, o) => sum + o.passed, 0);
+      return {
+        ...r, own, passed, judged: judged.length, share: judged.length ? passed / judged.length : null,
+        energy: mean(own.map((o) => o.energy)), tokens: mean(own.map((o) => o.tokens)),
+      };
+    }).filter((r) => r.own.length);
+    const wanted = { "": () => true, differs: (s) => s > 0 && s < 1, none: (s) => s === 0, all: (s) => s === 1 }[result];
+    found = known.filter((r) => wanted(r.share) && (!domain || r.of.includes(domain)) && (!text || r.id.toLowerCase().includes(text)));
+    byId("explorer-body").hidden = !known.length;
+    byId("explorer-empty").hidden = known.length > 0;
+    byId("x-count").textContent = `${found.length.toLocaleString("en")} of ${several(known.length, "task")}`;
     drawDomains();
     drawRows();
   }
   function drawDomains() {
-    const sums = new Map();
-    for (const r of found) {
-      for (const name of r.of) {
-        if (!sums.has(name)) sums.set(name, { tasks: new Set(), energy: 0, n: 0, passed: 0, judged: 0, estimate: false });
-        const s = sums.get(name);
-        s.tasks.add(r.id);
-        s.estimate ||= r.item.kind === "estimate";
-        if (r.energy !== null) { s.energy += r.energy; s.n += 1; }
-        if (r.passed !== null) { s.passed += r.passed; s.judged += 1; }
-      }
-    }
-    const means = [...sums].map(([name, s]) => ({
-      name, tasks: s.tasks.size, energy: s.n ? s.energy / s.n : null, estimate: s.estimate,
-      passed: s.judged ? s.passed / s.judged : null,
-    })).sort((a, b) => (b.energy ?? 0) - (a.energy ?? 0));
+    const means = [...new Set(found.flatMap((r) => r.of))].map((name) => {
+      const tasks = found.filter((r) => r.of.includes(name));
+      return { name, tasks: tasks.length, energy: mean(tasks.map((r) => r.energy)), passed: mean(tasks.map((r) => r.share)) };
+    }).sort((a, b) => (b.energy ?? 0) - (a.energy ?? 0));
     const most = Math.max(...means.map((m) => m.energy ?? 0));
+    const sign = group.kind === "estimate" ? "~" : "";
     byId("domains").tBodies[0].replaceChildren(...means.map((m) => make("tr", {},
       make("th", { scope: "row" }, m.name), make("td", { class: "number" }, String(m.tasks)),
-      bar(m.energy === null ? "-" : (m.estimate ? "~" : "") + digits(m.energy), m.energy === null || !most ? 0 : m.energy / most),
+      bar(m.energy === null ? "-" : sign + digits(m.energy), m.energy === null || !most ? 0 : m.energy / most),
       bar(m.passed === null ? "-" : m.passed.toFixed(3), m.passed ?? 0))));
   }
   function bar(text, share) {
@@ -453,44 +409,103 @@
     return make("td", { class: "number bar" }, text, track);
   }
   function drawRows() {
-    const column = COLUMNS[sorted.column];
-    const sign = sorted.down ? -1 : 1;
-    const key = (r) => column.of(r);
-    found.sort((a, b) => {
-      const [p, q] = [key(a), key(b)];
-      if (p === null || q === null) return (p === null) - (q === null);
-      return sign * (column.number ? p - q : p.localeCompare(q, "en", { numeric: true }));
-    });
-    [...byId("rows").tHead.rows[0].cells].forEach((cell, i) => {
-      if (i === sorted.column) cell.setAttribute("aria-sort", sorted.down ? "descending" : "ascending");
-      else cell.removeAttribute("aria-sort");
-    });
-    const pages = Math.max(1, Math.ceil(found.length / PAGE));
-    byId("rows").tBodies[0].replaceChildren(...found.slice(page * PAGE, (page + 1) * PAGE).map((r) =>
-      make("tr", {}, ...COLUMNS.map((c, i) => {
-        const text = c.text ? c.text(r) : c.of(r);
-        return i ? make("td", { class: c.number ? "number" : "text" }, text) : make("th", { scope: "row" }, text);
-      }))));
-    byId("x-count").textContent = `${found.length.toLocaleString("en")} of ${rows.length.toLocaleString("en")} answers`;
-    byId("x-page").textContent = `page ${page + 1} of ${pages}`;
-    byId("x-back").disabled = page === 0;
-    byId("x-next").disabled = page >= pages - 1;
+    const sign = group.kind === "estimate" ? "~" : "";
+    const passed = (r) => `${Number.isInteger(r.passed) ? r.passed : r.passed.toFixed(1)} of ${r.judged}`;
+    byId("rows").tBodies[0].replaceChildren(...found.map((r) => {
+      const open = make("button", { type: "button", class: "open" }, r.id);
+      open.addEventListener("click", () => showTask(r));
+      const cells = [r.judged ? passed(r) : "not judged", r.energy === null ? "-" : sign + digits(r.energy), digits(r.tokens, 1)];
+      return make("tr", {}, make("th", { scope: "row" }, open), make("td", { class: "text" }, r.domains),
+        ...cells.map((cell) => make("td", { class: "number" }, cell)));
+    }));
+    sortRows();
+  }
+
+  // What a task's configurations were asked and answered; those that say the same stand together.
+  function showTask(row) {
+    const answers = (group.attempts[row.task] ?? []).filter(([c]) => isShown(items[c]));
+    const gather = (key) => {
+      const sets = new Map();
+      for (const answer of answers) sets.set(key(answer), [...(sets.get(key(answer)) ?? []), answer]);
+      return [...sets.values()];
+    };
+    const names = (own) => own.map(([c]) => items[c].name).join(", ");
+    const block = (name, number, open) => {
+      const details = make("details", {}, make("summary", {}, name), make("pre", { tabindex: 0 }, data.texts[number]));
+      details.open = open;
+      return details;
+    };
+    const body = [];
+    const prompts = gather((a) => a[4]).filter(([a]) => a[4] !== null);
+    for (const own of prompts) body.push(block(prompts.length > 1 ? `Prompt of ${names(own)}` : "Prompt", own[0][4], false));
+    for (const own of gather((a) => a.slice(1, 4).join())) {
+      const [, status, program, said] = own[0];
+      const known = own.map(([c]) => row.own.find((o) => o.item.c === c)).filter((o) => o);
+      const chips = known.map((o) => make("li", {}, `${o.item.name} ${group.kind === "estimate" ? "~" : ""}${digits(o.energy)} J`));
+      body.push(make("section", {},
+        make("h3", {}, make("span", { class: `verdict ${status ?? ""}` }, status ?? "not judged"),
+          ` ${several(own.length, "configuration")}, ${several(Math.round(mean(known.map((o) => o.tokens))), "token")}`),
+        make("ul", { class: "chips" }, ...chips),
+        ...(program === null ? [make("p", {}, "An empty program.")] : [block("Program", program, true)]),
+        ...(said === null ? [] : [block("Test output", said, true)])));
+    }
+    if (!answers.length) body.push(make("p", {}, "The page does not hold the texts of this task: they are in the runs' artifacts."));
+    else if (!prompts.length) body.unshift(make("p", { class: "note" }, "These runs did not record their prompts."));
+    byId("task-name").textContent = row.id;
+    byId("task-body").replaceChildren(...body);
+    byId("task").showModal();
+    byId("task").scrollTop = 0;
+  }
+
+  // Headings that sort; what is returned sorts anew after rows have changed.
+  const figure = (text) => Number.parseFloat(text.replace(/[~<,\s]/g, ""));
+  function makeSortable(table) {
+    const heads = [...table.tHead.rows[0].cells];
+    const sort = () => {
+      const i = heads.findIndex((head) => head.hasAttribute("aria-sort"));
+      if (i < 0) return;
+      const sign = heads[i].getAttribute("aria-sort") === "ascending" ? 1 : -1;
+      const number = heads[i].classList.contains("number");
+      const value = (row) => row.cells[i].textContent;
+      table.tBodies[0].append(...[...table.tBodies[0].rows].sort((a, b) => {
+        if (!number) return sign * value(a).localeCompare(value(b), "en", { numeric: true });
+        const [p, q] = [figure(value(a)), figure(value(b))];
+        if (Number.isNaN(p) || Number.isNaN(q)) return Number.isNaN(p) - Number.isNaN(q);
+        return sign * (p - q);
+      }));
+    };
+    for (const head of heads) {
+      const button = make("button", { type: "button" }, head.textContent);
+      head.replaceChildren(button);
+      button.addEventListener("click", () => {
+        const before = head.getAttribute("aria-sort") ?? (head.classList.contains("number") ? "ascending" : "descending");
+        for (const other of heads) other.removeAttribute("aria-sort");
+        head.setAttribute("aria-sort", before === "ascending" ? "descending" : "ascending");
+        sort();
+      });
+    }
+    return sort;
   }
 
   function drawFigures() {
     drawPareto();
-    drawTime();
+    drawPower();
   }
   function draw() {
     drawFigures();
     drawExplorer();
   }
-  for (const axis of AXES) byId("axis").append(make("option", { value: axis.key }, axis.name));
+  byId("group").replaceChildren(...data.groups.map((own, g) => make("option", { value: g }, own.short)));
+  byId("group-label").hidden = data.groups.length < 2;
+  byId("group").addEventListener("change", chooseGroup);
   byId("axis").addEventListener("change", drawPareto);
-  buildFacets();
-  buildRows();
-  buildExplorer();
-  draw();
+  byId("filters").open = window.innerWidth > 640;
+  document.querySelectorAll("table.sortable").forEach(makeSortable);
+  if (byId("rows")) {
+    sortRows = makeSortable(byId("rows"));
+    for (const id of ["x-domain", "x-result", "x-text"]) byId(id).addEventListener("input", drawExplorer);
+  }
+  if (data.groups.length) chooseGroup();
   let width = window.innerWidth;
   window.addEventListener("resize", () => {
     if (window.innerWidth === width) return;
@@ -498,7 +513,7 @@
     drawFigures();
   });
   window.addEventListener("beforeprint", () => {
-    for (const node of document.querySelectorAll("details")) {
+    for (const node of document.querySelectorAll("main details")) {
       node.dataset.closed = node.open ? "" : "yes";
       node.open = true;
     }
