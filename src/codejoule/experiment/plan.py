@@ -132,7 +132,7 @@ class Plan:
         tasks = self.experiment.engine.window_tasks
         if tasks is None:
             tasks, requests = self.experiment.batch.size, sum(map(len, self.batches))
-            while tasks > 1 and requests < FEWEST_WINDOWS * tasks:
+            while tasks > 1 and math.ceil(requests / tasks) < FEWEST_WINDOWS:
                 tasks = math.ceil(tasks / 2)
         return tasks
 

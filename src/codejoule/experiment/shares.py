@@ -42,18 +42,13 @@ def numbered(batches: Sequence[Batch]) -> list[Numbered]:
 
 def in_order(batches: Sequence[Batch]) -> list[tuple[int, Batch, Completion]]:
     """Each completion with its window, in the order of the requests."""
-    found = [
-        (number, entry, completion)
-        for number, entry in numbered(batches)
-        for completion in entry.completions
-    ]
-    places = [
-        place
-        for _, entry in numbered(batches)
-        for place in (entry.slice.places if entry.slice else range(len(entry.completions)))
-    ]
-    if any(entry.slice is None for entry in batches):
-        return found
+    found: list[tuple[int, Batch, Completion]] = []
+    places: list[int] = []
+    for number, entry in numbered(batches):
+        # What is decoded together comes in order.
+        first = len(found)
+        found += [(number, entry, completion) for completion in entry.completions]
+        places += entry.slice.places if entry.slice else range(first, len(found))
     return [found[i] for i in np.argsort(places)]
 
 
@@ -120,11 +115,15 @@ def _of_batch(entry: Batch) -> Sequence[float]:
     reading = entry.reading
     if math.isnan(reading.energy_j):
         return (math.nan,) * len(entry.completions)
+    prefill_j = prefill_part(reading.energy_at_marks_j, reading.marks_s)
+    # An earlier version had windows of engines that refill, which were drained.
+    spans = [(p.begin if prefill_j is None else p.first, p.end) for p in paces(entry)]
     return attribute_energy(
         reading.energy_j,
-        prefill_part(reading.energy_at_marks_j, reading.marks_s),
+        prefill_j,
         prompt_tokens=[completion.prompt_tokens for completion in entry.completions],
         output_tokens=[completion.output_tokens for completion in entry.completions],
+        spans=spans or None,
     )
 
 
@@ -186,8 +185,9 @@ def block_tasks(plan: Plan, batches: Sequence[Batch]) -> int | None:
     that themselves. As many as end in a window; where sequences ended in bursts, or too fast for
     the counter, windows hold more, and so do blocks, by a power of two: so blocks of runs that
     differ in this lie within one another."""
-    if any(entry.slice is None for entry in batches):
+    sizes = [len(entry.completions) for entry in batches if entry.slice is not None]
+    if not sizes:
         return None
-    held = float(np.median([len(entry.completions) for entry in batches]))
+    held = float(np.median(sizes))
     size = plan.window_tasks
     return int(size * 2 ** max(0, round(math.log2(held / size))))
