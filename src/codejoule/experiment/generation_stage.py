@@ -17,7 +17,7 @@ from codejoule.domain import EnergyReading, EnergySource, PowerSample, Prompt
 from codejoule.experiment.idle import measure_idle
 from codejoule.experiment.memory import check_memory
 from codejoule.experiment.memory_use import BatchLimit, is_out_of_memory, out_of_memory
-from codejoule.experiment.model_stage import open_engine
+from codejoule.experiment.model_stage import Kept, open_engine
 from codejoule.experiment.plan import Plan
 from codejoule.experiment.session import Session
 from codejoule.generation import Decoded, Ended, Engine
@@ -36,24 +36,26 @@ _log = logging.getLogger(__name__)
 _POWER_CHUNK = 50
 
 
-def generate(plan: Plan, folder: Path) -> None:
+def generate(plan: Plan, folder: Path, kept: Kept | None = None) -> None:
     """Generate what the journal in `folder` does not hold yet: batch by batch, or, with an engine
     that refills, all in one go, in windows that are cut as sequences end. Each window is on disk
     before the one after the next. Where memory is too small, fewer sequences are decoded at once,
-    as ``batch.on_out_of_memory`` says. Raises `UserError` when memory does not suffice, and
-    whatever the rooms raise."""
+    as ``batch.on_out_of_memory`` says. What `kept` has of an earlier job is taken over, and it
+    keeps what is loaded now. Raises `UserError` when memory does not suffice, and whatever the
+    rooms raise."""
     with Journal(folder) as journal:
         left = _left(plan, journal)
         if not left:
             return
-        check_memory(plan.experiment, plan.memory, plan.hardware, device=plan.device)
+        if kept is None or kept.empty:
+            check_memory(plan.experiment, plan.memory, plan.hardware, device=plan.device)
         facts = plan.experiment.engine.facts
         starts = (os.getpid(),) if facts.owns_model and not facts.runs_already else ()
         with open_meter(
             plan.experiment.meter, gpu_indices=plan.gpus, processes=plan.processes or starts
         ) as meter:
             try:
-                _generate(plan, journal, meter, left)
+                _generate(plan, journal, meter, left, kept)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
@@ -84,7 +86,11 @@ def _prompts(plan: Plan, number: int, places: Sequence[int]) -> list[Prompt]:
 
 
 def _generate(
-    plan: Plan, journal: Journal, meter: Meter, left: Mapping[int, Sequence[int]]
+    plan: Plan,
+    journal: Journal,
+    meter: Meter,
+    left: Mapping[int, Sequence[int]],
+    kept: Kept | None,
 ) -> None:
     total = sum(map(len, plan.batches))
     if done := total - sum(map(len, left.values())):
@@ -93,13 +99,14 @@ def _generate(
     if cooling is not None:
         journal.append(CooledDown(**asdict(cooling)))
     prompts = [_prompts(plan, number, places) for number, places in left.items()]
-    engine, peak_bytes = open_engine(plan, meter, journal, prompts)
+    engine, peak_bytes = open_engine(plan, meter, journal, prompts, kept)
     try:
         limit = BatchLimit(plan, journal)
         with tqdm(total=total, initial=done, unit="task", disable=None, leave=False) as progress:
             _Decoding(plan, journal, meter, engine, limit, peak_bytes, progress).run()
     finally:
-        engine.close()
+        if kept is None or not kept.keeps(engine):
+            engine.close()
 
 
 @dataclass(slots=True)

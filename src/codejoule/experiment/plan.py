@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 import math
 import sys
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ from codejoule.config.schema import (
     Variant,
     Weights,
 )
+from codejoule.config.typed import to_plain
 from codejoule.domain import Prompt, Suite, Task
 from codejoule.evaluation import environment_name, with_python
 from codejoule.experiment.devices import choose_device, gpus_in_use, name_of_gpus
@@ -113,7 +115,22 @@ class Plan:
             return False
         if self.experiment.isolation is Isolation.auto:
             return self.device == "cuda"
-        return self.experiment.isolation is Isolation.process
+        return self.experiment.isolation is not Isolation.inline
+
+    @property
+    def loads(self) -> str | None:
+        """What jobs that share a process must load alike; None for a job that shares none. Runs
+        that repeat another share none either, unless that is asked for: what a start changes is
+        part of how much runs differ."""
+        shares = (Isolation.shared, Isolation.shared_repeats)
+        if not self.isolated or self.experiment.isolation not in shares:
+            return None
+        plain = to_plain(self.experiment)
+        alike = {name: plain[name] for name in ("model", "quant", "engine")}
+        if self.experiment.isolation is Isolation.shared:
+            alike["repeat"] = self.experiment.repeat
+        found = (self.checkpoint.checksum, self.device, self.gpus)
+        return json.dumps([alike, found], sort_keys=True)
 
     @property
     def device_map(self) -> Mapping[str, int] | None:
