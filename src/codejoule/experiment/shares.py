@@ -15,8 +15,11 @@ from codejoule.domain import (
     attribute_slices,
     prefill_part,
 )
-from codejoule.experiment.plan import Plan
+from codejoule.experiment.plan import FEWEST_WINDOWS, Plan
 from codejoule.tracking.entries import Batch
+
+_APART = 4
+"""Blocks of so many times what runs at once share less than a quarter with their neighbours."""
 
 Numbered = tuple[int, Batch]
 """A window with its number, from 0."""
@@ -182,12 +185,16 @@ def _less(reading: EnergyReading, lost_j: float) -> EnergyReading:
 
 def block_tasks(plan: Plan, batches: Sequence[Batch]) -> int | None:
     """How many requests that follow one another are one observation; None for batches, which are
-    that themselves. As many as end in a window; where sequences ended in bursts, or too fast for
-    the counter, windows hold more, and so do blocks, by a power of two: so blocks of runs that
-    differ in this lie within one another."""
+    that themselves. As many as end in a window; more, by powers of two, where sequences ended in
+    bursts or too fast for the counter, so that windows held more, and where blocks that are longer
+    than what runs at once are still enough: neighbours then have little in common. Blocks of runs
+    that differ in this lie within one another."""
     sizes = [len(entry.completions) for entry in batches if entry.slice is not None]
     if not sizes:
         return None
-    held = float(np.median(sizes))
-    size = plan.window_tasks
-    return int(size * 2 ** max(0, round(math.log2(held / size))))
+    requests, at_once = sum(map(len, plan.batches)), plan.experiment.batch.size
+    held = float(np.median(sizes)) / plan.window_tasks
+    size = int(plan.window_tasks * 2 ** max(0, round(math.log2(held))))
+    while at_once > 1 and size < _APART * at_once and requests >= 2 * size * FEWEST_WINDOWS:
+        size *= 2
+    return size
