@@ -168,7 +168,7 @@ def started(
         folder=folder, random_seed=0, quant=chosen, dtype="bfloat16", device=DEVICE,
         gpus=(0,) * CUDA,
         cpu_threads=None, vocabulary=model.architecture["vocab_size"], context_tokens=None,
-        kv_cache_bytes=None,
+        kv_cache_bytes=None if CUDA else 2**30,
     )  # fmt: skip
     decoding = Decoding(
         generation=GenerationConfig(name="greedy"), max_new_tokens=longest, fixed_length=True
