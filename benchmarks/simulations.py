@@ -262,7 +262,7 @@ def _efficiency(evidence: Evidence, truth: Truth, rng: np.random.Generator) -> C
 
 
 def no_loss(truth: Truth, seed: int) -> Counts:
-    """ "No loss" said of configurations that lose exactly the margin, and wrong recommendations."""
+    """ "No loss" said of configurations that lose exactly the margin, and wrong answers."""
     rng = np.random.default_rng(seed)
     evidence = draw(truth, rng)
     pairs = _tables(evidence, rng, ("accuracy_pairs",))["accuracy_pairs"].frame
@@ -271,12 +271,12 @@ def no_loss(truth: Truth, seed: int) -> Counts:
     return {
         "no loss, one pair": wrong["no_loss_p_value"].iloc[0] < ALPHA,
         'verdict "no loss", any pair (Holm)': wrong["no_loss_shown"].any(),
-        "recommendation, pass@1 not reached": reached.configuration is not None,
+        "taken, pass@1 not reached": reached.configuration is not None,
     }
 
 
 def budget(truth: Truth, seed: int) -> Counts:
-    """A configuration recommended as within a budget that in truth none keeps."""
+    """A configuration taken as within a budget that in truth none keeps."""
     rng = np.random.default_rng(seed)
     evidence = draw(truth, rng)
     rows = np.concatenate(evidence.rows)
@@ -285,7 +285,7 @@ def budget(truth: Truth, seed: int) -> Counts:
     spread = (RATIO_SD**2 / 2 + truth.run_sd**2) * (1 - 1 / rows.size) / 2
     limit_kwh = float(task_j.sum()) * math.exp(spread) * (1 + EVALUATION) / J_PER_KWH
     found = answer(evidence, Goal(max_kwh=limit_kwh), resampler=Resampler(rng=rng))
-    return {"recommendation, budget exceeded": found.configuration is not None}
+    return {"taken, budget exceeded": found.configuration is not None}
 
 
 def first(truth: Truth, seed: int) -> Counts:

@@ -173,7 +173,7 @@ def test_with_random_weights_nothing_is_said_of_accuracy(recorder, tmp_path, cap
 
 
 @pytest.mark.parametrize("goal", [("--min-pass-at-1", "0.1"), ("--max-kwh", "1")])
-def test_with_random_weights_nothing_is_recommended(recorder, goal, tmp_path, capsys):
+def test_with_random_weights_nothing_is_taken_for_a_goal(recorder, goal, tmp_path, capsys):
     recorder.run(model__weights="random", passed=20)
     said = everything_said(recorder, tmp_path, capsys, *goal)["terminal"]
     assert "No configuration has both energy and pass@1 (which means" in said

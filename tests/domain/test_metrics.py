@@ -287,6 +287,19 @@ def test_the_crosscheck_compares_both_methods_over_all_windows(rng):
     assert "energy_crosscheck_rel" not in run_metrics(records, facts, rng=rng)
 
 
+def test_the_uncertainty_of_a_run_is_that_of_its_windows_where_all_state_one(rng):
+    def stated(uncertainty_j: float | None) -> WindowFacts:
+        own = replace(reading(100.0, 1.0), uncertainty_j=uncertainty_j)
+        return WindowFacts(reading=own, output_tokens=(5,))
+
+    records = [record("a", 5), record("b", 5)]
+    facts = RunFacts(windows=(stated(3.0), stated(4.0)))
+    found = run_metrics(records, facts, rng=rng)["energy_generation_uncertainty_j"]
+    assert found == pytest.approx(5.0)
+    facts = RunFacts(windows=(stated(3.0), stated(None)))
+    assert "energy_generation_uncertainty_j" not in run_metrics(records, facts, rng=rng)
+
+
 def test_zeus_own_figure_stands_beside_ours_where_every_window_has_it(rng):
     def both(energy_j: float, zeus_j: float | None) -> WindowFacts:
         first = replace(reading(energy_j, 1.0), zeus_j=zeus_j)

@@ -436,7 +436,7 @@ def _neighbours(evidence: Evidence, best: int) -> list[str]:
 
 
 def _nearest(rows: list[Row], goal: Goal) -> str:
-    """Why no configuration is recommended."""
+    """Why no configuration is taken."""
     known = [r for r in rows if not (math.isnan(r["cost_j"]) or math.isnan(r["pass_at_1"]))]
     if not known:
         if not goal.given:

@@ -18,7 +18,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Register the subcommand."""
     parser = subparsers.add_parser(
         "analyze",
-        help="compare the runs in MLflow: tables, statistics, a recommendation, one HTML page",
+        help="compare the runs in MLflow: one answer, tables, statistics, one HTML page",
         description="Compare the finished runs of an experiment. Energy from different sources, "
         "devices or machines, and answers to different tasks, are put into one table only where "
         "--mix says so. Exit code 1 if there is nothing to analyse.",

@@ -151,6 +151,8 @@ def run_metrics(
     - ``padding_share = 1 - (prompt tokens + sum(output tokens - 1)) / positions``: what the
       model computed for padding and for rows that had ended.
 
+    ``energy_generation_uncertainty_j`` is the root of the summed squares of the windows' standard
+    uncertainties, where all state one; edges that windows share are counted twice.
     ``energy_crosscheck_rel`` is the GPUs' energy by the second method (instantaneous power
     integrated) over that of the counter, minus 1, over all windows of generation.
     ``energy_gpu_zeus_j`` is what Zeus' own windows say of ``energy_gpu_j``: two reads of the same
@@ -283,11 +285,14 @@ def _energy(facts: RunFacts) -> _Figures:
     )
     integrated_j = _sum_or_none([r.integrated_j for r in readings])
     gross_j, net_j = _gpu_energy(readings, facts.idle_power_w)
+    stated_j = [r.uncertainty_j for r in readings if r.uncertainty_j is not None]
+    uncertainty_j = math.hypot(*stated_j) if len(stated_j) == len(readings) else None
     crosscheck = None
     if integrated_j is not None and gross_j is not None:
         crosscheck = integrated_j / gross_j - 1
     return {
         "energy_generation_j": energy_j,
+        "energy_generation_uncertainty_j": uncertainty_j,
         "energy_gpu_j": gross_j,
         "energy_gpu_kwh": None if gross_j is None else gross_j / J_PER_KWH,
         "energy_gpu_net_j": net_j,

@@ -219,7 +219,12 @@ def _energy_pairs(of: PairTasks, method: Method) -> Iterator[Row]:
     mean, reference_mean = logs.mean(axis=0), reference.mean(axis=0)
     ranks = wilcoxon(cluster_means(mean, of.labels), cluster_means(reference_mean, of.labels))
     in_order = (mean - reference_mean)[np.argsort(of.order)]
-    yield asdict(paired_log_ratio(logs, reference, of.labels, resampler=method.resampler)) | {
+    found = asdict(paired_log_ratio(logs, reference, of.labels, resampler=method.resampler))
+    if math.isnan(found["ci_low"]):
+        # Two or three groups bear no interval: a test on one or two degrees of freedom says
+        # "not resolved" of any difference.
+        found["p_value"] = math.nan
+    yield found | {
         "tasks": of.labels.size,
         "runs": len(logs),
         "runs_reference": len(reference),
