@@ -136,7 +136,7 @@ def test_terminal_after_a_sweep_and_analysis_give_one_p_value_in_one_sentence(
         text = "< 0.001" if p < 0.001 else f"= {p:.3f}"
         assert f"p after Holm {text})" in sentence
         assert ("this suite resolves" in sentence) == (p < 0.05)
-    said = everything_said(recorder, tmp_path, capsys)
+    said = everything_said(recorder, tmp_path, capsys, "--full")
     for sentence in sentences:
         assert said["terminal"].count(sentence) == 1
         assert said["comparison.md"].count(sentence) == 1

@@ -19,6 +19,7 @@ from codejoule.statistics.assumptions import (
 )
 from codejoule.statistics.between_runs import (
     ASSUMED,
+    REPEATS,
     RunRatio,
     RunVariance,
     compare_runs,
@@ -68,9 +69,9 @@ STATISTICS = (
 """What an analysis works out, in the order of its tables (and of their draws of resamples)."""
 
 __all__ = [
-    "ACCURACY_PAIRS", "ALPHA", "ASSUMED", "ENERGY_PAIRS", "KEYS", "MARGIN", "ROUNDING", "RUN_PAIRS",
-    "STATISTICS", "Method", "MixedModel", "PairTasks", "PairedAccuracy", "Resampled", "Resampler",
-    "Row", "RunRatio", "RunTasks", "RunVariance", "SetTasks", "Statistic", "at_least",
+    "ACCURACY_PAIRS", "ALPHA", "ASSUMED", "ENERGY_PAIRS", "KEYS", "MARGIN", "REPEATS", "ROUNDING",
+    "RUN_PAIRS", "STATISTICS", "Method", "MixedModel", "PairTasks", "PairedAccuracy", "Resampled",
+    "Resampler", "Row", "RunRatio", "RunTasks", "RunVariance", "SetTasks", "Statistic", "at_least",
     "cliffs_delta", "cluster_means", "cluster_sums", "clusters", "compare_runs", "dunn",
     "durbin_watson", "friedman", "front_probability", "hac_lags", "hac_regression", "has_spread",
     "holm", "kruskal_wallis", "levene", "lower_bound", "mixed_model", "paired_accuracy",
