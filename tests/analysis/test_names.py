@@ -163,9 +163,9 @@ def test_with_random_weights_nothing_is_said_of_accuracy(recorder, tmp_path, cap
     said = everything_said(recorder, tmp_path, capsys)
     assert not ABOUT_ACCURACY.search(said["terminal"])
     assert not ABOUT_ACCURACY.search(said["comparison.md"])
-    cards = said["index.html"].partition('<dl class="cards">')[2].partition("</dl>")[0]
-    assert "Least energy" in cards
-    assert not ABOUT_ACCURACY.search(cards)
+    answer = said["index.html"].partition('<p class="answer">')[2].partition("</p>")[0]
+    assert " J per task" in answer
+    assert not ABOUT_ACCURACY.search(answer)
     points = json.loads(re.search(r'id="data">(.*?)</script>', said["index.html"])[1])
     for point in points["groups"][0]["configurations"]:
         assert point["pass_at_1"] is None

@@ -95,13 +95,17 @@ def cost(evidence: Evidence, goal: Goal) -> Cost:
     tasks, rates = evidence.of_runs("tasks"), evidence.of_runs("pass_at_1")
     if evidence.table["pass_at_1"].isna().all():
         pairs = zip(evidence.run_energy_j, tasks, strict=True)
-        return Cost(per="task", goal="least energy per task", runs_j=[own / count for own, count in pairs])
+        return Cost(
+            per="task", goal="least energy per task", runs_j=[own / count for own, count in pairs]
+        )
     logged = evidence.of_runs("energy_per_solved_task_j")
     if not any(np.isnan(j[p > 0]).any() for j, p in zip(logged, rates, strict=True)):
         return Cost(per="correct program", goal=goal.words, runs_j=logged)
     correct = [np.where(p > 0, p * count, np.nan) for p, count in zip(rates, tasks, strict=True)]
     pairs = zip(runs_j, correct, strict=True)
-    return Cost(per="correct program", goal=goal.words, runs_j=[own / count for own, count in pairs])
+    return Cost(
+        per="correct program", goal=goal.words, runs_j=[own / count for own, count in pairs]
+    )
 
 
 def candidates(evidence: Evidence, goal: Goal, own: Cost, *, margin: float) -> Table:
