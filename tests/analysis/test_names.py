@@ -136,7 +136,7 @@ def test_terminal_after_a_sweep_and_analysis_give_one_p_value_in_one_sentence(
         text = "< 0.001" if p < 0.001 else f"= {p:.3f}"
         assert f"p after Holm {text})" in sentence
         assert ("this suite resolves" in sentence) == (p < 0.05)
-    said = everything_said(recorder, tmp_path, capsys)
+    said = everything_said(recorder, tmp_path, capsys, "--full")
     for sentence in sentences:
         assert said["terminal"].count(sentence) == 1
         assert said["comparison.md"].count(sentence) == 1
@@ -163,9 +163,9 @@ def test_with_random_weights_nothing_is_said_of_accuracy(recorder, tmp_path, cap
     said = everything_said(recorder, tmp_path, capsys)
     assert not ABOUT_ACCURACY.search(said["terminal"])
     assert not ABOUT_ACCURACY.search(said["comparison.md"])
-    cards = said["index.html"].partition('<dl class="cards">')[2].partition("</dl>")[0]
-    assert "Least energy" in cards
-    assert not ABOUT_ACCURACY.search(cards)
+    answer = said["index.html"].partition('<p class="answer">')[2].partition("</p>")[0]
+    assert " J per task" in answer
+    assert not ABOUT_ACCURACY.search(answer)
     points = json.loads(re.search(r'id="data">(.*?)</script>', said["index.html"])[1])
     for point in points["groups"][0]["configurations"]:
         assert point["pass_at_1"] is None

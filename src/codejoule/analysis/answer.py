@@ -104,10 +104,10 @@ def answer(
     ranked.sort(key=lambda i: goal.rank(rows[i]))
     if not ranked:
         said = _nearest(rows, goal)
-        return Answer(goal=goal.words, sentence=said, doubts=(), per=own.per, candidates=table)
+        return Answer(goal=own.goal, sentence=said, doubts=(), per=own.per, candidates=table)
     choice = _Choice(evidence, goal, own, rows, ranked, resampler, margin)
     return Answer(
-        goal=goal.words,
+        goal=own.goal,
         sentence=choice.sentence(),
         ladder=tuple(choice.ladder()),
         doubts=tuple(choice.doubts()),

@@ -75,6 +75,8 @@ class Cost:
 
     per: str
     """``correct program``, ``task`` where none is known, or ``run`` where a goal speaks of runs."""
+    goal: str
+    """The goal in words that speak of it."""
     runs_j: list[NDArray[np.float64]]
     """Energy [J] per that of each configuration's runs; NaN where it is not known."""
 
@@ -89,17 +91,21 @@ def cost(evidence: Evidence, goal: Goal) -> Cost:
     kwh = evidence.of_runs("energy_total_kwh")
     runs_j = [own * J_PER_KWH for own in kwh] if total else evidence.run_energy_j
     if goal.given:
-        return Cost(per="run", runs_j=runs_j)
+        return Cost(per="run", goal=goal.words, runs_j=runs_j)
     tasks, rates = evidence.of_runs("tasks"), evidence.of_runs("pass_at_1")
     if evidence.table["pass_at_1"].isna().all():
         pairs = zip(evidence.run_energy_j, tasks, strict=True)
-        return Cost(per="task", runs_j=[own / count for own, count in pairs])
+        return Cost(
+            per="task", goal="least energy per task", runs_j=[own / count for own, count in pairs]
+        )
     logged = evidence.of_runs("energy_per_solved_task_j")
     if not any(np.isnan(j[p > 0]).any() for j, p in zip(logged, rates, strict=True)):
-        return Cost(per="correct program", runs_j=logged)
+        return Cost(per="correct program", goal=goal.words, runs_j=logged)
     correct = [np.where(p > 0, p * count, np.nan) for p, count in zip(rates, tasks, strict=True)]
     pairs = zip(runs_j, correct, strict=True)
-    return Cost(per="correct program", runs_j=[own / count for own, count in pairs])
+    return Cost(
+        per="correct program", goal=goal.words, runs_j=[own / count for own, count in pairs]
+    )
 
 
 def candidates(evidence: Evidence, goal: Goal, own: Cost, *, margin: float) -> Table:
@@ -143,9 +149,16 @@ def candidates(evidence: Evidence, goal: Goal, own: Cost, *, margin: float) -> T
         frame["pass_at_1_to_best_ci_high"] = _to_best(evidence)
         qualifies &= ~(frame["pass_at_1_to_best_ci_high"] < -margin)
     frame["qualifies"] = qualifies
+    if own.per == "task":
+        return Table(
+            name="candidates",
+            title=f"Configurations against the goal: {own.goal}",
+            frame=frame,
+            notes=("cost_j: energy per task.",),
+        )
     return Table(
         name="candidates",
-        title=f"Configurations against the goal: {goal.words}",
+        title=f"Configurations against the goal: {own.goal}",
         frame=frame,
         notes=(
             f"cost_j: energy per {own.per}. pass_at_1_lower: one-sided 95 % bound of each "
