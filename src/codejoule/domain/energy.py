@@ -12,6 +12,8 @@ from enum import Enum
 
 import numpy as np
 
+from codejoule.domain.validity import Doubt
+
 
 class EnergySource(Enum):
     """How a joule was obtained."""
@@ -94,6 +96,8 @@ class EnergyReading:
     concurrent: tuple[str, ...] = ()
     """Other jobs of codejoule that worked on the machine during the window and may have changed its
     energy."""
+    doubts: tuple[Doubt, ...] = ()
+    """What the source saw that makes the energy another than that of the work alone."""
 
     def __post_init__(self) -> None:
         known_j = {
