@@ -168,7 +168,7 @@ def make_plan(experiment: ExperimentConfig) -> Plan:
         evaluator = with_python(experiment.evaluator, suite.tasks)
         experiment = dataclasses.replace(experiment, evaluator=evaluator)
     hardware, engine = detect_hardware(), experiment.engine
-    quant, calibration_id = experiment.quant, _calibration_id(experiment, suite)
+    quant, calibration_id = loaded_quant(experiment), _calibration_id(experiment, suite)
     processes: tuple[int, ...] = ()
     memory: MemoryPlan | None = None
     if engine.facts.runs_already:
@@ -226,6 +226,15 @@ def make_plan(experiment: ExperimentConfig) -> Plan:
         memory=memory,
         fingerprint=fingerprint(experiment, found),
         batches=_batches(suite, experiment),
+    )
+
+
+def loaded_quant(experiment: ExperimentConfig) -> QuantConfig:
+    """The quantization as far as it is ours to find and load: an engine that loads its model by
+    itself has kernels of its own, and says itself which it does not have."""
+    quant = experiment.quant
+    return (
+        dataclasses.replace(quant, kernel="auto") if experiment.engine.facts.owns_model else quant
     )
 
 
