@@ -109,7 +109,7 @@ def test_earlier_runs_predict_and_tell_how_much_runs_and_verdicts_vary(
     """gpu names the card of those runs; the model's other settings they do not record."""
     tasks = tmp_path / "mine.jsonl"
     row = {"task_id": "", "complete_prompt": "def f():\n", "instruct_prompt": "f", "test": "",
-           "canonical_solution": "    pass\n", "entry_point": "f", "libs": "[]"}  # fmt: skip
+           "code_prompt": "", "canonical_solution": "    pass\n", "entry_point": "f", "libs": "[]"}  # fmt: skip
     tasks.write_text("".join(json.dumps(row | {"task_id": f"t/{i}"}) + "\n" for i in range(20)))
     plan = planned(
         capsys, "model=qwen_7b", "quant=none,gptq4,gptq8", "gpu=l40s", f"suite.path={tasks}",

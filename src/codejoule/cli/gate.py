@@ -10,6 +10,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from codejoule.config import ConfigError, UserError, project_root
 from codejoule.config.credentials import refuse_credentials
@@ -276,13 +277,17 @@ def _judge_energy(
     source = str(first["tags.codejoule.energy_source"])
     device = on_device(first.get("tags.codejoule.gpu"), first.get("tags.codejoule.host"))
     history = read_history(uri, experiment, device)
-    engines = {str(side.frame["params.engine.name"].iloc[0]) for side in (baseline, candidate)}
+    own: dict[str, list[NDArray[np.float64]]] = {}
+    for side, side_j in zip((candidate, baseline), energies_j, strict=True):
+        own.setdefault(str(side.frame["params.engine.name"].iloc[0]), []).append(side_j)
+    ids = (*baseline.run_ids, *candidate.run_ids)
     variance = max(
         (
-            pooled_run_variance(history.repeats(engine)) or reference_variance(engine, source)
-            for engine in engines
+            pooled_run_variance([*groups, *history.repeats(engine, besides=ids)])
+            or reference_variance(engine, source)
+            for engine, groups in own.items()
         ),
-        key=lambda own: own.sd_log,
+        key=lambda found: found.sd_log,
     )
     found = compare_runs(*energies_j, variance=variance, confidence=CONFIDENCE)
     figures = {

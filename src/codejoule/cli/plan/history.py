@@ -1,7 +1,7 @@
 """What earlier runs of a store say of a sweep that has still to run."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -98,12 +98,13 @@ class History:
             per_task_other_s=per_task_s,
         )
 
-    def repeats(self, engine: str) -> list[NDArray[np.float64]]:
+    def repeats(self, engine: str, besides: Collection[str] = ()) -> list[NDArray[np.float64]]:
         """Energies of generation [J] of the runs of each configuration with this engine that has
-        several."""
+        several, some runs left out."""
         if self.frame is None:
             return []
-        frame = self.frame[self.frame["params.engine.name"] == engine]
+        counts = ~self.frame["run_id"].isin(list(besides))
+        frame = self.frame[counts & (self.frame["params.engine.name"] == engine)]
         keys = row_keys(frame, [*relevant_params(frame), *COMPARABLE.values()])
         groups = [
             own["metrics.energy_generation_j"].dropna().to_numpy(dtype=float)
