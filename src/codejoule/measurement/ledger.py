@@ -22,6 +22,9 @@ from codejoule.measurement.feed import Feed, Kind
 
 logger = logging.getLogger(__name__)
 
+SHORTEST_SLICE_S = 1.0
+"""No shorter slice of a block is cut: its error would be above 1 to 2 % (docs/energy.md) [s]."""
+
 PAUSE_S = 0.005
 """Pause between two looks for new records [s]."""
 
@@ -149,6 +152,11 @@ class Ledger:
             Doubt.shared_gpu: any(True for _ in self._intruders(opened_s, closed_s)),
         }
         return tuple(doubt for doubt, holds in seen.items() if holds)
+
+    def covers(self, moment_s: float) -> bool:
+        """Whether the energy at this moment can be told without waiting."""
+        self._pull()
+        return all(book.covers(moment_s) for book in self._books)
 
     def bounds_j(
         self, device: str, opening_s: tuple[float, float], closing_s: tuple[float, float]
