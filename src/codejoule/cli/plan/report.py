@@ -225,7 +225,9 @@ def _count(number: int, what: str) -> str:
 
 
 def _percent(share: float | None) -> str:
-    return "not known" if share is None else f"{100 * share:.2g} %"
+    if share is None:
+        return "not known"
+    return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.2g} %"
 
 
 def _sum(values: Any) -> float | None:
