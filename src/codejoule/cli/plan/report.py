@@ -11,6 +11,7 @@ from codejoule.cli.plan.resolution import POWER, Change, Outlook, Resolution
 from codejoule.domain import SCHEMA_VERSION
 from codejoule.domain.metrics import J_PER_KWH
 from codejoule.estimate import MEASURED_WITH
+from codejoule.statistics import REPEATS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,9 +83,10 @@ def as_json(plan: SweepPlan) -> str:
             "runs_of_each": outlook.runs,
             "comparisons": outlook.comparisons,
             **_resolved(outlook.resolution),
-            "between_run_sd_log": outlook.variance.sd_log,
-            "between_run_df": _finite(outlook.variance.df),
-            "between_run_source": outlook.variance.source,
+            "between_runs": {
+                engine: {"sd_log": own.sd_log, "df": _finite(own.df), "source": own.source}
+                for engine, own in outlook.variances.items()
+            },
             "discordance": outlook.discordance,
             "discordance_source": "runs" if outlook.discordance_pairs else "assumed",
             "changes": [
@@ -114,8 +116,8 @@ def _job(job: PlannedJob) -> dict[str, Any]:
     }
 
 
-def _resolved(found: Resolution) -> dict[str, float | None]:
-    return {"energy_rel": found.energy_rel, "pass_at_1": found.pass_at_1}
+def _resolved(found: Resolution) -> dict[str, Any]:
+    return {"energy_rel": dict(found.energy_rel), "pass_at_1": found.pass_at_1}
 
 
 def _row(job: PlannedJob) -> tuple[str, ...]:
@@ -154,10 +156,18 @@ def _resolves(plan: SweepPlan) -> str:
     if outlook.configurations < 2:
         return "One configuration: there is nothing to compare it with."
     found = outlook.resolution
-    sizes = [f"{_percent(found.energy_rel)} in energy on these tasks", _passed(outlook, found)]
+    sizes = [f"{_energies(found)} in energy on these tasks", _passed(outlook, found)]
     changes = "; ".join(_change(change, outlook) for change in outlook.changes)
     told = f"Smallest differences resolved ({100 * POWER:.0f} % power): {', '.join(sizes)}."
     return f"{told} For less: {changes}."
+
+
+def _energies(found: Resolution) -> str:
+    """E.g. ``4 % (graph), 18 % (generate)``; the percentage alone where one engine runs."""
+    told = sorted(found.energy_rel.items(), key=lambda own: own[1])
+    if len(told) == 1:
+        return _percent(told[0][1])
+    return ", ".join(f"{_percent(rel)} ({engine})" for engine, rel in told)
 
 
 def _passed(outlook: Outlook, found: Resolution) -> str:
@@ -171,21 +181,24 @@ def _passed(outlook: Outlook, found: Resolution) -> str:
 def _change(change: Change, outlook: Outlook) -> str:
     at = "" if change.energy_j is None else f" at {_energy(change.energy_j)}"
     if change.override.startswith("repeat"):
-        return f"{change.override}: {_percent(change.resolution.energy_rel)}{at}"
+        return f"{change.override}: {_energies(change.resolution)}{at}"
     return f"{change.override}: {_passed(outlook, change.resolution)}{at}"
 
 
 def _assumed(plan: SweepPlan) -> list[str]:
     """What that rests on."""
-    outlook, variance = plan.outlook, plan.outlook.variance
+    outlook = plan.outlook
     if outlook.configurations < 2:
         return []
-    if variance.source == "repeats":
-        runs = f"by repeats in the store ({variance.df:.0f} degrees of freedom)"
-    else:
-        runs = "assumed, from the reference on file (docs/analysis.md)"
     lines = [
-        f"Energy: runs of one configuration vary by {_percent(variance.sd_log)}, {runs}.",
+        f"Energy: runs of one configuration with engine={engine} vary by "
+        f"{_percent(own.sd_log)}, "
+        + (
+            f"by repeats in the store ({own.df:.0f} degrees of freedom)."
+            if own.source == REPEATS
+            else "assumed, from the reference on file (docs/analysis.md)."
+        )
+        for engine, own in outlook.variances.items()
     ]
     if outlook.accuracy:
         told = (

@@ -35,8 +35,9 @@ _MORE_RUNS = (1, 3, 5, 10)
 class Resolution:
     """What one comparison of two configurations resolves. None where nothing is, or is known."""
 
-    energy_rel: float | None
-    """Smallest difference in energy on these tasks, relative."""
+    energy_rel: Mapping[str, float]
+    """Smallest difference in energy on these tasks between configurations of each engine,
+    relative."""
     pass_at_1: float | None
     """Smallest difference in pass@1."""
 
@@ -66,8 +67,8 @@ class Outlook:
     `ALPHA` over that number, as Holm's adjustment asks of the first."""
     resolution: Resolution
     """With the sweep as it is."""
-    variance: RunVariance
-    """Between-run variance of energy that this rests on, of the engine with the largest."""
+    variances: Mapping[str, RunVariance]
+    """Between-run variance of energy that this rests on, of each engine."""
     discordance: float
     """Share of tasks whose verdict is taken to differ between two configurations."""
     discordance_pairs: int
@@ -84,13 +85,8 @@ def outlook_of(jobs: Sequence[PlannedJob], target: Target, history: History) -> 
     settings = [_settings(own) for own in experiments]
     counts = Counter(map(_key, settings))
     runs, comparisons = min(counts.values()), _comparisons(settings)
-    variance = max(
-        (
-            _variance(name, target, history)
-            for name in {own.engine.name.value for own in experiments}
-        ),
-        key=lambda own: own.sd_log,
-    )
+    engines = sorted({own.engine.name.value for own in experiments})
+    variances = {name: _variance(name, target, history) for name in engines}
     told = [history.discordance(name) for name in {own.suite.name for own in experiments}]
     known = [found for found in told if found is not None]
     discordance, pairs = max(known, default=(DISCORDANCE, 0))
@@ -103,11 +99,14 @@ def outlook_of(jobs: Sequence[PlannedJob], target: Target, history: History) -> 
     alpha = ALPHA / max(1, comparisons)
 
     def resolved(runs: int, tasks: int | None) -> Resolution:
-        found = smallest_ratio(runs, runs, variance=variance, power=POWER, confidence=1 - alpha)
+        energy_rel = {
+            name: smallest_ratio(runs, runs, variance=own, power=POWER, confidence=1 - alpha) - 1
+            for name, own in variances.items()
+        }
         passed = None
         if accuracy and tasks is not None:
             passed = smallest_difference(tasks, discordance=discordance, power=POWER, alpha=alpha)
-        return Resolution(energy_rel=found - 1, pass_at_1=passed)
+        return Resolution(energy_rel=energy_rel, pass_at_1=passed)
 
     def changed(override: str, runs: int, tasks: int | None, factor: float) -> Change:
         energies_j = [job.energy_j for job in jobs]
@@ -131,7 +130,7 @@ def outlook_of(jobs: Sequence[PlannedJob], target: Target, history: History) -> 
         runs=runs,
         comparisons=comparisons,
         resolution=resolved(runs, tasks),
-        variance=variance,
+        variances=variances,
         discordance=discordance,
         discordance_pairs=pairs,
         accuracy=accuracy,
