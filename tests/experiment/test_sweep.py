@@ -91,6 +91,8 @@ def test_tags_say_what_was_measured_and_how(children: list[Run]) -> None:
         assert tags["codejoule.weights"] == "bundled"
         assert tags["codejoule.length"] == "free"
         assert "codejoule.gpu" not in tags
+        assert tags["codejoule.validity"] == "estimate"
+        assert tags["codejoule.schema_version"] == "2"
         assert len(tags["codejoule.fingerprint"]) == 32
     assert len({c.data.tags["codejoule.fingerprint"] for c in children}) == 4
 

@@ -30,11 +30,11 @@ def open_ledger(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ledger]:
     """Opens a ledger over cards that behave as its keywords say; `cards` speaks of single ones,
     by UUID."""
 
-    def opened(*uuids: str, **setting: object) -> Ledger:
+    def opened(*uuids: str, warn_of_foreign: bool = False, **setting: object) -> Ledger:
         monkeypatch.setenv("PYTHONPATH", str(DRIVER))
         monkeypatch.setenv("FAKE_CARD", json.dumps(setting))
         named = {f"gpu:{number}": uuid for number, uuid in enumerate(uuids or ("GPU-1",))}
-        return Ledger(LiveFeed(named, period_s=0.02))
+        return Ledger(LiveFeed(named, period_s=0.02), warn_of_foreign=warn_of_foreign)
 
     return opened
 

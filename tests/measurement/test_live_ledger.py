@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from codejoule.config import UserError
-from codejoule.domain import EnergySource
+from codejoule.domain import Doubt, EnergySource
 from codejoule.measurement import Meter
 from codejoule.measurement.counter import Counter
 
@@ -161,3 +161,26 @@ def test_the_sampler_dies_with_a_run_that_is_killed(tmp_path: Path) -> None:
             return
         time.sleep(0.05)
     assert not Path(f"/proc/{sampler}").exists()
+
+
+def test_a_card_that_is_too_hot_is_told_of_the_windows_in_which_it_is(open_ledger: Any) -> None:
+    ledger = open_ledger(hot_s=(1.2, 2.2))
+    try:
+        begun_s = time.monotonic()
+        cool, hot = (begun_s, begun_s + 0.3), (begun_s + 1.0, begun_s + 2.5)
+        time.sleep(max(0.0, hot[1] - time.monotonic()))
+        entries = [ledger.entry(*cool, {}), ledger.entry(*hot, {})]
+    finally:
+        ledger.close()
+    # At its power limit it always is, which is the card's own.
+    assert [entry.doubts for entry in entries] == [(), (Doubt.throttled,)]
+
+
+def test_a_process_that_is_measured_nevertheless_is_a_doubt(open_ledger: Any) -> None:
+    ledger = open_ledger(pids=[1], warn_of_foreign=True)
+    try:
+        begun_s = time.monotonic()
+        time.sleep(0.7)
+        assert ledger.entry(begun_s, begun_s + 0.7, {}).doubts == (Doubt.shared_gpu,)
+    finally:
+        ledger.close()

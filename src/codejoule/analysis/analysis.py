@@ -18,6 +18,7 @@ from codejoule.analysis.table import Table
 from codejoule.analysis.tables import make_tables
 from codejoule.analysis.tasks import TaskFigures, read_tasks
 from codejoule.analysis.variances import Apparatus
+from codejoule.domain import SCHEMA_VERSION
 from codejoule.statistics import MARGIN, Method, Resampler, RunVariance
 
 
@@ -90,7 +91,8 @@ class Analysis:
     def as_json(self) -> dict[str, Any]:
         """As what `json.dumps` takes."""
         facts = {field.name: getattr(self, field.name) for field in fields(self)}
-        return facts | {"groups": [group.as_json() for group in self.groups]}
+        facts["groups"] = [group.as_json() for group in self.groups]
+        return {"schema_version": SCHEMA_VERSION} | facts
 
 
 def analyse(loaded: LoadedRuns, options: Options | None = None) -> Analysis:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _PAGE = 1000
 _IDS = 500
+_TIMES = ("started_ms", "ended_ms")
 _NO_JOBS = ("sweep", "analysis")
 _SWEEPS = "tags.`codejoule.kind` = 'sweep'"
 _FINISHED = "tags.`codejoule.kind` = 'run' and attributes.status = 'FINISHED'"
@@ -30,9 +31,10 @@ class LoadedRuns:
 
     frame: "pd.DataFrame"
     """One row per finished run, oldest first: ``run_id``, ``run_name``, ``sweep`` (run id of the
-    parent, or None), ``started_ms``, ``artifact_uri``, ``dataset_name``, ``dataset_digest``, and
-    ``params.*``, ``metrics.*`` and ``tags.*`` as `mlflow.search_runs` names them. A metric that a
-    run does not have is NaN, and so is what rests on pass@1 with random weights."""
+    parent, or None), ``started_ms``, ``ended_ms``, ``artifact_uri``, ``dataset_name``,
+    ``dataset_digest``, and ``params.*``, ``metrics.*`` and ``tags.*`` as `mlflow.search_runs`
+    names them. A metric that a run does not have is NaN, and so is what rests on pass@1 with random
+    weights."""
     left_out: tuple[str, ...]
     """A sentence for each kind of run that was left out."""
     uri: str
@@ -50,6 +52,7 @@ def load_runs(
     where: str | None = None,
     run_ids: Collection[str] | None = None,
     sweep: str | None = None,
+    newest: int | None = None,
 ) -> LoadedRuns:
     """Read the finished runs of an experiment.
 
@@ -65,6 +68,8 @@ def load_runs(
         Only these runs, e.g. the jobs of one sweep.
     sweep : str, optional
         Only the jobs of this sweep: its name, or the run id of its parent.
+    newest : int, optional
+        Only so many runs of each search, those that began last; for who must not wait.
 
     Raises
     ------
@@ -77,7 +82,11 @@ def load_runs(
         named = [""] if run_ids is None else _among(sorted(run_ids))
         below = [""] if sweep is None else _below(client, home, sweep)
         searches = [(ids, parent) for ids in named for parent in below]
-        found = [run for own in searches for run in _search(client, home, *own, where=where)]
+        found = [
+            run
+            for own in searches
+            for run in _search(client, home, *own, where=where, newest=newest)
+        ]
         every = _of_apparatus(client, found)
     found.sort(key=lambda run: int(run.info.start_time))
     found = [run for run in found if run.data.tags.get("codejoule.kind") not in _NO_JOBS]
@@ -164,9 +173,13 @@ def _find(client: "MlflowClient", uri: str, name: str) -> "Experiment":
 
 
 def _search(
-    client: "MlflowClient", experiment: "Experiment", *filters: str, where: str | None = None
+    client: "MlflowClient",
+    experiment: "Experiment",
+    *filters: str,
+    where: str | None = None,
+    newest: int | None = None,
 ) -> list["Run"]:
-    """Every run that all `filters` and the user's own `where` let through."""
+    """Every run that all `filters` and the user's own `where` let through, or the `newest`."""
     from mlflow.exceptions import MlflowException
 
     runs: list[Run] = []
@@ -176,8 +189,8 @@ def _search(
             page = client.search_runs(
                 [experiment.experiment_id],
                 " and ".join(filter(None, [*filters, where])),
-                max_results=_PAGE,
-                order_by=["attributes.start_time ASC"],
+                max_results=newest or _PAGE,
+                order_by=[f"attributes.start_time {'DESC' if newest else 'ASC'}"],
                 page_token=token,
             )
         except MlflowException as error:
@@ -190,7 +203,7 @@ def _search(
             ) from error
         runs += page
         token = page.token
-        if not token:
+        if not token or newest:
             return runs
 
 
@@ -201,7 +214,7 @@ def _frame(runs: list["Run"]) -> "pd.DataFrame":
     columns = list(dict.fromkeys(name for row in rows for name in row))
     frame = pd.DataFrame(rows, columns=[*columns, *(c for c in IDENTITY if c not in columns)])
     for column in frame.columns:
-        if not column.startswith("metrics.") and column != "started_ms":
+        if not column.startswith("metrics.") and column not in _TIMES:
             # An absent param or tag is None everywhere, not a float NaN among strings.
             frame[column] = frame[column].astype(object).where(frame[column].notna(), None)
     metrics = [c for c in columns if c.startswith("metrics.")]
@@ -217,6 +230,7 @@ def _row(run: "Run") -> dict[str, Any]:
         "run_name": run.info.run_name,
         "sweep": run.data.tags.get("mlflow.parentRunId"),
         "started_ms": run.info.start_time,
+        "ended_ms": run.info.end_time,
         "artifact_uri": run.info.artifact_uri,
         "dataset_name": datasets[0].dataset.name if datasets else None,
         "dataset_digest": datasets[0].dataset.digest if datasets else None,

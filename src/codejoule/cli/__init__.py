@@ -3,18 +3,32 @@
 import argparse
 import os
 import sys
+import traceback
 from collections.abc import Sequence
+from typing import NoReturn
 
 from codejoule.domain import visible
+
+USAGE = 2
+"""Exit code for wrong input, unless a command has results with that code."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Wrong arguments have the exit code of their command."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(self.get_default("error_code") or USAGE, f"{self.prog}: error: {message}\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit code. Wrong input is one message on stderr and exit
-    code 2; ``HYDRA_FULL_ERROR=1`` brings the traceback back, as it does for jobs."""
-    from codejoule.cli import analyze, doctor, estimate, evaluate, meter
+    code 2 (3 for ``gate``, whose 1 and 2 are verdicts); ``HYDRA_FULL_ERROR=1`` brings the traceback
+    back, as it does for jobs."""
+    from codejoule.cli import analyze, doctor, estimate, evaluate, gate, meter, plan
     from codejoule.thesis import command as thesis
 
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = _Parser(
         prog="codejoule",
         description="What a correct program costs in energy. Jobs run with python src/main.py.",
     )
@@ -22,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = {
         "evaluate": (evaluate.add_parser, evaluate.run),
         "estimate": (estimate.add_parser, estimate.run),
+        "plan": (plan.add_parser, plan.run),
+        "gate": (gate.add_parser, gate.run),
         "analyze": (analyze.add_parser, analyze.run),
         "thesis": (thesis.add_parser, thesis.run),
         "import-thesis": (thesis.add_import_parser, thesis.run),
@@ -31,10 +47,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     for add_parser, _ in commands.values():
         add_parser(subparsers)
     args, more = parser.parse_known_args(argv)
+    error_code = getattr(args, "error_code", USAGE)
     if more:
         # argparse takes KEY=VALUE after a flag for strangers, although there may be any number.
         if not hasattr(args, "overrides") or any(text.startswith("-") for text in more):
-            parser.error(f"unrecognized arguments: {' '.join(more)}")
+            parser.exit(
+                error_code, f"{parser.prog}: error: unrecognized arguments: {' '.join(more)}\n"
+            )
         args.overrides += more
     try:
         return int(commands[args.command][1](args))
@@ -43,12 +62,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader (`| head`) has gone; the interpreter must not write to it at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return 0 if error_code == USAGE else int(error_code)
     except Exception as error:
         from codejoule.config.explain import explain
 
         text = explain(error, args.overrides if hasattr(args, "overrides") else ())
         if text is None or os.environ.get("HYDRA_FULL_ERROR") == "1":
-            raise
-        print(f"error: {visible(text)}", file=sys.stderr)
-        return 2
+            if error_code == USAGE:
+                raise
+            traceback.print_exc()
+        else:
+            print(f"error: {visible(text)}", file=sys.stderr)
+        return int(error_code)

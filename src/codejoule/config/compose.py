@@ -48,3 +48,42 @@ def compose_experiment(overrides: Sequence[str]) -> ExperimentConfig:
         if text is None:
             raise
         raise ConfigError(text) from error
+
+
+def compose_sweep(overrides: Sequence[str]) -> list[ExperimentConfig]:
+    """The jobs of ``python src/main.py -m`` with these arguments, those of a preset among them.
+    Raises `ConfigError` in the words of a job's errors, and for a sweeper that chooses its jobs as
+    it goes."""
+    from hydra import initialize_config_dir
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.types import RunMode
+
+    register_schemas()
+    refuse_credentials_in(overrides)
+    job = list(overrides)
+    try:
+        with initialize_config_dir(str(project_root() / "conf"), version_base="1.3"):
+            loader = GlobalHydra.instance().config_loader()
+            sweep = loader.load_configuration("config", job, run_mode=RunMode.MULTIRUN)
+            sweeper = sweep.hydra.sweeper
+            if not sweeper._target_.startswith("hydra_plugins.codejoule_sweeper.sweeper."):
+                raise ConfigError(
+                    f"hydra/sweeper={sweep.hydra.runtime.choices['hydra/sweeper']}: it chooses its "
+                    "jobs as it goes, so there is no plan of them; leave it out to plan the whole "
+                    "grid"
+                )
+            params = [f"{key}={value}" for key, value in (sweeper.params or {}).items()]
+            parsed = OverridesParser.create(config_loader=loader).parse_overrides(
+                [*params, *sweep.hydra.overrides.task]
+            )
+            experiments = []
+            for job in BasicSweeper.split_arguments(parsed, None)[0]:
+                experiments.append(to_experiment(loader.load_sweep_config(sweep, job)))
+            return experiments
+    except Exception as error:
+        text = explain(error, job)
+        if text is None:
+            raise
+        raise ConfigError(text) from error

@@ -226,6 +226,7 @@ class SuiteConfig(Ranged, prefix="suite."):
     hub_revision: str = "main"
     hub_split: str | None = None
     hub_file: str | None = None
+    tasks: int | None = at_least(1, None)
     format: str = "bigcodebench"
     max_new_tokens: int | None = at_least(
         1, None, "must be at least 1, or null for the schema's own limit"

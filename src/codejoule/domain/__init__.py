@@ -44,6 +44,14 @@ from codejoule.domain.source import (
 )
 from codejoule.domain.suite import DOMAINS, EXPECTED_OUTPUT, Suite, Task
 from codejoule.domain.text import visible
+from codejoule.domain.validity import (
+    SCHEMA_VERSION,
+    UNMEASURED,
+    Doubt,
+    doubts,
+    read_validity,
+    validity,
+)
 from codejoule.domain.verdict import JudgedSample, Status, Verdict
 from codejoule.domain.workload import Workload, dtype_bytes, dtype_in_force
 
@@ -54,10 +62,13 @@ __all__ = [
     "FAMILIES",
     "FIRST_TOKEN",
     "METHODS",
+    "SCHEMA_VERSION",
     "TASK_COLUMNS",
+    "UNMEASURED",
     "Architecture",
     "Completion",
     "Cooling",
+    "Doubt",
     "EnergyReading",
     "EnergyScope",
     "EnergySource",
@@ -81,6 +92,7 @@ __all__ = [
     "attribute_slices",
     "bootstrap_interval",
     "break_even_tasks",
+    "doubts",
     "dtype_bytes",
     "dtype_in_force",
     "from_json",
@@ -93,8 +105,10 @@ __all__ = [
     "pass_at_k",
     "preamble",
     "prefill_part",
+    "read_validity",
     "source_lines",
     "to_json",
+    "validity",
     "visible",
     "wilson_interval",
 ]

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codejoule.domain.completion import Pace
+from codejoule.domain.validity import Doubt
 
 
 class EnergySource(Enum):
@@ -97,6 +98,8 @@ class EnergyReading:
     concurrent: tuple[str, ...] = ()
     """Other jobs of codejoule that worked on the machine during the window and may have changed its
     energy."""
+    doubts: tuple[Doubt, ...] = ()
+    """What the source saw that makes the energy another than that of the work alone."""
 
     def __post_init__(self) -> None:
         known_j = {

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from codejoule.config.schema import Weights
-from codejoule.domain import TaskRecord
+from codejoule.domain import TaskRecord, doubts, validity
 from codejoule.domain.metrics import RunFacts, WindowFacts, run_metrics
 from codejoule.domain.steady import steady_state, tokens_between
 from codejoule.estimate import (
@@ -43,9 +43,10 @@ def log_results(plan: Plan, folder: Path, artifacts: Path, tracked: TrackedRun) 
     results, truth = read_results(folder), known_ground_truth(plan)
     records = task_records(plan, results.batches, results.verdicts)
     metrics = metrics_of(plan, results, records, truth)
+    tags = tags_of(plan, results) | crosscheck(plan, metrics) | _concurrent(results)
     tracked.log(
         metrics=metrics,
-        tags=tags_of(plan, results) | crosscheck(plan, metrics) | _concurrent(results),
+        tags=tags | validity_tag(results, tags),
         artifacts=write_artifacts(plan, artifacts, results, records, truth),
         dataset=plan.suite,
     )
@@ -115,6 +116,18 @@ def _concurrent(results: Results) -> dict[str, str]:
     )
     most = max(map(len, results.concurrent))
     return {"codejoule.concurrent": str(most), "codejoule.concurrent_jobs": "; ".join(jobs)}
+
+
+def validity_tag(results: Results, tags: Mapping[str, str]) -> dict[str, str]:
+    """Whether its energy is what its configuration takes, for programs; by its windows and the
+    other `tags`."""
+    found = doubts(
+        [entry.reading for entry in results.batches],
+        crosscheck_differs=tags.get("codejoule.energy_crosscheck") == "differs",
+        concurrent="codejoule.concurrent" in tags,
+        reduced_batch="codejoule.batch_reduced_to" in tags,
+    )
+    return {"codejoule.validity": validity(found)}
 
 
 def metrics_of(

@@ -23,6 +23,7 @@ from codejoule.config.schema import (
     TrackingName,
 )
 from codejoule.config.typed import to_experiment, to_plain
+from codejoule.domain import SCHEMA_VERSION
 from codejoule.experiment.compile_caches import keep_compiled_code
 from codejoule.experiment.evaluation_stage import evaluate
 from codejoule.experiment.identity import git_commit
@@ -155,7 +156,10 @@ def _start(
     tags: Mapping[str, str] | None = None,
     resume: str | None = None,
 ) -> TrackedRun:
-    own = {"codejoule.weights": experiment.model.weights.value}
+    own = {
+        "codejoule.schema_version": str(SCHEMA_VERSION),
+        "codejoule.weights": experiment.model.weights.value,
+    }
     if sweep is not None:
         own["codejoule.sweep"] = sweep.name
     commit = git_commit()

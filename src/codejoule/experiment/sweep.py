@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from codejoule.config import ConfigError, project_root, write_whole
 from codejoule.config.explain import explain
-from codejoule.config.schema import EngineConfig, TrackingConfig
+from codejoule.config.schema import EngineConfig, ExperimentConfig, TrackingConfig
 from codejoule.config.typed import to_experiment, to_plain
 from codejoule.domain import from_json, to_json
 from codejoule.experiment.plan import loaded_quant
@@ -97,10 +97,11 @@ class SweepRef:
 
 def check_jobs(
     compose: Callable[[Sequence[str]], DictConfig], jobs: Sequence[Sequence[str]]
-) -> None:
+) -> list[ExperimentConfig]:
     """Compose and check the configuration of every job. Raises `ConfigError` listing each fault
     once, so that a typo in the last of forty jobs is known before the first joule is spent."""
     faults: dict[str, int] = {}
+    experiments: list[ExperimentConfig] = []
     stores = set()
     able: list[EngineConfig] = []
     for job in jobs:
@@ -111,6 +112,7 @@ def check_jobs(
                 engine_class(experiment.engine.name).check(experiment.engine)
                 able.append(experiment.engine)
             stores.add(json.dumps(to_plain(experiment)["tracking"], sort_keys=True))
+            experiments.append(experiment)
         except Exception as error:
             text = explain(error, job)
             if text is None:
@@ -127,6 +129,7 @@ def check_jobs(
             for text, count in faults.items()
         ]
         raise ConfigError("\n".join(lines))
+    return experiments
 
 
 def open_sweep(config: DictConfig, *, jobs: int | None) -> None:

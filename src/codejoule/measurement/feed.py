@@ -32,6 +32,8 @@ class Kind(IntEnum):
     """Process id of a process on the device that does not belong to the run."""
     suspended = 11
     """Time that the machine has spent suspended since sampling began [s]; device 0."""
+    slowed = 12
+    """Whether the driver holds the clocks down, for heat or a power brake: 1 or 0."""
 
 
 RECORD = np.dtype(

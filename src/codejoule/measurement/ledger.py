@@ -3,13 +3,14 @@
 import logging
 import math
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from time import monotonic, sleep
 
 import numpy as np
 
 from codejoule.config import UserError
+from codejoule.domain import Doubt
 from codejoule.measurement.curve import (
     COUNTER_LAG_S,
     Point,
@@ -60,6 +61,8 @@ class Entry:
     """Energy of all devices up to each mark [J]; one that is not resolved is left out."""
     integrated_j: float | None
     """Instantaneous power integrated over the window [J]; None where it was not sampled."""
+    doubts: tuple[Doubt, ...]
+    """What the sampler saw that disturbs the energy."""
 
 
 @dataclass(slots=True)
@@ -74,12 +77,18 @@ class _Book:
     temperature_c: float | None = None
     heard_s: float = field(default_factory=monotonic)
     still_s: float = 0.0
+    slowed_s: list[tuple[float, bool]] = field(default_factory=list)
     moments_s: list[float] = field(default_factory=list)
     points: dict[float, Point] = field(default_factory=dict)
 
     def covers(self, moment_s: float) -> bool:
         # A read shows its tick late, never early, by up to 40 ms: `before_s` is on the safe side.
         return bool(self.before_s) and self.before_s[-1] - COUNTER_LAG_S >= moment_s
+
+    def slowed(self, opened_s: float, closed_s: float) -> bool:
+        first = bisect_right(self.slowed_s, (opened_s, True)) - 1
+        last = bisect_right(self.slowed_s, (closed_s, True))
+        return any(slowed for _, slowed in self.slowed_s[max(0, first) : last])
 
     def ticks_between(self, opened_s: float, closed_s: float) -> int:
         return bisect_right(self.after_s, closed_s) - bisect_right(self.after_s, opened_s)
@@ -134,7 +143,15 @@ class Ledger:
             ticks=min(book.ticks_between(opened_s, closed_s) for book in self._books),
             at_marks_j={name: j for name, j in at_marks_j.items() if j >= RESOLUTION_J},
             integrated_j=None if None in parts_j else sum(j for j in parts_j if j is not None),
+            doubts=self._doubts(opened_s, closed_s),
         )
+
+    def _doubts(self, opened_s: float, closed_s: float) -> tuple[Doubt, ...]:
+        seen = {
+            Doubt.throttled: any(book.slowed(opened_s, closed_s) for book in self._books),
+            Doubt.shared_gpu: any(True for _ in self._intruders(opened_s, closed_s)),
+        }
+        return tuple(doubt for doubt, holds in seen.items() if holds)
 
     def covers(self, moment_s: float) -> bool:
         """Whether the energy at this moment can be told without waiting."""
@@ -206,6 +223,8 @@ class Ledger:
                 self._powers_w.append((book.power_s[-1], device, value))
             elif kind == Kind.temperature:
                 book.temperature_c = value
+            elif kind == Kind.slowed:
+                book.slowed_s.append((after_s, bool(value)))
             elif kind == Kind.foreign:
                 first_s, _ = self._foreign.get((device, int(value)), (after_s, after_s))
                 self._foreign[device, int(value)] = (first_s, after_s)
@@ -258,8 +277,8 @@ class Ledger:
             # A fault is seen up to some ticks after it began to spoil the curve.
             if opened_s - 1.0 <= moment_s <= closed_s + 2 * STILL_LIMIT_S:
                 raise UserError(fault)
-        for (device, pid), (first_s, last_s) in self._foreign.items():
-            if first_s > closed_s or last_s < opened_s - 1.0 or (device, pid) in self._warned:
+        for device, pid in self._intruders(opened_s, closed_s):
+            if (device, pid) in self._warned:
                 continue
             message = (
                 f"process {pid}, which is not part of this run, uses {device}: NVML counts cards, "
@@ -271,6 +290,12 @@ class Ledger:
                 raise UserError(message)
             self._warned.add((device, pid))
             logger.warning("%s", message)
+
+    def _intruders(self, opened_s: float, closed_s: float) -> Iterator[tuple[str, int]]:
+        """Devices and processes on them that are not part of the run."""
+        for place, (first_s, last_s) in self._foreign.items():
+            if first_s <= closed_s and last_s >= opened_s - 1.0:
+                yield place
 
     def _point(self, device: str, book: _Book, moment_s: float) -> Point:
         """The curve at a moment, worked out once, and never below an earlier moment."""

@@ -31,7 +31,7 @@ STILL_S = 0.25
 """After this long without a tick, the standing counter is put on record."""
 
 SLOW_PERIOD_S = 0.5
-"""How often the temperature and the processes on the device are looked at."""
+"""How often temperature, slowed clocks and the processes on the device are looked at."""
 
 NICENESS = 10
 """The run's own threads go first where there are not enough cores for all: the sampler then reads
@@ -39,6 +39,10 @@ late, which the ledger allows for, and decoding is not slowed."""
 
 CHECK_S = 0.1
 """How often the threads are looked after, and kept off the core that decodes."""
+
+SLOWED = 0x8 | 0x20 | 0x40 | 0x80
+"""NVML's reasons for slowed clocks: by the hardware, by heat (the driver's and the hardware's
+limit), by a power brake. The board's power limit, which is part of the card, is not among them."""
 
 HANGING_S = 1.0
 """A thread that has not ended this long after it was told to hangs in the driver."""
@@ -151,6 +155,7 @@ class DeviceSampler:
 
     def _look_slowly(self) -> None:
         self._note(Kind.temperature, self._temperature_c)
+        self._note(Kind.slowed, self._slowed)
         now_s = time.monotonic()
         for pid in foreign_processes(self._handle, self._owners):
             self._put(Kind.foreign, self._device, now_s, now_s, pid)
@@ -183,6 +188,12 @@ class DeviceSampler:
         import pynvml
 
         return float(pynvml.nvmlDeviceGetTemperature(self._handle, pynvml.NVML_TEMPERATURE_GPU))
+
+    def _slowed(self) -> float:
+        import pynvml
+
+        reasons = int(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(self._handle))
+        return float(reasons & SLOWED != 0)
 
     def _power_w(self) -> float:
         import pynvml

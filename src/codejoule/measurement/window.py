@@ -206,6 +206,7 @@ class Window:
             integrated_j=(entry.integrated_j or None) if entry else None,
             zeus_j=(sum(self._counter_j.values()) or None) if zeus_known else None,
             concurrent=self._concurrent(),
+            doubts=entry.doubts if entry else (),
         )
 
 

@@ -28,13 +28,16 @@ class CheckedSweeper(BasicSweeper):
 
     def get_job_batch(self) -> Sequence[Sequence[str]]:
         """Jobs of the next batch; at the first call all jobs are checked and ordered."""
+        from codejoule.cli.plan import announce
         from codejoule.experiment.sweep import check_jobs, open_sweep
 
         assert self.config is not None and self.overrides is not None
         if self.batch_index == 0:
-            check_jobs(self._compose, [job for batch in self.overrides for job in batch])
+            jobs = [job for batch in self.overrides for job in batch]
+            experiments = check_jobs(self._compose, jobs)
             self.overrides = self._ordered(self.overrides)
-            open_sweep(self.config, jobs=sum(map(len, self.overrides)))
+            open_sweep(self.config, jobs=len(jobs))
+            announce(experiments)
         return super().get_job_batch()
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:

@@ -89,7 +89,9 @@ def nvmlDeviceGetTemperature(handle, kind):
 
 
 def nvmlDeviceGetCurrentClocksThrottleReasons(handle):
-    return 0
+    """Always at its power limit (4), and now and then too hot as well (0x40)."""
+    from_s, to_s = of(handle).get("hot_s", (1e9, 1e9))
+    return 4 | (0x40 if from_s <= time.monotonic() - START_S < to_s else 0)
 
 
 def nvmlDeviceGetUtilizationRates(handle):

@@ -127,13 +127,13 @@ def _source(experiment: ExperimentConfig, calibration: Calibration | None, predi
     return f"{engine} as calibrated with {calibration.source}"
 
 
-def workload_of(experiment: ExperimentConfig) -> ConfiguredWorkload:
+def workload_of(experiment: ExperimentConfig, *, device: str = "cuda") -> ConfiguredWorkload:
     """What `experiment` asks to predict; `ConfigError` for a model that is not known."""
     model, suite = experiment.model, experiment.suite
     try:
         config = _config_of(model)
         architecture, quantization, dtype = describe_model(
-            None, replace(model, architecture=config), experiment.quant, device="cuda"
+            None, replace(model, architecture=config), experiment.quant, device=device
         )
         return ConfiguredWorkload(
             experiment=experiment,

@@ -7,6 +7,7 @@ from typing import Any
 
 from codejoule.cli.estimate.forecast import Forecast
 from codejoule.config.schema import Weights
+from codejoule.domain import SCHEMA_VERSION
 
 _USUAL_GROUP = 128
 
@@ -42,6 +43,7 @@ def as_json(forecast: Forecast, remedies: Sequence[str]) -> str:
     """The same figures by name, units in the names."""
     work = forecast.workload
     report = {
+        "schema_version": SCHEMA_VERSION,
         "model": work.experiment.model.name,
         "quant": work.experiment.quant.name,
         "quantization": asdict(work.quantization),
