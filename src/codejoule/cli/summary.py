@@ -17,6 +17,8 @@ def print_summary(summary: Summary, *, compare: bool = True) -> None:
     """Print the comparison of the runs, what failed, and where to look next."""
     good = [o for o in summary.outcomes if o.state is not State.failed and o.run_id is not None]
     store = None
+    if summary.answer is not None:
+        print(visible(f"\n{summary.answer}"))
     if good and compare:
         store = prepare_store(summary.tracking, project_root=project_root())
         _print_comparison(store, {str(outcome.run_id) for outcome in good})

@@ -1,6 +1,7 @@
 """One job of Hydra's, and its run, start to finish: plan, generation, verdicts, results, each
 recorded in MLflow."""
 
+import dataclasses
 import logging
 import shutil
 from collections.abc import Mapping
@@ -131,10 +132,35 @@ def _run(plan: Plan, folder: Path, store: Store, *, sweep: SweepRef | None) -> O
     resume = store.find_unfinished(_recorded_run(folder))
     if resume is None:
         shutil.rmtree(folder, ignore_errors=True)
+        _take_over(plan, folder)
     tags = {"codejoule.fingerprint": plan.fingerprint}
     tracked = _start(store, experiment, name=name, sweep=sweep, tags=tags, resume=resume)
     _execute(plan, folder, tracked)
     return Outcome(name=name, state=State.finished, sweep=parent, run_id=tracked.run_id)
+
+
+def _take_over(plan: Plan, folder: Path) -> None:
+    """Begin with what the run of fewer tasks that ``suite.extends`` names has finished."""
+    experiment, tasks = plan.experiment, plan.experiment.suite.extends
+    if tasks is None:
+        return
+    suite = dataclasses.replace(experiment.suite, limit=tasks, extends=None)
+    smaller = make_plan(dataclasses.replace(experiment, suite=suite))
+    found = journal_folder(experiment.tracking, smaller.fingerprint) / "journal.jsonl"
+    whole = zip(smaller.batches, plan.batches, strict=False)
+    if not all(batch == longer[: len(batch)] for batch, longer in whole):
+        why = "its batches are others (batch.order=suite keeps them)"
+    elif not found.exists():
+        why = f"it has left no journal ({found})"
+    else:
+        folder.mkdir(parents=True)
+        shutil.copyfile(found, folder / found.name)
+        return
+    _log.warning(
+        "suite.extends=%d: nothing of that run can be taken over, since %s; all is generated anew",
+        tasks,
+        why,
+    )
 
 
 def journal_folder(tracking: TrackingConfig, fingerprint: str) -> Path:

@@ -136,6 +136,10 @@ class Store:
         own = {_KIND: "sweep", "codejoule.sweep": name, "codejoule.overrides": " ".join(overrides)}
         return self._create(name, {**own, **tags})
 
+    def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Add tags to a run."""
+        TrackedRun(self._client, uri=self.uri, run_id=run_id).log(tags=tags)
+
     def end_sweep(self, run_id: str, status: RunStatus) -> None:
         """End the parent run of a sweep."""
         TrackedRun(self._client, uri=self.uri, run_id=run_id).finish(status)

@@ -1,0 +1,590 @@
+"""Which configuration answers a question, found by running more tasks only of those still in it."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from codejoule.statistics.betting import log_growth
+from codejoule.statistics.pareto import pareto_front
+
+Question = StrEnum("Question", "front least_energy best_pass")
+"""The Pareto front; least energy with pass@1 at least P; best pass@1 within E."""
+
+_SHARE_OF_ENERGY = 0.1
+"""Share of the error that comparisons of energy may make; those of pass@1 have the rest."""
+
+_EQUAL = 0.1
+"""Share of the error of pass@1 that configurations have equal parts of; the rest goes by predicted
+energy."""
+
+_SHRINKAGE = 0.02
+"""Variance of true differences of pass@1 over the share of tasks on which two disagree; a guess
+that only the choice of rivals rests on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What is asked, and how sure and how fine the answer has to be."""
+
+    question: Question = Question.front
+    """What is asked."""
+    min_pass_at_1: float = math.nan
+    """Pass@1 to reach (``least_energy``)."""
+    max_energy_j: float = math.nan
+    """Limit of the energy of all tasks [J] (``best_pass``)."""
+    margin: float = 0.02
+    """Difference of pass@1 that does not matter."""
+    energy_margin: float = 0.02
+    """Relative difference of energy that does not matter."""
+    error: float = 0.05
+    """Probability of a wrong answer."""
+    first: int = 64
+    """Tasks of the first look."""
+    step: int = 64
+    """Tasks of a look are a multiple of this, so that the largest batch is full."""
+    growth: float = 1.3
+    """How much larger the next look is."""
+    max_repeats: int = 5
+    """Runs of a configuration at most, where energies are close."""
+    prediction_sd: float = 0.3
+    """Standard deviation of the logarithm of measured over predicted energy, at least; it is
+    estimated from those that ran."""
+
+    def looks(self, tasks: int) -> tuple[int, ...]:
+        """Numbers of tasks at which is looked, the last one all."""
+        found = [min(self.first, tasks)]
+        while found[-1] < tasks:
+            more = math.ceil(found[-1] * self.growth / self.step) * self.step
+            found.append(min(max(more, found[-1] + 1), tasks))
+        if len(found) > 1 and found[-1] - found[-2] < self.step:
+            del found[-2]
+        return tuple(found)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A run to make."""
+
+    configuration: int
+    """Its number."""
+    repeat: int
+    """From 1."""
+    tasks: int
+    """How many of the tasks, in the random order: those of an earlier look are among them."""
+    before: int
+    """How many an earlier run of this repeat has done; 0 for the first."""
+
+
+@dataclass(slots=True)
+class Seen:
+    """What is known of one configuration."""
+
+    passed: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    """Share of each task's samples that passed."""
+    runs: list[NDArray[np.float64]] = field(default_factory=list)
+    """Energy of each task [J], a run per repeat."""
+
+    @property
+    def tasks(self) -> int:
+        """Tasks seen."""
+        return self.passed.size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What the evidence says."""
+
+    decided: bool
+    """Whether it answers the question with the confidence asked for."""
+    chosen: tuple[int, ...]
+    """The front, or the one configuration; empty where none qualifies. A guess, not `decided`."""
+    ties: tuple[tuple[int, int, float], ...]
+    """Pairs whose energies repeats did not tell apart, and the difference that is possible."""
+    open: tuple[int, ...]
+    """Configurations that are still in question."""
+
+
+class Race:
+    r"""Asks for runs and is told what they gave, until the question is answered.
+
+    Parameters
+    ----------
+    predicted_j : array_like, shape (k,)
+        Predicted energy of a task of each configuration [J], up to a common factor; NaN where there
+        is no prediction.
+    tasks : int
+        Tasks of the suite, ``N``. All runs take them in one random order.
+    rules : Rules
+        What is asked.
+    run_sd : array_like, shape (k,)
+        Between-run standard deviation of the logarithm of energy.
+    run_df : float
+        Its degrees of freedom; infinite where it is assumed.
+
+    Notes
+    -----
+    *Pass@1* on the suite is a mean over a finite population of which a look is a random sample
+    without replacement: tests by betting (`log_growth`), valid at every look, on the paired
+    differences of two configurations. A configuration is dropped where a rival is shown to be no
+    worse by more than the margin. The rival of the next look is chosen from the looks before, so no
+    price is paid for the choice: a product of bets on varying rivals is a supermartingale where
+    none of them is a good one. Each configuration has a share of the error (Bonferroni), most of it in
+    proportion to predicted energy, since dropping dear ones early saves most (weights: Genovese, Roeder and Wasserman 2006).
+
+    *Energy*: the log ratio of two configurations on the tasks that both have seen, with the
+    between-run variance and that of a sample of ``n`` of ``N`` tasks; normal or Student, Bonferroni
+    over pairs, looks and repeats. One that did not run yet is taken to lie where its prediction,
+    scaled by what was measured of others, and the spread of predictions put it.
+
+    References
+    ----------
+    Waudby-Smith and Ramdas (2024), J. R. Stat. Soc. B 86, 1-27.
+    Genovese, Roeder and Wasserman (2006), Biometrika 93, 509-524.
+    Even-Dar, Mannor and Mansour (2006), J. Mach. Learn. Res. 7, 1079-1105 (successive elimination).
+    """
+
+    def __init__(
+        self,
+        predicted_j: ArrayLike,
+        *,
+        tasks: int,
+        rules: Rules,
+        run_sd: ArrayLike,
+        run_df: float = math.inf,
+    ) -> None:
+        from scipy import stats
+
+        self.predicted_j = np.asarray(predicted_j, dtype=float)
+        self.k, self.tasks, self.rules = self.predicted_j.size, tasks, rules
+        self.looks = rules.looks(tasks)
+        self.seen = [Seen() for _ in range(self.k)]
+        self.out: dict[int, str] = {}
+        self.kept: set[int] = set()
+        self._run_sd = np.broadcast_to(np.asarray(run_sd, dtype=float), (self.k,))
+        known = np.nan_to_num(self.predicted_j / np.nansum(self.predicted_j))
+        share = known if known.sum() else np.full(self.k, 1 / self.k)
+        of_pass = rules.error * (1 - _SHARE_OF_ENERGY)
+        self._enough = -np.log(of_pass * (_EQUAL / self.k + (1 - _EQUAL) * share))
+        if rules.question is Question.least_energy:
+            self._enough = np.full(self.k, -math.log(of_pass / self.k))
+        tests = max(1, self.k * (self.k - 1) // 2) * (len(self.looks) + rules.max_repeats - 1)
+        tail = rules.error * _SHARE_OF_ENERGY / tests
+        self._z = float(stats.norm.isf(tail) if math.isinf(run_df) else stats.t.isf(tail, run_df))
+        self._z_one = float(stats.norm.isf(rules.error * _SHARE_OF_ENERGY / self.k))
+        self._rival = np.full(self.k, -1)
+        self._wealth = np.zeros(self.k)
+        self._bet_on = np.zeros(self.k, dtype=int)
+        self._keep: dict[tuple[int, int], tuple[int, bool]] = {}
+        self._ratios: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+
+    # What is told
+
+    def tell(self, job: Job, energy_j: NDArray[np.float64], passed: NDArray[np.float64]) -> None:
+        """What a job gave: energy [J] and share of samples passed of each task, in the order of the
+        tasks. A repeat's verdicts are not looked at: those of the first run count."""
+        own = self.seen[job.configuration]
+        if job.repeat > len(own.runs):
+            own.runs.append(energy_j)
+        else:
+            own.runs[job.repeat - 1] = energy_j
+        if job.repeat == 1:
+            own.passed = passed
+        self._ratios = None
+
+    def fail(self, configuration: int) -> None:
+        """It cannot be run."""
+        self.out[configuration] = "failed"
+        self.kept.discard(configuration)
+
+    def spent_j(self, job: Job) -> float:
+        """Energy of what a job takes over from the look before [J]."""
+        runs = self.seen[job.configuration].runs
+        return float(runs[job.repeat - 1].sum()) if job.before else 0.0
+
+    # What is known of energy
+
+    def energy_j(self) -> NDArray[np.float64]:
+        """Energy of a task of each configuration [J]: measured, else predicted and scaled by what
+        was measured of others; NaN where neither is known."""
+        measured = np.array([s.runs and np.mean([r.mean() for r in s.runs]) or math.nan
+                             for s in self.seen])  # fmt: skip
+        ran = ~np.isnan(measured) & ~np.isnan(self.predicted_j)
+        if not ran.any():
+            return measured if np.isnan(self.predicted_j).all() else np.where(
+                np.isnan(measured), self.predicted_j, measured)  # fmt: skip
+        offset = np.log(measured[ran] / self.predicted_j[ran]).mean()
+        return np.where(np.isnan(measured), self.predicted_j * math.exp(offset), measured)
+
+    def _prediction_sd(self) -> float:
+        """Of a new configuration's log ratio of measured to predicted energy."""
+        measured = np.array([s.runs[0].mean() if s.runs else math.nan for s in self.seen])
+        logs = np.log(measured / self.predicted_j)
+        logs = logs[~np.isnan(logs)]
+        if logs.size == 0:
+            return math.inf
+        sd = max(self.rules.prediction_sd, float(logs.std(ddof=1)) if logs.size > 2 else 0.0)
+        return sd * math.sqrt(1 + 1 / logs.size)
+
+    def log_ratios(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Simultaneous bounds of ``ln(e_a / e_b)`` for all pairs, shape (k, k) each; infinite where
+        nothing is known."""
+        if self._ratios is None:
+            self._ratios = self._bounds()
+        return self._ratios
+
+    def _bounds(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        sizes = np.array([s.tasks for s in self.seen])
+        centre = np.zeros((self.k, self.k))
+        half = np.full((self.k, self.k), math.inf)
+        for n in np.unique(sizes[sizes > 1]):
+            of = np.flatnonzero(sizes >= n)
+            runs = [[r[:n] for r in self.seen[i].runs if r.size >= n] for i in of]
+            e = np.array([np.mean(own, axis=0) for own in runs])
+            repeats = np.array([len(own) for own in runs])
+            means = e.mean(axis=1)
+            gram = (e / means[:, None]) @ (e / means[:, None]).T
+            own = np.diag(gram)
+            spread = np.maximum(own[:, None] + own[None, :] - 2 * gram, 0.0) / (n - 1)
+            run = self._run_sd[of] ** 2 / repeats
+            variance = run[:, None] + run[None, :] + (1 - n / self.tasks) / n * spread
+            here = np.minimum(sizes[of][:, None], sizes[of][None, :]) == n
+            rows, columns = np.nonzero(here)
+            logs = np.log(means)
+            centre[of[rows], of[columns]] = (logs[:, None] - logs[None, :])[here]
+            half[of[rows], of[columns]] = self._z * np.sqrt(variance)[here]
+        unseen = np.flatnonzero((sizes == 0) & ~np.isnan(self.predicted_j))
+        if unseen.size and (sizes > 0).any():
+            logs, spread_of = np.log(self.energy_j()), self._z_one * self._prediction_sd()
+            for i in unseen:
+                for j in np.flatnonzero(sizes > 0):
+                    centre[i, j] = logs[i] - logs[j]
+                    centre[j, i] = -centre[i, j]
+                    half[i, j] = half[j, i] = spread_of
+        np.fill_diagonal(half, 0.0)
+        return centre - half, centre + half
+
+    def _total(self, i: int) -> tuple[float, float]:
+        """Bounds of the energy of all tasks of a configuration [J]."""
+        own = self.seen[i]
+        if not own.runs:
+            e_j, sd = self.energy_j()[i], self._prediction_sd()
+            if math.isnan(e_j) or math.isinf(sd):
+                return 0.0, math.inf
+            half = self._z_one * sd
+        else:
+            e = np.mean([run[: own.tasks] for run in own.runs if run.size >= own.tasks], axis=0)
+            e_j, n = float(e.mean()), own.tasks
+            sampled = (1 - n / self.tasks) / n * float(e.var(ddof=1)) / e_j**2 if n > 1 else math.inf
+            half = self._z * math.sqrt(self._run_sd[i] ** 2 / len(own.runs) + sampled)
+        return self.tasks * e_j * math.exp(-half), self.tasks * e_j * math.exp(half)
+
+    # What is asked for
+
+    def ask(self) -> list[Job]:
+        """Runs to make next, cheapest first; empty where the question is answered."""
+        self._judge()
+        energy_j = self.energy_j()
+        jobs = {
+            Question.front: self._ask_front,
+            Question.least_energy: self._ask_least_energy,
+            Question.best_pass: self._ask_best_pass,
+        }[self.rules.question]()
+
+        def cost(job: Job) -> tuple[float, int]:
+            e_j = energy_j[job.configuration]
+            return (0.0 if math.isnan(e_j) else e_j * (job.tasks - job.before), job.configuration)
+
+        jobs = sorted(set(jobs), key=lambda job: (cost(job), job.repeat))
+        return jobs[:1] if self.rules.question is Question.least_energy else jobs
+
+    def answer(self) -> Answer:
+        """What is known by now; call it after `ask`."""
+        return {
+            Question.front: self._front,
+            Question.least_energy: self._least_energy,
+            Question.best_pass: self._best_pass,
+        }[self.rules.question]()
+
+    def _next(self, i: int) -> list[Job]:
+        """More tasks of a configuration; none where it has them all."""
+        have = self.seen[i].tasks
+        more = [n for n in self.looks if n > have]
+        return [Job(configuration=i, repeat=1, tasks=more[0], before=have)] if more else []
+
+    def _up_to(self, i: int, tasks: int) -> list[Job]:
+        have = self.seen[i].tasks
+        if have >= tasks:
+            return []
+        return [Job(configuration=i, repeat=1, tasks=tasks, before=have)]
+
+    def _again(self, i: int) -> list[Job]:
+        """One more run of the tasks seen; none where there are enough."""
+        own = self.seen[i]
+        for number, run in enumerate(own.runs, start=1):
+            if run.size < own.tasks:
+                return [Job(configuration=i, repeat=number, tasks=own.tasks, before=run.size)]
+        if len(own.runs) >= self.rules.max_repeats:
+            return []
+        return [Job(configuration=i, repeat=len(own.runs) + 1, tasks=own.tasks, before=0)]
+
+    def _closer(self, a: int, b: int) -> list[Job]:
+        """Runs that tell the energies of two apart."""
+        jobs = [*self._next(a), *self._next(b)]
+        return jobs or [*self._again(a), *self._again(b)]
+
+    def _judge(self) -> None:
+        if self.rules.question is Question.least_energy:
+            self._judge_against_goal()
+        else:
+            self._judge_limit()
+            self._drop()
+            if self.rules.question is Question.front:
+                self._keep_shown()
+            self._choose_rivals()
+
+    # Pass@1 of pairs
+
+    def _difference(self, of: int, less: int) -> NDArray[np.float64]:
+        n = min(self.seen[of].tasks, self.seen[less].tasks)
+        return self.seen[of].passed[:n] - self.seen[less].passed[:n]
+
+    def _complete(self, *configurations: int) -> bool:
+        return all(self.seen[i].tasks == self.tasks for i in configurations)
+
+    def _alive(self) -> list[int]:
+        return [i for i in range(self.k) if i not in self.out]
+
+    def _rivals(self, i: int) -> list[int]:
+        """Those that would put `i` out if their pass@1 is no lower."""
+        if self.rules.question is Question.best_pass:
+            limit = self.rules.max_energy_j * (1 + self.rules.energy_margin)
+            return [c for c in self._alive() if c != i and self._total(c)[1] <= limit]
+        _, high = self.log_ratios()
+        return [c for c in self._alive() if c != i and high[c, i] < 0]
+
+    def _drop(self) -> None:
+        """Take out those that are shown to have a better rival."""
+        # Dearest first: each is measured against those that remain.
+        for i in sorted(self._alive(), key=lambda i: -self.energy_j()[i]):
+            if i in self.kept or not self.seen[i].tasks:
+                continue
+            rival = int(self._rival[i])
+            if rival >= 0 and rival not in self.out:
+                difference = self._difference(rival, i)
+                start = self._bet_on[i]
+                if difference.size > start:
+                    growth = log_growth(
+                        difference, population=self.tasks, null=-self.rules.margin, low=-1.0
+                    )[start:]
+                    path = self._wealth[i] + np.cumsum(growth)
+                    self._bet_on[i] = difference.size
+                    self._wealth[i] = path[-1]
+                    if path.max() >= self._enough[i] and rival in self._rivals(i):
+                        self.out[i] = f"no better than {rival}"
+                        continue
+            if self._complete(i):
+                better = [
+                    c for c in self._rivals(i)
+                    if self._complete(c) and self._loses(i, c)
+                ]  # fmt: skip
+                if better:
+                    self.out[i] = f"no better than {better[0]}"
+
+    def _loses(self, i: int, c: int) -> bool:
+        """Whether `c`, whose energy is fine, leaves no reason for `i`; both have all tasks."""
+        mine, other = self.seen[i].passed.sum(), self.seen[c].passed.sum()
+        if self.rules.question is Question.front:
+            return bool(other >= mine)
+        return bool((other, -self.energy_j()[c], -c) > (mine, -self.energy_j()[i], -i))
+
+    def _choose_rivals(self) -> None:
+        """For the next look, from those before."""
+        for i in self._alive():
+            rivals = [c for c in self._rivals(i) if self.seen[c].tasks]
+            if not rivals or not self.seen[i].tasks:
+                self._rival[i] = -1
+                continue
+            promise = [self._promise(self._difference(c, i)) for c in rivals]
+            self._rival[i] = rivals[int(np.argmax(promise))]
+            # What was seen before the choice is no bet.
+            self._bet_on[i] = max(self._bet_on[i], self.seen[i].tasks)
+
+    def _promise(self, difference: NDArray[np.float64]) -> float:
+        """About how fast wealth may be expected to grow: the mean is shrunk, so that the luckiest of
+        many is not taken for the best, and the more so the more they disagree."""
+        n = difference.size
+        mean = difference.mean() * _SHRINKAGE / (_SHRINKAGE + 1 / n) + self.rules.margin
+        square = (float(difference @ difference) + 0.5) / (n + 5)
+        bet = min(max(mean, 0.0) / (square + mean * mean), 1.0)
+        return float(mean if mean <= 0 else bet * mean - bet * bet * (square + mean * mean) / 2)
+
+    def _keep_shown(self) -> None:
+        """Settle those that no other one can put out."""
+        for i in self._alive():
+            if i not in self.kept and self.seen[i].tasks and not self._threats(i):
+                self.kept.add(i)
+
+    def _threats(self, i: int) -> list[int]:
+        """Those that may still be cheaper than `i` and no worse in pass@1."""
+        low, _ = self.log_ratios()
+        edge = math.log1p(-self.rules.energy_margin)
+        return [
+            c for c in self._alive()
+            if c != i and low[c, i] < edge and not self._shown_worse(c, i)
+        ]  # fmt: skip
+
+    def _shown_worse(self, c: int, i: int) -> bool:
+        """Whether pass@1 of `c` is shown to be no more than the margin above that of `i`."""
+        difference = self._difference(i, c)
+        if self._complete(i, c):
+            return bool(difference.sum() > 0)
+        done, shown = self._keep.get((c, i), (0, False))
+        if not shown and difference.size > done:
+            growth = log_growth(
+                difference, population=self.tasks, null=-self.rules.margin, low=-1.0
+            )
+            shown = bool(np.cumsum(growth).max() >= self._enough[i])
+            self._keep[(c, i)] = difference.size, shown
+        return shown
+
+    # The Pareto front
+
+    def _ask_front(self) -> list[Job]:
+        return self._more_of([i for i in self._alive() if i not in self.kept])
+
+    def _more_of(self, unsettled: Sequence[int]) -> list[Job]:
+        jobs: list[Job] = []
+        for i in unsettled:
+            more = self._next(i)
+            jobs += more
+            if more and self._rival[i] >= 0:
+                jobs += self._up_to(int(self._rival[i]), more[0].tasks)
+            if not more and self.rules.question is Question.front:
+                for c in self._threats(i):
+                    jobs += self._closer(i, c)
+        return jobs
+
+    def _front(self) -> Answer:
+        alive = self._alive()
+        still = [i for i in alive if i not in self.kept]
+        _, high = self.log_ratios()
+        ties = []
+        decided = True
+        for i in still:
+            threats = self._threats(i) if self.seen[i].tasks else []
+            if not threats or any(self._next(i) or self._closer(i, c) for c in threats):
+                decided = False
+            else:
+                ties += [(i, c, float(np.expm1(high[i, c]))) for c in threats]
+        chosen = alive
+        if not decided:
+            known = [i for i in alive if self.seen[i].tasks]
+            energy = [float(self.energy_j()[i]) for i in known]
+            front = pareto_front(energy, [float(self.seen[i].passed.mean()) for i in known])
+            chosen = [i for i, on in zip(known, front, strict=True) if on]
+        unsettled = () if decided else tuple(still)
+        return Answer(decided=decided, chosen=tuple(chosen), ties=tuple(ties), open=unsettled)
+
+    # Least energy with pass@1 at least P
+
+    def _judge_against_goal(self) -> None:
+        goal, margin = self.rules.min_pass_at_1, self.rules.margin
+        for i in range(self.k):
+            own = self.seen[i]
+            if not own.tasks or i in self.kept or i in self.out:
+                continue
+            if self._complete(i):
+                reached = own.passed.mean() >= goal - 1e-12
+                missed = not reached
+            else:
+                up = log_growth(own.passed, population=self.tasks, null=goal - margin, low=0.0)
+                down = log_growth(
+                    1 - own.passed, population=self.tasks, null=1 - goal - margin, low=0.0
+                )
+                reached = np.cumsum(up).max() >= self._enough[i]
+                missed = not reached and np.cumsum(down).max() >= self._enough[i]
+            if reached:
+                self.kept.add(i)
+            elif missed:
+                self.out[i] = f"pass@1 below {goal:g}"
+
+    def _best(self) -> int | None:
+        """The cheapest that is shown to reach the goal."""
+        energy_j = self.energy_j()
+        return min(self.kept, key=lambda i: (energy_j[i], i), default=None)
+
+    def _possible(self) -> list[int]:
+        """Those that may still be cheaper than the best, and reach the goal."""
+        best = self._best()
+        if best is None:
+            return self._alive()
+        low, _ = self.log_ratios()
+        edge = math.log1p(-self.rules.energy_margin)
+        return [i for i in self._alive() if i != best and low[i, best] < edge]
+
+    def _ask_least_energy(self) -> list[Job]:
+        best = self._best()
+        jobs: list[Job] = []
+        for i in self._possible():
+            if i not in self.kept:
+                jobs += self._next(i)
+            elif best is not None:
+                jobs += self._closer(i, best)
+        return jobs
+
+    def _least_energy(self) -> Answer:
+        best, possible = self._best(), self._possible()
+        unsettled = [i for i in possible if i not in self.kept]
+        close = [i for i in possible if i in self.kept]
+        open_ = unsettled + [i for i in close if best is not None and self._closer(i, best)]
+        low, _ = self.log_ratios()
+        ties = () if open_ or best is None else tuple(
+            (best, i, float(-np.expm1(low[i, best]))) for i in close
+        )  # fmt: skip
+        chosen = () if best is None else (best,)
+        return Answer(decided=not open_, chosen=chosen, ties=ties, open=tuple(open_))
+
+    # Best pass@1 within E
+
+    def _judge_limit(self) -> None:
+        if self.rules.question is not Question.best_pass:
+            return
+        for i in self._alive():
+            if self._total(i)[0] > self.rules.max_energy_j * (1 - self.rules.energy_margin):
+                if self._within(i):
+                    continue
+                self.out[i] = "above the limit of energy"
+
+    def _within(self, i: int) -> bool:
+        return self._total(i)[1] <= self.rules.max_energy_j * (1 + self.rules.energy_margin)
+
+    def _ask_best_pass(self) -> list[Job]:
+        alive = self._alive()
+        if len(alive) <= 1 and all(map(self._within, alive)):
+            return []
+        jobs = self._more_of(alive)
+        for i in alive:
+            if not self._next(i) and not self._within(i):
+                jobs += self._again(i)
+        return jobs
+
+    def _best_pass(self) -> Answer:
+        alive = self._alive()
+        known = [i for i in alive if self.seen[i].tasks]
+        limit = self.rules.max_energy_j
+        ties = tuple(
+            (i, i, self._total(i)[1] / limit - 1) for i in alive if not self._within(i)
+        )  # fmt: skip
+        energy_j = self.energy_j()
+        fit = [i for i in known if energy_j[i] * self.tasks <= limit] or known
+        best = max(fit, key=lambda i: (self.seen[i].passed.mean(), -energy_j[i]), default=None)
+        decided = not alive or not self._ask_best_pass()
+        chosen = () if best is None else (best,)
+        return Answer(
+            decided=decided, chosen=chosen, ties=ties if decided else (),
+            open=() if decided else tuple(alive),
+        )  # fmt: skip
