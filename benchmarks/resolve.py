@@ -1,12 +1,9 @@
 """How often `resolve` is right, and what it takes, in simulated spaces with a known truth.
 
-    python benchmarks/resolve.py [--spaces 200] [--tasks 1140] [--workers 2]
+python benchmarks/resolve.py [--spaces 200] [--tasks 1140] [--workers 2]
 """
 
 import argparse
-import math
-from collections import Counter
-from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -50,7 +47,9 @@ class Space:
 
 
 def draw(tasks: int, rng: np.random.Generator) -> Space:
-    model, quant, batch = (a.ravel() for a in np.meshgrid(range(5), range(4), range(3), indexing="ij"))
+    model, quant, batch = (
+        a.ravel() for a in np.meshgrid(range(5), range(4), range(3), indexing="ij")
+    )
     difficulty = rng.normal(scale=1.8, size=tasks)
     ability = rng.normal(-1.2, 0.4) + 0.9 * np.log(MODELS_B / 0.5) + rng.normal(scale=0.3, size=5)
     loss = np.array([0.0, 0.05, 0.25, 0.4]) * rng.uniform(0.3, 1.5, size=(5, 4))
@@ -131,7 +130,7 @@ def is_right(space: Space, rules: Rules, answer: Answer) -> bool:
     less, margin = 1 - rules.energy_margin, rules.margin + 1e-9
     slack = {i: max(t for a, _, t in answer.ties if a == i) for i, *_ in answer.ties}
     if rules.question is Question.front:
-        chosen = np.array(answer.chosen)
+        chosen = np.array(answer.chosen, dtype=int)
         for i in range(e.size):
             covered = (e[chosen] * less <= e[i]) & (p[chosen] >= p[i] - margin)
             if not covered.any():
@@ -148,15 +147,15 @@ def is_right(space: Space, rules: Rules, answer: Answer) -> bool:
         (best,) = answer.chosen
         allowed = min(less, 1 - slack.get(best, 0.0))
         return bool(
-            p[best] >= rules.min_pass_at_1 - margin
-            and not (e[surely] < e[best] * allowed).any()
+            p[best] >= rules.min_pass_at_1 - margin and not (e[surely] < e[best] * allowed).any()
         )
     surely = e <= rules.max_energy_j * less
     if not answer.chosen:
         return not surely.any()
     (best,) = answer.chosen
     return bool(
-        e[best] * less <= rules.max_energy_j and (not surely.any() or p[best] >= p[surely].max() - margin)
+        e[best] * less <= rules.max_energy_j
+        and (not surely.any() or p[best] >= p[surely].max() - margin)
     )
 
 
@@ -206,7 +205,8 @@ def simulate(question: Question, tasks: int, changes: dict[str, float], seed: in
         tie=bool(answer.ties),
         share=bench.spent_j / float(space.total_j.sum()),
         jobs=bench.jobs,
-        random_right=bool(other.chosen or question is not Question.front) and is_right(space, rules, other),
+        random_right=bool(other.chosen or question is not Question.front)
+        and is_right(space, rules, other),
     )
 
 
@@ -224,7 +224,9 @@ def table(found: list[Outcome]) -> dict[str, float]:
     }
 
 
-def run(question: Question, spaces: int, tasks: int = 1140, workers: int = 2, **changes: float) -> dict[str, float]:
+def run(
+    question: Question, spaces: int, tasks: int = 1140, workers: int = 2, **changes: float
+) -> dict[str, float]:
     one = partial(simulate, question, tasks, changes)
     if workers == 1:
         return table([one(seed) for seed in range(spaces)])
@@ -240,7 +242,9 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[q.value for q in Question])
     args = parser.parse_args()
     for name in args.only:
-        print(f"\n{name}: {args.spaces} spaces of 60 configurations, {args.tasks} tasks", flush=True)
+        print(
+            f"\n{name}: {args.spaces} spaces of 60 configurations, {args.tasks} tasks", flush=True
+        )
         found = run(Question(name), args.spaces, args.tasks, args.workers)
         for key, value in found.items():
             print(f"  {value:8.1f}  {key}", flush=True)

@@ -13,10 +13,15 @@ from omegaconf import DictConfig
 from codejoule.analysis import load_runs, read_tasks
 from codejoule.cli.estimate.forecast import forecast
 from codejoule.config import ConfigError, UserError, project_root
-from codejoule.config.schema import EvaluatorName, ExperimentConfig, QuantSource, Weights
+from codejoule.config.schema import (
+    EngineConfig,
+    EvaluatorName,
+    ExperimentConfig,
+    QuantSource,
+    Weights,
+)
 from codejoule.config.typed import to_experiment
-from codejoule.domain import METHODS
-from codejoule.experiment.run import run_name
+from codejoule.domain import METHODS, EnergySource
 from codejoule.experiment.sweep import Outcome, State
 from codejoule.statistics.race import Answer, Job, Question, Race, Rules
 from codejoule.suites import load_suite
@@ -45,6 +50,8 @@ class Options:
     """How much larger the next look is."""
     repeats: int
     """Runs of a configuration at most."""
+    run_sd: float
+    """Standard deviation between runs of the logarithm of energy, assumed."""
     budget_kwh: float | None
     """Energy of all runs, loading included, after which no further one starts."""
     budget_s: float | None
@@ -75,6 +82,7 @@ class Options:
             "energy_margin": (0 < found.energy_margin < 1, "must lie in (0, 1)"),
             "first": (found.first >= 2, "must be at least 2 tasks"),
             "growth": (found.growth > 1, "must be above 1"),
+            "run_sd": (found.run_sd > 0, "must be above 0 (a share: 0.02 is 2 %)"),
             "repeats": (found.repeats >= 1, "must be at least 1"),
             "budget_kwh": ((found.budget_kwh or 1) > 0, "must be above 0 [kWh], or null"),
             "budget_s": ((found.budget_s or 1) > 0, "must be above 0 [s], or null"),
@@ -118,7 +126,7 @@ class Resolver:
                 growth=options.growth,
                 max_repeats=options.repeats,
             ),
-            run_sd=[_run_sd(experiment) for experiment in self.experiments],
+            run_sd=options.run_sd,
         )
         self.runs = self.found = 0
         self.spent_j = 0.0
@@ -127,6 +135,7 @@ class Resolver:
         self._asked: list[Job] = []
         self._waiting: list[Job] = []
         self._spent_up: str | None = None
+        self._mark = ""
 
     def next(self, size: int | None) -> list[list[str]]:
         """Overrides of the jobs to launch now, at most `size`; none at the end."""
@@ -180,6 +189,8 @@ class Resolver:
                 "counter resolves, and the run's log says what could not be judged"
             )
         load_j = float(frame["metrics.energy_load_j"].fillna(0.0).iloc[0])
+        if frame["tags.codejoule.energy_source"].iloc[0] == EnergySource.estimate.value:
+            self._mark = "~"
         return energy_j[order], passed[order], load_j
 
     def _exhausted(self) -> str | None:
@@ -204,11 +215,16 @@ class Resolver:
             still = ", ".join(map(self.name, answer.open[:6]))
             more = f" and {len(answer.open) - 6} more" if len(answer.open) > 6 else ""
             sure = f"Not decided ({self._spent_up}; still in question: {still}{more})"
-        return f"{sure}: {self._what(answer)}. {self._cost()}"
+        return f"{sure}, {self._what(answer)}. {self._cost()}"
 
     def name(self, i: int) -> str:
-        """Of a configuration."""
-        return run_name(self.experiments[i])
+        """Of a configuration, without what all have in common."""
+        experiment = self.experiments[i]
+        engine = experiment.engine.name.value
+        parts = [experiment.model.name, experiment.quant.name, engine, f"b{experiment.batch.size}"]
+        if engine == EngineConfig().name.value:
+            parts.remove(engine)
+        return " ".join(parts)
 
     def _what(self, answer: Answer) -> str:
         options = self.options
@@ -221,12 +237,12 @@ class Resolver:
             return f"{asked}: none of the {self.race.k} configurations is shown to qualify"
         energy_j = self.race.energy_j()
         parts = [
-            f"{self.name(i)} ({energy_j[i]:.3g} J per task, pass@1 "
+            f"{self.name(i)} ({self._mark}{energy_j[i]:.3g} J per task, pass@1 "
             f"{self.race.seen[i].passed.mean():.3f} on {self.race.seen[i].tasks} of "
             f"{self.tasks} tasks)"
             for i in sorted(answer.chosen, key=lambda i: energy_j[i])
         ]
-        said = f"{asked} is {', '.join(parts)}"
+        said = f"{asked}: {', '.join(parts)}"
         for a, b, much in answer.ties:
             said += (
                 f"; {self.name(a)} may take up to {100 * much:.1f} % more than "
@@ -235,7 +251,7 @@ class Resolver:
         return said
 
     def _cost(self) -> str:
-        spent = f"{self.runs} runs took {self.spent_j / _J_PER_KWH:.3g} kWh"
+        spent = f"{self.runs} runs took {self._mark}{self.spent_j / _J_PER_KWH:.3g} kWh"
         if self.found:
             spent += f" ({self.found} of them had finished before)"
         energy_j, ran = self.race.energy_j(), [bool(s.runs) for s in self.race.seen]
@@ -301,7 +317,3 @@ def _predicted_j(experiment: ExperimentConfig) -> float:
     if found is None or found.energy_j is None:
         return math.nan
     return found.energy_j / found.batch
-
-
-def _run_sd(experiment: ExperimentConfig) -> float:
-    return 0.02

@@ -377,6 +377,7 @@ class TrackingConfig(Ranged, prefix="tracking."):
 class SweepConfig:
     order: Order = Order.given
     seed: int = 0
+    objectives: list[str] = field(default_factory=lambda: ["energy_per_task_j", "pass_at_1"])
 
 
 @dataclass(kw_only=True)

@@ -13,9 +13,7 @@ _PRIOR_VARIANCE = 0.1
 """Variance that one imagined task contributes before there are any."""
 
 
-def log_growth(
-    x: NDArray[np.float64], *, population: int, null: float, low: float
-) -> NDArray[Any]:
+def log_growth(x: NDArray[np.float64], *, population: int, null: float, low: float) -> NDArray[Any]:
     r"""Growth of a gambler's wealth who bets, task by task, that the mean of all tasks is more than
     a value.
 

@@ -21,6 +21,9 @@ _EQUAL = 0.1
 """Share of the error of pass@1 that configurations have equal parts of; the rest goes by predicted
 energy."""
 
+_RIVALS = 3
+"""Rivals that the wealth of a look is spread over: the best one is known badly at first."""
+
 _SHRINKAGE = 0.02
 """Variance of true differences of pass@1 over the share of tasks on which two disagree; a guess
 that only the choice of rivals rests on."""
@@ -48,7 +51,7 @@ class Rules:
     """Tasks of a look are a multiple of this, so that the largest batch is full."""
     growth: float = 1.3
     """How much larger the next look is."""
-    max_repeats: int = 5
+    max_repeats: int = 3
     """Runs of a configuration at most, where energies are close."""
     prediction_sd: float = 0.3
     """Standard deviation of the logarithm of measured over predicted energy, at least; it is
@@ -129,11 +132,13 @@ class Race:
     -----
     *Pass@1* on the suite is a mean over a finite population of which a look is a random sample
     without replacement: tests by betting (`log_growth`), valid at every look, on the paired
-    differences of two configurations. A configuration is dropped where a rival is shown to be no
-    worse by more than the margin. The rival of the next look is chosen from the looks before, so no
+    differences of two configurations. A configuration is dropped where rivals are shown to be no
+    worse by more than the margin. Those of the next look are chosen from the looks before, so no
     price is paid for the choice: a product of bets on varying rivals is a supermartingale where
-    none of them is a good one. Each configuration has a share of the error (Bonferroni), most of it in
-    proportion to predicted energy, since dropping dear ones early saves most (weights: Genovese, Roeder and Wasserman 2006).
+    none of them is a good one. It is kept on a front where every one that may be cheaper is shown
+    to have lower pass@1. Each configuration has a share of the error (Bonferroni), most of it in
+    proportion to predicted energy, since dropping dear ones early saves most (weights: Genovese,
+    Roeder and Wasserman 2006).
 
     *Energy*: the log ratio of two configurations on the tasks that both have seen, with the
     between-run variance and that of a sample of ``n`` of ``N`` tasks; normal or Student, Bonferroni
@@ -175,7 +180,7 @@ class Race:
         tail = rules.error * _SHARE_OF_ENERGY / tests
         self._z = float(stats.norm.isf(tail) if math.isinf(run_df) else stats.t.isf(tail, run_df))
         self._z_one = float(stats.norm.isf(rules.error * _SHARE_OF_ENERGY / self.k))
-        self._rival = np.full(self.k, -1)
+        self._rivals_of: list[tuple[int, ...]] = [()] * self.k
         self._wealth = np.zeros(self.k)
         self._bet_on = np.zeros(self.k, dtype=int)
         self._keep: dict[tuple[int, int], tuple[int, bool]] = {}
@@ -210,12 +215,13 @@ class Race:
     def energy_j(self) -> NDArray[np.float64]:
         """Energy of a task of each configuration [J]: measured, else predicted and scaled by what
         was measured of others; NaN where neither is known."""
-        measured = np.array([s.runs and np.mean([r.mean() for r in s.runs]) or math.nan
-                             for s in self.seen])  # fmt: skip
+        measured = np.full(self.k, math.nan)
+        for i, own in enumerate(self.seen):
+            if own.runs:
+                measured[i] = np.mean([run.mean() for run in own.runs])
         ran = ~np.isnan(measured) & ~np.isnan(self.predicted_j)
         if not ran.any():
-            return measured if np.isnan(self.predicted_j).all() else np.where(
-                np.isnan(measured), self.predicted_j, measured)  # fmt: skip
+            return np.where(np.isnan(measured), self.predicted_j, measured)
         offset = np.log(measured[ran] / self.predicted_j[ran]).mean()
         return np.where(np.isnan(measured), self.predicted_j * math.exp(offset), measured)
 
@@ -278,7 +284,9 @@ class Race:
         else:
             e = np.mean([run[: own.tasks] for run in own.runs if run.size >= own.tasks], axis=0)
             e_j, n = float(e.mean()), own.tasks
-            sampled = (1 - n / self.tasks) / n * float(e.var(ddof=1)) / e_j**2 if n > 1 else math.inf
+            sampled = (
+                (1 - n / self.tasks) / n * float(e.var(ddof=1)) / e_j**2 if n > 1 else math.inf
+            )
             half = self._z * math.sqrt(self._run_sd[i] ** 2 / len(own.runs) + sampled)
         return self.tasks * e_j * math.exp(-half), self.tasks * e_j * math.exp(half)
 
@@ -372,20 +380,20 @@ class Race:
         for i in sorted(self._alive(), key=lambda i: -self.energy_j()[i]):
             if i in self.kept or not self.seen[i].tasks:
                 continue
-            rival = int(self._rival[i])
-            if rival >= 0 and rival not in self.out:
-                difference = self._difference(rival, i)
-                start = self._bet_on[i]
-                if difference.size > start:
-                    growth = log_growth(
-                        difference, population=self.tasks, null=-self.rules.margin, low=-1.0
-                    )[start:]
-                    path = self._wealth[i] + np.cumsum(growth)
-                    self._bet_on[i] = difference.size
-                    self._wealth[i] = path[-1]
-                    if path.max() >= self._enough[i] and rival in self._rivals(i):
-                        self.out[i] = f"no better than {rival}"
-                        continue
+            start, end = self._bet_on[i], self.seen[i].tasks
+            rivals = [c for c in self._rivals_of[i] if self.seen[c].tasks >= end]
+            if rivals and end > start:
+                differences = np.stack([self._difference(c, i) for c in rivals], axis=1)
+                growth = log_growth(
+                    differences, population=self.tasks, null=-self.rules.margin, low=-1.0
+                )[start:]
+                path = self._wealth[i] + np.logaddexp.reduce(
+                    np.cumsum(growth, axis=0) - math.log(len(self._rivals_of[i])), axis=1
+                )
+                self._bet_on[i], self._wealth[i] = end, path[-1]
+                if path.max() >= self._enough[i] and set(rivals) <= set(self._rivals(i)):
+                    self.out[i] = f"no better than {rivals[0]}"
+                    continue
             if self._complete(i):
                 better = [
                     c for c in self._rivals(i)
@@ -405,17 +413,17 @@ class Race:
         """For the next look, from those before."""
         for i in self._alive():
             rivals = [c for c in self._rivals(i) if self.seen[c].tasks]
-            if not rivals or not self.seen[i].tasks:
-                self._rival[i] = -1
+            if not self.seen[i].tasks:
                 continue
-            promise = [self._promise(self._difference(c, i)) for c in rivals]
-            self._rival[i] = rivals[int(np.argmax(promise))]
+            promise = {c: self._promise(self._difference(c, i)) for c in rivals}
+            best = sorted(rivals, key=lambda c: -promise[c])[:_RIVALS]
+            self._rivals_of[i] = tuple(c for c in best if promise[c] > 0)
             # What was seen before the choice is no bet.
             self._bet_on[i] = max(self._bet_on[i], self.seen[i].tasks)
 
     def _promise(self, difference: NDArray[np.float64]) -> float:
-        """About how fast wealth may be expected to grow: the mean is shrunk, so that the luckiest of
-        many is not taken for the best, and the more so the more they disagree."""
+        """About how fast wealth may be expected to grow. The mean is shrunk, so that the luckiest
+        of many is not taken for the best, and the more so the more they disagree."""
         n = difference.size
         mean = difference.mean() * _SHRINKAGE / (_SHRINKAGE + 1 / n) + self.rules.margin
         square = (float(difference @ difference) + 0.5) / (n + 5)
@@ -438,15 +446,13 @@ class Race:
         ]  # fmt: skip
 
     def _shown_worse(self, c: int, i: int) -> bool:
-        """Whether pass@1 of `c` is shown to be no more than the margin above that of `i`."""
+        """Whether pass@1 of `c` is shown to be below that of `i`."""
         difference = self._difference(i, c)
         if self._complete(i, c):
             return bool(difference.sum() > 0)
         done, shown = self._keep.get((c, i), (0, False))
         if not shown and difference.size > done:
-            growth = log_growth(
-                difference, population=self.tasks, null=-self.rules.margin, low=-1.0
-            )
+            growth = log_growth(difference, population=self.tasks, null=0.0, low=-1.0)
             shown = bool(np.cumsum(growth).max() >= self._enough[i])
             self._keep[(c, i)] = difference.size, shown
         return shown
@@ -461,8 +467,8 @@ class Race:
         for i in unsettled:
             more = self._next(i)
             jobs += more
-            if more and self._rival[i] >= 0:
-                jobs += self._up_to(int(self._rival[i]), more[0].tasks)
+            for rival in self._rivals_of[i] if more else ():
+                jobs += self._up_to(rival, more[0].tasks)
             if not more and self.rules.question is Question.front:
                 for c in self._threats(i):
                     jobs += self._closer(i, c)

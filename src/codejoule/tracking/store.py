@@ -174,6 +174,11 @@ class Store:
             raise
         return tracked
 
+    def metrics(self, run_id: str) -> dict[str, float]:
+        """The metrics of a run."""
+        with explained(self.uri, f"read run {run_id}"):
+            return dict(self._client.get_run(run_id).data.metrics)
+
     def find_finished(self, fingerprint: str) -> str | None:
         """Run id of the latest finished run with this fingerprint."""
         query = (

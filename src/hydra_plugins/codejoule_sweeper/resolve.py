@@ -26,7 +26,8 @@ class ResolveConfig:
     energy_margin: float = 0.02
     first: int = 32
     growth: float = 1.3
-    repeats: int = 5
+    repeats: int = 3
+    run_sd: float = 0.02
     budget_kwh: float | None = None
     budget_s: float | None = None
     jobs: int | None = None
@@ -71,8 +72,7 @@ class ResolveSweeper(CheckedSweeper):
         returns: list[Sequence[JobReturn]] = []
         while batch := resolver.next(self.max_batch_size):
             returns.append(self.launcher.launch(batch, initial_job_idx=sum(map(len, returns))))
-            folders = [Path(done.hydra_cfg.hydra.runtime.output_dir) for done in returns[-1]]
-            resolver.tell([Outcome.load(folder, sweep.run_id) for folder in folders])
+            resolver.tell([Outcome.load(_folder(done), sweep.run_id) for done in returns[-1]])
         answer_sweep(resolver.sentence())
         return returns
 
@@ -83,3 +83,8 @@ class ResolveSweeper(CheckedSweeper):
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         overrides = parser.parse_overrides([*self._parse_config(), *arguments])
         return self.split_arguments(overrides, None)[0]
+
+
+def _folder(done: JobReturn) -> Path:
+    assert done.hydra_cfg is not None
+    return Path(done.hydra_cfg.hydra.runtime.output_dir)
