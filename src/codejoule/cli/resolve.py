@@ -265,7 +265,7 @@ class Resolver:
         least = "at least " if unknown else ""
         return (
             f"{spent}; the full grid, {self.race.k} runs of all {self.tasks} tasks, takes {least}"
-            f"{grid_j / _J_PER_KWH:.3g} kWh (estimate: {how})."
+            f"{self._mark}{grid_j / _J_PER_KWH:.3g} kWh (estimate: {how})."
         )
 
 

@@ -181,6 +181,7 @@ class Race:
         self._z = float(stats.norm.isf(tail) if math.isinf(run_df) else stats.t.isf(tail, run_df))
         self._z_one = float(stats.norm.isf(rules.error * _SHARE_OF_ENERGY / self.k))
         self._rivals_of: list[tuple[int, ...]] = [()] * self.k
+        self._rested_on: list[set[int]] = [set() for _ in range(self.k)]
         self._wealth = np.zeros(self.k)
         self._bet_on = np.zeros(self.k, dtype=int)
         self._keep: dict[tuple[int, int], tuple[int, bool]] = {}
@@ -391,7 +392,9 @@ class Race:
                     np.cumsum(growth, axis=0) - math.log(len(self._rivals_of[i])), axis=1
                 )
                 self._bet_on[i], self._wealth[i] = end, path[-1]
-                if path.max() >= self._enough[i] and set(rivals) <= set(self._rivals(i)):
+                self._rested_on[i].update(rivals)
+                shown = path.max() >= self._enough[i] and set(rivals) <= set(self._rivals(i))
+                if shown and not self._stands_for_others(i):
                     self.out[i] = f"no better than {rivals[0]}"
                     continue
             if self._complete(i):
@@ -401,6 +404,22 @@ class Race:
                 ]  # fmt: skip
                 if better:
                     self.out[i] = f"no better than {better[0]}"
+
+    def _stands_for_others(self, i: int) -> bool:
+        """Whether one that was dropped for `i` would have nobody left that is about as good: what
+        the margin allows must not add up from one rival to the next."""
+        left = [c for c in self._alive() if c != i and self.seen[c].tasks]
+        energy_j, half = self.energy_j(), self.rules.margin / 2
+        if self.rules.question is Question.best_pass:
+            energy_j = np.zeros(self.k)
+        return any(
+            i in self._rested_on[d]
+            and not any(
+                energy_j[c] <= energy_j[d] and self._difference(c, d).mean() >= -half for c in left
+            )
+            for d in self.out
+            if self.seen[d].tasks
+        )
 
     def _loses(self, i: int, c: int) -> bool:
         """Whether `c`, whose energy is fine, leaves no reason for `i`; both have all tasks."""
