@@ -1,5 +1,6 @@
 """Runs of engines that refill: windows, paces and what is booked where."""
 
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -229,3 +230,14 @@ def test_what_is_served_is_part_of_what_a_run_is(plan_for: Callable[..., Plan]) 
             plan = plan_for("engine=server", f"engine.url={url}")
             prints.append(plan.fingerprint)
     assert prints[0] == prints[1] != prints[2], "whatever its address"
+
+
+def test_a_kernel_is_the_engines_where_that_loads_the_model(
+    plan_for: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "generation" / "fake_vllm"))
+    asked = ("quant=gptq4", "quant.kernel=exllama")
+    plan = plan_for(*asked, "engine=vllm", f"engine.python={sys.executable}")
+    assert plan.experiment.quant.kernel == "exllama"
+    with pytest.raises(ConfigError, match="no such kernel for quant=gptq4"):
+        plan_for(*asked)

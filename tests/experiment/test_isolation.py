@@ -63,6 +63,7 @@ def test_a_killed_model_process_fails_its_job_and_the_sweep_goes_on(killed: Swee
     assert killed.done.returncode == 1
     assert "died with signal SIGKILL" in killed.done.stderr
     assert "finished batches are kept" in killed.done.stderr
+    assert "imports it anew" not in killed.done.stderr
     assert "2 jobs: 1 finished, 1 failed: starter-none-b1." in killed.done.stdout
     runs = {run.info.run_name: run for run in runs_of("codejoule", killed.folder)}
     assert runs["starter-none-b1"].info.status == "FAILED"

@@ -5,12 +5,15 @@ either pin it to those, or mend the one function of `codejoule.models.compat`.
 """
 
 import ast
+import os
 from importlib import import_module
 from importlib.metadata import version
 from operator import attrgetter
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from packaging.specifiers import SpecifierSet
 
 from codejoule.config import project_root
@@ -81,3 +84,23 @@ def test_no_other_module_touches_what_is_private() -> None:
         & ({node.attr} if isinstance(node, ast.Attribute) else {a.name for a in node.names})
     ]
     assert found == []
+
+
+def test_what_libraries_ask_of_gpus_is_asked_by_forks_and_but_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    askers = tmp_path / "askers"
+
+    def capability(device: int) -> tuple[int, int]:
+        with askers.open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        return (9, device)
+
+    monkeypatch.setattr(torch.cuda, "get_device_capability", capability)
+    with compat.cuda_asked_in_forks():
+        assert [torch.cuda.get_device_capability(0) for _ in range(3)] == [(9, 0)] * 3
+        assert not torch.cuda.is_initialized()
+    (asker,) = askers.read_text().split()
+    assert int(asker) != os.getpid()
+    assert torch.cuda.get_device_capability(1) == (9, 1)
+    assert askers.read_text().split()[-1] == str(os.getpid())

@@ -17,7 +17,7 @@ from codejoule.domain.steady import STEADY, steady_state
 from codejoule.experiment.idle import measure_idle
 from codejoule.experiment.memory import check_memory
 from codejoule.experiment.memory_use import BatchLimit, is_out_of_memory, out_of_memory
-from codejoule.experiment.model_stage import open_engine
+from codejoule.experiment.model_stage import Kept, open_engine
 from codejoule.experiment.plan import Plan, Request
 from codejoule.generation import Engine
 from codejoule.measurement import Meter, Window, open_meter
@@ -36,24 +36,26 @@ _POWER_CHUNK = 50
 Result = TypeVar("Result")
 
 
-def generate(plan: Plan, folder: Path) -> None:
+def generate(plan: Plan, folder: Path, kept: Kept | None = None) -> None:
     """Generate every batch that the journal in `folder` does not hold yet. Each batch is on disk
     before the next one starts. A batch that memory is too small for is decoded in halves, as
-    ``batch.on_out_of_memory`` says. Raises `UserError` when memory does not suffice, and whatever
-    the rooms raise."""
+    ``batch.on_out_of_memory`` says. What `kept` has of an earlier job is taken over, and it keeps
+    what is loaded now. Raises `UserError` when memory does not suffice, and whatever the rooms
+    raise."""
     with Journal(folder) as journal:
         done = _done(journal)
         todo = [n for n, batch in enumerate(plan.batches) if done[n] < len(batch)]
         if not todo:
             return
-        check_memory(plan.experiment, plan.memory, plan.hardware, device=plan.device)
+        if kept is None or kept.empty:
+            check_memory(plan.experiment, plan.memory, plan.hardware, device=plan.device)
         facts = plan.experiment.engine.facts
         starts = (os.getpid(),) if facts.owns_model and not facts.runs_already else ()
         with open_meter(
             plan.experiment.meter, gpu_indices=plan.gpus, processes=plan.processes or starts
         ) as meter:
             try:
-                _generate(plan, journal, meter, todo)
+                _generate(plan, journal, meter, todo, kept)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
@@ -68,7 +70,9 @@ def _done(journal: Journal) -> Counter[int]:
     return done
 
 
-def _generate(plan: Plan, journal: Journal, meter: Meter, todo: Sequence[int]) -> None:
+def _generate(
+    plan: Plan, journal: Journal, meter: Meter, todo: Sequence[int], kept: Kept | None
+) -> None:
     if len(todo) < len(plan.batches):
         done = len(plan.batches) - len(todo)
         _log.info("continues: %d of %d batches were done before", done, len(plan.batches))
@@ -76,12 +80,13 @@ def _generate(plan: Plan, journal: Journal, meter: Meter, todo: Sequence[int]) -
     if cooling is not None:
         journal.append(CooledDown(**asdict(cooling)))
     windows = {number: _prompts(plan, plan.batches[number]) for number in todo}
-    engine, peak_bytes = open_engine(plan, meter, journal, list(windows.values()))
+    engine, peak_bytes = open_engine(plan, meter, journal, list(windows.values()), kept)
     try:
         limit = BatchLimit(plan, journal)
         _Decoding(plan, journal, meter, engine, limit, windows).run(peak_bytes)
     finally:
-        engine.close()
+        if kept is None or not kept.keeps(engine):
+            engine.close()
 
 
 @dataclass(frozen=True, slots=True)

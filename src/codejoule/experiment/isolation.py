@@ -3,14 +3,17 @@
 import json
 import os
 import signal
+import socket
 import sys
 from collections import deque
+from collections.abc import Mapping
 from io import FileIO
 from pathlib import Path
+from typing import Self
 
 import yaml
 
-from codejoule.common.fork_server import ForkServer, ForkServerError
+from codejoule.common.fork_server import Fork, ForkServer, ForkServerError
 from codejoule.config import UserError, project_root, write_whole
 from codejoule.config.typed import to_plain
 from codejoule.experiment import job_process
@@ -27,7 +30,8 @@ _server_of: dict[tuple[int, frozenset[tuple[str, str]]], ForkServer] = {}
 def generate_isolated(plan: Plan, folder: Path) -> None:
     """Run `generate` where the plan says. In a child, CUDA state, memory and crashes stay with the
     child: one that dies raises `UserError` with its exit status and the last lines it wrote. It is
-    forked from a process that has imported its libraries, one for all jobs of this process."""
+    forked from a process that has imported its libraries, one for all jobs of this process; with
+    ``isolation=shared`` it stays for a next job that takes what it has loaded."""
     if not plan.isolated:
         generate(plan, folder)
         return
@@ -39,7 +43,7 @@ def generate_isolated(plan: Plan, folder: Path) -> None:
         read, write = os.pipe()
         with FileIO(read) as stream:
             try:
-                job = _server().fork(order, files=[write])
+                job = _start(plan, order, write)
             finally:
                 os.close(write)
             with job:
@@ -52,6 +56,65 @@ def generate_isolated(plan: Plan, folder: Path) -> None:
         ) from error
     if code != 0:
         raise _death(code, last_words, folder)
+
+
+class _Shared:
+    """A process that several jobs share, one after the other."""
+
+    def __init__(self, loads: str, server: ForkServer, order: Mapping[str, str], file: int) -> None:
+        self.loads = loads
+        self.server = server
+        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._fork = server.fork(order, files=[file, theirs.fileno()])
+
+    def start(self, order: Mapping[str, str], file: int) -> None:
+        """Give it another job."""
+        socket.send_fds(self._channel, [json.dumps(order).encode()], [file])
+
+    def wait(self) -> int:
+        """The job's exit code. A job that fails ends the process."""
+        try:
+            if self._channel.recv(job_process.ORDER_BYTES):
+                return 0
+        except ConnectionError:
+            pass
+        return self._fork.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if kind is not None:
+            self._fork.__exit__(kind, *rest)
+
+    def end(self) -> None:
+        """Have it give back what it holds."""
+        self._channel.close()
+        self._fork.wait()
+
+    @property
+    def there(self) -> bool:
+        """Whether it has not ended."""
+        return self._fork.poll() is None
+
+
+_shared: dict[int, _Shared] = {}
+"""The one there is, by the process that it works for."""
+
+
+def _start(plan: Plan, order: Mapping[str, str], file: int) -> Fork | _Shared:
+    """The process that the job has to itself, or the one that has what the job would load."""
+    server, earlier = _server(), _shared.pop(os.getpid(), None)
+    if earlier is not None:
+        if earlier.loads == plan.loads and earlier.server is server and earlier.there:
+            earlier.start(order, file)
+            return _shared.setdefault(os.getpid(), earlier)
+        # Its memory is needed.
+        earlier.end()
+    if plan.loads is None:
+        return server.fork(order, files=[file])
+    return _shared.setdefault(os.getpid(), _Shared(plan.loads, server, order, file))
 
 
 def _server() -> ForkServer:

@@ -12,7 +12,9 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from codejoule.config import UserError, write_whole
 from codejoule.config.explain import explain
 from codejoule.config.typed import from_plain
 from codejoule.experiment.generation_stage import generate
+from codejoule.experiment.model_stage import Kept
 from codejoule.experiment.plan import make_plan
 from codejoule.models import compat, import_libraries
 
@@ -30,59 +33,81 @@ CONFIG = "config.yaml"
 """File with the job's configuration."""
 ERROR = "generation_error.json"
 """File in which a job leaves what it died of."""
+ORDER_BYTES = 2**17
+"""More than an order takes."""
 
 WHILE_IMPORTING = {
-    # PyTorch asks NVML whether there is a GPU, and not CUDA.
-    "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
     # OpenBLAS starts its threads when NumPy is imported. Here it multiplies nothing of any size.
     "OPENBLAS_NUM_THREADS": "1",
+    # One of pyarrow's allocators starts a thread when it is imported, by pandas for one.
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
 }
 """Variables of the environment that the server alone has."""
 
 _CUDA = "/dev/nvidia-uvm"
 
 
-def _import_torch() -> None:
-    import torch
-
-    assert torch.__version__
-
-
-def _import_transformers() -> None:
-    with compat.capability_by_nvml():
-        import_libraries()
-
-
-_LIBRARIES: Mapping[str, Callable[[], None]] = {
-    "torch": _import_torch,
-    "transformers": _import_transformers,
+_LIBRARIES: Mapping[str, Callable[[], object]] = {
+    # torch first: what others ask it of GPUs while they are imported is answered by a fork.
+    "torch": partial(import_module, "torch"),
+    "transformers": import_libraries,
+    "torch's compiler": partial(import_module, "torch._inductor.compile_fx"),
+    "datasets": partial(import_module, "datasets"),
 }
 
 
 def _prepare(left_out: Sequence[str], channel: int) -> None:
-    for name, load in _LIBRARIES.items():
-        if name in left_out:
-            continue
-        load()
-        problem = _problem()
-        if problem is not None:
-            print(f"importing {name} {problem}: each job imports it anew", file=sys.stderr)
-            again = ["-P", "-m", "codejoule.experiment.job_process", *left_out, name, str(channel)]
-            signal.signal(signal.SIGINT, signal.SIG_DFL)  # `serve` ignores it
-            os.execv(sys.executable, [sys.executable, *again])
+    with ExitStack() as stack:
+        for name, load in _LIBRARIES.items():
+            if name in left_out:
+                continue
+            with suppress(ImportError):  # the job that needs it says so
+                load()
+            if name == "torch":
+                stack.enter_context(compat.cuda_asked_in_forks())
+            if problems := _problems():
+                why = " and ".join(problems)
+                print(f"importing {name} {why}: each job imports it anew", file=sys.stderr)
+                rest = [*left_out, name, str(channel)]
+                signal.signal(signal.SIGINT, signal.SIG_DFL)  # `serve` ignores it
+                os.execv(
+                    sys.executable,
+                    [sys.executable, "-P", "-m", "codejoule.experiment.job_process", *rest],
+                )
 
 
-def _problem() -> str | None:
-    """What a library has done that no fork would bear; None for nothing."""
+def _problems() -> list[str]:
+    """What libraries have done that no fork would bear."""
+    problems = []
     if len(found := threads()) > 1:
-        return f"started threads ({', '.join(found[1:])})"
+        problems.append(f"started threads ({', '.join(found[1:])})")
     files = Path("/proc/self/fd").iterdir()
     asked = any(os.path.realpath(file).startswith(_CUDA) for file in files)
-    return "used CUDA" if asked or sys.modules["torch"].cuda.is_initialized() else None
+    torch = sys.modules.get("torch")
+    if asked or (torch is not None and torch.cuda.is_initialized()):
+        problems.append("used CUDA")
+    return problems
 
 
-def _run(order: Mapping[str, Any], stderr: int) -> int:
-    """The fork's main: generate, or leave the error's text behind."""
+def _work(order: Mapping[str, Any], stderr: int, channel: socket.socket | None) -> int:
+    """The fork's main: one job, or, with a `channel`, those that come through it as well, with what
+    the first has loaded. The exit code is that of the last."""
+    kept = None if channel is None else Kept()
+    while True:
+        code = _run(order, stderr, kept)
+        if channel is None or code != 0:
+            return code
+        # Whoever reads it learns so that the job has ended.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+        channel.send(b"done")
+        text, files, _, _ = socket.recv_fds(channel, ORDER_BYTES, 1)
+        if not text:
+            return 0
+        order, (stderr,) = json.loads(text), files
+
+
+def _run(order: Mapping[str, Any], stderr: int, kept: Kept | None) -> int:
+    """Generate, or leave the error's text behind."""
     os.dup2(stderr, sys.stderr.fileno())
     os.close(stderr)
     os.chdir(order["directory"])
@@ -94,7 +119,7 @@ def _run(order: Mapping[str, Any], stderr: int) -> int:
             raise UserError(
                 "tasks or weights changed on disk while the job was starting; run it again"
             )
-        generate(plan, folder)
+        generate(plan, folder, kept)
     except Exception as error:
         message = explain(error, ())
         if message is None:
@@ -113,7 +138,10 @@ def _run(order: Mapping[str, Any], stderr: int) -> int:
 def _main() -> int:
     *left_out, channel = sys.argv[1:]
     found = serve(socket.socket(fileno=int(channel)), partial(_prepare, left_out, int(channel)))
-    return 0 if found is None else _run(found.order, *found.files)
+    if found is None:
+        return 0
+    stderr, *shared = found.files
+    return _work(found.order, stderr, socket.socket(fileno=shared[0]) if shared else None)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import logging
 import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,7 @@ from codejoule.generation import (
 )
 from codejoule.measurement import Meter
 from codejoule.models import (
+    LoadedModel,
     bundled_calibration_texts,
     config_of,
     end_token_owners,
@@ -62,30 +63,50 @@ _SLOWER = 1.1
 """Times as long: less is noise."""
 
 
+@dataclass(slots=True)
+class Kept:
+    """What a process that jobs share holds for the next of them."""
+
+    model: LoadedModel | None = None
+    engine: Engine | None = None
+    """One that has a model of its own."""
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing has been loaded yet."""
+        return self.model is None and self.engine is None
+
+    def keeps(self, engine: Engine) -> bool:
+        """Whether `engine` is what it holds."""
+        return self.engine is engine
+
+
 def open_engine(
-    plan: Plan, meter: Meter, journal: Journal, windows: Sequence[Sequence[Prompt]]
+    plan: Plan,
+    meter: Meter,
+    journal: Journal,
+    windows: Sequence[Sequence[Prompt]],
+    kept: Kept | None,
 ) -> tuple[Engine, Callable[[], int | None]]:
     """The engine that `plan` asks for, and what tells the peak of its memory [bytes]. `windows` are
-    those that are left. Raises `UserError` where the engine cannot decode the model."""
+    those that are left. A run that takes over what `kept` has says so in its model's facts, and
+    has no energy of loading. Raises `UserError` where the engine cannot decode the model."""
     if plan.served is not None and plan.experiment.engine.facts.runs_already:
         engine = _served(plan, plan.served, meter, journal)
         return engine, engine.memory_peak_bytes
     ensure_quantized(plan, meter, journal)
+    kept = kept or Kept()
     if plan.served is not None:
-        engine = _with_its_own_model(plan, plan.served, meter, journal, windows)
+        engine = _with_its_own_model(plan, plan.served, meter, journal, windows, kept)
         return engine, engine.memory_peak_bytes
-    memory = PeakMemory(plan.device, gpus=plan.gpus, own_process=plan.isolated)
-    # This is not loading a model, and only the first job of a process (or a machine) does it.
-    model = plan.experiment.model
-    quant = prepare_libraries(model, plan.experiment.quant, device=plan.device)
-    with meter.window("load") as window:
-        loaded = load_model(
-            plan.checkpoint, model, quant, device=plan.device, device_map=plan.device_map
-        )
+    first = kept.model is None
+    memory = PeakMemory(plan.device, gpus=plan.gpus, own_process=plan.isolated and first)
+    loaded, reading = _load(plan, meter, kept) if first else (kept.model, None)
+    assert loaded is not None
     meter.require_devices(gpus_of(loaded.model))
     times = kernel_times(loaded.model, rows=plan.experiment.batch.size)
     timed = {} if times is None else {"kernel_times": asdict(times)}
-    _record(journal, meter, window.reading, loaded.facts.to_json() | timed)
+    _record(journal, meter, reading, loaded.facts.to_json() | timed, taken_over=not first)
     if times is not None:
         _tell_slow_kernels(plan, times)
     # Before anything is measured: the longest is the likeliest to overflow.
@@ -93,6 +114,17 @@ def open_engine(
     check_logits(loaded.model, loaded.tokenizer, longest, max_new_tokens=plan.max_new_tokens)
     engine = make_engine(plan.experiment.engine, loaded.model, loaded.tokenizer, _decoding(plan))
     return engine, memory.read
+
+
+def _load(plan: Plan, meter: Meter, kept: Kept) -> tuple[LoadedModel, EnergyReading]:
+    # This is not loading a model, and only the first job of a process (or a machine) does it.
+    model = plan.experiment.model
+    quant = prepare_libraries(model, plan.experiment.quant, device=plan.device)
+    with meter.window("load") as window:
+        kept.model = load_model(
+            plan.checkpoint, model, quant, device=plan.device, device_map=plan.device_map
+        )
+    return kept.model, window.reading
 
 
 def _tell_slow_kernels(plan: Plan, times: KernelTimes) -> None:
@@ -118,6 +150,7 @@ def _with_its_own_model(
     meter: Meter,
     journal: Journal,
     windows: Sequence[Sequence[Prompt]],
+    kept: Kept,
 ) -> Engine:
     """An engine that loads and compiles in a process of its own; each is booked apart."""
     experiment, size = plan.experiment, plan.experiment.batch.size
@@ -129,9 +162,12 @@ def _with_its_own_model(
     )
     _log.info("starting %s for %s", served.software, experiment.model.name)
     engine = make_engine(experiment.engine, model, tokenizer, _decoding(plan))
+    if kept.engine is not None:
+        engine.take_over(kept.engine)
+    kept.engine = engine
     try:
         with meter.window("load") as load:
-            engine.open(windows, at_once=size)
+            loads = engine.open(windows, at_once=size)
         with meter.window("compile") as compiled:
             engine.prepare(windows, at_once=size)
     except BaseException:
@@ -145,8 +181,10 @@ def _with_its_own_model(
         "checksum": plan.checkpoint.checksum,
         "tokenizer": type(tokenizer).__name__,
     }
-    _record(journal, meter, load.reading, facts | engine.model_facts())
-    journal.append(Compiled(reading=compiled.reading))
+    reading = load.reading if loads else None
+    _record(journal, meter, reading, facts | engine.model_facts(), taken_over=not loads)
+    if loads:
+        journal.append(Compiled(reading=compiled.reading))
     return engine
 
 
@@ -218,8 +256,14 @@ def _check_meter(plan: Plan, meter: Meter) -> None:
 
 
 def _record(
-    journal: Journal, meter: Meter, reading: EnergyReading | None, model: dict[str, Any]
+    journal: Journal,
+    meter: Meter,
+    reading: EnergyReading | None,
+    model: dict[str, Any],
+    *,
+    taken_over: bool = False,
 ) -> None:
+    model = model | ({"taken_over": True} if taken_over else {})
     facts = MeterFacts(source=meter.source, scope=meter.scope, devices=meter.devices)
     journal.append(Loaded(reading=reading, model=model, meter=facts))
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from codejoule.config.schema import (
     Variant,
     Weights,
 )
+from codejoule.config.typed import to_plain
 from codejoule.domain import Prompt, Suite, Task
 from codejoule.evaluation import environment_name, with_python
 from codejoule.experiment.devices import choose_device, gpus_in_use, name_of_gpus
@@ -111,7 +113,22 @@ class Plan:
             return False
         if self.experiment.isolation is Isolation.auto:
             return self.device == "cuda"
-        return self.experiment.isolation is Isolation.process
+        return self.experiment.isolation is not Isolation.inline
+
+    @property
+    def loads(self) -> str | None:
+        """What jobs that share a process must load alike; None for a job that shares none. Runs
+        that repeat another share none either, unless that is asked for: what a start changes is
+        part of how much runs differ."""
+        shares = (Isolation.shared, Isolation.shared_repeats)
+        if not self.isolated or self.experiment.isolation not in shares:
+            return None
+        plain = to_plain(self.experiment)
+        alike = {name: plain[name] for name in ("model", "quant", "engine")}
+        if self.experiment.isolation is Isolation.shared:
+            alike["repeat"] = self.experiment.repeat
+        found = (self.checkpoint.checksum, self.device, self.gpus)
+        return json.dumps([alike, found], sort_keys=True)
 
     @property
     def device_map(self) -> Mapping[str, int] | None:
@@ -151,7 +168,7 @@ def make_plan(experiment: ExperimentConfig) -> Plan:
         evaluator = with_python(experiment.evaluator, suite.tasks)
         experiment = dataclasses.replace(experiment, evaluator=evaluator)
     hardware, engine = detect_hardware(), experiment.engine
-    quant, calibration_id = experiment.quant, _calibration_id(experiment, suite)
+    quant, calibration_id = loaded_quant(experiment), _calibration_id(experiment, suite)
     processes: tuple[int, ...] = ()
     memory: MemoryPlan | None = None
     if engine.facts.runs_already:
@@ -209,6 +226,15 @@ def make_plan(experiment: ExperimentConfig) -> Plan:
         memory=memory,
         fingerprint=fingerprint(experiment, found),
         batches=_batches(suite, experiment),
+    )
+
+
+def loaded_quant(experiment: ExperimentConfig) -> QuantConfig:
+    """The quantization as far as it is ours to find and load: an engine that loads its model by
+    itself has kernels of its own, and says itself which it does not have."""
+    quant = experiment.quant
+    return (
+        dataclasses.replace(quant, kernel="auto") if experiment.engine.facts.owns_model else quant
     )
 
 

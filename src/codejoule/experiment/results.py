@@ -59,6 +59,8 @@ def tags_of(plan: Plan, results: Results) -> dict[str, str]:
         "codejoule.kernels": load.kernels,
         "codejoule.sessions": str(results.loads),
     }
+    if load.taken_over:
+        tags["codejoule.engine"] = "shared: loaded by an earlier job"
     unresolved = sum(math.isnan(entry.reading.energy_j) for entry in results.batches)
     if unresolved:
         # Windows shorter than a tick of the counter: the run's energy is then not known.

@@ -28,7 +28,7 @@ from codejoule.experiment.compile_caches import keep_compiled_code
 from codejoule.experiment.evaluation_stage import evaluate
 from codejoule.experiment.identity import git_commit
 from codejoule.experiment.isolation import generate_isolated
-from codejoule.experiment.plan import Plan, make_plan
+from codejoule.experiment.plan import Plan, loaded_quant, make_plan
 from codejoule.experiment.results import log_results
 from codejoule.experiment.sweep import (
     Outcome,
@@ -66,7 +66,7 @@ def run_job(config: DictConfig) -> Summary | tuple[float, ...] | float | None:
     keep_compiled_code()
     sweep = current_sweep()
     try:
-        check_model_config(experiment.model, experiment.quant, device=experiment.device)
+        check_model_config(experiment.model, loaded_quant(experiment), device=experiment.device)
         outcome = run(experiment, sweep=sweep)
     except Exception as error:
         if sweep is None:

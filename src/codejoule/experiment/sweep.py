@@ -14,6 +14,7 @@ from codejoule.config.explain import explain
 from codejoule.config.schema import EngineConfig, TrackingConfig
 from codejoule.config.typed import to_experiment, to_plain
 from codejoule.domain import from_json, to_json
+from codejoule.experiment.plan import loaded_quant
 from codejoule.generation import engine_class
 from codejoule.models import check_model_config
 from codejoule.tracking import RunStatus, prepare_store
@@ -116,7 +117,7 @@ def check_jobs(
     for job in jobs:
         try:
             experiment = to_experiment(compose(job))
-            check_model_config(experiment.model, experiment.quant, device=experiment.device)
+            check_model_config(experiment.model, loaded_quant(experiment), device=experiment.device)
             if experiment.engine not in able:
                 engine_class(experiment.engine.name).check(experiment.engine)
                 able.append(experiment.engine)

@@ -118,9 +118,14 @@ class Engine(ABC):
         """The model that this engine has of its own, asked before anything is loaded."""
         raise NotImplementedError(f"{cls.__name__} is given its model")
 
-    def open(self, windows: Sequence[Sequence[Prompt]], *, at_once: int) -> None:  # noqa: B027
+    def take_over(self, earlier: Any) -> None:  # noqa: B027
+        """Take what an engine of the same model and settings has loaded; before `open`."""
+
+    def open(self, windows: Sequence[Sequence[Prompt]], *, at_once: int) -> bool:
         """Load the model, or find out how the one that is served is spoken to, where the engine
-        has one of its own; before `prepare`, with the same arguments."""
+        has one of its own; before `prepare`, with the same arguments. Returns whether anything was
+        loaded: what was taken over may do."""
+        return False
 
     @abstractmethod
     def prepare(self, windows: Sequence[Sequence[Prompt]], *, at_once: int) -> None:

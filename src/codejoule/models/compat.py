@@ -8,14 +8,16 @@ is gone.
 import io
 import logging
 import os
+import pickle
 import sys
 import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout, suppress
-from functools import cache
+from contextlib import contextmanager, redirect_stdout
+from functools import cache, partial
 from importlib import import_module
+from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,14 +47,13 @@ PRIVATE = (
     ("transformers", "transformers:PreTrainedModel._keep_in_fp32_modules_strict"),
     ("transformers", "transformers:PretrainedConfig._attn_implementation"),
     ("torch", "torch.utils._python_dispatch:is_traceable_wrapper_subclass"),
-    ("torch", "torch.cuda:_get_nvml_device_index"),
     ("bitsandbytes", "bitsandbytes.nn:Params4bit"),
     ("bitsandbytes", "bitsandbytes.nn:Int8Params"),
 )
 """Library and place of each thing."""
 
 _CHATTY = ("torchao", "torch.utils._pytree", "optimum", "tokenicer", "accelerate")
-_OPENED_AT_MOST = 100
+_CUDA_QUESTIONS = ("is_available", "device_count", "get_device_capability")
 _SET_BY_GPTQMODEL = ("PYTORCH_ALLOC_CONF", "CUDA_DEVICE_ORDER")
 
 
@@ -200,31 +201,36 @@ def worker_failures() -> list[BaseException]:
 
 
 @contextmanager
-def capability_by_nvml() -> Iterator[None]:
-    """While libraries are imported inside, NVML answers what they ask of a GPU: a process that has
-    used CUDA can fork none that uses it. torchao 0.17 looks for kernels of its own in this way."""
-    import pynvml
+def cuda_asked_in_forks() -> Iterator[None]:
+    """While libraries are imported inside, what they ask of GPUs is asked by a fork of this
+    process, for each question once: a process that has used CUDA, or NVML, which starts a thread,
+    can fork none that uses CUDA. torchao 0.17 looks for kernels of its own in this way."""
     import torch
 
-    asked = torch.cuda.get_device_capability
-
-    def answer(device: Any = None) -> tuple[int, int]:
-        number = 0 if device is None else torch.device(device).index or 0
-        pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByIndex(torch.cuda._get_nvml_device_index(number))
-        major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
-        return major, minor
-
-    torch.cuda.get_device_capability = answer
+    asked = {name: getattr(torch.cuda, name) for name in _CUDA_QUESTIONS}
+    for name, question in asked.items():
+        setattr(torch.cuda, name, cache(partial(_in_a_fork, question)))
     try:
         yield
     finally:
-        torch.cuda.get_device_capability = asked
-        # PyTorch's own question leaves NVML open; each fork is to open its own.
-        with suppress(pynvml.NVMLError):
-            pynvml.nvmlInit()
-            for _ in range(_OPENED_AT_MOST):
-                pynvml.nvmlShutdown()
+        for name, question in asked.items():
+            setattr(torch.cuda, name, question)
+
+
+def _in_a_fork(question: Callable[..., Any], *arguments: Any) -> Any:
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.write(write, pickle.dumps(question(*arguments)))
+        finally:
+            os._exit(0)
+    os.close(write)
+    with FileIO(read) as stream:
+        answer = stream.readall()
+    os.waitpid(pid, 0)
+    # One that could not answer has said why; here, then, CUDA is asked after all.
+    return pickle.loads(answer) if answer else question(*arguments)
 
 
 @contextmanager

@@ -78,8 +78,8 @@ def import_libraries() -> None:
         assert torch.__version__ and transformers.AutoModelForCausalLM
         assert transformers.AutoTokenizer
         with quiet_libraries():
-            # The better half of transformers is imported with the first model.
-            assert transformers.PreTrainedModel
+            # The better half of transformers is imported with the first model and its first text.
+            assert transformers.PreTrainedModel and transformers.GenerationMixin
 
 
 def load_model(

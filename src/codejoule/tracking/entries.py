@@ -71,7 +71,7 @@ class Loaded(Entry):
 
     kind = "load"
     reading: EnergyReading | None
-    """Energy and time of it; None for one that was served already."""
+    """Energy and time of it; None for one that was served already, or loaded by an earlier job."""
     model: Mapping[str, Any]
     """What was loaded, or is served, as ``model.json`` has it."""
     meter: MeterFacts
@@ -81,6 +81,11 @@ class Loaded(Entry):
     def device(self) -> str:
         """``cpu`` or ``cuda``."""
         return str(self.model["device"])
+
+    @property
+    def taken_over(self) -> bool:
+        """Whether an earlier job had loaded it."""
+        return bool(self.model.get("taken_over"))
 
     @property
     def dtype(self) -> str:

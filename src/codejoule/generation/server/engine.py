@@ -68,9 +68,10 @@ class ServerEngine(Engine):
         """What the server says that it serves; `UserError` where it says nothing."""
         return identify(config)
 
-    def open(self, windows: Sequence[Sequence[Prompt]], *, at_once: int) -> None:
+    def open(self, windows: Sequence[Sequence[Prompt]], *, at_once: int) -> bool:
         """Find out which fields the server takes; raises `UserError` where it takes none."""
         self.generate((), at_once=1, seed=0, max_new_tokens=1)
+        return False
 
     def prepare(self, windows: Sequence[Sequence[Prompt]], *, at_once: int) -> None:
         """The server has compiled what it compiles."""

@@ -75,18 +75,32 @@ class VllmEngine(Engine):
         _, software = find_vllm(config.python)
         return ServedModel(id="vllm", software=software)
 
-    def open(self, windows: Sequence[Sequence[Prompt]], *, at_once: int) -> None:
-        """Start vLLM and have it load the weights. Raises `UserError` where it does not."""
-        self.close()
+    def take_over(self, earlier: "VllmEngine") -> None:
+        """Its vLLM, for requests that this has room for."""
+        self._child, self._facts, self._windows = earlier._child, earlier._facts, earlier._windows
+        earlier._child = None
+
+    def open(self, windows: Sequence[Sequence[Prompt]], *, at_once: int) -> bool:
+        """Start vLLM and have it load the weights, unless one was taken over that has the slots and
+        the length, and no keys and values of earlier prompts. Raises `UserError` where it does not
+        start."""
         new = self._decoding.max_new_tokens
         rows = self._tokens.rows(list(chain.from_iterable(windows)), max_new_tokens=new)
+        slots, longest = min(at_once, max(map(len, windows))), max(map(len, rows)) + new
+        has = self._facts
+        if (
+            has
+            and not self._config.prefix_caching
+            and slots <= has["slots"]
+            and longest <= has["longest_tokens"]
+        ):
+            return False
+        self.close()
         python, _ = find_vllm(self._config.python)
         self._child = Child(python, self._environment())
         self._child.say(
             {
-                "engine": self._arguments(
-                    min(at_once, max(map(len, windows))), max(map(len, rows)) + new
-                ),
+                "engine": self._arguments(slots, longest),
                 "kernel": self._source.quant.kernel,
                 "fill": self._source.random_seed,
             }
@@ -94,6 +108,7 @@ class VllmEngine(Engine):
         message = self._child.hear()
         # With several GPUs other processes load, and do not say when they have.
         self._facts = message.get("ready", {})
+        return True
 
     def prepare(self, windows: Sequence[Sequence[Prompt]], *, at_once: int) -> None:
         """Wait until it has compiled, captured and profiled. Raises `UserError` where what it has
