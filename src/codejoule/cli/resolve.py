@@ -22,7 +22,10 @@ from codejoule.config.schema import (
 )
 from codejoule.config.typed import to_experiment
 from codejoule.domain import METHODS, EnergySource
+from codejoule.experiment.devices import choose_device
 from codejoule.experiment.sweep import Outcome, State
+from codejoule.measurement import detect_hardware, energy_sources
+from codejoule.statistics import reference_variance
 from codejoule.statistics.race import Answer, Job, Question, Race, Rules
 from codejoule.suites import load_suite
 from codejoule.tracking import prepare_store
@@ -50,8 +53,9 @@ class Options:
     """How much larger the next look is."""
     repeats: int
     """Runs of a configuration at most."""
-    run_sd: float
-    """Standard deviation between runs of the logarithm of energy, assumed."""
+    run_sd: float | None
+    """Standard deviation between runs of the logarithm of energy; None for the reference of each
+    engine."""
     budget_kwh: float | None
     """Energy of all runs, loading included, after which no further one starts."""
     budget_s: float | None
@@ -82,7 +86,10 @@ class Options:
             "energy_margin": (0 < found.energy_margin < 1, "must lie in (0, 1)"),
             "first": (found.first >= 2, "must be at least 2 tasks"),
             "growth": (found.growth > 1, "must be above 1"),
-            "run_sd": (found.run_sd > 0, "must be above 0 (a share: 0.02 is 2 %)"),
+            "run_sd": (
+                (found.run_sd or 1) > 0,
+                "must be above 0 (a share: 0.02 is 2 %), or null for what is on file",
+            ),
             "repeats": (found.repeats >= 1, "must be at least 1"),
             "budget_kwh": ((found.budget_kwh or 1) > 0, "must be above 0 [kWh], or null"),
             "budget_s": ((found.budget_s or 1) > 0, "must be above 0 [s], or null"),
@@ -126,7 +133,7 @@ class Resolver:
                 growth=options.growth,
                 max_repeats=options.repeats,
             ),
-            run_sd=options.run_sd,
+            run_sd=[options.run_sd or _run_sd(experiment) for experiment in self.experiments],
         )
         self.runs = self.found = 0
         self.spent_j = 0.0
@@ -317,3 +324,9 @@ def _predicted_j(experiment: ExperimentConfig) -> float:
     if found is None or found.energy_j is None:
         return math.nan
     return found.energy_j / found.batch
+
+
+def _run_sd(experiment: ExperimentConfig) -> float:
+    device = choose_device(experiment.device, detect_hardware())
+    source, _ = energy_sources(experiment.meter, gpu=device == "cuda")
+    return reference_variance(experiment.engine.name.value, source.value).sd_log

@@ -27,7 +27,7 @@ class ResolveConfig:
     first: int = 32
     growth: float = 1.3
     repeats: int = 3
-    run_sd: float = 0.02
+    run_sd: float | None = None
     budget_kwh: float | None = None
     budget_s: float | None = None
     jobs: int | None = None
