@@ -1,18 +1,15 @@
-"""Which configuration answers a question, found by running more tasks only of those still in it."""
+"""Which configuration answers a question, found by running more tasks only of those in question."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from codejoule.statistics.betting import log_growth
 from codejoule.statistics.pareto import pareto_front
-
-Question = StrEnum("Question", "front least_energy best_pass")
-"""The Pareto front; least energy with pass@1 at least P; best pass@1 within E."""
+from codejoule.statistics.race.energies import Energies
+from codejoule.statistics.race.facts import Answer, Job, Question, Rules, Seen
 
 _SHARE_OF_ENERGY = 0.1
 """Share of the error that comparisons of energy may make; those of pass@1 have the rest."""
@@ -29,88 +26,6 @@ _SHRINKAGE = 0.02
 that only the choice of rivals rests on."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
-    """What is asked, and how sure and how fine the answer has to be."""
-
-    question: Question = Question.front
-    """What is asked."""
-    min_pass_at_1: float = math.nan
-    """Pass@1 to reach (``least_energy``)."""
-    max_energy_j: float = math.nan
-    """Limit of the energy of all tasks [J] (``best_pass``)."""
-    margin: float = 0.02
-    """Difference of pass@1 that does not matter."""
-    energy_margin: float = 0.02
-    """Relative difference of energy that does not matter."""
-    error: float = 0.05
-    """Probability of a wrong answer."""
-    first: int = 64
-    """Tasks of the first look."""
-    step: int = 64
-    """Tasks of a look are a multiple of this, so that the largest batch is full."""
-    growth: float = 1.3
-    """How much larger the next look is."""
-    max_repeats: int = 3
-    """Runs of a configuration at most, where energies are close."""
-    prediction_sd: float = 0.3
-    """Standard deviation of the logarithm of measured over predicted energy, at least; it is
-    estimated from those that ran."""
-
-    def looks(self, tasks: int) -> tuple[int, ...]:
-        """Numbers of tasks at which is looked, the last one all."""
-        found = [min(self.first, tasks)]
-        while found[-1] < tasks:
-            more = math.ceil(found[-1] * self.growth / self.step) * self.step
-            found.append(min(max(more, found[-1] + 1), tasks))
-        if len(found) > 1 and found[-1] - found[-2] < self.step:
-            del found[-2]
-        return tuple(found)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """A run to make."""
-
-    configuration: int
-    """Its number."""
-    repeat: int
-    """From 1."""
-    tasks: int
-    """How many of the tasks, in the random order: those of an earlier look are among them."""
-    before: int
-    """How many an earlier run of this repeat has done; 0 for the first."""
-
-
-@dataclass(slots=True)
-class Seen:
-    """What is known of one configuration."""
-
-    passed: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
-    """Share of each task's samples that passed."""
-    runs: list[NDArray[np.float64]] = field(default_factory=list)
-    """Energy of each task [J], a run per repeat."""
-
-    @property
-    def tasks(self) -> int:
-        """Tasks seen."""
-        return self.passed.size
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What the evidence says."""
-
-    decided: bool
-    """Whether it answers the question with the confidence asked for."""
-    chosen: tuple[int, ...]
-    """The front, or the one configuration; empty where none qualifies. A guess, not `decided`."""
-    ties: tuple[tuple[int, int, float], ...]
-    """Pairs whose energies repeats did not tell apart, and the difference that is possible."""
-    open: tuple[int, ...]
-    """Configurations that are still in question."""
-
-
 class Race:
     r"""Asks for runs and is told what they gave, until the question is answered.
 
@@ -124,9 +39,7 @@ class Race:
     rules : Rules
         What is asked.
     run_sd : array_like, shape (k,)
-        Between-run standard deviation of the logarithm of energy.
-    run_df : float
-        Its degrees of freedom; infinite where it is assumed.
+        Between-run standard deviation of the logarithm of energy, taken as known.
 
     Notes
     -----
@@ -141,7 +54,7 @@ class Race:
     Roeder and Wasserman 2006).
 
     *Energy*: the log ratio of two configurations on the tasks that both have seen, with the
-    between-run variance and that of a sample of ``n`` of ``N`` tasks; normal or Student, Bonferroni
+    between-run variance and that of a sample of ``n`` of ``N`` tasks; normal, Bonferroni
     over pairs, looks and repeats. One that did not run yet is taken to lie where its prediction,
     scaled by what was measured of others, and the spread of predictions put it.
 
@@ -159,7 +72,6 @@ class Race:
         tasks: int,
         rules: Rules,
         run_sd: ArrayLike,
-        run_df: float = math.inf,
     ) -> None:
         from scipy import stats
 
@@ -169,7 +81,6 @@ class Race:
         self.seen = [Seen() for _ in range(self.k)]
         self.out: dict[int, str] = {}
         self.kept: set[int] = set()
-        self._run_sd = np.broadcast_to(np.asarray(run_sd, dtype=float), (self.k,))
         known = np.nan_to_num(self.predicted_j / np.nansum(self.predicted_j))
         share = known if known.sum() else np.full(self.k, 1 / self.k)
         of_pass = rules.error * (1 - _SHARE_OF_ENERGY)
@@ -178,8 +89,15 @@ class Race:
             self._enough = np.full(self.k, -math.log(of_pass / self.k))
         tests = max(1, self.k * (self.k - 1) // 2) * (len(self.looks) + rules.max_repeats - 1)
         tail = rules.error * _SHARE_OF_ENERGY / tests
-        self._z = float(stats.norm.isf(tail) if math.isinf(run_df) else stats.t.isf(tail, run_df))
-        self._z_one = float(stats.norm.isf(rules.error * _SHARE_OF_ENERGY / self.k))
+        self._energies = Energies(
+            seen=self.seen,
+            predicted_j=self.predicted_j,
+            run_sd=np.broadcast_to(np.asarray(run_sd, dtype=float), (self.k,)),
+            tasks=tasks,
+            prediction_sd=rules.prediction_sd,
+            z=float(stats.norm.isf(tail)),
+            z_one=float(stats.norm.isf(rules.error * _SHARE_OF_ENERGY / self.k)),
+        )
         self._rivals_of: list[tuple[int, ...]] = [()] * self.k
         self._rested_on: list[set[int]] = [set() for _ in range(self.k)]
         self._wealth = np.zeros(self.k)
@@ -211,85 +129,15 @@ class Race:
         runs = self.seen[job.configuration].runs
         return float(runs[job.repeat - 1].sum()) if job.before else 0.0
 
-    # What is known of energy
-
     def energy_j(self) -> NDArray[np.float64]:
         """Energy of a task of each configuration [J]: measured, else predicted and scaled by what
         was measured of others; NaN where neither is known."""
-        measured = np.full(self.k, math.nan)
-        for i, own in enumerate(self.seen):
-            if own.runs:
-                measured[i] = np.mean([run.mean() for run in own.runs])
-        ran = ~np.isnan(measured) & ~np.isnan(self.predicted_j)
-        if not ran.any():
-            return np.where(np.isnan(measured), self.predicted_j, measured)
-        offset = np.log(measured[ran] / self.predicted_j[ran]).mean()
-        return np.where(np.isnan(measured), self.predicted_j * math.exp(offset), measured)
+        return self._energies.per_task_j()
 
-    def _prediction_sd(self) -> float:
-        """Of a new configuration's log ratio of measured to predicted energy."""
-        measured = np.array([s.runs[0].mean() if s.runs else math.nan for s in self.seen])
-        logs = np.log(measured / self.predicted_j)
-        logs = logs[~np.isnan(logs)]
-        if logs.size == 0:
-            return math.inf
-        sd = max(self.rules.prediction_sd, float(logs.std(ddof=1)) if logs.size > 2 else 0.0)
-        return sd * math.sqrt(1 + 1 / logs.size)
-
-    def log_ratios(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Simultaneous bounds of ``ln(e_a / e_b)`` for all pairs, shape (k, k) each; infinite where
-        nothing is known."""
+    def _log_ratios(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         if self._ratios is None:
-            self._ratios = self._bounds()
+            self._ratios = self._energies.log_ratios()
         return self._ratios
-
-    def _bounds(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        sizes = np.array([s.tasks for s in self.seen])
-        centre = np.zeros((self.k, self.k))
-        half = np.full((self.k, self.k), math.inf)
-        for n in np.unique(sizes[sizes > 1]):
-            of = np.flatnonzero(sizes >= n)
-            runs = [[r[:n] for r in self.seen[i].runs if r.size >= n] for i in of]
-            e = np.array([np.mean(own, axis=0) for own in runs])
-            repeats = np.array([len(own) for own in runs])
-            means = e.mean(axis=1)
-            gram = (e / means[:, None]) @ (e / means[:, None]).T
-            own = np.diag(gram)
-            spread = np.maximum(own[:, None] + own[None, :] - 2 * gram, 0.0) / (n - 1)
-            run = self._run_sd[of] ** 2 / repeats
-            variance = run[:, None] + run[None, :] + (1 - n / self.tasks) / n * spread
-            here = np.minimum(sizes[of][:, None], sizes[of][None, :]) == n
-            rows, columns = np.nonzero(here)
-            logs = np.log(means)
-            centre[of[rows], of[columns]] = (logs[:, None] - logs[None, :])[here]
-            half[of[rows], of[columns]] = self._z * np.sqrt(variance)[here]
-        unseen = np.flatnonzero((sizes == 0) & ~np.isnan(self.predicted_j))
-        if unseen.size and (sizes > 0).any():
-            logs, spread_of = np.log(self.energy_j()), self._z_one * self._prediction_sd()
-            for i in unseen:
-                for j in np.flatnonzero(sizes > 0):
-                    centre[i, j] = logs[i] - logs[j]
-                    centre[j, i] = -centre[i, j]
-                    half[i, j] = half[j, i] = spread_of
-        np.fill_diagonal(half, 0.0)
-        return centre - half, centre + half
-
-    def _total(self, i: int) -> tuple[float, float]:
-        """Bounds of the energy of all tasks of a configuration [J]."""
-        own = self.seen[i]
-        if not own.runs:
-            e_j, sd = self.energy_j()[i], self._prediction_sd()
-            if math.isnan(e_j) or math.isinf(sd):
-                return 0.0, math.inf
-            half = self._z_one * sd
-        else:
-            e = np.mean([run[: own.tasks] for run in own.runs if run.size >= own.tasks], axis=0)
-            e_j, n = float(e.mean()), own.tasks
-            sampled = (
-                (1 - n / self.tasks) / n * float(e.var(ddof=1)) / e_j**2 if n > 1 else math.inf
-            )
-            half = self._z * math.sqrt(self._run_sd[i] ** 2 / len(own.runs) + sampled)
-        return self.tasks * e_j * math.exp(-half), self.tasks * e_j * math.exp(half)
 
     # What is asked for
 
@@ -371,8 +219,8 @@ class Race:
         """Those that would put `i` out if their pass@1 is no lower."""
         if self.rules.question is Question.best_pass:
             limit = self.rules.max_energy_j * (1 + self.rules.energy_margin)
-            return [c for c in self._alive() if c != i and self._total(c)[1] <= limit]
-        _, high = self.log_ratios()
+            return [c for c in self._alive() if c != i and self._energies.total_j(c)[1] <= limit]
+        _, high = self._log_ratios()
         return [c for c in self._alive() if c != i and high[c, i] < 0]
 
     def _drop(self) -> None:
@@ -457,7 +305,7 @@ class Race:
 
     def _threats(self, i: int) -> list[int]:
         """Those that may still be cheaper than `i` and no worse in pass@1."""
-        low, _ = self.log_ratios()
+        low, _ = self._log_ratios()
         edge = math.log1p(-self.rules.energy_margin)
         return [
             c for c in self._alive()
@@ -496,7 +344,7 @@ class Race:
     def _front(self) -> Answer:
         alive = self._alive()
         still = [i for i in alive if i not in self.kept]
-        _, high = self.log_ratios()
+        _, high = self._log_ratios()
         ties = []
         decided = True
         for i in still:
@@ -547,7 +395,7 @@ class Race:
         best = self._best()
         if best is None:
             return self._alive()
-        low, _ = self.log_ratios()
+        low, _ = self._log_ratios()
         edge = math.log1p(-self.rules.energy_margin)
         return [i for i in self._alive() if i != best and low[i, best] < edge]
 
@@ -566,7 +414,7 @@ class Race:
         unsettled = [i for i in possible if i not in self.kept]
         close = [i for i in possible if i in self.kept]
         open_ = unsettled + [i for i in close if best is not None and self._closer(i, best)]
-        low, _ = self.log_ratios()
+        low, _ = self._log_ratios()
         ties = () if open_ or best is None else tuple(
             (best, i, float(-np.expm1(low[i, best]))) for i in close
         )  # fmt: skip
@@ -579,13 +427,17 @@ class Race:
         if self.rules.question is not Question.best_pass:
             return
         for i in self._alive():
-            if self._total(i)[0] > self.rules.max_energy_j * (1 - self.rules.energy_margin):
+            if self._energies.total_j(i)[0] > self.rules.max_energy_j * (
+                1 - self.rules.energy_margin
+            ):
                 if self._within(i):
                     continue
                 self.out[i] = "above the limit of energy"
 
     def _within(self, i: int) -> bool:
-        return self._total(i)[1] <= self.rules.max_energy_j * (1 + self.rules.energy_margin)
+        return self._energies.total_j(i)[1] <= self.rules.max_energy_j * (
+            1 + self.rules.energy_margin
+        )
 
     def _ask_best_pass(self) -> list[Job]:
         alive = self._alive()
@@ -602,7 +454,7 @@ class Race:
         known = [i for i in alive if self.seen[i].tasks]
         limit = self.rules.max_energy_j
         ties = tuple(
-            (i, i, self._total(i)[1] / limit - 1) for i in alive if not self._within(i)
+            (i, i, self._energies.total_j(i)[1] / limit - 1) for i in alive if not self._within(i)
         )  # fmt: skip
         energy_j = self.energy_j()
         fit = [i for i in known if energy_j[i] * self.tasks <= limit] or known
