@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from engines import ROOT, mixed, prompts
+from engines import CUDA, DEVICE, ROOT, mixed, prompts
 from hydra import compose, initialize_config_dir
 
 from codejoule.config.compose import register_schemas
@@ -145,13 +145,17 @@ def measured(meter: Meter, run: Callable[[], int]) -> dict[str, float]:
     }
 
 
-def started(quant: str, options: argparse.Namespace, *, longest: int) -> Any:
+def started(
+    quant: str, options: argparse.Namespace, *, longest: int, more: Sequence[str] = ()
+) -> Any:
+    """The engine with random weights; `more` are further overrides."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         overrides = [
             f"model={options.model}",
             f"quant={quant}",
             "engine=vllm",
             "model.weights=random",
+            *more,
         ]
         experiment = to_experiment(compose("config", overrides))
     config, model = experiment.engine, experiment.model
@@ -161,9 +165,10 @@ def started(quant: str, options: argparse.Namespace, *, longest: int) -> Any:
     write_config(model.architecture, quantizer_of(chosen.method.name).declaration(chosen), folder)
     kind = engine_class(config.name)
     source = ModelSource(
-        folder=folder, random_seed=0, quant=chosen, dtype="bfloat16", device="cuda", gpus=(0,),
+        folder=folder, random_seed=0, quant=chosen, dtype="bfloat16", device=DEVICE,
+        gpus=(0,) * CUDA,
         cpu_threads=None, vocabulary=model.architecture["vocab_size"], context_tokens=None,
-        kv_cache_bytes=None,
+        kv_cache_bytes=None if CUDA else 2**30,
     )  # fmt: skip
     decoding = Decoding(
         generation=GenerationConfig(name="greedy"), max_new_tokens=longest, fixed_length=True

@@ -2,7 +2,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codejoule.domain import attribute_energy, later_prefill, prefill_part
+from codejoule.domain import (
+    Pace,
+    Slice,
+    attribute_energy,
+    attribute_slices,
+    later_prefill,
+    prefill_part,
+)
 
 sequences = st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 1300)), min_size=1, max_size=64)
 
@@ -123,3 +130,63 @@ def test_the_prefill_of_a_window_is_all_of_its_prefills() -> None:
     # A mark without a known energy, or a window without marks: not known, and not 0.
     assert prefill_part({"first_token": 2.0, begin: 10.0}, marks) is None
     assert prefill_part({}, []) is None
+
+
+def paced(begin: float, first: float, end: float) -> Pace:
+    return Pace.in_seconds(0.0, begin, first, end)
+
+
+def test_a_sequence_has_its_part_of_every_slice_that_it_ran_in() -> None:
+    paces = [paced(0.0, 0.5, 2.0), paced(0.0, 0.5, 6.0), paced(2.0, 2.5, 6.0)]
+    slices = [
+        Slice(energy_j=40.0, prefill_j=None, end=2.0, end_s=2.0),
+        Slice(energy_j=120.0, prefill_j=None, end=4.0, end_s=4.0),
+        Slice(energy_j=60.0, prefill_j=None, end=6.0, end_s=6.0),
+    ]
+    shares = attribute_slices(slices, prompt_tokens=[1, 1, 1], paces=paces)
+    assert shares.tolist() == [[20.0, 20.0, 0.0], [0.0, 60.0, 60.0], [0.0, 30.0, 30.0]]
+
+
+def test_a_prompt_is_paid_for_in_the_slice_in_which_it_was_read() -> None:
+    paces = [paced(0.0, 0.5, 4.0), paced(2.0, 2.5, 4.0)]
+    slices = [
+        Slice(energy_j=30.0, prefill_j=10.0, end=2.0, end_s=2.0),
+        Slice(energy_j=50.0, prefill_j=20.0, end=4.0, end_s=4.0),
+    ]
+    shares = attribute_slices(slices, prompt_tokens=[100, 7], paces=paces)
+    # The first alone; then 20 J for the second's prompt, 0.5 s of the first alone and 1.5 s of
+    # both.
+    assert shares[0].tolist() == [30.0, 0.0]
+    assert shares[1].tolist() == pytest.approx([30 * 0.5 / 2 + 30 * 0.75 / 2, 20 + 30 * 0.75 / 2])
+
+
+def test_one_slice_is_divided_as_a_window_is() -> None:
+    paces = [paced(0.0, 0.5, 3.0), paced(1.0, 1.5, 4.0), paced(1.5, 2.0, 2.0)]
+    spans = [(pace.begin, pace.end) for pace in paces]
+    whole = attribute_energy(
+        90.0, None, prompt_tokens=[1, 2, 3], output_tokens=[9, 9, 1], spans=spans
+    )
+    (shares,) = attribute_slices(
+        [Slice(energy_j=90.0, prefill_j=None, end=4.0, end_s=4.0)],
+        prompt_tokens=[1, 2, 3],
+        paces=paces,
+    )
+    assert shares.tolist() == pytest.approx(whole)
+
+
+def test_a_slice_of_its_own_moment_goes_to_what_has_ended_just_before() -> None:
+    paces = [paced(0.0, 0.5, 1.9), paced(0.0, 0.5, 1.8)]
+    slices = [
+        Slice(energy_j=40.0, prefill_j=None, end=2.0, end_s=2.0),
+        Slice(energy_j=1.0, prefill_j=None, end=2.1, end_s=2.1),
+    ]
+    shares = attribute_slices(slices, prompt_tokens=[1, 1], paces=paces)
+    assert shares[1].tolist() == [1.0, 0.0] and shares.sum() == pytest.approx(41.0)
+
+
+def test_a_slice_that_begins_with_a_prefill_or_has_none_tells_its_part() -> None:
+    begin, end = later_prefill(3)
+    assert prefill_part({begin: 2.0, end: 5.0}, [begin, end], opens=False) == 3.0
+    assert prefill_part({end: 5.0}, [begin, end], opens=False) == 5.0
+    assert prefill_part({}, [], opens=False) == 0.0
+    assert prefill_part({}, [begin, end], opens=False) is None

@@ -8,7 +8,7 @@ import pytest
 
 from codejoule.domain import EnergyReading, EnergyScope, EnergySource, Pace
 from codejoule.domain.metrics import RunFacts, WindowFacts, run_metrics
-from codejoule.domain.steady import STEADY, steady_state, tokens_between
+from codejoule.domain.steady import steady_state, tokens_between
 from tests.domain.test_metrics import record
 
 
@@ -41,10 +41,9 @@ def test_one_slot_is_busy_from_its_first_token_to_the_last() -> None:
     "paces",
     [
         TWO_SLOTS[:1],
-        [pace(0.0, 0.5, 0.6), pace(0.0, 0.5, 9.0)],
         [replace(each, begun_s=None) for each in TWO_SLOTS],
     ],
-    ids=["fewer requests than slots", "shorter than a counter can tell", "no seconds"],
+    ids=["fewer requests than slots", "no seconds"],
 )
 def test_there_is_no_steady_state(paces: list[Pace]) -> None:
     assert steady_state(paces, slots=2) is None
@@ -74,16 +73,17 @@ def test_tokens_are_spread_evenly_from_the_first_to_the_last() -> None:
     assert list(accumulate(parts))[1] == pytest.approx(1)
 
 
-def window(at_marks_j: dict[str, float] | None, paces: list[Pace] = TWO_SLOTS) -> WindowFacts:
-    span = steady_state(paces, slots=2)
-    marks_s = {} if span is None else dict(zip(STEADY, span, strict=True))
+def window(
+    energy_j: float, latency_s: float, paces: list[Pace], steady_tokens: float | None = None
+) -> WindowFacts:
     return WindowFacts(
         reading=EnergyReading(
             name="batch", source=EnergySource.nvml, scope=EnergyScope.gpu, start_s=0.0,
-            latency_s=6.0, energy_j=600.0, marks_s=marks_s, energy_at_marks_j=at_marks_j or {},
+            latency_s=latency_s, energy_j=energy_j,
         ),
         output_tokens=(16, 25, 28, 15)[: len(paces)],
         paces=tuple(paces),
+        steady_tokens=steady_tokens,
     )  # fmt: skip
 
 
@@ -94,29 +94,27 @@ def figures(*windows: WindowFacts) -> dict[str, float]:
     return run_metrics(records, RunFacts(windows=windows), rng=np.random.default_rng(0))
 
 
-def test_a_runs_steady_figures_are_those_of_the_windows_that_have_a_steady_state() -> None:
-    # From 0.6 to 5.0 s: of 16, 15 tokens came in 1.5 s, 14 of them after 0.6 s; 24 after the first;
-    # 28; and of the last, which ends at 6.0 s, the first and 14 x 1.8 / 2.8.
-    tokens = 14 + 24 + 28 + 1 + 14 * 1.8 / 2.8
-    drained = window(None, TWO_SLOTS[:1])
-    found = figures(window({"steady": 90.0, "steady_end": 530.0}), drained)
-    assert found["throughput_steady_tokens_per_s"] == pytest.approx(tokens / 4.4)
-    assert found["energy_per_output_token_steady_j"] == pytest.approx(440 / tokens)
-    assert found["throughput_tokens_per_s"] == pytest.approx((84 + 16) / 12)
-    assert found["energy_per_token_j"] == pytest.approx(1200 / (100 + 50))
+def test_a_runs_steady_figures_are_those_of_the_windows_that_lie_within_a_steady_state() -> None:
+    first = window(600.0, 6.0, TWO_SLOTS, steady_tokens=80.0)
+    second = window(200.0, 3.0, TWO_SLOTS[:1], steady_tokens=20.0)
+    drained = window(400.0, 6.0, TWO_SLOTS[:1])
+    found = figures(first, second, drained)
+    assert found["throughput_steady_tokens_per_s"] == pytest.approx(100 / 9.0)
+    assert found["energy_per_output_token_steady_j"] == pytest.approx(800 / 100)
+    assert found["throughput_tokens_per_s"] == pytest.approx((84 + 16 + 16) / 15)
 
 
 def test_without_a_steady_state_or_its_energy_the_figures_are_absent() -> None:
-    unresolved = figures(window({"steady": 90.0}))
+    unresolved = figures(window(float("nan"), 1.0, TWO_SLOTS, steady_tokens=80.0))
     assert "energy_per_output_token_steady_j" not in unresolved
     assert unresolved["throughput_steady_tokens_per_s"] > 0
-    assert not [name for name in figures(window(None, TWO_SLOTS[:1])) if "steady" in name]
+    assert not [name for name in figures(window(9.0, 1.0, TWO_SLOTS)) if "steady" in name]
 
 
 def test_percentiles_are_over_sequences_and_count_the_time_in_the_queue() -> None:
     paces = [pace(0.0, 0.1 * n, 0.1 * n + 1.0) for n in range(1, 101)]
     late = pace(5.0, 5.5, 7.5, arrived_s=3.0)
-    reading = window(None).reading
+    reading = window(600.0, 6.0, TWO_SLOTS).reading
     facts = RunFacts(
         windows=(
             WindowFacts(reading=reading, output_tokens=(11,) * 100, paces=tuple(paces)),

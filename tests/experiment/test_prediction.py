@@ -62,7 +62,9 @@ def plan(**changes: Any) -> Any:
             )
         ),
         "experiment": SimpleNamespace(
-            engine=SimpleNamespace(name=SimpleNamespace(value="generate")),
+            engine=SimpleNamespace(
+                name=SimpleNamespace(value="generate"), facts=SimpleNamespace(refills=False)
+            ),
             batch=SimpleNamespace(size=2),
         ),
     }

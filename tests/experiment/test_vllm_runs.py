@@ -15,10 +15,10 @@ from tests import warm
 from tests.experiment.job import ROOT, children_running, run_main, runs_of, start_main
 
 FAKE = Path(__file__).parents[1] / "generation" / "fake_vllm"
-WINDOWS = 6
+TASKS = 24
 OVERRIDES = (
     "engine=vllm", f"engine.python={sys.executable}", "engine.window_tasks=4", "batch=b4",
-    f"suite.limit={4 * WINDOWS}", "evaluator=none",
+    f"suite.limit={TASKS}", "evaluator=none",
 )  # fmt: skip
 
 
@@ -27,10 +27,12 @@ def environment(**wrong: float) -> dict[str, str]:
     return {"PYTHONPATH": str(FAKE), "FAKE_VLLM": json.dumps({"letters": letters, **wrong})}
 
 
-def windows_done(folder: Path) -> int:
+def windows_done(folder: Path) -> list[int]:
+    """How many sequences ended in each window."""
     (journal,) = list(folder.glob("mlruns/journals/*/*/journal.jsonl")) or [None]
     lines = journal.read_text(encoding="utf-8").split("\n")[:-1] if journal else []
-    return sum(json.loads(line)["kind"] == "batch" for line in lines)
+    entries = [json.loads(line) for line in lines]
+    return [len(e["payload"]["completions"]) for e in entries if e["kind"] == "batch"]
 
 
 def wait_for(reached: Callable[[], object]) -> None:
@@ -58,7 +60,7 @@ def half_done(folder: Path) -> Iterator[tuple[warm.Job, int]]:
     """A run of which some windows are done, and the process of its vLLM."""
     job = start_main(folder, *OVERRIDES, new_session=True, **environment(step_s=0.005))
     try:
-        wait_for(lambda: windows_done(folder) >= 2 or job.poll() is not None)
+        wait_for(lambda: len(windows_done(folder)) >= 2 or job.poll() is not None)
         vllm = process_of_vllm(job.pid)
         assert job.poll() is None and vllm is not None
         yield job, vllm
@@ -68,15 +70,15 @@ def half_done(folder: Path) -> Iterator[tuple[warm.Job, int]]:
 
 def check_continued(folder: Path) -> None:
     """The same command, given again, decodes what is left, and ends as if nothing had been."""
-    done_before = windows_done(folder)
-    assert 2 <= done_before < WINDOWS
+    done_before = sum(windows_done(folder))
+    assert 8 <= done_before < TASKS
     done = run_main(folder, *OVERRIDES, **environment())
     assert done.returncode == 0, done.stderr
-    assert f"continues: {done_before} of {WINDOWS} batches were done before" in done.stdout
-    assert windows_done(folder) == WINDOWS
+    assert f"continues: {done_before} of {TASKS} sequences were done before" in done.stdout
+    assert sum(windows_done(folder)) == TASKS
     (run,) = runs_of("codejoule", folder)
     assert run.info.status == "FINISHED"
-    assert run.data.metrics["tasks"] == 4 * WINDOWS
+    assert run.data.metrics["tasks"] == TASKS
     assert run.data.metrics["memory_peak_bytes"] > 0
 
 

@@ -274,10 +274,8 @@ def test_windows_of_the_graph_engine_tell_prefill_from_decode(
     family: Callable[[str], Any], tokenizer: Any
 ) -> None:
     marks: list[str] = []
-    ended: list[int] = []
     with engine_of("graph", family("qwen2"), tokenizer) as engine:
-        decoded = decode(engine, PROMPTS, 5, mark=marks.append, ended=ended.append)
-    assert sum(ended) == len(PROMPTS) and max(ended) <= 5, "progress is told as it is made"
+        decoded = decode(engine, PROMPTS, 5, mark=marks.append)
     assert marks[0] == FIRST_TOKEN
     later = [name for number in range(1, len(marks) // 2 + 1) for name in later_prefill(number)]
     assert len(later) > 4 and marks[1:] == later

@@ -189,7 +189,7 @@ def test_judging_changes_the_energy_of_a_cpu_and_not_of_a_gpu(
     scope: EnergyScope, seen: set[str]
 ) -> None:
     class Clock(Counter):
-        def end(self, key: str) -> dict[str, float]:
+        def end(self, key: str, then: str | None = None) -> dict[str, float]:
             return {"device": 1.0}
 
     counter = Clock(("device",), source=EnergySource.nvml)

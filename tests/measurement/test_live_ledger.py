@@ -60,7 +60,7 @@ def test_zeus_own_figure_stands_beside_the_ledgers(
     says_j: float, told_j: float | None, open_ledger: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Zeus(Counter):
-        def end(self, key: str) -> Mapping[str, float]:
+        def end(self, key: str, then: str | None = None) -> Mapping[str, float]:
             return {"gpu:0": says_j}
 
     monkeypatch.setattr("codejoule.measurement.window.require_agreement", lambda *_: None)

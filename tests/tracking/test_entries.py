@@ -37,6 +37,8 @@ def _without_new(payload):
     for completion in payload.get("completions") or ():
         pace = completion["pace"] or {}
         assert pace.pop("begun_s", None) is None and pace.pop("arrived_s", None) is None
+    if "completions" in payload:
+        assert payload.pop("slice") is None
     if "temperature_c" in payload:  # of the GPUs at rest
         assert payload.pop("source") is None
     return payload

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _ARTIFACT = "tasks.parquet"
 _COLUMNS = [
     "task_id", "order", "batch", "output_tokens", "energy_j", "latency_s", "verdict",
-    "evaluation_energy_j", "domains",
+    "evaluation_energy_j", "domains", "block",
 ]  # fmt: skip
 _THREADS = 8
 _PASS = "pass"
@@ -46,7 +46,8 @@ class TaskFigures:
     order: NDArray[np.float64]
     """Place of the task's first sample in its run."""
     window: NDArray[np.int64]
-    """Accounting window of the task's first sample; -1 where the task is not in the run."""
+    """Block of the task's first sample: its accounting window, or, with an engine that refills, the
+    block of requests that stands for one; -1 where the task is not in the run."""
     domains: dict[str, NDArray[np.bool_]]
     """Which tasks belong to each domain, shape (t,)."""
 
@@ -116,8 +117,11 @@ def _read(path: Path, run_id: str) -> "pa.Table":
     import pyarrow.parquet as pq
 
     try:
-        # One thread per file: there are many files, and several are read at once.
-        return pq.read_table(path, columns=_COLUMNS, use_threads=False)
+        with pq.ParquetFile(path) as file:
+            older = "block" not in file.schema_arrow.names
+            # One thread per file: there are many files, and several are read at once.
+            table = file.read(columns=_COLUMNS[:-1] if older else _COLUMNS, use_threads=False)
+        return table.append_column("block", table["batch"]) if older else table
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path} of run {run_id} is damaged: {error}") from error
 
@@ -157,7 +161,8 @@ def _figures(tables: "Sequence[tuple[str, pa.Table]]") -> TaskFigures:
 
     verdict = whole["verdict"]
     passed = pc.cast(pc.equal(verdict, _PASS), pa.float64()).to_numpy()
-    window = first(column("batch"))
+    block, batch = column("block"), column("batch")
+    window = first(np.where(np.isnan(block), batch, block))
     with np.errstate(invalid="ignore", divide="ignore"):
         share = summed(np.asarray(passed, dtype=float)) / samples
     return TaskFigures(

@@ -117,6 +117,20 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """A sequence that has not ended yet."""
+
+    task_id: str
+    """The task it answers."""
+    sample: int
+    """Number of the sample, from 0."""
+    prompt_tokens: int
+    """Tokens of the prompt; 0 where its engine does not tell prefill from decode."""
+    pace: Pace
+    """When it was decoded, up to now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskRecord:
     """Energy, time and verdict of one sample. None is "not measured", never 0."""
 
@@ -125,14 +139,14 @@ class TaskRecord:
     order: int
     """Position among the run's requests, from 0."""
     batch: int
-    """Number of the accounting window."""
+    """Number of the accounting window: that in which it ended."""
     batch_size: int
-    """Sequences in that window."""
+    """Sequences that ended in that window."""
     prompt_tokens: int
     output_tokens: int
     finish_reason: str
     energy_j: float | None
-    """Share of the window's energy allocated to this sample [J]."""
+    """Energy allocated to this sample, of all windows in which it ran [J]."""
     energy_net_j: float | None
     """The same, idle power subtracted [J]."""
     batch_energy_j: float | None
@@ -151,6 +165,9 @@ class TaskRecord:
     domains: tuple[str, ...]
     verdict_plus: str | None = None
     """The same by these and the further tests of EvalPlus; None where the task has none."""
+    block: int | None = None
+    """Number of the block of requests that are one observation to statistics, for an engine that
+    refills; None where that is the accounting window."""
 
 
 TASK_COLUMNS = tuple(f.name for f in fields(TaskRecord))

@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 import numpy as np
+from numpy.typing import NDArray
+
+from codejoule.domain.completion import Pace
 
 
 class EnergySource(Enum):
@@ -148,14 +151,18 @@ class Cooling:
 FIRST_TOKEN = "first_token"
 """The mark that divides a window of generation into prefill and decode."""
 
+_DECODE = "decode"
+
 
 def later_prefill(number: int) -> tuple[str, str]:
     """The marks at the beginning and end of a window's prefill `number`, from 1: of prompts that
     take the place of sequences that have ended."""
-    return f"prefill#{number}", f"decode#{number}"
+    return f"prefill#{number}", f"{_DECODE}#{number}"
 
 
-def prefill_part(at_marks: Mapping[str, float], marks: Collection[str]) -> float | None:
+def prefill_part(
+    at_marks: Mapping[str, float], marks: Collection[str], *, opens: bool = True
+) -> float | None:
     """How much of a quantity that grows through a window fell to its prefills.
 
     Parameters
@@ -164,21 +171,27 @@ def prefill_part(at_marks: Mapping[str, float], marks: Collection[str]) -> float
         What it had grown to at each mark: energy from the opening [J], or time [s].
     marks : collection of str
         Names of all marks of the window.
+    opens : bool
+        Whether decoding begins with the window, so that its first prefill is up to `FIRST_TOKEN`;
+        False for a later slice of an engine that refills.
 
     Returns
     -------
     float or None
         The part up to `FIRST_TOKEN` and between the two marks of each `later_prefill`; None
-        where the window has no first token, or one of these is not known.
+        where a window that opens has no first token, or one of these is not known.
     """
-    bounds = [FIRST_TOKEN]
-    while (later := later_prefill(len(bounds) // 2 + 1))[1] in marks:
-        bounds += later
-    if any(name not in at_marks for name in bounds):
+    if opens and FIRST_TOKEN not in at_marks:
         return None
-    part = at_marks[FIRST_TOKEN]
-    for begin, end in zip(bounds[1::2], bounds[2::2], strict=True):
-        part += at_marks[end] - at_marks[begin]
+    part = at_marks[FIRST_TOKEN] if opens else 0.0
+    for end in marks:
+        prefix, _, number = end.partition("#")
+        if prefix != _DECODE:
+            continue
+        if end not in at_marks:
+            return None
+        # One that a slice begins with has its beginning where the slice has: nothing had flowed.
+        part += at_marks[end] - at_marks.get(later_prefill(int(number))[0], 0.0)
     return part
 
 
@@ -269,6 +282,72 @@ def _decode_shares(energy_j: float, spans: Sequence[tuple[float, float]]) -> lis
     each = np.divide(lengths, running, out=np.zeros_like(lengths), where=running > 0)
     reached = np.concatenate([[0.0], np.cumsum(each)]) * (energy_j / busy)
     return [float(share) for share in reached[ends] - reached[begins]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slice:
+    """A window between two moments of one decoding that goes on through both."""
+
+    energy_j: float
+    """Energy between them [J]."""
+    prefill_j: float | None
+    """Of that, energy of prefills [J]; None where the engine does not tell them."""
+    end: float
+    """The later moment, on the clock of the sequences' paces."""
+    end_s: float
+    """The same [s after the decoding began]."""
+
+
+def attribute_slices(
+    slices: Sequence[Slice],
+    *,
+    prompt_tokens: Sequence[int],
+    paces: Sequence[Pace],
+) -> NDArray[np.float64]:
+    """Divide the energy of windows that follow one another among the sequences that ran in them.
+
+    Parameters
+    ----------
+    slices : sequence of Slice, shape (slices,)
+        In order, the first from the beginning of decoding on.
+    prompt_tokens : sequence of int, shape (n,)
+        Prompt length of each sequence.
+    paces : sequence of Pace, shape (n,)
+        When each of them was decoded; of one that was broken off, up to then.
+
+    Returns
+    -------
+    ndarray of float, shape (slices, n)
+        Energy of each slice allocated to each sequence [J]; a row adds up to its slice's energy.
+
+    Notes
+    -----
+    Each slice is divided by the rule of `attribute_energy`, with what of every sequence lies
+    within it: the prompt of those whose first token came in it, and the part of their spans
+    between its edges. A sequence's energy is the sum over the slices that it ran in.
+    """
+    shares = np.zeros((len(slices), len(paces)))
+    ends = np.array([pace.end for pace in paces])
+    firsts_s = np.array([math.nan if pace.first_s is None else pace.first_s for pace in paces])
+    begin, begin_s = -math.inf, -math.inf
+    for row, each in zip(shares, slices, strict=True):
+        told = each.prefill_j is not None
+        starts = np.array([pace.first if told else pace.begin for pace in paces])
+        low, high = np.maximum(starts, begin), np.minimum(ends, each.end)
+        read = (firsts_s > begin_s) & (firsts_s <= each.end_s)
+        chosen = np.flatnonzero((high > low) | read)
+        if chosen.size == 0:
+            # It was cut at an end that by the sequences' clock had come a moment before.
+            chosen = np.flatnonzero(ends == ends[ends <= each.end].max(initial=ends.min()))
+        row[chosen] = attribute_energy(
+            each.energy_j,
+            each.prefill_j,
+            prompt_tokens=[prompt_tokens[i] if read[i] else 0 for i in chosen],
+            output_tokens=[0] * len(chosen),
+            spans=[(low[i], max(low[i], high[i])) for i in chosen],
+        )
+        begin, begin_s = each.end, each.end_s
+    return shares
 
 
 def break_even_tasks(*, cost_j: float, before_j: float, after_j: float) -> float:

@@ -43,8 +43,8 @@ class EngineFacts:
     cache: KvCache
     """Its KV cache."""
     refills: bool = False
-    """Whether a waiting prompt takes the place of a sequence that has ended: a window is then
-    ``engine.window_tasks`` requests, and otherwise a batch."""
+    """Whether a waiting prompt takes the place of a sequence that has ended: a window is then the
+    time in which ``engine.window_tasks`` sequences end, and otherwise a batch."""
     arrivals: bool = False
     """Whether requests may arrive while it runs (``batch.arrival_rate_per_s``)."""
     compiles: bool = False

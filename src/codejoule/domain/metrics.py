@@ -15,7 +15,6 @@ from codejoule.domain.energy import (
     EnergySource,
     prefill_part,
 )
-from codejoule.domain.steady import STEADY, tokens_between
 from codejoule.domain.verdict import Status
 
 J_PER_KWH = 3.6e6
@@ -46,6 +45,10 @@ class WindowFacts:
     positions: int | None = None
     """Token positions that the model computed, padding and ended rows included; None where the
     engine does not tell."""
+    opens: bool = True
+    """Whether decoding began with it; False for a later slice of an engine that refills."""
+    steady_tokens: float | None = None
+    """Tokens generated in it, where all slots were busy from its beginning to its end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,8 +144,8 @@ def run_metrics(
       ``tpot`` as the time from first to last token over ``output tokens - 1``, of ``latency``
       end to end.
     - ``energy_per_output_token_steady_j`` and ``throughput_steady_tokens_per_s`` are energy
-      over tokens and tokens over time of the `codejoule.domain.steady` states of all windows
-      that have one.
+      over tokens and tokens over time of the windows that lie within a
+      `codejoule.domain.steady` state.
     - ``padding_share = 1 - (prompt tokens + sum(output tokens - 1)) / positions``: what the
       model computed for padding and for rows that had ended.
 
@@ -258,28 +261,24 @@ def _percentiles(facts: RunFacts) -> _Figures:
 
 def _steady_state(facts: RunFacts) -> _Figures:
     """Energy per token and speed while all slots were busy; nothing where they never were."""
-    begin, end = STEADY
-    tokens, seconds = 0.0, 0.0
-    measured_tokens, energy_j = 0.0, 0.0
-    for window in facts.windows:
-        marks_s, at_marks_j = window.reading.marks_s, window.reading.energy_at_marks_j
-        if end not in marks_s:
-            continue
-        made = tokens_between(window.paces, window.output_tokens, marks_s[begin], marks_s[end])
-        tokens, seconds = tokens + made, seconds + marks_s[end] - marks_s[begin]
-        if begin in at_marks_j and end in at_marks_j:
-            measured_tokens += made
-            energy_j += at_marks_j[end] - at_marks_j[begin]
+    steady = [(w.steady_tokens, w.reading) for w in facts.windows if w.steady_tokens is not None]
+    tokens = sum(made for made, _ in steady)
+    energy_j = sum(reading.energy_j for _, reading in steady)
     return {
-        "throughput_steady_tokens_per_s": _over(tokens, seconds),
-        "energy_per_output_token_steady_j": _over(energy_j, measured_tokens) or None,
+        "throughput_steady_tokens_per_s": _over(tokens, sum(r.latency_s for _, r in steady)),
+        "energy_per_output_token_steady_j": _over(energy_j, tokens),
     }
 
 
 def _energy(facts: RunFacts) -> _Figures:
     readings = [w.reading for w in facts.windows]
     energy_j = sum(r.energy_j for r in readings)
-    prefill_j = _sum_or_none([prefill_part(r.energy_at_marks_j, r.marks_s) for r in readings])
+    prefill_j = _sum_or_none(
+        [
+            prefill_part(w.reading.energy_at_marks_j, w.reading.marks_s, opens=w.opens)
+            for w in facts.windows
+        ]
+    )
     integrated_j = _sum_or_none([r.integrated_j for r in readings])
     gross_j, net_j = _gpu_energy(readings, facts.idle_power_w)
     crosscheck = None

@@ -1,4 +1,4 @@
-"""The steady state of an engine that refills: the part of a window in which all slots are busy."""
+"""The steady state of an engine that refills: the part of its work in which all slots are busy."""
 
 from collections.abc import Sequence
 
@@ -6,12 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codejoule.domain.completion import Pace
-
-STEADY = ("steady", "steady_end")
-"""The marks at the beginning and end of a window's steady state."""
-
-SHORTEST_S = 0.25
-"""A shorter part of a window is none: the counters tick too seldom to tell its energy [s]."""
 
 _Floats = NDArray[np.float64]
 
@@ -22,15 +16,15 @@ def steady_state(paces: Sequence[Pace], *, slots: int) -> tuple[float, float] | 
     Parameters
     ----------
     paces : sequence of Pace, shape (n,)
-        When each sequence of one window was decoded.
+        When each sequence was decoded, of those that the engine was given together.
     slots : int
         How many sequences the engine decodes at once.
 
     Returns
     -------
     (float, float) or None
-        Its beginning and end [s after the window's opening]; None where there is none of
-        `SHORTEST_S`, or where the paces do not tell seconds.
+        Its beginning and end [s after the opening]; None where there is none, or where the paces
+        do not tell seconds.
 
     Notes
     -----
@@ -52,8 +46,7 @@ def steady_state(paces: Sequence[Pace], *, slots: int) -> tuple[float, float] | 
         for begin_s, end_s in _crowded(arrived, ended, slots)
         if (filled_s := _filled(begun, first, ended, slots, begin_s, end_s)) is not None
     ]
-    begin_s, end_s = max(found, key=lambda span: span[1] - span[0], default=(0.0, 0.0))
-    return (begin_s, end_s) if end_s - begin_s >= SHORTEST_S else None
+    return max(found, key=lambda span: span[1] - span[0], default=None)
 
 
 def _crowded(arrived: _Floats, ended: _Floats, slots: int) -> list[tuple[float, float]]:

@@ -26,6 +26,7 @@ from codejoule.evaluation import (
     with_expected_outputs,
 )
 from codejoule.experiment.plan import Plan
+from codejoule.experiment.shares import in_order
 from codejoule.measurement import Meter, open_cpu_meter, share_evaluation_energy
 from codejoule.suites import solution_of
 from codejoule.tracking import Journal
@@ -166,8 +167,7 @@ def programs(plan: Plan, batches: Sequence[Batch]) -> list[tuple[Completion, str
     tasks, split, variant = plan.tasks, plan.experiment.suite.split, plan.variant
     return [
         (c, *solution_of(tasks[c.task_id], c, split=split, variant=variant))
-        for batch in batches
-        for c in batch.completions
+        for _, _, c in in_order(batches)
     ]
 
 

@@ -1,26 +1,27 @@
-"""The stage that uses the model: load, warm up, idle, then one metered window per batch."""
+"""The stage that uses the model: load, warm up, idle, then metered windows."""
 
 import logging
 import os
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 from tqdm import tqdm
 
-from codejoule.domain import Completion, EnergySource, PowerSample, Prompt
-from codejoule.domain.steady import STEADY, steady_state
+from codejoule.config import UserError
+from codejoule.domain import EnergyReading, EnergySource, PowerSample, Prompt
 from codejoule.experiment.idle import measure_idle
 from codejoule.experiment.memory import check_memory
 from codejoule.experiment.memory_use import BatchLimit, is_out_of_memory, out_of_memory
 from codejoule.experiment.model_stage import Kept, open_engine
-from codejoule.experiment.plan import Plan, Request
-from codejoule.generation import Engine
-from codejoule.measurement import Meter, Window, open_meter
+from codejoule.experiment.plan import Plan
+from codejoule.experiment.session import Session
+from codejoule.generation import Decoded, Ended, Engine
+from codejoule.measurement import Meter, open_meter
 from codejoule.tracking import Journal
 from codejoule.tracking.entries import (
     Batch,
@@ -33,19 +34,18 @@ from codejoule.tracking.entries import (
 
 _log = logging.getLogger(__name__)
 _POWER_CHUNK = 50
-Result = TypeVar("Result")
 
 
 def generate(plan: Plan, folder: Path, kept: Kept | None = None) -> None:
-    """Generate every batch that the journal in `folder` does not hold yet. Each batch is on disk
-    before the next one starts. A batch that memory is too small for is decoded in halves, as
-    ``batch.on_out_of_memory`` says. What `kept` has of an earlier job is taken over, and it keeps
-    what is loaded now. Raises `UserError` when memory does not suffice, and whatever the rooms
-    raise."""
+    """Generate what the journal in `folder` does not hold yet: batch by batch, or, with an engine
+    that refills, all in one go, in windows that are cut as sequences end. Each window is on disk
+    before the one after the next. Where memory is too small, fewer sequences are decoded at once,
+    as ``batch.on_out_of_memory`` says. What `kept` has of an earlier job is taken over, and it
+    keeps what is loaded now. Raises `UserError` when memory does not suffice, and whatever the
+    rooms raise."""
     with Journal(folder) as journal:
-        done = _done(journal)
-        todo = [n for n, batch in enumerate(plan.batches) if done[n] < len(batch)]
-        if not todo:
+        left = _left(plan, journal)
+        if not left:
             return
         if kept is None or kept.empty:
             check_memory(plan.experiment, plan.memory, plan.hardware, device=plan.device)
@@ -55,89 +55,127 @@ def generate(plan: Plan, folder: Path, kept: Kept | None = None) -> None:
             plan.experiment.meter, gpu_indices=plan.gpus, processes=plan.processes or starts
         ) as meter:
             try:
-                _generate(plan, journal, meter, todo, kept)
+                _generate(plan, journal, meter, left, kept)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
                 raise out_of_memory(error, plan, None, can_halve=False) from error
 
 
-def _done(journal: Journal) -> Counter[int]:
-    """Sequences of each planned batch that are done, from its first on."""
-    done: Counter[int] = Counter()
-    for entry in journal.entries(Batch):
-        done[entry.batch] += len(entry.completions)
-    return done
+def _left(plan: Plan, journal: Journal) -> dict[int, tuple[int, ...]]:
+    """Of each planned batch that is not done, the places of its requests that are left."""
+    done = {
+        (completion.task_id, completion.sample)
+        for entry in journal.entries(Batch)
+        for completion in entry.completions
+    }
+    places = {
+        number: tuple(
+            place
+            for place, request in enumerate(batch)
+            if (request.task.task_id, request.sample) not in done
+        )
+        for number, batch in enumerate(plan.batches)
+    }
+    return {number: left for number, left in places.items() if left}
+
+
+def _prompts(plan: Plan, number: int, places: Sequence[int]) -> list[Prompt]:
+    requests = [plan.batches[number][place] for place in places]
+    return [replace(plan.prompts[r.task.task_id], sample=r.sample) for r in requests]
 
 
 def _generate(
-    plan: Plan, journal: Journal, meter: Meter, todo: Sequence[int], kept: Kept | None
+    plan: Plan,
+    journal: Journal,
+    meter: Meter,
+    left: Mapping[int, Sequence[int]],
+    kept: Kept | None,
 ) -> None:
-    if len(todo) < len(plan.batches):
-        done = len(plan.batches) - len(todo)
-        _log.info("continues: %d of %d batches were done before", done, len(plan.batches))
+    total = sum(map(len, plan.batches))
+    if done := total - sum(map(len, left.values())):
+        _log.info("continues: %d of %d sequences were done before", done, total)
     cooling = meter.cool_down()
     if cooling is not None:
         journal.append(CooledDown(**asdict(cooling)))
-    windows = {number: _prompts(plan, plan.batches[number]) for number in todo}
-    engine, peak_bytes = open_engine(plan, meter, journal, list(windows.values()), kept)
+    prompts = [_prompts(plan, number, places) for number, places in left.items()]
+    engine, peak_bytes = open_engine(plan, meter, journal, prompts, kept)
     try:
         limit = BatchLimit(plan, journal)
-        _Decoding(plan, journal, meter, engine, limit, windows).run(peak_bytes)
+        with tqdm(total=total, initial=done, unit="task", disable=None, leave=False) as progress:
+            _Decoding(plan, journal, meter, engine, limit, peak_bytes, progress).run()
     finally:
         if kept is None or not kept.keeps(engine):
             engine.close()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Decoding:
-    """The windows that are left, and what decodes and meters them."""
+    """The requests that are left, and what decodes and meters them."""
 
     plan: Plan
     journal: Journal
     meter: Meter
     engine: Engine
     limit: BatchLimit
-    windows: Mapping[int, Sequence[Prompt]]
+    peak_bytes: Callable[[], int | None]
+    progress: "tqdm[Any]"
+    tokens: int = 0
+    began_s: float = 0.0
+    power: list[PowerSample] = field(default_factory=list)
 
-    def run(self, peak_bytes: Callable[[], int | None]) -> None:
+    def run(self) -> None:
         """Compile, warm up, idle, decode; each on record as it is done."""
         config, journal, meter = self.plan.experiment.engine, self.journal, self.meter
-        self._prepare(list(self.windows.values()))
+        self._prepare()
         with meter.window("warmup") as window:
-            for prompts in list(self.windows.values())[: config.warmup_batches]:
+            for prompts in self._cut()[: config.warmup_batches]:
                 self._warm_up(prompts, tokens=config.warmup_tokens)
         journal.append(WarmedUp(reading=window.reading))
         declared = {"kv_cache": config.facts.cache.value, "samples_repeat": config.facts.repeats}
         journal.append(EngineSetUp(declared | self.engine.facts()))
         journal.append(measure_idle(self.plan, meter))
-        total, done = sum(map(len, self.plan.batches)), _done(journal).total()
-        tokens, power, began = 0, list[PowerSample](), time.monotonic()
-        with tqdm(total=total, initial=done, unit="task", disable=None, leave=False) as progress:
-            for number in self.windows:
-                for entry in self._decode(number, ended=progress.update):
-                    journal.append(replace(entry, memory_peak_bytes=peak_bytes()))
-                    tokens += sum(completion.output_tokens for completion in entry.completions)
-                    # What ran out of memory has to be done again.
-                    progress.n = _done(journal).total()
-                    new = meter.new_power()
-                    speed = _speed(tokens, time.monotonic() - began, new, meter)
-                    progress.set_postfix_str(speed)
-                    power += new
-                    if len(power) >= _POWER_CHUNK:
-                        journal.append(Power(samples=tuple(power)))
-                        power = []
-        if power := power + meter.new_power():
-            journal.append(Power(samples=tuple(power)))
+        self.began_s = time.monotonic()
+        decode = self._refill if config.facts.refills else self._decode
+        while left := _left(self.plan, journal):
+            decode(*next(iter(left.items())))
+        self._keep_power(at_least=1)
 
-    def _prepare(self, windows: Sequence[Sequence[Prompt]]) -> None:
+    def _book(self, entry: Batch) -> None:
+        """Put a window on record, with what can be said of it meanwhile."""
+        self.journal.append(entry)
+        self.tokens += sum(completion.output_tokens for completion in entry.completions)
+        new = self.meter.new_power()
+        speed = _speed(self.tokens, time.monotonic() - self.began_s, new, self.meter)
+        self.progress.set_postfix_str(speed)
+        self.power += new
+        self._keep_power(at_least=_POWER_CHUNK)
+
+    def _keep_power(self, *, at_least: int) -> None:
+        self.power += self.meter.new_power()
+        if len(self.power) >= at_least:
+            self.journal.append(Power(samples=tuple(self.power)))
+            self.power = []
+
+    def _cut(self) -> list[list[Prompt]]:
+        """What is left, as many at once as will be decoded."""
+        size = self.limit.size
+        return [
+            _prompts(self.plan, number, places[i : i + size])
+            for number, places in _left(self.plan, self.journal).items()
+            for i in range(0, len(places), size)
+        ]
+
+    def _prepare(self) -> None:
         """Compile and capture before anything is measured; the energy is booked apart. An engine
         with a model of its own has done it while that was made ready."""
         facts = self.plan.experiment.engine.facts
+        left = _left(self.plan, self.journal)
+        windows = [_prompts(self.plan, number, places) for number, places in left.items()]
         while facts.compiles and not facts.owns_model:
             size = self.limit.size
             with self.meter.window("compile") as window:
-                _, error = _tried(partial(self.engine.prepare, windows, at_once=size))
+                error = _tried(partial(self.engine.prepare, windows, at_once=size))
             self.journal.append(Compiled(reading=window.reading))
             if error is None:
                 return
@@ -147,69 +185,106 @@ class _Decoding:
         """Warm up with as many of a batch's prompts as will be decoded at once."""
         while True:
             chosen = prompts[: self.limit.size]
-            _, error = _tried(partial(self.engine.warm_up, chosen, tokens=tokens))
+            error = _tried(partial(self.engine.warm_up, chosen, tokens=tokens))
             if error is None:
                 return
             self.limit.reduce(error, sequences=len(chosen), during="warmup", reading=None)
 
-    def _decode(self, number: int, *, ended: Callable[[int], object]) -> Iterator[Batch]:
-        """What is left of one planned window: at once, or in parts where memory is too small. An
-        engine that refills takes the whole window and decodes fewer of it at once. An attempt that
-        ran out of memory has its own reading, which is in no window's energy."""
-        prompts, limit = self.windows[number], self.limit
-        first = _done(self.journal)[number]
-        while first < len(prompts):
-            refills = self.plan.experiment.engine.facts.refills
-            chosen = prompts[first : None if refills else first + limit.size]
-            with self.meter.window("batch") as window:
-                decoded, error = _tried(
-                    partial(
-                        self.engine.generate,
-                        chosen,
-                        at_once=limit.size,
-                        seed=self.plan.seed(number, first),
-                        arrivals_s=self.plan.arrivals_s(number, first),
+    def _decode(self, number: int, places: Sequence[int]) -> None:
+        """The first part of what is left of one batch: all of it, unless memory is too small. An
+        attempt that ran out of memory has its own reading, which is in no window's energy."""
+        chosen = places[: self.limit.size]
+        found: list[Decoded] = []
+        with self.meter.window("batch") as window:
+            error = _tried(
+                lambda: found.append(
+                    self.engine.generate(
+                        _prompts(self.plan, number, chosen),
+                        at_once=self.limit.size,
+                        seed=self.plan.seed(number, chosen[0]),
                         mark=window.mark,
-                        ended=ended,
                     )
                 )
-                if decoded is not None:
-                    _mark_steady_state(window, decoded.completions, slots=limit.size)
-            if error is not None:
-                at_once = min(limit.size, len(chosen))
-                limit.reduce(error, sequences=at_once, during="batch", reading=window.reading)
-                self._prepare([self.windows[n] for n in self.windows if n >= number])
-                continue
-            assert decoded is not None
-            yield Batch(
+            )
+        if error is not None:
+            self._reduce(error, sequences=len(chosen), reading=window.reading)
+            return
+        self.progress.update(len(chosen))
+        (decoded,) = found
+        self._book(
+            Batch(
                 batch=number,
-                first=first,
+                first=chosen[0],
                 completions=decoded.completions,
                 reading=window.reading,
                 positions=decoded.positions,
-                memory_peak_bytes=None,
+                memory_peak_bytes=self.peak_bytes(),
             )
-            first += len(chosen)
+        )
+
+    def _reduce(self, error: Exception, *, sequences: int, reading: EnergyReading | None) -> None:
+        self.limit.reduce(error, sequences=sequences, during="batch", reading=reading)
+        self._prepare()
+
+    def _refill(self, number: int, places: Sequence[int]) -> None:
+        """All that is left, in one go; sequences that have ended are on record when it fails. Those
+        that memory was too small for are then left."""
+        at_once = min(self.limit.size, len(places))
+        done = len(self.plan.batches[number]) - len(places)
+        error: Exception | None = None
+        try:
+            with self.meter.slices("batch") as slices:
+                session = Session(
+                    slices,
+                    places=places,
+                    at_once=at_once,
+                    window_tasks=self.plan.window_tasks,
+                    shortest_s=self.meter.shortest_s,
+                    first=len(self.journal.entries(Batch)),
+                )
+                told = self.engine.stream(
+                    _prompts(self.plan, number, places),
+                    at_once=self.limit.size,
+                    seed=self.plan.seed(number),
+                    arrivals_s=self.plan.arrivals_s(number, done),
+                    mark=slices.mark,
+                )
+                with closing(told):
+                    while True:
+                        ended, error = _next(told)
+                        if ended is None:
+                            break
+                        self.progress.update(len(ended.completions))
+                        session.take(ended)
+                        for entry in session.settled():
+                            self._book(entry)
+            for entry in session.rest():
+                self._book(replace(entry, memory_peak_bytes=None if error else self.peak_bytes()))
+        except UserError:
+            # A counter may have ended with the engine, whose error says more.
+            if error is not None:
+                raise error from None
+            raise
+        if error is not None:
+            self._reduce(error, sequences=at_once, reading=session.lost)
 
 
-def _tried(work: Callable[[], Result]) -> tuple[Result | None, RuntimeError | None]:
-    """What `work` gives, or the error that may be a lack of memory: a window around an attempt
-    that failed has its energy."""
+def _next(told: Generator[Ended]) -> tuple[Ended | None, Exception | None]:
+    """What is told next, or what keeps it from being told; neither at the end."""
     try:
-        return work(), None
-    except RuntimeError as error:
+        return next(told, None), None
+    except Exception as error:
         return None, error
 
 
-def _mark_steady_state(window: Window, completions: Sequence[Completion], *, slots: int) -> None:
-    """Have the part of a window's energy known that fell to its steady state, where it had one."""
-    paces = [completion.pace for completion in completions if completion.pace is not None]
-    if (found := steady_state(paces, slots=slots)) is not None:
-        window.mark_part(STEADY, *found)
-
-
-def _prompts(plan: Plan, batch: Sequence[Request]) -> list[Prompt]:
-    return [replace(plan.prompts[r.task.task_id], sample=r.sample) for r in batch]
+def _tried(work: Callable[[], object]) -> RuntimeError | None:
+    """The error that may be a lack of memory: a window around an attempt that failed has its
+    energy."""
+    try:
+        work()
+    except RuntimeError as error:
+        return error
+    return None
 
 
 def _speed(tokens: int, seconds: float, power: Sequence[PowerSample], meter: Meter) -> str:

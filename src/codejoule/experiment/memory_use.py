@@ -62,7 +62,7 @@ class BatchLimit:
         self.size = min([plan.experiment.batch.size, *reduced])
 
     def reduce(
-        self, error: RuntimeError, *, sequences: int, during: str, reading: EnergyReading | None
+        self, error: Exception, *, sequences: int, during: str, reading: EnergyReading | None
     ) -> None:
         """Halve, after `sequences` at once ran out of memory; the attempt goes on record. Raises
         `error`'s meaning as `UserError` where there is nothing to halve, or

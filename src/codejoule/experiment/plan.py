@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,8 +34,9 @@ from codejoule.models import Checkpoint, check_capability, load_tokenizer, locat
 from codejoule.sandbox import describe_interpreter
 from codejoule.suites import build_prompt, load_suite
 
-WINDOW_OF_BATCHES = 8
-"""Requests of an accounting window per sequence of the batch, for an engine that refills."""
+FEWEST_WINDOWS = 8
+"""Accounting windows of an engine that refills, at least, where there are as many requests: fewer
+blocks say little about tasks like these."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +78,8 @@ class Plan:
     fingerprint: str
     """Hash of all that can change the result."""
     batches: tuple[tuple[Request, ...], ...]
-    """The requests in order, cut into accounting windows: the batches that are decoded together,
-    or, for an engine that refills, as many as ``engine.window_tasks`` says."""
+    """The requests in order, cut into the batches that are decoded together; for an engine that
+    refills, all of them."""
 
     @property
     def max_new_tokens(self) -> int:
@@ -140,8 +142,19 @@ class Plan:
         of a batch begins that memory was too small for."""
         return _seed(self._seeded(batch, first))
 
+    @property
+    def window_tasks(self) -> int:
+        """How many sequences end in an accounting window of an engine that refills: as many as
+        ``engine.window_tasks`` says, else a batch's, halved until there are `FEWEST_WINDOWS`."""
+        tasks = self.experiment.engine.window_tasks
+        if tasks is None:
+            tasks, requests = self.experiment.batch.size, sum(map(len, self.batches))
+            while tasks > 1 and math.ceil(requests / tasks) < FEWEST_WINDOWS:
+                tasks = math.ceil(tasks / 2)
+        return tasks
+
     def arrivals_s(self, batch: int, first: int = 0) -> tuple[float, ...] | None:
-        """When each of a window's requests from `first` on arrives [s after its opening]: a Poisson
+        """When each of a batch's requests from `first` on arrives [s after the opening]: a Poisson
         process with a seed of its own, derived as `seed` is. None in a closed loop."""
         rate = self.experiment.batch.arrival_rate_per_s
         if rate is None:
@@ -313,7 +326,5 @@ def _batches(suite: Suite, experiment: ExperimentConfig) -> tuple[tuple[Request,
             return len(task.instruct_prompt if instruct else task.complete_prompt)
 
         requests.sort(key=length, reverse=True)
-    size = experiment.batch.size
-    if experiment.engine.facts.refills:
-        size = experiment.engine.window_tasks or WINDOW_OF_BATCHES * size
+    size = len(requests) if experiment.engine.facts.refills else experiment.batch.size
     return tuple(tuple(requests[i : i + size]) for i in range(0, len(requests), size))

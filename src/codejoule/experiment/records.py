@@ -11,15 +11,13 @@ from codejoule.domain import (
     EnergyReading,
     EnergySource,
     JudgedSample,
-    Pace,
     PowerSample,
     Status,
     TaskRecord,
     Verdict,
-    attribute_energy,
-    prefill_part,
 )
 from codejoule.experiment.plan import Plan
+from codejoule.experiment.shares import block_tasks, in_order, sessions, shares_of
 from codejoule.tracking import Journal
 from codejoule.tracking.entries import (
     Batch,
@@ -128,38 +126,41 @@ def _shared_out(
 def task_records(plan: Plan, batches: Sequence[Batch], verdicts: Verdicts) -> list[TaskRecord]:
     """One record per sample, in the order of the requests."""
     domains = {task.task_id: task.domains for task in plan.suite.tasks}
+    shares = [shares_of(entries) for entries in sessions(batches)]
+    energies_j = {key: energy for each in shares for key, energy in each.by_sample_j.items()}
+    size = block_tasks(plan, batches)
     records: list[TaskRecord] = []
-    for window, entry in enumerate(sorted(batches, key=_order)):
-        reading = entry.reading
-        batch_energy_j = None if math.isnan(reading.energy_j) else reading.energy_j
-        for completion, energy_j in zip(entry.completions, _shares(entry), strict=True):
-            verdict = verdicts.get((completion.task_id, completion.sample))
-            base = None if verdict is None else verdict.of_base_tests()
-            pace = completion.pace
-            records.append(
-                TaskRecord(
-                    task_id=completion.task_id,
-                    sample=completion.sample,
-                    order=len(records),
-                    batch=window,
-                    batch_size=len(entry.completions),
-                    prompt_tokens=completion.prompt_tokens,
-                    output_tokens=completion.output_tokens,
-                    finish_reason=completion.finish_reason.value,
-                    energy_j=energy_j,
-                    energy_net_j=_net_share(energy_j, reading),
-                    batch_energy_j=batch_energy_j,
-                    latency_s=reading.latency_s,
-                    ttft_s=pace.ttft_s if pace else reading.marks_s.get(FIRST_TOKEN),
-                    verdict=_outcome(base),
-                    verdict_reason=base.reason if base else None,
-                    evaluation_s=verdict.evaluation_s if verdict else None,
-                    evaluation_cpu_s=verdict.evaluation_cpu_s if verdict else None,
-                    evaluation_energy_j=verdict.energy_j if verdict else None,
-                    domains=domains[completion.task_id],
-                    verdict_plus=_outcome(verdict) if verdict and verdict.base else None,
-                )
+    for window, entry, completion in in_order(batches):
+        kept = next(each.kept[window] for each in shares if window in each.kept)
+        energy_j, net_j = energies_j[completion.task_id, completion.sample]
+        verdict = verdicts.get((completion.task_id, completion.sample))
+        base = None if verdict is None else verdict.of_base_tests()
+        pace = completion.pace
+        records.append(
+            TaskRecord(
+                task_id=completion.task_id,
+                sample=completion.sample,
+                order=len(records),
+                batch=window,
+                batch_size=len(entry.completions),
+                prompt_tokens=completion.prompt_tokens,
+                output_tokens=completion.output_tokens,
+                finish_reason=completion.finish_reason.value,
+                energy_j=energy_j,
+                energy_net_j=net_j,
+                batch_energy_j=None if math.isnan(kept.energy_j) else kept.energy_j,
+                latency_s=kept.latency_s,
+                ttft_s=pace.ttft_s if pace else kept.marks_s.get(FIRST_TOKEN),
+                verdict=_outcome(base),
+                verdict_reason=base.reason if base else None,
+                evaluation_s=verdict.evaluation_s if verdict else None,
+                evaluation_cpu_s=verdict.evaluation_cpu_s if verdict else None,
+                evaluation_energy_j=verdict.energy_j if verdict else None,
+                domains=domains[completion.task_id],
+                verdict_plus=_outcome(verdict) if verdict and verdict.base else None,
+                block=None if size is None else len(records) // size,
             )
+        )
     return records
 
 
@@ -168,31 +169,3 @@ def _outcome(verdict: Verdict | None) -> str | None:
     if verdict is None or verdict.status is Status.unjudged:
         return None
     return str(verdict.status.value)
-
-
-def _shares(entry: Batch) -> tuple[float, ...] | tuple[None, ...]:
-    """Each sequence's share; None for a window too short for its counter to tick."""
-    reading = entry.reading
-    if math.isnan(reading.energy_j):
-        return (None,) * len(entry.completions)
-    prefill_j = prefill_part(reading.energy_at_marks_j, reading.marks_s)
-    spans = [(p.begin if prefill_j is None else p.first, p.end) for p in paces(entry)]
-    return attribute_energy(
-        reading.energy_j,
-        prefill_j,
-        prompt_tokens=[completion.prompt_tokens for completion in entry.completions],
-        output_tokens=[completion.output_tokens for completion in entry.completions],
-        spans=spans or None,
-    )
-
-
-def paces(entry: Batch) -> tuple[Pace, ...]:
-    """When each of the sequences was decoded; empty where they began together."""
-    return tuple(c.pace for c in entry.completions if c.pace is not None)
-
-
-def _net_share(share_j: float | None, reading: EnergyReading) -> float | None:
-    """Net energy in the proportion of gross: idle power is nobody's in particular."""
-    if share_j is None or reading.energy_net_j is None or reading.energy_j == 0:
-        return None
-    return share_j * reading.energy_net_j / reading.energy_j

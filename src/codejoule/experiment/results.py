@@ -12,6 +12,7 @@ import numpy as np
 from codejoule.config.schema import Weights
 from codejoule.domain import TaskRecord
 from codejoule.domain.metrics import RunFacts, WindowFacts, run_metrics
+from codejoule.domain.steady import steady_state, tokens_between
 from codejoule.estimate import (
     ENGINE_SPEEDS,
     POWER,
@@ -25,11 +26,15 @@ from codejoule.experiment.artifacts import write_artifacts
 from codejoule.experiment.devices import known_card
 from codejoule.experiment.evaluation_stage import known_ground_truth
 from codejoule.experiment.plan import Plan
-from codejoule.experiment.records import Results, paces, read_results, task_records
+from codejoule.experiment.records import Results, read_results, task_records
+from codejoule.experiment.shares import Numbered, opens, paces, sessions, shares_of
 from codejoule.tracking import TrackedRun
 from codejoule.tracking.entries import Batch
 
 logger = logging.getLogger(__name__)
+
+_SAME_MOMENT_S = 0.05
+"""A window is cut a little after the sequence with which a steady state ends was seen to end."""
 
 
 def log_results(plan: Plan, folder: Path, artifacts: Path, tracked: TrackedRun) -> None:
@@ -129,14 +134,7 @@ def run_facts(results: Results, truth: GroundTruth | None) -> RunFacts:
     idle = results.idle
     return RunFacts(
         windows=tuple(
-            WindowFacts(
-                reading=entry.reading,
-                output_tokens=tuple(c.output_tokens for c in entry.completions),
-                paces=paces(entry),
-                prompt_tokens=sum(c.prompt_tokens for c in entry.completions),
-                positions=entry.positions,
-            )
-            for entry in results.batches
+            window for session in sessions(results.batches) for window in _windows(session)
         ),
         load=results.load.reading,
         quantize=results.quantize,
@@ -151,14 +149,54 @@ def run_facts(results: Results, truth: GroundTruth | None) -> RunFacts:
     )
 
 
+def _windows(session: Sequence[Numbered]) -> list[WindowFacts]:
+    """What was measured of windows that were decoded in one go."""
+    kept, steady = shares_of(session).kept, _steady_tokens(session)
+    return [
+        WindowFacts(
+            reading=kept[number],
+            output_tokens=tuple(c.output_tokens for c in entry.completions),
+            paces=paces(entry),
+            prompt_tokens=sum(c.prompt_tokens for c in entry.completions),
+            positions=entry.positions,
+            opens=opens(entry),
+            steady_tokens=steady.get(number),
+        )
+        for number, entry in session
+    ]
+
+
+def _steady_tokens(session: Sequence[Numbered]) -> dict[int, float]:
+    """What was generated in each window that lies within the session's steady state."""
+    slices = {number: entry.slice for number, entry in session if entry.slice is not None}
+    if not slices or any(each.running for each in list(slices.values())[-1:]):
+        return {}
+    at_once = max(each.at_once for each in slices.values())
+    completions = [c for _, entry in session for c in entry.completions]
+    every = [c.pace for c in completions if c.pace is not None]
+    found = steady_state(every, slots=at_once)
+    if found is None:
+        return {}
+    tokens = [c.output_tokens for c in completions]
+    return {
+        number: tokens_between(every, tokens, each.begin_s, each.end_s)
+        for number, each in slices.items()
+        if found[0] <= each.begin_s and each.end_s <= found[1] + _SAME_MOMENT_S
+    }
+
+
 def memory_metrics(plan: Plan, results: Results) -> dict[str, float]:
-    """What was predicted, and the energy of attempts that ran out of memory [J]."""
+    """What was predicted, and the energy of attempts that ran out of memory and of sequences that
+    were broken off [J]."""
     found = {}
     if plan.memory is not None:
         found["predicted_memory_bytes"] = float(sum(plan.memory.by_device_bytes))
     lost_j = [e.reading.energy_j for e in results.out_of_memory if e.reading is not None]
     if lost_j and not any(map(math.isnan, lost_j)):
         found["energy_out_of_memory_j"] = sum(lost_j)
+    broken_j = sum(shares_of(session).lost_j for session in sessions(results.batches))
+    if broken_j > 0:
+        found["energy_broken_off_j"] = broken_j
     return found
 
 
@@ -183,6 +221,8 @@ def predicted_metrics(plan: Plan, batches: Sequence[Batch]) -> dict[str, float]:
     engine = ENGINE_SPEEDS.get(plan.experiment.engine.name.value)
     if card is None or engine is None or plan.memory is None:
         return {}
+    if plan.experiment.engine.facts.refills:
+        batches = [_together(batches)]
     if any(len(entry.completions) > plan.experiment.batch.size for entry in batches):
         return {}
     estimates = [_estimate(plan, entry, card, engine) for entry in batches]
@@ -204,6 +244,12 @@ def predicted_metrics(plan: Plan, batches: Sequence[Batch]) -> dict[str, float]:
         metrics["predicted_energy_gpu_j"] = sum(energies_j)
         metrics["predicted_mean_power_w"] = sum(energies_j) / latency_s
     return metrics
+
+
+def _together(batches: Sequence[Batch]) -> Batch:
+    """All windows as one."""
+    completions = tuple(c for entry in batches for c in entry.completions)
+    return replace(batches[0], completions=completions)
 
 
 def _estimate(

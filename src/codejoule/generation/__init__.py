@@ -3,6 +3,7 @@
 from codejoule.generation.decoding import Decoding
 from codejoule.generation.engine import (
     Decoded,
+    Ended,
     Engine,
     ModelSource,
     ServedModel,
@@ -16,6 +17,7 @@ __all__ = [
     "Decoded",
     "Decoding",
     "EndFinder",
+    "Ended",
     "Engine",
     "ModelSource",
     "ServedModel",

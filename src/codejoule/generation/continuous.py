@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, count
 from time import perf_counter
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from codejoule.config import UserError
 from codejoule.config.schema import EngineConfig
-from codejoule.domain import Completion, Pace, Prompt
+from codejoule.domain import Completion, Pace, Prompt, Running
 from codejoule.generation.compat import attention_implementation, page_setting
 from codejoule.generation.decoding import Decoding
-from codejoule.generation.engine import Decoded, LocalEngine, Window
+from codejoule.generation.engine import Ended, LocalEngine, Window, seed_of
 from codejoule.generation.finite import not_finite
 from codejoule.generation.sequence import DecodedSequence
 
@@ -107,14 +107,14 @@ class ContinuousEngine(LocalEngine):
             self._manager.destroy()
             self._manager = None
 
-    def decode(self, window: Window) -> Decoded:
+    def decode(self, window: Window) -> Generator[Ended]:
         """Complete the prompts, so many requests in flight. Raises `UserError` for a request that
         fails or is not answered, too."""
         import torch
 
         assert self._manager is not None, "prepared first"
         ids = self._tokens.rows(window.prompts, max_new_tokens=window.max_new_tokens)
-        torch.manual_seed(window.seed)
+        torch.manual_seed(seed_of(window.seed, window.prompts[0]))
         options = {
             "max_new_tokens": window.max_new_tokens,
             "streaming": self._decoding.ends_by_text,
@@ -123,13 +123,13 @@ class ContinuousEngine(LocalEngine):
         }
         requests = _Requests(self._manager, self._model, window, ids, self._begin, options)
         requests.send()
-        while len(requests.completions) < len(ids):
-            before = len(requests.completions)
-            requests.take(self._answer())
-            window.ended(len(requests.completions) - before)
+        while requests.left():
+            ended = requests.take(self._answer())
             requests.send()
-        found = tuple(requests.completions[number] for number in range(len(ids)))
-        return Decoded(completions=found, positions=None)
+            if ended is not None:
+                yield Ended(
+                    completions=dict([ended]), running=requests.running(), clock=requests.now_s()
+                )
 
     def _answer(self) -> Any:
         """The next message from the manager's thread."""
@@ -155,6 +155,7 @@ class _Sent:
     sequence: DecodedSequence
     sent_s: float
     fed: int = 0
+    first_s: float | None = None
 
 
 class _Requests:
@@ -169,7 +170,6 @@ class _Requests:
         begin: Callable[[Prompt], DecodedSequence],
         options: Mapping[str, Any],
     ) -> None:
-        self.completions: dict[int, Completion] = {}
         self._manager = manager
         self._model = model
         self._window = window
@@ -179,6 +179,27 @@ class _Requests:
         self._next = 0
         self._sent: dict[str, _Sent] = {}
         self._opened_s = perf_counter()
+
+    def left(self) -> bool:
+        """Whether any has not ended."""
+        return bool(self._sent) or self._next < len(self._ids)
+
+    def now_s(self) -> float:
+        """Time since the window's opening [s]."""
+        return perf_counter() - self._opened_s
+
+    def running(self) -> tuple[Running, ...]:
+        """Those in flight."""
+        now_s = perf_counter()
+        return tuple(
+            Running(
+                task_id=self._window.prompts[sent.number].task_id,
+                sample=self._window.prompts[sent.number].sample,
+                prompt_tokens=0,
+                pace=Pace.in_seconds(self._opened_s, sent.sent_s, sent.first_s or now_s, now_s),
+            )
+            for sent in self._sent.values()
+        )
 
     def send(self) -> None:
         """Send waiting prompts until as many requests are in flight as the window allows."""
@@ -195,18 +216,20 @@ class _Requests:
                 )
             self._sent[request_id] = _Sent(number, self._begin(prompt), perf_counter())
 
-    def take(self, answer: Any) -> None:
-        """Feed what an answer holds to its sequence."""
+    def take(self, answer: Any) -> tuple[int, Completion] | None:
+        """Feed what an answer holds to its sequence; its number and completion once it has
+        ended."""
         sent = self._sent.get(answer.request_id)
         if sent is None:
-            return  # of a sequence that ended earlier, and was cancelled
+            return None  # of a sequence that ended earlier, and was cancelled
         task_id = self._window.prompts[sent.number].task_id
         if answer.error is not None:
             raise self._failure(task_id, answer.error)
         tokens, sent.fed = answer.generated_tokens[sent.fed :], len(answer.generated_tokens)
         ended = any(sent.sequence.feed(token) for token in tokens)
+        sent.first_s = next(iter(answer.timestamps or ()), sent.first_s)
         if not ended and not answer.is_finished():
-            return
+            return None
         if not answer.generated_tokens:
             raise UserError(
                 f"{task_id}: transformers' continuous batching answered with no token at all; "
@@ -221,7 +244,7 @@ class _Requests:
         done = sent.sequence.completion(prompt_tokens=len(self._ids[sent.number]))
         first_s, last_s = answer.timestamps[0], answer.timestamps[done.output_tokens - 1]
         pace = Pace.in_seconds(self._opened_s, sent.sent_s, first_s, last_s)
-        self.completions[sent.number] = replace(done, pace=pace)
+        return sent.number, replace(done, pace=pace)
 
     def _failure(self, task_id: str, text: str) -> Exception:
         """What the manager's thread passes on as text, as the error that it was."""

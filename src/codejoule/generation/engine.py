@@ -2,14 +2,14 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codejoule.config.schema import EngineConfig, QuantConfig
-from codejoule.domain import Completion, Prompt
+from codejoule.domain import Completion, Prompt, Running
 from codejoule.domain.engines import EngineName
 from codejoule.generation.decoding import Decoding
 from codejoule.generation.sequence import DecodedSequence, Pieces
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """What is decoded in one go, and who is told of it."""
+    """What is decoded in one go."""
 
     prompts: Sequence[Prompt]
     """What to complete."""
@@ -34,8 +34,6 @@ class Window:
     mark: Callable[[str], None]
     """Called with `FIRST_TOKEN` once, when the first tokens exist, and around every later prefill
     with the names that `later_prefill` has for it, where the engine tells prefill from decode."""
-    ended: Callable[[int], object]
-    """Called with the number of sequences that have ended since the last call."""
     arrivals_s: Sequence[float] | None = None
     """When each prompt arrives [s after the opening], in order; None where all are there from the
     beginning, as for engines that take no arrivals."""
@@ -44,6 +42,21 @@ class Window:
     def each_arrival_s(self) -> Sequence[float | None]:
         """The same for each prompt."""
         return (None,) * len(self.prompts) if self.arrivals_s is None else self.arrivals_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """Sequences that have ended, told as soon as they have."""
+
+    completions: Mapping[int, Completion]
+    """By the place of their prompts in the window."""
+    running: tuple[Running, ...] = ()
+    """Those that have begun and run on."""
+    clock: float = 0.0
+    """This moment, on the clock of the completions' paces."""
+    positions: int | None = None
+    """Token positions that the model has computed for the window so far, padding and ended rows
+    included; None where the engine cannot tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,9 +146,10 @@ class Engine(ABC):
         will run, so that none of it happens later."""
 
     @abstractmethod
-    def decode(self, window: Window) -> Decoded:
-        """Complete a window's prompts. Raises `UserError` for a prompt that the model cannot take,
-        for logits that are not finite and for what else keeps an engine from answering."""
+    def decode(self, window: Window) -> Generator[Ended]:
+        """Complete a window's prompts, and give what has ended as it ends. Who takes it must be
+        quick: an engine may wait meanwhile. Raises `UserError` for a prompt that the model cannot
+        take, for logits that are not finite and for what else keeps an engine from answering."""
 
     @abstractmethod
     def facts(self) -> dict[str, Any]:
@@ -164,11 +178,36 @@ class Engine(ABC):
         at_once: int,
         seed: int,
         mark: Callable[[str], None] = _nothing,
-        ended: Callable[[int], object] = _nothing,
         max_new_tokens: int | None = None,
         arrivals_s: Sequence[float] | None = None,
     ) -> Decoded:
         """Complete `prompts` as `Window` says; `max_new_tokens` may lower the run's limit."""
+        found: dict[int, Completion] = {}
+        for told in self.stream(
+            prompts,
+            at_once=at_once,
+            seed=seed,
+            mark=mark,
+            max_new_tokens=max_new_tokens,
+            arrivals_s=arrivals_s,
+        ):
+            found |= told.completions
+        return Decoded(
+            completions=tuple(found[place] for place in range(len(prompts))),
+            positions=told.positions if prompts else None,
+        )
+
+    def stream(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        at_once: int,
+        seed: int,
+        mark: Callable[[str], None] = _nothing,
+        max_new_tokens: int | None = None,
+        arrivals_s: Sequence[float] | None = None,
+    ) -> Generator[Ended]:
+        """The same, as sequences end."""
         limit = self._decoding.max_new_tokens
         return self.decode(
             Window(
@@ -177,7 +216,6 @@ class Engine(ABC):
                 seed=seed,
                 max_new_tokens=min(max_new_tokens or limit, limit),
                 mark=mark,
-                ended=ended,
                 arrivals_s=arrivals_s,
             )
         )

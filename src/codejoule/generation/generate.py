@@ -1,12 +1,12 @@
 """The engine ``generate``: Hugging Face `generate`, unchanged; the baseline."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from codejoule.domain import FIRST_TOKEN, Prompt
 from codejoule.generation.compat import attention_implementation
-from codejoule.generation.engine import Decoded, LocalEngine, Window
+from codejoule.generation.engine import Ended, LocalEngine, Window
 from codejoule.generation.finite import not_finite
 from codejoule.generation.sequence import DecodedSequence
 
@@ -33,8 +33,8 @@ class GenerateEngine(LocalEngine):
             "attention": attention_implementation(self._model),
         }
 
-    def decode(self, window: Window) -> Decoded:
-        """Complete the prompts as one batch, in their order; torch is seeded for it alone."""
+    def decode(self, window: Window) -> Generator[Ended]:
+        """Complete the prompts as one batch; torch is seeded for it alone."""
         import torch
         from transformers import LogitsProcessorList, StoppingCriteriaList
 
@@ -54,13 +54,15 @@ class GenerateEngine(LocalEngine):
                 stopping_criteria=StoppingCriteriaList([_TokenWatch(sequences, window.mark)]),
             )
         watch.check()
-        completions = tuple(
+        completions = [
             sequence.completion(prompt_tokens=prompt_tokens)
             for sequence, prompt_tokens in zip(sequences, batch.lengths, strict=True)
-        )
+        ]
         steps = max(completion.output_tokens for completion in completions) - 1
-        window.ended(len(prompts))
-        return Decoded(completions=completions, positions=len(prompts) * (batch.width + steps))
+        yield Ended(
+            completions=dict(enumerate(completions)),
+            positions=len(prompts) * (batch.width + steps),
+        )
 
     def _settings(self, max_new_tokens: int) -> "transformers.GenerationConfig":
         return self._decoding.settings(

@@ -3,7 +3,7 @@
 from codejoule.measurement.cpu import RaplStatus, share_evaluation_energy
 from codejoule.measurement.hardware import Gpu, Hardware, detect_hardware
 from codejoule.measurement.jobs import Work, at_work
-from codejoule.measurement.meter import Meter
+from codejoule.measurement.meter import Meter, Slices
 from codejoule.measurement.opening import (
     energy_sources,
     metered_devices,
@@ -21,6 +21,7 @@ __all__ = [
     "Meter",
     "RaplStatus",
     "ServerProcesses",
+    "Slices",
     "Window",
     "Work",
     "at_work",

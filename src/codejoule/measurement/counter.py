@@ -3,11 +3,8 @@
 import logging
 import math
 import threading
-from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter, time
-
-import numpy as np
 
 from codejoule.config import UserError
 from codejoule.domain import EnergyScope, EnergySource, PowerSample
@@ -18,8 +15,9 @@ TICK_LIMIT_S = 0.25
 """A window longer than this must have seen its counter advance: NVML ticks every 0.1 s or
 faster, RAPL every millisecond."""
 
-READS_WITHIN = 2
-"""A part of a window in which the counter was read less often is not resolved."""
+SHORTEST_READ_SLICE_S = 0.1
+"""No shorter slice of a block is cut where a counter is read at its edges: RAPL ticks every
+millisecond, the CPU time of other processes every ten [s]."""
 
 
 class Counter:
@@ -49,15 +47,9 @@ class Counter:
         """Energy of each device since `begin` [J]; empty where the source cannot resolve it."""
         return {}
 
-    def between_j(
-        self, key: str, begin_s: float, end_s: float
-    ) -> tuple[Mapping[str, float], Mapping[str, float]] | None:
-        """Energy of each device since `begin` at two moments that have passed [J, `perf_counter`];
-        None where too little was read between them, empty as with `elapsed_j`."""
-        return {}, {}
-
-    def end(self, key: str) -> Mapping[str, float]:
-        """Close the window; energy of each device since `begin` [J]."""
+    def end(self, key: str, then: str | None = None) -> Mapping[str, float]:
+        """Close the window, and open the window `then` where one is named; energy of each device
+        since `begin` [J]."""
         return {}
 
     def power_w(self) -> Mapping[str, float]:
@@ -66,8 +58,7 @@ class Counter:
 
 
 class CumulativeCounter(Counter):
-    """A counter over anything that can say how much energy has flowed up to now. What it says while
-    a window is open is kept; between two reads power is taken to be even."""
+    """A counter over anything that can say how much energy has flowed up to now."""
 
     def __init__(
         self,
@@ -81,62 +72,38 @@ class CumulativeCounter(Counter):
         super().__init__(tuple(self._last), source=source, scope=scope)
         self.read_j = read_j
         self._starts_j: dict[str, Mapping[str, float]] = {}
-        self._reads: list[tuple[float, Mapping[str, float]]] = []
-
-    def _read(self) -> Mapping[str, float]:
-        before_s = perf_counter()
-        read_j = self.read_j()
-        self._reads.append(((before_s + perf_counter()) / 2, read_j))
-        return read_j
 
     def begin(self, key: str) -> None:
         """Open the window `key`."""
-        if not self._starts_j:
-            self._reads.clear()
-        self._starts_j[key] = self._read()
+        self._starts_j[key] = self.read_j()
 
     def elapsed_j(self, key: str) -> Mapping[str, float]:
         """Energy of each device since `begin` [J]."""
-        return self._since_j(self._starts_j[key])
+        return _less(self.read_j(), self._starts_j[key])
 
-    def between_j(
-        self, key: str, begin_s: float, end_s: float
-    ) -> tuple[Mapping[str, float], Mapping[str, float]] | None:
-        """Energy of each device since `begin` at two moments that have passed [J]; None where it
-        was read less than `READS_WITHIN` times between them."""
-        self._read()
-        reads = sorted(self._reads.copy(), key=lambda read: read[0])
-        times_s = [time_s for time_s, _ in reads]
-        if bisect_right(times_s, end_s) - bisect_left(times_s, begin_s) < READS_WITHIN:
-            return None
-
-        def since_j(moment_s: float) -> dict[str, float]:
-            return {
-                device: float(np.interp(moment_s, times_s, [read_j[device] for _, read_j in reads]))
-                - from_j
-                for device, from_j in self._starts_j[key].items()
-            }
-
-        return since_j(begin_s), since_j(end_s)
-
-    def end(self, key: str) -> Mapping[str, float]:
-        """Close the window; energy of each device since `begin` [J]."""
-        return self._since_j(self._starts_j.pop(key))
-
-    def _since_j(self, start_j: Mapping[str, float]) -> Mapping[str, float]:
-        return {device: now - start_j[device] for device, now in self._read().items()}
+    def end(self, key: str, then: str | None = None) -> Mapping[str, float]:
+        """Close the window; energy of each device since `begin` [J]. The window `then` begins with
+        the same read."""
+        now_j = self.read_j()
+        if then is not None:
+            self._starts_j[then] = now_j
+        return _less(now_j, self._starts_j.pop(key))
 
     def power_w(self) -> Mapping[str, float]:
         """Mean power of each device since the last call that gave it [W]; a device whose counter
         has not moved since is left out."""
         now_s = perf_counter()
         power_w = {}
-        for device, now_j in self._read().items():
+        for device, now_j in self.read_j().items():
             last_j, last_s = self._last[device]
             if now_j != last_j and now_s > last_s:
                 power_w[device] = (now_j - last_j) / (now_s - last_s)
                 self._last[device] = now_j, now_s
         return power_w
+
+
+def _less(now_j: Mapping[str, float], start_j: Mapping[str, float]) -> dict[str, float]:
+    return {device: energy_j - start_j[device] for device, energy_j in now_j.items()}
 
 
 def measured_j(

@@ -197,11 +197,13 @@ class CpuCounters(CumulativeCounter):
         super().__init__(self._guarded_j, source=counter.source, scope=counter.scope)
         self.power = PowerSampler(self.power_w, CPU_SAMPLE_PERIOD_S)
 
-    def measured_j(self, key: str, *, window: str, latency_s: float) -> Mapping[str, float]:
-        """Close the window `key`; energy of each device [J]. In scope, a device that had no tick is
-        NaN; otherwise it is absent."""
+    def measured_j(
+        self, key: str, *, window: str, latency_s: float, then: str | None = None
+    ) -> Mapping[str, float]:
+        """Close the window `key`, and open `then` with the same read; energy of each device [J]. In
+        scope, a device that had no tick is NaN; otherwise it is absent."""
         try:
-            energy_j = measured_j(self.end(key), window=window, latency_s=latency_s)
+            energy_j = measured_j(self.end(key, then), window=window, latency_s=latency_s)
         except UserError as error:
             self._lose(error)
             return {}

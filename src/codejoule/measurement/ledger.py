@@ -21,6 +21,9 @@ from codejoule.measurement.feed import Feed, Kind
 
 logger = logging.getLogger(__name__)
 
+SHORTEST_SLICE_S = 1.0
+"""No shorter slice of a block is cut: its error would be above 1 to 2 % (docs/energy.md) [s]."""
+
 PAUSE_S = 0.005
 """Pause between two looks for new records [s]."""
 
@@ -132,6 +135,11 @@ class Ledger:
             at_marks_j={name: j for name, j in at_marks_j.items() if j >= RESOLUTION_J},
             integrated_j=None if None in parts_j else sum(j for j in parts_j if j is not None),
         )
+
+    def covers(self, moment_s: float) -> bool:
+        """Whether the energy at this moment can be told without waiting."""
+        self._pull()
+        return all(book.covers(moment_s) for book in self._books)
 
     def bounds_j(
         self, device: str, opening_s: tuple[float, float], closing_s: tuple[float, float]

@@ -11,10 +11,10 @@ from typing import Self
 from codejoule.config import ConfigError, UserError
 from codejoule.domain import Cooling, EnergyScope, EnergySource, IdleSource, PowerSample
 from codejoule.measurement.cooling import cool_down, settle
-from codejoule.measurement.counter import Counter, PowerSampler
+from codejoule.measurement.counter import SHORTEST_READ_SLICE_S, Counter, PowerSampler
 from codejoule.measurement.cpu import CpuCounters
 from codejoule.measurement.jobs import OtherJobs
-from codejoule.measurement.ledger import Ledger
+from codejoule.measurement.ledger import SHORTEST_SLICE_S, Ledger
 from codejoule.measurement.window import Sources, Window
 
 logger = logging.getLogger(__name__)
@@ -70,19 +70,36 @@ class Meter:
         self._pending: list[Window] = []
         self._closed = False
 
+    @property
+    def shortest_s(self) -> float:
+        """The shortest slice of a block whose energy the source tells well [s]."""
+        return SHORTEST_SLICE_S if self._ledger else SHORTEST_READ_SLICE_S
+
     @contextmanager
     def window(self, name: str) -> Iterator[Window]:
         """Measure the block; a block that raises leaves no reading."""
+        with self.slices(name) as slices:
+            yield slices.window
+
+    @contextmanager
+    def slices(self, name: str) -> Iterator["Slices"]:
+        """Measure the block in windows that follow one another; the last ends with the block. One
+        that raises leaves no reading of its last."""
         if self._closed:
             raise RuntimeError(f"window {name!r}: the meter is closed")
-        window = Window(name, f"{name}#{next(self._keys)}", self._sources)
-        window.open()
+        slices = Slices(self, name)
         try:
-            yield window
+            yield slices
         except BaseException:
-            window.cancel()
+            slices.window.cancel()
             raise
-        window.close(self._idle_power_w)
+        self._close(slices.window)
+
+    def _make(self, name: str) -> Window:
+        return Window(name, f"{name}#{next(self._keys)}", self._sources)
+
+    def _close(self, window: Window, then: Window | None = None) -> None:
+        window.close(self._idle_power_w, then)
         self._pending = [*(w for w in self._pending if w.pending), window]
 
     def measure_idle(self, earlier_w: float | None = None) -> float | None:
@@ -212,6 +229,28 @@ class Meter:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+class Slices:
+    """Windows around one block, each of which begins where the one before has ended: together they
+    are the block."""
+
+    def __init__(self, meter: Meter, name: str) -> None:
+        self._meter = meter
+        self._name = name
+        self.window = meter._make(name)
+        """The one that is open; the last once the block has ended."""
+        self.window.open()
+
+    def mark(self, name: str) -> None:
+        """Note this moment in the window that is open."""
+        self.window.mark(name)
+
+    def cut(self) -> Window:
+        """End the window that is open, and open the next; gives the one that has ended."""
+        ended, self.window = self.window, self._meter._make(self._name)
+        self._meter._close(ended, self.window)
+        return ended
 
 
 def _named(devices: Collection[str]) -> str:

@@ -37,12 +37,14 @@ class NvmlCounter(Counter):
         with _as_user_error("begin a window"):
             self._monitor.begin_window(key, sync_execution=False)
 
-    def end(self, key: str) -> Mapping[str, float]:
-        """Close Zeus' window; energy of each GPU [J]."""
+    def end(self, key: str, then: str | None = None) -> Mapping[str, float]:
+        """Close Zeus' window, and open the next; energy of each GPU [J]."""
         with _as_user_error("end a window"), warnings.catch_warnings():
             # Zeus advises approximating a window of 0 J; the meter refuses it instead.
             warnings.filterwarnings("ignore", message="The energy consumption of one or more GPUs")
             measurement = self._monitor.end_window(key, sync_execution=False)
+        if then is not None:
+            self.begin(then)
         return {f"gpu:{index}": float(measurement.gpu_energy[index]) for index in self._gpu_indices}
 
 

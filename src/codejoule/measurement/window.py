@@ -49,7 +49,9 @@ class Window:
         self._key = key
         self._sources = sources
         self._jobs: list[Job] = []
-        self._start_s = self._asked = self._opened = self._closed = self._done = 0.0
+        self._start_s = self._opened = self._closed = self._done = 0.0
+        self._begun = (0.0, 0.0)
+        """Between which moments the counter was read for its beginning."""
         self._marks_s: dict[str, float] = {}
         self._at_marks_j: dict[str, float] = {}
         self._counter_j: Mapping[str, float] = {}
@@ -72,21 +74,6 @@ class Window:
         if self._sources.ledger is not None:
             self._sources.ledger.note(moment)
 
-    def mark_part(self, names: tuple[str, str], begin_s: float, end_s: float) -> None:
-        """Note two moments that have passed [s after the opening]: the edges of a part of the
-        block. They have an energy where the source can tell it afterwards."""
-        sources = self._sources
-        self._marks_s |= zip(names, (begin_s, end_s), strict=True)
-        found = [
-            counter.between_j(self._key, self._opened + begin_s, self._opened + end_s)
-            for counter in (sources.counter, sources.cpu if sources.cpu_in_scope else None)
-            if counter is not None
-        ]
-        known = [parts for parts in found if parts is not None]
-        if len(known) == len(found):
-            for edge, name in enumerate(names):
-                self._at_marks_j[name] = sum(sum(parts[edge].values()) for parts in known)
-
     @property
     def reading(self) -> EnergyReading:
         """Energy and time of the block; RuntimeError while it runs, or if it raised. Where a ledger
@@ -98,18 +85,37 @@ class Window:
             raise RuntimeError(f"window {self.name!r} has no reading: its block has not ended")
         return self._reading
 
+    @property
+    def settled(self) -> bool:
+        """Whether its reading is there without waiting."""
+        ledger = self._sources.ledger
+        return not self.pending or ledger is None or ledger.covers(self._closed)
+
+    @property
+    def age_s(self) -> float:
+        """Time since its opening [s]."""
+        return perf_counter() - self._opened
+
     def open(self) -> None:
         """The block begins."""
         self._see_others()
         self._sources.counter.synchronize()
-        self._asked = perf_counter()
+        asked = perf_counter()
         self._sources.counter.begin(self._key)
         if self._sources.cpu is not None:
             self._sources.cpu.begin(self._key)
         self._start_s = time()
         self._opened = perf_counter()
+        self._begun = (asked, self._opened)
         if self._sources.ledger is not None:
             self._sources.ledger.note(self._opened)
+
+    def _follow(self, closed: "Window") -> None:
+        """The block begins where that of another window has ended."""
+        self._opened = closed._closed
+        self._begun = (closed._closed, closed._done)
+        self._start_s = closed._start_s + closed._closed - closed._opened
+        self._see_others()
 
     def cancel(self) -> None:
         """The block has raised: its error is not to be hidden by one of a counter."""
@@ -117,23 +123,27 @@ class Window:
             with suppress(UserError, OSError):
                 counter.end(self._key)
 
-    def close(self, idle_power_w: float | None) -> None:
-        """The block has ended. Without a ledger, raises what is wrong with its energy."""
+    def close(self, idle_power_w: float | None, then: "Window | None" = None) -> None:
+        """The block has ended, and that of `then` begins at the same moment. Without a ledger,
+        raises what is wrong with its energy."""
+        key = None if then is None else then._key
         self._sources.counter.synchronize()
         self._closed = perf_counter()
         if self._sources.cpu is not None:
             latency_s = self._closed - self._opened
             self._cpu_j = self._sources.cpu.measured_j(
-                self._key, window=self.name, latency_s=latency_s
+                self._key, window=self.name, latency_s=latency_s, then=key
             )
-        self._counter_j = self._sources.counter.end(self._key)
+        self._counter_j = self._sources.counter.end(self._key, key)
+        self._done = perf_counter()
         self._see_others()
         self._idle_power_w = idle_power_w
+        if then is not None:
+            then._follow(self)
         if self._sources.ledger is None:
             self._reading = self._resolve()
             return
         self._sources.ledger.note(self._closed)
-        self._done = perf_counter()
         self.pending = True
 
     def _see_others(self) -> None:
@@ -151,9 +161,9 @@ class Window:
         """What the ledger says, once Zeus' window has been found to agree with it."""
         marks = {name: self._opened + after_s for name, after_s in self._marks_s.items()}
         entry = ledger.entry(self._opened, self._closed, marks)
-        asked_s, answered_s = (self._asked, self._opened), (self._closed, self._done)
+        answered_s = (self._closed, self._done)
         for device, energy_j in self._counter_j.items():
-            bounds_j = ledger.bounds_j(device, asked_s, answered_s)
+            bounds_j = ledger.bounds_j(device, self._begun, answered_s)
             require_agreement(self.name, device, energy_j, bounds_j)
         return entry
 

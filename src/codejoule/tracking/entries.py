@@ -13,6 +13,7 @@ from codejoule.domain import (
     IdleSource,
     JudgedSample,
     PowerSample,
+    Running,
     from_json,
     to_json,
 )
@@ -162,23 +163,45 @@ class Idle(Entry):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SliceFacts:
+    """Where a window lies in the work of an engine that refills. What such an engine was given in
+    one go is a session: a killed run is continued with another."""
+
+    places: tuple[int, ...]
+    """Of the sequences that ended in it, among the run's requests."""
+    begin_s: float
+    """Its beginning [s after the session's]; 0 for the first."""
+    end_s: float
+    """Its end [s after the session's beginning]."""
+    end: float
+    """Its end on the clock of the sequences' paces."""
+    at_once: int
+    """How many sequences ran at once, at most."""
+    running: tuple[Running, ...]
+    """Sequences that ran on at its end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Batch(Entry):
-    """Sequences decoded together: what was generated and what it cost."""
+    """An accounting window: sequences decoded together, or those that ended in a slice of the time
+    of an engine that refills; what was generated and what it cost."""
 
     kind = "batch"
     batch: int
-    """Number of the planned batch, from 0."""
+    """Number of the planned batch, or of the slice, from 0."""
     first: int = 0
     """Where in the planned batch they begin: above 0 for a later part of one that memory was too
     small for."""
     completions: tuple[Completion, ...]
-    """One per request, in order."""
+    """One per request, in order; of a slice, in the order in which they ended."""
     reading: EnergyReading
-    """The window around its generation."""
+    """Energy and time of it."""
     positions: int | None = None
     """Token positions that the model computed for them; None where the engine does not tell."""
     memory_peak_bytes: int | None
     """Largest memory so far in the process that ran it [bytes]; None where not known."""
+    slice: SliceFacts | None = None
+    """None for sequences that were decoded together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

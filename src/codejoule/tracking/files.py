@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _STRINGS = {"task_id", "finish_reason", "verdict", "verdict_reason", "verdict_plus", "device"}
-_INTEGERS = {"sample", "order", "batch", "batch_size", "prompt_tokens", "output_tokens"}
+_INTEGERS = {
+    "sample", "order", "batch", "batch_size", "prompt_tokens", "output_tokens", "block",
+}  # fmt: skip
 
 
 def write_tasks_parquet(records: Iterable[TaskRecord], path: Path) -> None:

@@ -2,14 +2,14 @@
 
 import gc
 import math
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from codejoule.config.schema import EngineConfig
 from codejoule.domain import Prompt
 from codejoule.generation.decoding import Decoding
-from codejoule.generation.engine import Decoded, LocalEngine, Window
+from codejoule.generation.engine import Ended, LocalEngine, Window, seed_of
 from codejoule.generation.finite import not_finite
 from codejoule.generation.graph.capture import CapturedSteps, Steps, batch_buckets, length_buckets
 from codejoule.generation.graph.decoder import Decoder
@@ -107,14 +107,14 @@ class GraphEngine(LocalEngine):
 
             torch.cuda.empty_cache()
 
-    def decode(self, window: Window) -> Decoded:
+    def decode(self, window: Window) -> Generator[Ended]:
         """Complete the prompts, as many together as there are slots at most; torch is seeded for
-        this window alone."""
+        them alone."""
         import torch
 
         assert self._state is not None and self._run is not None, "prepared first"
         ids = self._tokens.rows(window.prompts, max_new_tokens=window.max_new_tokens)
-        torch.manual_seed(window.seed)
+        torch.manual_seed(seed_of(window.seed, window.prompts[0]))
         loop = Loop(
             window,
             ids,
@@ -126,8 +126,13 @@ class GraphEngine(LocalEngine):
             begin=self._begin,
             pad_token=self._tokens.pad_token,
         )
-        with torch.no_grad():
-            decoded = loop.decode()
-            if not self._state.finite():
-                raise not_finite(self._model.dtype, "in this window")
-        return decoded
+        told = loop.decode()
+        while True:
+            # Not around the yield: it would hold for whoever takes what is told, too.
+            with torch.no_grad():
+                ended = next(told, None)
+                if not self._state.finite():
+                    raise not_finite(self._model.dtype, "in this window")
+            if ended is None:
+                return
+            yield ended

@@ -2,12 +2,12 @@
 
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 
-from codejoule.domain import FIRST_TOKEN, Completion, Pace, Prompt, later_prefill
-from codejoule.generation.engine import Decoded, Window
+from codejoule.domain import FIRST_TOKEN, Completion, Pace, Prompt, Running, later_prefill
+from codejoule.generation.engine import Ended, Window
 from codejoule.generation.graph.capture import Steps, fit
 from codejoule.generation.graph.state import DeviceState
 from codejoule.generation.sequence import DecodedSequence
@@ -75,19 +75,30 @@ class Loop:
         self._prefills = 0
         self._opened_s = perf_counter()
 
-    def decode(self) -> Decoded:
+    def decode(self) -> Iterator[Ended]:
         """Complete every prompt of the window."""
         self._state.end_all()
         while self._waiting or self._running():
-            before = len(self._completions)
             if self._time_to_admit():
                 self._admit()
             else:
                 self._run_block()
-            self._window.ended(len(self._completions) - before)
-        return Decoded(
-            completions=tuple(self._completions[number] for number in range(len(self._ids))),
-            positions=self._positions,
+            if self._completions:
+                ended, self._completions = self._completions, {}
+                yield Ended(
+                    completions=ended,
+                    running=tuple(self._on(row) for row in self._rows if row is not None),
+                    clock=self._steps,
+                    positions=self._positions,
+                )
+
+    def _on(self, row: _Row) -> Running:
+        prompt = self._window.prompts[row.number]
+        return Running(
+            task_id=prompt.task_id,
+            sample=prompt.sample,
+            prompt_tokens=row.prompt_tokens,
+            pace=self._pace(row, self._steps),
         )
 
     def _running(self) -> list[int]:
@@ -188,15 +199,18 @@ class Loop:
     def _finish(self, slot: int, row: _Row) -> None:
         self._rows[slot] = None
         done = row.sequence.completion(prompt_tokens=row.prompt_tokens)
-        pace = Pace(
+        pace = self._pace(row, row.steps_before + done.output_tokens - 1)
+        self._completions[row.number] = replace(done, pace=pace)
+
+    def _pace(self, row: _Row, end: int) -> Pace:
+        return Pace(
             ttft_s=row.first_s - row.taken_up_s,
             decode_s=row.last_s - row.first_s,
             begin=row.steps_before - 1,
             first=row.steps_before,
-            end=row.steps_before + done.output_tokens - 1,
+            end=end,
             begun_s=row.taken_up_s - self._opened_s,
         )
-        self._completions[row.number] = replace(done, pace=pace)
 
 
 def _passes(admitted: Sequence[int], ids: Sequence[Sequence[int]]) -> list[list[int]]:

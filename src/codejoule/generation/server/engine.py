@@ -3,16 +3,16 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from codejoule.config import UserError
 from codejoule.config.schema import EngineConfig
-from codejoule.domain import Completion, FinishReason, Pace, Prompt
+from codejoule.domain import Completion, FinishReason, Pace, Prompt, Running
 from codejoule.generation.decoding import Decoding
-from codejoule.generation.engine import Decoded, Engine, ServedModel, Window, seed_of
+from codejoule.generation.engine import Ended, Engine, ServedModel, Window, seed_of
 from codejoule.generation.server.dialect import Dialect, body
 from codejoule.generation.server.identity import identify
 
@@ -36,6 +36,18 @@ class _Answer:
     ended: FinishReason | None = None
     told: str | None = None
     usage: dict[str, int] = field(default_factory=dict)
+
+    def running(self, prompt: Prompt, opened_s: float) -> Running:
+        """While it runs."""
+        now_s = perf_counter()
+        return Running(
+            task_id=prompt.task_id,
+            sample=prompt.sample,
+            prompt_tokens=0,
+            pace=Pace.in_seconds(
+                opened_s, self.sent_s, self.first_s or now_s, now_s, arrived_s=self.arrived_s
+            ),
+        )
 
 
 class ServerEngine(Engine):
@@ -86,40 +98,60 @@ class ServerEngine(Engine):
             "output_tokens": "the server's usage; of a text that was cut, the tokenizer's count",
         }
 
-    def decode(self, window: Window) -> Decoded:
+    def decode(self, window: Window) -> Generator[Ended]:
         """Have the prompts answered, so many requests in flight. Raises `UserError` for a request
         that fails, is not answered, or is answered otherwise than asked."""
-        return asyncio.run(self._decode(window))
+        with asyncio.Runner() as runner:
+            told = self._decode(window)
 
-    async def _decode(self, window: Window) -> Decoded:
+            async def following() -> Ended | None:
+                return await anext(told, None)
+
+            try:
+                while (ended := runner.run(following())) is not None:
+                    yield ended
+            finally:
+                runner.run(told.aclose())
+
+    async def _decode(self, window: Window) -> AsyncGenerator[Ended, None]:
         import httpx
 
         opened_s, at_once = perf_counter(), window.at_once
         room = asyncio.Semaphore(at_once)
         limits = httpx.Limits(max_connections=at_once, max_keepalive_connections=at_once)
+        asked: dict[int, _Answer] = {}
         async with httpx.AsyncClient(timeout=self._timeout_s, limits=limits) as client:
             if self._dialect is None:
                 self._dialect = await self._find_dialect(client)
 
-            async def ask(prompt: Prompt, arrives_s: float | None) -> Completion:
+            async def ask(number: int, arrives_s: float | None) -> tuple[int, Completion]:
+                prompt = window.prompts[number]
                 await asyncio.sleep(opened_s + (arrives_s or 0.0) - perf_counter())
                 async with room:
-                    answer = await self._ask(client, prompt, window, arrives_s)
-                completion = self._completion(prompt, answer, opened_s, window.max_new_tokens)
-                window.ended(1)
-                return completion
+                    asked[number] = _Answer(sent_s=perf_counter(), arrived_s=arrives_s)
+                    await self._ask(client, prompt, window, asked[number])
+                answer = asked.pop(number)
+                return number, self._completion(prompt, answer, opened_s, window.max_new_tokens)
 
             tasks = [
-                asyncio.ensure_future(ask(prompt, arrives_s))
-                for prompt, arrives_s in zip(window.prompts, window.each_arrival_s, strict=True)
+                asyncio.ensure_future(ask(number, arrives_s))
+                for number, arrives_s in enumerate(window.each_arrival_s)
             ]
             try:
-                completions = await asyncio.gather(*tasks)
+                for task in asyncio.as_completed(tasks):
+                    ended = await task
+                    yield Ended(
+                        completions=dict([ended]),
+                        running=tuple(
+                            answer.running(window.prompts[number], opened_s)
+                            for number, answer in asked.items()
+                        ),
+                        clock=perf_counter() - opened_s,
+                    )
             finally:
-                for task in tasks:
-                    task.cancel()
+                for each in tasks:
+                    each.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
-        return Decoded(completions=tuple(completions), positions=None)
 
     async def _find_dialect(self, client: "httpx.AsyncClient") -> Dialect:
         """Try the fields of each family; the first that the server accepts."""
@@ -178,11 +210,11 @@ class ServerEngine(Engine):
         client: "httpx.AsyncClient",
         prompt: Prompt,
         window: Window,
-        arrived_s: float | None,
-    ) -> _Answer:
+        answer: _Answer,
+    ) -> None:
+        """Have one prompt answered; what comes goes into `answer`."""
         assert self._dialect is not None
         stop = self._decoding.text_stop(prompt)
-        answer = _Answer(sent_s=perf_counter(), arrived_s=arrived_s)
         events = self._stream(
             client,
             prompt,
@@ -205,7 +237,6 @@ class ServerEngine(Engine):
                 # The connection is closed, and with it the server's work on the request.
                 await events.aclose()  # type: ignore[attr-defined]
                 break
-        return answer
 
     def _completion(
         self, prompt: Prompt, answer: _Answer, opened_s: float, max_new_tokens: int
@@ -270,7 +301,7 @@ class ServerEngine(Engine):
     def _failure(self, prompt: Prompt, what: str) -> UserError:
         return UserError(
             f"{prompt.task_id}: the server at {self._url} gives no answer ({what}); look at its "
-            "log, and run the job again, which continues after its last window"
+            "log, and run the job again, which continues after the requests that are done"
         )
 
 

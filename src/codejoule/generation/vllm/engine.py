@@ -3,17 +3,17 @@
 import logging
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from codejoule.config.schema import EngineConfig
-from codejoule.domain import METHODS, Completion, Pace, Prompt
+from codejoule.domain import METHODS, Completion, Pace, Prompt, Running
 from codejoule.generation.decoding import Decoding
 from codejoule.generation.engine import (
-    Decoded,
+    Ended,
     Engine,
     ModelSource,
     ServedModel,
@@ -190,7 +190,7 @@ class VllmEngine(Engine):
         if odd:
             raise not_finite(self._source.dtype, f"in the prompt of {prompt.task_id}")
 
-    def decode(self, window: Window) -> Decoded:
+    def decode(self, window: Window) -> Generator[Ended]:
         """Have the prompts answered, so many at once."""
         assert self._child is not None, "prepared first"
         opened_s = perf_counter()
@@ -219,27 +219,35 @@ class VllmEngine(Engine):
                 "deltas": self._decoding.ends_by_text,
             }
         )
-        left = len(answers)
-        while left:
+        places = {name: place for place, name in enumerate(answers)}
+        running: dict[str, _Answer] = {}
+        while answers:
             message = self._child.hear()
-            before = left
+            for name, began_s in message["began"].items():
+                if name in answers:
+                    answers[name].began_s = began_s
+                    running[name] = answers[name]
+            ended: dict[int, Completion] = {}
             for name, tokens, reason, times, _ in message["new"]:
                 answer = answers.get(name)
-                if answer is None or answer.ended:
+                if answer is None:
                     continue
-                answer.take(tokens, times or (), message["at_s"])
-                if answer.ended and reason is None:
+                if answer.take(tokens, times or (), message["at_s"]) and reason is None:
                     self._child.say({"end": name})
-                answer.ended = answer.ended or reason is not None
-                left -= answer.ended
-            window.ended(before - left)
-        return Decoded(
-            completions=tuple(
-                answer.completion(len(ids), opened_s)
-                for answer, ids in zip(answers.values(), rows, strict=True)
-            ),
-            positions=None,
-        )
+                elif reason is None:
+                    continue
+                del answers[name], running[name]
+                ended[places[name]] = answer.completion(len(rows[places[name]]), opened_s)
+            if ended:
+                now_s = message["at_s"]
+                yield Ended(
+                    completions=ended,
+                    running=tuple(
+                        each.running(window.prompts[places[name]], opened_s, now_s)
+                        for name, each in running.items()
+                    ),
+                    clock=now_s - opened_s,
+                )
 
     def _begin(self, prompt: Prompt) -> DecodedSequence:
         stop = self._decoding.text_stop(prompt)
@@ -293,22 +301,32 @@ class _Answer:
 
     sequence: DecodedSequence
     arrived_s: float | None
-    ended: bool = False
     began_s: float = 0.0
-    first_s: float = 0.0
+    first_s: float | None = None
     last_s: float = 0.0
 
-    def take(self, tokens: Sequence[int], times: Sequence[float], now_s: float) -> None:
-        """More tokens, which were there at `now_s`, unless `times` has begin, first and last."""
+    def take(self, tokens: Sequence[int], times: Sequence[float], now_s: float) -> bool:
+        """More tokens, which were there at `now_s`, unless `times` has first and last; whether its
+        text has ended."""
         if times:
-            self.began_s = times[0]
-            self.first_s = times[1] if len(times) > 1 else now_s
-        self.last_s = times[2] if len(times) > 1 else now_s
-        self.ended = any(self.sequence.feed(token) for token in tokens)
+            self.first_s, self.last_s = times
+        else:
+            self.first_s, self.last_s = self.first_s or now_s, now_s
+        return any(self.sequence.feed(token) for token in tokens)
 
     def completion(self, prompt_tokens: int, opened_s: float) -> Completion:
         done = self.sequence.completion(prompt_tokens=prompt_tokens)
-        pace = Pace.in_seconds(
-            opened_s, self.began_s, self.first_s, self.last_s, arrived_s=self.arrived_s
+        return replace(done, pace=self._pace(opened_s, self.last_s))
+
+    def running(self, prompt: Prompt, opened_s: float, now_s: float) -> Running:
+        """While it runs."""
+        return Running(
+            task_id=prompt.task_id,
+            sample=prompt.sample,
+            prompt_tokens=0,
+            pace=self._pace(opened_s, now_s),
         )
-        return replace(done, pace=pace)
+
+    def _pace(self, opened_s: float, last_s: float) -> Pace:
+        first_s = last_s if self.first_s is None else self.first_s
+        return Pace.in_seconds(opened_s, self.began_s, first_s, last_s, arrived_s=self.arrived_s)

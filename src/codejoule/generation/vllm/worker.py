@@ -189,9 +189,9 @@ class Served:
         return max(0, self._waiting[0]["arrives_s"] - time.monotonic())
 
     def step(self):
-        """One step of everything that runs, told in one line: for each request that has something
-        new its name, tokens, why it has ended, when it began (once; with the end also when it had
-        its first and last token, where only that is told), and whether a logit was not finite."""
+        """One step of everything that runs, told in one line: when requests have begun, and for
+        each that has something new its name, tokens, why it has ended, when it had its first and
+        last token (where only its end is told), and whether a logit was not finite."""
         while len(self._running) < self._at_once and self._due_in_s() == 0:
             self._begin(self._waiting.popleft())
         if not self._running:
@@ -201,11 +201,11 @@ class Served:
             name, one = output.request_id, output.outputs[0]
             if name not in self._running:
                 continue
-            times = [self._began.pop(name)] if name in self._began else None
+            times = None
             if output.finished:
                 self._running.discard(name)
                 if not self._deltas:
-                    times += [output.metrics.first_token_ts, output.metrics.last_token_ts]
+                    times = [output.metrics.first_token_ts, output.metrics.last_token_ts]
             odd = any(
                 not all(each.logprob > float("-inf") for each in place.values())
                 for place in (output.prompt_logprobs or ())
@@ -213,7 +213,8 @@ class Served:
             )
             told.append([name, list(one.token_ids), one.finish_reason, times, odd])
         if told:
-            self._say({"new": told, "at_s": time.monotonic()})
+            self._say({"new": told, "began": self._began, "at_s": time.monotonic()})
+            self._began = {}
 
     def _begin(self, request):
         from vllm import SamplingParams
