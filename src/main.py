@@ -12,14 +12,17 @@ register_schemas()
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="config")
-def main(config: DictConfig) -> None:
-    """Run one job of a (possibly one-job) sweep."""
+def main(config: DictConfig) -> object:
+    """Run one job of a (possibly one-job) sweep, and return what it shall be optimised for."""
     from codejoule.cli.summary import print_summary
     from codejoule.experiment.run import run_job
+    from codejoule.experiment.sweep import Summary
 
-    summary = run_job(config)
-    if summary is not None:
-        print_summary(summary)
+    found = run_job(config)
+    if not isinstance(found, Summary):
+        return found
+    print_summary(found)
+    return None
 
 
 if __name__ == "__main__":

@@ -94,11 +94,15 @@ def load_runs(
     own = [run for run in found if run.data.tags.get("codejoule.kind") == "run"]
     unfinished = Counter(run.info.status for run in own if run.info.status != "FINISHED")
     frame = _frame([run for run in own if run.info.status == "FINISHED"])
+    taken = frame["run_id"].isin(frame.get("tags.codejoule.extends", frame["run_id"][:0]))
+    frame = frame[~taken].reset_index(drop=True)
     late = superseded(frame)
     left_out = []
     if unfinished:
         how = ", ".join(f"{count} {status}" for status, count in sorted(unfinished.items()))
         left_out.append(f"{_runs(unfinished.total())} not finished ({how})")
+    if taken.any():
+        left_out.append(f"{_runs(int(taken.sum()))} that one of more tasks has taken over")
     if foreign:
         left_out.append(f"{_runs(len(foreign))} not made by codejoule")
     if late.any():

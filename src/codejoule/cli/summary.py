@@ -3,6 +3,7 @@
 import shlex
 import sys
 from collections import Counter
+from dataclasses import replace
 
 from codejoule.analysis import Options, analyse, load_runs
 from codejoule.config import project_root
@@ -20,9 +21,12 @@ def print_summary(summary: Summary, *, compare: bool = True) -> None:
     """Print the comparison of the runs, what failed, and where to look next."""
     good = [o for o in summary.outcomes if o.state is not State.failed and o.run_id is not None]
     store = None
+    if summary.answer is not None:
+        print(visible(f"\n{summary.answer}"))
     if good and compare:
         store = prepare_store(summary.tracking, project_root=project_root())
-        _print_comparison(store, {str(outcome.run_id) for outcome in good})
+        ids = {str(outcome.run_id) for outcome in good}
+        _print_comparison(store, ids, longest=summary.answer is not None)
     reasons: dict[str | None, list[str]] = {}
     for outcome in summary.failed:
         reasons.setdefault(outcome.error, []).append(outcome.name)
@@ -33,8 +37,11 @@ def print_summary(summary: Summary, *, compare: bool = True) -> None:
         print(f"Next: {_next(store, summary.tracking)}.")
 
 
-def _print_comparison(store: Store, run_ids: set[str]) -> None:
+def _print_comparison(store: Store, run_ids: set[str], *, longest: bool) -> None:
     loaded = load_runs(store.uri, store.experiment, run_ids=run_ids)
+    if longest:  # a sweep with a goal: the looks at fewer tasks have told what they could
+        tasks = loaded.frame["metrics.tasks"]
+        loaded = replace(loaded, frame=loaded.frame[tasks == tasks.max()].reset_index(drop=True))
     # The rest of the analysis would take seconds, and is `codejoule analyze`.
     groups = analyse(loaded, Options(statistics=())).groups
     if groups:

@@ -6,12 +6,12 @@ _OUTSIDE = ("tracking", "sweep", "carbon", "cost", "gpu")
 _OUTSIDE_KEYS = (
     "on_finished", "isolation", "preflight", "evaluator.workers", "evaluator.ground_truth",
     "model.license", "model.gated", "model.path", "suite.path", "suite.prompt_tokens",
-    "suite.tasks",
+    "suite.tasks", "suite.extends",
     "quant.cache_dir", "meter.on_metered_device", *(f"engine.{key}" for key in KEYS_OUTSIDE),
 )  # fmt: skip
 _LOCATING_KEYS = (
     "model.id", "model.revision", "model.quantized",
-    "suite.limit", "suite.task_ids", "suite.format",
+    "suite.limit", "suite.shuffle", "suite.task_ids", "suite.format",
     "suite.hub_id", "suite.hub_revision", "suite.hub_split", "suite.hub_file",
 )  # fmt: skip
 

@@ -216,6 +216,10 @@ class SuiteConfig(Ranged, prefix="suite."):
     limit: int | None = at_least(
         1, None, "a run needs at least 1 task; use null for the whole suite"
     )
+    shuffle: int | None = None
+    extends: int | None = at_least(
+        1, None, "the suite.limit of an earlier run; must be at least 1, or null"
+    )
     task_ids: list[str] | None = ranged(
         None,
         lambda ids: len(ids) > 0,
@@ -244,6 +248,13 @@ class SuiteConfig(Ranged, prefix="suite."):
         self.max_new_tokens, self.timeout_s = limits.max_new_tokens, limits.timeout_s
         self.stop, self.stop_base = list(limits.stop), list(limits.stop_base)
         super().__post_init__()
+
+    def _check(self) -> None:
+        self._require(
+            self.extends is None or self.limit is None or self.extends < self.limit,
+            "extends",
+            f"a run with suite.limit={self.limit} can take over fewer tasks alone; leave it null",
+        )
 
     @property
     def limits(self) -> SuiteLimits:
@@ -367,6 +378,7 @@ class TrackingConfig(Ranged, prefix="tracking."):
 class SweepConfig:
     order: Order = Order.given
     seed: int = 0
+    objectives: list[str] = field(default_factory=lambda: ["energy_per_task_j", "pass_at_1"])
 
 
 @dataclass(kw_only=True)

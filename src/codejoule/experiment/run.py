@@ -1,6 +1,7 @@
 """One job of Hydra's, and its run, start to finish: plan, generation, verdicts, results, each
 recorded in MLflow."""
 
+import dataclasses
 import logging
 import shutil
 from collections.abc import Mapping
@@ -43,6 +44,7 @@ from codejoule.tracking import RunStatus, Store, TrackedRun, hold, prepare_store
 
 _log = logging.getLogger(__name__)
 _RUN_ID = "run_id"
+_EXTENDS = "extends"
 
 
 class RunFailedError(RuntimeError):
@@ -53,10 +55,12 @@ class RunFailedError(RuntimeError):
         self.run_id = run_id
 
 
-def run_job(config: DictConfig) -> Summary | None:
+def run_job(config: DictConfig) -> Summary | tuple[float, ...] | float | None:
     """Run one configuration. In a sweep a failure is logged and left in its outcome on disk, so
     that the other jobs still run under every launcher; the entry script sums up and exits non-zero.
-    A job by itself raises, or returns its summary."""
+    A job of a sweep that has not failed returns its ``sweep.objectives``, for the sweepers that
+    optimise: one by itself, several as a tuple, None where one was not measured. A job by itself
+    raises, or returns its summary."""
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
     experiment = to_experiment(config, hydra)
@@ -84,8 +88,21 @@ def run_job(config: DictConfig) -> Summary | None:
         )
     outcome.save(folder)
     if sweep is not None:
-        return None
+        return _objectives(experiment, outcome)
     return Summary(run_id=None, jobs=1, tracking=experiment.tracking, outcomes=(outcome,))
+
+
+def _objectives(experiment: ExperimentConfig, outcome: Outcome) -> tuple[float, ...] | float | None:
+    names = experiment.sweep.objectives
+    if outcome.state is State.failed or outcome.run_id is None or not names:
+        return None
+    store = prepare_store(experiment.tracking, project_root=project_root())
+    metrics = store.metrics(outcome.run_id)
+    if absent := [name for name in names if name not in metrics]:
+        _log.warning("sweep.objectives: run %s has no %s", outcome.run_id, " and no ".join(absent))
+        return None
+    found = tuple(metrics[name] for name in names)
+    return found if len(found) > 1 else found[0]
 
 
 def run_name(experiment: ExperimentConfig) -> str:
@@ -132,10 +149,39 @@ def _run(plan: Plan, folder: Path, store: Store, *, sweep: SweepRef | None) -> O
     resume = store.find_unfinished(_recorded_run(folder))
     if resume is None:
         shutil.rmtree(folder, ignore_errors=True)
+        _take_over(plan, folder)
     tags = {"codejoule.fingerprint": plan.fingerprint}
+    if (extended := folder / _EXTENDS).exists():
+        tags["codejoule.extends"] = extended.read_text(encoding="utf-8")
     tracked = _start(store, experiment, name=name, sweep=sweep, tags=tags, resume=resume)
     _execute(plan, folder, tracked)
     return Outcome(name=name, state=State.finished, sweep=parent, run_id=tracked.run_id)
+
+
+def _take_over(plan: Plan, folder: Path) -> None:
+    """Begin with what the run of fewer tasks that ``suite.extends`` names has finished."""
+    experiment, tasks = plan.experiment, plan.experiment.suite.extends
+    if tasks is None:
+        return
+    suite = dataclasses.replace(experiment.suite, limit=tasks, extends=None)
+    smaller = make_plan(dataclasses.replace(experiment, suite=suite))
+    earlier = journal_folder(experiment.tracking, smaller.fingerprint)
+    found, run_id = earlier / "journal.jsonl", _recorded_run(earlier)
+    whole = zip(smaller.batches, plan.batches, strict=False)
+    if not all(batch == longer[: len(batch)] for batch, longer in whole):
+        why = "its batches are others (batch.order=suite keeps them)"
+    elif run_id is None or not found.exists():
+        why = f"it has left no journal ({found})"
+    else:
+        folder.mkdir(parents=True)
+        shutil.copyfile(found, folder / found.name)
+        write_whole(folder / _EXTENDS, run_id)
+        return
+    _log.warning(
+        "suite.extends=%d: nothing of that run can be taken over, since %s; all is generated anew",
+        tasks,
+        why,
+    )
 
 
 def journal_folder(tracking: TrackingConfig, fingerprint: str) -> Path:

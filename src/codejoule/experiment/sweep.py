@@ -52,6 +52,15 @@ class Outcome:
         where that is not possible."""
         write_whole(folder / _outcome_file(self.sweep), json.dumps(to_json(self), indent=2))
 
+    @classmethod
+    def load(cls, folder: Path, sweep: str) -> "Outcome | None":
+        """What a job of that sweep left in its `folder`; None where it left no word."""
+        file = folder / _outcome_file(sweep)
+        if not file.exists():
+            return None
+        found: Outcome = from_json(cls, json.loads(file.read_text(encoding="utf-8")))
+        return found
+
 
 def _outcome_file(sweep: str | None) -> str:
     return "outcome.json" if sweep is None else f"outcome-{sweep}.json"
@@ -69,6 +78,8 @@ class Summary:
     """Where its runs are."""
     outcomes: tuple[Outcome, ...]
     """Every job that ended."""
+    answer: str | None = None
+    """What a sweep with a goal has found, in a sentence."""
 
     @property
     def failed(self) -> tuple[Outcome, ...]:
@@ -168,6 +179,19 @@ def sweep_file() -> Path | None:
     return None if file is None else Path(file)
 
 
+def answer_sweep(sentence: str) -> None:
+    """Keep what the sweep under way has found: for its summary, and as a tag of its parent run."""
+    sweep, file = current_sweep(), sweep_file()
+    assert sweep is not None and file is not None
+    write_whole(_answer_file(file), sentence)
+    store = prepare_store(sweep.tracking, project_root=project_root())
+    store.tag(sweep.run_id, {"codejoule.answer": sentence})
+
+
+def _answer_file(sweep: Path) -> Path:
+    return sweep.with_name(f"{sweep.stem}-answer.txt")
+
+
 def sum_up() -> Summary | None:
     """Outcomes of the sweep that this process opened; None where it opened none."""
     sweep = current_sweep()
@@ -177,8 +201,10 @@ def sum_up() -> Summary | None:
     files = Path(os.environ[_FILE]).parent.glob(f"**/{_outcome_file(sweep.run_id)}")
     in_order = sorted(files, key=lambda file: file.stat().st_mtime_ns)
     rows = [json.loads(file.read_text(encoding="utf-8")) for file in in_order]
+    answer = _answer_file(Path(os.environ[_FILE]))
     return Summary(
         run_id=sweep.run_id,
+        answer=answer.read_text(encoding="utf-8") if answer.exists() else None,
         jobs=sweep.jobs,
         tracking=sweep.tracking,
         outcomes=tuple(from_json(Outcome, row) for row in rows),

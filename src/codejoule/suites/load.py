@@ -5,6 +5,7 @@ import difflib
 import hashlib
 import importlib.resources
 import json
+import random
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -107,9 +108,16 @@ def _suite(config: SuiteConfig, tasks: Sequence[Task], source: str) -> Suite:
 
 
 def _select(tasks: Sequence[Task], config: SuiteConfig) -> list[Task]:
-    """The named tasks, in the suite's order; of these the first ``limit``."""
+    """The named tasks, in the suite's order or shuffled; of these the first ``limit``."""
+    tasks = _named(tasks, config)
+    if config.shuffle is not None:
+        random.Random(config.shuffle).shuffle(tasks)
+    return tasks[: config.limit]
+
+
+def _named(tasks: Sequence[Task], config: SuiteConfig) -> list[Task]:
     if config.task_ids is None:
-        return list(tasks[: config.limit])
+        return list(tasks)
     known = [task.task_id for task in tasks]
     unknown = [name for name in config.task_ids if name not in set(known)]
     if unknown:
@@ -120,7 +128,7 @@ def _select(tasks: Sequence[Task], config: SuiteConfig) -> list[Task]:
             + f"It has {len(known)} tasks, {known[0]} to {known[-1]}"
         )
     wanted = set(config.task_ids)
-    return [task for task in tasks if task.task_id in wanted][: config.limit]
+    return [task for task in tasks if task.task_id in wanted]
 
 
 def _near(name: str, known: Sequence[str]) -> list[str]:

@@ -136,6 +136,10 @@ class Store:
         own = {_KIND: "sweep", "codejoule.sweep": name, "codejoule.overrides": " ".join(overrides)}
         return self._create(name, {**own, **tags})
 
+    def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Add tags to a run."""
+        TrackedRun(self._client, uri=self.uri, run_id=run_id).log(tags=tags)
+
     def end_sweep(self, run_id: str, status: RunStatus) -> None:
         """End the parent run of a sweep."""
         TrackedRun(self._client, uri=self.uri, run_id=run_id).finish(status)
@@ -169,6 +173,11 @@ class Store:
                 tracked.finish("FAILED")
             raise
         return tracked
+
+    def metrics(self, run_id: str) -> dict[str, float]:
+        """The metrics of a run."""
+        with explained(self.uri, f"read run {run_id}"):
+            return dict(self._client.get_run(run_id).data.metrics)
 
     def find_finished(self, fingerprint: str) -> str | None:
         """Run id of the latest finished run with this fingerprint."""

@@ -1,0 +1,332 @@
+"""``hydra/sweeper=resolve``: from a space and a goal to jobs, from their runs to an answer."""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from omegaconf import DictConfig
+
+from codejoule.analysis import load_runs, read_tasks
+from codejoule.cli.estimate.forecast import forecast
+from codejoule.config import ConfigError, UserError, project_root
+from codejoule.config.schema import (
+    EngineConfig,
+    EvaluatorName,
+    ExperimentConfig,
+    QuantSource,
+    Weights,
+)
+from codejoule.config.typed import to_experiment
+from codejoule.domain import METHODS, EnergySource
+from codejoule.experiment.devices import choose_device
+from codejoule.experiment.sweep import Outcome, State
+from codejoule.measurement import detect_hardware, energy_sources
+from codejoule.statistics import reference_variance
+from codejoule.statistics.race import Answer, Job, Question, Race, Rules
+from codejoule.suites import load_suite
+from codejoule.tracking import prepare_store
+
+_J_PER_KWH = 3.6e6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The keys of ``hydra.sweeper``, checked."""
+
+    goal: Question
+    """What is asked."""
+    min_pass_at_1: float | None
+    """pass@1 to reach (``least_energy``)."""
+    max_kwh: float | None
+    """Energy of a run of the whole suite to stay within (``best_pass``)."""
+    margin: float
+    """Difference of pass@1 that does not matter."""
+    energy_margin: float
+    """Relative difference of energy that does not matter."""
+    first: int
+    """Tasks of the first look, at least."""
+    growth: float
+    """How much larger the next look is."""
+    repeats: int
+    """Runs of a configuration at most."""
+    run_sd: float | None
+    """Standard deviation between runs of the logarithm of energy; None for the reference of each
+    engine."""
+    budget_kwh: float | None
+    """Energy of all runs, loading included, after which no further one starts."""
+    budget_s: float | None
+    """Duration of all runs, the same."""
+    jobs: int | None
+    """Number of runs, the same."""
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> "Options":
+        """Raises `ConfigError` naming the key."""
+        goals = [question.value for question in Question]
+        if given["goal"] not in goals:
+            raise _wrong("goal", given["goal"], f"choose one of {', '.join(goals)}")
+        found = cls(**{**given, "goal": Question(given["goal"])})
+        for goal, key, needed in (
+            (Question.least_energy, "min_pass_at_1", "0 to 1"),
+            (Question.best_pass, "max_kwh", "above 0 [kWh]"),
+        ):
+            value = getattr(found, key)
+            if (found.goal is goal) != (value is not None):
+                raise _wrong(
+                    key, value, f"goal={goal.value} needs it ({needed}), and no other goal does"
+                )
+        ranges: dict[str, tuple[bool, str]] = {
+            "min_pass_at_1": (0 < (found.min_pass_at_1 or 0.5) < 1, "must lie in (0, 1)"),
+            "max_kwh": ((found.max_kwh or 1) > 0, "must be above 0 [kWh]"),
+            "margin": (0 < found.margin < 1, "must lie in (0, 1)"),
+            "energy_margin": (0 < found.energy_margin < 1, "must lie in (0, 1)"),
+            "first": (found.first >= 2, "must be at least 2 tasks"),
+            "growth": (found.growth > 1, "must be above 1"),
+            "run_sd": (
+                (found.run_sd or 1) > 0,
+                "must be above 0 (a share: 0.02 is 2 %), or null for what is on file",
+            ),
+            "repeats": (found.repeats >= 1, "must be at least 1"),
+            "budget_kwh": ((found.budget_kwh or 1) > 0, "must be above 0 [kWh], or null"),
+            "budget_s": ((found.budget_s or 1) > 0, "must be above 0 [s], or null"),
+            "jobs": ((found.jobs or 1) >= 1, "must be at least 1, or null"),
+        }
+        for key, (good, why) in ranges.items():
+            if not good:
+                raise _wrong(key, getattr(found, key), why)
+        return found
+
+
+def _wrong(key: str, value: object, why: str) -> ConfigError:
+    return ConfigError(f"hydra.sweeper.{key}={'null' if value is None else value}: {why}")
+
+
+class Resolver:
+    """A space of configurations, its race, and what was spent on it."""
+
+    def __init__(
+        self, configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]], options: Options
+    ) -> None:
+        self.options, self.overrides = options, overrides
+        self.experiments = [to_experiment(config) for config in configs]
+        _check(self.experiments)
+        first = self.experiments[0]
+        self.tasks = len(load_suite(first.suite).tasks)
+        self.shuffle = first.sweep.seed if first.suite.shuffle is None else first.suite.shuffle
+        step = min(max(e.batch.size for e in self.experiments), self.tasks)
+        limit_kwh, goal = options.max_kwh, options.min_pass_at_1
+        self.race = Race(
+            [_predicted_j(experiment) for experiment in self.experiments],
+            tasks=self.tasks,
+            rules=Rules(
+                question=options.goal,
+                min_pass_at_1=math.nan if goal is None else goal,
+                max_energy_j=math.nan if limit_kwh is None else limit_kwh * _J_PER_KWH,
+                margin=options.margin,
+                energy_margin=options.energy_margin,
+                first=math.ceil(options.first / step) * step,
+                step=step,
+                growth=options.growth,
+                max_repeats=options.repeats,
+            ),
+            run_sd=[options.run_sd or _run_sd(experiment) for experiment in self.experiments],
+        )
+        self.runs = self.found = 0
+        self.spent_j = 0.0
+        self._load_j: list[float] = []
+        self._began_s = time.monotonic()
+        self._asked: list[Job] = []
+        self._waiting: list[Job] = []
+        self._spent_up: str | None = None
+        self._mark = ""
+
+    def next(self, size: int | None) -> list[list[str]]:
+        """Overrides of the jobs to launch now, at most `size`; none at the end."""
+        self._waiting = self._waiting or self.race.ask()
+        self._spent_up = self._exhausted() if self._waiting else None
+        if self._spent_up is not None:
+            return []
+        size = size or len(self._waiting)
+        self._asked, self._waiting = self._waiting[:size], self._waiting[size:]
+        return [
+            [
+                *self.overrides[job.configuration],
+                f"suite.shuffle={self.shuffle}",
+                f"suite.limit={job.tasks}",
+                f"suite.extends={job.before or 'null'}",
+                f"repeat={job.repeat}",
+            ]
+            for job in self._asked
+        ]
+
+    def tell(self, outcomes: Sequence[Outcome | None]) -> None:
+        """How the jobs ended that `next` gave, in that order; None for one that left no word. A
+        configuration that fails is in question no longer."""
+        for job, outcome in zip(self._asked, outcomes, strict=True):
+            if outcome is None or outcome.state is State.failed or outcome.run_id is None:
+                self.race.fail(job.configuration)
+                continue
+            self.runs += 1
+            self.found += outcome.state is State.skipped
+            before_j = self.race.spent_j(job)
+            energy_j, passed, load_j = self._figures(outcome)
+            self.race.tell(job, energy_j, passed)
+            self._load_j.append(load_j)
+            self.spent_j += float(energy_j.sum()) - before_j + load_j
+
+    def _figures(self, outcome: Outcome) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+        """Energy [J] (of generation, and of evaluation where known) and share of samples passed of
+        each task, in the order of the tasks, and the energy of loading [J]."""
+        tracking = self.experiments[0].tracking
+        store = prepare_store(tracking, project_root=project_root())
+        frame = load_runs(store.uri, store.experiment, run_ids={str(outcome.run_id)}).frame
+        figures, _ = read_tasks(frame, uri=store.uri)
+        order = np.argsort(figures.order[0])
+        energy_j = figures.energy_j[0] + np.nan_to_num(figures.evaluation_j[0])
+        passed = figures.passed[0]
+        if np.isnan(energy_j).any() or np.isnan(passed).any():
+            raise UserError(
+                f"{outcome.name} (run {outcome.run_id}): the energy or the verdict of "
+                f"{int((np.isnan(energy_j) | np.isnan(passed)).sum())} of its {order.size} tasks "
+                "is not known, so it cannot be compared; larger batches make windows that the "
+                "counter resolves, and the run's log says what could not be judged"
+            )
+        load_j = float(frame["metrics.energy_load_j"].fillna(0.0).iloc[0])
+        if frame["tags.codejoule.energy_source"].iloc[0] == EnergySource.estimate.value:
+            self._mark = "~"
+        return energy_j[order], passed[order], load_j
+
+    def _exhausted(self) -> str | None:
+        have = {
+            "budget_kwh": self.spent_j / _J_PER_KWH,
+            "budget_s": time.monotonic() - self._began_s,
+            "jobs": float(self.runs),
+        }
+        for key, value in have.items():
+            limit = getattr(self.options, key)
+            if limit is not None and value >= limit:
+                return f"hydra.sweeper.{key}={limit:g} is spent"
+        return None
+
+    # What was found
+
+    def sentence(self) -> str:
+        """What was decided, what was spent, and what the full grid would have taken."""
+        answer = self.race.answer()
+        sure = f"Decided at {100 * (1 - self.race.rules.error):.0f} %"
+        if self._spent_up is not None:
+            still = ", ".join(map(self.name, answer.open[:6]))
+            more = f" and {len(answer.open) - 6} more" if len(answer.open) > 6 else ""
+            sure = f"Not decided ({self._spent_up}; still in question: {still}{more})"
+        return f"{sure}, {self._what(answer)}. {self._cost()}"
+
+    def name(self, i: int) -> str:
+        """Of a configuration, without what all have in common."""
+        experiment = self.experiments[i]
+        engine = experiment.engine.name.value
+        parts = [experiment.model.name, experiment.quant.name, engine, f"b{experiment.batch.size}"]
+        if engine == EngineConfig().name.value:
+            parts.remove(engine)
+        return " ".join(parts)
+
+    def _what(self, answer: Answer) -> str:
+        options = self.options
+        asked = {
+            Question.front: "the Pareto front of energy per task and pass@1",
+            Question.least_energy: f"least energy with pass@1 of at least {options.min_pass_at_1}",
+            Question.best_pass: f"best pass@1 within {options.max_kwh} kWh",
+        }[options.goal]
+        if not answer.chosen:
+            return f"{asked}: none of the {self.race.k} configurations is shown to qualify"
+        energy_j = self.race.energy_j()
+        parts = [
+            f"{self.name(i)} ({self._mark}{energy_j[i]:.3g} J per task, pass@1 "
+            f"{self.race.seen[i].passed.mean():.3f} on {self.race.seen[i].tasks} of "
+            f"{self.tasks} tasks)"
+            for i in sorted(answer.chosen, key=lambda i: energy_j[i])
+        ]
+        said = f"{asked}: {', '.join(parts)}"
+        for a, b, much in answer.ties:
+            said += (
+                f"; {self.name(a)} may take up to {100 * much:.1f} % more than "
+                + (f"{self.name(b)}, which repeats did not tell apart" if a != b else "the limit")
+            )  # fmt: skip
+        return said
+
+    def _cost(self) -> str:
+        spent = f"{self.runs} runs took {self._mark}{self.spent_j / _J_PER_KWH:.3g} kWh"
+        if self.found:
+            spent += f" ({self.found} of them had finished before)"
+        energy_j, ran = self.race.energy_j(), [bool(s.runs) for s in self.race.seen]
+        load_j = float(np.mean(self._load_j)) if self._load_j else 0.0
+        unknown = int(np.isnan(energy_j).sum())
+        grid_j = float(np.nansum(energy_j)) * self.tasks + load_j * (self.race.k - unknown)
+        rest = self.race.k - sum(ran)
+        how = "measured energy per task x tasks"
+        if rest > unknown:
+            how += f"; {rest - unknown} by prediction, scaled by what was measured"
+        least = "at least " if unknown else ""
+        return (
+            f"{spent}; the full grid, {self.race.k} runs of all {self.tasks} tasks, takes {least}"
+            f"{self._mark}{grid_j / _J_PER_KWH:.3g} kWh (estimate: {how})."
+        )
+
+
+def _check(experiments: Sequence[ExperimentConfig]) -> None:
+    first = experiments[0]
+    for experiment in experiments:
+        if (experiment.suite, experiment.generation) != (first.suite, first.generation):
+            raise ConfigError(
+                "hydra/sweeper=resolve compares configurations on the same tasks with the same "
+                "decoding: suite and generation cannot be swept over"
+            )
+        if experiment.repeat != 1 or experiment.suite.extends is not None:
+            raise ConfigError(
+                "hydra/sweeper=resolve sets repeat and suite.extends itself; leave them away "
+                "(hydra.sweeper.repeats limits the repeats)"
+            )
+        if experiment.evaluator.name is EvaluatorName.none:
+            raise ConfigError("evaluator=none: hydra/sweeper=resolve needs pass@1")
+        if experiment.model.weights is Weights.random:
+            raise ConfigError(
+                "model.weights=random: pass@1 is then meaningless, and hydra/sweeper=resolve "
+                "rests on it"
+            )
+        if _calibrates_on_the_suite(experiment):
+            raise ConfigError(
+                f"quant={experiment.quant.name} of model={experiment.model.name} is quantized "
+                "here with tasks that a run leaves out, which differ from look to look; set "
+                "quant.calibration.path, or take a published checkpoint"
+            )
+
+
+def _calibrates_on_the_suite(experiment: ExperimentConfig) -> bool:
+    model, quant = experiment.model, experiment.quant
+    here = quant.source is QuantSource.local or quant.name not in model.quantized
+    return (
+        METHODS[quant.method.name].packed
+        and model.weights is Weights.hub
+        and here
+        and quant.calibration.path is None
+    )
+
+
+def _predicted_j(experiment: ExperimentConfig) -> float:
+    """Energy of a task [J], up to a common factor; NaN where the estimator has no word on it."""
+    try:
+        found = forecast(experiment).generation
+    except ConfigError:
+        return math.nan
+    if found is None or found.energy_j is None:
+        return math.nan
+    return found.energy_j / found.batch
+
+
+def _run_sd(experiment: ExperimentConfig) -> float:
+    device = choose_device(experiment.device, detect_hardware())
+    source, _ = energy_sources(experiment.meter, gpu=device == "cuda")
+    return reference_variance(experiment.engine.name.value, source.value).sd_log

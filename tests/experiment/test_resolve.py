@@ -1,0 +1,121 @@
+"""``hydra/sweeper=resolve``: real runs until a goal is decided, killed and continued."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from mlflow.artifacts import download_artifacts
+from mlflow.entities import Run
+
+from codejoule.analysis import load_runs
+from tests.experiment.job import run_main, runs_of, start_main
+
+SPACE = ("-m", "hydra/sweeper=resolve", "batch=b4,b8", "suite.limit=24", "hydra.sweeper.first=8")
+GOAL = ("hydra.sweeper.goal=least_energy", "hydra.sweeper.min_pass_at_1=0.3")
+
+
+def finished(folder: Path) -> list[Run]:
+    return [
+        run
+        for run in runs_of("codejoule", folder)
+        if run.data.tags["codejoule.kind"] == "run" and run.info.status == "FINISHED"
+    ]
+
+
+def tasks(run: Run, folder: Path) -> pd.DataFrame:
+    uri = f"sqlite:///{folder}/mlruns/mlflow.db"
+    path = download_artifacts(
+        run_id=run.info.run_id, artifact_path="tasks.parquet", tracking_uri=uri
+    )
+    return pd.read_parquet(path)
+
+
+def test_a_longer_run_takes_over_what_a_shorter_one_has_done(store: Path) -> None:
+    common = ("batch=b4", "suite.shuffle=3")
+    assert run_main(store, *common, "suite.limit=8").returncode == 0
+    done = run_main(store, *common, "suite.limit=16", "suite.extends=8")
+    assert done.returncode == 0, done.stderr
+    long, short = finished(store)  # the latest first
+    assert long.data.tags["codejoule.extends"] == short.info.run_id
+    assert long.data.tags["codejoule.sessions"] == "2"
+    before, after = tasks(short, store), tasks(long, store)
+    columns = ["task_id", "energy_j", "verdict"]
+    assert len(after) == 16
+    pd.testing.assert_frame_equal(after[columns][:8], before[columns])
+    loaded = load_runs(f"sqlite:///{store}/mlruns/mlflow.db", "codejoule")
+    assert list(loaded.frame["run_id"]) == [long.info.run_id]
+    assert "1 run that one of more tasks has taken over" in loaded.left_out
+
+
+def test_where_nothing_can_be_taken_over_all_is_generated_and_said(store: Path) -> None:
+    done = run_main(store, "batch=b8", "suite.limit=16", "suite.extends=8")
+    assert done.returncode == 0, done.stderr
+    assert "nothing of that run can be taken over" in done.stderr + done.stdout
+    (run,) = finished(store)
+    assert run.data.tags["codejoule.sessions"] == "1"
+    assert "codejoule.extends" not in run.data.tags
+
+
+def test_a_sweep_is_killed_and_continued_to_its_answer(store: Path) -> None:
+    process = start_main(store, *SPACE, *GOAL, new_session=True)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        outcomes = list(store.glob("multirun/*/*/outcome-*.json"))
+        if len(outcomes) >= 2:
+            break
+        time.sleep(0.01)
+    assert process.poll() is None, "the sweep ended before it was killed"
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    before = {run.info.run_id for run in finished(store)}
+    assert len(before) >= 2
+
+    done = run_main(store, *SPACE, *GOAL)
+
+    assert done.returncode == 0, done.stderr
+    assert (
+        "Decided at 95 %, least energy with pass@1 of at least 0.3: starter none b" in done.stdout
+    )
+    assert f"({len(before)} of them had finished before)" in done.stdout
+    assert "the full grid, 2 runs of all 24 tasks, takes ~" in done.stdout
+    after = finished(store)
+    assert before < {run.info.run_id for run in after}
+    parents = [
+        run for run in runs_of("codejoule", store) if run.data.tags["codejoule.kind"] == "sweep"
+    ]
+    answered = [run.data.tags.get("codejoule.answer") for run in parents]
+    assert [text for text in answered if text] == [
+        line for line in done.stdout.splitlines() if line.startswith("Decided")
+    ]
+    fingerprints = [run.data.tags["codejoule.fingerprint"] for run in after]
+    assert len(fingerprints) == len(set(fingerprints)), "nothing is run twice"
+
+
+def test_a_budget_that_is_spent_ends_the_sweep_and_is_said(store: Path) -> None:
+    done = run_main(store, *SPACE, "hydra.sweeper.jobs=1")
+    assert done.returncode == 0, done.stderr
+    assert "Not decided (hydra.sweeper.jobs=1 is spent; still in question:" in done.stdout
+    assert len(finished(store)) == 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (("hydra.sweeper.goal=cheap",), "choose one of front, least_energy, best_pass"),
+        (("hydra.sweeper.goal=best_pass",), "hydra.sweeper.max_kwh=null"),
+        (("hydra.sweeper.min_pass_at_1=0.4",), "hydra.sweeper.min_pass_at_1=0.4"),
+        (("repeat=1,2",), "sets repeat and suite.extends itself"),
+        (("suite=starter,starter_large",), "suite and generation cannot be swept over"),
+        (("evaluator=none",), "needs pass@1"),
+    ],
+)
+def test_what_cannot_be_resolved_is_told_before_the_first_job(
+    overrides: tuple[str, ...], said: str, store: Path
+) -> None:
+    done = run_main(store, *SPACE, *overrides)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert not list(store.glob("mlruns/journals"))
