@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from codejoule.analysis.comparison import IDENTITY, superseded
 from codejoule.analysis.store import MAKE_RUNS, reading
 from codejoule.config.errors import UserError
+from codejoule.config.relevance import in_use
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 _PAGE = 1000
 _IDS = 500
 _NO_JOBS = ("sweep", "analysis")
+_SWEEP = "codejoule.sweep"
 _SWEEPS = "tags.`codejoule.kind` = 'sweep'"
 _EXAMPLE = "--where \"params.model.name = 'starter' and metrics.pass_at_1 > 0.5\""
 
@@ -104,13 +106,13 @@ def _among(run_ids: list[str]) -> list[str]:
 def _below(client: "MlflowClient", experiment: "Experiment", sweep: str) -> list[str]:
     """Filters that together find the jobs below the parents of that name or id."""
     text = f'"{sweep}"' if "'" in sweep else f"'{sweep}'"
-    own = [
-        parent.info.run_id
-        for key in ("run_id", "run_name")
-        for parent in _search(client, experiment, _SWEEPS, f"attributes.{key} = {text}")
-    ]
+    own: list[str] = []
+    for key in ("attributes.run_id", f"tags.`{_SWEEP}`", "attributes.run_name"):
+        # Several sweeps of the same factors have one name, and a tag each.
+        found = _search(client, experiment, _SWEEPS, f"{key} = {text}")
+        own = own or [parent.info.run_id for parent in found]
     if not own:
-        names = sorted({str(p.info.run_name) for p in _search(client, experiment, _SWEEPS)})
+        names = sorted(p.data.tags[_SWEEP] for p in _search(client, experiment, _SWEEPS))
         known = f"choose one of {', '.join(names)}" if names else "there are no sweeps yet"
         raise UserError(f"--sweep {sweep!r}: no such sweep; {known}")
     return [f"tags.`mlflow.parentRunId` = '{run_id}'" for run_id in own]
@@ -190,7 +192,8 @@ def _row(run: "Run") -> dict[str, Any]:
         "artifact_uri": run.info.artifact_uri,
         "dataset_name": datasets[0].dataset.name if datasets else None,
         "dataset_digest": datasets[0].dataset.digest if datasets else None,
-        **{f"params.{key}": value for key, value in run.data.params.items()},
+        # Runs of earlier versions have the params that say nothing, too.
+        **{f"params.{key}": value for key, value in in_use(run.data.params).items()},
         **{f"metrics.{key}": value for key, value in run.data.metrics.items()},
         **{f"tags.{key}": value for key, value in run.data.tags.items()},
     }

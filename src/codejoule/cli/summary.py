@@ -4,22 +4,30 @@ import shlex
 import sys
 from collections import Counter
 
-from codejoule.analysis import Options, analyse, load_runs
+from codejoule.analysis import Analysis, Options, analyse, load_runs
 from codejoule.config import project_root
-from codejoule.config.schema import TrackingConfig
+from codejoule.config.schema import TrackingConfig, TrackingName
 from codejoule.domain import visible
 from codejoule.experiment.sweep import State, Summary
-from codejoule.report import render_group
+from codejoule.report import best_figures, render_group, sweep_note
 from codejoule.tracking import Store, prepare_store
+
+_UI = "http://127.0.0.1:5000"
+"""Where `make ui` and ``mlflow ui`` serve, unless they are told otherwise."""
 
 
 def print_summary(summary: Summary, *, compare: bool = True) -> None:
-    """Print the comparison of the runs, what failed, and where to look next."""
+    """Print the comparison of the runs, what failed, and where to look next. The comparison is also
+    the note of the sweep's parent run."""
     good = [o for o in summary.outcomes if o.state is not State.failed and o.run_id is not None]
     store = None
     if good and compare:
         store = prepare_store(summary.tracking, project_root=project_root())
-        _print_comparison(store, {str(outcome.run_id) for outcome in good})
+        analysis = _print_comparison(store, {str(outcome.run_id) for outcome in good})
+        if summary.run_id is not None and not summary.only_skipped:
+            failures = [f"{o.name} failed: {o.error}" for o in summary.failed]
+            note = sweep_note(analysis, failures)
+            store.describe_sweep(summary.run_id, note=note, **best_figures(analysis))
     reasons: dict[str | None, list[str]] = {}
     for outcome in summary.failed:
         reasons.setdefault(outcome.error, []).append(outcome.name)
@@ -28,15 +36,31 @@ def print_summary(summary: Summary, *, compare: bool = True) -> None:
     print(visible(f"\n{_counts(summary)}"))
     if store is not None and not summary.failed and not summary.missing:
         print(f"Next: {_next(store, summary.tracking)}.")
+    if store is not None:
+        print(f"Runs in MLflow: {_link(store, summary.tracking)}")
 
 
-def _print_comparison(store: Store, run_ids: set[str]) -> None:
+def _print_comparison(store: Store, run_ids: set[str]) -> Analysis:
     loaded = load_runs(store.uri, store.experiment, run_ids=run_ids)
     # The rest of the analysis would take seconds, and is `codejoule analyze`.
-    for group in analyse(loaded, Options(statistics=("accuracy_pairs",))).groups:
+    analysis = analyse(loaded, Options(statistics=("accuracy_pairs",)))
+    for group in analysis.groups:
         print(visible(f"\n{render_group(group)}"))
     for sentence in loaded.left_out:
         print(visible(sentence))
+    return analysis
+
+
+def _link(store: Store, tracking: TrackingConfig) -> str:
+    """Where a browser shows these runs with their figures: MLflow 3 opens an experiment on its
+    traces unless it is told that it is no experiment of that kind."""
+    page = f"#/experiments/{store.experiment_id}/runs?workflowType=machine_learning"
+    if tracking.name is TrackingName.server:
+        return f"{store.uri.rstrip('/')}/{page}"
+    serve = "make ui"
+    if tracking.dir != TrackingConfig().dir:
+        serve = shlex.join(["mlflow", "ui", "--backend-store-uri", store.uri])
+    return f"{_UI}/{page} (served by: {serve})"
 
 
 def _next(store: Store, tracking: TrackingConfig) -> str:
@@ -48,7 +72,7 @@ def _next(store: Store, tracking: TrackingConfig) -> str:
     if (tracking.name, tracking.dir) != (usual.name, usual.dir):
         command += ["--tracking-uri", store.uri]
     if command == ["codejoule", "analyze"]:
-        return "make ui (every run in MLflow), make analysis (figure and report)"
+        return "make analysis (figure and report)"
     return f"{shlex.join(command)} (figure and report)"
 
 

@@ -29,6 +29,10 @@ from codejoule.experiment.records import Results, paces, read_results, task_reco
 from codejoule.tracking import TrackedRun
 from codejoule.tracking.entries import Batch
 
+_HEADLINE = (
+    "energy_per_solved_task_j", "pass_at_1", "energy_per_task_j", "energy_per_output_token_mj",
+    "energy_generation_j", "energy_gpu_j", "throughput_tokens_per_s", "latency_s", "tasks",
+)  # fmt: skip
 logger = logging.getLogger(__name__)
 
 
@@ -115,11 +119,16 @@ def _concurrent(results: Results) -> dict[str, str]:
 def metrics_of(
     plan: Plan, results: Results, records: Sequence[TaskRecord], truth: GroundTruth | None
 ) -> dict[str, float]:
-    """Every metric of a run that has generated and judged everything."""
+    """Every metric of a run that has generated and judged everything, those that answer first:
+    MLflow shows them in the order in which they were logged."""
     facts = run_facts(results, truth)
     metrics = run_metrics(records, facts, rng=np.random.default_rng(0))
     metrics |= memory_metrics(plan, results) | _footprint(plan, metrics.get("energy_total_kwh"))
-    return metrics | predicted_metrics(plan, results.batches)
+    metrics |= predicted_metrics(plan, results.batches)
+    if "energy_per_output_token_j" in metrics:
+        metrics["energy_per_output_token_mj"] = 1000 * metrics["energy_per_output_token_j"]
+    first = {name: metrics[name] for name in _HEADLINE if name in metrics}
+    return first | metrics
 
 
 def run_facts(results: Results, truth: GroundTruth | None) -> RunFacts:

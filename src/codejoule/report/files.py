@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codejoule.analysis import Analysis, LoadedRuns
+from codejoule.analysis import Analysis, GroupAnalysis, LoadedRuns
 from codejoule.analysis.store import reading, relocated
 from codejoule.config.errors import UserError
 from codejoule.config.writing import write_whole
@@ -81,18 +81,22 @@ def _markdown(analysis: Analysis) -> str:
             "(other tasks, machines, weights, or sources of energy): one table each."
         )
     for group in analysis.groups:
-        settings, figures = table_columns(group.evidence.table)
-        columns = [*settings, *figures]
-        rows = zip(*(cells for _, cells in columns), strict=True)
-        lines = [
-            _pipes(title for title, _ in columns),
-            _pipes(["---"] * len(settings) + ["---:"] * len(figures)),
-            *(_pipes(cell.replace("|", "\\|") for cell in row) for row in rows),
-        ]
-        parts += [f"## {group.group.title}", "\n".join(lines), *legend(group.evidence.table)]
-        if group.notes:
-            parts.append("\n".join(f"- {note}" for note in group.notes))
+        parts += markdown_group(group)
     return "\n\n".join(parts) + "\n"
+
+
+def markdown_group(group: GroupAnalysis) -> list[str]:
+    """Paragraphs in Markdown: title, table, legend and notes of a group."""
+    settings, figures = table_columns(group.evidence.table)
+    columns = [*settings, *figures]
+    rows = zip(*(cells for _, cells in columns), strict=True)
+    lines = [
+        _pipes(title for title, _ in columns),
+        _pipes(["---"] * len(settings) + ["---:"] * len(figures)),
+        *(_pipes(cell.replace("|", "\\|") for cell in row) for row in rows),
+    ]
+    notes = ["\n".join(f"- {note}" for note in group.notes)] if group.notes else []
+    return [f"## {group.group.title}", "\n".join(lines), *legend(group.evidence.table), *notes]
 
 
 def _pipes(cells: Iterable[str]) -> str:
