@@ -26,6 +26,7 @@ from codejoule.experiment.devices import known_card
 from codejoule.experiment.evaluation_stage import known_ground_truth
 from codejoule.experiment.plan import Plan
 from codejoule.experiment.records import Results, paces, read_results, task_records
+from codejoule.experiment.task_views import TABLE_TAGS, task_traces
 from codejoule.tracking import TrackedRun
 from codejoule.tracking.entries import Batch
 
@@ -42,12 +43,17 @@ def log_results(plan: Plan, folder: Path, artifacts: Path, tracked: TrackedRun) 
     results, truth = read_results(folder), known_ground_truth(plan)
     records = task_records(plan, results.batches, results.verdicts)
     metrics = metrics_of(plan, results, records, truth)
+    tags = tags_of(plan, results) | crosscheck(plan, metrics) | _concurrent(results) | TABLE_TAGS
+    traces = task_traces(plan, results, records)
+    if len(traces) < len(records):
+        tags["codejoule.traces"] = f"{len(traces)} of {len(records)}, evenly spread"
     tracked.log(
         metrics=metrics,
-        tags=tags_of(plan, results) | crosscheck(plan, metrics) | _concurrent(results),
+        tags=tags,
         artifacts=write_artifacts(plan, artifacts, results, records, truth),
         dataset=plan.suite,
     )
+    tracked.log_traces(traces, model=plan.experiment.model.name)
 
 
 def tags_of(plan: Plan, results: Results) -> dict[str, str]:

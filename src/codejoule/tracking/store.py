@@ -24,6 +24,7 @@ from codejoule.tracking.client import (
     give_reserve,
 )
 from codejoule.tracking.process import Processes
+from codejoule.tracking.traces import TaskTrace, log_traces
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Run
@@ -47,9 +48,11 @@ class TrackedRun:
     """A run in the store. Its errors are `UserError`: the store is gone, full or read-only."""
 
     def __init__(
-        self, client: "MlflowClient", *, uri: str, processes: Processes, run_id: str
-    ) -> None:
+        self, client: "MlflowClient", *, uri: str, experiment_id: str, processes: Processes,
+        run_id: str,
+    ) -> None:  # fmt: skip
         self.run_id = run_id
+        self._experiment_id = experiment_id
         self._client = client
         self._uri = uri
         self._processes = processes
@@ -80,6 +83,13 @@ class TrackedRun:
                 self._client.log_inputs(self.run_id, [_dataset_input(dataset)])
             for path in artifacts:
                 self._client.log_artifact(self.run_id, str(path))
+
+    def log_traces(self, traces: Sequence[TaskTrace], *, model: str) -> None:
+        """Record the traces of tasks that `model` answered."""
+        log_traces(
+            traces, uri=self._uri, experiment_id=self._experiment_id, run_id=self.run_id,
+            model=model,
+        )  # fmt: skip
 
     def finish(self, status: RunStatus) -> None:
         """End the run, if need be in room that was kept for this."""
@@ -234,7 +244,10 @@ class Store:
             raise
 
     def _tracked(self, run_id: str) -> TrackedRun:
-        return TrackedRun(self._client, uri=self.uri, processes=self._processes, run_id=run_id)
+        return TrackedRun(
+            self._client, uri=self.uri, experiment_id=self.experiment_id,
+            processes=self._processes, run_id=run_id,
+        )  # fmt: skip
 
     def _create(self, name: str, tags: Mapping[str, str]) -> str:
         own = {
