@@ -26,9 +26,9 @@ from codejoule.analysis import (
     Goal,
     Table,
     TaskFigures,
+    answer,
     gather,
     make_tables,
-    recommend,
 )
 from codejoule.analysis.tables import efficiency_table
 from codejoule.domain.metrics import J_PER_KWH
@@ -117,9 +117,16 @@ def draw(truth: Truth, rng: np.random.Generator) -> Evidence:
             "Time": rng.random(n) < 0.3,
         },
     )
+    return with_figures(template, truth, figures)
+
+
+def with_figures(evidence: Evidence, truth: Truth, figures: TaskFigures) -> Evidence:
+    """The same configurations and runs with other figures of tasks."""
+    energy_j, passed = figures.energy_j, figures.passed
     return replace(
-        template, figures=figures, table=_with_figures(template.table, truth, energy_j, passed)
-    )
+        evidence, figures=figures, runs=_runs(truth, energy_j, passed),
+        table=_with_figures(evidence.table, truth, energy_j, passed),
+    )  # fmt: skip
 
 
 def _with_figures(
@@ -258,7 +265,7 @@ def no_loss(truth: Truth, seed: int) -> Counts:
     evidence = draw(truth, rng)
     pairs = _tables(evidence, rng, ("accuracy_pairs",))["accuracy_pairs"].frame
     wrong = pairs[pairs["reference"] == evidence.labels[0]]
-    reached = recommend(evidence, Goal(min_pass_at_1=0.5), resampler=Resampler(rng=rng))
+    reached = answer(evidence, Goal(min_pass_at_1=0.5), resampler=Resampler(rng=rng))
     return {
         "no loss, one pair": wrong["no_loss_p_value"].iloc[0] < ALPHA,
         'verdict "no loss", any pair (Holm)': wrong["no_loss_shown"].any(),
@@ -275,7 +282,7 @@ def budget(truth: Truth, seed: int) -> Counts:
     task_j = np.exp(np.log(evidence.figures.energy_j[rows]).mean(axis=0))
     spread = (RATIO_SD**2 / 2 + truth.run_sd**2) * (1 - 1 / rows.size) / 2
     limit_kwh = float(task_j.sum()) * math.exp(spread) * (1 + EVALUATION) / J_PER_KWH
-    found = recommend(evidence, Goal(max_kwh=limit_kwh), resampler=Resampler(rng=rng))
+    found = answer(evidence, Goal(max_kwh=limit_kwh), resampler=Resampler(rng=rng))
     return {"recommendation, budget exceeded": found.configuration is not None}
 
 

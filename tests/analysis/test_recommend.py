@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.simulations import Truth, _with_figures, draw
+from benchmarks.simulations import Truth, draw, with_figures
 from codejoule.analysis import (
     Goal,
     Options,
@@ -40,7 +40,7 @@ def evidence(energy_j, passed, *, runs=1, batch=1):
         own.figures, energy_j=energy_j, evaluation_j=0.1 * energy_j, passed=passed,
         order=np.tile(np.arange(truth.tasks, dtype=float), (len(energy_j), 1)),
     )  # fmt: skip
-    return replace(own, figures=figures, table=_with_figures(own.table, truth, energy_j, passed))
+    return with_figures(own, truth, figures)
 
 
 RATES = {"all pass": 1.0, "all fail": 0.0, "all at one half": 0.5, "not judged": math.nan}

@@ -1,6 +1,7 @@
 """From the runs in MLflow to tables and conclusions."""
 
 from codejoule.analysis.analysis import Analysis, GroupAnalysis, Options, analyse, analyse_group
+from codejoule.analysis.answer import Answer, answer
 from codejoule.analysis.comparison import (
     COMPARABLE,
     Group,
@@ -10,7 +11,7 @@ from codejoule.analysis.comparison import (
     setting_columns,
 )
 from codejoule.analysis.evidence import Evidence, gather
-from codejoule.analysis.recommend import Goal, Recommendation, recommend
+from codejoule.analysis.goal import Goal
 from codejoule.analysis.runs import LoadedRuns, load_runs
 from codejoule.analysis.store import MAKE_RUNS
 from codejoule.analysis.table import Table
@@ -18,8 +19,8 @@ from codejoule.analysis.tables import make_tables
 from codejoule.analysis.tasks import TaskFigures, power_table, read_tasks
 
 __all__ = [
-    "COMPARABLE", "MAKE_RUNS", "Analysis", "Evidence", "Goal", "Group", "GroupAnalysis",
-    "LoadedRuns", "Options", "Recommendation", "Table", "TaskFigures", "analyse", "analyse_group",
+    "COMPARABLE", "MAKE_RUNS", "Analysis", "Answer", "Evidence", "Goal", "Group", "GroupAnalysis",
+    "LoadedRuns", "Options", "Table", "TaskFigures", "analyse", "analyse_group", "answer",
     "comparable_groups", "comparison_table", "front_energy", "gather", "load_runs", "make_tables",
-    "power_table", "read_tasks", "recommend", "setting_columns",
+    "power_table", "read_tasks", "setting_columns",
 ]  # fmt: skip

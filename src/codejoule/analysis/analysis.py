@@ -1,22 +1,24 @@
 """Everything that is said of a set of runs, as one structure."""
 
-from collections.abc import Collection
-from dataclasses import dataclass, fields, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
 
+from codejoule.analysis.answer import Answer, answer
 from codejoule.analysis.baseline import baseline_notes
 from codejoule.analysis.comparison import Group, comparable_groups
 from codejoule.analysis.evidence import Evidence, gather
 from codejoule.analysis.findings import findings
-from codejoule.analysis.recommend import Goal, Recommendation, recommend
+from codejoule.analysis.goal import Goal
 from codejoule.analysis.runs import LoadedRuns
 from codejoule.analysis.store import artifacts
 from codejoule.analysis.table import Table
 from codejoule.analysis.tables import make_tables
 from codejoule.analysis.tasks import TaskFigures, read_tasks
-from codejoule.statistics import MARGIN, Method, Resampler
+from codejoule.analysis.variances import Apparatus
+from codejoule.statistics import MARGIN, Method, Resampler, RunVariance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,8 +27,8 @@ class Options:
 
     margin: float = MARGIN
     """Loss of pass@1 up to which "no loss" is said."""
-    goal: Goal | None = None
-    """What a recommendation is wanted for."""
+    goal: Goal = field(default_factory=Goal)
+    """What a configuration is wanted for."""
     mix: Collection[str] = ()
     """Facts in which runs of one table may differ, by the names of `COMPARABLE`."""
     seed: int = 0
@@ -47,14 +49,13 @@ class GroupAnalysis:
     """By name; see docs/analysis.md."""
     findings: tuple[str, ...]
     """What the tables say, in sentences."""
-    recommendation: Recommendation | None
-    """Answer to the goal; None where none was asked for."""
+    answer: Answer
+    """Answer to the goal."""
     notes: tuple[str, ...] = ()
     """What each quantized configuration saves, costs and changes against the unquantized one."""
 
     def as_json(self) -> dict[str, Any]:
         """As what `json.dumps` takes."""
-        advice = self.recommendation
         return {
             "title": self.group.title,
             "facts": dict(self.group.facts),
@@ -65,7 +66,7 @@ class GroupAnalysis:
             "run_ids": [list(ids) for ids in self.evidence.table["run_ids"]],
             "findings": list(self.findings),
             "tables": {name: table.as_json() for name, table in self.tables.items()},
-            "recommendation": None if advice is None else advice.as_json(),
+            "answer": self.answer.as_json(),
         }
 
 
@@ -100,7 +101,7 @@ def analyse(loaded: LoadedRuns, options: Options | None = None) -> Analysis:
     options = options or Options()
     figures, unread = read_tasks(loaded.frame, uri=loaded.uri)
     groups = comparable_groups(loaded.frame, mix=options.mix)
-    analysed = [analyse_group(group, figures, options) for group in groups]
+    analysed = [analyse_group(group, figures, options, loaded.variances) for group in groups]
     with artifacts(loaded.frame, "samples.jsonl", uri=loaded.uri) as find:
         notes = [
             baseline_notes(a.group.frame, a.evidence, a.tables.get("accuracy_pairs"), find)
@@ -116,25 +117,27 @@ def analyse(loaded: LoadedRuns, options: Options | None = None) -> Analysis:
     )
 
 
-def analyse_group(group: Group, figures: TaskFigures, options: Options) -> GroupAnalysis:
-    """Analyse one group; `figures` may hold further runs.
+def analyse_group(
+    group: Group,
+    figures: TaskFigures,
+    options: Options,
+    variances: Mapping[Apparatus, RunVariance] | None = None,
+) -> GroupAnalysis:
+    """Analyse one group; `figures` may hold further runs, and `variances` are of the whole store.
 
-    Of random weights nothing is said that rests on pass@1, and no configuration is recommended.
+    Of random weights nothing is said that rests on pass@1.
     """
     resampler = Resampler(rng=np.random.default_rng(options.seed))
     method = Method(margin=options.margin, resampler=resampler)
-    evidence = gather(group.frame, figures, mix=options.mix)
+    evidence = gather(group.frame, figures, mix=options.mix, variances=variances)
     tables = make_tables(evidence, method, names=options.statistics, accuracy=not group.random)
     said = () if options.statistics is not None else findings(evidence, tables)
-    advice = None
-    if options.goal is not None:
-        advice = recommend(evidence, options.goal, resampler=resampler)
-        tables["recommendation"] = advice.candidates
+    found = answer(evidence, options.goal, resampler=resampler, margin=options.margin)
+    if options.statistics is None:
+        tables["candidates"] = found.candidates
     if group.random:
         tables = {name: table.without_accuracy() for name, table in tables.items()}
-    return GroupAnalysis(
-        group=group, evidence=evidence, tables=tables, findings=said, recommendation=advice
-    )
+    return GroupAnalysis(group=group, evidence=evidence, tables=tables, findings=said, answer=found)
 
 
 def _apart(groups: list[Group]) -> list[str]:

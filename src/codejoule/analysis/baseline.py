@@ -44,13 +44,13 @@ def baseline_notes(
     table = evidence.table
     names, rows = short_names(table, evidence.settings), table.to_dict("records")
     own = [runs[runs["run_id"].isin(row["run_ids"])] for row in rows]
-    bases = _baselines(evidence)
+    bases = baselines(evidence)
     notes = [
         _saving(names[i], rows[i], rows[base], own[i])
         for i, base in bases.items()
         if base is not None
     ]
-    notes += [_reduced(name, frame) for name, frame in zip(names, own, strict=True)]
+    notes += [reduced_batch(name, frame) for name, frame in zip(names, own, strict=True)]
     if accuracy is not None:
         assert ACCURACY_PAIRS.sentence is not None
         said = {
@@ -71,7 +71,7 @@ def baseline_notes(
     return tuple(note for note in notes if note)
 
 
-def _baselines(evidence: Evidence) -> dict[int, int | None]:
+def baselines(evidence: Evidence) -> dict[int, int | None]:
     """For each quantized row that with ``quant=none`` and all other settings equal, if any."""
     others = [name for name in evidence.settings if name.partition(".")[0] != "quant"]
     keys, quants = list(row_keys(evidence.table, others)), list(evidence.table["quant"])
@@ -99,7 +99,8 @@ def _saving(
     return f"{sentence}; quantizing took {mark}{number(quantizing_j)} J, which {paid}"
 
 
-def _reduced(name: str, runs: "pd.DataFrame") -> str:
+def reduced_batch(name: str, runs: "pd.DataFrame") -> str:
+    """A sentence on a row whose batch was reduced for want of memory, else nothing."""
     sizes = sorted({int(size) for size in runs[_REDUCED].dropna()}) if _REDUCED in runs else []
     if not sizes:
         return ""

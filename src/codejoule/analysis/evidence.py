@@ -1,6 +1,6 @@
 """Configurations together with what each of their runs says of each task, as plain arrays."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from codejoule.analysis.comparison import comparison_table, setting_columns
+from codejoule.analysis.comparison import COMPARABLE, comparison_table, setting_columns
 from codejoule.analysis.families import (
     BASE,
     ComparisonSet,
@@ -17,12 +17,14 @@ from codejoule.analysis.families import (
     find_families,
 )
 from codejoule.analysis.tasks import TaskFigures
-from codejoule.statistics import PairTasks, RunTasks, SetTasks, clusters
+from codejoule.analysis.variances import Apparatus, apparatus, largest_variance, run_variances
+from codejoule.statistics import PairTasks, RunTasks, RunVariance, SetTasks, clusters
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _VARIANT = "params.model.variant"
+_TASKS = ("suite", "split", "tasks")
 
 Unit = tuple[dict[str, Any], Any]
 """What a statistic is worked out for: the columns that name it, and its figures of tasks."""
@@ -48,6 +50,47 @@ class Evidence:
     """Rows of `figures` that are each configuration's runs; empty without figures of tasks."""
     families: tuple[Family, ...]
     """The questions that these configurations answer."""
+    runs: "pd.DataFrame"
+    """The runs, as `load_runs` gives them."""
+    variances: Mapping[Apparatus, RunVariance]
+    """From `run_variances`: how much repeats of each apparatus differ."""
+
+    def of_runs(self, metric: str) -> list[NDArray[np.float64]]:
+        """A metric of the runs of each configuration; NaN where a run lacks it."""
+        column = f"metrics.{metric}"
+        known = column in self.runs
+        values = (
+            self.runs[column].to_numpy(dtype=float) if known else np.full(len(self.runs), np.nan)
+        )
+        of = dict(zip(self.runs["run_id"], values, strict=True))
+        return [np.array([of[run_id] for run_id in ids]) for ids in self.table["run_ids"]]
+
+    @cached_property
+    def run_energy_j(self) -> list[NDArray[np.float64]]:
+        """Energy of generation of each configuration's runs [J]."""
+        return self.of_runs("energy_generation_j")
+
+    def variance(self, *configurations: int) -> RunVariance | None:
+        """How much the energy of runs of these differs; None where nothing is known of that."""
+        return largest_variance([self.apparatus[i] for i in configurations], self.variances)
+
+    @cached_property
+    def counter_rel(self) -> list[float]:
+        """Relative standard uncertainty of runs that is the meter's; 0 where not recorded."""
+        stated = self.of_runs("energy_generation_uncertainty_j")
+        shares = [own / j for own, j in zip(stated, self.run_energy_j, strict=True)]
+        return [0.0 if np.isnan(own).any() else float(own.max()) for own in shares]
+
+    @cached_property
+    def apparatus(self) -> list[Apparatus]:
+        """What generated and metered each configuration's runs."""
+        of = {run["run_id"]: apparatus(run) for run in self.runs.to_dict("records")}
+        return [of[ids[0]] for ids in self.table["run_ids"]]
+
+    @cached_property
+    def same_tasks(self) -> bool:
+        """Whether all runs answered the same tasks, so that energies of whole runs compare."""
+        return all(self.runs[COMPARABLE[f]].nunique(dropna=False) == 1 for f in _TASKS)
 
     @cached_property
     def energy_j(self) -> list[NDArray[np.float64]]:
@@ -84,11 +127,15 @@ class Evidence:
         tasks = self._complete([i, j])
         judged = ~np.isnan(self.passed[[i, j]]).any(axis=0)
         order = self.figures.order[self.rows[i][0]][tasks] if tasks.any() else np.empty(0)
+        runs_j = self.run_energy_j
         return PairTasks(
             energy_j=(_part(self.energy_j[i], tasks), _part(self.energy_j[j], tasks)),
             labels=self.clusters([i, j], tasks),
             order=order,
             passed=(self.passed[i][judged], self.passed[j][judged]),
+            run_energy_j=(runs_j[i], runs_j[j]) if self.same_tasks else (np.empty(0),) * 2,
+            variance=self.variance(i, j),
+            counter_rel=max(self.counter_rel[i], self.counter_rel[j]),
         )
 
     @cached_property
@@ -160,10 +207,17 @@ class Evidence:
         return np.asarray(self.complete[list(configurations)].all(axis=0))
 
 
-def gather(runs: "pd.DataFrame", figures: TaskFigures, *, mix: Collection[str] = ()) -> Evidence:
+def gather(
+    runs: "pd.DataFrame",
+    figures: TaskFigures,
+    *,
+    mix: Collection[str] = (),
+    variances: Mapping[Apparatus, RunVariance] | None = None,
+) -> Evidence:
     """Put the configurations of a group's runs and their figures of tasks together.
 
-    `figures` may hold further runs; `mix` names the facts of `COMPARABLE` in which runs differ.
+    `figures` may hold further runs; `mix` names the facts of `COMPARABLE` in which runs differ;
+    `variances` are of the store, and those of `runs` alone unless given.
     """
     table = comparison_table(runs, mix=mix)
     settings = setting_columns(table)
@@ -176,6 +230,8 @@ def gather(runs: "pd.DataFrame", figures: TaskFigures, *, mix: Collection[str] =
         figures=figures,
         rows=tuple(figures.rows(ids) for ids in table["run_ids"]),
         families=find_families(table, settings, variants),
+        runs=runs,
+        variances=run_variances(runs) if variances is None else variances,
     )
 
 

@@ -1,14 +1,16 @@
 """Runs in MLflow as one table."""
 
 from collections import Counter
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from codejoule.analysis.comparison import IDENTITY, superseded
 from codejoule.analysis.store import MAKE_RUNS, reading
+from codejoule.analysis.variances import Apparatus, apparatus, run_variances
 from codejoule.config.errors import UserError
 from codejoule.config.relevance import in_use
+from codejoule.statistics import RunVariance
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,6 +22,7 @@ _IDS = 500
 _NO_JOBS = ("sweep", "analysis")
 _SWEEP = "codejoule.sweep"
 _SWEEPS = "tags.`codejoule.kind` = 'sweep'"
+_FINISHED = "tags.`codejoule.kind` = 'run' and attributes.status = 'FINISHED'"
 _EXAMPLE = "--where \"params.model.name = 'starter' and metrics.pass_at_1 > 0.5\""
 
 
@@ -38,6 +41,8 @@ class LoadedRuns:
     """The store they were read from."""
     experiment: str
     """The experiment they belong to."""
+    variances: Mapping[Apparatus, RunVariance] = field(default_factory=dict)
+    """How much repeats of each apparatus differ, in all experiments of the store."""
 
 
 def load_runs(
@@ -75,6 +80,7 @@ def load_runs(
         below = [""] if sweep is None else _below(client, home, sweep)
         searches = [(ids, parent) for ids in named for parent in below]
         found = [run for own in searches for run in _search(client, home, *own, where=where)]
+        every = _of_apparatus(client, found)
     found.sort(key=lambda run: int(run.info.start_time))
     found = [run for run in found if run.data.tags.get("codejoule.kind") not in _NO_JOBS]
     foreign = [run for run in found if run.data.tags.get("codejoule.kind") != "run"]
@@ -94,7 +100,32 @@ def load_runs(
             "weights or library versions"
         )
     frame = frame[~late].reset_index(drop=True)
-    return LoadedRuns(frame=frame, left_out=tuple(left_out), uri=uri, experiment=experiment)
+    return LoadedRuns(
+        frame=frame, left_out=tuple(left_out), uri=uri, experiment=experiment,
+        variances=run_variances(_frame(every)),
+    )  # fmt: skip
+
+
+def _of_apparatus(client: "MlflowClient", found: list["Run"]) -> list["Run"]:
+    """The newest finished runs of the whole store that the same apparatus made, up to a page."""
+    rows = [_row(run) for run in found if run.data.tags.get("codejoule.kind") == "run"]
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    runs: list[Run] = []
+    for engine, source in sorted({apparatus(row)[:2] for row in rows}):
+        if not engine or not source:
+            continue
+        runs += client.search_runs(
+            experiments,
+            f"{_FINISHED} and params.`engine.name` = {_quoted(engine)} and "
+            f"tags.`codejoule.energy_source` = {_quoted(source)}",
+            max_results=_PAGE,
+            order_by=["attributes.start_time DESC"],
+        )
+    return list({run.info.run_id: run for run in runs}.values())
+
+
+def _quoted(text: str) -> str:
+    return f'"{text}"' if "'" in text else f"'{text}'"
 
 
 def _among(run_ids: list[str]) -> list[str]:
@@ -105,11 +136,10 @@ def _among(run_ids: list[str]) -> list[str]:
 
 def _below(client: "MlflowClient", experiment: "Experiment", sweep: str) -> list[str]:
     """Filters that together find the jobs below the parents of that name or id."""
-    text = f'"{sweep}"' if "'" in sweep else f"'{sweep}'"
     own: list[str] = []
     for key in ("attributes.run_id", f"tags.`{_SWEEP}`", "attributes.run_name"):
         # Several sweeps of the same factors have one name, and a tag each.
-        found = _search(client, experiment, _SWEEPS, f"{key} = {text}")
+        found = _search(client, experiment, _SWEEPS, f"{key} = {_quoted(sweep)}")
         own = own or [parent.info.run_id for parent in found]
     if not own:
         names = sorted(p.data.tags[_SWEEP] for p in _search(client, experiment, _SWEEPS))

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,14 +44,14 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--min-pass-at-1",
         metavar="P",
         type=float,
-        help="recommend the configuration with least energy among those that reach pass@1 P "
-        "with 95 %% confidence",
+        help="take the configuration with least energy among those that reach pass@1 P with "
+        "95 %% confidence; default: least energy per correct program",
     )
     parser.add_argument(
         "--max-kwh",
         metavar="E",
         type=float,
-        help="recommend the configuration with the best pass@1 that takes at most E kWh for a run",
+        help="take the configuration with the best pass@1 that takes at most E kWh for a run",
     )
     parser.add_argument(
         "--margin",
@@ -58,6 +59,11 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         type=float,
         default=0.02,
         help='loss of pass@1 up to which "no loss" is said (non-inferiority); default: %(default)s',
+    )
+    parser.add_argument(
+        "--full",
+        action="store_true",
+        help="print every finding, not the answer and its table alone",
     )
     parser.add_argument(
         "--out",
@@ -84,8 +90,9 @@ def run(args: argparse.Namespace) -> int:
     a store, an experiment or a filter that is not there or not valid."""
     from codejoule.analysis import MAKE_RUNS, analyse, load_runs
     from codejoule.report import (
+        LINES,
         log_report,
-        render_findings,
+        render_answers,
         render_group,
         write_comparison,
         write_report,
@@ -108,22 +115,28 @@ def run(args: argparse.Namespace) -> int:
         print(visible(f"{said}{where}{left_out}. {MAKE_RUNS}."), file=sys.stderr)
         return 1
     analysis = analyse(loaded, options)
-    for group in analysis.groups:
-        print(visible(f"\n{render_group(group)}\n\n{render_findings(group)}"))
-    if loaded.left_out:
-        print(visible(f"\nLeft out: {'; '.join(loaded.left_out)}."))
-    for note in analysis.notes:
-        print(visible(f"\n{note}"))
     written = [
         *write_tables(analysis, args.out),
         *write_comparison(analysis, args.out),
         write_report(analysis, loaded, args.out),
     ]
-    print(f"\nWritten to {args.out}: {', '.join(path.name for path in written)}")
+    notes = [f"Left out: {'; '.join(loaded.left_out)}."] if loaded.left_out else []
+    notes += analysis.notes
+    tail = [f"Written to {args.out}: {', '.join(path.name for path in written)}"]
     if args.log:
         run_id = log_report(loaded, written[-1])
-        print(f"In MLflow: report/index.html of run {run_id}")
-    print(f"Open {written[-1].resolve().as_uri()}")
+        tail.append(f"In MLflow: report/index.html of run {run_id}")
+    tail.append(f"Open {written[-1].resolve().as_uri()}")
+    if args.full:
+        for group in analysis.groups:
+            print(visible(f"\n{render_group(group)}"))
+        print(visible("".join(f"\n{note}\n" for note in notes)))
+    else:
+        notes = [textwrap.shorten(note, 120, placeholder=" ... (--full)") for note in notes]
+        room = LINES - len(notes) - len(tail) - bool(notes)
+        print(visible(render_answers(analysis.groups, lines=room)))
+        print(visible("".join(f"\n{note}" for note in notes)))
+    print("\n".join(tail))
     return 0
 
 
@@ -139,10 +152,8 @@ def _options(args: argparse.Namespace) -> "Options":
         )
     if not 0 < args.margin < 1:
         raise UserError(f"--margin {args.margin:g} must lie between 0 and 1, e.g. 0.02")
-    goal = None
-    if args.min_pass_at_1 is not None or args.max_kwh is not None:
-        try:
-            goal = Goal(min_pass_at_1=args.min_pass_at_1, max_kwh=args.max_kwh)
-        except ValueError as error:
-            raise UserError(f"no such recommendation: {error}") from error
+    try:
+        goal = Goal(min_pass_at_1=args.min_pass_at_1, max_kwh=args.max_kwh)
+    except ValueError as error:
+        raise UserError(f"no such goal: {error}") from error
     return Options(margin=args.margin, goal=goal, mix=tuple(mix))

@@ -9,9 +9,11 @@ from codejoule.config import project_root
 from codejoule.config.schema import TrackingConfig, TrackingName
 from codejoule.domain import visible
 from codejoule.experiment.sweep import State, Summary
-from codejoule.report import best_figures, render_group, sweep_note
+from codejoule.report import LINES, best_figures, render_answers, sweep_note
 from codejoule.tracking import Store, prepare_store
 
+_AFTER = 6
+"""Lines that follow the answers of a sweep in which nothing failed, and empty ones."""
 _UI = "http://127.0.0.1:5000"
 """Where `make ui` and ``mlflow ui`` serve, unless they are told otherwise."""
 
@@ -43,9 +45,11 @@ def print_summary(summary: Summary, *, compare: bool = True) -> None:
 def _print_comparison(store: Store, run_ids: set[str]) -> Analysis:
     loaded = load_runs(store.uri, store.experiment, run_ids=run_ids)
     # The rest of the analysis would take seconds, and is `codejoule analyze`.
-    analysis = analyse(loaded, Options(statistics=("accuracy_pairs",)))
-    for group in analysis.groups:
-        print(visible(f"\n{render_group(group)}"))
+    analysis = analyse(loaded, Options(statistics=()))
+    if analysis.groups:
+        # The counts and what comes next follow.
+        lines = LINES - len(loaded.left_out) - _AFTER
+        print(visible(f"\n{render_answers(analysis.groups, lines=lines)}"))
     for sentence in loaded.left_out:
         print(visible(sentence))
     return analysis

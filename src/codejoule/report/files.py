@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codejoule.analysis import Analysis, GroupAnalysis, LoadedRuns
+from codejoule.analysis import Analysis, LoadedRuns
 from codejoule.analysis.store import reading, relocated
 from codejoule.config.errors import UserError
 from codejoule.config.writing import write_whole
@@ -15,6 +15,7 @@ from codejoule.report.frontier import frontier_figure, is_drawable
 from codejoule.report.terminal import legend, table_columns
 
 if TYPE_CHECKING:
+    import pandas as pd
     from mlflow.tracking import MlflowClient
 
 _OF = "codejoule.analysis_of"
@@ -81,13 +82,16 @@ def _markdown(analysis: Analysis) -> str:
             "(other tasks, machines, weights, or sources of energy): one table each."
         )
     for group in analysis.groups:
-        parts += markdown_group(group)
+        table = group.evidence.table
+        parts += [f"## {group.group.title}", markdown_table(table), *legend(table)]
+        if group.notes:
+            parts.append("\n".join(f"- {note}" for note in group.notes))
     return "\n\n".join(parts) + "\n"
 
 
-def markdown_group(group: GroupAnalysis) -> list[str]:
-    """Paragraphs in Markdown: title, table, legend and notes of a group."""
-    settings, figures = table_columns(group.evidence.table)
+def markdown_table(table: "pd.DataFrame") -> str:
+    """The terminal's table of a comparison, in Markdown."""
+    settings, figures = table_columns(table)
     columns = [*settings, *figures]
     rows = zip(*(cells for _, cells in columns), strict=True)
     lines = [
@@ -95,8 +99,7 @@ def markdown_group(group: GroupAnalysis) -> list[str]:
         _pipes(["---"] * len(settings) + ["---:"] * len(figures)),
         *(_pipes(cell.replace("|", "\\|") for cell in row) for row in rows),
     ]
-    notes = ["\n".join(f"- {note}" for note in group.notes)] if group.notes else []
-    return [f"## {group.group.title}", "\n".join(lines), *legend(group.evidence.table), *notes]
+    return "\n".join(lines)
 
 
 def _pipes(cells: Iterable[str]) -> str:

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypedDict
 
 from codejoule.analysis import Analysis, GroupAnalysis
-from codejoule.report.files import markdown_group
+from codejoule.report.files import markdown_table
+from codejoule.report.terminal import legend
 from codejoule.tracking.client import TAG_LENGTH
 
 if TYPE_CHECKING:
@@ -25,12 +26,23 @@ class BestFigures(TypedDict):
 
 
 def sweep_note(analysis: Analysis, failures: Sequence[str]) -> str:
-    """The terminal's table of each group, what failed, and what was left out, in Markdown."""
-    parts = [part for group in analysis.groups for part in markdown_group(group)]
-    lines = [*analysis.left_out, *failures]
-    if lines:
-        parts.append("\n".join(f"- {' '.join(line.split())}" for line in lines))
+    """The answer and the table of each group, what failed and what was left out, in Markdown. The
+    answer is first: MLflow folds what follows."""
+    parts = [part for group in analysis.groups for part in _group(group)]
+    parts += _listed([*analysis.left_out, *failures])
     return _shortened("\n\n".join(parts))
+
+
+def _group(group: GroupAnalysis) -> list[str]:
+    answer, table = group.answer, group.evidence.table
+    said = [f"**{answer.sentence}**", *_listed(answer.ladder), markdown_table(table)]
+    return [*said, *_listed(answer.doubts), " ".join([f"{group.group.title}.", *legend(table)])]
+
+
+def _listed(sentences: Sequence[str]) -> list[str]:
+    """One paragraph, a point for each; none for none."""
+    points = [f"- {' '.join(sentence.split())}" for sentence in sentences]
+    return ["\n".join(points)] if points else []
 
 
 def _shortened(note: str) -> str:

@@ -73,7 +73,7 @@ def _view(number: int, group: GroupAnalysis) -> dict[str, Any]:
         "cards": _cards(group),
         "findings": [s for s in group.findings if s not in pairs],
         "pairs": [*pairs, *(note for note in group.notes if note not in pairs)],
-        "recommendation": group.recommendation,
+        "answer": group.answer,
         "tables": [table for table in group.tables.values() if len(table.frame)],
         "predictions": predictions_table(group),
         "provenance": provenance(group),

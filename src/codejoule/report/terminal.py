@@ -19,6 +19,12 @@ WIDTH = 120
 KWH_FROM_J = 1e5
 """Energies from here on are shown in kilowatt-hours."""
 
+LINES = 25
+"""Lines that a command prints unless all is asked for."""
+
+# Lines of a group: fewest in all, for the table, and most of doubts and of steps of the ladder.
+_FEWEST, _ROWS, _DOUBTS, _STEPS = 8, 8, 5, 3
+
 _ACCURACY = "pass@1 [95 % CI]"
 _ALWAYS = ("model", "quant", "batch")
 
@@ -26,21 +32,67 @@ Column = tuple[str, list[str]]
 """A heading and its cells."""
 
 
+def render_answers(groups: Sequence[GroupAnalysis], *, lines: int) -> str:
+    """Title, answer, table and doubts of each group, in at most `lines` lines in all.
+
+    The sentence of the answer is whole, and its configuration is the table's first row; what else
+    did not fit is counted at the end.
+    """
+    shown = groups[: max(1, lines // _FEWEST)]
+    left = len(groups) - len(shown)
+    rest = [f"{left} more {'kind' if left == 1 else 'kinds'} of runs: --full."] if left else []
+    room = (lines - 2 * len(rest)) // len(shown) - 1
+    parts = ["\n".join(_brief(group, room)) for group in shown]
+    return "\n\n".join([*parts, *rest])
+
+
+def _brief(group: GroupAnalysis, room: int) -> list[str]:
+    answer, table = group.answer, group.evidence.table
+    said = [group.group.title, *textwrap.wrap(answer.sentence, WIDTH)]
+    order = _order(group)
+    room -= len(said)
+    doubts = _one_line_each(answer.doubts, most=max(0, min(_DOUBTS, room - _ROWS)))
+    ladder = _one_line_each(answer.ladder, most=max(0, min(_STEPS, room - _ROWS - len(doubts))))
+    room -= len(doubts) + len(ladder)
+    # Heading, rule, two empty lines and what was cut.
+    rows = order[: max(0, room - 5)]
+    cut = [
+        f"{count} more {what if count > 1 else what.removesuffix('s')}"
+        for count, what in (
+            (len(order) - len(rows), "configurations"),
+            (len(answer.ladder) - len(ladder), "steps"),
+            (len(answer.doubts) - len(doubts), "doubts"),
+        )
+        if count
+    ]
+    lines = [*said, *ladder, ""]
+    if rows:
+        lines += _table_lines(table.loc[rows])
+    lines += ["", *doubts] if doubts else []
+    return [*lines, f"({', '.join(cut)}: --full)"] if cut else lines
+
+
+def _order(group: GroupAnalysis) -> list[int]:
+    """Rows, the one to take first, then by energy per correct program, or per task."""
+    table = group.evidence.table
+    by = ["energy_per_solved_task_j", "energy_per_task_j"]
+    rows = [int(i) for i in table.sort_values(by).index]
+    return sorted(rows, key=lambda i: group.evidence.labels[i] != group.answer.configuration)
+
+
+def _one_line_each(sentences: Sequence[str], *, most: int) -> list[str]:
+    return [textwrap.shorten(f"- {s}", WIDTH, placeholder=" ...") for s in sentences[:most]]
+
+
 def render_group(group: GroupAnalysis) -> str:
-    """A group's title, its table, and what quantization saves and changes."""
+    """All that a group says: title, answer, table, doubts, and what its tables say in sentences."""
+    answer = group.answer
     notes = _listed(group.notes)
-    tail = ["", "Against the unquantized model:", *notes] if notes else []
-    return "\n".join([group.group.title, "", render_table(group.evidence.table), *tail])
-
-
-def render_findings(group: GroupAnalysis) -> str:
-    """What a group's tables say beyond `render_group`, and the recommendation."""
-    lines = ["Findings:", *_listed(s for s in group.findings if s not in group.notes)]
-    advice = group.recommendation
-    if advice is not None:
-        chosen = advice.configuration or "none"
-        lines += ["", f"Recommendation ({advice.goal}): {chosen}", *_listed(advice.margin)]
-        lines += ["Unsure:", *_listed(advice.unsure)] if advice.unsure else []
+    lines = [group.group.title, *textwrap.wrap(answer.sentence, WIDTH), *_listed(answer.ladder)]
+    lines += ["", render_table(group.evidence.table)]
+    lines += ["", "Doubts:", *_listed(answer.doubts)] if answer.doubts else []
+    lines += ["", "Against the unquantized model:", *notes] if notes else []
+    lines += ["", "Findings:", *_listed(s for s in group.findings if s not in group.notes)]
     return "\n".join(lines)
 
 
@@ -136,6 +188,11 @@ def legend(table: "pd.DataFrame") -> list[str]:
 
 def render_table(table: "pd.DataFrame") -> str:
     """A `comparison_table` in lines of at most `WIDTH` characters, then what its columns mean."""
+    notes = [wrapped for text in legend(table) for wrapped in textwrap.wrap(text, WIDTH)]
+    return "\n".join([*_table_lines(table), "", *notes])
+
+
+def _table_lines(table: "pd.DataFrame") -> list[str]:
     settings, figures = table_columns(table)
     settings = _fitted(settings, WIDTH - sum(_width(column) + 2 for column in figures))
     columns = [*settings, *figures]
@@ -149,8 +206,7 @@ def render_table(table: "pd.DataFrame") -> str:
 
     rows = [line(cells) for cells in zip(*(cells for _, cells in columns), strict=True)]
     head = line([title for title, _ in columns])
-    notes = [wrapped for text in legend(table) for wrapped in textwrap.wrap(text, WIDTH)]
-    return "\n".join([head, "-" * len(head), *rows, "", *notes])
+    return [head, "-" * len(head), *rows]
 
 
 def _all(table: "pd.DataFrame", name: str) -> str:

@@ -2,6 +2,7 @@
 
 from codejoule.statistics.accuracy import (
     ACCURACY_PAIRS,
+    PairedAccuracy,
     at_least,
     lower_bound,
     paired_accuracy,
@@ -49,6 +50,7 @@ from codejoule.statistics.regression import (
     thesis_regression,
 )
 from codejoule.statistics.result import ALPHA, ROUNDING, has_spread, holm
+from codejoule.statistics.run_pairs import RUN_PAIRS, percent_words, run_ratio, variance_words
 from codejoule.statistics.statistic import (
     KEYS,
     MARGIN,
@@ -62,18 +64,19 @@ from codejoule.statistics.statistic import (
 
 STATISTICS = (
     ENERGY_BY_DOMAIN, ASSUMPTIONS, REGRESSION, REGRESSION_STATISTICS, LEVENE, KRUSKAL_WALLIS, DUNN,
-    FRIEDMAN, ENERGY_PAIRS, MIXED_MODEL, MIXED_PAIRS, ACCURACY_PAIRS,
+    FRIEDMAN, RUN_PAIRS, ENERGY_PAIRS, MIXED_MODEL, MIXED_PAIRS, ACCURACY_PAIRS,
 )  # fmt: skip
 """What an analysis works out, in the order of its tables (and of their draws of resamples)."""
 
 __all__ = [
     "ACCURACY_PAIRS", "ALPHA", "ASSUMED", "ENERGY_PAIRS", "KEYS", "MARGIN", "REPEATS",
-    "ROUNDING", "STATISTICS", "Method", "MixedModel", "PairTasks", "Resampled", "Resampler",
-    "Row", "RunRatio", "RunTasks", "RunVariance", "SetTasks", "Statistic", "at_least",
-    "cliffs_delta", "cluster_means", "cluster_sums", "clusters", "compare_runs", "dunn",
-    "durbin_watson", "friedman", "front_probability", "hac_lags", "hac_regression",
-    "has_spread", "holm", "kruskal_wallis", "levene", "lower_bound", "mixed_model",
-    "paired_accuracy", "paired_log_ratio", "pareto_front", "pooled_run_variance",
-    "reference_variance", "resample", "shapiro_wilk", "smallest_ratio", "tango_interval",
-    "tango_score", "thesis_regression", "unseen", "wilcoxon",
+    "ROUNDING", "RUN_PAIRS", "STATISTICS", "Method", "MixedModel", "PairTasks",
+    "PairedAccuracy", "Resampled", "Resampler", "Row", "RunRatio", "RunTasks", "RunVariance",
+    "SetTasks", "Statistic", "at_least", "cliffs_delta", "cluster_means", "cluster_sums",
+    "clusters", "compare_runs", "dunn", "durbin_watson", "friedman", "front_probability",
+    "hac_lags", "hac_regression", "has_spread", "holm", "kruskal_wallis", "levene",
+    "lower_bound", "mixed_model", "paired_accuracy", "paired_log_ratio", "pareto_front",
+    "percent_words", "pooled_run_variance", "reference_variance", "resample", "run_ratio",
+    "shapiro_wilk", "smallest_ratio", "tango_interval", "tango_score", "thesis_regression",
+    "unseen", "variance_words", "wilcoxon",
 ]  # fmt: skip

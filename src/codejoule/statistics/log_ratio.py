@@ -246,16 +246,26 @@ def change_words(row: Mapping[Any, Any]) -> str:
 
 def _headline(rows: list[Row]) -> str:
     resolved = sum(row["verdict"] in ("less", "more") for row in rows)
-    return f"{resolved} of {len(rows)} comparisons resolve a difference in energy."
+    unknown = sum(row["verdict"] == "unknown" for row in rows)
+    tail = f"; {unknown} are not known, for want of tasks metered apart" if unknown else ""
+    return (
+        f"on tasks like these {resolved} of {len(rows)} comparisons resolve a difference in "
+        f"energy{tail}."
+    )
 
 
 def _sentence(row: Row) -> str:
     if row["verdict"] == "unknown":
-        tail = "; not tested: the tasks were not metered in separate groups."
-    else:
-        resolved = "not resolved" if row["verdict"] == "not resolved" else "resolved"
-        tail = f" (p {p_words(row['p_value_holm'])}: {resolved})."
-    return f"{pair_words(row)}: {change_words(row)}{tail}"
+        return (
+            f"{pair_words(row)}, on tasks like these: not known, for its {row['tasks']} tasks were "
+            f"metered in {row['clusters']} {'group' if row['clusters'] == 1 else 'groups'}; more "
+            "tasks tell (suite.limit)."
+        )
+    resolved = "not resolved" if row["verdict"] == "not resolved" else "resolved"
+    return (
+        f"{pair_words(row)}, on tasks like these: {change_words(row)} "
+        f"(p {p_words(row['p_value_holm'])}: {resolved})."
+    )
 
 
 def _dependence(rows: list[Row]) -> str | None:
@@ -272,7 +282,7 @@ def _dependence(rows: list[Row]) -> str | None:
 
 ENERGY_PAIRS = Statistic(
     name="energy_pairs",
-    title="Energy per task against the reference, task by task",
+    title="On tasks like these: energy per task against the reference, task by task",
     unit="pair",
     rows=_energy_pairs,
     figures=(

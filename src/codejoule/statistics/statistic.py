@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from codejoule.statistics.between_runs import RunVariance
 from codejoule.statistics.clusters import Resampler, cluster_means
 from codejoule.statistics.result import ALPHA, holm
 
@@ -89,6 +90,13 @@ class PairTasks:
     """Place of each task in the first run of the first configuration."""
     passed: tuple[NDArray[np.float64], NDArray[np.float64]]
     """Share of samples that passed of each task that all runs were judged on."""
+    run_energy_j: tuple[NDArray[np.float64], NDArray[np.float64]]
+    """Energy of generation of whole runs [J], shapes (runs,); empty where they are not of the
+    same tasks."""
+    variance: RunVariance | None
+    """How much the energy of runs differs; None where nothing is known of that."""
+    counter_rel: float = 0.0
+    """Relative standard uncertainty of a run's energy that is the meter's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

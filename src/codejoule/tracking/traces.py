@@ -4,11 +4,13 @@ the answer passes."""
 import hashlib
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from codejoule.common.mlflow_client import is_server
 from codejoule.config import UserError
 from codejoule.tracking.client import cut, explained
 
@@ -73,8 +75,10 @@ def log_traces(
         return
     with explained(uri, f"record the traces of run {run_id}"):
         client = TracingClient(uri)
-        for trace in traces:
-            client.start_trace(_info(trace, experiment_id, run_id))
+        infos = [_info(trace, experiment_id, run_id) for trace in traces]
+        # A server takes several requests at a time, SQLite one.
+        with ThreadPoolExecutor(8 if is_server(uri) else 1) as pool:
+            list(pool.map(client.start_trace, infos))
         try:
             client.log_spans(experiment_id, [_span(trace, run_id, model) for trace in traces])
         except NotImplementedError as error:
