@@ -36,7 +36,7 @@ def run(store):
 
 def traces_of(store, run):
     client = MlflowClient(store.uri)
-    found = client.search_traces(experiment_ids=[store.experiment_id], run_id=run.run_id)
+    found = client.search_traces(locations=[store.experiment_id], run_id=run.run_id)
     return {trace.info.tags["mlflow.traceName"]: trace for trace in found}
 
 

@@ -140,7 +140,9 @@ def _below(client: "MlflowClient", experiment: "Experiment", sweep: str) -> list
     for key in ("attributes.run_id", f"tags.`{_SWEEP}`", "attributes.run_name"):
         # Several sweeps of the same factors have one name, and a tag each.
         found = _search(client, experiment, _SWEEPS, f"{key} = {_quoted(sweep)}")
-        own = own or [parent.info.run_id for parent in found]
+        own = [parent.info.run_id for parent in found]
+        if own:
+            break
     if not own:
         names = sorted(p.data.tags[_SWEEP] for p in _search(client, experiment, _SWEEPS))
         known = f"choose one of {', '.join(names)}" if names else "there are no sweeps yet"
