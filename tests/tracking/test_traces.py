@@ -52,13 +52,15 @@ def test_trace_says_what_was_asked_answered_spent_and_judged(store, run):
     assert span.inputs == {"prompt": PASSED.prompt}
     assert span.outputs == PASSED.answer
     assert span.attributes["energy_j"] == 12.3456
-    feedback = {each.name: each for each in passed.info.assessments}
-    assert (feedback["pass"].value, feedback["energy_j"].value) == (True, 12.35)
+    assert passed.info.tags["energy_j"] == "12.35"
+    (feedback,) = passed.info.assessments
+    assert (feedback.name, feedback.value) == ("pass", True)
     failed = traces["BigCodeBench/13 #1"]
-    feedback = {each.name: each for each in failed.info.assessments}
-    assert feedback["pass"].value is False
-    assert feedback["pass"].rationale == "timeout: more than 10 s"
+    (feedback,) = failed.info.assessments
+    assert feedback.value is False
+    assert feedback.rationale == "timeout: more than 10 s"
     assert len(failed.data.spans[0].outputs) == TEXT_LENGTH
+    assert "energy_j" not in traces["7"].info.tags
     assert traces["7"].info.assessments == [], "what is not known is no number and no verdict"
 
 
@@ -68,7 +70,7 @@ def test_traces_that_are_recorded_again_are_the_same(store, run):
     run.log_traces([PASSED, FAILED], model="starter")
     traces = traces_of(store, run)
     assert len(traces) == 2
-    assert [len(trace.info.assessments) for trace in traces.values()] == [2, 2]
+    assert [len(trace.info.assessments) for trace in traces.values()] == [1, 1]
     assert [len(trace.data.spans) for trace in traces.values()] == [1, 1]
 
 

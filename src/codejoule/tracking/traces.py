@@ -116,7 +116,7 @@ def _info(trace: TaskTrace, experiment_id: str, run_id: str) -> "TraceInfo":
             TraceMetadataKey.SOURCE_RUN: run_id,
             TraceMetadataKey.TOKEN_USAGE: json.dumps(_usage(trace)),
         },
-        tags={TraceTagKey.TRACE_NAME: _name(trace)},
+        tags={TraceTagKey.TRACE_NAME: _name(trace), **_energy(trace)},
         assessments=_assessments(trace, run_id),
     )
 
@@ -124,24 +124,23 @@ def _info(trace: TaskTrace, experiment_id: str, run_id: str) -> "TraceInfo":
 def _assessments(trace: TaskTrace, run_id: str) -> list["Feedback"]:
     from mlflow.entities import AssessmentSource, Feedback
 
-    values: dict[str, float | bool] = {}
-    if trace.verdict is not None:
-        values["pass"] = trace.verdict == "pass"
-    if trace.energy_j is not None:
-        values["energy_j"] = float(f"{trace.energy_j:.4g}")
-    made = []
-    for name, value in values.items():
-        feedback = Feedback(
-            name=name,
-            value=value,
-            source=AssessmentSource(source_type="CODE", source_id="codejoule"),
-            rationale=_why(trace) if name == "pass" else None,
-            metadata={"mlflow.assessment.sourceRunId": run_id},
-        )
-        # MLflow would take another id each time.
-        feedback.assessment_id = f"a-{_hash(trace, f'{run_id} {name}')}"
-        made.append(feedback)
-    return made
+    if trace.verdict is None:
+        return []
+    feedback = Feedback(
+        name="pass",
+        value=trace.verdict == "pass",
+        source=AssessmentSource(source_type="CODE", source_id="codejoule"),
+        rationale=_why(trace),
+        metadata={"mlflow.assessment.sourceRunId": run_id},
+    )
+    # MLflow would take another id each time.
+    feedback.assessment_id = f"a-{_hash(trace, run_id)}"
+    return [feedback]
+
+
+def _energy(trace: TaskTrace) -> dict[str, str]:
+    """A tag: MLflow colours numbers among assessments, large ones green."""
+    return {} if trace.energy_j is None else {"energy_j": f"{trace.energy_j:.4g}"}
 
 
 def _why(trace: TaskTrace) -> str:
