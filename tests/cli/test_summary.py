@@ -68,7 +68,7 @@ def test_nothing_comes_next_while_jobs_have_failed_or_are_missing(
         print_summary(case)
         assert "Next" not in capsys.readouterr().out
     print_summary(ended(good))
-    assert "Next: make ui (every run in MLflow), make analysis" in capsys.readouterr().out
+    assert "Next: make analysis (figure and report)." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -110,3 +110,31 @@ def test_a_servers_runs_are_shown_from_the_server() -> None:
     tracking = TrackingConfig(name=TrackingName.server, uri="http://host:5000")
     said = summary._next(Server(), tracking)  # type: ignore[arg-type]
     assert said == "codejoule analyze --tracking-uri http://host:5000 (figure and report)"
+
+
+@pytest.mark.parametrize(
+    ("elsewhere", "serve"), [(False, "make ui"), (True, "mlflow ui --backend-store-uri")]
+)
+def test_the_link_opens_the_runs_and_says_who_serves_it(
+    elsewhere: bool, serve: str, project: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    place = str(project / "elsewhere") if elsewhere else None
+    if place:
+        shutil.copytree(project / "mlruns", place)
+    run = finished(project, dir=place)
+    monkeypatch.setattr(summary, "analyse", lambda *_: SimpleNamespace(groups=()))
+    print_summary(ended(run, dir=place))
+    (line,) = [s for s in capsys.readouterr().out.splitlines() if s.startswith("Runs in MLflow: ")]
+    store = prepare_store(TrackingConfig(dir=place), project_root=project)
+    page = f"#/experiments/{store.experiment_id}/runs?workflowType=machine_learning"
+    assert line.startswith(f"Runs in MLflow: http://127.0.0.1:5000/{page} (served by: {serve}")
+
+
+def test_the_link_to_a_server_is_its_own_address() -> None:
+    class Server:
+        uri, experiment_id = "http://host:5000/", "3"
+
+    tracking = TrackingConfig(name=TrackingName.server, uri="http://host:5000/")
+    said = summary._link(Server(), tracking)  # type: ignore[arg-type]
+    assert said == "http://host:5000/#/experiments/3/runs?workflowType=machine_learning"

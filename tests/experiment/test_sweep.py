@@ -8,11 +8,13 @@ from typing import Any
 import mlflow
 import pandas as pd
 import pytest
+import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from codejoule.analysis import load_runs, power_profiles
 from codejoule.domain import TASK_COLUMNS
+from codejoule.experiment.sweep import swept
 from tests.experiment.job import Sweep, run_main, runs_of
 
 # On a machine without GPU and without readable RAPL: everything that applies, nothing else.
@@ -23,7 +25,7 @@ CPU_METRICS = {
     "throughput_tokens_per_s", "output_tokens", "prompt_tokens", "tasks", "pass_at_1",
     "pass_at_1_ci_low", "pass_at_1_ci_high", "pass_at_1_per_kwh", "carbon_g", "tasks_valid",
     "pass_at_1_valid", "pass_at_1_valid_ci_low", "pass_at_1_valid_ci_high",
-    "predicted_memory_bytes", "padding_share",
+    "predicted_memory_bytes", "padding_share", "energy_per_output_token_mj",
 }  # fmt: skip
 ARTIFACTS = {
     "tasks.parquet", "samples.jsonl", "eval_results.json", "pass_at_k.json", "power.parquet",
@@ -58,6 +60,46 @@ def test_a_sweep_is_one_parent_with_a_child_per_job(runs: list[Run], children: l
     assert {c.info.run_name for c in children} == {
         "starter-none-b1", "starter-none-b8", "starter-gptq4-b1", "starter-gptq4-b8",
     }  # fmt: skip
+
+
+def test_the_parent_is_named_by_its_factors_and_says_what_came_out(
+    runs: list[Run], children: list[Run]
+) -> None:
+    (parent,) = [run for run in runs if run.data.tags["codejoule.kind"] == "sweep"]
+    assert parent.info.run_name == "quant x batch"
+    note = parent.data.tags["mlflow.note.content"]
+    assert "| model | quant | batch |" in note
+    assert note.count("| starter |") == 4
+    for name in ("energy_per_solved_task_j", "pass_at_1"):
+        figures = [c.data.metrics[name] for c in children if name in c.data.metrics]
+        best = max(figures) if name == "pass_at_1" else min(figures)
+        assert parent.data.metrics[f"best_{name}"] == pytest.approx(best)
+        (winner,) = [
+            c for c in children if c.info.run_name == parent.data.tags[f"codejoule.best_{name}"]
+        ]
+        assert winner.data.metrics[name] == best
+    assert parent.data.tags["codejoule.energy_source"] == "estimate"
+
+
+def test_a_sweep_in_which_all_was_skipped_leaves_no_parent(sweep: Sweep) -> None:
+    before = {run.info.run_id for run in runs_of("codejoule", sweep.folder)}
+    again = run_main(sweep.folder, "-m", "quant=none,gptq4", "batch=b1,b8", "suite.limit=12")
+    assert again.returncode == 0, again.stderr
+    assert "4 had finished before" in again.stdout
+    assert {run.info.run_id for run in runs_of("codejoule", sweep.folder)} == before
+
+
+@pytest.mark.parametrize(
+    ("overrides", "params", "factors"),
+    [
+        (["quant=none,awq", "batch=b8", "repeat=range(1,4)"], None, ["quant", "repeat"]),
+        (["engine=generate"], {"engine": "generate,static", "batch": "b1,b8"}, ["batch"]),
+        (["+model.dtype=choice(float16,bfloat16)"], {}, ["model.dtype"]),
+        (["suite.limit=4"], None, []),
+    ],
+)
+def test_the_factors_of_a_sweep_are_what_has_several_values(overrides, params, factors) -> None:
+    assert swept(overrides, params) == factors
 
 
 def test_every_metric_that_applies_is_there_and_none_that_does_not(children: list[Run]) -> None:
@@ -95,6 +137,31 @@ def test_tags_say_what_was_measured_and_how(children: list[Run]) -> None:
         assert tags["codejoule.schema_version"] == "2"
         assert len(tags["codejoule.fingerprint"]) == 32
     assert len({c.data.tags["codejoule.fingerprint"] for c in children}) == 4
+
+
+def test_params_that_say_nothing_of_the_run_are_left_to_its_config_yaml(
+    children: list[Run], sweep: Sweep
+) -> None:
+    for child in children:
+        params = child.data.params
+        assert not {"null", "{}", "[]"} & set(params.values())
+        assert not [key for key in params if key.startswith(("tracking.", "sweep.", "gpu.driver"))]
+        quantized = params["quant.name"] != "none"
+        assert ("quant.method" in params) == quantized
+        config = yaml.safe_load(artifact(child, "config.yaml", sweep.uri).read_text("utf-8"))
+        assert config["model"]["path"] is None
+        assert config["tracking"]["dir"]
+
+
+def test_headline_figures_are_logged_first(children: list[Run], sweep: Sweep) -> None:
+    for child in children:
+        metrics = child.data.metrics
+        in_mj = metrics["energy_per_output_token_mj"]
+        assert in_mj == pytest.approx(1000 * metrics["energy_per_output_token_j"])
+        names = list(MlflowClient(sweep.uri).get_run(child.info.run_id).data.metrics)
+        first = ["energy_per_solved_task_j", "pass_at_1", "energy_per_task_j"]
+        assert [name for name in names if name in first] == [n for n in first if n in metrics]
+        assert names.index("energy_per_output_token_mj") < names.index("prompt_tokens")
 
 
 def test_params_are_the_flattened_config(children: list[Run]) -> None:

@@ -46,7 +46,9 @@ def test_three_processes_may_use_a_fresh_store_at_once(tmp_path):
     assert len({out for out, _ in outputs}) == 1
     # Quiet: no log lines, no links, no progress bars.
     assert [errors for _, errors in outputs] == ["", "", ""]
-    assert {p.name for p in (tmp_path / "mlruns").iterdir()} == {"mlflow.db", ".lock", ".reserve"}
+    assert {p.name for p in (tmp_path / "mlruns").iterdir()} == {
+        "mlflow.db", ".lock", ".reserve", "processes",
+    }  # fmt: skip
 
 
 def test_default_store_is_below_the_project_with_absolute_addresses(project, monkeypatch):

@@ -13,7 +13,7 @@ from codejoule.config.schema import TrackingConfig
 from codejoule.domain import Suite
 from codejoule.tracking import prepare_store
 from codejoule.tracking.client import cut
-from codejoule.tracking.process import has_died, identity_tags
+from codejoule.tracking.process import has_died, process_facts
 
 
 @pytest.fixture
@@ -180,14 +180,41 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_what_cannot_be_known_dead_is_not_dead():
-    mine = identity_tags()
+    mine = process_facts()
     assert not has_died(mine)
-    assert not has_died({})
-    assert not has_died(mine | {"codejoule.host": "another"})
-    assert not has_died(mine | {"codejoule.pid_namespace": "pid:[1]"})
-    assert has_died(mine | {"codejoule.boot_id": "before the reboot"})
+    assert not has_died(mine | {"host": "another"})
+    assert not has_died(mine | {"pid_namespace": "pid:[1]"})
+    assert has_died(mine | {"boot_id": "before the reboot"})
     # The pid was given out again: same number, another start.
-    assert has_died(mine | {"codejoule.process_start": "1"})
+    assert has_died(mine | {"process_start": "1"})
+
+
+def test_process_of_a_run_is_a_file_while_it_is_under_way_and_no_tag(store, project, client):
+    sweep = store.start_sweep("s", overrides=[], tags={})
+    run = start(store, parent=sweep)
+    files = project / "mlruns" / "processes" / "local"
+    assert {file.name for file in files.iterdir()} == {sweep, run.run_id}
+    tags = client.get_run(run.run_id).data.tags
+    assert "codejoule.host" in tags
+    assert not [name for name in tags if "pid" in name or "process" in name or "boot" in name]
+    run.finish("FINISHED")
+    store.end_sweep(sweep, "FINISHED")
+    assert list(files.iterdir()) == []
+
+
+def test_sweep_that_is_not_kept_is_no_longer_listed(store, client):
+    sweep = store.start_sweep("s", overrides=[], tags={})
+    store.end_sweep(sweep, "FINISHED", keep=False)
+    assert client.search_runs([store.experiment_id]) == []
+    assert client.get_run(sweep).info.lifecycle_stage == "deleted"
+
+
+def test_sweep_is_described_by_a_note_and_figures(store, client):
+    sweep = store.start_sweep("s", overrides=[], tags={})
+    store.describe_sweep(sweep, note="| a |", metrics={"best_pass_at_1": 0.5}, tags={"t": "x"})
+    data = client.get_run(sweep).data
+    assert data.metrics == {"best_pass_at_1": 0.5}
+    assert (data.tags["mlflow.note.content"], data.tags["t"]) == ("| a |", "x")
 
 
 def test_two_stores_in_one_process_do_not_touch_each_other(project, tmp_path_factory):

@@ -9,6 +9,7 @@ from codejoule.analysis.comparison import IDENTITY, superseded
 from codejoule.analysis.store import MAKE_RUNS, reading
 from codejoule.analysis.variances import Apparatus, apparatus, run_variances
 from codejoule.config.errors import UserError
+from codejoule.config.relevance import in_use
 from codejoule.statistics import RunVariance
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ _PAGE = 1000
 _IDS = 500
 _TIMES = ("started_ms", "ended_ms")
 _NO_JOBS = ("sweep", "analysis")
+_SWEEP = "codejoule.sweep"
 _SWEEPS = "tags.`codejoule.kind` = 'sweep'"
 _FINISHED = "tags.`codejoule.kind` = 'run' and attributes.status = 'FINISHED'"
 _EXAMPLE = "--where \"params.model.name = 'starter' and metrics.pass_at_1 > 0.5\""
@@ -147,13 +149,15 @@ def _among(run_ids: list[str]) -> list[str]:
 
 def _below(client: "MlflowClient", experiment: "Experiment", sweep: str) -> list[str]:
     """Filters that together find the jobs below the parents of that name or id."""
-    own = [
-        parent.info.run_id
-        for key in ("run_id", "run_name")
-        for parent in _search(client, experiment, _SWEEPS, f"attributes.{key} = {_quoted(sweep)}")
-    ]
+    own: list[str] = []
+    for key in ("attributes.run_id", f"tags.`{_SWEEP}`", "attributes.run_name"):
+        # Several sweeps of the same factors have one name, and a tag each.
+        found = _search(client, experiment, _SWEEPS, f"{key} = {_quoted(sweep)}")
+        own = [parent.info.run_id for parent in found]
+        if own:
+            break
     if not own:
-        names = sorted({str(p.info.run_name) for p in _search(client, experiment, _SWEEPS)})
+        names = sorted(p.data.tags[_SWEEP] for p in _search(client, experiment, _SWEEPS))
         known = f"choose one of {', '.join(names)}" if names else "there are no sweeps yet"
         raise UserError(f"--sweep {sweep!r}: no such sweep; {known}")
     return [f"tags.`mlflow.parentRunId` = '{run_id}'" for run_id in own]
@@ -238,7 +242,8 @@ def _row(run: "Run") -> dict[str, Any]:
         "artifact_uri": run.info.artifact_uri,
         "dataset_name": datasets[0].dataset.name if datasets else None,
         "dataset_digest": datasets[0].dataset.digest if datasets else None,
-        **{f"params.{key}": value for key, value in run.data.params.items()},
+        # Runs of earlier versions have the params that say nothing, too.
+        **{f"params.{key}": value for key, value in in_use(run.data.params).items()},
         **{f"metrics.{key}": value for key, value in run.data.metrics.items()},
         **{f"tags.{key}": value for key, value in run.data.tags.items()},
     }

@@ -5,20 +5,23 @@ import sys
 from collections import Counter
 from dataclasses import replace
 
-from codejoule.analysis import Options, analyse, load_runs
+from codejoule.analysis import Analysis, Options, analyse, load_runs
 from codejoule.config import project_root
-from codejoule.config.schema import TrackingConfig
+from codejoule.config.schema import TrackingConfig, TrackingName
 from codejoule.domain import visible
 from codejoule.experiment.sweep import State, Summary
-from codejoule.report import LINES, render_answers
+from codejoule.report import LINES, best_figures, render_answers, sweep_note
 from codejoule.tracking import Store, prepare_store
 
-_AFTER = 5
+_AFTER = 6
 """Lines that follow the answers of a sweep in which nothing failed, and empty ones."""
+_UI = "http://127.0.0.1:5000"
+"""Where `make ui` and ``mlflow ui`` serve, unless they are told otherwise."""
 
 
 def print_summary(summary: Summary, *, compare: bool = True) -> None:
-    """Print the comparison of the runs, what failed, and where to look next."""
+    """Print the comparison of the runs, what failed, and where to look next. The comparison is also
+    the note of the sweep's parent run."""
     good = [o for o in summary.outcomes if o.state is not State.failed and o.run_id is not None]
     store = None
     if summary.answer is not None:
@@ -26,7 +29,11 @@ def print_summary(summary: Summary, *, compare: bool = True) -> None:
     if good and compare:
         store = prepare_store(summary.tracking, project_root=project_root())
         ids = {str(outcome.run_id) for outcome in good}
-        _print_comparison(store, ids, longest=summary.answer is not None)
+        analysis = _print_comparison(store, ids, longest=summary.answer is not None)
+        if summary.run_id is not None and not summary.only_skipped:
+            failures = [f"{o.name} failed: {o.error}" for o in summary.failed]
+            note = sweep_note(analysis, failures)
+            store.describe_sweep(summary.run_id, note=note, **best_figures(analysis))
     reasons: dict[str | None, list[str]] = {}
     for outcome in summary.failed:
         reasons.setdefault(outcome.error, []).append(outcome.name)
@@ -35,21 +42,36 @@ def print_summary(summary: Summary, *, compare: bool = True) -> None:
     print(visible(f"\n{_counts(summary)}"))
     if store is not None and not summary.failed and not summary.missing:
         print(f"Next: {_next(store, summary.tracking)}.")
+    if store is not None:
+        print(f"Runs in MLflow: {_link(store, summary.tracking)}")
 
 
-def _print_comparison(store: Store, run_ids: set[str], *, longest: bool) -> None:
+def _print_comparison(store: Store, run_ids: set[str], *, longest: bool) -> Analysis:
     loaded = load_runs(store.uri, store.experiment, run_ids=run_ids)
     if longest:  # a sweep with a goal: the looks at fewer tasks have told what they could
         tasks = loaded.frame["metrics.tasks"]
         loaded = replace(loaded, frame=loaded.frame[tasks == tasks.max()].reset_index(drop=True))
     # The rest of the analysis would take seconds, and is `codejoule analyze`.
-    groups = analyse(loaded, Options(statistics=())).groups
-    if groups:
+    analysis = analyse(loaded, Options(statistics=()))
+    if analysis.groups:
         # The counts and what comes next follow.
         lines = LINES - len(loaded.left_out) - _AFTER
-        print(visible(f"\n{render_answers(groups, lines=lines)}"))
+        print(visible(f"\n{render_answers(analysis.groups, lines=lines)}"))
     for sentence in loaded.left_out:
         print(visible(sentence))
+    return analysis
+
+
+def _link(store: Store, tracking: TrackingConfig) -> str:
+    """Where a browser shows these runs with their figures: MLflow 3 opens an experiment on its
+    traces unless it is told that it is no experiment of that kind."""
+    page = f"#/experiments/{store.experiment_id}/runs?workflowType=machine_learning"
+    if tracking.name is TrackingName.server:
+        return f"{store.uri.rstrip('/')}/{page}"
+    serve = "make ui"
+    if tracking.dir != TrackingConfig().dir:
+        serve = shlex.join(["mlflow", "ui", "--backend-store-uri", store.uri])
+    return f"{_UI}/{page} (served by: {serve})"
 
 
 def _next(store: Store, tracking: TrackingConfig) -> str:
@@ -61,7 +83,7 @@ def _next(store: Store, tracking: TrackingConfig) -> str:
     if (tracking.name, tracking.dir) != (usual.name, usual.dir):
         command += ["--tracking-uri", store.uri]
     if command == ["codejoule", "analyze"]:
-        return "make ui (every run in MLflow), make analysis (figure and report)"
+        return "make analysis (figure and report)"
     return f"{shlex.join(command)} (figure and report)"
 
 

@@ -1,5 +1,7 @@
 """Which keys of a configuration can change a result."""
 
+from collections.abc import Mapping
+
 from codejoule.domain.engines import KEYS_OUTSIDE
 
 _OUTSIDE = ("tracking", "sweep", "carbon", "cost", "gpu")
@@ -15,6 +17,14 @@ _LOCATING_KEYS = (
     "suite.hub_id", "suite.hub_revision", "suite.hub_split", "suite.hub_file",
 )  # fmt: skip
 
+_OFF = {"quant": "none", "evaluator": "none", "gpu": "detected"}
+"""The choice of a group with which its other keys do nothing."""
+_OF_THE_STORE = ("tracking", "sweep")
+"""Groups that say where a run is recorded and when it started, which its place and its parent say,
+too."""
+_EMPTY: tuple[object, ...] = (None, {}, [], "null", "{}", "[]")
+"""Values that say nothing, in a configuration and as MLflow's texts."""
+
 
 def is_setting(key: str) -> bool:
     """Whether the dotted `key`, such as ``batch.size``, is a setting of the experiment. Where
@@ -26,6 +36,21 @@ def is_setting(key: str) -> bool:
 def is_relevant(key: str) -> bool:
     """Whether `key` is a setting that checksums of weights and tasks do not stand for."""
     return is_setting(key) and not _among(key, _LOCATING_KEYS)
+
+
+def in_use(row: Mapping[str, object]) -> dict[str, object]:
+    """What of a `flat` configuration says something of its run: values that are not null or empty,
+    of groups that the run uses. The whole configuration is in the run's ``config.yaml``."""
+    unused = tuple(group for group, off in _OFF.items() if row.get(f"{group}.name") == off)
+    return {
+        key: value
+        for key, value in row.items()
+        if value not in _EMPTY
+        and key.partition(".")[0] not in _OF_THE_STORE
+        and not (
+            key.startswith(tuple(f"{group}." for group in unused)) and not key.endswith(".name")
+        )
+    }
 
 
 def _among(key: str, names: tuple[str, ...]) -> bool:

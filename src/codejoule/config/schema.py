@@ -364,6 +364,7 @@ class TrackingConfig(Ranged, prefix="tracking."):
     experiment: str = ranged("codejoule", bool, "must not be empty")
     dir: str | None = None
     uri: str | None = None
+    traces: int = at_least(0, 200, "must be 0 (off) or more")
 
     def _check(self) -> None:
         if self.name is TrackingName.server:

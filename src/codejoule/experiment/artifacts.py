@@ -11,7 +11,7 @@ import yaml
 from codejoule.config import write_whole
 from codejoule.config.schema import Weights
 from codejoule.config.typed import to_plain
-from codejoule.domain import Status, TaskRecord, Verdict
+from codejoule.domain import Completion, Status, TaskRecord, Verdict
 from codejoule.evaluation import (
     GroundTruth,
     subset_of,
@@ -24,6 +24,7 @@ from codejoule.experiment.evaluation_stage import programs
 from codejoule.experiment.identity import environment
 from codejoule.experiment.plan import Plan
 from codejoule.experiment.records import Results
+from codejoule.experiment.task_views import TABLE, task_table
 from codejoule.tracking import (
     power_figure,
     write_power_parquet,
@@ -45,7 +46,9 @@ def write_artifacts(
     write_power_parquet(results.power, folder / "power.parquet")
     write_windows_parquet([entry.reading for entry in results.batches], folder / "windows.parquet")
     _write_prompts(plan, records, folder / "prompts.jsonl")
-    _write_benchmark_files(plan, results, truth, folder)
+    made = programs(plan, results.batches)
+    _write_json(folder / TABLE, task_table(records, made))
+    _write_benchmark_files(plan, results, made, truth, folder)
     config = yaml.safe_dump(to_plain(plan.experiment), sort_keys=False)
     write_whole(folder / "config.yaml", config)
     _write_json(folder / "environment.json", environment(plan.hardware))
@@ -71,12 +74,15 @@ def _write_prompts(plan: Plan, records: Sequence[TaskRecord], path: Path) -> Non
 
 
 def _write_benchmark_files(
-    plan: Plan, results: Results, truth: GroundTruth | None, folder: Path
+    plan: Plan,
+    results: Results,
+    made: Sequence[tuple[Completion, str, str]],
+    truth: GroundTruth | None,
+    folder: Path,
 ) -> None:
     """Write ``samples.jsonl``; where samples were judged ``eval_results.json`` and
     ``pass_at_k.json`` (unless one could not be judged: then the run has no pass@k); and, where it
     is known, ``ground_truth.json``."""
-    made = programs(plan, results.batches)
     rows = [{"task_id": c.task_id, "solution": s, "raw_solution": raw} for c, raw, s in made]
     write_samples(folder / "samples.jsonl", rows)
     if not results.verdicts:

@@ -28,9 +28,14 @@ from codejoule.experiment.evaluation_stage import known_ground_truth
 from codejoule.experiment.plan import Plan
 from codejoule.experiment.records import Results, read_results, task_records
 from codejoule.experiment.shares import Numbered, opens, paces, sessions, shares_of
+from codejoule.experiment.task_views import TABLE_TAGS, task_traces
 from codejoule.tracking import TrackedRun
 from codejoule.tracking.entries import Batch
 
+_HEADLINE = (
+    "energy_per_solved_task_j", "pass_at_1", "energy_per_task_j", "energy_per_output_token_mj",
+    "energy_generation_j", "energy_gpu_j", "throughput_tokens_per_s", "latency_s", "tasks",
+)  # fmt: skip
 logger = logging.getLogger(__name__)
 
 _SAME_MOMENT_S = 0.05
@@ -44,12 +49,17 @@ def log_results(plan: Plan, folder: Path, artifacts: Path, tracked: TrackedRun) 
     records = task_records(plan, results.batches, results.verdicts)
     metrics = metrics_of(plan, results, records, truth)
     tags = tags_of(plan, results) | crosscheck(plan, metrics) | _concurrent(results)
+    tags |= TABLE_TAGS | validity_tag(results, tags)
+    traces = task_traces(plan, results, records)
+    if len(traces) < len(records):
+        tags["codejoule.traces"] = f"{len(traces)} of {len(records)}, evenly spread"
     tracked.log(
         metrics=metrics,
-        tags=tags | validity_tag(results, tags),
+        tags=tags,
         artifacts=write_artifacts(plan, artifacts, results, records, truth),
         dataset=plan.suite,
     )
+    tracked.log_traces(traces, model=plan.experiment.model.name)
 
 
 def tags_of(plan: Plan, results: Results) -> dict[str, str]:
@@ -133,11 +143,16 @@ def validity_tag(results: Results, tags: Mapping[str, str]) -> dict[str, str]:
 def metrics_of(
     plan: Plan, results: Results, records: Sequence[TaskRecord], truth: GroundTruth | None
 ) -> dict[str, float]:
-    """Every metric of a run that has generated and judged everything."""
+    """Every metric of a run that has generated and judged everything, those that answer first:
+    MLflow shows them in the order in which they were logged."""
     facts = run_facts(results, truth)
     metrics = run_metrics(records, facts, rng=np.random.default_rng(0))
     metrics |= memory_metrics(plan, results) | _footprint(plan, metrics.get("energy_total_kwh"))
-    return metrics | predicted_metrics(plan, results.batches)
+    metrics |= predicted_metrics(plan, results.batches)
+    if "energy_per_output_token_j" in metrics:
+        metrics["energy_per_output_token_mj"] = 1000 * metrics["energy_per_output_token_j"]
+    first = {name: metrics[name] for name in _HEADLINE if name in metrics}
+    return first | metrics
 
 
 def run_facts(results: Results, truth: GroundTruth | None) -> RunFacts:

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from codejoule.config import UserError, project_root, write_whole
 from codejoule.config.explain import explain
-from codejoule.config.relevance import flat
+from codejoule.config.relevance import flat, in_use
 from codejoule.config.schema import (
     BUNDLED_SUITES,
     EngineConfig,
@@ -215,7 +215,7 @@ def _start(
         name=name,
         parent_run_id=None if sweep is None else sweep.run_id,
         tags=own | dict(tags or {}),
-        params=flat(to_plain(experiment)),
+        params=in_use(flat(to_plain(experiment))),
         resume_run_id=resume,
     )
 

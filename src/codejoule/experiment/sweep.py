@@ -2,11 +2,12 @@
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
 from codejoule.config import ConfigError, project_root, write_whole
@@ -87,6 +88,12 @@ class Summary:
         return tuple(o for o in self.outcomes if o.state is State.failed)
 
     @property
+    def only_skipped(self) -> bool:
+        """Whether every job had finished before: the sweep has no run of its own."""
+        states = {outcome.state for outcome in self.outcomes}
+        return states == {State.skipped} and not self.missing
+
+    @property
     def missing(self) -> int:
         """Planned jobs that never ended (killed, or never started)."""
         return max(0, (self.jobs or 0) - len(self.outcomes))
@@ -150,10 +157,12 @@ def open_sweep(config: DictConfig, *, jobs: int | None) -> None:
     store = prepare_store(experiment.tracking, project_root=project_root())
     store.close_stale()
     name = f"{folder.parent.name}_{folder.name}"
+    overrides = list(config.hydra.overrides.task)
     run_id = store.start_sweep(
-        name,
-        overrides=list(config.hydra.overrides.task),
+        " x ".join(swept(overrides, config.hydra.sweeper.get("params"))) or name,
+        overrides=overrides,
         tags={
+            "codejoule.sweep": name,
             "codejoule.sweep.order": experiment.sweep.order.name,
             "codejoule.sweep.seed": str(experiment.sweep.seed),
         },
@@ -162,6 +171,17 @@ def open_sweep(config: DictConfig, *, jobs: int | None) -> None:
     file = folder / f"sweep-{run_id}.json"
     write_whole(file, json.dumps(to_json(sweep)))
     os.environ[_FILE] = str(file)
+
+
+def swept(overrides: Sequence[str], params: Mapping[str, object] | None) -> list[str]:
+    """The names of what a sweep varies: its preset's `params` first, and its command line's
+    `overrides`, which replace them."""
+    given = [f"{key}={value}" for key, value in (params or {}).items()]
+    by_key = {}
+    for override in OverridesParser.create().parse_overrides([*given, *overrides]):
+        key = override.get_key_element().lstrip("+~")
+        by_key[key] = override.is_sweep_override()
+    return [key for key, several in by_key.items() if several]
 
 
 def current_sweep() -> SweepRef | None:
@@ -212,9 +232,10 @@ def sum_up() -> Summary | None:
 
 
 def close_sweep(summary: Summary, *, interrupted: bool) -> None:
-    """End the parent run by its jobs' outcomes. Raises `UserError` where the store fails."""
+    """End the parent run by its jobs' outcomes, and delete that of a sweep in which every job had
+    finished before. Raises `UserError` where the store fails."""
     assert summary.run_id is not None
     failed = summary.failed or summary.missing
     status: RunStatus = "KILLED" if interrupted else "FAILED" if failed else "FINISHED"
     store = prepare_store(summary.tracking, project_root=project_root())
-    store.end_sweep(summary.run_id, status)
+    store.end_sweep(summary.run_id, status, keep=not summary.only_skipped)

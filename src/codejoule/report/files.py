@@ -15,6 +15,7 @@ from codejoule.report.frontier import frontier_figure, is_drawable
 from codejoule.report.terminal import legend, table_columns
 
 if TYPE_CHECKING:
+    import pandas as pd
     from mlflow.tracking import MlflowClient
 
 _OF = "codejoule.analysis_of"
@@ -81,18 +82,24 @@ def _markdown(analysis: Analysis) -> str:
             "(other tasks, machines, weights, or sources of energy): one table each."
         )
     for group in analysis.groups:
-        settings, figures = table_columns(group.evidence.table)
-        columns = [*settings, *figures]
-        rows = zip(*(cells for _, cells in columns), strict=True)
-        lines = [
-            _pipes(title for title, _ in columns),
-            _pipes(["---"] * len(settings) + ["---:"] * len(figures)),
-            *(_pipes(cell.replace("|", "\\|") for cell in row) for row in rows),
-        ]
-        parts += [f"## {group.group.title}", "\n".join(lines), *legend(group.evidence.table)]
+        table = group.evidence.table
+        parts += [f"## {group.group.title}", markdown_table(table), *legend(table)]
         if group.notes:
             parts.append("\n".join(f"- {note}" for note in group.notes))
     return "\n\n".join(parts) + "\n"
+
+
+def markdown_table(table: "pd.DataFrame") -> str:
+    """The terminal's table of a comparison, in Markdown."""
+    settings, figures = table_columns(table)
+    columns = [*settings, *figures]
+    rows = zip(*(cells for _, cells in columns), strict=True)
+    lines = [
+        _pipes(title for title, _ in columns),
+        _pipes(["---"] * len(settings) + ["---:"] * len(figures)),
+        *(_pipes(cell.replace("|", "\\|") for cell in row) for row in rows),
+    ]
+    return "\n".join(lines)
 
 
 def _pipes(cells: Iterable[str]) -> str:

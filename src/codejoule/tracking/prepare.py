@@ -5,12 +5,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlparse
+from urllib.parse import quote, unquote, urlparse
 
 from codejoule.common.mlflow_client import is_server, patience
 from codejoule.config import ConfigError, UserError, first_line
 from codejoule.config.schema import TrackingConfig, TrackingName
 from codejoule.tracking.client import explained, keep_reserve, open_client
+from codejoule.tracking.process import Processes
 from codejoule.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -23,10 +24,11 @@ def prepare_store(config: TrackingConfig, *, project_root: Path) -> Store:
     when many processes do so at once. Raises `UserError` for a folder that cannot be written, a
     deleted experiment, a store of another MLflow version and a server that does not answer within
     seconds; `ConfigError` for a folder name that no SQLite address can hold."""
+    folder = Path(config.dir).expanduser() if config.dir else project_root / "mlruns"
     if config.name is TrackingName.server:
         assert config.uri is not None, "the schema checks tracking.uri"
-        return _on_server(config.uri, config.experiment)
-    folder = Path(config.dir).expanduser() if config.dir else project_root / "mlruns"
+        processes = Processes(folder.absolute() / "processes" / quote(config.uri, safe=""))
+        return _on_server(config.uri, config.experiment, processes)
     return _on_disk(folder.resolve(), config.experiment)
 
 
@@ -52,10 +54,13 @@ def _on_disk(folder: Path, experiment: str) -> Store:
             f"{found.artifact_location}, outside this folder (was the store moved or copied?); "
             "move it back, or choose another name with tracking.experiment=..."
         )
-    return Store(client, uri=uri, experiment=experiment, experiment_id=found.experiment_id)
+    return Store(
+        client, uri=uri, experiment=experiment, experiment_id=found.experiment_id,
+        processes=Processes(folder / "processes" / "local"),
+    )  # fmt: skip
 
 
-def _on_server(uri: str, experiment: str) -> Store:
+def _on_server(uri: str, experiment: str, processes: Processes) -> Store:
     if not is_server(uri):
         raise ConfigError(
             f"tracking.uri={uri}: not the address of a server; it looks like http://host:5000 "
@@ -71,7 +76,10 @@ def _on_server(uri: str, experiment: str) -> Store:
             f"{first_line(error.__cause__ or error)[:200]}. Check the address and "
             "that the server runs, or use tracking=local"
         ) from error
-    return Store(client, uri=uri, experiment=experiment, experiment_id=found.experiment_id)
+    return Store(
+        client, uri=uri, experiment=experiment, experiment_id=found.experiment_id,
+        processes=processes,
+    )  # fmt: skip
 
 
 @contextmanager

@@ -1,43 +1,66 @@
-"""Which process is behind a run, and whether it still lives."""
+"""Which process is behind a run, and whether it still lives: a small file for each run under way,
+beside the journals of this machine."""
 
+import json
 import os
 import socket
 from collections.abc import Mapping
 from pathlib import Path
 
-HOST = "codejoule.host"
-_BOOT = "codejoule.boot_id"
-_PID = "codejoule.pid"
-_PID_NAMESPACE = "codejoule.pid_namespace"
-_START = "codejoule.process_start"
+from codejoule.config import write_whole
 
 
-def identity_tags() -> dict[str, str]:
-    """Tags by which another process can tell later whether this one still lives."""
+def process_facts() -> dict[str, str]:
+    """Facts by which another process can tell later whether this one still lives."""
     pid = os.getpid()
     start = _process_start(pid)
     assert start is not None, "this process has no /proc entry: codejoule needs Linux"
     return {
-        HOST: socket.gethostname(),
-        _BOOT: Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip(),
-        _PID: str(pid),
-        _PID_NAMESPACE: str(Path("/proc/self/ns/pid").readlink()),
-        _START: start,
+        "host": socket.gethostname(),
+        "boot_id": Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip(),
+        "pid": str(pid),
+        "pid_namespace": str(Path("/proc/self/ns/pid").readlink()),
+        "process_start": start,
     }
 
 
-def has_died(tags: Mapping[str, str]) -> bool:
-    """Whether the process that wrote `identity_tags` has certainly ended. False where that cannot
+def has_died(facts: Mapping[str, str]) -> bool:
+    """Whether the process with these `process_facts` has certainly ended. False where that cannot
     be known: another host, or another container of this one."""
-    mine = identity_tags()
-    if tags.get(HOST) != mine[HOST] or _PID not in tags:
+    mine = process_facts()
+    if facts["host"] != mine["host"]:
         return False
-    if tags.get(_BOOT) != mine[_BOOT]:
+    if facts["boot_id"] != mine["boot_id"]:
         return True
-    if tags.get(_PID_NAMESPACE) != mine[_PID_NAMESPACE]:
+    if facts["pid_namespace"] != mine["pid_namespace"]:
         return False
     # A pid is given out again after a while; pid and start time together are not.
-    return _process_start(int(tags[_PID])) != tags.get(_START)
+    return _process_start(int(facts["pid"])) != facts["process_start"]
+
+
+class Processes:
+    """The files of one store's runs, in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def add(self, run_id: str) -> None:
+        """This process is behind the run. Raises `UserError` where that cannot be written."""
+        write_whole(self._folder / run_id, json.dumps(process_facts()))
+
+    def remove(self, run_id: str) -> None:
+        """Nobody is behind it any more."""
+        (self._folder / run_id).unlink(missing_ok=True)
+
+    def died(self) -> list[str]:
+        """The runs whose process has certainly ended, by their ids."""
+        notes = {}
+        for file in sorted(self._folder.glob("*")):
+            try:
+                notes[file.name] = json.loads(file.read_text(encoding="utf-8"))
+            except (FileNotFoundError, ValueError):
+                continue  # ended meanwhile, or is being written
+        return [run_id for run_id, facts in notes.items() if has_died(facts)]
 
 
 def _process_start(pid: int) -> str | None:

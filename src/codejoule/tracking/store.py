@@ -4,6 +4,7 @@ import getpass
 import json
 import logging
 import math
+import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -22,7 +23,8 @@ from codejoule.tracking.client import (
     explained,
     give_reserve,
 )
-from codejoule.tracking.process import HOST, has_died, identity_tags
+from codejoule.tracking.process import Processes
+from codejoule.tracking.traces import TaskTrace, log_traces
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Run
@@ -34,19 +36,26 @@ RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
 _log = logging.getLogger(__name__)
 
 _KIND = "codejoule.kind"
+_HOST = "codejoule.host"
 _FINGERPRINT = "codejoule.fingerprint"
 _PARENT = "mlflow.parentRunId"
 _ERROR = "codejoule.error"
+_NOTE = "mlflow.note.content"
 _DIGEST_LENGTH = 36
 
 
 class TrackedRun:
     """A run in the store. Its errors are `UserError`: the store is gone, full or read-only."""
 
-    def __init__(self, client: "MlflowClient", *, uri: str, run_id: str) -> None:
+    def __init__(
+        self, client: "MlflowClient", *, uri: str, experiment_id: str, processes: Processes,
+        run_id: str,
+    ) -> None:  # fmt: skip
         self.run_id = run_id
+        self._experiment_id = experiment_id
         self._client = client
         self._uri = uri
+        self._processes = processes
 
     def log(
         self,
@@ -75,6 +84,13 @@ class TrackedRun:
             for path in artifacts:
                 self._client.log_artifact(self.run_id, str(path))
 
+    def log_traces(self, traces: Sequence[TaskTrace], *, model: str) -> None:
+        """Record the traces of tasks that `model` answered."""
+        log_traces(
+            traces, uri=self._uri, experiment_id=self._experiment_id, run_id=self.run_id,
+            model=model,
+        )  # fmt: skip
+
     def finish(self, status: RunStatus) -> None:
         """End the run, if need be in room that was kept for this."""
         try:
@@ -87,6 +103,7 @@ class TrackedRun:
     def _finish(self, status: RunStatus) -> None:
         with explained(self._uri, f"end run {self.run_id}"):
             self._client.set_terminated(self.run_id, status)
+        self._processes.remove(self.run_id)
 
 
 def defined_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
@@ -124,25 +141,39 @@ class Store:
     that fails raises `UserError`."""
 
     def __init__(
-        self, client: "MlflowClient", *, uri: str, experiment: str, experiment_id: str
-    ) -> None:
+        self, client: "MlflowClient", *, uri: str, experiment: str, experiment_id: str,
+        processes: Processes,
+    ) -> None:  # fmt: skip
         self.uri = uri
         self.experiment = experiment
         self.experiment_id = experiment_id
         self._client = client
+        self._processes = processes
 
     def start_sweep(self, name: str, overrides: Sequence[str], tags: Mapping[str, str]) -> str:
         """Make the parent run of a sweep; its run id."""
         own = {_KIND: "sweep", "codejoule.sweep": name, "codejoule.overrides": " ".join(overrides)}
-        return self._create(name, {**own, **tags})
+        run_id = self._create(name, {**own, **tags})
+        self._under_way(run_id)
+        return run_id
 
     def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Add tags to a run."""
-        TrackedRun(self._client, uri=self.uri, run_id=run_id).log(tags=tags)
+        self._tracked(run_id).log(tags=tags)
 
-    def end_sweep(self, run_id: str, status: RunStatus) -> None:
-        """End the parent run of a sweep."""
-        TrackedRun(self._client, uri=self.uri, run_id=run_id).finish(status)
+    def end_sweep(self, run_id: str, status: RunStatus, *, keep: bool = True) -> None:
+        """End the parent run of a sweep; MLflow lists one that is not kept among the deleted."""
+        self._tracked(run_id).finish(status)
+        if not keep:
+            with explained(self.uri, f"delete run {run_id}"):
+                self._client.delete_run(run_id)
+
+    def describe_sweep(
+        self, run_id: str, *, note: str, metrics: Mapping[str, float], tags: Mapping[str, str]
+    ) -> None:
+        """Give the parent run of a sweep its figures, and the note (Markdown) that MLflow shows as
+        its description."""
+        self._tracked(run_id).log(metrics=metrics, tags={**tags, _NOTE: note})
 
     def start_run(
         self,
@@ -165,7 +196,8 @@ class Store:
         else:
             run_id, known = broken_off.info.run_id, set(broken_off.data.params)
             self._take_up(run_id, {**own, **tags}, known_tags=set(broken_off.data.tags))
-        tracked = TrackedRun(self._client, uri=self.uri, run_id=run_id)
+        tracked = self._tracked(run_id)
+        self._under_way(run_id)
         try:
             self._log_params(run_id, {k: v for k, v in params.items() if k not in known})
         except UserError:
@@ -201,14 +233,30 @@ class Store:
     def close_stale(self) -> list[str]:
         """Mark as KILLED what says RUNNING although its process on this host has died. The run ids
         that were marked; they can still be resumed."""
-        host = identity_tags()[HOST]
-        query = f"tags.`{HOST}` = '{host}' and attributes.status = 'RUNNING'"
-        with explained(self.uri, "search for runs that were broken off"):
-            running = self._client.search_runs([self.experiment_id], query)
-            closed = [str(run.info.run_id) for run in running if has_died(run.data.tags)]
-            for run_id in closed:
-                self._client.set_terminated(run_id, "KILLED")
+        closed = []
+        for run_id in self._processes.died():
+            run = self._get(run_id)
+            if run is not None and run.info.status == "RUNNING":
+                with explained(self.uri, f"end run {run_id}"):
+                    self._client.set_terminated(run_id, "KILLED")
+                closed.append(run_id)
+            self._processes.remove(run_id)
         return closed
+
+    def _under_way(self, run_id: str) -> None:
+        """Note that this process is behind the run; one that cannot be noted is not under way."""
+        try:
+            self._processes.add(run_id)
+        except UserError:
+            with suppress(UserError):
+                self._tracked(run_id).finish("FAILED")
+            raise
+
+    def _tracked(self, run_id: str) -> TrackedRun:
+        return TrackedRun(
+            self._client, uri=self.uri, experiment_id=self.experiment_id,
+            processes=self._processes, run_id=run_id,
+        )  # fmt: skip
 
     def _create(self, name: str, tags: Mapping[str, str]) -> str:
         own = {
@@ -216,7 +264,7 @@ class Store:
             "mlflow.source.name": sys.argv[0],
             "mlflow.source.type": "LOCAL",
         }
-        merged = {**own, **identity_tags(), **tags}
+        merged = {**own, _HOST: socket.gethostname(), **tags}
         with explained(self.uri, f"start run {name!r}"):
             run = self._client.create_run(
                 self.experiment_id,
@@ -225,7 +273,8 @@ class Store:
             )
         return str(run.info.run_id)
 
-    def _find(self, run_id: str) -> "Run | None":
+    def _get(self, run_id: str) -> "Run | None":
+        """A run that is in the store and not deleted."""
         from mlflow.exceptions import MlflowException
 
         with explained(self.uri, f"find run {run_id}"):
@@ -234,9 +283,13 @@ class Store:
             except MlflowException as error:
                 if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                     raise
-                run = None
-        here = run is not None and run.info.experiment_id == self.experiment_id
-        if here and run.info.lifecycle_stage == "active":
+                return None
+        return run if run.info.lifecycle_stage == "active" else None
+
+    def _find(self, run_id: str) -> "Run | None":
+        """The same, of this experiment; a run that is not is told."""
+        run = self._get(run_id)
+        if run is not None and run.info.experiment_id == self.experiment_id:
             return run
         _log.warning("run %s is no longer in %s: it is recorded as a new run", run_id, self.uri)
         return None
@@ -244,7 +297,7 @@ class Store:
     def _take_up(self, run_id: str, tags: Mapping[str, str], *, known_tags: set[str]) -> None:
         from mlflow.entities import RunTag
 
-        merged = {**identity_tags(), **tags}
+        merged = {_HOST: socket.gethostname(), **tags}
         with explained(self.uri, f"resume run {run_id}"):
             self._client.log_batch(
                 run_id,

@@ -1,5 +1,6 @@
 """What each job of a sweep is predicted to take."""
 
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -14,7 +15,6 @@ from codejoule.experiment.devices import find_card
 from codejoule.experiment.run import run_name
 from codejoule.measurement import Hardware, energy_sources
 from codejoule.suites import load_suite
-from codejoule.tracking.process import HOST, identity_tags
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +39,7 @@ def target_of(experiment: ExperimentConfig, hardware: Hardware) -> Target:
     named = experiment.gpu.name != DETECTED_GPU
     if experiment.device is Device.cpu or not (named or hardware.gpus):
         source, _ = energy_sources(experiment.meter, gpu=False)
-        return Target(card=None, runs_there=on_device(None, identity_tags()[HOST]), source=source)
+        return Target(card=None, runs_there=on_device(None, socket.gethostname()), source=source)
     card = find_card(experiment.gpu)
     # The driver's name, which runs record.
     known = experiment.gpu.driver_names if named else [hardware.gpus[0].name]
