@@ -32,7 +32,15 @@ from codejoule.analysis import (
 )
 from codejoule.analysis.tables import efficiency_table
 from codejoule.domain.metrics import J_PER_KWH
-from codejoule.statistics import ALPHA, Method, Resampler
+from codejoule.statistics import (
+    ALPHA,
+    ASSUMED,
+    Method,
+    Resampler,
+    RunVariance,
+    compare_runs,
+    pooled_run_variance,
+)
 
 QUANTS = ("none", "awq", "gptq4")
 TASK_SD, RATIO_SD = 0.8, 0.20
@@ -271,6 +279,34 @@ def budget(truth: Truth, seed: int) -> Counts:
     return {"recommendation, budget exceeded": found.configuration is not None}
 
 
+def on_these_tasks(seed: int) -> Counts:
+    """Two single runs compared with what is known of the variance between runs, and wrongly."""
+    rng = np.random.default_rng(seed)
+    sd = 0.02
+    repeats = np.exp(rng.normal(math.log(MEAN_J), sd, (4, 3)))
+    pooled = pooled_run_variance(repeats)
+    assert pooled is not None
+    known = partial(RunVariance, df=math.inf, source=ASSUMED)
+    variances = {
+        "of four configurations with three repeats": pooled,
+        "assumed, true": known(sd_log=sd),
+        "assumed, half the true": known(sd_log=sd / 2),
+        "assumed, twice the true": known(sd_log=2 * sd),
+    }
+    a, b = np.exp(rng.normal(math.log(MEAN_J), sd, 2))
+    counts: Counts = {}
+    for name, variance in variances.items():
+        for effect in (1.0, 1.1):
+            found = compare_runs([a * effect], [b], variance=variance)
+            misses = not found.low <= effect <= found.high
+            if effect == 1:
+                counts[f"{name}: difference where there is none"] = misses
+            else:
+                counts[f"{name}: interval misses"] = misses
+                counts[f"{name}: 10 % more, found"] = found.low > 1
+    return counts
+
+
 NULL = Truth()
 SCENARIOS: dict[str, tuple[str, Callable[[int], Counts]]] = {
     "null": ("no effect, 3 configurations, one run each", partial(whole, NULL)),
@@ -310,6 +346,10 @@ SCENARIOS: dict[str, tuple[str, Callable[[int], Counts]]] = {
     "budget": (
         "3 runs each that shift by 2 %, and a limit of energy that all just reach",
         partial(budget, replace(NULL, runs=3, run_sd=0.02)),
+    ),
+    "on_these_tasks": (
+        "single runs whose energy varies by 2 % from run to run",
+        on_these_tasks,
     ),
     "autocorrelation": (
         "no effect of domains, noise of successive tasks correlated by 0.5",

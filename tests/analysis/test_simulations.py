@@ -38,9 +38,19 @@ def test_rank_tests_of_single_tasks_are_fooled_by_shifts_and_the_verdict_is_not(
     assert found["shifts"]["Wilcoxon, one pair"] > found["shifts"]["log-ratio, one pair"]
 
 
+def test_single_runs_on_the_same_tasks_are_judged_at_five_percent_if_the_variance_is_right():
+    found = rates("on_these_tasks", 5000, workers=1)
+    for variance in ("of four configurations with three repeats", "assumed, true"):
+        for what in ("difference where there is none", "interval misses"):
+            assert found[f"{variance}: {what}"] == pytest.approx(0.05, abs=0.015)
+    # Half the true standard deviation: an error of its size or more happens to one in three.
+    assert found["assumed, half the true: interval misses"] == pytest.approx(0.327, abs=0.03)
+    assert found["assumed, twice the true: interval misses"] < 0.005
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("name", list(SCENARIOS))
+@pytest.mark.parametrize("name", [name for name in SCENARIOS if name != "on_these_tasks"])
 def test_a_thousand_simulations(name):
     found = rates(name, 1000)
     given_runs = ("Friedman", "Wilcoxon, one pair", "Wilcoxon, any pair (Holm)")

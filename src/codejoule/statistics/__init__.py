@@ -16,6 +16,16 @@ from codejoule.statistics.assumptions import (
     levene,
     shapiro_wilk,
 )
+from codejoule.statistics.between_runs import (
+    ASSUMED,
+    REPEATS,
+    RunRatio,
+    RunVariance,
+    compare_runs,
+    pooled_run_variance,
+    reference_variance,
+    smallest_ratio,
+)
 from codejoule.statistics.clusters import Resampler, cluster_means, cluster_sums, clusters
 from codejoule.statistics.log_ratio import ENERGY_PAIRS, paired_log_ratio
 from codejoule.statistics.mixed import MIXED_MODEL, MIXED_PAIRS, MixedModel, mixed_model
@@ -57,11 +67,13 @@ STATISTICS = (
 """What an analysis works out, in the order of its tables (and of their draws of resamples)."""
 
 __all__ = [
-    "ACCURACY_PAIRS", "ALPHA", "ENERGY_PAIRS", "KEYS", "MARGIN", "ROUNDING", "STATISTICS",
-    "Method", "MixedModel", "PairTasks", "Resampled", "Resampler", "Row", "RunTasks",
-    "SetTasks", "Statistic", "at_least", "cliffs_delta", "cluster_means", "cluster_sums",
-    "clusters", "dunn", "durbin_watson", "friedman", "front_probability", "hac_lags",
-    "hac_regression", "has_spread", "holm", "kruskal_wallis", "levene", "lower_bound",
-    "mixed_model", "paired_accuracy", "paired_log_ratio", "pareto_front", "resample",
-    "shapiro_wilk", "tango_interval", "tango_score", "thesis_regression", "unseen", "wilcoxon",
+    "ACCURACY_PAIRS", "ALPHA", "ASSUMED", "ENERGY_PAIRS", "KEYS", "MARGIN", "REPEATS",
+    "ROUNDING", "STATISTICS", "Method", "MixedModel", "PairTasks", "Resampled", "Resampler",
+    "Row", "RunRatio", "RunTasks", "RunVariance", "SetTasks", "Statistic", "at_least",
+    "cliffs_delta", "cluster_means", "cluster_sums", "clusters", "compare_runs", "dunn",
+    "durbin_watson", "friedman", "front_probability", "hac_lags", "hac_regression",
+    "has_spread", "holm", "kruskal_wallis", "levene", "lower_bound", "mixed_model",
+    "paired_accuracy", "paired_log_ratio", "pareto_front", "pooled_run_variance",
+    "reference_variance", "resample", "shapiro_wilk", "smallest_ratio", "tango_interval",
+    "tango_score", "thesis_regression", "unseen", "wilcoxon",
 ]  # fmt: skip
