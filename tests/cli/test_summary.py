@@ -127,7 +127,8 @@ def test_the_link_opens_the_runs_and_says_who_serves_it(
     print_summary(ended(run, dir=place))
     (line,) = [s for s in capsys.readouterr().out.splitlines() if s.startswith("Runs in MLflow: ")]
     store = prepare_store(TrackingConfig(dir=place), project_root=project)
-    page = f"#/experiments/{store.experiment_id}/runs?workflowType=machine_learning"
+    query = "workflowType=machine_learning&viewStateShareKey=codejoule"
+    page = f"#/experiments/{store.experiment_id}/runs?{query}"
     assert line.startswith(f"Runs in MLflow: http://127.0.0.1:5000/{page} (served by: {serve}")
 
 
@@ -137,4 +138,5 @@ def test_the_link_to_a_server_is_its_own_address() -> None:
 
     tracking = TrackingConfig(name=TrackingName.server, uri="http://host:5000/")
     said = summary._link(Server(), tracking)  # type: ignore[arg-type]
-    assert said == "http://host:5000/#/experiments/3/runs?workflowType=machine_learning"
+    query = "workflowType=machine_learning&viewStateShareKey=codejoule"
+    assert said == f"http://host:5000/#/experiments/3/runs?{query}"

@@ -11,7 +11,7 @@ from codejoule.config.schema import TrackingConfig, TrackingName
 from codejoule.domain import visible
 from codejoule.experiment.sweep import State, Summary
 from codejoule.report import LINES, best_figures, render_answers, sweep_note
-from codejoule.tracking import Store, prepare_store
+from codejoule.tracking import VIEW, Store, prepare_store
 
 _AFTER = 6
 """Lines that follow the answers of a sweep in which nothing failed, and empty ones."""
@@ -65,7 +65,8 @@ def _print_comparison(store: Store, run_ids: set[str], *, longest: bool) -> Anal
 def _link(store: Store, tracking: TrackingConfig) -> str:
     """Where a browser shows these runs with their figures: MLflow 3 opens an experiment on its
     traces unless it is told that it is no experiment of that kind."""
-    page = f"#/experiments/{store.experiment_id}/runs?workflowType=machine_learning"
+    query = f"workflowType=machine_learning&viewStateShareKey={VIEW}"
+    page = f"#/experiments/{store.experiment_id}/runs?{query}"
     if tracking.name is TrackingName.server:
         return f"{store.uri.rstrip('/')}/{page}"
     serve = "make ui"

@@ -10,8 +10,10 @@ from codejoule.tracking.journal import Journal, hold
 from codejoule.tracking.prepare import prepare_store
 from codejoule.tracking.store import RunStatus, Store, TrackedRun
 from codejoule.tracking.traces import TaskTrace, spread
+from codejoule.tracking.views import VIEW
 
 __all__ = [
+    "VIEW",
     "Journal",
     "RunStatus",
     "Store",

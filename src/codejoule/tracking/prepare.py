@@ -13,6 +13,7 @@ from codejoule.config.schema import TrackingConfig, TrackingName
 from codejoule.tracking.client import explained, keep_reserve, open_client
 from codejoule.tracking.process import Processes
 from codejoule.tracking.store import Store
+from codejoule.tracking.views import TAG, view_tag
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment
@@ -122,6 +123,8 @@ def _experiment(
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
             found = client.get_experiment_by_name(name)
+        if found.lifecycle_stage == "active" and TAG not in found.tags:
+            client.set_experiment_tag(found.experiment_id, TAG, view_tag())
     if found.lifecycle_stage != "active":
         raise UserError(
             f"tracking.experiment={name}: this experiment was deleted in {uri}; restore it "
