@@ -34,6 +34,7 @@ def _without_new(payload):
     """What an entry has now and had not then is not known of an old one."""
     reading = payload.get("reading") or {}
     assert reading.pop("zeus_j", None) is None
+    assert not reading.pop("doubts", ())
     for completion in payload.get("completions") or ():
         pace = completion["pace"] or {}
         assert pace.pop("begun_s", None) is None and pace.pop("arrived_s", None) is None

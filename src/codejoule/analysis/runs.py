@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _PAGE = 1000
 _IDS = 500
+_NEWEST = 1000
+"""Runs that are looked at for how much runs vary, of each engine and energy source."""
 _TIMES = ("started_ms", "ended_ms")
 _NO_JOBS = ("sweep", "analysis")
 _SWEEP = "codejoule.sweep"
@@ -95,16 +97,17 @@ def load_runs(
     foreign = [run for run in found if run.data.tags.get("codejoule.kind") != "run"]
     own = [run for run in found if run.data.tags.get("codejoule.kind") == "run"]
     unfinished = Counter(run.info.status for run in own if run.info.status != "FINISHED")
-    frame = _frame([run for run in own if run.info.status == "FINISHED"])
-    taken = frame["run_id"].isin(frame.get("tags.codejoule.extends", frame["run_id"][:0]))
-    frame = frame[~taken].reset_index(drop=True)
+    finished = [run for run in own if run.info.status == "FINISHED"]
+    extended = {run.data.tags.get("codejoule.extends") for run in finished}
+    frame = _frame([run for run in finished if run.info.run_id not in extended])
+    taken = len(finished) - len(frame)
     late = superseded(frame)
     left_out = []
     if unfinished:
         how = ", ".join(f"{count} {status}" for status, count in sorted(unfinished.items()))
         left_out.append(f"{_runs(unfinished.total())} not finished ({how})")
-    if taken.any():
-        left_out.append(f"{_runs(int(taken.sum()))} that one of more tasks has taken over")
+    if taken:
+        left_out.append(f"{_runs(taken)} that one of more tasks has taken over")
     if foreign:
         left_out.append(f"{_runs(len(foreign))} not made by codejoule")
     if late.any():
@@ -120,7 +123,7 @@ def load_runs(
 
 
 def _of_apparatus(client: "MlflowClient", found: list["Run"]) -> list["Run"]:
-    """The newest finished runs of the whole store that the same apparatus made, up to a page."""
+    """The `_NEWEST` finished runs of the whole store that the same apparatus made."""
     rows = [_row(run) for run in found if run.data.tags.get("codejoule.kind") == "run"]
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     runs: list[Run] = []
@@ -131,7 +134,7 @@ def _of_apparatus(client: "MlflowClient", found: list["Run"]) -> list["Run"]:
             experiments,
             f"{_FINISHED} and params.`engine.name` = {_quoted(engine)} and "
             f"tags.`codejoule.energy_source` = {_quoted(source)}",
-            max_results=_PAGE,
+            max_results=_NEWEST,
             order_by=["attributes.start_time DESC"],
         )
     return list({run.info.run_id: run for run in runs}.values())

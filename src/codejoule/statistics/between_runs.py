@@ -2,6 +2,7 @@
 
 import csv
 import math
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -62,12 +63,20 @@ def pooled_run_variance(groups: Iterable[ArrayLike]) -> RunVariance | None:
     RunVariance or None
         None where no configuration has two runs, or where none of them differ.
 
+    Raises
+    ------
+    ValueError
+        If an energy is not above 0, or not known.
+
     Notes
     -----
     With `r` runs a group has ``r - 1`` degrees of freedom; squares of deviations of logarithms from
     their group's mean, and degrees of freedom, are added up. Groups of one run add nothing.
     """
-    logs = [np.log(np.asarray(group, dtype=float)) for group in groups]
+    energies_j = [np.asarray(group, dtype=float) for group in groups]
+    if not all((group > 0).all() for group in energies_j):
+        raise ValueError("energies must be known, and above 0 J")
+    logs = [np.log(group) for group in energies_j]
     df = sum(max(0, log.size - 1) for log in logs)
     if df == 0:
         return None
@@ -147,7 +156,7 @@ def compare_runs(
     Raises
     ------
     ValueError
-        If either has no runs.
+        If either has no runs, or an energy is not above 0, or not known.
 
     Notes
     -----
@@ -157,9 +166,12 @@ def compare_runs(
     """
     from scipy import stats
 
-    a, b = (np.log(np.asarray(each, dtype=float)) for each in (energies_a_j, energies_b_j))
+    a, b = (np.asarray(each, dtype=float) for each in (energies_a_j, energies_b_j))
     if a.size == 0 or b.size == 0:
         raise ValueError("no runs to compare")
+    if not ((a > 0).all() and (b > 0).all()):
+        raise ValueError("energies must be known, and above 0 J")
+    a, b = np.log(a), np.log(b)
     theta = float(a.mean() - b.mean())
     error = _standard_error(a.size, b.size, variance, counter_rel)
     half = float(stats.t.ppf((1 + confidence) / 2, variance.df)) * error
@@ -167,7 +179,8 @@ def compare_runs(
         ratio=math.exp(theta),
         low=math.exp(theta - half),
         high=math.exp(theta + half),
-        p_value=float(2 * stats.t.sf(abs(theta) / error, variance.df)),
+        # A number too small for a float is not 0.
+        p_value=max(float(2 * stats.t.sf(abs(theta) / error, variance.df)), sys.float_info.min),
     )
 
 
