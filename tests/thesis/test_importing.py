@@ -96,3 +96,13 @@ def test_the_thesis_has_a_command_of_its_own(
     printed = capsys.readouterr().out
     assert "Abstract: GPTQ-Int8 saves up to: 40 %" in printed
     assert "disagree in" in printed
+
+
+def test_published_figures_are_analysed_without_figures_of_tasks(
+    imported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = ["--tracking-uri", f"sqlite:///{imported}/mlflow.db", "--experiment", "thesis"]
+    assert main(["analyze", *store, "--no-log", "--out", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().out
+    assert "Take deepseek_coder_16b none b8: 2,513 J per correct program, in these runs" in said
+    assert "no energy of single tasks" in said

@@ -193,6 +193,8 @@ class _Choice:
         from scipy import stats
 
         evidence, both = self.evidence, [self.best, other]
+        if not evidence.figures.task_ids:  # published figures are of runs alone
+            return None
         tasks = np.asarray(evidence.complete[both].all(axis=0))
         if self.cost.per == "correct program":
             tasks &= ~np.isnan(evidence.passed[both]).any(axis=0)
