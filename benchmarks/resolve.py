@@ -1,6 +1,6 @@
 """How often `resolve` is right, and what it takes, in simulated spaces with a known truth.
 
-python benchmarks/resolve.py [--spaces 200] [--tasks 1140] [--workers 2]
+python benchmarks/resolve.py [--spaces 200] [--first-seed 0] [--tasks 1140] [--workers 2]
 """
 
 import argparse
@@ -225,18 +225,25 @@ def table(found: list[Outcome]) -> dict[str, float]:
 
 
 def run(
-    question: Question, spaces: int, tasks: int = 1140, workers: int = 2, **changes: float
+    question: Question,
+    spaces: int,
+    tasks: int = 1140,
+    workers: int = 2,
+    *,
+    first_seed: int = 0,
+    **changes: float,
 ) -> dict[str, float]:
     one = partial(simulate, question, tasks, changes)
     if workers == 1:
-        return table([one(seed) for seed in range(spaces)])
+        return table([one(seed) for seed in range(first_seed, first_seed + spaces)])
     with ProcessPoolExecutor(workers) as pool:
-        return table(list(pool.map(one, range(spaces), chunksize=4)))
+        return table(list(pool.map(one, range(first_seed, first_seed + spaces), chunksize=4)))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--spaces", type=int, default=200)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--tasks", type=int, default=1140)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--only", nargs="*", default=[q.value for q in Question])
@@ -245,7 +252,9 @@ def main() -> None:
         print(
             f"\n{name}: {args.spaces} spaces of 60 configurations, {args.tasks} tasks", flush=True
         )
-        found = run(Question(name), args.spaces, args.tasks, args.workers)
+        found = run(
+            Question(name), args.spaces, args.tasks, args.workers, first_seed=args.first_seed
+        )
         for key, value in found.items():
             print(f"  {value:8.1f}  {key}", flush=True)
 
