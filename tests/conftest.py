@@ -4,6 +4,7 @@ import atexit
 import gc
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -14,6 +15,10 @@ import pytest
 # Two test processes share two cores; for models as small as these, threads only wait for one
 # another. Read when torch and numpy's libraries are imported, here and in processes from here.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell starts what runs in a script's background without interrupts, and all jobs from here too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # Jobs of another test process, or of somebody else on this machine, are nobody these jobs meet.
