@@ -44,7 +44,7 @@ def test_rank_tests_of_single_tasks_are_fooled_by_shifts_and_the_verdict_is_not(
 
 
 def test_single_runs_on_the_same_tasks_are_judged_at_five_percent_if_the_variance_is_right():
-    found = rates("on_these_tasks", 5000, workers=1)
+    found = rates("on_these_tasks", 2000, workers=1)
     for variance in ("of four configurations with three repeats", "assumed, true"):
         for what in ("difference where there is none", "interval misses"):
             assert found[f"{variance}: {what}"] == pytest.approx(0.05, abs=0.015)

@@ -59,6 +59,7 @@ def test_where_nothing_can_be_taken_over_all_is_generated_and_said(store: Path) 
     assert "codejoule.extends" not in run.data.tags
 
 
+@pytest.mark.slow
 def test_a_sweep_is_killed_and_continued_to_its_answer(store: Path) -> None:
     process = start_main(store, *SPACE, *GOAL, new_session=True)
     deadline = time.monotonic() + 120

@@ -45,14 +45,15 @@ def test_a_job_takes_over_the_model_of_the_one_before_and_a_repeat_does_not(stor
 
 def test_repeats_share_where_that_is_asked_for_and_decode_the_same(store: Path) -> None:
     for isolation in ("shared_repeats", "inline"):
-        overrides = ("repeat=1,2", f"isolation={isolation}", f"tracking.experiment={isolation}")
-        done = run_main(store, *JOBS, *overrides)
+        overrides = (f"isolation={isolation}", f"tracking.experiment={isolation}")
+        done = run_main(store, "-m", "batch=b8", "repeat=1,2", *JOBS[2:], *overrides)
         assert done.returncode == 0, done.stderr
     runs = runs_of("shared_repeats", store)
-    assert sum("codejoule.engine" in run.data.tags for run in runs) == 3
+    assert sum("codejoule.engine" in run.data.tags for run in runs) == 1
     assert samples(store, "shared_repeats") == samples(store, "inline")
 
 
+@pytest.mark.slow
 def test_a_job_whose_shared_process_is_killed_fails_alone(store: Path) -> None:
     job = start_main(store, "-m", "batch=b1,b4,b8", "isolation=shared", "suite.limit=24", JOBS[3])
     while '"load"' not in journal_of(store) and job.poll() is None:
@@ -70,6 +71,7 @@ def test_a_job_whose_shared_process_is_killed_fails_alone(store: Path) -> None:
     assert not children_of(job.pid)
 
 
+@pytest.mark.slow
 def test_vllm_is_started_once_for_jobs_that_it_has_room_for(store: Path) -> None:
     own = [each for each in VLLM if "batch" not in each and "window" not in each]
     sweep = ("-m", "batch=b4,b1,b8", "engine.window_tasks=8", "isolation=shared")
