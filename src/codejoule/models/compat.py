@@ -203,8 +203,9 @@ def worker_failures() -> list[BaseException]:
 @contextmanager
 def cuda_asked_in_forks() -> Iterator[None]:
     """While libraries are imported inside, what they ask of GPUs is asked by a fork of this
-    process, for each question once: a process that has used CUDA, or NVML, which starts a thread,
-    can fork none that uses CUDA. torchao 0.17 looks for kernels of its own in this way."""
+    process, for each question once: a process that has used CUDA can fork none that uses it, and
+    one that had asked NVML was seen with a thread more. torchao 0.17 looks for kernels of its own
+    in this way."""
     import torch
 
     asked = {name: getattr(torch.cuda, name) for name in _CUDA_QUESTIONS}
