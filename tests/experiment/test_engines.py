@@ -22,6 +22,7 @@ from codejoule.experiment.plan import Plan, make_plan
 from codejoule.experiment.records import Results, read_results, task_records
 from codejoule.experiment.results import memory_metrics, run_facts, tags_of
 from codejoule.experiment.shares import sessions, shares_of
+from codejoule.experiment.task_views import task_traces
 from codejoule.generation.graph.engine import GraphEngine
 from codejoule.measurement.feed import Kind, ReplayFeed
 from codejoule.tracking import Journal
@@ -338,3 +339,22 @@ def test_a_kernel_is_the_engines_where_that_loads_the_model(
     assert plan.experiment.quant.kernel == "exllama"
     with pytest.raises(ConfigError, match="no such kernel for quant=gptq4"):
         plan_for(*asked)
+
+
+def test_a_trace_has_the_answer_and_the_time_of_its_own_task(
+    plan_for: Callable[..., Plan], tmp_path: Path
+) -> None:
+    plan = plan_for("engine=graph", "engine.window_tasks=2", "batch.size=3")
+    generate(plan, tmp_path)
+    results = read_results(tmp_path)
+    completions = [c for entry in results.batches for c in entry.completions]
+    ended = [completion.task_id for completion in completions]
+    traces = task_traces(plan, results, task_records(plan, results.batches, {}))
+    assert [trace.task_id for trace in traces] == [task.task_id for task in plan.suite.tasks]
+    assert [trace.task_id for trace in traces] != ended, "sequences end in another order"
+    answers = {completion.task_id: completion.text for completion in completions}
+    assert {trace.task_id: trace.answer for trace in traces} == answers
+    first, last = results.batches[0].reading, results.batches[-1].reading
+    for trace in traces:
+        assert trace.start_s >= first.start_s
+        assert trace.start_s + trace.latency_s <= last.start_s + last.latency_s + 0.1

@@ -7,6 +7,7 @@ from typing import Any
 from codejoule.domain import Completion, TaskRecord
 from codejoule.experiment.plan import Plan
 from codejoule.experiment.records import Results
+from codejoule.experiment.shares import in_order
 from codejoule.tracking import TaskTrace, spread
 
 TABLE = "tasks.json"
@@ -45,13 +46,15 @@ def task_table(
 
 def task_traces(plan: Plan, results: Results, records: Sequence[TaskRecord]) -> list[TaskTrace]:
     """The traces that ``tracking.traces`` asks for, evenly spread over the samples."""
-    ran = [(entry, completion) for entry in results.batches for completion in entry.completions]
+    ran = [(entry, completion) for _, entry, completion in in_order(results.batches)]
     traces = []
     for record, (entry, completion) in spread(
         list(zip(records, ran, strict=True)), plan.experiment.tracking.traces
     ):
         pace = completion.pace
         begun_s = None if pace is None else pace.begun_s
+        # A pace counts from when decoding began, which may be some windows ago.
+        opened_s = entry.reading.start_s - (entry.slice.begin_s if entry.slice else 0.0)
         traces.append(
             TaskTrace(
                 task_id=record.task_id,
@@ -60,7 +63,7 @@ def task_traces(plan: Plan, results: Results, records: Sequence[TaskRecord]) -> 
                 answer=completion.text,
                 prompt_tokens=record.prompt_tokens,
                 output_tokens=record.output_tokens,
-                start_s=entry.reading.start_s + (begun_s or 0.0),
+                start_s=opened_s + (begun_s or 0.0),
                 latency_s=entry.reading.latency_s if pace is None else pace.latency_s,
                 energy_j=record.energy_j,
                 verdict=record.verdict,
