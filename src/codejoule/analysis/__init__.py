@@ -19,11 +19,12 @@ from codejoule.analysis.store import MAKE_RUNS
 from codejoule.analysis.table import Table
 from codejoule.analysis.tables import make_tables
 from codejoule.analysis.tasks import TaskFigures, read_tasks
+from codejoule.analysis.variances import apparatus, largest_variance
 
 __all__ = [
     "COMPARABLE", "MAKE_RUNS", "Analysis", "Answer", "Attempt", "Evidence", "Goal", "Group",
     "GroupAnalysis", "LoadedRuns", "Options", "PowerProfile", "RunAttempts", "Table",
-    "TaskFigures", "analyse", "analyse_group", "answer", "comparable_groups", "comparison_table",
-    "front_energy", "gather", "load_runs", "make_tables", "power_profiles", "read_attempts",
-    "read_tasks", "setting_columns",
+    "TaskFigures", "analyse", "analyse_group", "answer", "apparatus", "comparable_groups",
+    "comparison_table", "front_energy", "gather", "largest_variance", "load_runs",
+    "make_tables", "power_profiles", "read_attempts", "read_tasks", "setting_columns",
 ]  # fmt: skip

@@ -4,7 +4,7 @@ import argparse
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from codejoule.analysis import LoadedRuns
+    from codejoule.analysis.variances import Apparatus
+    from codejoule.statistics import RunRatio, RunVariance
 
 ERROR = 3
 """Exit code where nothing was judged: 1 and 2 are verdicts."""
@@ -74,6 +76,8 @@ class Side:
     """The same, as `load_runs` has them."""
     doubts: tuple[Doubt, ...]
     """Why its energy may not be what it seems."""
+    variances: "Mapping[Apparatus, RunVariance]"
+    """How much repeats in its store differ."""
 
     def as_json(self) -> dict[str, Any]:
         """As what `json.dumps` takes."""
@@ -143,9 +147,7 @@ def run(args: argparse.Namespace) -> int:
     _require_comparable(baseline, candidate)
     judged: dict[str, Criterion] = {}
     if limits["energy"] is not None:
-        judged["energy"] = _judge_energy(
-            baseline, candidate, limits["energy"], uri=uri, experiment=args.experiment
-        )
+        judged["energy"] = _judge_energy(baseline, candidate, limits["energy"])
     if limits["pass_at_1"] is not None:
         judged["pass_at_1"] = _judge_pass(baseline, candidate, limits["pass_at_1"], uri=uri)
     found = {criterion.verdict for criterion in judged.values()}
@@ -230,6 +232,7 @@ def _side(selection: str, loaded: "LoadedRuns") -> Side:
         run_ids=tuple(frame["run_id"]),
         frame=frame,
         doubts=read_validity([] if column is None else column),
+        variances=loaded.variances,
     )
 
 
@@ -258,38 +261,29 @@ def _differing(groups: Any) -> str:
     )
 
 
-def _judge_energy(
-    baseline: Side, candidate: Side, limit: float, *, uri: str, experiment: str
-) -> Criterion:
-    """Question (a): energy of generation on these tasks, by the variance between runs."""
-    from codejoule.cli.plan.history import on_device, read_history
-    from codejoule.statistics.between_runs import (
-        compare_runs,
-        pooled_run_variance,
-        reference_variance,
-    )
+def _judge_energy(baseline: Side, candidate: Side, limit: float) -> Criterion:
+    """Energy of generation on these tasks, by the variance between runs."""
+    from codejoule.analysis import apparatus, largest_variance
+    from codejoule.statistics import ASSUMED, compare_runs
 
-    energies_j = [
-        side.frame["metrics.energy_generation_j"].to_numpy(dtype=float)
-        for side in (candidate, baseline)
-    ]
+    sides = (candidate, baseline)
+    energies_j = [_figures(side, "energy_generation_j") for side in sides]
+    stated = [_figures(side, "energy_generation_uncertainty_j") for side in sides]
     first = baseline.frame.iloc[0]
-    source = str(first["tags.codejoule.energy_source"])
-    device = on_device(first.get("tags.codejoule.gpu"), first.get("tags.codejoule.host"))
-    history = read_history(uri, experiment, device)
-    own: dict[str, list[NDArray[np.float64]]] = {}
-    for side, side_j in zip((candidate, baseline), energies_j, strict=True):
-        own.setdefault(str(side.frame["params.engine.name"].iloc[0]), []).append(side_j)
-    ids = (*baseline.run_ids, *candidate.run_ids)
-    variance = max(
-        (
-            pooled_run_variance([*groups, *history.repeats(engine, besides=ids)])
-            or reference_variance(engine, source)
-            for engine, groups in own.items()
-        ),
-        key=lambda found: found.sd_log,
+    variance = largest_variance(
+        [apparatus(side.frame.iloc[0].to_dict()) for side in sides],
+        {**baseline.variances, **candidate.variances},
     )
-    found = compare_runs(*energies_j, variance=variance, confidence=CONFIDENCE)
+    if variance is None:
+        raise UserError(
+            "the energy of published figures: how much their runs vary is not known; compare runs "
+            "of your own"
+        )
+    meter = max(
+        0.0 if np.isnan(own).any() else float((own / j).max())
+        for own, j in zip(stated, energies_j, strict=True)
+    )
+    found = compare_runs(*energies_j, variance=variance, counter_rel=meter, confidence=CONFIDENCE)
     figures = {
         "ratio": found.ratio,
         "ratio_low": found.low,
@@ -298,29 +292,20 @@ def _judge_energy(
         "baseline_j": float(energies_j[1].mean()),
         "candidate_j": float(energies_j[0].mean()),
         "runs": [len(own) for own in reversed(energies_j)],
-        "energy_source": source,
+        "energy_source": str(first["tags.codejoule.energy_source"]),
         "energy_scope": str(first["tags.codejoule.energy_scope"]),
         "between_run_sd_log": variance.sd_log,
-        "between_run_df": variance.df if math.isfinite(variance.df) else None,
+        "between_run_df": variance.df,
         "between_run_source": variance.source,
     }
+    estimate = ", an estimate" if Doubt.estimate in (*baseline.doubts, *candidate.doubts) else ""
+    known = "assumed" if variance.source == ASSUMED else "by repeats"
     words = (
         f"Energy: {_change(found.ratio)} [{_change(found.low)}, {_change(found.high)}], "
-        f"{limit:+.3g} allowed".replace(f"{limit:+.3g}", _change(1 + limit))
+        f"{_change(1 + limit)} allowed (runs vary by {100 * variance.sd_log:.2g} %, "
+        f"{known}{estimate})"
     )
-    estimate = ", an estimate" if Doubt.estimate in (*baseline.doubts, *candidate.doubts) else ""
-    assumed = "by repeats" if variance.source == "repeats" else "assumed"
-    words += f" (runs vary by {100 * variance.sd_log:.2g} %, {assumed}{estimate})"
-    disturbed = {
-        name: [doubt for doubt in side.doubts if doubt not in UNMEASURED]
-        for name, side in (("baseline", baseline), ("candidate", candidate))
-    }
-    if any(disturbed.values()):
-        why = "; ".join(
-            f"{name}: {', '.join(doubt.words for doubt in own)}"
-            for name, own in disturbed.items()
-            if own
-        )
+    if why := _disturbed(baseline, candidate):
         return Criterion(
             verdict=Verdict.not_resolved,
             reason=f"{words}: not valid ({why}). Run it again undisturbed.",
@@ -330,21 +315,43 @@ def _judge_energy(
         return Criterion(verdict=Verdict.ok, reason=f"{words}: kept.", figures=figures)
     if found.low > 1 + limit:
         return Criterion(verdict=Verdict.worse, reason=f"{words}: exceeded.", figures=figures)
-    away, half = abs(math.log(found.ratio / (1 + limit))), math.log(found.high / found.ratio)
-    now = 2 / sum(1 / len(own) for own in energies_j)
-    needed = math.ceil(now * (half / away) ** 2) if away > 0 else _MOST_RUNS + 1
+    needed = _needed_runs(found, limit, runs=[len(own) for own in energies_j])
     told = (
-        f"about {needed} runs of each (repeat=1,...,{needed}), if the ratio stays"
-        if needed <= _MOST_RUNS
-        else "it lies so near the limit that no reasonable number of runs tells"
+        "The ratio lies so near the limit that no reasonable number of runs tells"
+        if needed is None
+        else f"It would take about {needed} runs of each (repeat=1,...,{needed}), if the ratio "
+        "stays"
     )
     return Criterion(
         verdict=Verdict.not_resolved,
-        reason=f"{words}: not resolved. It would take {told}."
-        if needed <= _MOST_RUNS
-        else f"{words}: not resolved; {told}.",
-        figures=figures | {"needed_runs": needed if needed <= _MOST_RUNS else None},
+        reason=f"{words}: not resolved. {told}.",
+        figures=figures | {"needed_runs": needed},
     )
+
+
+def _figures(side: Side, name: str) -> NDArray[np.float64]:
+    """A metric of each of its runs; NaN where one does not have it."""
+    if (column := side.frame.get(f"metrics.{name}")) is None:
+        return np.full(len(side.frame), math.nan)
+    return np.asarray(column, dtype=float)
+
+
+def _disturbed(baseline: Side, candidate: Side) -> str:
+    """What makes a side's energy another than its configuration's; empty where nothing does."""
+    return "; ".join(
+        f"{name}: {', '.join(doubt.words for doubt in own)}"
+        for name, side in (("baseline", baseline), ("candidate", candidate))
+        if (own := [doubt for doubt in side.doubts if doubt not in UNMEASURED])
+    )
+
+
+def _needed_runs(found: "RunRatio", limit: float, *, runs: Sequence[int]) -> int | None:
+    """Runs of each with which the interval would end at the limit; None for more than `_MOST_RUNS`."""
+    away, half = abs(math.log(found.ratio / (1 + limit))), math.log(found.high / found.ratio)
+    now = 2 / sum(1 / own for own in runs)
+    if away == 0 or (needed := math.ceil(now * (half / away) ** 2)) > _MOST_RUNS:
+        return None
+    return needed
 
 
 def _judge_pass(baseline: Side, candidate: Side, limit: float, *, uri: str) -> Criterion:

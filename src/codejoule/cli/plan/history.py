@@ -1,7 +1,7 @@
 """What earlier runs of a store say of a sweep that has still to run."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from codejoule.analysis import COMPARABLE, load_runs, read_tasks
+from codejoule.analysis import apparatus, load_runs, read_tasks
 from codejoule.analysis.comparison import relevant_params, row_keys
 from codejoule.config import UserError, project_root
 from codejoule.config.relevance import flat, is_setting
@@ -18,6 +18,7 @@ from codejoule.config.schema import ExperimentConfig, TrackingConfig, TrackingNa
 from codejoule.config.typed import to_plain
 from codejoule.domain import read_validity
 from codejoule.domain.validity import UNMEASURED
+from codejoule.statistics import RunVariance
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,6 +73,8 @@ class History:
     """As `load_runs` gives them; None where there are none."""
     uri: str
     """The store."""
+    variances: Mapping[tuple[str, str], RunVariance]
+    """How much energy differs between repeats, by engine and source of energy."""
 
     def rates(self, experiment: ExperimentConfig) -> Rates | None:
         """What runs with the same settings took; None where there are none."""
@@ -97,20 +100,6 @@ class History:
             other_s=other_s,
             per_task_other_s=per_task_s,
         )
-
-    def repeats(self, engine: str, besides: Collection[str] = ()) -> list[NDArray[np.float64]]:
-        """Energies of generation [J] of the runs of each configuration with this engine that has
-        several, some runs left out."""
-        if self.frame is None:
-            return []
-        counts = ~self.frame["run_id"].isin(list(besides))
-        frame = self.frame[counts & (self.frame["params.engine.name"] == engine)]
-        keys = row_keys(frame, [*relevant_params(frame), *COMPARABLE.values()])
-        groups = [
-            own["metrics.energy_generation_j"].dropna().to_numpy(dtype=float)
-            for _, own in frame.groupby(keys, sort=False)
-        ]
-        return [energies_j for energies_j in groups if len(energies_j) > 1]
 
     def discordance(self, suite: str) -> tuple[float, int] | None:
         """Median share of a suite's tasks whose verdict is another in another configuration, and of
@@ -140,16 +129,17 @@ def read_history(uri: str, experiment: str, device: str) -> History:
     experiment is not there yet or does not answer, which is said by what is then not known."""
     where = f"attributes.status = 'FINISHED' and tags.`codejoule.kind` = 'run' and {device}"
     try:
-        frame = load_runs(uri, experiment, where=where, newest=NEWEST).frame
+        loaded = load_runs(uri, experiment, where=where, newest=NEWEST)
     except UserError:
-        return History(frame=None, uri=uri)
-    told = [frame.get("tags.codejoule.validity")]
-    if told[0] is not None:
-        sound = [set(read_validity([text])) <= UNMEASURED for text in told[0]]
-        frame = frame[sound]
+        return History(frame=None, uri=uri, variances={})
+    frame = loaded.frame
+    found = {apparatus(row) for row in frame.to_dict("records")}
+    variances = {own[:2]: loaded.variances[own] for own in found if own in loaded.variances}
+    if (told := frame.get("tags.codejoule.validity")) is not None:
+        frame = frame[[set(read_validity([text])) <= UNMEASURED for text in told]]
     alone = frame["tags.codejoule.concurrent"].isna()
     frame = frame[alone & frame["tags.codejoule.published"].isna()].reset_index(drop=True)
-    return History(frame=None if frame.empty else frame, uri=uri)
+    return History(frame=None if frame.empty else frame, uri=uri, variances=variances)
 
 
 def _same(row: Mapping[Any, Any], asked: Mapping[str, str]) -> bool:

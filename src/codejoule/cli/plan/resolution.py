@@ -10,13 +10,7 @@ from codejoule.cli.plan.jobs import PlannedJob, Target, tasks_of
 from codejoule.config.relevance import flat, is_setting
 from codejoule.config.schema import ExperimentConfig, Weights
 from codejoule.config.typed import to_plain
-from codejoule.statistics import ALPHA
-from codejoule.statistics.between_runs import (
-    RunVariance,
-    pooled_run_variance,
-    reference_variance,
-    smallest_ratio,
-)
+from codejoule.statistics import ALPHA, RunVariance, reference_variance, smallest_ratio
 from codejoule.statistics.power import smallest_difference
 from codejoule.suites import load_suite
 
@@ -86,7 +80,11 @@ def outlook_of(jobs: Sequence[PlannedJob], target: Target, history: History) -> 
     counts = Counter(map(_key, settings))
     runs, comparisons = min(counts.values()), _comparisons(settings)
     engines = sorted({own.engine.name.value for own in experiments})
-    variances = {name: _variance(name, target, history) for name in engines}
+    source = target.source.value
+    variances = {
+        name: history.variances.get((name, source)) or reference_variance(name, source)
+        for name in engines
+    }
     told = [history.discordance(name) for name in {own.suite.name for own in experiments}]
     known = [found for found in told if found is not None]
     discordance, pairs = max(known, default=(DISCORDANCE, 0))
@@ -136,12 +134,6 @@ def outlook_of(jobs: Sequence[PlannedJob], target: Target, history: History) -> 
         accuracy=accuracy,
         changes=tuple(changes),
     )
-
-
-def _variance(engine: str, target: Target, history: History) -> RunVariance:
-    """By repeats of this engine in the store, else what is on file."""
-    found = pooled_run_variance(history.repeats(engine))
-    return found or reference_variance(engine, target.source.value)
 
 
 def _settings(experiment: ExperimentConfig) -> Mapping[str, Hashable]:
