@@ -13,7 +13,7 @@ from codejoule.analysis.evidence import Evidence
 from codejoule.analysis.goal import Cost, Goal, candidates, cost
 from codejoule.analysis.table import Table
 from codejoule.analysis.tables import FEWEST_CLUSTERS
-from codejoule.domain.metrics import J_PER_KWH
+from codejoule.domain.metrics import J_PER_KWH, KWH_FROM_J
 from codejoule.domain.text import number, p_words
 from codejoule.statistics import (
     ALPHA,
@@ -36,8 +36,6 @@ from codejoule.statistics import (
 
 _NAMED = 3
 """Configurations that a line names."""
-_KWH_FROM_J = 1e5
-"""Energies from here on are said in kilowatt-hours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -462,6 +460,6 @@ def _nearest(rows: list[Row], goal: Goal) -> str:
 
 
 def _energy(energy_j: float) -> str:
-    if energy_j >= _KWH_FROM_J:
+    if energy_j >= KWH_FROM_J:
         return f"{number(energy_j / J_PER_KWH)} kWh"
     return f"{number(energy_j)} J"

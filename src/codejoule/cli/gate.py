@@ -346,7 +346,7 @@ def _disturbed(baseline: Side, candidate: Side) -> str:
 
 
 def _needed_runs(found: "RunRatio", limit: float, *, runs: Sequence[int]) -> int | None:
-    """Runs of each with which the interval would end at the limit; None for more than `_MOST_RUNS`."""
+    """Runs of each with which the interval would end at the limit; None for too many."""
     away, half = abs(math.log(found.ratio / (1 + limit))), math.log(found.high / found.ratio)
     now = 2 / sum(1 / own for own in runs)
     if away == 0 or (needed := math.ceil(now * (half / away) ** 2)) > _MOST_RUNS:

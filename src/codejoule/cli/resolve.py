@@ -22,6 +22,7 @@ from codejoule.config.schema import (
 )
 from codejoule.config.typed import to_experiment
 from codejoule.domain import METHODS, EnergySource
+from codejoule.domain.metrics import J_PER_KWH
 from codejoule.experiment.devices import choose_device
 from codejoule.experiment.sweep import Outcome, State
 from codejoule.measurement import detect_hardware, energy_sources
@@ -29,8 +30,6 @@ from codejoule.statistics import reference_variance
 from codejoule.statistics.race import Answer, Job, Question, Race, Rules
 from codejoule.suites import load_suite
 from codejoule.tracking import prepare_store
-
-_J_PER_KWH = 3.6e6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +124,7 @@ class Resolver:
             rules=Rules(
                 question=options.goal,
                 min_pass_at_1=math.nan if goal is None else goal,
-                max_energy_j=math.nan if limit_kwh is None else limit_kwh * _J_PER_KWH,
+                max_energy_j=math.nan if limit_kwh is None else limit_kwh * J_PER_KWH,
                 margin=options.margin,
                 energy_margin=options.energy_margin,
                 first=math.ceil(options.first / step) * step,
@@ -195,14 +194,15 @@ class Resolver:
                 "is not known, so it cannot be compared; larger batches make windows that the "
                 "counter resolves, and the run's log says what could not be judged"
             )
-        load_j = float(frame["metrics.energy_load_j"].fillna(0.0).iloc[0])
+        # One that took over a loaded model has loaded none.
+        load_j = float(np.nan_to_num(frame.get("metrics.energy_load_j", [0.0])[0]))
         if frame["tags.codejoule.energy_source"].iloc[0] == EnergySource.estimate.value:
             self._mark = "~"
         return energy_j[order], passed[order], load_j
 
     def _exhausted(self) -> str | None:
         have = {
-            "budget_kwh": self.spent_j / _J_PER_KWH,
+            "budget_kwh": self.spent_j / J_PER_KWH,
             "budget_s": time.monotonic() - self._began_s,
             "jobs": float(self.runs),
         }
@@ -258,7 +258,7 @@ class Resolver:
         return said
 
     def _cost(self) -> str:
-        spent = f"{self.runs} runs took {self._mark}{self.spent_j / _J_PER_KWH:.3g} kWh"
+        spent = f"{self.runs} runs took {self._mark}{self.spent_j / J_PER_KWH:.3g} kWh"
         if self.found:
             spent += f" ({self.found} of them had finished before)"
         energy_j, ran = self.race.energy_j(), [bool(s.runs) for s in self.race.seen]
@@ -272,7 +272,7 @@ class Resolver:
         least = "at least " if unknown else ""
         return (
             f"{spent}; the full grid, {self.race.k} runs of all {self.tasks} tasks, takes {least}"
-            f"{self._mark}{grid_j / _J_PER_KWH:.3g} kWh (estimate: {how})."
+            f"{self._mark}{grid_j / J_PER_KWH:.3g} kWh (estimate: {how})."
         )
 
 
@@ -290,7 +290,9 @@ def _check(experiments: Sequence[ExperimentConfig]) -> None:
                 "(hydra.sweeper.repeats limits the repeats)"
             )
         if experiment.evaluator.name is EvaluatorName.none:
-            raise ConfigError("evaluator=none: hydra/sweeper=resolve needs pass@1")
+            raise ConfigError(
+                "evaluator=none: hydra/sweeper=resolve needs pass@1; choose evaluator=sandbox"
+            )
         if experiment.model.weights is Weights.random:
             raise ConfigError(
                 "model.weights=random: pass@1 is then meaningless, and hydra/sweeper=resolve "
