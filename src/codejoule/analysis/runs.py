@@ -91,7 +91,7 @@ def load_runs(
             for own in searches
             for run in _search(client, home, *own, where=where, newest=newest)
         ]
-        every = _of_apparatus(client, found)
+        every = _of_apparatus(client, found, newest or _NEWEST)
     found.sort(key=lambda run: int(run.info.start_time))
     found = [run for run in found if run.data.tags.get("codejoule.kind") not in _NO_JOBS]
     foreign = [run for run in found if run.data.tags.get("codejoule.kind") != "run"]
@@ -122,8 +122,8 @@ def load_runs(
     )  # fmt: skip
 
 
-def _of_apparatus(client: "MlflowClient", found: list["Run"]) -> list["Run"]:
-    """The `_NEWEST` finished runs of the whole store that the same apparatus made."""
+def _of_apparatus(client: "MlflowClient", found: list["Run"], newest: int) -> list["Run"]:
+    """The `newest` finished runs of the whole store that the same apparatus made."""
     rows = [_row(run) for run in found if run.data.tags.get("codejoule.kind") == "run"]
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     runs: list[Run] = []
@@ -134,7 +134,7 @@ def _of_apparatus(client: "MlflowClient", found: list["Run"]) -> list["Run"]:
             experiments,
             f"{_FINISHED} and params.`engine.name` = {_quoted(engine)} and "
             f"tags.`codejoule.energy_source` = {_quoted(source)}",
-            max_results=_NEWEST,
+            max_results=newest,
             order_by=["attributes.start_time DESC"],
         )
     return list({run.info.run_id: run for run in runs}.values())
