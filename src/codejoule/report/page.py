@@ -20,7 +20,7 @@ from codejoule.analysis.families import heading, setting_text, short_names
 from codejoule.config.writing import write_whole
 from codejoule.report.attempts import Texts, group_attempts
 from codejoule.report.measured import predictions_table, provenance, runs_table
-from codejoule.report.terminal import Column, table_columns
+from codejoule.report.terminal import Column, ranked, table_columns
 
 MOST_ROWS = 600
 """Rows of a table that the page shows."""
@@ -80,7 +80,7 @@ def _view(number: int, group: GroupAnalysis) -> dict[str, Any]:
         "kind": _kind(group),
         "answer": group.answer,
         "configurations": _table(group),
-        "labels": [group.evidence.labels[i] for i in _rank(group)],
+        "labels": [group.evidence.labels[i] for i in ranked(group)],
         "findings": [s for s in group.findings if s not in pairs],
         "pairs": [*pairs, *(note for note in group.notes if note not in pairs)],
         "tables": [table for table in group.tables.values() if len(table.frame)],
@@ -90,16 +90,9 @@ def _view(number: int, group: GroupAnalysis) -> dict[str, Any]:
     }
 
 
-def _rank(group: GroupAnalysis) -> list[int]:
-    """Rows, the one to take first, then by energy per correct program, or per task."""
-    by = ["energy_per_solved_task_j", "energy_per_task_j"]
-    rows = [int(i) for i in group.evidence.table.sort_values(by).index]
-    return sorted(rows, key=lambda i: group.evidence.labels[i] != group.answer.configuration)
-
-
 def _table(group: GroupAnalysis) -> list[tuple[Column, str]]:
     """The terminal's table with its columns' kinds, rows as ranked."""
-    table, rank = group.evidence.table, _rank(group)
+    table, rank = group.evidence.table, ranked(group)
     names = short_names(table, group.evidence.settings)
     settings, figures = table_columns(table.loc[rank])
     kept: list[tuple[Column, str]] = [(("configuration", [names[i] for i in rank]), "text")]

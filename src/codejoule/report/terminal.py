@@ -61,7 +61,7 @@ def _head(group: GroupAnalysis) -> list[str]:
 
 def _brief(group: GroupAnalysis, room: int) -> list[str]:
     answer, table = group.answer, group.evidence.table
-    order = _order(group)
+    order = ranked(group)
     # A heading, a rule, two empty lines and what was cut.
     room -= 5
     fewest = min(len(order), _ROWS)
@@ -83,7 +83,7 @@ def _brief(group: GroupAnalysis, room: int) -> list[str]:
     return [*lines, f"({', '.join(cut)}: --full)"] if cut else lines
 
 
-def _order(group: GroupAnalysis) -> list[int]:
+def ranked(group: GroupAnalysis) -> list[int]:
     """Rows, the one to take first, then by energy per correct program, or per task."""
     table = group.evidence.table
     by = ["energy_per_solved_task_j", "energy_per_task_j"]
