@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from codejoule.config import UserError, write_whole
 from codejoule.config.explain import explain
+from codejoule.config.extras import require_job_libraries
 from codejoule.config.relevance import flat, in_use
 from codejoule.config.schema import (
     BUNDLED_SUITES,
@@ -64,6 +65,7 @@ def run_job(config: DictConfig) -> Summary | tuple[float, ...] | float | None:
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
     experiment = to_experiment(config, hydra)
+    require_job_libraries()
     keep_compiled_code()
     sweep = current_sweep()
     try:

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from codejoule.config import ConfigError, write_whole
 from codejoule.config.explain import explain
+from codejoule.config.extras import require_job_libraries
 from codejoule.config.schema import EngineConfig, ExperimentConfig, TrackingConfig
 from codejoule.config.typed import to_experiment, to_plain
 from codejoule.domain import from_json, to_json
@@ -118,6 +119,7 @@ def check_jobs(
 ) -> list[ExperimentConfig]:
     """Compose and check the configuration of every job. Raises `ConfigError` listing each fault
     once, so that a typo in the last of forty jobs is known before the first joule is spent."""
+    require_job_libraries()
     faults: dict[str, int] = {}
     experiments: list[ExperimentConfig] = []
     stores = set()
