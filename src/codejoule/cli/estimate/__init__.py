@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codejoule.config import ConfigError, project_root
+from codejoule.config import ConfigError, default_store
 from codejoule.config.credentials import refuse_credentials
 from codejoule.config.schema import DETECTED_GPU, ExperimentConfig
 from codejoule.domain import visible
@@ -34,8 +34,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "energy of a batch. Lists (model=qwen_0_5b,qwen_7b gpu=l40s,h100) give one table of all "
         "combinations: memory, whether it fits, energy per token and per task, and the hours and "
         f"kWh of a benchmark ({_SUITE}, unless suite= names another). Nothing is loaded, no GPU is "
-        "needed. A configuration is a job's: the same groups and keys as a run takes, and gpu=, "
-        "the card.",
+        "needed. A configuration is a job's: the same groups and keys as codejoule run takes, and "
+        "gpu=, the card.",
         epilog=f"example: {_EXAMPLE}",
     )
     parser.add_argument(
@@ -51,7 +51,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--tracking-uri",
         metavar="URI",
-        help="with --calibrate: sqlite:///... or http://...; default: the project's own store",
+        help="with --calibrate: sqlite:///... or http://...; default: "
+        "mlruns/mlflow.db below CODEJOULE_HOME or the current folder",
     )
     parser.add_argument(
         "--thesis", action="store_true", help="by the thesis' own equations, 3.3 to 3.34"
@@ -147,7 +148,7 @@ def _calibrations(
 
     if not args.calibrate:
         return {}
-    uri = args.tracking_uri or f"sqlite:///{project_root()}/mlruns/mlflow.db"
+    uri = args.tracking_uri or default_store()
     engines = {own.engine.name.value: own for own in experiments}
     return {name: calibrate_with(args.calibrate, uri, own) for name, own in engines.items()}
 
