@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from codejoule.config import UserError, conf_folder
+from codejoule.config import UserError, conf_folder, settle_home
 from codejoule.config.compose import register_schemas
 from codejoule.config.credentials import refuse_credentials_in
 from codejoule.config.explain import explain
@@ -50,6 +50,7 @@ def launch(arguments: Sequence[str]) -> int:
     traceback_wanted = os.environ.get(_FULL_ERROR) == "1"
     # Hydra then raises what it would otherwise print in words of its own.
     os.environ[_FULL_ERROR] = "1"
+    settle_home()
     sys.argv[1:] = arguments
     main = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")(job)
     code, interrupted = 0, False
