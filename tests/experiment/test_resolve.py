@@ -4,19 +4,24 @@ import math
 import os
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+from hydra import compose, initialize_config_dir
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import Run
 
 from codejoule.analysis import load_runs
 from codejoule.cli import resolve
-from codejoule.config.compose import compose_sweep
+from codejoule.cli.resolve import Options, Resolver
+from codejoule.config import ConfigError
+from codejoule.config.compose import compose_sweep, register_schemas
 from codejoule.statistics import ASSUMED, RunVariance
 from hydra_plugins.codejoule_sweeper.resolve import ResolveConfig
-from tests.experiment.job import run_main, runs_of, start_main
+from tests.experiment.job import ROOT, run_main, runs_of, start_main
 
 SPACE = ("-m", "hydra/sweeper=resolve", "batch=b4,b8", "suite.limit=24", "hydra.sweeper.first=8")
 GOAL = ("hydra.sweeper.goal=least_energy", "hydra.sweeper.min_pass_at_1=0.3")
@@ -107,14 +112,45 @@ def test_a_budget_that_is_spent_ends_the_sweep_and_is_said(store: Path) -> None:
     assert len(finished(store)) == 1
 
 
+def options(**given: Any) -> Options:
+    fields = {"max_batch_size", "params", "_target_"}
+    defaults = {k: v for k, v in vars(ResolveConfig()).items() if k not in fields}
+    return Options.of(defaults | given)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"goal": "cheap"}, "choose one of front, least_energy, best_pass"),
+        ({"goal": "best_pass"}, "hydra.sweeper.max_kwh=null"),
+        ({"min_pass_at_1": 0.4}, "hydra.sweeper.min_pass_at_1=0.4"),
+    ],
+)
+def test_a_goal_that_cannot_be_resolved_is_told(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        options(**given)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("swept", "said"),
+    [
+        ((["repeat=1"], ["repeat=2"]), "sets repeat and suite.extends itself"),
+        ((["suite=starter"], ["suite=starter_large"]), "suite and generation cannot be swept over"),
+    ],
+)
+def test_a_space_that_cannot_be_resolved_is_told(swept: Sequence[list[str]], said: str) -> None:
+    register_schemas()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        configs = [compose("config", overrides=each) for each in swept]
+    with pytest.raises(ConfigError, match=said):
+        Resolver(configs, swept, options())
+
+
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
         (("hydra.sweeper.goal=cheap",), "choose one of front, least_energy, best_pass"),
-        (("hydra.sweeper.goal=best_pass",), "hydra.sweeper.max_kwh=null"),
-        (("hydra.sweeper.min_pass_at_1=0.4",), "hydra.sweeper.min_pass_at_1=0.4"),
-        (("repeat=1,2",), "sets repeat and suite.extends itself"),
-        (("suite=starter,starter_large",), "suite and generation cannot be swept over"),
         (("evaluator=none",), "needs pass@1"),
     ],
 )

@@ -124,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
     notes = [f"Left out: {'; '.join(loaded.left_out)}."] if loaded.left_out else []
     notes += analysis.notes
     tail = [
-        f"Read from experiment {loaded.experiment} in {loaded.uri}",
+        f"Runs of experiment {loaded.experiment} in {loaded.uri}",
         f"Written to {args.out}: {', '.join(path.name for path in written)}",
     ]
     if args.log:
