@@ -78,7 +78,9 @@ def test_what_cannot_be_predicted_is_said_and_never_zero(
     out = capsys.readouterr().out
     assert "time and energy of 2 not predicted" in out
     folder = nowhere.partition("=")[2]
-    assert out.endswith(f"Store: sqlite:///{folder}/mlflow.db, with 0 runs on this machine's CPU.\n")
+    assert out.endswith(
+        f"Store: sqlite:///{folder}/mlflow.db, with 0 runs on this machine's CPU.\n"
+    )
 
 
 def test_presets_and_suites_of_the_hub_are_planned_without_a_download(
