@@ -346,8 +346,7 @@ def _evaluation_environment(python: str | None) -> Finding:
         "builds an environment with them; or name another Python with evaluator.python=PATH, and "
         "check it with codejoule doctor --python PATH"
     )
-    command = "codejoule env bigcodebench"
-    return Finding("evaluation", not missing, detail, fix, command=command)
+    return Finding("evaluation", not missing, detail, fix, command="codejoule env bigcodebench")
 
 
 def _vllm(named: str | None) -> Finding:
