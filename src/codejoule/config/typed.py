@@ -5,8 +5,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
@@ -57,7 +58,13 @@ def to_plain(experiment: ExperimentConfig) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     if is_dataclass(value):
-        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+        floats = _floats(value.__class__)
+        own = {field.name: getattr(value, field.name) for field in fields(value)}
+        # As OmegaConf converts it: 5 seconds are 5.0, also where a program wrote the 5.
+        return {
+            key: float(each) if key in floats and isinstance(each, int) else _plain(each)
+            for key, each in own.items()
+        }
     if isinstance(value, Enum):
         return value.name
     if isinstance(value, Mapping):
@@ -65,6 +72,13 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
     return value
+
+
+@cache
+def _floats(schema: type) -> frozenset[str]:
+    """The fields of `schema` that hold a floating-point number."""
+    hints = get_type_hints(schema).items()
+    return frozenset(name for name, hint in hints if float in (hint, *get_args(hint)))
 
 
 def from_plain(plain: dict[str, Any]) -> ExperimentConfig:
