@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Callable
 
+from codejoule.common.display import displayed
 from codejoule.config import UserError
 from codejoule.config.credentials import refuse_credentials_in
 from codejoule.config.explain import explain
@@ -26,24 +27,28 @@ def launch(main: Callable[[], None]) -> int:
     traceback_wanted = os.environ.get(_FULL_ERROR) == "1"
     # Hydra then raises what it would otherwise print in words of its own.
     os.environ[_FULL_ERROR] = "1"
-    code, interrupted = 0, False
-    try:
-        refuse_credentials_in(sys.argv[1:])
-        main()
-    except BrokenPipeError:
-        # The reader (`| head`) has gone; nothing may be written at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except KeyboardInterrupt:
-        code, interrupted = 130, True
-        print("interrupted; the same command continues where this stopped", file=sys.stderr)
-    except Exception as error:
-        text = explain(error, sys.argv[1:])
-        if traceback_wanted or text is None:
-            _finish_sweep(interrupted=False)
-            raise
-        code = 1
-        print(f"error: {visible(text)}", file=sys.stderr)
-    return max(code, _finish_sweep(interrupted=interrupted))
+    code, interrupted, failure = 0, False, ""
+    with displayed() as display:
+        try:
+            refuse_credentials_in(sys.argv[1:])
+            main()
+        except BrokenPipeError:
+            # The reader (`| head`) has gone; nothing may be written at exit either.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except KeyboardInterrupt:
+            code, interrupted = 130, True
+            failure = "interrupted; the same command continues where this stopped"
+        except Exception as error:
+            display.pause()
+            text = explain(error, sys.argv[1:])
+            if traceback_wanted or text is None:
+                _finish_sweep(interrupted=False)
+                raise
+            code, failure = 1, f"error: {visible(text)}"
+        display.pause()
+        if failure:
+            print(failure, file=sys.stderr)
+        return max(code, _finish_sweep(interrupted=interrupted))
 
 
 def _finish_sweep(*, interrupted: bool) -> int:

@@ -40,6 +40,7 @@ OnFinished = StrEnum("OnFinished", "skip rerun")
 OnOutOfMemory = StrEnum("OnOutOfMemory", "halve fail")
 Preflight = StrEnum("Preflight", "fail warn")
 Order = StrEnum("Order", "given shuffled")
+ProgressMode = StrEnum("ProgressMode", "auto plain none")
 
 BUNDLED_SUITES = tuple(LIMITS_OF_BUNDLED)
 """Suites whose tasks ship with codejoule."""
@@ -420,6 +421,7 @@ class ExperimentConfig(Ranged):
     isolation: Isolation = Isolation.auto
     on_finished: OnFinished = OnFinished.skip
     repeat: int = at_least(1, 1)
+    progress: ProgressMode = ProgressMode.auto
 
     def _check(self) -> None:
         self._require(

@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from codejoule.common.progress import doing
 from codejoule.config import ConfigError, installed_versions
 from codejoule.config.schema import (
     ModelConfig,
@@ -110,6 +111,7 @@ def quantization_label(quant: QuantConfig) -> str:
 
 def _random(model: ModelConfig, quant: QuantConfig) -> Checkpoint:
     text = json.dumps(model.architecture, sort_keys=True)
+    doing(f"reading {folder.name or folder} to compute its checksum")
     digest = hashlib.sha256(text.encode()).hexdigest()
     return Checkpoint(
         weights=model.weights,
