@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from codejoule.analysis import Analysis, Options, analyse, load_runs
 from codejoule.common.display import Display
-from codejoule.common.progress import doing, watcher
-from codejoule.config import project_root
+from codejoule.common.progress import doing, pause, watcher
+from codejoule.config import program
 from codejoule.config.schema import ProgressMode, TrackingConfig, TrackingName
 from codejoule.domain import visible
 from codejoule.experiment.sweep import State, Summary
@@ -18,7 +18,7 @@ from codejoule.tracking import VIEW, Store, prepare_store
 _AFTER = 6
 """Lines that follow the answers of a sweep in which nothing failed, and empty ones."""
 _UI = "http://127.0.0.1:5000"
-"""Where `make ui` and ``mlflow ui`` serve, unless they are told otherwise."""
+"""Where `codejoule ui` serves, unless it is told otherwise or the port is in use."""
 
 
 def print_summary(summary: Summary, *, compare: bool = True) -> None:
@@ -28,18 +28,14 @@ def print_summary(summary: Summary, *, compare: bool = True) -> None:
     store, comparison = None, ""
     if good and compare:
         doing("comparing the runs")
-        store = prepare_store(summary.tracking, project_root=project_root())
+        store = prepare_store(summary.tracking)
         ids = {str(outcome.run_id) for outcome in good}
         analysis, comparison = _compare(store, ids, longest=summary.answer is not None)
         if summary.run_id is not None and not summary.only_skipped:
             failures = [f"{o.name} failed: {o.error}" for o in summary.failed]
             note = sweep_note(analysis, failures)
             store.describe_sweep(summary.run_id, note=note, **best_figures(analysis))
-    shown = watcher()
-    quiet = False
-    if isinstance(shown, Display):
-        shown.pause()
-        quiet = shown.mode is ProgressMode.none
+    pause()
     for text in filter(None, (summary.answer, comparison)):
         print(visible(f"\n{text}"))
     reasons: dict[str | None, list[str]] = {}
@@ -48,7 +44,8 @@ def print_summary(summary: Summary, *, compare: bool = True) -> None:
     for reason, names in reasons.items():
         print(visible(f"\nFAILED {', '.join(names)}: {reason}"), file=sys.stderr)
     print(visible(f"\n{_counts(summary)}"))
-    if quiet or store is None:
+    shown = watcher()
+    if store is None or (isinstance(shown, Display) and shown.mode is ProgressMode.none):
         return
     if not summary.failed and not summary.missing:
         print(f"Next: {_next(store, summary.tracking)}.")
@@ -75,22 +72,20 @@ def _link(store: Store, tracking: TrackingConfig) -> str:
     page = f"#/experiments/{store.experiment_id}/runs?{query}"
     if tracking.name is TrackingName.server:
         return f"{store.uri.rstrip('/')}/{page}"
-    serve = "make ui"
+    serve = [program(), "ui"]
     if tracking.dir != TrackingConfig().dir:
-        serve = shlex.join(["mlflow", "ui", "--backend-store-uri", store.uri])
-    return f"{_UI}/{page} (served by: {serve})"
+        serve += ["--tracking-uri", store.uri]
+    return f"{_UI}/{page} (served by: {shlex.join(serve)})"
 
 
 def _next(store: Store, tracking: TrackingConfig) -> str:
     """The commands that show these runs."""
     usual = TrackingConfig()
-    command = ["codejoule", "analyze"]
+    command = [program(), "analyze"]
     if store.experiment != usual.experiment:
         command += ["--experiment", store.experiment]
     if (tracking.name, tracking.dir) != (usual.name, usual.dir):
         command += ["--tracking-uri", store.uri]
-    if command == ["codejoule", "analyze"]:
-        return "make analysis (figure and report)"
     return f"{shlex.join(command)} (figure and report)"
 
 

@@ -28,6 +28,9 @@ class Watcher(Protocol):
     def say(self, text: str) -> None:
         """A line that stays."""
 
+    def pause(self) -> None:
+        """Nothing is done for now, and somebody else writes to the terminal."""
+
 
 _watchers: list[Watcher] = []
 
@@ -42,6 +45,12 @@ def say(text: str) -> None:
     """Tell something that stays."""
     if _watchers:
         _watchers[-1].say(text)
+
+
+def pause() -> None:
+    """Tell that nothing is done for now: an answer is printed, or another program runs."""
+    if _watchers:
+        _watchers[-1].pause()
 
 
 def watcher() -> Watcher | None:
@@ -97,6 +106,9 @@ class Pipe(logging.Handler):
     def say(self, text: str) -> None:
         """Pass it on."""
         self._send({"say": text})
+
+    def pause(self) -> None:
+        """Its job goes on."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Pass a record on; a traceback is text by then."""

@@ -166,7 +166,8 @@ class _Decoding:
         self.done_here += ended
         total = sum(map(len, self.plan.batches))
         took_s = time.monotonic() - self.began_s
-        said = [f"{self.done}/{total} {'tasks' if self.plan.experiment.generation.n_samples == 1 else 'samples'}"]
+        each = "tasks" if self.plan.experiment.generation.n_samples == 1 else "samples"
+        said = [f"{self.done}/{total} {each}"]
         if self.tokens:
             about = "~" if self.meter.source is EnergySource.estimate else ""
             said.append(f"{self.tokens / took_s:.0f} tokens/s")

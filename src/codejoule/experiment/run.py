@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 
 from codejoule.common.display import Display, displayed
 from codejoule.common.progress import doing, say, watcher
-from codejoule.config import UserError, project_root, write_whole
+from codejoule.config import UserError, write_whole
 from codejoule.config.explain import explain
 from codejoule.config.relevance import flat, in_use
 from codejoule.config.schema import (
@@ -143,7 +143,7 @@ def _objectives(experiment: ExperimentConfig, outcome: Outcome) -> tuple[float, 
     names = experiment.sweep.objectives
     if outcome.state is State.failed or outcome.run_id is None or not names:
         return None
-    store = prepare_store(experiment.tracking, project_root=project_root())
+    store = prepare_store(experiment.tracking)
     metrics = store.metrics(outcome.run_id)
     if absent := [name for name in names if name not in metrics]:
         _log.warning("sweep.objectives: run %s has no %s", outcome.run_id, " and no ".join(absent))
@@ -171,7 +171,7 @@ def run(experiment: ExperimentConfig, *, sweep: SweepRef | None) -> Outcome:
     (KILLED for an interrupt) with the reason as a tag."""
     name = run_name(experiment)
     doing("opening the store of runs")
-    store = prepare_store(experiment.tracking, project_root=project_root())
+    store = prepare_store(experiment.tracking)
     try:
         doing("looking for the model and the tasks")
         plan = make_plan(experiment)
@@ -237,11 +237,10 @@ def _take_over(plan: Plan, folder: Path) -> None:
 
 def journal_folder(tracking: TrackingConfig, fingerprint: str) -> Path:
     """Where the journal of the run with this fingerprint lies: one per store and experiment."""
-    base = Path(tracking.dir).expanduser() if tracking.dir else project_root() / "mlruns"
     place = quote(tracking.experiment, safe="")
     if tracking.name is TrackingName.server:
         place = f"{place}@{quote(tracking.uri or '', safe='')}"
-    return base.absolute() / "journals" / place / fingerprint
+    return tracking.folder.absolute() / "journals" / place / fingerprint
 
 
 def _start(

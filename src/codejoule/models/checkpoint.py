@@ -111,7 +111,6 @@ def quantization_label(quant: QuantConfig) -> str:
 
 def _random(model: ModelConfig, quant: QuantConfig) -> Checkpoint:
     text = json.dumps(model.architecture, sort_keys=True)
-    doing(f"reading {folder.name or folder} to compute its checksum")
     digest = hashlib.sha256(text.encode()).hexdigest()
     return Checkpoint(
         weights=model.weights,
@@ -217,6 +216,7 @@ def folder_checksum(folder: Path) -> str:
         for file in (*folder.iterdir(), *folder.rglob("*.jinja"))
         if file.is_file() and not file.name.startswith(".") and file.suffix not in _NOT_READ
     }
+    doing(f"reading {folder.name or folder} to compute its checksum")
     digest = hashlib.sha256()
     for file in sorted({*weights, *beside}):
         stat = file.stat()
