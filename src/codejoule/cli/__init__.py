@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from codejoule import __version__
-from codejoule.cli.launch import QUIET, launch
 from codejoule.common.display import displayed
 from codejoule.config.schema import ProgressMode
 from codejoule.domain import visible
 
+QUIET = "--quiet"
+"""The flag of every command; that of jobs is ``progress=none`` in other words."""
 USAGE = 2
 """Exit code for wrong input, unless a command has results with that code."""
 
@@ -31,6 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     back, as it does for jobs. What follows ``run`` is Hydra's to read, its flags included."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["run"]:
+        from codejoule.cli.launch import launch
+
         return launch(arguments[1:])
     from codejoule.cli import analyze, doctor, env, estimate, evaluate, gate, meter, plan, ui
     from codejoule.thesis import command as thesis

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from codejoule.cli import QUIET
 from codejoule.common.display import displayed
 from codejoule.config import UserError, conf_folder
 from codejoule.config.compose import register_schemas
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 _FULL_ERROR = "HYDRA_FULL_ERROR"
-QUIET = "--quiet"
-"""The one flag that is not Hydra's."""
 
 # Here, since a launcher's processes import this module with the job.
 register_schemas()

@@ -316,12 +316,6 @@ class MeterConfig(Ranged, prefix="meter."):
 
     def _check(self) -> None:
         self._require(
-            self.name is not MeterName.replay or bool(self.recording),
-            "recording",
-            "meter=replay needs the file of a recording, e.g. "
-            "meter.recording=tests/golden/h200_ledger.npz",
-        )
-        self._require(
             self.cooldown_temperature_c is None or self.cooldown_s > 0,
             "cooldown_temperature_c",
             "meter.cooldown_s=0 turns cool-downs off; say how long to wait for it at most",
