@@ -14,8 +14,8 @@ def test_all_that_is_written_inside_goes_into_the_file(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # pytest's own do not write to the process' standard output and error.
-    monkeypatch.setattr("sys.stdout", open(1, "w", closefd=False))
-    monkeypatch.setattr("sys.stderr", open(2, "w", closefd=False))
+    for name, number in (("sys.stdout", 1), ("sys.stderr", 2)):
+        monkeypatch.setattr(name, os.fdopen(number, "w", closefd=False))
     file = tmp_path / "main.log"
     file.write_text("a line of logging\n")
     print("before")

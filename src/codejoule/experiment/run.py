@@ -18,6 +18,7 @@ from codejoule.common.display import Display, displayed
 from codejoule.common.progress import doing, say, watcher
 from codejoule.config import UserError, write_whole
 from codejoule.config.explain import explain
+from codejoule.config.extras import require_job_libraries
 from codejoule.config.relevance import flat, in_use
 from codejoule.config.schema import (
     BUNDLED_SUITES,
@@ -67,18 +68,20 @@ class RunFailedError(RuntimeError):
 def run_job(config: DictConfig) -> Summary | tuple[float, ...] | float | None:
     """Run one configuration. In a sweep a failure is logged and left in its outcome on disk, so
     that the other jobs still run under every launcher; the entry script sums up and exits non-zero.
-    A job of a sweep that has not failed returns its ``sweep.objectives``, for the sweepers that
-    optimise: one by itself, several as a tuple, None where one was not measured. A job by itself
-    raises, or returns its summary."""
+    A job of a sweep that has not failed returns its ``sweep.objectives`` to a sweeper that is not
+    ours and may optimise: one by itself, several as a tuple, None where one was not measured. A job
+    by itself raises, or returns its summary."""
     hydra = HydraConfig.get()
     experiment = to_experiment(config, hydra)
+    require_job_libraries()
     sweep = current_sweep()
     with _shown(experiment.progress), output_in(log_file()):
         title = _announce(run_name(experiment), hydra, sweep)
         outcome = _outcome(experiment, hydra, sweep, title)
     outcome.save(Path(hydra.runtime.output_dir))
     if sweep is not None:
-        return _objectives(experiment, outcome)
+        ours = hydra.sweeper._target_.startswith("hydra_plugins.codejoule_sweeper.")
+        return None if ours else _objectives(experiment, outcome)
     return Summary(run_id=None, jobs=1, tracking=experiment.tracking, outcomes=(outcome,))
 
 
