@@ -8,8 +8,12 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from codejoule import __version__
+from codejoule.common.display import displayed
+from codejoule.config.schema import ProgressMode
 from codejoule.domain import visible
 
+QUIET = "--quiet"
+"""The flag of every command; that of jobs is ``progress=none`` in other words."""
 USAGE = 2
 """Exit code for wrong input, unless a command has results with that code."""
 
@@ -58,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     }
     for add_parser, _ in commands.values():
         add_parser(subparsers)
+    for each in subparsers.choices.values():
+        each.add_argument(QUIET, action="store_true", help="print only the answer and errors")
     args, more = parser.parse_known_args(arguments)
     error_code = getattr(args, "error_code", USAGE)
     if more:
@@ -68,7 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         args.overrides += more
     try:
-        return int(commands[args.command][1](args))
+        with displayed(ProgressMode.none if args.quiet else ProgressMode.auto):
+            return int(commands[args.command][1](args))
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:

@@ -33,7 +33,7 @@ from codejoule.config.schema import (
     TrackingName,
     Weights,
 )
-from codejoule.domain import visible
+from codejoule.domain import SCHEMA_VERSION, visible
 from codejoule.domain.engines import EngineName
 from codejoule.measurement import Gpu, Hardware, detect_hardware
 
@@ -142,6 +142,7 @@ def run(args: argparse.Namespace) -> int:
     ]
     if args.json:
         report = {
+            "schema_version": SCHEMA_VERSION,
             "findings": [asdict(found) for found in findings],
             "hardware": asdict(hardware),
             "works": [name for name in USES if not _lacks(name, findings)],
