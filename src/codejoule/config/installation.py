@@ -13,6 +13,20 @@ def project_root() -> Path:
     return Path(__file__).resolve().parents[3]
 
 
+def conf_folders() -> list[Path]:
+    """The folders whose files are choices: codejoule's own ``conf``, and the user's."""
+    own = own_conf()
+    return [project_root() / "conf", *([] if own is None else [own])]
+
+
+def own_conf() -> Path | None:
+    """The folder ``conf`` of the working directory, whose choices are added to codejoule's; None
+    where there is none, or where it is codejoule's."""
+    folder = Path.cwd() / "conf"
+    same = folder.resolve() == (project_root() / "conf").resolve()
+    return folder if folder.is_dir() and not same else None
+
+
 def user_cache() -> Path:
     """Folder for what can be made again, shared by all of the user's projects."""
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"

@@ -71,7 +71,8 @@ def check_model_config(
     if model.path is not None and not local:
         raise ConfigError(
             f"model.path={model.path}: used only with model.weights=local, but "
-            f"model.weights={model.weights.name}; add model.weights=local or drop model.path"
+            f"model.weights={model.weights.name}; write model={model.path}, or add "
+            "model.weights=local, or drop model.path"
         )
     check_on_device(model, quant, None if device is Device.auto else device.value)
 
