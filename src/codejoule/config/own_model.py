@@ -56,6 +56,8 @@ def check_place(path: Path, setting: str) -> None:
     if path.is_file():
         _check_file(path, setting)
         return
+    if not path.is_dir():
+        raise ConfigError(f"{setting}: no such file or folder; correct the path")
     if (path / "config.json").is_file():
         return
     why = "holds no config.json; a checkpoint's folder holds config.json, *.safetensors and the "

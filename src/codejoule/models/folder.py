@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 DECODER = ".layers."
 """Part of the path of everything in a decoder's blocks."""
+MANIFEST = "codejoule.json"
+"""What codejoule writes beside weights that it has made."""
 INDEX = "model.safetensors.index.json"
 QUANTIZATION_FILES = ("quantize_config.json", "quant_config.json")
 """Where quantizers keep what newer ones write into ``config.json``, too."""

@@ -19,6 +19,7 @@ from codejoule.models import check_model_config, describe_model
 from codejoule.models.check import BUNDLED_ROOT, bundled_models
 from codejoule.models.declared import quantization_of
 from codejoule.models.folder import read_config
+from codejoule.models.gguf import gguf_config
 
 _CONFIGURATION = ("params.model.name", "params.quant.name", "tags.codejoule.dtype")
 _FIGURES = (
@@ -156,7 +157,8 @@ def _config_of(model: ModelConfig) -> dict[str, Any]:
     if model.weights is Weights.local:
         if model.path is None:
             raise ConfigError("model.weights=local needs the checkpoint's folder: model.path=...")
-        return read_config(Path(model.path).expanduser())
+        place = Path(model.path).expanduser()
+        return gguf_config(place) if place.is_file() else read_config(place)
     if model.architecture:
         return model.architecture
     if model.weights is Weights.bundled and model.name in bundled_models():
