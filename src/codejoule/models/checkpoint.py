@@ -72,8 +72,9 @@ def locate_checkpoint(
 
     Weights on the hub are resolved to a commit and, where they are not in Hugging Face's cache
     yet, downloaded; a GGUF file is dequantized into a folder of `cache_dir`, once. Weights that
-    must be quantized here get a folder there, too, whose name says what went in; `calibration_id` identifies the texts that they are calibrated with. Raises
-    `ConfigError` for contradictions and `UserError` where weights cannot be had.
+    must be quantized here get a folder there, too, whose name says what went in; `calibration_id`
+    identifies the texts that they are calibrated with. Raises `ConfigError` for contradictions and
+    `UserError` where weights cannot be had.
     """
     check_model_config(model, quant)
     if model.weights is Weights.random:

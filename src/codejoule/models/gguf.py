@@ -105,7 +105,7 @@ def _reader(file: Path) -> Any:
     try:
         return GGUFReader(file)
     except Exception as error:
-        # Its reader trusts what the file says of itself, and fails in many ways where that is wrong.
+        # Its reader trusts what the file says of itself, and fails in many ways where it is wrong.
         raise UserError(
             f"{file}: cannot be read as GGUF ({type(error).__name__}: {first_line(error)}); "
             "download it again"
