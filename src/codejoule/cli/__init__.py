@@ -1,4 +1,4 @@
-"""The ``codejoule`` command: everything that is not a Hydra job."""
+"""The ``codejoule`` command."""
 
 import argparse
 import os
@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Sequence
 from typing import NoReturn
 
+from codejoule import __version__
 from codejoule.domain import visible
 
 USAGE = 2
@@ -24,15 +25,22 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit code. Wrong input is one message on stderr and exit
     code 2 (3 for ``gate``, whose 1 and 2 are verdicts); ``HYDRA_FULL_ERROR=1`` brings the traceback
-    back, as it does for jobs."""
-    from codejoule.cli import analyze, doctor, estimate, evaluate, gate, meter, plan
+    back, as it does for jobs. What follows ``run`` is Hydra's to read, its flags included."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["run"]:
+        from codejoule.cli.launch import launch
+
+        return launch(arguments[1:])
+    from codejoule.cli import analyze, doctor, env, estimate, evaluate, gate, meter, plan, ui
     from codejoule.thesis import command as thesis
 
     parser: argparse.ArgumentParser = _Parser(
         prog="codejoule",
-        description="What a correct program costs in energy. Jobs run with python src/main.py.",
+        description="What a correct program costs in energy.",
     )
+    parser.add_argument("--version", action="version", version=f"codejoule {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    subparsers.add_parser("run", add_help=False, help="measure one job, or with -m a sweep")
     commands = {
         "evaluate": (evaluate.add_parser, evaluate.run),
         "estimate": (estimate.add_parser, estimate.run),
@@ -41,12 +49,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         "analyze": (analyze.add_parser, analyze.run),
         "thesis": (thesis.add_parser, thesis.run),
         "import-thesis": (thesis.add_import_parser, thesis.run),
+        "ui": (ui.add_parser, ui.run),
         "doctor": (doctor.add_parser, doctor.run),
+        "env": (env.add_parser, env.run),
         "meter": (meter.add_parser, meter.run),
     }
     for add_parser, _ in commands.values():
         add_parser(subparsers)
-    args, more = parser.parse_known_args(argv)
+    args, more = parser.parse_known_args(arguments)
     error_code = getattr(args, "error_code", USAGE)
     if more:
         # argparse takes KEY=VALUE after a flag for strangers, although there may be any number.

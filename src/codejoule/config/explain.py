@@ -19,8 +19,9 @@ from hydra.errors import (
 from omegaconf.errors import OmegaConfBaseException
 
 from codejoule.config.errors import ConfigError, UserError, first_line
+from codejoule.config.extras import missing_library, missing_plugin
 from codejoule.config.groups import choices_of, in_order, is_group, meant, parts
-from codejoule.config.installation import project_root
+from codejoule.config.installation import home
 from codejoule.config.schema import ExperimentConfig
 from codejoule.config.writing import full_disk
 
@@ -37,6 +38,8 @@ def explain(error: BaseException, overrides: Sequence[str]) -> str | None:
     for link in chain:
         if isinstance(link, ConfigError | UserError):
             return str(link)
+        if (missing := missing_library(link)) is not None:
+            return missing
     for link in chain:
         name = link.filename if isinstance(link, OSError) else None
         if (full := full_disk(link, *([Path(name)] if name else _folders(overrides)))) is not None:
@@ -93,13 +96,15 @@ def _quoted(override: str) -> str:
 def _folders(overrides: Sequence[str]) -> list[Path]:
     """Where Hydra and libraries, whose errors name no file, may have written."""
     named = [value for _, _, value in (override.partition("=") for override in overrides)]
-    own = [Path.cwd(), project_root(), Path(tempfile.gettempdir())]
+    own = [Path.cwd(), home(), Path(tempfile.gettempdir())]
     return own + [Path(value).expanduser() for value in named if value.startswith(("/", "~"))]
 
 
 def _no_such_choice(error: MissingConfigException) -> str:
     group, _, choice = (error.missing_cfg_file or "").rpartition("/")
     choice = choice.removesuffix(".yaml")
+    if (plugin := missing_plugin(f"{group}={choice}")) is not None:
+        return plugin
     if not error.options:
         return f"{group}={choice}: no such group; choose one of {', '.join(parts())}"
     return f"{group}={choice}: no such choice; {meant(group, choice, in_order(error.options))}"
@@ -143,7 +148,7 @@ def _hydra(error: BaseException, overrides: Sequence[str]) -> str:
     if ambiguous:
         several = (
             f"{ambiguous[1]}: several values are a sweep, which needs -m: "
-            f"python src/main.py -m {shlex.join(overrides)}"
+            f"codejoule run -m {shlex.join(overrides)}"
         )
         if is_group(ambiguous[1].partition("=")[0]):
             return several
@@ -173,4 +178,4 @@ def _near(key: str) -> str:
             guess = f"did you mean {'.'.join([*parts[:depth], close[0]])}? " if close else ""
             return f"{guess}{where} has {', '.join(hints)}"
         hints = get_type_hints(hints[part])
-    return "see python src/main.py --cfg job"
+    return "see codejoule run --cfg job"

@@ -98,10 +98,8 @@ def _kind(reader: Any, weights: Counter[str]) -> str:
 
 
 def _reader(file: Path) -> Any:
-    try:
-        from gguf import GGUFReader
-    except ImportError as error:
-        raise UserError(f"{file}: reading it needs gguf; install it (pip install gguf)") from error
+    from gguf import GGUFReader
+
     try:
         return GGUFReader(file)
     except Exception as error:
