@@ -148,7 +148,7 @@ def _hydra(error: BaseException, overrides: Sequence[str]) -> str:
     if ambiguous:
         several = (
             f"{ambiguous[1]}: several values are a sweep, which needs -m: "
-            f"codejoule run -m {shlex.join(overrides)}"
+            f"codejoule run -m {shlex.join(_of_a_sweep(overrides))}"
         )
         if is_group(ambiguous[1].partition("=")[0]):
             return several
@@ -156,6 +156,15 @@ def _hydra(error: BaseException, overrides: Sequence[str]) -> str:
     if key and "No match in the defaults list" in said:
         return f"{_setting(key[1], overrides)}: no such group; {_near(key[1])}"
     return said
+
+
+def _of_a_sweep(arguments: Sequence[str]) -> list[str]:
+    """`arguments` without the flags that only show a configuration, which go with no sweep."""
+    kept: list[str] = []
+    for before, argument in zip(("", *arguments), arguments, strict=False):
+        if not {before, argument} & {"--cfg", "-c", "--package", "-p", "--resolve", "--info", "-i"}:
+            kept.append(argument)
+    return kept
 
 
 def _setting(key: str, overrides: Sequence[str]) -> str:

@@ -84,7 +84,9 @@ def _model(node: DictConfig, hydra: "HydraConf | None") -> ModelConfig:
     chosen: str = model.name
     if hydra is not None:
         sources = hydra.runtime.config_sources
-        folders = [Path(source.path) for source in sources if source.schema == "file"]
+        places = [Path(source.path).resolve() for source in sources if source.schema == "file"]
+        # --config-dir may name the folder conf that is there without it.
+        folders = list(dict.fromkeys(places))
         chosen = str(hydra.runtime.choices.get("model"))
         written = [override.lstrip("+").partition("=")[0] for override in hydra.overrides.task]
         _check_found_once(hydra.runtime.choices, folders)

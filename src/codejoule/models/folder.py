@@ -124,6 +124,17 @@ def folder_config(folder: Path) -> "PretrainedConfig":
     return config
 
 
+def has_chat_template(folder: Path) -> bool:
+    """Whether the tokenizer of `folder` puts messages into a chat, as instruct models' do."""
+    if (folder / "chat_template.jinja").exists() or (folder / "chat_template.json").exists():
+        return True
+    file = folder / "tokenizer_config.json"
+    if not file.exists():
+        return False
+    fields = json.loads(file.read_text(encoding="utf-8"))
+    return isinstance(fields, dict) and bool(fields.get("chat_template"))
+
+
 def generation_defaults(folder: Path) -> "GenerationConfig | None":
     """The folder's ``generation_config.json``; None without. Raises `ConfigError`."""
     from transformers import GenerationConfig

@@ -225,3 +225,8 @@ def _sums(tensor: "torch.Tensor") -> "torch.Tensor":
     """Of magnitudes and of squares."""
     numbers = tensor.double()
     return numbers.new_tensor([numbers.abs().sum(), numbers.square().sum()])
+
+
+def gguf_has_chat_template(file: Path) -> bool:
+    """Whether the file's tokenizer puts messages into a chat, as instruct models' do."""
+    return _reader(file).get_field("tokenizer.chat_template") is not None
