@@ -166,11 +166,12 @@ def _hub(model: ModelConfig, quant: QuantConfig) -> Checkpoint:
         repository, _, pinned = published.partition("@")
         revision = pinned or "main"
     same = "" if quant.bits is None else f" quant={quant.name}"
-    remedy = (
-        f"use a copy on this machine (model.weights=local model.path=FOLDER{same}), or "
-        "random weights of the same architecture, whose energy and speed are real "
-        "(model.weights=random)"
-    )
+    remedy = f"use a copy on this machine (model=/path/to/folder{same})"
+    if model.architecture:
+        remedy += (
+            ", or random weights of the same architecture, whose energy and speed are real "
+            "(model.weights=random)"
+        )
     folder, commit = fetch(repository, revision, remedy=remedy)
     return Checkpoint(
         weights=model.weights,

@@ -159,7 +159,7 @@ def unpack(file: Path, checksum: str, folder: Path) -> None:
             )
             tokenizer = AutoTokenizer.from_pretrained(file.parent, **place)
         prove_complete(info, f"local:{file}")
-        _prove_values(file, model)
+        prove_numbers(file, model)
         # It describes the file, and what is written here is not quantized any more.
         model.config.__dict__.pop("quantization_config", None)
         model.save_pretrained(work)
@@ -192,7 +192,7 @@ def _refusals(file: Path) -> Iterator[None]:
         ) from error
 
 
-def _prove_values(file: Path, model: "PreTrainedModel") -> None:
+def prove_numbers(file: Path, model: "PreTrainedModel") -> None:
     """Refuse a model in which a matrix of the file is not found again. Rows may have changed their
     order, as they do for rotary positions, so sums over whole matrices are compared."""
     import torch
