@@ -59,9 +59,9 @@ class RunFailedError(RuntimeError):
 def run_job(config: DictConfig) -> Summary | tuple[float, ...] | float | None:
     """Run one configuration. In a sweep a failure is logged and left in its outcome on disk, so
     that the other jobs still run under every launcher; the entry script sums up and exits non-zero.
-    A job of a sweep that has not failed returns its ``sweep.objectives``, for the sweepers that
-    optimise: one by itself, several as a tuple, None where one was not measured. A job by itself
-    raises, or returns its summary."""
+    A job of a sweep that has not failed returns its ``sweep.objectives`` to a sweeper that is not
+    ours and may optimise: one by itself, several as a tuple, None where one was not measured. A job
+    by itself raises, or returns its summary."""
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
     experiment = to_experiment(config, hydra)
@@ -90,7 +90,8 @@ def run_job(config: DictConfig) -> Summary | tuple[float, ...] | float | None:
         )
     outcome.save(folder)
     if sweep is not None:
-        return _objectives(experiment, outcome)
+        ours = hydra.sweeper._target_.startswith("hydra_plugins.codejoule_sweeper.")
+        return None if ours else _objectives(experiment, outcome)
     return Summary(run_id=None, jobs=1, tracking=experiment.tracking, outcomes=(outcome,))
 
 

@@ -15,7 +15,7 @@ from codejoule.config.explain import explain
 from codejoule.config.extras import require_job_libraries
 from codejoule.config.schema import EngineConfig, ExperimentConfig, TrackingConfig, Weights
 from codejoule.config.typed import to_experiment, to_plain
-from codejoule.domain import from_json, to_json
+from codejoule.domain import from_json, to_json, visible
 from codejoule.experiment.plan import loaded_quant
 from codejoule.generation import engine_class
 from codejoule.models import check_model_config
@@ -173,6 +173,7 @@ def open_sweep(config: DictConfig, *, jobs: int | None) -> None:
     folder = Path(config.hydra.sweep.dir).absolute()
     experiment = to_experiment(config)
     store = prepare_store(experiment.tracking)
+    print(visible(f"Runs are recorded in {store.uri}, experiment {store.experiment}."))
     store.close_stale()
     name = f"{folder.parent.name}_{folder.name}"
     overrides = list(config.hydra.overrides.task)
