@@ -68,7 +68,7 @@ def locate_checkpoint(
     cache_dir: Path,
     calibration_id: str = "",
 ) -> Checkpoint:
-    """Find the weights that `model` and `quant` name; imports no torch.
+    """Find the weights that `model` and `quant` name; imports torch for GGUF files alone.
 
     Weights on the hub are resolved to a commit and, where they are not in Hugging Face's cache
     yet, downloaded; a GGUF file is dequantized into a folder of `cache_dir`, once. Weights that

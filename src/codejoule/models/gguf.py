@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from codejoule.config import UserError, first_line, require_room
 from codejoule.models.compat import dequantizing, quiet_libraries
-from codejoule.models.folder import MANIFEST
+from codejoule.models.folder import MANIFEST, move_whole
 from codejoule.models.proof import prove_complete
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def unpack(file: Path, checksum: str, folder: Path) -> None:
             **reader_versions(),
         }  # fmt: skip
         (work / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-        work.rename(folder)
+        move_whole(work, folder)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
