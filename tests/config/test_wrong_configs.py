@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from codejoule.config import ConfigError
+from codejoule.config.compose import compose_experiment
 from codejoule.config.explain import _quoted
 from tests import warm
 
@@ -17,10 +19,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 WRONG = {
     # unknown choices and groups
-    "quant=gptq3": "quant=gptq3: no such choice; choose one of awq, bnb_int8, bnb_nf4, fp8, gptq4, gptq8, none, torchao_int8",
+    "quant=gptq3": "quant=gptq3: no such choice; did you mean gptq4 or gptq8? choose one of awq, bnb_int8, bnb_nf4, fp8, gptq4, gptq8, none, torchao_int8",
     "model=gpt5": "model=gpt5: no such choice; choose one of deepseek_coder_16b, llama_8b, ",
-    "batch=b3": "batch=b3: no such choice; choose one of b1, b16, b32, b4, b64, b8",
-    "batch=8": "batch=8: a choice is a name; choose one of b1, b16, b32, b4, b64, b8",
+    "batch=b3": "batch=b3: no such choice; choose one of b1, b4, b8, b16, b32, b64, or any size: batch.size=3",
+    "batch=8": "batch=8: a choice is a name; choose one of b1, b4, b8, b16, b32, b64, or any size: batch.size=8",
     "+experiment=nothing": "experiment=nothing: no such choice; choose one of engines, frontier, smoke, thesis_awq, thesis_batch_size, thesis_finetuning, thesis_gptq, thesis_granularity, thesis_model_size",
     "modle=qwen_7b": "modle=qwen_7b: no such key; did you mean model?",
     # unknown keys
@@ -83,6 +85,26 @@ WRONG = {
     "-m --cfg job": "Only one of --run, --multirun, --cfg",
 }
 
+# What only a job finds, and one of each kind of what is found as soon as it is composed.
+FOUND_IN_A_JOB = {
+    "quant=gptq3",
+    "model.pth=x",
+    "batch.size=many",
+    "batch.size=-1",
+    "generation.n_samples=5",
+    "model.weights=local",
+    "model=qwen_7b quant=awq model.dtype=bfloat16 device=cuda",
+    "model=qwen_7b model.weights=bundled",
+    "model=deepseek_coder_16b quant=awq",
+    "model=qwen_7b model.weights=random ++model.architecture.num_hidden_layers=9999 device=cpu",
+    "model.path=conf",
+    "suite.task_ids=[Starter/999999]",
+    "device=cuda",
+    "batch=b1,b8",
+    "model=[",
+    "-m --cfg job",
+}
+
 
 def main(overrides: str, tmp_path: Path) -> list[str]:
     return [
@@ -106,7 +128,21 @@ def store(tmp_path: Path, with_database: Callable[[Path], Path]) -> Path:
     return with_database(tmp_path)
 
 
-@pytest.mark.parametrize("overrides", WRONG)
+def test_all_that_only_a_job_finds_is_in_the_table() -> None:
+    assert WRONG.keys() >= FOUND_IN_A_JOB
+
+
+@pytest.mark.parametrize("overrides", [each for each in WRONG if each not in FOUND_IN_A_JOB])
+def test_wrong_config_is_told_as_soon_as_it_is_composed(
+    overrides: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(ConfigError) as caught:
+        compose_experiment(overrides.split())
+    assert WRONG[overrides] in str(caught.value)
+
+
+@pytest.mark.parametrize("overrides", [each for each in WRONG if each in FOUND_IN_A_JOB])
 def test_wrong_config_is_one_message_without_traceback(
     overrides: str, store: Path, environment: dict[str, str]
 ) -> None:

@@ -5,11 +5,16 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from codejoule import __version__
+from codejoule.common.display import displayed
+from codejoule.config.schema import ProgressMode
 from codejoule.domain import visible
 
+QUIET = "--quiet"
+"""The flag of every command; that of jobs is ``progress=none`` in other words."""
 USAGE = 2
 """Exit code for wrong input, unless a command has results with that code."""
 
@@ -20,6 +25,14 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
         self.exit(self.get_default("error_code") or USAGE, f"{self.prog}: error: {message}\n")
+
+
+def _more_choices(folder: str) -> str:
+    """What Hydra's own --config-dir does, as an override."""
+    path = Path(folder).expanduser().absolute()
+    if not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{folder}: no such folder")
+    return f'hydra.searchpath=["file://{path}"]'
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return launch(arguments[1:])
     if arguments[:1] == ["-sc"]:
         return _complete(arguments)
-    from codejoule.cli import analyze, doctor, env, estimate, evaluate, gate, meter, plan, ui
+    from codejoule.cli import analyze, doctor, env, estimate, evaluate, gate, meter, new, plan, ui
     from codejoule.thesis import command as thesis
 
     parser: argparse.ArgumentParser = _Parser(
@@ -51,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "analyze": (analyze.add_parser, analyze.run),
         "thesis": (thesis.add_parser, thesis.run),
         "import-thesis": (thesis.add_import_parser, thesis.run),
+        "new": (new.add_parser, new.run),
         "ui": (ui.add_parser, ui.run),
         "doctor": (doctor.add_parser, doctor.run),
         "env": (env.add_parser, env.run),
@@ -58,6 +72,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     }
     for add_parser, _ in commands.values():
         add_parser(subparsers)
+    for each in subparsers.choices.values():
+        each.add_argument(QUIET, action="store_true", help="print only the answer and errors")
+    for name in ("estimate", "plan"):
+        subparsers.choices[name].add_argument(
+            "--config-dir",
+            metavar="DIR",
+            type=_more_choices,
+            help="folder with choices of your own, such as DIR/model/mine.yaml; those of the "
+            "working directory's conf/ are there without it",
+        )
     args, more = parser.parse_known_args(arguments)
     error_code = getattr(args, "error_code", USAGE)
     if more:
@@ -67,8 +91,11 @@ def main(argv: Sequence[str] | None = None) -> int:
                 error_code, f"{parser.prog}: error: unrecognized arguments: {' '.join(more)}\n"
             )
         args.overrides += more
+    if getattr(args, "config_dir", None):
+        args.overrides.append(args.config_dir)
     try:
-        return int(commands[args.command][1](args))
+        with displayed(ProgressMode.none if args.quiet else ProgressMode.auto):
+            return int(commands[args.command][1](args))
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:

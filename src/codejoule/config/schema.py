@@ -42,6 +42,7 @@ OnFinished = StrEnum("OnFinished", "skip rerun")
 OnOutOfMemory = StrEnum("OnOutOfMemory", "halve fail")
 Preflight = StrEnum("Preflight", "fail warn")
 Order = StrEnum("Order", "given shuffled")
+ProgressMode = StrEnum("ProgressMode", "auto plain none")
 
 BUNDLED_SUITES = tuple(LIMITS_OF_BUNDLED)
 """Suites whose tasks ship with codejoule."""
@@ -106,7 +107,11 @@ class QuantConfig(Ranged, prefix="quant."):
     def _check(self) -> None:
         facts, method = METHODS[self.method.name], self.method.name
         if not facts.bits:
-            self._require(self.bits is None, "bits", f"quant={method} has no bits; leave it null")
+            self._require(
+                self.bits is None,
+                "bits",
+                f"quant={method} has no bits; leave it null, or choose another quant",
+            )
             return
         choices = " or ".join(map(str, facts.bits))
         self._require(self.bits in facts.bits, "bits", f"{method} takes {choices}")
@@ -238,6 +243,9 @@ class SuiteConfig(Ranged, prefix="suite."):
         1, None, "must be at least 1, or null for the schema's own limit"
     )
     prompt_tokens: int = at_least(1, 660)
+    answer_tokens: int | None = at_least(
+        1, None, "must be at least 1 [tokens], or null for the limit on new tokens"
+    )
     timeout_s: float | None = ranged(
         None, _is_timeout, f"{_TIMEOUT}, or null for the schema's own limit"
     )
@@ -314,12 +322,6 @@ class MeterConfig(Ranged, prefix="meter."):
     recording: str | None = None
 
     def _check(self) -> None:
-        self._require(
-            self.name is not MeterName.replay or bool(self.recording),
-            "recording",
-            "meter=replay needs the file of a recording, e.g. "
-            "meter.recording=tests/golden/h200_ledger.npz",
-        )
         self._require(
             self.cooldown_temperature_c is None or self.cooldown_s > 0,
             "cooldown_temperature_c",
@@ -426,6 +428,7 @@ class ExperimentConfig(Ranged):
     isolation: Isolation = Isolation.auto
     on_finished: OnFinished = OnFinished.skip
     repeat: int = at_least(1, 1)
+    progress: ProgressMode = ProgressMode.auto
 
     def _check(self) -> None:
         self._require(

@@ -2,15 +2,20 @@
 
 import errno
 import os
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from codejoule.common.hub import TIMEOUT_S, Refusal, hub_errors, refusal_of, said
+from codejoule.common.hub import TIMEOUT_S, Refusal, download_bar, hub_errors, refusal_of, said
+from codejoule.common.progress import doing
 from codejoule.config import UserError, require_room
+from codejoule.domain.text import size
 from codejoule.models.folder import weight_files
 
 _FINAL = (Refusal.revision, Refusal.repository, Refusal.name)
 """Answers about which no cached snapshot knows better."""
+_DESCRIBING = ("config.json", "tokenizer_config.json", "chat_template.jinja")
 _PATTERNS = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 
 
@@ -25,6 +30,7 @@ def fetch(repository: str, revision: str, *, remedy: str) -> tuple[Path, str]:
 
     api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"), library_name="codejoule")
     cache = Path(constants.HF_HUB_CACHE)
+    doing("asking the Hugging Face hub", repository)
     try:
         info = api.model_info(repository, revision=revision, files_metadata=True, timeout=TIMEOUT_S)
         if info.gated:
@@ -44,15 +50,38 @@ def fetch(repository: str, revision: str, *, remedy: str) -> tuple[Path, str]:
         if any(Path(file.rfilename).match(pattern) for pattern in _PATTERNS)
     )
     require_room(cache, needed, what=f"{repository}: needs", remedy=full)
+    doing(f"downloading {repository}", size(needed))
     try:
         # By its name, so that the cache knows later, without the hub, what the name stands for.
-        folder = _snapshot(repository, revision, cache, endpoint=api.endpoint)
+        bar = download_bar(repository, needed)
+        folder = _snapshot(repository, revision, cache, endpoint=api.endpoint, tqdm_class=bar)
     except hub_errors() as error:
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(f"{repository}: the disk of {cache} is full; {full}") from error
         reason = _reason(error, repository, revision)
         raise UserError(f"{repository}: {reason}; {remedy}") from error
     return folder, folder.name
+
+
+def fetch_config(repository: str, revision: str, *, remedy: str) -> Path:
+    """Folder with a repository's ``config.json``, and the tokenizer's beside it where it has them:
+    from the cache, else from the hub. Raises `UserError` that ends with `remedy`."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    cache, endpoint = Path(constants.HF_HUB_CACHE), os.environ.get("HF_ENDPOINT")
+    with suppress(LocalEntryNotFoundError):
+        folder = _snapshot(repository, revision, cache, local_files_only=True)
+        if (folder / "config.json").exists():
+            return folder
+    try:
+        folder = _snapshot(repository, revision, cache, patterns=_DESCRIBING, endpoint=endpoint)
+    except hub_errors() as error:
+        reason = _reason(error, repository, revision)
+        raise UserError(f"{repository}: {reason}; {remedy}") from error
+    if not (folder / "config.json").exists():
+        raise UserError(f"{repository}: has no config.json, so it is no checkpoint; {remedy}")
+    return folder
 
 
 def _reason(error: Exception, repository: str, revision: str) -> str:
@@ -90,11 +119,17 @@ def _cached(repository: str, revision: str, cache: Path) -> tuple[Path, str] | N
     return (folder, folder.name) if complete else None
 
 
-def _snapshot(repository: str, revision: str, cache: Path, **options: Any) -> Path:
+def _snapshot(
+    repository: str,
+    revision: str,
+    cache: Path,
+    *,
+    patterns: Sequence[str] = _PATTERNS,
+    **options: Any,
+) -> Path:
     import huggingface_hub
 
-    patterns = list(_PATTERNS)
     folder = huggingface_hub.snapshot_download(
-        repository, revision=revision, cache_dir=cache, allow_patterns=patterns, **options
+        repository, revision=revision, cache_dir=cache, allow_patterns=list(patterns), **options
     )
     return Path(folder)

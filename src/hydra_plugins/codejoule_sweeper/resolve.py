@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn
 from omegaconf import OmegaConf
@@ -50,6 +51,8 @@ class ResolveSweeper(CheckedSweeper):
     def sweep(self, arguments: list[str]) -> Any:
         """Check every configuration, then launch jobs in the order of what they tell."""
         from codejoule.cli.resolve import Options, Resolver
+        from codejoule.common.progress import doing
+        from codejoule.experiment.job_log import output_in
         from codejoule.experiment.sweep import (
             Outcome,
             answer_sweep,
@@ -64,8 +67,15 @@ class ResolveSweeper(CheckedSweeper):
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, folder / "multirun.yaml")
         space = self._space(arguments)
-        check_jobs(self._compose, space)
-        resolver = Resolver([self._compose(job) for job in space], space, options)
+        doing("checking the configurations", f"{len(space)} of them")
+        with output_in(folder / "sweep.log"):  # it imports much
+            experiments = check_jobs(self._compose, space)
+        resolver = Resolver(
+            experiments,
+            space,
+            options,
+            one_process=isinstance(self.launcher, BasicLauncher),
+        )
         open_sweep(self.config, jobs=None)
         sweep = current_sweep()
         assert sweep is not None
