@@ -9,8 +9,12 @@ from pathlib import Path
 from typing import NoReturn
 
 from codejoule import __version__
+from codejoule.common.display import displayed
+from codejoule.config.schema import ProgressMode
 from codejoule.domain import visible
 
+QUIET = "--quiet"
+"""The flag of every command; that of jobs is ``progress=none`` in other words."""
 USAGE = 2
 """Exit code for wrong input, unless a command has results with that code."""
 
@@ -40,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from codejoule.cli.launch import launch
 
         return launch(arguments[1:])
+    if arguments[:1] == ["-sc"]:
+        return _complete(arguments)
     from codejoule.cli import analyze, doctor, env, estimate, evaluate, gate, meter, new, plan, ui
     from codejoule.thesis import command as thesis
 
@@ -66,6 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     }
     for add_parser, _ in commands.values():
         add_parser(subparsers)
+    for each in subparsers.choices.values():
+        each.add_argument(QUIET, action="store_true", help="print only the answer and errors")
     for name in ("estimate", "plan"):
         subparsers.choices[name].add_argument(
             "--config-dir",
@@ -86,7 +94,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if getattr(args, "config_dir", None):
         args.overrides.append(args.config_dir)
     try:
-        return int(commands[args.command][1](args))
+        with displayed(ProgressMode.none if args.quiet else ProgressMode.auto):
+            return int(commands[args.command][1](args))
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -104,3 +113,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             print(f"error: {visible(text)}", file=sys.stderr)
         return int(error_code)
+
+
+def _complete(arguments: Sequence[str]) -> int:
+    """Answer a shell that completes ``codejoule run ...``: what Hydra's completion, installed with
+    ``eval "$(codejoule run -sc install=bash)"``, calls the program with."""
+    from codejoule.cli.launch import launch
+
+    program, run, rest = os.environ.get("COMP_LINE", "").partition(" run ")
+    if not run:
+        return 0
+    os.environ["COMP_LINE"] = f"{program} {rest}"
+    return launch(arguments)

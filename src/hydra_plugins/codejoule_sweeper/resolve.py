@@ -51,6 +51,8 @@ class ResolveSweeper(CheckedSweeper):
     def sweep(self, arguments: list[str]) -> Any:
         """Check every configuration, then launch jobs in the order of what they tell."""
         from codejoule.cli.resolve import Options, Resolver
+        from codejoule.common.progress import doing
+        from codejoule.experiment.job_log import output_in
         from codejoule.experiment.sweep import (
             Outcome,
             answer_sweep,
@@ -65,8 +67,11 @@ class ResolveSweeper(CheckedSweeper):
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, folder / "multirun.yaml")
         space = self._space(arguments)
+        doing("checking the configurations", f"{len(space)} of them")
+        with output_in(folder / "sweep.log"):  # it imports much
+            experiments = check_jobs(self._compose, space)
         resolver = Resolver(
-            check_jobs(self._compose, space),
+            experiments,
             space,
             options,
             one_process=isinstance(self.launcher, BasicLauncher),

@@ -10,6 +10,7 @@ from codejoule.cli.plan.jobs import Basis, PlannedJob, Target
 from codejoule.cli.plan.resolution import POWER, Change, Outlook, Resolution
 from codejoule.domain import SCHEMA_VERSION
 from codejoule.domain.metrics import J_PER_KWH
+from codejoule.domain.text import duration, size
 from codejoule.estimate import MEASURED_WITH
 from codejoule.statistics import REPEATS
 
@@ -24,6 +25,10 @@ class SweepPlan:
     """Its jobs."""
     outlook: Outlook
     """What it will resolve."""
+    store: str
+    """Where its runs will be recorded, and earlier ones were looked for."""
+    earlier_runs: int
+    """Runs on the same device that were found there."""
 
     @property
     def predicted(self) -> tuple[PlannedJob, ...]:
@@ -56,7 +61,8 @@ def as_text(plan: SweepPlan) -> str:
     tight = [job.name for job in plan.jobs if job.fits is False]
     if tight:
         lines.append(f"More memory than {plan.target.name} has: {', '.join(tight)}.")
-    return "\n".join([*lines, "", _resolves(plan), *_assumed(plan)])
+    store = f"Store: {plan.store}, with {_count(plan.earlier_runs, 'run')} on {plan.target.name}."
+    return "\n".join([*lines, "", _resolves(plan), *_assumed(plan), store])
 
 
 def as_json(plan: SweepPlan) -> str:
@@ -67,6 +73,8 @@ def as_json(plan: SweepPlan) -> str:
         "device": target.name,
         "energy_source": target.source.value,
         "jobs": [_job(job) for job in plan.jobs],
+        "store": plan.store,
+        "earlier_runs": plan.earlier_runs,
         "total": {
             "jobs": len(plan.jobs),
             "predicted_jobs": len(plan.predicted),
@@ -144,7 +152,7 @@ def _totals(plan: SweepPlan) -> str:
         generation = _time(_sum(job.generation_s for job in known))
         parts.append(f"about {generation}{energy} of generation{rest} (predicted){more}")
     if len(known) < len(jobs):
-        parts.append(f"time and energy of {len(jobs) - len(known)} not predicted")
+        parts.append(f"nothing predicts time and energy of {len(jobs) - len(known)}")
     if (most := _most_memory(jobs)) is not None:
         parts.append(f"at most {_memory(most)} of memory")
     return ", ".join(parts)
@@ -156,10 +164,11 @@ def _resolves(plan: SweepPlan) -> str:
     if outlook.configurations < 2:
         return "One configuration: there is nothing to compare it with."
     found = outlook.resolution
-    sizes = [f"{_energies(found)} in energy on these tasks", _passed(outlook, found)]
     changes = "; ".join(_change(change, outlook) for change in outlook.changes)
-    told = f"Smallest differences resolved ({100 * POWER:.0f} % power): {', '.join(sizes)}."
-    return f"{told} For less: {changes}."
+    return (
+        f"In {100 * POWER:.0f} of 100 cases it will find a real difference of {_energies(found)} "
+        f"in energy on these tasks, and {_passed(outlook, found)}. To find smaller ones: {changes}."
+    )
 
 
 def _energies(found: Resolution) -> str:
@@ -175,7 +184,7 @@ def _passed(outlook: Outlook, found: Resolution) -> str:
         return "none in pass@1, which means nothing here"
     if found.pass_at_1 is None:
         return "none in pass@1: too few tasks, or their number is not known"
-    return f"{found.pass_at_1:.2g} in pass@1"
+    return f"one of {found.pass_at_1:.2g} in pass@1"
 
 
 def _change(change: Change, outlook: Outlook) -> str:
@@ -268,14 +277,8 @@ def _energy(energy_j: float | None) -> str:
 
 
 def _memory(size_bytes: int | None) -> str:
-    if size_bytes is None:
-        return "-"
-    return f"{size_bytes / 1e9:,.1f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:,.0f} MB"
+    return "-" if size_bytes is None else size(size_bytes)
 
 
 def _time(seconds: float | None) -> str:
-    if seconds is None:
-        return "-"
-    if seconds < 90:
-        return f"{seconds:.2g} s"
-    return f"{seconds / 60:,.1f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} h"
+    return "-" if seconds is None else duration(seconds)
