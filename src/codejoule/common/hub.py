@@ -4,9 +4,9 @@ import io
 from enum import Enum
 from typing import Any
 
-from codejoule.common.progress import doing
 from tqdm import tqdm
 
+from codejoule.common.progress import doing
 from codejoule.config import first_line
 from codejoule.domain.text import size
 
