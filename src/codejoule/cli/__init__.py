@@ -5,6 +5,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from codejoule import __version__
@@ -26,6 +27,14 @@ class _Parser(argparse.ArgumentParser):
         self.exit(self.get_default("error_code") or USAGE, f"{self.prog}: error: {message}\n")
 
 
+def _more_choices(folder: str) -> str:
+    """What Hydra's own --config-dir does, as an override."""
+    path = Path(folder).expanduser().absolute()
+    if not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{folder}: no such folder")
+    return f'hydra.searchpath=["file://{path}"]'
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit code. Wrong input is one message on stderr and exit
     code 2 (3 for ``gate``, whose 1 and 2 are verdicts); ``HYDRA_FULL_ERROR=1`` brings the traceback
@@ -35,7 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         from codejoule.cli.launch import launch
 
         return launch(arguments[1:])
-    from codejoule.cli import analyze, doctor, env, estimate, evaluate, gate, meter, plan, ui
+    if arguments[:1] == ["-sc"]:
+        return _complete(arguments)
+    from codejoule.cli import analyze, doctor, env, estimate, evaluate, gate, meter, new, plan, ui
     from codejoule.thesis import command as thesis
 
     parser: argparse.ArgumentParser = _Parser(
@@ -53,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "analyze": (analyze.add_parser, analyze.run),
         "thesis": (thesis.add_parser, thesis.run),
         "import-thesis": (thesis.add_import_parser, thesis.run),
+        "new": (new.add_parser, new.run),
         "ui": (ui.add_parser, ui.run),
         "doctor": (doctor.add_parser, doctor.run),
         "env": (env.add_parser, env.run),
@@ -62,6 +74,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         add_parser(subparsers)
     for each in subparsers.choices.values():
         each.add_argument(QUIET, action="store_true", help="print only the answer and errors")
+    for name in ("estimate", "plan"):
+        subparsers.choices[name].add_argument(
+            "--config-dir",
+            metavar="DIR",
+            type=_more_choices,
+            help="folder with choices of your own, such as DIR/model/mine.yaml; those of the "
+            "working directory's conf/ are there without it",
+        )
     args, more = parser.parse_known_args(arguments)
     error_code = getattr(args, "error_code", USAGE)
     if more:
@@ -71,6 +91,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 error_code, f"{parser.prog}: error: unrecognized arguments: {' '.join(more)}\n"
             )
         args.overrides += more
+    if getattr(args, "config_dir", None):
+        args.overrides.append(args.config_dir)
     try:
         with displayed(ProgressMode.none if args.quiet else ProgressMode.auto):
             return int(commands[args.command][1](args))
@@ -91,3 +113,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             print(f"error: {visible(text)}", file=sys.stderr)
         return int(error_code)
+
+
+def _complete(arguments: Sequence[str]) -> int:
+    """Answer a shell that completes ``codejoule run ...``: what Hydra's completion, installed with
+    ``eval "$(codejoule run -sc install=bash)"``, calls the program with."""
+    from codejoule.cli.launch import launch
+
+    program, run, rest = os.environ.get("COMP_LINE", "").partition(" run ")
+    if not run:
+        return 0
+    os.environ["COMP_LINE"] = f"{program} {rest}"
+    return launch(arguments)

@@ -32,6 +32,13 @@ def home() -> Path:
     return Path(os.environ.get(_HOME) or Path.cwd()).expanduser().absolute()
 
 
+def settle_home() -> None:
+    """Write the folder into its variable as `home` reads it, since Hydra's folders name the
+    variable: an empty one, or one that begins with ``~``, would be another folder there."""
+    if _HOME in os.environ:
+        os.environ[_HOME] = str(home())
+
+
 def environments() -> Path:
     """Folder that environments of Python are built in: the checkout, or else the user's cache."""
     return checkout() or user_cache()
@@ -60,6 +67,20 @@ def python_path() -> dict[str, str]:
         return {}
     path = os.environ.get("PYTHONPATH")
     return {"PYTHONPATH": os.pathsep.join(filter(None, [source, path]))}
+
+
+def conf_folders() -> list[Path]:
+    """The folders whose files are choices: codejoule's own ``conf``, and the user's."""
+    own = own_conf()
+    return [conf_folder(), *([] if own is None else [own])]
+
+
+def own_conf() -> Path | None:
+    """The folder ``conf`` of the working directory, whose choices are added to codejoule's; None
+    where there is none, or where it is codejoule's."""
+    folder = Path.cwd() / "conf"
+    same = folder.resolve() == conf_folder().resolve()
+    return folder if folder.is_dir() and not same else None
 
 
 def user_cache() -> Path:
