@@ -47,7 +47,7 @@ class GroupAnalysis:
     evidence: Evidence
     """Configurations and their figures of tasks."""
     tables: dict[str, Table]
-    """By name; see docs/analysis.md."""
+    """By name; see docs/reference/analysis.md."""
     findings: tuple[str, ...]
     """What the tables say, in sentences."""
     answer: Answer

@@ -45,7 +45,7 @@ def make_tables(
     names: Collection[str] | None = None,
     accuracy: bool = True,
 ) -> dict[str, Table]:
-    """Every table that these runs allow by its name, in the order of docs/analysis.md.
+    """Every table that these runs allow by its name, in the order of docs/reference/analysis.md.
 
     `names` asks for these of the registered statistics and no other table. Without `accuracy`
     (random weights) statistics of pass@1 are left out. Tables that need figures of tasks, or

@@ -21,10 +21,8 @@ class _Parser(argparse.ArgumentParser):
         self.exit(self.get_default("error_code") or USAGE, f"{self.prog}: error: {message}\n")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one subcommand and return its exit code. Wrong input is one message on stderr and exit
-    code 2 (3 for ``gate``, whose 1 and 2 are verdicts); ``HYDRA_FULL_ERROR=1`` brings the traceback
-    back, as it does for jobs."""
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands; each sets ``run``, what takes its arguments."""
     from codejoule.cli import analyze, doctor, estimate, evaluate, gate, meter, plan
     from codejoule.thesis import command as thesis
 
@@ -33,19 +31,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="What a correct program costs in energy. Jobs run with python src/main.py.",
     )
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands = {
-        "evaluate": (evaluate.add_parser, evaluate.run),
-        "estimate": (estimate.add_parser, estimate.run),
-        "plan": (plan.add_parser, plan.run),
-        "gate": (gate.add_parser, gate.run),
-        "analyze": (analyze.add_parser, analyze.run),
-        "thesis": (thesis.add_parser, thesis.run),
-        "import-thesis": (thesis.add_import_parser, thesis.run),
-        "doctor": (doctor.add_parser, doctor.run),
-        "meter": (meter.add_parser, meter.run),
-    }
-    for add_parser, _ in commands.values():
+    for add_parser, run in (
+        (evaluate.add_parser, evaluate.run),
+        (estimate.add_parser, estimate.run),
+        (plan.add_parser, plan.run),
+        (gate.add_parser, gate.run),
+        (analyze.add_parser, analyze.run),
+        (thesis.add_parser, thesis.run),
+        (thesis.add_import_parser, thesis.run),
+        (doctor.add_parser, doctor.run),
+        (meter.add_parser, meter.run),
+    ):
+        before = set(subparsers.choices)
         add_parser(subparsers)
+        for name in set(subparsers.choices) - before:
+            subparsers.choices[name].set_defaults(run=run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand and return its exit code. Wrong input is one message on stderr and exit
+    code 2 (3 for ``gate``, whose 1 and 2 are verdicts); ``HYDRA_FULL_ERROR=1`` brings the traceback
+    back, as it does for jobs."""
+    parser = build_parser()
     args, more = parser.parse_known_args(argv)
     error_code = getattr(args, "error_code", USAGE)
     if more:
@@ -56,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         args.overrides += more
     try:
-        return int(commands[args.command][1](args))
+        return int(args.run(args))
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:

@@ -27,7 +27,7 @@ SAME_MOMENT_S = 3e-4
 
 CLEAR_EDGE = 0.08
 """Standard error of the place of an edge, in ticks, where whole ticks lie on both sides: the lag
-and the slopes of power at a step (calibrated on a recording, docs/energy.md)."""
+and the slopes of power at a step (calibrated on a recording, docs/explanation/energy.md)."""
 
 CLOCK_ERROR = 0.1
 """How early a tick may seem by the clock that was fitted to few of them, in ticks."""

@@ -23,7 +23,8 @@ from codejoule.measurement.feed import Feed, Kind
 logger = logging.getLogger(__name__)
 
 SHORTEST_SLICE_S = 1.0
-"""No shorter slice of a block is cut: its error would be above 1 to 2 % (docs/energy.md) [s]."""
+"""A slice of a block is at least this long [s]; the error of a shorter one would be above 1 to 2 %
+(docs/lab-notes/ledger.md)."""
 
 PAUSE_S = 0.005
 """Pause between two looks for new records [s]."""

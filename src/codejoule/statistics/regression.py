@@ -82,7 +82,8 @@ def thesis_regression(
     ``log(1 + E_Wh) ~ output_tokens + lagged log energy + domains`` without an intercept, R2
     uncentred, errors HC3, as the thesis' tables 5.5 to 5.13. The thesis does not say what it
     took the logarithm of. With log(1 + watt-hours) the coefficients it prints give its energies
-    back (docs/analysis.md); with the logarithm of joules or kilowatt-hours they do not.
+    back; with the logarithm of joules or kilowatt-hours they do not
+    (docs/explanation/statistics.md).
 
     References
     ----------

@@ -2,7 +2,7 @@
 
 The rules are those of BigCodeBench 0.2.5, oddities included, so that verdicts compare with
 published ones. Upstream parses with tree-sitter, this module with `ast`; where the two see
-different nodes, tree-sitter's view is followed. `docs/suites.md` lists the rules.
+different nodes, tree-sitter's view is followed. `docs/reference/suites.md` lists the rules.
 """
 
 import ast

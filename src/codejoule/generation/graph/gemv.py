@@ -1,7 +1,7 @@
 """The product of one row with Marlin's 4-bit weights as a Triton kernel. Marlin is made for tensor
 cores: for a single row it reads weights at half of a GPU's bandwidth and less. Here each program
 reads 64 columns of a part of the rows, and multiplies by what it has unpacked in registers; that
-takes a quarter less energy per token (docs/engines.md)."""
+takes a quarter less energy per token (docs/lab-notes/engines.md)."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
