@@ -3,9 +3,9 @@ SHELL := /bin/bash
 VENV ?= .venv
 BIN := $(VENV)/bin
 PY := $(BIN)/python
-STAMP := $(VENV)/.installed
+# Named after what is to be installed: file times, which differ from clone to clone, say nothing of it.
+STAMP := $(VENV)/.installed-$(shell { sed '/^\[tool\.ruff\]/,$$d' pyproject.toml; cat constraints.txt; } | sha256sum | cut -c 1-16)
 SYSTEM_PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
-STORE := sqlite:///$(CURDIR)/mlruns/mlflow.db
 PORT ?= 5000
 ALONE := tests/sandbox tests/evaluation tests/measurement
 
@@ -15,14 +15,14 @@ ALONE := tests/sandbox tests/evaluation tests/measurement
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP):
 	@test -n "$(SYSTEM_PYTHON)" || { echo "codejoule needs Python 3.11 or newer; install it, or name it: make $(MAKECMDGOALS) SYSTEM_PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@echo "Setting up $(VENV) with $(SYSTEM_PYTHON) (a few minutes the first time) ..."
 	@$(SYSTEM_PYTHON) -m venv $(VENV) || { echo "python's venv module is missing; on Debian: apt-get install python3-venv" >&2; exit 1; }
 	@# PyTorch first, so that nothing else decides which build of it is taken.
 	@$(PY) -m pip install --quiet --constraint constraints.txt torch
 	@$(PY) -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	@touch $@
+	@rm -f $(VENV)/.installed* && touch $@
 
 setup: $(STAMP) ## make .venv and install everything
 
@@ -30,16 +30,16 @@ browser: ## install Chromium, which the report is tested in, where that is possi
 	@.ci/install-package chromium chromium "the tests of the report in a browser are skipped"
 
 eval-env: $(STAMP) ## build BigCodeBench's own environments (Python 3.11, and 3.10 where present)
-	@$(PY) -m tools.evaluation_environment
+	@$(BIN)/codejoule env bigcodebench
 
 vllm-env: $(STAMP) ## build the environment of engine=vllm (with CUDA, or for the CPU)
-	@$(PY) -m tools.vllm_environment
+	@$(BIN)/codejoule env vllm
 
 demo: setup ## fresh clone to results: sweep the bundled model and print the comparison
-	@$(PY) src/main.py -m model=starter quant=none,gptq8,gptq4 batch=b1,b8
+	@$(BIN)/codejoule run -m model=starter quant=none,gptq8,gptq4 batch=b1,b8
 
-ui: $(STAMP) ## MLflow UI on the project's store (PORT=5000)
-	@$(BIN)/mlflow ui --backend-store-uri '$(STORE)' --port $(PORT)
+ui: $(STAMP) ## MLflow UI on the project's store (PORT=5000, or the next that is free)
+	@$(BIN)/codejoule ui --port $(PORT)
 
 analysis: $(STAMP) ## tables, statistics and one HTML report from the runs in MLflow
 	@$(BIN)/codejoule analyze

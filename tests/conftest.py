@@ -51,7 +51,7 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("database")
     # An experiment keeps the path of its artifacts: this one is nobody's.
-    prepare_store(TrackingConfig(experiment="unused"), project_root=folder)
+    prepare_store(TrackingConfig(experiment="unused", dir=f"{folder}/mlruns"))
     return folder / "mlruns" / "mlflow.db"
 
 

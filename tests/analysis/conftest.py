@@ -122,15 +122,15 @@ def session_store(
 def recorder(session_store: tuple[Path, Path], request: pytest.FixtureRequest) -> Recorder:
     """An experiment of its own for each test, in one store."""
     project, files = session_store
-    config = TrackingConfig(experiment=request.node.name)
-    return Recorder(prepare_store(config, project_root=project), files)
+    config = TrackingConfig(experiment=request.node.name, dir=f"{project}/mlruns")
+    return Recorder(prepare_store(config), files)
 
 
 @pytest.fixture(scope="session")
 def sweep(session_store: tuple[Path, Path]) -> Recorder:
     """The demo's shape: one model, three quantizations, two batch sizes."""
     project, files = session_store
-    store = prepare_store(TrackingConfig(experiment="sweep"), project_root=project)
+    store = prepare_store(TrackingConfig(experiment="sweep", dir=f"{project}/mlruns"))
     recorder = Recorder(store, files)
     parent = store.start_sweep("demo", overrides=["quant=none,gptq8,gptq4"], tags={})
     for batch, factor in ((1, 1.0), (8, 0.25)):

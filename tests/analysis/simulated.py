@@ -81,7 +81,7 @@ def write_run(
 
 def write_sweep(project: Path, folder: Path, *, tasks: int = 60) -> Store:
     """none, gptq8 (5 % less) and gptq4 (40 % less, worse), one run each."""
-    store = prepare_store(TrackingConfig(experiment="simulated"), project_root=project)
+    store = prepare_store(TrackingConfig(experiment="simulated", dir=f"{project}/mlruns"))
     rng = np.random.default_rng(3)
     task = np.exp(rng.normal(4, 0.8, tasks))
     ability = rng.random(tasks)

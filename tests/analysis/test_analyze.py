@@ -138,7 +138,7 @@ def test_no_runs_says_what_to_do(recorder, tmp_path, capsys):
     assert run(recorder, tmp_path / "out") == 1
     errors = capsys.readouterr().err
     assert "has no finished runs (left out: 1 run not finished (1 FAILED))" in errors
-    assert "`make demo` or `python src/main.py`" in errors
+    assert "`codejoule run`" in errors
     assert not (tmp_path / "out").exists()
 
 

@@ -260,7 +260,7 @@ def test_repeats_of_the_whole_store_give_the_variance_between_runs(recorder, ses
     for repeat, energy_j in ((1, 100.0), (2, 104.0), (3, 98.0)):
         recorder.run(repeat=repeat, energy_j=energy_j)
     other = Recorder(
-        prepare_store(TrackingConfig(experiment="other"), project_root=session_store[0]),
+        prepare_store(TrackingConfig(experiment="other", dir=f"{session_store[0]}/mlruns")),
         recorder.folder,
     )
     other.run(energy_j=100.0)

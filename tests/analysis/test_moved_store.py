@@ -19,7 +19,7 @@ def small_store(tmp_path, with_database):
     """A sweep of two runs in a store of its own."""
     (tmp_path / "here").mkdir()
     project = with_database(tmp_path / "here")
-    recorder = Recorder(prepare_store(TrackingConfig(), project_root=project), tmp_path)
+    recorder = Recorder(prepare_store(TrackingConfig(dir=f"{project}/mlruns")), tmp_path)
     parent = recorder.store.start_sweep("demo", overrides=[], tags={})
     for quant in ("none", "gptq4"):
         recorder.run(parent=parent, quant__name=quant)
@@ -53,7 +53,7 @@ def test_store_elsewhere_is_read_and_written_where_it_is(small_store, tmp_path, 
 
 def test_runs_without_artifacts_get_their_report_beside_the_database_too(tmp_path, with_database):
     (tmp_path / "here").mkdir()
-    store = prepare_store(TrackingConfig(), project_root=with_database(tmp_path / "here"))
+    store = prepare_store(TrackingConfig(dir=f"{with_database(tmp_path / 'here')}/mlruns"))
     run = store.start_run(
         name="r", parent_run_id=None, tags={"codejoule.fingerprint": "f"}, params={}
     )

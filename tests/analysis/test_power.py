@@ -15,7 +15,9 @@ from tests.analysis.simulated import write_run
 @pytest.fixture
 def recorded(tmp_path, with_database):
     """From samples (time, device, watts) and windows (opening, length, joules) to a profile."""
-    store = prepare_store(TrackingConfig(experiment="power"), project_root=with_database(tmp_path))
+    store = prepare_store(
+        TrackingConfig(experiment="power", dir=f"{with_database(tmp_path)}/mlruns")
+    )
 
     def record(samples, windows, *, scope="gpu", points=100):
         run_id = write_run(
@@ -70,7 +72,9 @@ def test_pause_of_a_continued_run_is_left_out(recorded):
 
 
 def test_run_without_windows_has_no_profile(tmp_path, with_database):
-    store = prepare_store(TrackingConfig(experiment="none"), project_root=with_database(tmp_path))
+    store = prepare_store(
+        TrackingConfig(experiment="none", dir=f"{with_database(tmp_path)}/mlruns")
+    )
     run_id = write_run(
         store, tmp_path, quant="none", energy_j=np.full(4, 5.0), passed=np.ones(4, bool)
     )

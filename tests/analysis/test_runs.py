@@ -120,7 +120,7 @@ def test_unknown_experiment_lists_the_known_ones(sweep):
 
 
 def test_missing_store_is_not_created(tmp_path):
-    with pytest.raises(UserError, match=r"there are no runs yet.*make demo"):
+    with pytest.raises(UserError, match=r"there are no runs yet.*codejoule run"):
         load_runs(f"sqlite:///{tmp_path}/mlflow.db", "codejoule")
     assert list(tmp_path.iterdir()) == []
 

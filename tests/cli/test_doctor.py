@@ -75,7 +75,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 
     monkeypatch.setattr(doctor, "detect_hardware", lambda: state.hardware)
     monkeypatch.setattr(doctor, "_sandbox", sandbox)
-    monkeypatch.setattr(doctor, "project_root", lambda: tmp_path)
+    monkeypatch.setenv("CODEJOULE_HOME", str(tmp_path))
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
@@ -105,7 +105,7 @@ def test_a_machine_without_gpu_or_counters_can_run_the_demo(
     assert "no RAPL: nothing there; energy of the CPU is estimated" in out
     assert "-> load the driver" in out
     assert "on the CPU an estimate (CPU time x 3.5 W per core), labelled as such" in out
-    assert out.endswith("The default run (make demo) has everything it needs.\n")
+    assert out.endswith("The default run (codejoule run) has everything it needs.\n")
 
 
 def test_a_missing_sandbox_is_said_and_fails(
@@ -234,12 +234,12 @@ def test_the_evaluation_environment_is_asked_for_its_modules(
 def test_vllm_is_named_with_its_version_and_place_or_how_to_get_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("codejoule.common.environments.project_root", lambda: tmp_path)
+    monkeypatch.setattr("codejoule.common.environments.environments", lambda: tmp_path)
     monkeypatch.delenv("CODEJOULE_VLLM_PYTHON", raising=False)
     finding = _findings(capsys)["vLLM"]
     assert not finding["ok"] and not finding["required"]
     assert finding["detail"] == "vLLM is not here"
-    assert "make vllm-env" in finding["fix"]
+    assert "codejoule env vllm" in finding["fix"]
     monkeypatch.setenv("CODEJOULE_VLLM_PYTHON", sys.executable)
     assert _findings(capsys)["vLLM"]["detail"] == f"{sys.executable} has no vLLM"
     monkeypatch.setenv("PYTHONPATH", str(FAKE_VLLM))

@@ -263,7 +263,7 @@ def test_own_runs_calibrate_the_estimate(
     from codejoule.tracking import prepare_store
 
     tracking = TrackingConfig(dir=str(tracking_folder), experiment="mine")
-    store = prepare_store(tracking, project_root=tracking_folder)
+    store = prepare_store(tracking)
     job = ["model=qwen_7b", "gpu=h200", "suite.prompt_tokens=100", "generation.max_new_tokens=50",
            "model.dtype=bfloat16"]  # fmt: skip
     for number, source in enumerate(("nvml", "nvml", "estimate", "nvml")):

@@ -22,7 +22,7 @@ SPREAD = (0.995, 1.0, 1.005)
 def store(tmp_path_factory: pytest.TempPathFactory, with_database: Callable[[Path], Path]) -> Store:
     """A release, and what became of it: the same, hungrier, worse at its tasks, a single run."""
     project, files = with_database(tmp_path_factory.mktemp("gate")), tmp_path_factory.mktemp("f")
-    store = prepare_store(TrackingConfig(experiment="codejoule"), project_root=project)
+    store = prepare_store(TrackingConfig(experiment="codejoule", dir=f"{project}/mlruns"))
     rng = np.random.default_rng(1)
     task_j, ability = np.exp(rng.normal(4, 0.5, TASKS)), rng.permutation(TASKS)
     for name, factor, solved, tags in (

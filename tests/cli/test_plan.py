@@ -36,7 +36,7 @@ def planned(capsys: pytest.CaptureFixture[str], *overrides: str) -> dict[str, An
 def history(tmp_path: Path, with_database: Callable[[Path], Path]) -> str:
     """Runs on an L40S with batches of one: three of none (2 % apart), three of gptq4."""
     project = with_database(tmp_path)
-    store = prepare_store(TrackingConfig(), project_root=project)
+    store = prepare_store(TrackingConfig(dir=f"{project}/mlruns"))
     for quant, per_task_j, solved in (("none", 10.0, 30), ("gptq4", 4.0, 20)):
         for repeat, factor in enumerate((0.98, 1.0, 1.02), start=1):
             write_run(

@@ -29,15 +29,21 @@ def outcome(name: str, state: State, **facts: str) -> Outcome:
     return Outcome(name=name, state=state, **facts)
 
 
+@pytest.fixture(autouse=True)
+def activated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the environment is not activated, commands are shown with their path."""
+    monkeypatch.setattr(summary, "program", lambda: "codejoule")
+
+
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_database) -> Path:
-    monkeypatch.setattr(summary, "project_root", lambda: tmp_path)
+    monkeypatch.setenv("CODEJOULE_HOME", str(tmp_path))
     return with_database(tmp_path)
 
 
 def finished(project: Path, **tracking: object) -> Outcome:
     """A run in the store that `tracking` speaks of, as far as the summary looks at it."""
-    store = prepare_store(TrackingConfig(**tracking), project_root=project)
+    store = prepare_store(TrackingConfig(**tracking))
     tags = {"codejoule.fingerprint": "1"}
     run = store.start_run(name="a", parent_run_id=None, tags=tags, params={})
     run.finish("FINISHED")
@@ -68,7 +74,7 @@ def test_nothing_comes_next_while_jobs_have_failed_or_are_missing(
         print_summary(case)
         assert "Next" not in capsys.readouterr().out
     print_summary(ended(good))
-    assert "Next: make analysis (figure and report)." in capsys.readouterr().out
+    assert "Next: codejoule analyze (figure and report)." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -88,7 +94,6 @@ def test_the_next_command_shows_these_runs(
         silent.setattr(summary, "analyse", lambda *_: SimpleNamespace(groups=()))
         print_summary(ended(run, experiment=experiment, dir=place))
     said = capsys.readouterr().out
-    assert "make analysis" not in said
     command = shlex.split(said.partition("Next: ")[2].partition(" (figure")[0])
     assert command[:2] == ["codejoule", "analyze"]
     shown: list[str] = []
@@ -98,7 +103,6 @@ def test_the_next_command_shows_these_runs(
         raise UserError("seen enough")
 
     monkeypatch.setattr("codejoule.analysis.load_runs", loaded)
-    monkeypatch.setattr("codejoule.cli.analyze.project_root", lambda: project)
     assert main(command[1:]) == 2
     assert shown == [run.run_id]
 
@@ -113,7 +117,8 @@ def test_a_servers_runs_are_shown_from_the_server() -> None:
 
 
 @pytest.mark.parametrize(
-    ("elsewhere", "serve"), [(False, "make ui"), (True, "mlflow ui --backend-store-uri")]
+    ("elsewhere", "serve"),
+    [(False, "codejoule ui)"), (True, "codejoule ui --tracking-uri sqlite:///")],
 )
 def test_the_link_opens_the_runs_and_says_who_serves_it(
     elsewhere: bool, serve: str, project: Path, capsys: pytest.CaptureFixture[str],
@@ -126,7 +131,7 @@ def test_the_link_opens_the_runs_and_says_who_serves_it(
     monkeypatch.setattr(summary, "analyse", lambda *_: SimpleNamespace(groups=()))
     print_summary(ended(run, dir=place))
     (line,) = [s for s in capsys.readouterr().out.splitlines() if s.startswith("Runs in MLflow: ")]
-    store = prepare_store(TrackingConfig(dir=place), project_root=project)
+    store = prepare_store(TrackingConfig(dir=place))
     query = "workflowType=machine_learning&viewStateShareKey=codejoule"
     page = f"#/experiments/{store.experiment_id}/runs?{query}"
     assert line.startswith(f"Runs in MLflow: http://127.0.0.1:5000/{page} (served by: {serve}")

@@ -19,7 +19,7 @@ from pathlib import Path
 from codejoule.common import environments
 
 folder, name, command = sys.argv[1:]
-environments.project_root = lambda: Path(folder)
+environments.environments = lambda: Path(folder)
 environment = environments.LockedEnvironment(lock=Path(folder, "lock.txt"), kind=".envs")
 
 def fill(installer):
@@ -34,7 +34,7 @@ print("built")
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("codejoule.common.environments.project_root", lambda: tmp_path)
+    monkeypatch.setattr("codejoule.common.environments.environments", lambda: tmp_path)
     (tmp_path / "lock.txt").write_text("some==1.0\n")
     # Stands in for `python -m venv FOLDER`, which takes seconds.
     base = tmp_path / "base"

@@ -11,14 +11,14 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from codejoule.config import ConfigError, project_root
+from codejoule.config import ConfigError, conf_folder
 from codejoule.config.compose import register_schemas
 from codejoule.config.own_weights import with_own_facts
 from codejoule.config.schema import ExperimentConfig, ModelConfig, Variant, Weights
 from codejoule.config.typed import from_plain, to_experiment, to_plain
 
 MakeFolder = Callable[..., Path]
-CONF = project_root() / "conf"
+CONF = conf_folder()
 PRESETS = tuple(file.stem for file in CONF.glob("model/*.yaml"))
 FROM_THE_HUB = ("qwen_0_5b", "qwen_7b_base", "llama_8b", "deepseek_coder_16b")
 

@@ -77,7 +77,7 @@ WRONG = {
     "experiment=smoke": "experiment=smoke: presets are added with a plus: +experiment=smoke",
     "tracking.experiment=": "tracking.experiment=: must not be empty",
     "suite.path=README.md": "suite.path=README.md: its tasks are not starter's, and would be recorded as if they were; name them: suite.name=...",
-    "batch=b1,b8": "batch=b1,b8: several values are a sweep, which needs -m: python src/main.py -m batch=b1,b8",
+    "batch=b1,b8": "batch=b1,b8: several values are a sweep, which needs -m: codejoule run -m batch=b1,b8",
     # Hydra's own grammar
     "model=[": "model=[: not a Hydra override",
     "-m --cfg job": "Only one of --run, --multirun, --cfg",

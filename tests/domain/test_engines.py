@@ -4,11 +4,11 @@ import ast
 
 import pytest
 
-from codejoule.config import project_root
+from codejoule.config import checkout, conf_folder
 from codejoule.domain.engines import ENGINES, OWN_KEYS, EngineName, engines_with
 from codejoule.generation import Engine, engine_class
 
-SOURCE = project_root() / "src" / "codejoule"
+SOURCE = checkout() / "src" / "codejoule"
 DECLARATION = SOURCE / "domain" / "engines.py"
 
 
@@ -46,7 +46,7 @@ def test_an_engine_is_a_declaration_a_module_and_a_file_of_its_name(name: Engine
     assert set(ENGINES[name].keys) <= set(OWN_KEYS)
     assert set(ENGINES[name].needs) <= set(ENGINES[name].keys)
     assert issubclass(engine_class(name), Engine)
-    assert (project_root() / "conf" / "engine" / f"{name.value}.yaml").is_file()
+    assert (conf_folder() / "engine" / f"{name.value}.yaml").is_file()
 
 
 def test_every_key_is_some_engines() -> None:

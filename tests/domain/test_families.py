@@ -2,13 +2,13 @@
 
 import ast
 
-from codejoule.config import project_root
+from codejoule.config import checkout
 from codejoule.domain import FAMILIES, Architecture, Quantization, Workload
 from codejoule.domain.architecture import Family
 from codejoule.domain.attention import Attention
 from codejoule.estimate import count_parameters, memory_needed
 
-SOURCE = project_root() / "src" / "codejoule"
+SOURCE = checkout() / "src" / "codejoule"
 OWN = SOURCE / "domain" / "families"
 
 

@@ -27,7 +27,7 @@ FOREIGN = [_task("import json\nimport no_such_library.part as part\ndef f(x):\n"
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("codejoule.common.environments.project_root", lambda: tmp_path)
+    monkeypatch.setattr("codejoule.common.environments.environments", lambda: tmp_path)
     return tmp_path
 
 
@@ -72,7 +72,7 @@ def test_modules_that_are_missing_are_named_with_the_remedy(
         assert caplog.text == ""
         assert with_python(CONFIG, FOREIGN).python is None
     assert "no_such_library" in caplog.text
-    assert "make eval-env" in caplog.text
+    assert "codejoule env bigcodebench" in caplog.text
 
 
 def test_a_record_names_our_environment_wherever_it_lies(project: Path) -> None:

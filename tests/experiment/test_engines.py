@@ -12,7 +12,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from codejoule.config import ConfigError, UserError, project_root
+from codejoule.config import ConfigError, UserError, checkout, conf_folder
 from codejoule.config.compose import register_schemas
 from codejoule.config.typed import to_experiment
 from codejoule.domain import TaskRecord
@@ -36,7 +36,7 @@ def plan_for() -> Callable[..., Plan]:
         register_schemas()
         fixed = ["device=cpu", "meter=cpu_estimate", "meter.idle_s=0", "suite.limit=11",
                  "generation.max_new_tokens=16", "engine.warmup_batches=0"]  # fmt: skip
-        with initialize_config_dir(str(project_root() / "conf"), version_base="1.3"):
+        with initialize_config_dir(str(conf_folder()), version_base="1.3"):
             return make_plan(to_experiment(compose("config", [*fixed, *overrides])))
 
     return make
@@ -137,7 +137,7 @@ def test_over_a_recording_windows_have_the_energy_that_the_card_then_took(
 
     monkeypatch.setattr("codejoule.measurement.opening.ReplayFeed", feed)
     monkeypatch.setattr("codejoule.measurement.meter.SHORTEST_SLICE_S", 0.3)
-    recording = project_root() / "tests/golden/h200_ledger.npz"
+    recording = checkout() / "tests/golden/h200_ledger.npz"
     plan = plan_for("engine=graph", "engine.window_tasks=8", "batch.size=3", "suite.limit=60",
                     "generation.max_new_tokens=64", "meter=replay",
                     f"meter.recording={recording}")  # fmt: skip

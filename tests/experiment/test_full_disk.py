@@ -78,7 +78,7 @@ def fill(disk: Path, *, leaving_bytes: int = 0) -> Path:
 def test_logs_and_the_store_tell_of_a_full_disk_and_go_on_when_it_has_room(
     small_disk: Path, with_database: Callable[[Path], Path], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    store = prepare_store(TrackingConfig(), project_root=with_database(small_disk))
+    store = prepare_store(TrackingConfig(dir=f"{with_database(small_disk)}/mlruns"))
     run = store.start_run(name="a", parent_run_id=None, tags={}, params={})
     page = small_disk / "index.html"
     page.write_text("x" * 10_000)
@@ -123,7 +123,7 @@ def test_a_sweep_says_why_its_jobs_failed_and_is_closed(
 ) -> None:
     """With little room a run's configuration does not fit, with more its artifacts do not."""
     with_database(small_disk)
-    prepare_store(TrackingConfig(), project_root=small_disk)
+    prepare_store(TrackingConfig(dir=f"{small_disk}/mlruns"))
     filler = fill(small_disk, leaving_bytes=leaving_bytes)
     done = run_main(small_disk, "-m", "batch=b8,b4", "suite.limit=4")
     assert done.returncode == 1

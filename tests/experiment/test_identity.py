@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from codejoule.config import ConfigError, project_root
+from codejoule.config import ConfigError, checkout, conf_folder
 from codejoule.config.compose import register_schemas
 from codejoule.config.schema import (
     ExperimentConfig,
@@ -24,7 +24,7 @@ from codejoule.models import tokenizer
 from codejoule.suites import prompts
 from tests.experiment.job import run_main, runs_of
 
-STARTER = project_root() / "src/codejoule/models/starter/none"
+STARTER = checkout() / "src/codejoule/models/starter/none"
 TEMPLATE = "{% for m in messages %}[{{ m.role }}] {{ m.content }}{% endfor %}"
 
 
@@ -42,7 +42,7 @@ def plan_of() -> Callable[..., Plan]:
     def make(*overrides: str) -> Plan:
         register_schemas()
         fixed = ["device=cpu", "evaluator=none", "suite.limit=3"]
-        with initialize_config_dir(str(project_root() / "conf"), version_base="1.3"):
+        with initialize_config_dir(str(conf_folder()), version_base="1.3"):
             return make_plan(to_experiment(compose("config", [*fixed, *overrides])))
 
     return make

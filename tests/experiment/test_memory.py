@@ -12,7 +12,7 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 
-from codejoule.config import ConfigError, UserError, project_root
+from codejoule.config import ConfigError, UserError, checkout, conf_folder
 from codejoule.config.compose import register_schemas
 from codejoule.config.typed import to_experiment
 from codejoule.domain import Architecture, Quantization, Workload
@@ -39,7 +39,7 @@ QUANTS = (Quantization(), Quantization(method="gptq", bits=4, group_size=64))
 
 def planned(*overrides: str) -> Plan:
     register_schemas()
-    with initialize_config_dir(str(project_root() / "conf"), version_base="1.3"):
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         experiment = to_experiment(compose("config", ["model.weights=random", *overrides]))
     return make_plan(experiment)
 
@@ -52,7 +52,7 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @cache
 def fields(name: str) -> dict[str, Any]:
-    file = project_root() / "conf" / "model" / f"{name}.yaml"
+    file = conf_folder() / "model" / f"{name}.yaml"
     found: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))["architecture"]
     return found
 
@@ -192,7 +192,7 @@ def test_predicted_memory_is_what_an_h200_needed(monkeypatch: pytest.MonkeyPatch
     big = replace(TWO, gpus=(replace(H100, memory_bytes=140 * GIB),))
     monkeypatch.setattr("codejoule.experiment.plan.detect_hardware", lambda: big)
     monkeypatch.setattr(plan, "choose_device", lambda *_: "cuda")
-    golden = project_root() / "tests" / "golden" / "h200_models.csv"
+    golden = checkout() / "tests" / "golden" / "h200_models.csv"
     with golden.open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 18

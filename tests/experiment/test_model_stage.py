@@ -9,7 +9,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from codejoule.config import ConfigError, project_root
+from codejoule.config import ConfigError, checkout, conf_folder
 from codejoule.config.compose import register_schemas
 from codejoule.config.schema import QuantConfig
 from codejoule.config.typed import to_experiment
@@ -22,7 +22,7 @@ from codejoule.tracking import Journal
 from codejoule.tracking.entries import Quantized
 
 PlanFor = Callable[..., Plan]
-STARTER = project_root() / "src" / "codejoule" / "models" / "starter" / "none"
+STARTER = checkout() / "src" / "codejoule" / "models" / "starter" / "none"
 TEXTS = "def add(a, b):\n    return a + b\n\nfor i in range(9):\n    print(i)\n\nx = [1, 2]\n"
 
 
@@ -39,7 +39,7 @@ def plan_for(tmp_path_factory: pytest.TempPathFactory) -> PlanFor:
                  "model.weights=local", f"model.path={STARTER}",
                  f"quant.cache_dir={folder}/cache", "quant.calibration.samples=3",
                  f"quant.calibration.path={folder}/texts.txt"]  # fmt: skip
-        with initialize_config_dir(str(project_root() / "conf"), version_base="1.3"):
+        with initialize_config_dir(str(conf_folder()), version_base="1.3"):
             return make_plan(to_experiment(compose("config", [*fixed, *overrides])))
 
     return make

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from codejoule.config import UserError, project_root
+from codejoule.config import UserError, conf_folder
 from codejoule.config.compose import register_schemas
 from codejoule.config.typed import to_experiment
 from codejoule.experiment.generation_stage import generate
@@ -29,7 +29,7 @@ def plan_for() -> Callable[..., Plan]:
         register_schemas()
         fixed = ["device=cpu", "meter=cpu_estimate", "meter.idle_s=0", "suite.limit=11",
                  "generation.max_new_tokens=8", "engine.warmup_batches=0"]  # fmt: skip
-        with initialize_config_dir(str(project_root() / "conf"), version_base="1.3"):
+        with initialize_config_dir(str(conf_folder()), version_base="1.3"):
             return make_plan(to_experiment(compose("config", [*fixed, *overrides])))
 
     return make

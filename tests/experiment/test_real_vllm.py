@@ -1,4 +1,4 @@
-"""The real vLLM where it is found: the environment of ``make vllm-env``, or the Python that
+"""The real vLLM where it is found: the environment of ``codejoule env vllm``, or the Python that
 CODEJOULE_VLLM_PYTHON names."""
 
 import json

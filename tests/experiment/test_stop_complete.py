@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from codejoule.config import project_root
+from codejoule.config import checkout, conf_folder
 from codejoule.config.compose import register_schemas
 from codejoule.config.typed import to_experiment
 from codejoule.domain import Completion, FinishReason
@@ -17,7 +17,7 @@ from codejoule.experiment.plan import make_plan
 from codejoule.tracking import Journal
 from codejoule.tracking.entries import Batch
 
-BUNDLED = project_root() / "src" / "codejoule" / "models" / "starter" / "none"
+BUNDLED = checkout() / "src" / "codejoule" / "models" / "starter" / "none"
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def answers(endless: Path, folder: Path, stop: str) -> list[tuple[Completion, st
         "model.name=endless", "batch=b8", "suite.limit=8", f"generation.stop={stop}",
         "meter=cpu_estimate", "meter.idle_s=0", "engine.warmup_batches=0",
     ]  # fmt: skip
-    with initialize_config_dir(str(project_root() / "conf"), version_base="1.3"):
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         plan = make_plan(to_experiment(compose("config", overrides=overrides)))
     generate(plan, folder)
     with Journal(folder) as journal:

@@ -92,7 +92,7 @@ def test_a_sweep_that_has_no_vllm_says_so_before_its_first_job(tmp_path: Path) -
     done = run_main(tmp_path, "-m", "engine=generate,vllm", "quant=none,gptq4", **missing)
     assert done.returncode == 1
     assert "nothing cannot be started (No such file or directory)" in done.stderr
-    assert "make vllm-env" in done.stderr and "(in 2 of 4 jobs)" in done.stderr
+    assert "codejoule env vllm" in done.stderr and "(in 2 of 4 jobs)" in done.stderr
     assert not (tmp_path / "mlruns" / "mlflow.db").exists()
 
 
@@ -100,14 +100,14 @@ def test_the_presets_can_be_had_without_vllm(tmp_path: Path) -> None:
     for preset in ("frontier", "engines"):
         file = ROOT / "conf" / "experiment" / f"{preset}.yaml"
         comment = next(line for line in file.read_text().splitlines() if " engine=" in line)
-        _, _, command = comment.partition("src/main.py ")
+        _, _, command = comment.partition("codejoule run ")
         missing = {"CODEJOULE_VLLM_PYTHON": str(tmp_path / "nothing")}
         # The last is a fault that is found after all others, so that no job starts.
         few = ("model=qwen_0_5b", "batch=b1", "tracking.experiment=a,b")
         for overrides, vllm in ((command.split(), False), ([f"+experiment={preset}"], True)):
             done = run_main(tmp_path, "-m", *overrides, *few, **missing)
             assert done.returncode == 1
-            assert ("make vllm-env" in done.stderr) is vllm, done.stderr
+            assert ("codejoule env vllm" in done.stderr) is vllm, done.stderr
             assert vllm or "tracking: cannot be swept over" in done.stderr
 
 

@@ -15,9 +15,9 @@ from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from codejoule.config import project_root
+from codejoule.config import checkout
 
-STARTER = project_root() / "src/codejoule/models/starter/none"
+STARTER = checkout() / "src/codejoule/models/starter/none"
 
 
 def free_port() -> int:

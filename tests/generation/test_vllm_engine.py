@@ -269,7 +269,7 @@ def test_a_cache_that_holds_fewer_tokens_than_a_batch_may_have_is_told(
 def test_a_missing_or_old_vllm_is_told_with_the_way_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("codejoule.common.environments.project_root", lambda: tmp_path)
+    monkeypatch.setattr("codejoule.common.environments.environments", lambda: tmp_path)
     for variable in ("PYTHONPATH", VARIABLE):
         monkeypatch.delenv(variable, raising=False)
     with pytest.raises(UserError, match=r"vLLM is not here; build its environment with `make vllm"):

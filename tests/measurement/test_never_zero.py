@@ -326,7 +326,7 @@ def test_what_was_not_measured_is_absent_in_the_store_and_null_in_the_table(
     metrics = run_metrics(records, facts_of_run, rng=np.random.default_rng(0))
     energies = {name for name in metrics if "energy" in name or "power" in name or "kwh" in name}
     assert energies == set()
-    store = prepare_store(TrackingConfig(), project_root=tmp_path)
+    store = prepare_store(TrackingConfig(dir=f"{tmp_path}/mlruns"))
     tracked = store.start_run(name="r", parent_run_id=None, tags={}, params={}, resume_run_id=None)
     tracked.log(metrics=metrics)
     client = MlflowClient(f"sqlite:///{tmp_path}/mlruns/mlflow.db")

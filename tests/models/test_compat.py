@@ -16,10 +16,10 @@ import pytest
 import torch
 from packaging.specifiers import SpecifierSet
 
-from codejoule.config import project_root
+from codejoule.config import checkout
 from codejoule.models import compat
 
-MODELS = project_root() / "src" / "codejoule" / "models"
+MODELS = checkout() / "src" / "codejoule" / "models"
 
 
 def said(library: str) -> str:
@@ -40,7 +40,7 @@ def test_a_private_interface_is_where_it_was(library: str, place: str) -> None:
 
 @pytest.mark.parametrize("library", compat.HOLDS_FOR)
 def test_the_tested_versions_are_those_for_which_it_holds(library: str) -> None:
-    pinned = (project_root() / "constraints.txt").read_text().lower().splitlines()
+    pinned = (checkout() / "constraints.txt").read_text().lower().splitlines()
     tested = next(line.partition("==")[2] for line in pinned if line.startswith(f"{library}=="))
     assert tested in SpecifierSet(compat.HOLDS_FOR[library]), said(library)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from codejoule.config import ConfigError, UserError, project_root
+from codejoule.config import ConfigError, UserError, checkout
 from codejoule.config.schema import ModelConfig, QuantConfig
 from codejoule.models import (
     end_token_owners,
@@ -20,7 +20,7 @@ from codejoule.models import (
     quantize_checkpoint,
 )
 
-SOURCE = project_root() / "src"
+SOURCE = checkout() / "src"
 
 
 @pytest.fixture

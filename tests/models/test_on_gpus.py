@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from codejoule.config import ConfigError, UserError, project_root
+from codejoule.config import ConfigError, UserError, checkout
 from codejoule.config.schema import Dtype, Method, ModelConfig, QuantConfig, Weights
 from codejoule.domain import Architecture, Quantization, Workload
 from codejoule.experiment.memory import place
@@ -155,7 +155,7 @@ def test_a_checkpoint_on_two_gpus_computes_what_it_computes_on_one(tmp_path: Pat
 def test_a_run_on_two_gpus_meters_both(tmp_path: Path) -> None:
     done = subprocess.run(
         [
-            sys.executable, str(project_root() / "src" / "main.py"), "model=qwen_0_5b", "gpus=2",
+            sys.executable, str(checkout() / "src" / "main.py"), "model=qwen_0_5b", "gpus=2",
             "model.weights=random", "suite.limit=4", "batch=b4", "generation.max_new_tokens=64",
             "evaluator=none", "meter.idle_s=2", f"tracking.dir={tmp_path}/mlruns",
             # This process still holds both cards, idle, after the tests above.

@@ -4,12 +4,12 @@ import ast
 
 import pytest
 
-from codejoule.config import project_root
+from codejoule.config import checkout, conf_folder
 from codejoule.config.schema import Method
 from codejoule.domain import METHODS
 from codejoule.models.quantization import quantizer_of, quantizers
 
-SOURCE = project_root() / "src" / "codejoule"
+SOURCE = checkout() / "src" / "codejoule"
 OWN = {SOURCE / "domain" / "quantization.py", *(SOURCE / "models" / "quantization").glob("*.py")}
 # The estimator of the thesis has its own table of the quantizations that it knows.
 ELSEWHERE = SOURCE / "thesis"
@@ -62,7 +62,7 @@ def test_each_method_has_facts_a_module_and_a_file_of_its_name() -> None:
     assert [method.name for method in Method] == list(METHODS)
     assert [quantizer.name for quantizer in quantizers()] == list(METHODS)
     modules = {file.stem for file in OWN}
-    configured = (project_root() / "conf" / "quant").glob("*.yaml")
+    configured = (conf_folder() / "quant").glob("*.yaml")
     named = {line for file in configured for line in file.read_text().splitlines()}
     for name, facts in METHODS.items():
         assert name in modules

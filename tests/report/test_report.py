@@ -152,7 +152,9 @@ def log_answers(store, folder, run_id, tasks, *, program, prompt="Write it."):
 
 
 def test_full_study_stays_below_eight_megabytes(tmp_path, with_database):
-    store = prepare_store(TrackingConfig(experiment="large"), project_root=with_database(tmp_path))
+    store = prepare_store(
+        TrackingConfig(experiment="large", dir=f"{with_database(tmp_path)}/mlruns")
+    )
     rng = np.random.default_rng(0)
     for i in range(2):
         run_id = write_run(
@@ -173,7 +175,9 @@ def test_full_study_stays_below_eight_megabytes(tmp_path, with_database):
 
 
 def test_long_text_is_cut_and_the_rest_counted(tmp_path, with_database):
-    store = prepare_store(TrackingConfig(experiment="long"), project_root=with_database(tmp_path))
+    store = prepare_store(
+        TrackingConfig(experiment="long", dir=f"{with_database(tmp_path)}/mlruns")
+    )
     run_id = write_run(
         store, tmp_path, quant="none", energy_j=np.full(2, 5.0), passed=np.ones(2, dtype=bool)
     )
@@ -186,7 +190,9 @@ def test_long_text_is_cut_and_the_rest_counted(tmp_path, with_database):
 
 
 def test_what_steers_a_reader_is_written_as_an_escape(tmp_path, with_database):
-    store = prepare_store(TrackingConfig(experiment="steer"), project_root=with_database(tmp_path))
+    store = prepare_store(
+        TrackingConfig(experiment="steer", dir=f"{with_database(tmp_path)}/mlruns")
+    )
     run_id = write_run(
         store, tmp_path, quant="none", energy_j=np.full(1, 5.0), passed=np.ones(1, dtype=bool)
     )
@@ -205,7 +211,7 @@ def test_only_the_pages_own_script_may_run(simulated, tmp_path):
 
 def test_names_are_escaped_everywhere(tmp_path, with_database):
     store = prepare_store(
-        TrackingConfig(experiment="hostile"), project_root=with_database(tmp_path)
+        TrackingConfig(experiment="hostile", dir=f"{with_database(tmp_path)}/mlruns")
     )
     name = "</script><img src=x onerror=alert(1)>"
     write_run(
@@ -221,7 +227,7 @@ def test_names_are_escaped_everywhere(tmp_path, with_database):
 
 def test_predictions_stand_beside_what_was_measured(tmp_path, with_database):
     store = prepare_store(
-        TrackingConfig(experiment="predicted"), project_root=with_database(tmp_path)
+        TrackingConfig(experiment="predicted", dir=f"{with_database(tmp_path)}/mlruns")
     )
     run_id = write_run(
         store, tmp_path, quant="none", energy_j=np.full(10, 5.0), passed=np.ones(10, dtype=bool)
@@ -248,7 +254,9 @@ def test_report_of_one_sweep_is_an_artifact_of_its_parent(simulated, tmp_path):
 
 
 def test_report_of_other_runs_gets_one_run_of_its_own(tmp_path, with_database):
-    store = prepare_store(TrackingConfig(experiment="alone"), project_root=with_database(tmp_path))
+    store = prepare_store(
+        TrackingConfig(experiment="alone", dir=f"{with_database(tmp_path)}/mlruns")
+    )
     write_run(
         store, tmp_path, quant="none", energy_j=np.full(10, 5.0), passed=np.ones(10, dtype=bool)
     )

@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from codejoule.config.compose import register_schemas
-from codejoule.config.installation import project_root
+from codejoule.config.installation import conf_folder
 from codejoule.config.schema import SuiteConfig, Variant
 from codejoule.domain import Suite
 from codejoule.suites import load_suite, load_suite_named, stops_for
@@ -26,7 +26,7 @@ LIMITS = {
 
 def composed(name: str, *overrides: str) -> SuiteConfig:
     register_schemas()
-    with initialize_config_dir(str(project_root() / "conf"), version_base="1.3"):
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         config = OmegaConf.to_object(compose(f"suite/{name}", list(overrides)).suite)
     assert isinstance(config, SuiteConfig)
     return config

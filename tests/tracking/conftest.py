@@ -16,4 +16,4 @@ def project(tmp_path: Path, with_database: Callable[[Path], Path]) -> Path:
 
 @pytest.fixture
 def store(project: Path) -> Store:
-    return prepare_store(TrackingConfig(), project_root=project)
+    return prepare_store(TrackingConfig(dir=f"{project}/mlruns"))

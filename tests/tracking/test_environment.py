@@ -11,7 +11,7 @@ from codejoule.tracking import prepare_store
 
 
 def record_a_run(project: Path) -> None:
-    store = prepare_store(TrackingConfig(), project_root=project)
+    store = prepare_store(TrackingConfig(dir=f"{project}/mlruns"))
     file = project / "config.yaml"
     file.write_text("a: 1")
     run = store.start_run(name="a", parent_run_id=None, tags={}, params={"batch.size": 1})

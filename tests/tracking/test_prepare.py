@@ -24,7 +24,7 @@ from pathlib import Path
 from codejoule.config.schema import TrackingConfig
 from codejoule.tracking import prepare_store
 
-store = prepare_store(TrackingConfig(), project_root=Path(sys.argv[1]))
+store = prepare_store(TrackingConfig(dir=f"{sys.argv[1]}/mlruns"))
 run = store.start_run(name=sys.argv[2], parent_run_id=None, tags={}, params={"a": 1})
 run.finish("FINISHED")
 print(store.experiment_id)
@@ -53,12 +53,12 @@ def test_three_processes_may_use_a_fresh_store_at_once(tmp_path):
 
 def test_default_store_is_below_the_project_with_absolute_addresses(project, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
-    store = prepare_store(TrackingConfig(experiment="mine"), project_root=project)
+    store = prepare_store(TrackingConfig(experiment="mine", dir=f"{project}/mlruns"))
     assert store.uri == f"sqlite:///{project}/mlruns/mlflow.db"
 
     experiment = MlflowClient(store.uri).get_experiment_by_name("mine")
     assert experiment.artifact_location == f"file://{project}/mlruns/artifacts"
-    again = prepare_store(TrackingConfig(experiment="mine"), project_root=project)
+    again = prepare_store(TrackingConfig(experiment="mine", dir=f"{project}/mlruns"))
     assert again.experiment_id == store.experiment_id
 
 
@@ -70,40 +70,40 @@ def test_folder_with_a_space_works_and_a_percent_sign_is_refused(
     folder = tmp_path / "my runs"
     folder.mkdir()
     shutil.copy(empty_database, folder)
-    store = prepare_store(TrackingConfig(dir="my runs"), project_root=tmp_path)
+    store = prepare_store(TrackingConfig(dir="my runs"))
     run = store.start_run(name="a", parent_run_id=None, tags={}, params={})
     (tmp_path / "note.txt").write_text("x")
     run.log(artifacts=[tmp_path / "note.txt"])
     assert (folder / "artifacts" / run.run_id / "artifacts" / "note.txt").read_text() == "x"
     with pytest.raises(ConfigError, match=r"tracking\.dir=.*100%.*choose another folder"):
-        prepare_store(TrackingConfig(dir="100%"), project_root=tmp_path)
+        prepare_store(TrackingConfig(dir="100%"))
 
 
 def test_leftover_of_a_killed_first_use_is_no_obstacle(tmp_path):
     (tmp_path / "mlruns").mkdir()
     (tmp_path / "mlruns" / "mlflow.db.new").write_bytes(b"half a database")
-    store = prepare_store(TrackingConfig(), project_root=tmp_path)
+    store = prepare_store(TrackingConfig(dir=f"{tmp_path}/mlruns"))
     assert store.find_finished("none") is None
 
 
 def test_folder_that_cannot_be_written_is_a_user_error(tmp_path):
     (tmp_path / "mlruns").write_text("a file, not a folder")
     with pytest.raises(UserError, match=r"tracking\.dir=.*cannot write there.*choose another"):
-        prepare_store(TrackingConfig(), project_root=tmp_path)
+        prepare_store(TrackingConfig(dir=f"{tmp_path}/mlruns"))
 
 
 def test_deleted_experiment_is_a_user_error(store, project):
 
     MlflowClient(store.uri).delete_experiment(store.experiment_id)
     with pytest.raises(UserError, match=r"tracking\.experiment=codejoule: .* deleted.*restore"):
-        prepare_store(TrackingConfig(), project_root=project)
+        prepare_store(TrackingConfig(dir=f"{project}/mlruns"))
 
 
 def test_moved_store_is_a_user_error(store, project, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     shutil.copytree(project / "mlruns", elsewhere / "mlruns")
     with pytest.raises(UserError, match="moved or copied"):
-        prepare_store(TrackingConfig(), project_root=elsewhere)
+        prepare_store(TrackingConfig(dir=f"{elsewhere}/mlruns"))
 
 
 def test_server_that_does_not_answer_is_told_within_seconds(tmp_path):
@@ -113,7 +113,7 @@ def test_server_that_does_not_answer_is_told_within_seconds(tmp_path):
     config = TrackingConfig(name=TrackingName.server, uri=uri)
     started_s = time.monotonic()
     with pytest.raises(UserError, match=r"tracking\.uri=.*cannot be used.*tracking=local"):
-        prepare_store(config, project_root=tmp_path)
+        prepare_store(config)
     assert time.monotonic() - started_s < 20
     assert "MLFLOW_HTTP_REQUEST_MAX_RETRIES" not in os.environ
 
@@ -139,7 +139,7 @@ def test_server_that_refuses_is_told_with_its_reason(tmp_path):
             name=TrackingName.server, uri=f"http://127.0.0.1:{server.server_port}"
         )
         with pytest.raises(UserError, match="no entry"):
-            prepare_store(config, project_root=tmp_path)
+            prepare_store(config)
     finally:
         server.shutdown()
         server.server_close()
@@ -148,10 +148,10 @@ def test_server_that_refuses_is_told_with_its_reason(tmp_path):
 def test_server_address_must_be_one(tmp_path):
     config = TrackingConfig(name=TrackingName.server, uri="mlruns")
     with pytest.raises(ConfigError, match=r"tracking\.uri=mlruns: not the address of a server"):
-        prepare_store(config, project_root=tmp_path)
+        prepare_store(config)
 
 
 def test_opening_a_store_says_nothing(store, project, caplog, capfd):
     with caplog.at_level(logging.INFO):
-        prepare_store(TrackingConfig(experiment="quiet"), project_root=project)
+        prepare_store(TrackingConfig(experiment="quiet", dir=f"{project}/mlruns"))
     assert capfd.readouterr() == ("", "")

@@ -162,7 +162,7 @@ import os, signal, sys
 from pathlib import Path
 from codejoule.config.schema import TrackingConfig
 from codejoule.tracking import prepare_store
-store = prepare_store(TrackingConfig(), project_root=Path(sys.argv[1]))
+store = prepare_store(TrackingConfig(dir=f"{sys.argv[1]}/mlruns"))
 sweep = store.start_sweep("s", overrides=[], tags={})
 print(sweep, store.start_run(name="a", parent_run_id=sweep, tags={}, params={}).run_id, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
@@ -219,8 +219,8 @@ def test_sweep_is_described_by_a_note_and_figures(store, client):
 
 def test_two_stores_in_one_process_do_not_touch_each_other(project, tmp_path_factory):
     other = tmp_path_factory.mktemp("other")
-    here = prepare_store(TrackingConfig(), project_root=project)
-    there = prepare_store(TrackingConfig(dir=str(other)), project_root=project)
+    here = prepare_store(TrackingConfig(dir=f"{project}/mlruns"))
+    there = prepare_store(TrackingConfig(dir=str(other)))
     run = start(there)
     run.finish("FINISHED")
     from mlflow.exceptions import MlflowException

@@ -30,5 +30,5 @@ def test_an_experiment_has_a_view_with_the_figures_as_columns(store):
 def test_a_view_that_somebody_changed_is_left_alone(store, project):
     client = MlflowClient(store.uri)
     client.set_experiment_tag(store.experiment_id, TAG, "mine")
-    prepare_store(TrackingConfig(), project_root=project)
+    prepare_store(TrackingConfig(dir=f"{project}/mlruns"))
     assert client.get_experiment(store.experiment_id).tags[TAG] == "mine"

@@ -20,7 +20,7 @@ With `HYDRA_FULL_ERROR=1` an error shows its traceback.
 def commands_page() -> str:
     """One section for each command, in the order of ``codejoule --help``."""
     with patch.dict(os.environ, COLUMNS="92", NO_COLOR="1"):
-        parser = build_parser()
+        parser, _ = build_parser()
         sections = [_HEAD, _section("codejoule", parser, level=2)]
         sections += [
             _section(f"codejoule {name}", command, level=2)

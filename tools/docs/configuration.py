@@ -7,7 +7,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from codejoule.config import project_root
+from codejoule.config.installation import conf_folder
 from codejoule.config.schema import ExperimentConfig
 
 _HEAD = """# Configuration
@@ -41,7 +41,7 @@ class _Key:
 
 def configuration_page() -> str:
     """The groups one by one, then the keys that are in none."""
-    conf = project_root() / "conf"
+    conf = conf_folder()
     main = (conf / "config.yaml").read_text(encoding="utf-8")
     groups = {found["group"]: found for found in _GROUP_COMMENT.finditer(main)}
     schemas = get_type_hints(ExperimentConfig)

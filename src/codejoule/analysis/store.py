@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _SQLITE = "sqlite:///"
 
-MAKE_RUNS = "Make some with `make demo` or `python src/main.py`"
+MAKE_RUNS = "Make some with `codejoule run`"
 """What to do where there is nothing to analyse."""
 
 FindArtifact = Callable[[str], Path | None]

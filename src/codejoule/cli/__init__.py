@@ -1,12 +1,13 @@
-"""The ``codejoule`` command: everything that is not a Hydra job."""
+"""The ``codejoule`` command."""
 
 import argparse
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
+from codejoule import __version__
 from codejoule.domain import visible
 
 USAGE = 2
@@ -21,40 +22,49 @@ class _Parser(argparse.ArgumentParser):
         self.exit(self.get_default("error_code") or USAGE, f"{self.prog}: error: {message}\n")
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of all commands; each sets ``run``, what takes its arguments."""
-    from codejoule.cli import analyze, doctor, estimate, evaluate, gate, meter, plan
+def build_parser() -> tuple[
+    argparse.ArgumentParser, Mapping[str, Callable[[argparse.Namespace], int]]
+]:
+    """The parser of all commands, and by a command's name what takes its arguments."""
+    from codejoule.cli import analyze, doctor, env, estimate, evaluate, gate, meter, plan, ui
     from codejoule.thesis import command as thesis
 
     parser: argparse.ArgumentParser = _Parser(
         prog="codejoule",
-        description="What a correct program costs in energy. Jobs run with python src/main.py.",
+        description="What a correct program costs in energy.",
     )
+    parser.add_argument("--version", action="version", version=f"codejoule {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add_parser, run in (
-        (evaluate.add_parser, evaluate.run),
-        (estimate.add_parser, estimate.run),
-        (plan.add_parser, plan.run),
-        (gate.add_parser, gate.run),
-        (analyze.add_parser, analyze.run),
-        (thesis.add_parser, thesis.run),
-        (thesis.add_import_parser, thesis.run),
-        (doctor.add_parser, doctor.run),
-        (meter.add_parser, meter.run),
-    ):
-        before = set(subparsers.choices)
+    subparsers.add_parser("run", add_help=False, help="measure one job, or with -m a sweep")
+    commands = {
+        "evaluate": (evaluate.add_parser, evaluate.run),
+        "estimate": (estimate.add_parser, estimate.run),
+        "plan": (plan.add_parser, plan.run),
+        "gate": (gate.add_parser, gate.run),
+        "analyze": (analyze.add_parser, analyze.run),
+        "thesis": (thesis.add_parser, thesis.run),
+        "import-thesis": (thesis.add_import_parser, thesis.run),
+        "ui": (ui.add_parser, ui.run),
+        "doctor": (doctor.add_parser, doctor.run),
+        "env": (env.add_parser, env.run),
+        "meter": (meter.add_parser, meter.run),
+    }
+    for add_parser, _ in commands.values():
         add_parser(subparsers)
-        for name in set(subparsers.choices) - before:
-            subparsers.choices[name].set_defaults(run=run)
-    return parser
+    return parser, {name: run for name, (_, run) in commands.items()}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit code. Wrong input is one message on stderr and exit
     code 2 (3 for ``gate``, whose 1 and 2 are verdicts); ``HYDRA_FULL_ERROR=1`` brings the traceback
-    back, as it does for jobs."""
-    parser = build_parser()
-    args, more = parser.parse_known_args(argv)
+    back, as it does for jobs. What follows ``run`` is Hydra's to read, its flags included."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["run"]:
+        from codejoule.cli.launch import launch
+
+        return launch(arguments[1:])
+    parser, commands = build_parser()
+    args, more = parser.parse_known_args(arguments)
     error_code = getattr(args, "error_code", USAGE)
     if more:
         # argparse takes KEY=VALUE after a flag for strangers, although there may be any number.
@@ -64,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         args.overrides += more
     try:
-        return int(args.run(args))
+        return int(commands[args.command](args))
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:

@@ -6,7 +6,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codejoule.config import UserError, project_root
+from codejoule.config import UserError, default_store
 from codejoule.config.credentials import refuse_credentials
 from codejoule.domain import visible
 
@@ -81,7 +81,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--tracking-uri",
         metavar="URI",
-        help="sqlite:///... or http://...; default: the project's own store, mlruns/mlflow.db",
+        help="sqlite:///... or http://...; default: mlruns/mlflow.db below CODEJOULE_HOME "
+        "or the current folder",
     )
 
 
@@ -101,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
 
     options = _options(args)
     refuse_credentials([("--tracking-uri", args.tracking_uri)])
-    uri = args.tracking_uri or f"sqlite:///{project_root()}/mlruns/mlflow.db"
+    uri = args.tracking_uri or default_store()
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
         print(
             visible(f"There are no runs yet: {uri} does not exist. {MAKE_RUNS}."), file=sys.stderr

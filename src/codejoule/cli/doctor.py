@@ -21,9 +21,8 @@ from codejoule.config import (
     UserError,
     installed_versions,
     nearest_folder,
-    project_root,
 )
-from codejoule.config.schema import EvaluatorConfig, MeterConfig
+from codejoule.config.schema import EvaluatorConfig, MeterConfig, TrackingConfig
 from codejoule.domain import visible
 from codejoule.measurement import Gpu, Hardware, detect_hardware
 
@@ -57,7 +56,7 @@ class Finding:
     fix: str | None = None
     """How to get it, where it is missing."""
     required: bool = False
-    """Whether ``make demo`` needs it."""
+    """Whether the default run needs it."""
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -74,7 +73,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--python",
         metavar="PATH",
         help="Python of the evaluation environment (evaluator.python); default: that of "
-        "`make eval-env` where it is built, else this one",
+        "`codejoule env bigcodebench` where it is built, else this one",
     )
 
 
@@ -117,9 +116,9 @@ def _print(findings: list[Finding]) -> None:
     missing = [finding.item for finding in findings if finding.required and not finding.ok]
     print()
     if missing:
-        print(f"The default run (make demo) cannot work without: {', '.join(missing)}.")
+        print(f"The default run (codejoule run) cannot work without: {', '.join(missing)}.")
     else:
-        print("The default run (make demo) has everything it needs.")
+        print("The default run (codejoule run) has everything it needs.")
 
 
 def _gpus(hardware: Hardware) -> list[Finding]:
@@ -202,9 +201,9 @@ def _evaluation_environment(python: str | None) -> Finding:
     if missing:
         detail += f"; not {', '.join(missing)}"
     fix = (
-        "only for BigCodeBench (the starter suites need none): make eval-env builds an "
-        "environment with them; or name another Python with evaluator.python=PATH, and check it "
-        "with codejoule doctor --python PATH"
+        "only for BigCodeBench (the starter suites need none): codejoule env bigcodebench "
+        "builds an environment with them; or name another Python with evaluator.python=PATH, and "
+        "check it with codejoule doctor --python PATH"
     )
     return Finding("evaluation", not missing, detail, fix)
 
@@ -216,8 +215,8 @@ def _vllm() -> Finding:
         python, version = find_vllm(None)
     except UserError as error:
         fix = (
-            "only for engine=vllm: make vllm-env builds an environment with it; or name a Python "
-            f"that has it in {VARIABLE}"
+            "only for engine=vllm: codejoule env vllm builds an environment with it; or name "
+            f"a Python that has it in {VARIABLE}"
         )
         detail = str(error).removeprefix("engine=vllm: ").partition("; ")[0]
         return Finding("vLLM", False, detail, fix)
@@ -225,7 +224,7 @@ def _vllm() -> Finding:
 
 
 def _tracking_store() -> Finding:
-    folder = project_root() / "mlruns"
+    folder = TrackingConfig().folder
     database = folder / "mlflow.db"
     target = next(place for place in (database, folder, nearest_folder(folder)) if place.exists())
     writable = os.access(target, os.W_OK) and os.access(nearest_folder(folder), os.W_OK)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from codejoule.config import ConfigError, UserError, project_root
+from codejoule.config import ConfigError, UserError, default_store
 from codejoule.config.credentials import refuse_credentials
 from codejoule.domain import SCHEMA_VERSION, UNMEASURED, Doubt, read_validity, validity, visible
 
@@ -116,7 +116,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--tracking-uri",
         metavar="URI",
-        help="sqlite:///... or http://...; default: the project's own store, mlruns/mlflow.db",
+        help="sqlite:///... or http://...; default: mlruns/mlflow.db below "
+        "CODEJOULE_HOME or the current folder",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.set_defaults(error_code=ERROR)
@@ -135,7 +136,7 @@ def run(args: argparse.Namespace) -> int:
     if all(limit is None for limit in limits.values()):
         raise ConfigError("nothing to judge: give --max-energy-increase, --max-pass-loss or both")
     refuse_credentials([("--tracking-uri", args.tracking_uri)])
-    uri = args.tracking_uri or f"sqlite:///{project_root()}/mlruns/mlflow.db"
+    uri = args.tracking_uri or default_store()
 
     def load(flag: str, selection: str) -> Side:
         try:

@@ -1,24 +1,48 @@
-"""Runs Hydra's main and turns whatever happens into one message and an exit code."""
+"""``codejoule run`` and ``python src/main.py``: runs Hydra's jobs and turns whatever happens into
+one message and an exit code."""
 
 import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from codejoule.config import UserError
+from codejoule.config import UserError, conf_folder
+from codejoule.config.compose import register_schemas
 from codejoule.config.credentials import refuse_credentials_in
 from codejoule.config.explain import explain
 from codejoule.domain import visible
 
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
 _FULL_ERROR = "HYDRA_FULL_ERROR"
 
+# Here, since a launcher's processes import this module with the job.
+register_schemas()
 
-def launch(main: Callable[[], None]) -> int:
-    """Run `main` (a ``hydra.main``) and return the process's exit code. A wrong configuration, or
-    something outside that the user can put right, is one message on stderr and exit code 1;
-    ``HYDRA_FULL_ERROR=1`` brings the traceback back. After a sweep the comparison table and the
-    failed jobs are printed, and any failed job makes the exit code 1."""
+
+def job(config: "DictConfig") -> object:
+    """Run one job of a (possibly one-job) sweep, and return what it shall be optimised for."""
+    from codejoule.cli.summary import print_summary
+    from codejoule.experiment.run import run_job
+    from codejoule.experiment.sweep import Summary
+
+    found = run_job(config)
+    if not isinstance(found, Summary):
+        return found
+    print_summary(found)
+    return None
+
+
+def launch(arguments: Sequence[str]) -> int:
+    """Run Hydra with these arguments, flags and overrides, and return the process's exit code. A
+    wrong configuration, or something outside that the user can put right, is one message on stderr
+    and exit code 1; ``HYDRA_FULL_ERROR=1`` brings the traceback back. After a sweep the comparison
+    table and the failed jobs are printed, and any failed job makes the exit code 1."""
+    import hydra
+
     # A job that is told to end (Slurm, docker stop, kill) ends like one that is interrupted.
     signal.signal(signal.SIGTERM, _interrupt)
     # A log file that cannot be written is no reason for a traceback at each line of it.
@@ -26,9 +50,11 @@ def launch(main: Callable[[], None]) -> int:
     traceback_wanted = os.environ.get(_FULL_ERROR) == "1"
     # Hydra then raises what it would otherwise print in words of its own.
     os.environ[_FULL_ERROR] = "1"
+    sys.argv[1:] = arguments
+    main = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")(job)
     code, interrupted = 0, False
     try:
-        refuse_credentials_in(sys.argv[1:])
+        refuse_credentials_in(arguments)
         main()
     except BrokenPipeError:
         # The reader (`| head`) has gone; nothing may be written at exit either.
@@ -37,7 +63,7 @@ def launch(main: Callable[[], None]) -> int:
         code, interrupted = 130, True
         print("interrupted; the same command continues where this stopped", file=sys.stderr)
     except Exception as error:
-        text = explain(error, sys.argv[1:])
+        text = explain(error, arguments)
         if traceback_wanted or text is None:
             _finish_sweep(interrupted=False)
             raise

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from codejoule.analysis import load_runs, read_tasks
 from codejoule.cli.estimate.forecast import forecast
-from codejoule.config import ConfigError, UserError, project_root
+from codejoule.config import ConfigError, UserError
 from codejoule.config.schema import (
     EngineConfig,
     EvaluatorName,
@@ -181,7 +181,7 @@ class Resolver:
         """Energy [J] (of generation, and of evaluation where known) and share of samples passed of
         each task, in the order of the tasks, and the energy of loading [J]."""
         tracking = self.experiments[0].tracking
-        store = prepare_store(tracking, project_root=project_root())
+        store = prepare_store(tracking)
         frame = load_runs(store.uri, store.experiment, run_ids={str(outcome.run_id)}).frame
         figures, _ = read_tasks(frame, uri=store.uri)
         order = np.argsort(figures.order[0])

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import replace
 
 from codejoule.analysis import Analysis, Options, analyse, load_runs
-from codejoule.config import project_root
+from codejoule.config import program
 from codejoule.config.schema import TrackingConfig, TrackingName
 from codejoule.domain import visible
 from codejoule.experiment.sweep import State, Summary
@@ -16,7 +16,7 @@ from codejoule.tracking import VIEW, Store, prepare_store
 _AFTER = 6
 """Lines that follow the answers of a sweep in which nothing failed, and empty ones."""
 _UI = "http://127.0.0.1:5000"
-"""Where `make ui` and ``mlflow ui`` serve, unless they are told otherwise."""
+"""Where `codejoule ui` serves, unless it is told otherwise or the port is in use."""
 
 
 def print_summary(summary: Summary, *, compare: bool = True) -> None:
@@ -27,7 +27,7 @@ def print_summary(summary: Summary, *, compare: bool = True) -> None:
     if summary.answer is not None:
         print(visible(f"\n{summary.answer}"))
     if good and compare:
-        store = prepare_store(summary.tracking, project_root=project_root())
+        store = prepare_store(summary.tracking)
         ids = {str(outcome.run_id) for outcome in good}
         analysis = _print_comparison(store, ids, longest=summary.answer is not None)
         if summary.run_id is not None and not summary.only_skipped:
@@ -69,22 +69,20 @@ def _link(store: Store, tracking: TrackingConfig) -> str:
     page = f"#/experiments/{store.experiment_id}/runs?{query}"
     if tracking.name is TrackingName.server:
         return f"{store.uri.rstrip('/')}/{page}"
-    serve = "make ui"
+    serve = [program(), "ui"]
     if tracking.dir != TrackingConfig().dir:
-        serve = shlex.join(["mlflow", "ui", "--backend-store-uri", store.uri])
-    return f"{_UI}/{page} (served by: {serve})"
+        serve += ["--tracking-uri", store.uri]
+    return f"{_UI}/{page} (served by: {shlex.join(serve)})"
 
 
 def _next(store: Store, tracking: TrackingConfig) -> str:
     """The commands that show these runs."""
     usual = TrackingConfig()
-    command = ["codejoule", "analyze"]
+    command = [program(), "analyze"]
     if store.experiment != usual.experiment:
         command += ["--experiment", store.experiment]
     if (tracking.name, tracking.dir) != (usual.name, usual.dir):
         command += ["--tracking-uri", store.uri]
-    if command == ["codejoule", "analyze"]:
-        return "make analysis (figure and report)"
     return f"{shlex.join(command)} (figure and report)"
 
 

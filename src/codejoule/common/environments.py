@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from codejoule.config import UserError, project_root, write_whole
+from codejoule.config import UserError, environments, write_whole
 
 _MARKER = "codejoule.json"
 
@@ -23,13 +23,13 @@ class LockedEnvironment:
     lock: Path
     """The file that pins every package."""
     kind: str
-    """Name of the folder of the project that such environments lie in, e.g. ``.eval-env``."""
+    """Name of the folder that such environments lie in, e.g. ``.eval-env``."""
 
     @property
     def folder(self) -> Path:
         """Where it lies; another lock is another folder."""
         digest = hashlib.sha256(self.lock.read_bytes()).hexdigest()[:12]
-        return project_root() / self.kind / f"{self.lock.stem}-{digest}"
+        return environments() / self.kind / f"{self.lock.stem}-{digest}"
 
     @property
     def python(self) -> str:

@@ -11,7 +11,7 @@ from typing import get_type_hints
 from codejoule.config.credentials import refuse_credentials_in
 from codejoule.config.errors import ConfigError
 from codejoule.config.explain import explain
-from codejoule.config.installation import project_root
+from codejoule.config.installation import conf_folder
 from codejoule.config.schema import ExperimentConfig
 from codejoule.config.typed import to_experiment
 
@@ -40,7 +40,7 @@ def compose_experiment(overrides: Sequence[str]) -> ExperimentConfig:
                     f"{override.input_line}: several values are a sweep; codejoule estimate "
                     "predicts one configuration, so call it once for each"
                 )
-        with initialize_config_dir(str(project_root() / "conf"), version_base="1.3"):
+        with initialize_config_dir(str(conf_folder()), version_base="1.3"):
             composed = compose("config", overrides=list(overrides), return_hydra_config=True)
             return to_experiment(composed)
     except Exception as error:
@@ -51,7 +51,7 @@ def compose_experiment(overrides: Sequence[str]) -> ExperimentConfig:
 
 
 def compose_sweep(overrides: Sequence[str]) -> list[ExperimentConfig]:
-    """The jobs of ``python src/main.py -m`` with these arguments, those of a preset among them.
+    """The jobs of ``codejoule run -m`` with these arguments, those of a preset among them.
     Raises `ConfigError` in the words of a job's errors, and for a sweeper that chooses its jobs as
     it goes."""
     from hydra import initialize_config_dir
@@ -64,7 +64,7 @@ def compose_sweep(overrides: Sequence[str]) -> list[ExperimentConfig]:
     refuse_credentials_in(overrides)
     job = list(overrides)
     try:
-        with initialize_config_dir(str(project_root() / "conf"), version_base="1.3"):
+        with initialize_config_dir(str(conf_folder()), version_base="1.3"):
             loader = GlobalHydra.instance().config_loader()
             sweep = loader.load_configuration("config", job, run_mode=RunMode.MULTIRUN)
             sweeper = sweep.hydra.sweeper

@@ -19,7 +19,7 @@ from hydra.errors import (
 from omegaconf.errors import OmegaConfBaseException
 
 from codejoule.config.errors import ConfigError, UserError, first_line
-from codejoule.config.installation import project_root
+from codejoule.config.installation import conf_folder, home
 from codejoule.config.schema import ExperimentConfig
 from codejoule.config.writing import full_disk
 
@@ -92,7 +92,7 @@ def _quoted(override: str) -> str:
 def _folders(overrides: Sequence[str]) -> list[Path]:
     """Where Hydra and libraries, whose errors name no file, may have written."""
     named = [value for _, _, value in (override.partition("=") for override in overrides)]
-    own = [Path.cwd(), project_root(), Path(tempfile.gettempdir())]
+    own = [Path.cwd(), home(), Path(tempfile.gettempdir())]
     return own + [Path(value).expanduser() for value in named if value.startswith(("/", "~"))]
 
 
@@ -110,7 +110,7 @@ def _not_a_name(overrides: Sequence[str]) -> str:
     for override in overrides:
         group, _, value = override.partition("=")
         if group in _groups() and not re.match(r"[A-Za-z_]", value.replace("null", "")):
-            files = (project_root() / "conf" / group).glob("*.yaml")
+            files = (conf_folder() / group).glob("*.yaml")
             choices = ", ".join(sorted(file.stem for file in files))
             return f"{override}: a choice is a name; choose one of {choices}"
     return "a group's choice must be a name, such as batch=b1"
@@ -137,14 +137,14 @@ def _omegaconf(error: OmegaConfBaseException, overrides: Sequence[str]) -> str:
 def _hydra(error: BaseException, overrides: Sequence[str]) -> str:
     said = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
     key = re.match(r"Could not (?:override|append to config|delete.*?) '(.+?)'", said)
-    if key and (project_root() / "conf" / key[1]).is_dir():
+    if key and (conf_folder() / key[1]).is_dir():
         preset = _setting(key[1], overrides)
         return f"{preset}: presets are added with a plus: +{preset}"
     ambiguous = re.match(r"Ambiguous value for argument '(.+?)'", said)
     if ambiguous:
         several = (
             f"{ambiguous[1]}: several values are a sweep, which needs -m: "
-            f"python src/main.py -m {ambiguous[1]}"
+            f"codejoule run -m {ambiguous[1]}"
         )
         if ambiguous[1].partition("=")[0] in _groups():
             return several
@@ -178,4 +178,4 @@ def _near(key: str) -> str:
             guess = f"did you mean {'.'.join([*parts[:depth], close[0]])}? " if close else ""
             return f"{guess}{where} has {', '.join(hints)}"
         hints = get_type_hints(hints[part])
-    return "see python src/main.py --cfg job"
+    return "see codejoule run --cfg job"

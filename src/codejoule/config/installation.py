@@ -2,15 +2,64 @@
 
 import os
 import re
+import shutil
+import site
+import sys
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
+_PACKAGE = Path(__file__).resolve().parents[1]
+_HOME = "CODEJOULE_HOME"
 
-def project_root() -> Path:
-    """Folder that holds ``conf/`` and ``src/``; stores and journals go below it by default."""
-    return Path(__file__).resolve().parents[3]
+
+def conf_folder() -> Path:
+    """Folder of the configuration groups: inside an installed package, at the top of a checkout."""
+    inside = _PACKAGE / "conf"
+    return inside if inside.is_dir() else _PACKAGE.parents[1] / "conf"
+
+
+def checkout() -> Path | None:
+    """Root of the checkout that this code lies in; None where the package was installed."""
+    root = conf_folder().parent
+    return None if root == _PACKAGE else root
+
+
+def home() -> Path:
+    """Folder that stores, journals and outputs go below by default: ``CODEJOULE_HOME``, or the
+    current folder."""
+    return Path(os.environ.get(_HOME) or Path.cwd()).expanduser().absolute()
+
+
+def environments() -> Path:
+    """Folder that environments of Python are built in: the checkout, or else the user's cache."""
+    return checkout() or user_cache()
+
+
+def default_store() -> str:
+    """Address of the tracking store that is used where none is named."""
+    return f"sqlite:///{home()}/mlruns/mlflow.db"
+
+
+def program() -> str:
+    """How a shell calls the ``codejoule`` of this environment: by its name, or by its path where
+    the environment is not activated."""
+    found = shutil.which("codejoule")
+    beside = Path(sys.executable).with_name("codejoule")
+    if found is not None or not beside.exists():
+        return "codejoule"
+    return os.path.relpath(beside) if beside.is_relative_to(Path.cwd()) else str(beside)
+
+
+def python_path() -> dict[str, str]:
+    """The variable with which a child process imports codejoule from where this one has it; empty
+    where the package is installed beside its libraries, which a child finds by itself."""
+    source = str(_PACKAGE.parent)
+    if source in map(os.path.realpath, [*site.getsitepackages(), site.getusersitepackages()]):
+        return {}
+    path = os.environ.get("PYTHONPATH")
+    return {"PYTHONPATH": os.pathsep.join(filter(None, [source, path]))}
 
 
 def user_cache() -> Path:

@@ -8,8 +8,10 @@ several fields must be together stands in ``_check``.
 import math
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum, StrEnum
+from pathlib import Path
 from typing import Any
 
+from codejoule.config.installation import home
 from codejoule.config.ranged import Ranged, above, at_least, ranged
 from codejoule.domain.engines import ENGINES, OWN_KEYS, EngineFacts, EngineKeys, engines_with
 from codejoule.domain.quantization import METHODS
@@ -365,6 +367,10 @@ class TrackingConfig(Ranged, prefix="tracking."):
     dir: str | None = None
     uri: str | None = None
     traces: int = at_least(0, 200, "must be 0 (off) or more")
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.dir).expanduser() if self.dir else home() / "mlruns"
 
     def _check(self) -> None:
         if self.name is TrackingName.server:

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from codejoule.config.credentials import refuse_credentials
 from codejoule.config.errors import ConfigError
-from codejoule.config.installation import project_root
+from codejoule.config.installation import conf_folder
 from codejoule.config.own_weights import with_own_facts
 from codejoule.config.relevance import flat
 from codejoule.config.schema import ExperimentConfig, ModelConfig
@@ -78,7 +78,7 @@ def _model(node: DictConfig, hydra: "HydraConf | None") -> ModelConfig:
     """The model with facts of its own where its weights are not those of its preset."""
     model = OmegaConf.to_object(node)
     assert isinstance(model, ModelConfig)
-    folders, written = [project_root() / "conf"], []
+    folders, written = [conf_folder()], []
     chosen: str | None = model.name
     if hydra is not None:
         sources = hydra.runtime.config_sources
@@ -134,5 +134,5 @@ def read_choice(file: Path, schema: type[_Schema]) -> _Schema:
 
 def choices(group: str, schema: type[_Schema], *, without: str | None = None) -> list[_Schema]:
     """Every choice of a group of ``conf/``, in the order of their names."""
-    files = sorted((project_root() / "conf" / group).glob("*.yaml"))
+    files = sorted((conf_folder() / group).glob("*.yaml"))
     return [read_choice(file, schema) for file in files if file.stem != without]

@@ -1,4 +1,4 @@
-"""The evaluation environment that ``make eval-env`` builds, and which tasks need it."""
+"""The evaluation environment of ``codejoule env bigcodebench``, and which tasks need it."""
 
 import dataclasses
 import importlib.util
@@ -58,7 +58,7 @@ def with_python(config: EvaluatorConfig, tasks: Sequence[Task]) -> EvaluatorConf
         names = ", ".join(missing[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
         _LOGGER.warning(
             "%s lacks modules that the tasks import (%s), so these tasks will fail: build the "
-            "evaluation environment with `make eval-env`, or name another Python "
+            "evaluation environment with `codejoule env bigcodebench`, or name another Python "
             "(evaluator.python, --python)",
             sys.executable, names,
         )  # fmt: skip

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from importlib.metadata import distributions
 from typing import Any
 
-from codejoule.config import installed_versions, project_root
+from codejoule.config import checkout, installed_versions
 from codejoule.config.relevance import flat, is_relevant
 from codejoule.config.schema import ExperimentConfig
 from codejoule.config.typed import to_plain
@@ -71,10 +71,13 @@ def environment(hardware: Hardware) -> dict[str, Any]:
 
 
 def git_commit() -> str | None:
-    """Commit of this checkout, ``-dirty`` behind it where files differ; None outside of git."""
+    """Commit of this checkout, ``-dirty`` behind it where files differ; None outside of one."""
+    folder = checkout()
+    if folder is None:
+        return None
     said = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--abbrev=40", "--match="],
-        cwd=project_root(),
+        cwd=folder,
         capture_output=True,
         text=True,
         check=False,

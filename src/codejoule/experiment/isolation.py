@@ -14,7 +14,7 @@ from typing import Self
 import yaml
 
 from codejoule.common.fork_server import Fork, ForkServer, ForkServerError
-from codejoule.config import UserError, project_root, write_whole
+from codejoule.config import UserError, python_path, write_whole
 from codejoule.config.typed import to_plain
 from codejoule.experiment import job_process
 from codejoule.experiment.generation_stage import generate
@@ -126,12 +126,10 @@ def _server() -> ForkServer:
             if process == key[0]:
                 earlier.close()
         _server_of.clear()
-        source = str(project_root() / "src")
-        path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
         _server_of[key] = ForkServer(
             ["-m", job_process.__name__],
             env=dict(os.environ),
-            while_importing=job_process.WHILE_IMPORTING | {"PYTHONPATH": path},
+            while_importing=job_process.WHILE_IMPORTING | python_path(),
         )
     return _server_of[key]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from codejoule.config import UserError, project_root
+from codejoule.config import UserError, home
 from codejoule.config.schema import (
     BatchOrder,
     EvaluatorName,
@@ -303,7 +303,7 @@ def quant_cache(experiment: ExperimentConfig) -> Path:
     """Folder in which checkpoints quantized here are kept."""
     if experiment.quant.cache_dir is not None:
         return Path(experiment.quant.cache_dir).expanduser().absolute()
-    return project_root() / "outputs" / "quantized"
+    return home() / "outputs" / "quantized"
 
 
 def _calibration_id(experiment: ExperimentConfig, suite: Suite) -> str:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from codejoule.config import UserError, project_root, write_whole
+from codejoule.config import UserError, write_whole
 from codejoule.config.explain import explain
 from codejoule.config.relevance import flat, in_use
 from codejoule.config.schema import (
@@ -96,7 +96,7 @@ def _objectives(experiment: ExperimentConfig, outcome: Outcome) -> tuple[float, 
     names = experiment.sweep.objectives
     if outcome.state is State.failed or outcome.run_id is None or not names:
         return None
-    store = prepare_store(experiment.tracking, project_root=project_root())
+    store = prepare_store(experiment.tracking)
     metrics = store.metrics(outcome.run_id)
     if absent := [name for name in names if name not in metrics]:
         _log.warning("sweep.objectives: run %s has no %s", outcome.run_id, " and no ".join(absent))
@@ -123,7 +123,7 @@ def run(experiment: ExperimentConfig, *, sweep: SweepRef | None) -> Outcome:
     otherwise. Raises `RunFailedError` from whatever went wrong, the run being recorded as FAILED
     (KILLED for an interrupt) with the reason as a tag."""
     name = run_name(experiment)
-    store = prepare_store(experiment.tracking, project_root=project_root())
+    store = prepare_store(experiment.tracking)
     try:
         plan = make_plan(experiment)
     except Exception as error:
@@ -186,11 +186,10 @@ def _take_over(plan: Plan, folder: Path) -> None:
 
 def journal_folder(tracking: TrackingConfig, fingerprint: str) -> Path:
     """Where the journal of the run with this fingerprint lies: one per store and experiment."""
-    base = Path(tracking.dir).expanduser() if tracking.dir else project_root() / "mlruns"
     place = quote(tracking.experiment, safe="")
     if tracking.name is TrackingName.server:
         place = f"{place}@{quote(tracking.uri or '', safe='')}"
-    return base.absolute() / "journals" / place / fingerprint
+    return tracking.folder.absolute() / "journals" / place / fingerprint
 
 
 def _start(

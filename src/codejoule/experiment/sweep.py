@@ -10,7 +10,7 @@ from pathlib import Path
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
-from codejoule.config import ConfigError, project_root, write_whole
+from codejoule.config import ConfigError, write_whole
 from codejoule.config.explain import explain
 from codejoule.config.schema import EngineConfig, ExperimentConfig, TrackingConfig
 from codejoule.config.typed import to_experiment, to_plain
@@ -154,7 +154,7 @@ def open_sweep(config: DictConfig, *, jobs: int | None) -> None:
     """Make the store and the parent run; the sweep's folder says which it is."""
     folder = Path(config.hydra.sweep.dir).absolute()
     experiment = to_experiment(config)
-    store = prepare_store(experiment.tracking, project_root=project_root())
+    store = prepare_store(experiment.tracking)
     store.close_stale()
     name = f"{folder.parent.name}_{folder.name}"
     overrides = list(config.hydra.overrides.task)
@@ -204,7 +204,7 @@ def answer_sweep(sentence: str) -> None:
     sweep, file = current_sweep(), sweep_file()
     assert sweep is not None and file is not None
     write_whole(_answer_file(file), sentence)
-    store = prepare_store(sweep.tracking, project_root=project_root())
+    store = prepare_store(sweep.tracking)
     store.tag(sweep.run_id, {"codejoule.answer": sentence})
 
 
@@ -237,5 +237,5 @@ def close_sweep(summary: Summary, *, interrupted: bool) -> None:
     assert summary.run_id is not None
     failed = summary.failed or summary.missing
     status: RunStatus = "KILLED" if interrupted else "FAILED" if failed else "FINISHED"
-    store = prepare_store(summary.tracking, project_root=project_root())
+    store = prepare_store(summary.tracking)
     store.end_sweep(summary.run_id, status, keep=not summary.only_skipped)

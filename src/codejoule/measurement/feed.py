@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from codejoule.config import UserError
+from codejoule.config import UserError, python_path
 
 
 class Kind(IntEnum):
@@ -66,8 +66,6 @@ class LiveFeed:
         self._offset = 0
         self._last = b""
         self._closed = False
-        source = str(Path(__file__).parents[2])
-        path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
         command = [sys.executable, "-P", "-m", "codejoule.measurement.recorder"]
         command += ["--file", str(self._file.fileno()), "--period-s", str(period_s)]
         command += ["--owner", str(os.getpid())]
@@ -79,7 +77,7 @@ class LiveFeed:
             stdout=subprocess.DEVNULL,
             stderr=self._errors,
             pass_fds=(self._file.fileno(),),
-            env={**os.environ, "PYTHONPATH": path},
+            env=os.environ | python_path(),
             # Ctrl-C in a terminal reaches its whole process group; sampling ends with the run.
             start_new_session=True,
         )

@@ -74,7 +74,7 @@ def at_work(
 ) -> Iterator[None]:
     """Be known as a job while inside, and have `devices` to oneself (see `metered_devices`). A
     device that another job has is waited for, or is a `UserError`; what this process or an ancestor
-    of it has already (``codejoule meter -- python src/main.py``) is shared. The kernel ends all of
+    of it has already (``codejoule meter -- codejoule run``) is shared. The kernel ends all of
     it with the process. Raises `UserError` where jobs cannot meet."""
     files: list[int] = []
     try:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from omegaconf.errors import OmegaConfBaseException
 
-from codejoule.config import ConfigError, first_line, project_root
+from codejoule.config import ConfigError, conf_folder, first_line
 from codejoule.config.schema import SuiteConfig
 from codejoule.config.typed import read_choice
 from codejoule.domain import Suite, Task
@@ -32,7 +32,7 @@ def load_suite(config: SuiteConfig) -> Suite:
 def load_suite_named(name_or_file: str) -> Suite:
     """The whole suite of that name in ``conf/suite``, or a file of tasks. A file may be in any
     known schema, which its columns tell, and whose limits it has. Raises as `load_suite` does."""
-    folder = project_root() / "conf" / "suite"
+    folder = conf_folder() / "suite"
     file = folder / f"{name_or_file}.yaml"
     if file.is_file():
         try:

@@ -8,7 +8,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, TextIO
 
-from codejoule.config import project_root, write_whole
+from codejoule.config import write_whole
 from codejoule.thesis import claims, disagreements, ratios, reductions
 from codejoule.thesis.estimates import figure_checks, thesis_tables
 
@@ -62,7 +62,7 @@ def add_import_parser(
     )
     parser.set_defaults(part="import")
     parser.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="tracking.*, as python src/main.py has it"
+        "overrides", nargs="*", metavar="KEY=VALUE", help="tracking.*, as codejoule run has it"
     )
     parser.add_argument("--out", metavar="DIR", type=Path, help=_CLAIMS_OUT)
 
@@ -83,7 +83,7 @@ def _import(args: argparse.Namespace) -> None:
     from codejoule.tracking import prepare_store
 
     tracking = compose_experiment(args.overrides).tracking
-    store = prepare_store(tracking, project_root=project_root())
+    store = prepare_store(tracking)
     added, there = import_results(store)
     print(
         f"{added} published {'run' if added == 1 else 'runs'} added to experiment "

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 
-def prepare_store(config: TrackingConfig, *, project_root: Path) -> Store:
+def prepare_store(config: TrackingConfig) -> Store:
     """Open the configured store, making its database and experiment where they are missing. Safe
     when many processes do so at once. Raises `UserError` for a folder that cannot be written, a
     deleted experiment, a store of another MLflow version and a server that does not answer within
     seconds; `ConfigError` for a folder name that no SQLite address can hold."""
-    folder = Path(config.dir).expanduser() if config.dir else project_root / "mlruns"
+    folder = config.folder
     if config.name is TrackingName.server:
         assert config.uri is not None, "the schema checks tracking.uri"
         processes = Processes(folder.absolute() / "processes" / quote(config.uri, safe=""))

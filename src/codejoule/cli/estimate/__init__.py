@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codejoule.config import ConfigError, project_root
+from codejoule.config import ConfigError, default_store
 from codejoule.config.credentials import refuse_credentials
 from codejoule.domain import visible
 
@@ -24,11 +24,11 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         description="Predict, from the architecture alone, the parameters, the key-value cache, "
         "the memory that a card needs, a floor under the time per output token, and the time and "
         "energy of a batch. Nothing is loaded, no GPU is needed. The configuration is a job's: the "
-        "same groups and keys as python src/main.py takes, and gpu=, the card.",
+        "same groups and keys as codejoule run takes, and gpu=, the card.",
         epilog=f"example: {_EXAMPLE}",
     )
     parser.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="as python src/main.py takes them"
+        "overrides", nargs="*", metavar="KEY=VALUE", help="as codejoule run takes them"
     )
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
     parser.add_argument(
@@ -40,7 +40,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--tracking-uri",
         metavar="URI",
-        help="with --calibrate: sqlite:///... or http://...; default: the project's own store",
+        help="with --calibrate: sqlite:///... or http://...; default: "
+        "mlruns/mlflow.db below CODEJOULE_HOME or the current folder",
     )
     parser.add_argument(
         "--thesis", action="store_true", help="by the thesis' own equations, 3.3 to 3.34"
@@ -63,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     experiment = compose_experiment(args.overrides)
     calibration = None
     if args.calibrate:
-        uri = args.tracking_uri or f"sqlite:///{project_root()}/mlruns/mlflow.db"
+        uri = args.tracking_uri or default_store()
         calibration = calibrate_with(args.calibrate, uri, experiment)
     found = forecast(experiment, calibration=calibration)
     if args.thesis:

@@ -93,8 +93,8 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     how.add_argument(
         "--python", metavar="PATH",
-        help="Python that runs the samples; default: that of `make eval-env` where the tasks use "
-        "more than the standard library, else this one",
+        help="Python that runs the samples; default: that of `codejoule env bigcodebench` where "
+        "the tasks use more than the standard library, else this one",
     )  # fmt: skip
     how.add_argument(
         "--isolation", choices=[isolation.value for isolation in EvaluatorIsolation],

@@ -26,7 +26,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         epilog=f"example: {_EXAMPLE}",
     )
     parser.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="as python src/main.py -m takes them"
+        "overrides", nargs="*", metavar="KEY=VALUE", help="as codejoule run -m takes them"
     )
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
 

@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from codejoule.analysis import apparatus, load_runs, read_tasks
 from codejoule.analysis.comparison import relevant_params, row_keys
-from codejoule.config import UserError, project_root
+from codejoule.config import UserError
 from codejoule.config.relevance import flat, is_setting
 from codejoule.config.schema import ExperimentConfig, TrackingConfig, TrackingName
 from codejoule.config.typed import to_plain
@@ -37,8 +36,7 @@ def store_of(tracking: TrackingConfig) -> str:
     """Address of the store that a sweep records in."""
     if tracking.name is TrackingName.server:
         return str(tracking.uri)
-    folder = Path(tracking.dir).expanduser() if tracking.dir else project_root() / "mlruns"
-    return f"sqlite:///{folder.resolve()}/mlflow.db"
+    return f"sqlite:///{tracking.folder.resolve()}/mlflow.db"
 
 
 def on_device(gpu: str | None, host: str | None) -> str:

@@ -11,7 +11,7 @@ from codejoule.common.environments import LockedEnvironment
 from codejoule.config import UserError
 
 KINDS = ("cuda", "cpu")
-"""What ``make vllm-env`` can build, for machines with an NVIDIA GPU and for others."""
+"""What ``codejoule env vllm`` can build, for machines with an NVIDIA GPU and for others."""
 VARIABLE = "CODEJOULE_VLLM_PYTHON"
 """Names the Python that has vLLM, where ``engine.python`` does not."""
 OLDEST = (0, 26)
@@ -36,13 +36,14 @@ def environment_of(kind: str) -> LockedEnvironment:
 
 def find_vllm(named: str | None) -> tuple[str, str]:
     """The Python to run vLLM in, and which vLLM that is, e.g. ``vllm 0.32.0``: the one that
-    ``engine.python`` has `named`, or else `VARIABLE`; else the environment that ``make vllm-env``
-    built; else the running one. Raises `UserError` where none has vLLM, or one that is too old."""
+    ``engine.python`` has `named`, or else `VARIABLE`; else the environment that ``codejoule env
+    vllm`` built; else the running one. Raises `UserError` where none has vLLM, or one that is too
+    old."""
     python = named or os.environ.get(VARIABLE) or _built() or _running()
     if python is None:
         raise UserError(
-            "engine=vllm: vLLM is not here; build its environment with `make vllm-env` (beside "
-            "this one, whose versions it cannot share), or name a Python that has it "
+            "engine=vllm: vLLM is not here; build its environment with `codejoule env vllm` "
+            "(beside this one, whose versions it cannot share), or name a Python that has it "
             f"(engine.python=/path/to/bin/python, or {VARIABLE}=...). Another engine is "
             "engine=generate, or with a GPU engine=graph: never taken in its place"
         )
@@ -53,21 +54,21 @@ def find_vllm(named: str | None) -> tuple[str, str]:
     except OSError as error:
         raise UserError(
             f"engine=vllm: {python} cannot be started ({error.strerror}); name a Python that has "
-            f"vLLM (engine.python, {VARIABLE}), or none, and build its environment with `make "
-            "vllm-env`"
+            f"vLLM (engine.python, {VARIABLE}), or none, and build its environment with "
+            "`codejoule env vllm`"
         ) from error
     found = said.stdout.strip()
     numbers = re.search(r" (\d+)\.(\d+)", found)
     oldest = ".".join(map(str, OLDEST))
     if numbers is None:
         raise UserError(
-            f"engine=vllm: {python} has no vLLM; build its environment with `make vllm-env`, or "
-            f"install vllm>={oldest} there"
+            f"engine=vllm: {python} has no vLLM; build its environment with `codejoule env vllm`, "
+            f"or install vllm>={oldest} there"
         )
     if (int(numbers[1]), int(numbers[2])) < OLDEST:
         raise UserError(
             f"engine=vllm: {python} has {found}, which is older than {oldest}, the first version "
-            "whose engine is proven here; build an environment with `make vllm-env`, or name "
+            "whose engine is proven here; build an environment with `codejoule env vllm`, or name "
             "another in engine.python"
         )
     return python, found

@@ -1,13 +1,10 @@
-"""``make eval-env``: build BigCodeBench's environments, one per version of Python found.
-
-``python -m tools.evaluation_environment``. What is built is kept until its lock
-changes; nothing of it touches the environment that runs codejoule.
-"""
+"""``codejoule env bigcodebench``: build BigCodeBench's environments, one per version of Python
+found. What is built is kept until its lock changes; nothing of it touches the environment that runs
+codejoule."""
 
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import zipfile
 from pathlib import Path
@@ -56,14 +53,14 @@ print(matplotlib.get_cachedir())
 """
 
 
-def main() -> None:
-    """Build what is missing; ends the process with an error if no version of Python is there."""
+def build() -> None:
+    """Build what is missing. Raises `UserError` where no version of Python is there."""
     built = [version for version in VERSIONS if _ensure(version)]
     if not built:
         raise UserError(
             f"BigCodeBench's libraries are pinned for Python {', '.join(VERSIONS)}, and none of "
             "them is installed; install one (Debian: python3.11 and python3.11-venv; or pyenv), or "
-            "name it: make eval-env PYTHON3_11=/path/to/python3.11"
+            "name it: PYTHON3_11=/path/to/python3.11 codejoule env bigcodebench"
         )
 
 
@@ -169,10 +166,3 @@ def _seed_fonts(installer: Installer, folder: Path) -> None:
         target.mkdir(parents=True)
         for file in cache.glob("fontlist-*.json"):
             shutil.copy(file, target)
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"make eval-env: {error}")

@@ -1,6 +1,6 @@
-"""``make vllm-env``: build the environment that ``engine=vllm`` runs vLLM in.
+"""``codejoule env vllm``: build the environment that ``engine=vllm`` runs vLLM in.
 
-``python -m tools.vllm_environment``. It is the one for this machine: with CUDA where an NVIDIA
+It is the one for this machine: with CUDA where an NVIDIA
 driver answers, else for the CPU. What is built is kept until its lock changes; nothing of it
 touches the environment that runs codejoule. vLLM's package for the CPU is made for PyTorch's own
 CPU build: where the package index has another one, pip finds it in PyTorch's index
@@ -11,7 +11,6 @@ import sys
 from typing import Any
 
 from codejoule.common.environments import Installer
-from codejoule.config import UserError
 from codejoule.generation.vllm.environment import environment_of
 from codejoule.measurement import detect_hardware
 
@@ -23,7 +22,7 @@ sys.exit(current_platform.device_type != sys.argv[1])
 """
 
 
-def main() -> None:
+def build() -> None:
     """Build it unless it is there."""
     kind = "cuda" if detect_hardware().gpus else "cpu"
     environment = environment_of(kind)
@@ -42,10 +41,3 @@ def _fill(installer: Installer, kind: str) -> dict[str, Any]:
     installer.install_locked()
     installer.run(installer.python, "-c", _CHECK, kind)
     return {}
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"make vllm-env: {error}")

