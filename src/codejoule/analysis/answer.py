@@ -330,10 +330,10 @@ class _Choice:
         if not self.by_energy:
             said.append("The best of several looks better than it is: expect a little less.")
         if not self.evidence.rows[self.best].size:
-            said.append("Its figures are of the whole run alone; pass@1 is as rounded there.")
+            said.append("Only figures of the whole run are published; pass@1 is as rounded there.")
         if table["runs"].iloc[self.best] > 1 and math.isnan(self.row["energy_upper_kwh"]):
             said.append(
-                "Its runs took the same energy to the last digit: that tells nothing of variance."
+                "Its runs took the same energy to the last digit, which says nothing of variance."
             )
         return said
 

@@ -126,7 +126,7 @@ def _omnibus(kruskal: list[Row], friedman: list[Row]) -> Iterator[Row]:
         if paired < ALPHA:
             says = (
                 "finds no difference in energy among them, Friedman's does: it compares each "
-                "task with itself, the other drowns the difference in that between tasks"
+                "task with itself, while the other hides the difference behind those between tasks"
             )
         else:
             says = (
@@ -181,8 +181,8 @@ def _ranks(energy: list[Row]) -> Iterator[Row]:
             )
         else:
             why = (
-                "the difference does not exceed that between runs, of which ranks of tasks know "
-                "nothing" if row["between_runs"]
+                "the difference does not exceed that between runs, which ranks of tasks ignore"
+                if row["between_runs"]
                 else "most tasks differ in one direction, a few differ more in the other"
             )  # fmt: skip
             says = f"resolves a difference in energy, the mean ratio does not: {why}"

@@ -79,9 +79,9 @@ def group_attempts(
             found[task] = [[*row[:2], *numbers[3 * i : 3 * i + 3]] for i, row in enumerate(rows)]
     if left:
         cut.append(
-            f"{left:,} of {left + len(found):,} tasks are here without prompt, programs and tests' "
-            f"words: the page holds {MOST_TEXT / 1e6:g} MB of them, tasks on which configurations "
-            "differ first. All are in the runs' artifacts prompts.jsonl, samples.jsonl and "
+            f"{left:,} of {left + len(found):,} tasks are here without prompt, programs "
+            f"and test output: the page holds {MOST_TEXT / 1e6:g} MB of them, tasks on which "
+            "configurations differ first. All are in the runs' artifacts prompts.jsonl, samples.jsonl and "
             "eval_results.json."
         )
     return found, cut

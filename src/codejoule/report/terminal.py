@@ -179,7 +179,7 @@ def legend(table: "pd.DataFrame") -> list[str]:
     if "estimate" in f"{source}, {evaluation}":
         lines.append(
             "~ marks an estimate (CPU time x assumed watts per core). It is no measurement: "
-            "compare it with nothing but other estimates of this machine."
+            "compare it only with other estimates of this machine."
         )
     if table["pass_at_1_plus"].notna().any():
         lines.append("pass@1: by the benchmark's own tests; plus: by EvalPlus' further ones, too.")
