@@ -81,8 +81,8 @@ def group_attempts(
         cut.append(
             f"{left:,} of {left + len(found):,} tasks are here without prompt, programs "
             f"and test output: the page holds {MOST_TEXT / 1e6:g} MB of them, tasks on which "
-            "configurations differ first. All are in the runs' artifacts prompts.jsonl, samples.jsonl and "
-            "eval_results.json."
+            "configurations differ first. All are in the runs' artifacts prompts.jsonl, "
+            "samples.jsonl and eval_results.json."
         )
     return found, cut
 
