@@ -1,4 +1,4 @@
-"""What the tables of a group say, in sentences, and where their tests say different things."""
+"""Says in sentences what the tables of a group show, and where their tests disagree."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -22,7 +22,7 @@ _COLUMNS = (
 
 
 def findings(evidence: Evidence, tables: Mapping[str, Table]) -> tuple[str, ...]:
-    """Sentences for a reader who opens no table.
+    """Sentences for a reader who does not open the tables.
 
     What was compared, what differs in energy and in pass@1, what is on the front, where tests
     disagree, and what is not known.

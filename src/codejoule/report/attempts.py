@@ -1,4 +1,4 @@
-"""Prompts, programs and the words of the tests, as much as a page can hold."""
+"""Prompts, programs and test output, as much as a page can hold."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from codejoule.analysis import GroupAnalysis, LoadedRuns, read_attempts
 from codejoule.domain.text import visible
 
 MOST_TEXT = 3_000_000
-"""Characters of prompts, programs and tests' words that the page holds."""
+"""Characters of prompts, programs and test output that the page holds."""
 MOST_CHARACTERS = 6_000
 """Characters of one of them."""
 MOST_CONFIGURATIONS = 24
