@@ -1,5 +1,6 @@
 """``codejoule meter`` over a recording of an H200."""
 
+import json
 import math
 import sys
 from pathlib import Path
@@ -8,13 +9,14 @@ import pytest
 
 from codejoule.cli import main
 from codejoule.cli.meter import _report
-from codejoule.domain import EnergyReading, EnergyScope, EnergySource
+from codejoule.domain import SCHEMA_VERSION, EnergyReading, EnergyScope, EnergySource
+from codejoule.measurement.feed import BUNDLED_RECORDING
 
-RECORDING = str(Path(__file__).parents[1] / "golden" / "h200_ledger.npz")
+RECORDING = str(BUNDLED_RECORDING)
 
 
 def _meter(*command: str) -> int:
-    options = ["--recording", RECORDING, "--idle-s", "0.4"]
+    options = ["--replay", RECORDING, "--idle-s", "0.4"]
     return main(["meter", *options, "--", *command])
 
 
@@ -73,10 +75,41 @@ def test_a_command_that_does_not_exist_is_an_error(capsys: pytest.CaptureFixture
     assert "cannot run 'no-such-command-at-all'" in capsys.readouterr().err
 
 
-def test_a_machine_without_counters_gets_no_figure(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+_BUSY = "import time; end = time.process_time() + 0.5\nwhile time.process_time() < end: pass"
+
+
+def test_without_a_counter_the_energy_is_an_estimate_of_the_command_alone(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("codejoule.measurement.cpu.RAPL_DIRS", (Path("/nowhere"),))
     monkeypatch.setattr("codejoule.measurement.hardware.detect_gpus", lambda: ((), (), "no NVML"))
-    assert main(["meter", "--", "true"]) == 2
-    assert "no energy counter on this machine: no NVML; no RAPL" in capsys.readouterr().err
+    command = [sys.executable, "-S", "-c", _BUSY]
+    assert main(["meter", "--json", "--", *command]) == 0
+    figures = json.loads(capfd.readouterr().out)
+    assert figures["energy_source"] == "estimate" and figures["energy_scope"] == "cpu"
+    assert 0.5 * 3.5 <= figures["energy_j"] < 1.5 * 3.5, "what the command took, at 3.5 W"
+    assert figures["schema_version"] == SCHEMA_VERSION and figures["command"] == command
+    assert main(["meter", "--", "true"]) == 0
+    err = capfd.readouterr().err
+    assert " J (estimate, cpu)" in err
+    assert (
+        "an estimate: CPU time of the command x 3.5 W. No energy counter is here: no NVML; no"
+        in err
+    )
+
+
+def test_power_is_printed_while_the_command_runs(capfd: pytest.CaptureFixture[str]) -> None:
+    options = ["--replay", "--idle-s", "0", "--every", "0.4s", "--json"]
+    assert main(["meter", *options, "--", "sleep", "1"]) == 0
+    out, err = capfd.readouterr()
+    assert [line.split()[0] for line in err.splitlines()] == ["0.4", "0.8"]
+    assert all(line.endswith(" W") for line in err.splitlines())
+    figures = json.loads(out)
+    assert figures["energy_source"] == "replay" and figures["exit_code"] == 0
+
+
+def test_a_time_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    for text, said in (("soon", "'soon' is no time"), ("0", "must be at least 0.1 s")):
+        with pytest.raises(SystemExit):
+            main(["meter", "--every", text, "--", "true"])
+        assert said in capsys.readouterr().err

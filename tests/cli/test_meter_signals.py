@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-RECORDING = str(Path(__file__).parents[1] / "golden" / "h200_ledger.npz")
+from codejoule.measurement.feed import BUNDLED_RECORDING
+
+RECORDING = str(BUNDLED_RECORDING)
 _CODEJOULE = "import sys; from codejoule.cli import main; sys.exit(main())"
 # The tests may run in the background of a shell, or under nohup, where these are ignored.
 _FOREGROUND = (
@@ -42,7 +44,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     started: list[subprocess.Popen[str]] = []
 
     def start(*command: str, within: tuple[str, ...] = (), **options: object) -> object:
-        own = ["meter", "--recording", RECORDING, "--idle-s", "0", "--", *command]
+        own = ["meter", "--replay", RECORDING, "--idle-s", "0", "--", *command]
         started.append(
             subprocess.Popen(  # type: ignore[call-overload]
                 [*within, sys.executable, "-c", _CODEJOULE if within else _FOREGROUND, *own], stderr=subprocess.PIPE, text=True,
@@ -98,7 +100,7 @@ def test_a_server_gets_a_signal_once_cleans_up_and_its_energy_is_printed(
 
 def test_ctrl_c_in_a_terminal_reaches_the_server_once(tmp_path: Path) -> None:
     note = tmp_path / "note"
-    own = ["meter", "--recording", RECORDING, "--idle-s", "0", "--"]
+    own = ["meter", "--replay", RECORDING, "--idle-s", "0", "--"]
     pid, terminal = pty.fork()
     if pid == 0:  # pragma: no cover
         os.execv(

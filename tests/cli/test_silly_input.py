@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from codejoule.cli import main
+from codejoule.measurement.feed import BUNDLED_RECORDING
 
-RECORDING = str(Path(__file__).parents[1] / "golden" / "h200_ledger.npz")
+RECORDING = str(BUNDLED_RECORDING)
 
 
 @pytest.fixture
@@ -28,13 +29,13 @@ def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 @pytest.mark.parametrize("file", ["empty", "text", "bytes", "folder", "nowhere"])
 def test_what_is_no_recording_is_refused(said, file: str) -> None:
     assert f"meter.recording={file}: not a recording" in said(
-        "meter", "--recording", file, "--", "true"
+        "meter", "--replay", file, "--", "true"
     )
 
 
 @pytest.mark.parametrize("command", ["folder", "text", "nowhere", "", "a\0b"])
 def test_what_is_no_command_is_refused(said, command: str) -> None:
-    own = ["meter", "--recording", RECORDING, "--idle-s", "0", "--", command]
+    own = ["meter", "--replay", RECORDING, "--idle-s", "0", "--", command]
     assert f"cannot run {command!r}: " in said(*own)
 
 

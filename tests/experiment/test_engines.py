@@ -12,7 +12,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from codejoule.config import ConfigError, UserError, checkout, conf_folder
+from codejoule.config import ConfigError, UserError, conf_folder
 from codejoule.config.compose import register_schemas
 from codejoule.config.typed import to_experiment
 from codejoule.domain import TaskRecord
@@ -24,7 +24,7 @@ from codejoule.experiment.results import memory_metrics, run_facts, tags_of
 from codejoule.experiment.shares import sessions, shares_of
 from codejoule.experiment.task_views import task_traces
 from codejoule.generation.graph.engine import GraphEngine
-from codejoule.measurement.feed import Kind, ReplayFeed
+from codejoule.measurement.feed import BUNDLED_RECORDING, Kind, ReplayFeed
 from codejoule.tracking import Journal
 from codejoule.tracking.entries import Batch, Entry
 from tests.generation.served import event, told_server
@@ -137,7 +137,7 @@ def test_over_a_recording_windows_have_the_energy_that_the_card_then_took(
 
     monkeypatch.setattr("codejoule.measurement.opening.ReplayFeed", feed)
     monkeypatch.setattr("codejoule.measurement.meter.SHORTEST_SLICE_S", 0.3)
-    recording = checkout() / "tests/golden/h200_ledger.npz"
+    recording = BUNDLED_RECORDING
     plan = plan_for("engine=graph", "engine.window_tasks=8", "batch.size=3", "suite.limit=60",
                     "generation.max_new_tokens=64", "meter=replay",
                     f"meter.recording={recording}")  # fmt: skip

@@ -38,11 +38,18 @@ from codejoule.measurement import (
 )
 from codejoule.measurement.counter import Counter, CumulativeCounter
 from codejoule.measurement.cpu import CpuCounters
-from codejoule.measurement.feed import RECORD, Kind, Recording, load_recording, save_recording
+from codejoule.measurement.feed import (
+    BUNDLED_RECORDING,
+    RECORD,
+    Kind,
+    Recording,
+    load_recording,
+    save_recording,
+)
 from codejoule.measurement.ledger import Ledger
 from codejoule.measurement.nvml import nvml_counter
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "h200_ledger.npz"
+GOLDEN = BUNDLED_RECORDING
 REPLAY = MeterConfig(name=MeterName.replay, recording=str(GOLDEN))
 
 
@@ -253,14 +260,14 @@ def test_a_cpu_beside_a_gpu_that_did_not_move_is_absent_and_in_scope_nan() -> No
         assert math.isnan(ended_j["cpu:0"]) if in_scope else ended_j == {}
 
 
-def test_without_any_counter_zeus_and_a_metered_command_are_errors(
+def test_without_any_counter_zeus_is_an_error_and_a_metered_command_an_estimate(
     no_rapl: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("codejoule.measurement.hardware.detect_gpus", lambda: ((), (), "no NVML"))
     with pytest.raises(UserError, match="meter=zeus: no energy counter"):
         open_meter(MeterConfig(name=MeterName.zeus))
-    with pytest.raises(UserError, match="no energy counter on this machine"):
-        open_command_meter(MeterConfig())
+    with open_command_meter(MeterConfig()) as meter:
+        assert meter.source is EnergySource.estimate
 
 
 # Judging.

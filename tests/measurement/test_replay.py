@@ -13,10 +13,16 @@ from codejoule.config import ConfigError, UserError
 from codejoule.config.schema import MeterConfig, MeterName
 from codejoule.domain import FIRST_TOKEN, EnergyScope, EnergySource
 from codejoule.measurement import open_meter
-from codejoule.measurement.feed import Recording, Records, load_recording, save_recording
+from codejoule.measurement.feed import (
+    BUNDLED_RECORDING,
+    Recording,
+    Records,
+    load_recording,
+    save_recording,
+)
 from codejoule.measurement.ledger import Ledger
 
-PATH = Path(__file__).parents[1] / "golden" / "h200_ledger.npz"
+PATH = BUNDLED_RECORDING
 RECORDING = load_recording(PATH)
 WINDOWS = RECORDING.about["windows"]
 

@@ -13,10 +13,16 @@ from codejoule.config import UserError
 from codejoule.config.schema import MeterConfig, MeterName
 from codejoule.experiment.model_stage import gpus_of
 from codejoule.measurement import Meter, open_meter
-from codejoule.measurement.feed import Kind, Recording, load_recording, save_recording
+from codejoule.measurement.feed import (
+    BUNDLED_RECORDING,
+    Kind,
+    Recording,
+    load_recording,
+    save_recording,
+)
 from codejoule.measurement.nvml import nvml_counter
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "h200_ledger.npz"
+GOLDEN = BUNDLED_RECORDING
 
 IDLE = {"GPU-2": {"steady_w": 60.0}}
 

@@ -8,8 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
 from codejoule import __version__
+from codejoule.common.display import displayed
+from codejoule.config.schema import ProgressMode
 from codejoule.domain import visible
 
+QUIET = "--quiet"
+"""The flag of every command; that of jobs is ``progress=none`` in other words."""
 USAGE = 2
 """Exit code for wrong input, unless a command has results with that code."""
 
@@ -51,6 +55,8 @@ def build_parser() -> tuple[
     }
     for add_parser, _ in commands.values():
         add_parser(subparsers)
+    for each in subparsers.choices.values():
+        each.add_argument(QUIET, action="store_true", help="print only the answer and errors")
     return parser, {name: run for name, (_, run) in commands.items()}
 
 
@@ -74,7 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         args.overrides += more
     try:
-        return int(commands[args.command](args))
+        with displayed(ProgressMode.none if args.quiet else ProgressMode.auto):
+            return int(commands[args.command](args))
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:

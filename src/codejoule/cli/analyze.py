@@ -6,6 +6,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from codejoule.common.progress import doing, pause
 from codejoule.config import UserError, default_store
 from codejoule.config.credentials import refuse_credentials
 from codejoule.domain import visible
@@ -66,6 +67,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="print every finding, not the answer and its table alone",
     )
     parser.add_argument(
+        "--json", action="store_true", help="print analysis.json instead of the answer"
+    )
+    parser.add_argument(
         "--out",
         metavar="DIR",
         type=Path,
@@ -108,14 +112,18 @@ def run(args: argparse.Namespace) -> int:
             visible(f"There are no runs yet: {uri} does not exist. {MAKE_RUNS}."), file=sys.stderr
         )
         return 1
+    doing("reading the runs")
     loaded = load_runs(uri, args.experiment, where=args.where, sweep=args.sweep)
+    pause()
     if loaded.frame.empty:
         where = f" with --where {args.where!r}" if args.where else ""
         left_out = f" (left out: {'; '.join(loaded.left_out)})" if loaded.left_out else ""
         said = f"Experiment {loaded.experiment!r} in {loaded.uri} has no finished runs"
         print(visible(f"{said}{where}{left_out}. {MAKE_RUNS}."), file=sys.stderr)
         return 1
+    doing("comparing the runs", f"{len(loaded.frame)} of them")
     analysis = analyse(loaded, options)
+    doing("writing tables, figures and the report")
     written = [
         *write_tables(analysis, args.out),
         *write_comparison(analysis, args.out),
@@ -128,6 +136,11 @@ def run(args: argparse.Namespace) -> int:
         run_id = log_report(loaded, written[-1])
         tail.append(f"In MLflow: report/index.html of run {run_id}")
     tail.append(f"Open {written[-1].resolve().as_uri()}")
+    pause()
+    if args.json:
+        # As in analysis.json, where what is not a number is null.
+        print((args.out / "analysis.json").read_text(encoding="utf-8").rstrip())
+        return 0
     if args.full:
         for group in analysis.groups:
             print(visible(f"\n{render_group(group)}"))

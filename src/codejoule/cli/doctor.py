@@ -23,7 +23,7 @@ from codejoule.config import (
     nearest_folder,
 )
 from codejoule.config.schema import EvaluatorConfig, MeterConfig, TrackingConfig
-from codejoule.domain import visible
+from codejoule.domain import SCHEMA_VERSION, visible
 from codejoule.measurement import Gpu, Hardware, detect_hardware
 
 PACKAGES = ("torch", "transformers", "gptqmodel", "zeus", "mlflow", "hydra-core")
@@ -83,7 +83,12 @@ def run(args: argparse.Namespace) -> int:
     findings = _examine(hardware, args.python)
     if args.json:
         found = [asdict(finding) for finding in findings]
-        print(json.dumps({"findings": found, "hardware": asdict(hardware)}, indent=2))
+        print(
+            json.dumps(
+                {"schema_version": SCHEMA_VERSION, "findings": found, "hardware": asdict(hardware)},
+                indent=2,
+            )
+        )
     else:
         _print(findings)
     return int(any(finding.required and not finding.ok for finding in findings))

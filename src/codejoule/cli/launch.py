@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from codejoule.cli import QUIET
+from codejoule.common.display import displayed
 from codejoule.config import UserError, conf_folder
 from codejoule.config.compose import register_schemas
 from codejoule.config.credentials import refuse_credentials_in
@@ -50,26 +52,31 @@ def launch(arguments: Sequence[str]) -> int:
     traceback_wanted = os.environ.get(_FULL_ERROR) == "1"
     # Hydra then raises what it would otherwise print in words of its own.
     os.environ[_FULL_ERROR] = "1"
+    arguments = ["progress=none" if text == QUIET else text for text in arguments]
     sys.argv[1:] = arguments
     main = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")(job)
-    code, interrupted = 0, False
-    try:
-        refuse_credentials_in(arguments)
-        main()
-    except BrokenPipeError:
-        # The reader (`| head`) has gone; nothing may be written at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except KeyboardInterrupt:
-        code, interrupted = 130, True
-        print("interrupted; the same command continues where this stopped", file=sys.stderr)
-    except Exception as error:
-        text = explain(error, arguments)
-        if traceback_wanted or text is None:
-            _finish_sweep(interrupted=False)
-            raise
-        code = 1
-        print(f"error: {visible(text)}", file=sys.stderr)
-    return max(code, _finish_sweep(interrupted=interrupted))
+    code, interrupted, failure = 0, False, ""
+    with displayed() as display:
+        try:
+            refuse_credentials_in(arguments)
+            main()
+        except BrokenPipeError:
+            # The reader (`| head`) has gone; nothing may be written at exit either.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except KeyboardInterrupt:
+            code, interrupted = 130, True
+            failure = "interrupted; the same command continues where this stopped"
+        except Exception as error:
+            display.pause()
+            text = explain(error, arguments)
+            if traceback_wanted or text is None:
+                _finish_sweep(interrupted=False)
+                raise
+            code, failure = 1, f"error: {visible(text)}"
+        display.pause()
+        if failure:
+            print(failure, file=sys.stderr)
+        return max(code, _finish_sweep(interrupted=interrupted))
 
 
 def _finish_sweep(*, interrupted: bool) -> int:

@@ -1,6 +1,7 @@
 """``codejoule meter -- COMMAND``: the energy of any command."""
 
 import argparse
+import json
 import math
 import os
 import signal
@@ -8,20 +9,27 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import count
 from queue import SimpleQueue
+from statistics import fmean
 from types import FrameType
 from typing import TYPE_CHECKING, Self
 
+from codejoule.common.progress import pause
 from codejoule.config import UserError
 from codejoule.config.schema import MeterConfig, MeterName, OnBusyGpu
+from codejoule.domain import SCHEMA_VERSION, EnergySource
 
 if TYPE_CHECKING:
     from codejoule.domain import EnergyReading
+    from codejoule.measurement import Hardware, Meter
 
 # SIGQUIT (Ctrl-backslash) still ends everything at once.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+_SHORTEST_S = 0.1
+"""The NVIDIA driver's counter moves as often."""
 _SPREAD_S = 0.1
 """A signal to a whole process group has reached each of its processes after this long."""
 
@@ -33,8 +41,19 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="run a command and print the energy it took",
         description="Run COMMAND and print, on stderr, the energy of every visible GPU (else of "
         "the CPU by RAPL) meanwhile: the whole devices, idle power included. Where RAPL can be "
-        "read, the CPU's energy is given beside the GPUs'. The exit code is that of COMMAND. "
-        "Ctrl-C and other signals reach COMMAND, and the energy is printed once it has ended.",
+        "read, the CPU's energy is given beside the GPUs'. Without any counter the energy is an "
+        "estimate from the CPU time of COMMAND, and labelled so. The exit code is that of "
+        "COMMAND. Ctrl-C and other signals reach COMMAND, and the energy is printed once it has "
+        "ended.",
+    )
+    parser.add_argument(
+        "--every",
+        type=_seconds,
+        metavar="S",
+        help="print the mean power of each S seconds, on stderr, while COMMAND runs (1s, 0.5)",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print the figures as one line of JSON, on stdout"
     )
     parser.add_argument(
         "--idle-s",
@@ -50,7 +69,14 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="if a process that is not part of COMMAND uses a GPU; warn is right for a server "
         "that is itself being measured (default: error)",
     )
-    parser.add_argument("--recording", metavar="FILE", help="play a recording instead (a demo)")
+    parser.add_argument(
+        "--replay",
+        nargs="?",
+        const="",
+        metavar="FILE",
+        help="try it without a GPU: play a recording, by default of an NVIDIA H200. The figures "
+        "are those of the recording, whatever COMMAND does",
+    )
     parser.add_argument("command_line", nargs="+", metavar="COMMAND", help="after --")
 
 
@@ -65,8 +91,8 @@ def run(args: argparse.Namespace) -> int:
     )
 
     config = MeterConfig(
-        name=MeterName.replay if args.recording else MeterName.auto,
-        recording=args.recording,
+        name=MeterName.auto if args.replay is None else MeterName.replay,
+        recording=args.replay or None,
         idle_s=args.idle_s,
         on_busy_gpu=OnBusyGpu(args.on_busy_gpu),
     )
@@ -77,15 +103,102 @@ def run(args: argparse.Namespace) -> int:
         open_command_meter(config) as meter,
     ):
         idle_power_w = meter.measure_idle()
+        pause()
         with _Relay() as relay:
-            with meter.window("command") as window:
+            with meter.window("command") as window, _watched(meter, args.every):
                 try:
                     code = relay.run(args.command_line)
                 except (OSError, ValueError) as error:  # the latter for a null byte
                     raise UserError(f"cannot run {args.command_line[0]!r}: {error}") from error
-            print(_report(window.reading, idle_power_w), file=sys.stderr)
-    # As a shell reports a signal.
-    return 128 - code if code < 0 else code
+            # As a shell reports a signal.
+            code = 128 - code if code < 0 else code
+            if args.json:
+                print(_json(window.reading, idle_power_w, args.command_line, code), flush=True)
+            else:
+                print(_report(window.reading, idle_power_w), file=sys.stderr)
+                if window.reading.source is EnergySource.estimate:
+                    print(_why(config, hardware), file=sys.stderr)
+    return code
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text.removesuffix("s"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time; write 1s or 0.5s") from None
+    if not _SHORTEST_S <= seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text}: must be at least {_SHORTEST_S:g} s")
+    return seconds
+
+
+@contextmanager
+def _watched(meter: "Meter", every_s: float | None) -> Iterator[None]:
+    """Inside, print the mean power of each `every_s`; nothing where that is None."""
+    if every_s is None:
+        yield
+        return
+    ended, began_s = threading.Event(), time.monotonic()
+    meter.new_power()
+
+    def watch() -> None:
+        for number in count(1):
+            if ended.wait(max(began_s + number * every_s - time.monotonic(), 0)):
+                return
+            print(f"{number * every_s:6.4g} s  {_mean_power(meter)}", file=sys.stderr, flush=True)
+
+    watching = threading.Thread(target=watch, daemon=True)
+    watching.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watching.join()
+
+
+def _mean_power(meter: "Meter") -> str:
+    """Of all devices since the last call; a dash where one has told nothing."""
+    powers_w: dict[str, list[float]] = {name: [] for name in meter.devices}
+    for sample in meter.new_power():
+        if sample.device in powers_w:
+            powers_w[sample.device].append(sample.power_w)
+    if not all(powers_w.values()):
+        return "-"
+    label = f" ({meter.source.value})" if meter.source is EnergySource.estimate else ""
+    return f"{sum(map(fmean, powers_w.values())):.1f} W{label}"
+
+
+def _why(config: MeterConfig, hardware: "Hardware") -> str:
+    """How an estimate came about, and what would give a measurement."""
+    return (
+        f"This is an estimate: CPU time of the command x {config.cpu_watts_per_core:g} W. No "
+        f"energy counter is here: {hardware.gpu_problem}; {hardware.rapl.problem}. To get one: "
+        f"{hardware.rapl.fix}."
+    )
+
+
+def _json(
+    reading: "EnergyReading", idle_power_w: float | None, command: Sequence[str], code: int
+) -> str:
+    """The figures by name, units in the names; what is not known is null."""
+    known = math.isfinite(reading.energy_j)
+    report = {
+        "schema_version": SCHEMA_VERSION,
+        "command": list(command),
+        "exit_code": code,
+        "energy_j": reading.energy_j if known else None,
+        "uncertainty_j": reading.uncertainty_j,
+        "energy_source": reading.source.value,
+        "energy_scope": reading.scope.value,
+        "energy_by_device_j": dict(reading.energy_by_device_j),
+        "energy_out_of_scope_j": dict(reading.energy_out_of_scope_j),
+        "energy_net_j": reading.energy_net_j,
+        "idle_power_w": idle_power_w,
+        "latency_s": reading.latency_s,
+        "mean_power_w": reading.energy_j / reading.latency_s if known else None,
+        "integrated_j": reading.integrated_j,
+        "concurrent": list(reading.concurrent),
+    }
+    return json.dumps(report)
 
 
 def _report(reading: "EnergyReading", idle_power_w: float | None) -> str:

@@ -6,8 +6,10 @@ from collections import Counter
 from dataclasses import replace
 
 from codejoule.analysis import Analysis, Options, analyse, load_runs
+from codejoule.common.display import Display
+from codejoule.common.progress import doing, pause, watcher
 from codejoule.config import program
-from codejoule.config.schema import TrackingConfig, TrackingName
+from codejoule.config.schema import ProgressMode, TrackingConfig, TrackingName
 from codejoule.domain import visible
 from codejoule.experiment.sweep import State, Summary
 from codejoule.report import LINES, best_figures, render_answers, sweep_note
@@ -23,43 +25,44 @@ def print_summary(summary: Summary, *, compare: bool = True) -> None:
     """Print the comparison of the runs, what failed, and where to look next. The comparison is also
     the note of the sweep's parent run."""
     good = [o for o in summary.outcomes if o.state is not State.failed and o.run_id is not None]
-    store = None
-    if summary.answer is not None:
-        print(visible(f"\n{summary.answer}"))
+    store, comparison = None, ""
     if good and compare:
+        doing("comparing the runs")
         store = prepare_store(summary.tracking)
         ids = {str(outcome.run_id) for outcome in good}
-        analysis = _print_comparison(store, ids, longest=summary.answer is not None)
+        analysis, comparison = _compare(store, ids, longest=summary.answer is not None)
         if summary.run_id is not None and not summary.only_skipped:
             failures = [f"{o.name} failed: {o.error}" for o in summary.failed]
             note = sweep_note(analysis, failures)
             store.describe_sweep(summary.run_id, note=note, **best_figures(analysis))
+    pause()
+    for text in filter(None, (summary.answer, comparison)):
+        print(visible(f"\n{text}"))
     reasons: dict[str | None, list[str]] = {}
     for outcome in summary.failed:
         reasons.setdefault(outcome.error, []).append(outcome.name)
     for reason, names in reasons.items():
         print(visible(f"\nFAILED {', '.join(names)}: {reason}"), file=sys.stderr)
     print(visible(f"\n{_counts(summary)}"))
-    if store is not None and not summary.failed and not summary.missing:
+    shown = watcher()
+    if store is None or (isinstance(shown, Display) and shown.mode is ProgressMode.none):
+        return
+    if not summary.failed and not summary.missing:
         print(f"Next: {_next(store, summary.tracking)}.")
-    if store is not None:
-        print(f"Runs in MLflow: {_link(store, summary.tracking)}")
+    print(f"Runs in MLflow: {_link(store, summary.tracking)}")
 
 
-def _print_comparison(store: Store, run_ids: set[str], *, longest: bool) -> Analysis:
+def _compare(store: Store, run_ids: set[str], *, longest: bool) -> tuple[Analysis, str]:
     loaded = load_runs(store.uri, store.experiment, run_ids=run_ids)
     if longest:  # a sweep with a goal: the looks at fewer tasks have told what they could
         tasks = loaded.frame["metrics.tasks"]
         loaded = replace(loaded, frame=loaded.frame[tasks == tasks.max()].reset_index(drop=True))
     # The rest of the analysis would take seconds, and is `codejoule analyze`.
     analysis = analyse(loaded, Options(statistics=()))
-    if analysis.groups:
-        # The counts and what comes next follow.
-        lines = LINES - len(loaded.left_out) - _AFTER
-        print(visible(f"\n{render_answers(analysis.groups, lines=lines)}"))
-    for sentence in loaded.left_out:
-        print(visible(sentence))
-    return analysis
+    # The counts and what comes next follow.
+    lines = LINES - len(loaded.left_out) - _AFTER
+    answers = [render_answers(analysis.groups, lines=lines)] if analysis.groups else []
+    return analysis, "\n".join([*answers, *loaded.left_out])
 
 
 def _link(store: Store, tracking: TrackingConfig) -> str:

@@ -1,8 +1,12 @@
 """The Hugging Face hub: what it says no with, whoever asks."""
 
+import io
 from enum import Enum
+from typing import Any
 
+from codejoule.common.progress import doing
 from codejoule.config import first_line
+from codejoule.domain.text import size
 
 TIMEOUT_S = 5.0
 """Time to wait for the hub's first answer."""
@@ -43,6 +47,29 @@ def refusal_of(error: Exception) -> Refusal:
         errors.OfflineModeIsEnabled: Refusal.offline,
     }
     return next((no for kind, no in kinds.items() if isinstance(error, kind)), Refusal.unreachable)
+
+
+def download_bar(what: str, total_bytes: int) -> type:
+    """A class for the client's ``tqdm_class``, which tells of a download's progress in bytes."""
+    from tqdm import tqdm
+
+    most_bytes = 0
+
+    class Told(tqdm):  # type: ignore[type-arg]
+        # A thread that looks after bars.
+        monitor_interval = 0
+
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **(options | {"file": io.StringIO(), "disable": False}))
+
+        def display(self, *_: object, **__: object) -> None:
+            # Of what is received and of what is written there is a bar each.
+            nonlocal most_bytes
+            if self.unit == "B" and self.n > most_bytes:
+                most_bytes = self.n
+                doing(f"downloading {what}", f"{size(most_bytes)} of {size(total_bytes)}")
+
+    return Told
 
 
 def said(error: BaseException) -> str:

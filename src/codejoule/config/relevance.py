@@ -6,7 +6,8 @@ from codejoule.domain.engines import KEYS_OUTSIDE
 
 _OUTSIDE = ("tracking", "sweep", "carbon", "cost", "gpu")
 _OUTSIDE_KEYS = (
-    "on_finished", "isolation", "preflight", "evaluator.workers", "evaluator.ground_truth",
+    "on_finished", "isolation", "preflight", "progress",
+    "evaluator.workers", "evaluator.ground_truth",
     "model.license", "model.gated", "model.path", "suite.path", "suite.prompt_tokens",
     "suite.tasks", "suite.extends",
     "quant.cache_dir", "meter.on_metered_device", *(f"engine.{key}" for key in KEYS_OUTSIDE),

@@ -42,6 +42,7 @@ OnFinished = StrEnum("OnFinished", "skip rerun")
 OnOutOfMemory = StrEnum("OnOutOfMemory", "halve fail")
 Preflight = StrEnum("Preflight", "fail warn")
 Order = StrEnum("Order", "given shuffled")
+ProgressMode = StrEnum("ProgressMode", "auto plain none")
 
 BUNDLED_SUITES = tuple(LIMITS_OF_BUNDLED)
 """Suites whose tasks ship with codejoule."""
@@ -315,12 +316,6 @@ class MeterConfig(Ranged, prefix="meter."):
 
     def _check(self) -> None:
         self._require(
-            self.name is not MeterName.replay or bool(self.recording),
-            "recording",
-            "meter=replay needs the file of a recording, e.g. "
-            "meter.recording=tests/golden/h200_ledger.npz",
-        )
-        self._require(
             self.cooldown_temperature_c is None or self.cooldown_s > 0,
             "cooldown_temperature_c",
             "meter.cooldown_s=0 turns cool-downs off; say how long to wait for it at most",
@@ -426,6 +421,7 @@ class ExperimentConfig(Ranged):
     isolation: Isolation = Isolation.auto
     on_finished: OnFinished = OnFinished.skip
     repeat: int = at_least(1, 1)
+    progress: ProgressMode = ProgressMode.auto
 
     def _check(self) -> None:
         self._require(

@@ -13,6 +13,18 @@ def number(value: float, *, digits: int = 3) -> str:
     return f"{value:,.{places}f}"
 
 
+def duration(seconds: float) -> str:
+    """A time as a reader needs it: seconds, minutes or hours."""
+    if seconds < 90:
+        return f"{seconds:.2g} s"
+    return f"{seconds / 60:,.1f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} h"
+
+
+def size(size_bytes: float) -> str:
+    """A number of bytes as a reader needs it: MB or GB."""
+    return f"{size_bytes / 1e9:,.1f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:,.0f} MB"
+
+
 def p_text(value: float) -> str:
     """A p-value as a reader needs it."""
     return "< 0.001" if value < 0.001 else f"{value:.3f}"

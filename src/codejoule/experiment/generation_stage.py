@@ -1,6 +1,7 @@
 """The stage that uses the model: load, warm up, idle, then metered windows."""
 
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -8,12 +9,12 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from tqdm import tqdm
-
+from codejoule.common.progress import doing
 from codejoule.config import UserError
 from codejoule.domain import EnergyReading, EnergySource, PowerSample, Prompt
+from codejoule.domain.text import duration
+from codejoule.domain.text import number as figure
 from codejoule.experiment.idle import measure_idle
 from codejoule.experiment.memory import check_memory
 from codejoule.experiment.memory_use import BatchLimit, is_out_of_memory, out_of_memory
@@ -95,6 +96,8 @@ def _generate(
     total = sum(map(len, plan.batches))
     if done := total - sum(map(len, left.values())):
         _log.info("continues: %d of %d sequences were done before", done, total)
+    if longest_s := plan.experiment.meter.cooldown_s:
+        doing("waiting until the GPUs are cool", f"at most {longest_s:g} s")
     cooling = meter.cool_down()
     if cooling is not None:
         journal.append(CooledDown(**asdict(cooling)))
@@ -102,8 +105,7 @@ def _generate(
     engine, peak_bytes = open_engine(plan, meter, journal, prompts, kept)
     try:
         limit = BatchLimit(plan, journal)
-        with tqdm(total=total, initial=done, unit="task", disable=None, leave=False) as progress:
-            _Decoding(plan, journal, meter, engine, limit, peak_bytes, progress).run()
+        _Decoding(plan, journal, meter, engine, limit, peak_bytes, done).run()
     finally:
         if kept is None or not kept.keeps(engine):
             engine.close()
@@ -119,8 +121,12 @@ class _Decoding:
     engine: Engine
     limit: BatchLimit
     peak_bytes: Callable[[], int | None]
-    progress: "tqdm[Any]"
+    done: int
+    """Sequences that have ended, those of earlier attempts at this run included."""
+    done_here: int = 0
     tokens: int = 0
+    energy_j: float = 0.0
+    power_w: str = ""
     began_s: float = 0.0
     power: list[PowerSample] = field(default_factory=list)
 
@@ -128,6 +134,7 @@ class _Decoding:
         """Compile, warm up, idle, decode; each on record as it is done."""
         config, journal, meter = self.plan.experiment.engine, self.journal, self.meter
         self._prepare()
+        doing("warming up")
         with meter.window("warmup") as window:
             for prompts in self._cut()[: config.warmup_batches]:
                 self._warm_up(prompts, tokens=config.warmup_tokens)
@@ -136,6 +143,7 @@ class _Decoding:
         journal.append(EngineSetUp(declared | self.engine.facts()))
         journal.append(measure_idle(self.plan, meter))
         self.began_s = time.monotonic()
+        self._tell()
         decode = self._refill if config.facts.refills else self._decode
         while left := _left(self.plan, journal):
             decode(*next(iter(left.items())))
@@ -145,11 +153,31 @@ class _Decoding:
         """Put a window on record, with what can be said of it meanwhile."""
         self.journal.append(entry)
         self.tokens += sum(completion.output_tokens for completion in entry.completions)
+        self.energy_j += entry.reading.energy_j
         new = self.meter.new_power()
-        speed = _speed(self.tokens, time.monotonic() - self.began_s, new, self.meter)
-        self.progress.set_postfix_str(speed)
+        self.power_w = _power(new, self.meter) or self.power_w
+        self._tell()
         self.power += new
         self._keep_power(at_least=_POWER_CHUNK)
+
+    def _tell(self, ended: int = 0) -> None:
+        """Say how far it is, after `ended` more sequences have ended."""
+        self.done += ended
+        self.done_here += ended
+        total = sum(map(len, self.plan.batches))
+        took_s = time.monotonic() - self.began_s
+        each = "tasks" if self.plan.experiment.generation.n_samples == 1 else "samples"
+        said = [f"{self.done}/{total} {each}"]
+        if self.tokens:
+            about = "~" if self.meter.source is EnergySource.estimate else ""
+            said.append(f"{self.tokens / took_s:.0f} tokens/s")
+            said += [f"{about}{self.power_w}"] if self.power_w else []
+            if math.isfinite(self.energy_j):
+                said.append(f"{about}{figure(self.energy_j)} J so far")
+        if self.done_here:
+            rest_s = took_s * (total - self.done) / self.done_here
+            said += [f"{duration(rest_s)} to go"] if rest_s >= 1 else []
+        doing("generating", ", ".join(said))
 
     def _keep_power(self, *, at_least: int) -> None:
         self.power += self.meter.new_power()
@@ -174,6 +202,7 @@ class _Decoding:
         windows = [_prompts(self.plan, number, places) for number, places in left.items()]
         while facts.compiles and not facts.owns_model:
             size = self.limit.size
+            doing("compiling")
             with self.meter.window("compile") as window:
                 error = _tried(partial(self.engine.prepare, windows, at_once=size))
             self.journal.append(Compiled(reading=window.reading))
@@ -209,8 +238,8 @@ class _Decoding:
         if error is not None:
             self._reduce(error, sequences=len(chosen), reading=window.reading)
             return
-        self.progress.update(len(chosen))
         (decoded,) = found
+        self._tell(ended=len(chosen))
         self._book(
             Batch(
                 batch=number,
@@ -254,7 +283,7 @@ class _Decoding:
                         ended, error = _next(told)
                         if ended is None:
                             break
-                        self.progress.update(len(ended.completions))
+                        self._tell(ended=len(ended.completions))
                         session.take(ended)
                         for entry in session.settled():
                             self._book(entry)
@@ -287,9 +316,7 @@ def _tried(work: Callable[[], object]) -> RuntimeError | None:
     return None
 
 
-def _speed(tokens: int, seconds: float, power: Sequence[PowerSample], meter: Meter) -> str:
-    """For the progress bar; power where all devices in scope have told theirs meanwhile."""
+def _power(power: Sequence[PowerSample], meter: Meter) -> str:
+    """The last power of all devices in scope, where each has told its own; else empty."""
     last_w = {sample.device: sample.power_w for sample in power if sample.device in meter.devices}
-    watts = f", {sum(last_w.values()):.0f} W" if len(last_w) == len(meter.devices) else ""
-    label = " (estimate)" if watts and meter.source is EnergySource.estimate else ""
-    return f"{tokens / seconds:.0f} tokens/s{watts}{label}"
+    return f"{sum(last_w.values()):.0f} W" if len(last_w) == len(meter.devices) else ""

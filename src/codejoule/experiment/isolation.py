@@ -2,11 +2,12 @@
 
 import json
 import os
+import selectors
 import signal
 import socket
 import sys
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import FileIO
 from pathlib import Path
 from typing import Self
@@ -14,6 +15,7 @@ from typing import Self
 import yaml
 
 from codejoule.common.fork_server import Fork, ForkServer, ForkServerError
+from codejoule.common.progress import doing, relay
 from codejoule.config import UserError, python_path, write_whole
 from codejoule.config.typed import to_plain
 from codejoule.experiment import job_process
@@ -39,15 +41,18 @@ def generate_isolated(plan: Plan, folder: Path) -> None:
     write_whole(folder / job_process.CONFIG, config)
     (folder / job_process.ERROR).unlink(missing_ok=True)
     order = {"folder": str(folder), "fingerprint": plan.fingerprint, "directory": str(Path.cwd())}
+    doing("starting the job's process", "it imports its libraries")
     try:
-        read, write = os.pipe()
-        with FileIO(read) as stream:
+        pipes = [os.pipe() for _ in range(job_process.FILES)]
+        with FileIO(pipes[0][0]) as written, FileIO(pipes[1][0]) as told:
+            ends = [write for _, write in pipes]
             try:
-                job = _start(plan, order, write)
+                job = _start(plan, order, ends)
             finally:
-                os.close(write)
+                for end in ends:
+                    os.close(end)
             with job:
-                last_words = _echo(stream)
+                last_words = _follow(written, told)
                 code = job.wait()
     except ForkServerError as error:
         raise UserError(
@@ -61,16 +66,18 @@ def generate_isolated(plan: Plan, folder: Path) -> None:
 class _Shared:
     """A process that several jobs share, one after the other."""
 
-    def __init__(self, loads: str, server: ForkServer, order: Mapping[str, str], file: int) -> None:
+    def __init__(
+        self, loads: str, server: ForkServer, order: Mapping[str, str], files: Sequence[int]
+    ) -> None:
         self.loads = loads
         self.server = server
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            self._fork = server.fork(order, files=[file, theirs.fileno()])
+            self._fork = server.fork(order, files=[*files, theirs.fileno()])
 
-    def start(self, order: Mapping[str, str], file: int) -> None:
+    def start(self, order: Mapping[str, str], files: Sequence[int]) -> None:
         """Give it another job."""
-        socket.send_fds(self._channel, [json.dumps(order).encode()], [file])
+        socket.send_fds(self._channel, [json.dumps(order).encode()], list(files))
 
     def wait(self) -> int:
         """The job's exit code. A job that fails ends the process."""
@@ -103,18 +110,18 @@ _shared: dict[int, _Shared] = {}
 """The one there is, by the process that it works for."""
 
 
-def _start(plan: Plan, order: Mapping[str, str], file: int) -> Fork | _Shared:
+def _start(plan: Plan, order: Mapping[str, str], files: Sequence[int]) -> Fork | _Shared:
     """The process that the job has to itself, or the one that has what the job would load."""
     server, earlier = _server(), _shared.pop(os.getpid(), None)
     if earlier is not None:
         if earlier.loads == plan.loads and earlier.server is server and earlier.there:
-            earlier.start(order, file)
+            earlier.start(order, files)
             return _shared.setdefault(os.getpid(), earlier)
         # Its memory is needed.
         earlier.end()
     if plan.loads is None:
-        return server.fork(order, files=[file])
-    return _shared.setdefault(os.getpid(), _Shared(plan.loads, server, order, file))
+        return server.fork(order, files=files)
+    return _shared.setdefault(os.getpid(), _Shared(plan.loads, server, order, files))
 
 
 def _server() -> ForkServer:
@@ -134,13 +141,27 @@ def _server() -> ForkServer:
     return _server_of[key]
 
 
-def _echo(stream: FileIO) -> list[str]:
-    """Pass the child's stderr on as it comes (progress bars too) and keep its end."""
+def _follow(written: FileIO, told: FileIO) -> list[str]:
+    """Pass on what the child tells of its progress, and what it writes, until it closes both; the
+    last lines that it wrote."""
     kept: deque[bytes] = deque(maxlen=64)
-    while chunk := os.read(stream.fileno(), 4096):
-        sys.stderr.buffer.write(chunk)
-        sys.stderr.flush()
-        kept.append(chunk)
+    half = b""
+    with selectors.DefaultSelector() as open_ones:
+        for stream in (written, told):
+            open_ones.register(stream, selectors.EVENT_READ)
+        while open_ones.get_map():
+            for key, _ in open_ones.select():
+                chunk = os.read(key.fd, 4096)
+                if not chunk:
+                    open_ones.unregister(key.fileobj)
+                elif key.fileobj is written:
+                    sys.stderr.buffer.write(chunk)
+                    sys.stderr.flush()
+                    kept.append(chunk)
+                else:
+                    *lines, half = (half + chunk).split(b"\n")
+                    for line in lines:
+                        relay(line)
     text = b"".join(kept).decode(errors="replace").replace("\r", "\n")
     return [line for line in text.splitlines() if line.strip()][-_LAST_WORDS:]
 

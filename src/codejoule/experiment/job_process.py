@@ -7,6 +7,7 @@ starts threads, and is always left to the jobs.
 """
 
 import json
+import logging
 import os
 import signal
 import socket
@@ -21,6 +22,7 @@ from typing import Any
 import yaml
 
 from codejoule.common.forking import leave, serve, threads
+from codejoule.common.progress import OWN, Pipe, told_to
 from codejoule.config import UserError, write_whole
 from codejoule.config.explain import explain
 from codejoule.config.typed import from_plain
@@ -35,6 +37,8 @@ ERROR = "generation_error.json"
 """File in which a job leaves what it died of."""
 ORDER_BYTES = 2**17
 """More than an order takes."""
+FILES = 2
+"""Files that come with an order: for what is written, and for what is told of progress."""
 
 WHILE_IMPORTING = {
     # OpenBLAS starts its threads when NumPy is imported. Here it multiplies nothing of any size.
@@ -89,27 +93,48 @@ def _problems() -> list[str]:
     return problems
 
 
-def _work(order: Mapping[str, Any], stderr: int, channel: socket.socket | None) -> int:
+def _work(order: Mapping[str, Any], files: Sequence[int], channel: socket.socket | None) -> int:
     """The fork's main: one job, or, with a `channel`, those that come through it as well, with what
     the first has loaded. The exit code is that of the last."""
     kept = None if channel is None else Kept()
     while True:
-        code = _run(order, stderr, kept)
+        code = _told(order, files, kept)
         if channel is None or code != 0:
             return code
         # Whoever reads it learns so that the job has ended.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+        _write_to(os.open(os.devnull, os.O_WRONLY))
         channel.send(b"done")
-        text, files, _, _ = socket.recv_fds(channel, ORDER_BYTES, 1)
+        text, files, _, _ = socket.recv_fds(channel, ORDER_BYTES, FILES)
         if not text:
             return 0
-        order, (stderr,) = json.loads(text), files
+        order = json.loads(text)
 
 
-def _run(order: Mapping[str, Any], stderr: int, kept: Kept | None) -> int:
+def _told(order: Mapping[str, Any], files: Sequence[int], kept: Kept | None) -> int:
+    """Run it. What it and its libraries write goes to the first of the files, what codejoule says
+    of it to the second."""
+    output, progress = files
+    os.set_inheritable(progress, False)  # a process that it starts shall not keep it open
+    _write_to(output)
+    pipe, logger = Pipe(progress), logging.getLogger(OWN)
+    logger.setLevel(logging.INFO)
+    logger.addHandler(pipe)
+    try:
+        with told_to(pipe):
+            return _run(order, kept)
+    finally:
+        logger.removeHandler(pipe)
+        os.close(progress)
+
+
+def _write_to(file: int) -> None:
+    for number in (1, 2):
+        os.dup2(file, number)
+    os.close(file)
+
+
+def _run(order: Mapping[str, Any], kept: Kept | None) -> int:
     """Generate, or leave the error's text behind."""
-    os.dup2(stderr, sys.stderr.fileno())
-    os.close(stderr)
     os.chdir(order["directory"])
     folder = Path(order["folder"])
     plain = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
@@ -140,8 +165,8 @@ def _main() -> int:
     found = serve(socket.socket(fileno=int(channel)), partial(_prepare, left_out, int(channel)))
     if found is None:
         return 0
-    stderr, *shared = found.files
-    return _work(found.order, stderr, socket.socket(fileno=shared[0]) if shared else None)
+    files, shared = found.files[:FILES], found.files[FILES:]
+    return _work(found.order, files, socket.socket(fileno=shared[0]) if shared else None)
 
 
 if __name__ == "__main__":

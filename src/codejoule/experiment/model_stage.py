@@ -11,6 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from codejoule.common.progress import doing
 from codejoule.config import ConfigError, UserError, write_whole
 from codejoule.config.schema import Stop, Weights
 from codejoule.domain import (
@@ -21,6 +22,7 @@ from codejoule.domain import (
     from_json,
     to_json,
 )
+from codejoule.domain.text import size
 from codejoule.estimate import memory_needed
 from codejoule.experiment.memory_use import PeakMemory
 from codejoule.experiment.plan import Plan
@@ -46,6 +48,7 @@ from codejoule.models import (
     write_config,
 )
 from codejoule.models.declared import with_group_size
+from codejoule.models.folder import weight_files
 from codejoule.models.kernel_time import KernelTimes, kernel_times
 from codejoule.models.quantization import quantizer_of
 from codejoule.suites import ProgramEnd, load_suite, stops_for
@@ -109,6 +112,7 @@ def open_engine(
     _record(journal, meter, reading, loaded.facts.to_json() | timed, taken_over=not first)
     if times is not None:
         _tell_slow_kernels(plan, times)
+    doing("checking the model with one prompt")
     # Before anything is measured: the longest is the likeliest to overflow.
     longest = max(chain.from_iterable(windows), key=lambda prompt: len(prompt.text))
     check_logits(loaded.model, loaded.tokenizer, longest, max_new_tokens=plan.max_new_tokens)
@@ -119,12 +123,22 @@ def open_engine(
 def _load(plan: Plan, meter: Meter, kept: Kept) -> tuple[LoadedModel, EnergyReading]:
     # This is not loading a model, and only the first job of a process (or a machine) does it.
     model = plan.experiment.model
+    doing("importing libraries")
     quant = prepare_libraries(model, plan.experiment.quant, device=plan.device)
+    doing(f"loading {_weights(plan)}")
     with meter.window("load") as window:
         kept.model = load_model(
             plan.checkpoint, model, quant, device=plan.device, device_map=plan.device_map
         )
     return kept.model, window.reading
+
+
+def _weights(plan: Plan) -> str:
+    """The weights that are loaded, and how many bytes where that is known."""
+    name, folder = plan.experiment.model.name, plan.checkpoint.path
+    if folder is None:
+        return f"{name} with random weights"
+    return f"{name}, {size(sum(file.stat().st_size for file in weight_files(folder)))}"
 
 
 def _tell_slow_kernels(plan: Plan, times: KernelTimes) -> None:
@@ -160,14 +174,15 @@ def _with_its_own_model(
         end_token_owners=tuple(end_token_owners(plan.checkpoint)),
         source=_source(plan, journal.path.parent),
     )
-    _log.info("starting %s for %s", served.software, experiment.model.name)
     engine = make_engine(experiment.engine, model, tokenizer, _decoding(plan))
     if kept.engine is not None:
         engine.take_over(kept.engine)
     kept.engine = engine
     try:
+        doing(f"starting {served.software}, which loads {_weights(plan)}")
         with meter.window("load") as load:
             loads = engine.open(windows, at_once=size)
+        doing(f"waiting until {served.software} is ready to decode")
         with meter.window("compile") as compiled:
             engine.prepare(windows, at_once=size)
     except BaseException:

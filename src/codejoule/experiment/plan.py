@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from codejoule.common.progress import doing
 from codejoule.config import UserError, home
 from codejoule.config.schema import (
     BatchOrder,
@@ -212,6 +213,7 @@ def make_plan(experiment: ExperimentConfig) -> Plan:
                 f"engine={engine.name.name}: the model would lie on {len(gpus)} GPUs, and this "
                 "engine needs it on one; use one GPU (gpus=1), or engine=generate"
             )
+    doing("preparing the prompts")
     experiment, prompts = ask(experiment, suite, checkpoint)
     sources = energy_sources(experiment.meter, gpu=device == "cuda")
     found = {

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from codejoule.config.schema import Weights
-from codejoule.domain import TaskRecord, doubts, validity
+from codejoule.domain import EnergySource, TaskRecord, doubts, validity
 from codejoule.domain.metrics import RunFacts, WindowFacts, run_metrics
 from codejoule.domain.steady import steady_state, tokens_between
+from codejoule.domain.text import number
 from codejoule.estimate import (
     ENGINE_SPEEDS,
     POWER,
@@ -42,9 +43,11 @@ _SAME_MOMENT_S = 0.05
 """A window is cut a little after the sequence with which a steady state ends was seen to end."""
 
 
-def log_results(plan: Plan, folder: Path, artifacts: Path, tracked: TrackedRun) -> None:
+def log_results(
+    plan: Plan, folder: Path, artifacts: Path, tracked: TrackedRun
+) -> tuple[Mapping[str, float], EnergySource]:
     """Write the artifacts of a run that has generated and judged everything, and log them. `folder`
-    has its journal; `artifacts` is made anew."""
+    has its journal; `artifacts` is made anew. Its metrics, and where its energy comes from."""
     results, truth = read_results(folder), known_ground_truth(plan)
     records = task_records(plan, results.batches, results.verdicts)
     metrics = metrics_of(plan, results, records, truth)
@@ -60,6 +63,26 @@ def log_results(plan: Plan, folder: Path, artifacts: Path, tracked: TrackedRun) 
         dataset=plan.suite,
     )
     tracked.log_traces(traces, model=plan.experiment.model.name)
+    return metrics, results.load.meter.source
+
+
+def headline(metrics: Mapping[str, float], source: EnergySource) -> tuple[str, ...]:
+    """The figures that answer first, in words; one that was not measured is absent. Per task where
+    no sample was judged."""
+    about, label = ("~", " (estimate)") if source is EnergySource.estimate else ("", "")
+    solved = metrics.get("energy_per_solved_task_j")
+    per_task = metrics.get("energy_per_task_j") if solved is None else None
+    figures = {
+        f"{about}{{}} J per solved task{label}": solved,
+        f"{about}{{}} J per task{label}": per_task,
+        "pass@1 {}": metrics.get("pass_at_1"),
+        "{} tokens/s": metrics.get("throughput_tokens_per_s"),
+    }
+    return tuple(
+        text.format(number(value))
+        for text, value in figures.items()
+        if value is not None and math.isfinite(value)
+    )
 
 
 def tags_of(plan: Plan, results: Results) -> dict[str, str]:

@@ -4,13 +4,18 @@ recorded in MLflow."""
 import dataclasses
 import logging
 import shutil
+import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from codejoule.common.display import Display, displayed
+from codejoule.common.progress import doing, say, watcher
 from codejoule.config import UserError, write_whole
 from codejoule.config.explain import explain
 from codejoule.config.relevance import flat, in_use
@@ -20,17 +25,21 @@ from codejoule.config.schema import (
     EvaluatorName,
     ExperimentConfig,
     OnFinished,
+    ProgressMode,
     TrackingConfig,
     TrackingName,
 )
 from codejoule.config.typed import to_experiment, to_plain
 from codejoule.domain import SCHEMA_VERSION
+from codejoule.domain.text import duration
 from codejoule.experiment.compile_caches import keep_compiled_code
 from codejoule.experiment.evaluation_stage import evaluate
 from codejoule.experiment.identity import git_commit
 from codejoule.experiment.isolation import generate_isolated
+from codejoule.experiment.job_log import log_file, output_in
 from codejoule.experiment.plan import Plan, loaded_quant, make_plan
-from codejoule.experiment.results import log_results
+from codejoule.experiment.results import headline, log_results
+from codejoule.experiment.schedule import schedule_here
 from codejoule.experiment.sweep import (
     Outcome,
     State,
@@ -62,10 +71,47 @@ def run_job(config: DictConfig) -> Summary | tuple[float, ...] | float | None:
     optimise: one by itself, several as a tuple, None where one was not measured. A job by itself
     raises, or returns its summary."""
     hydra = HydraConfig.get()
-    folder = Path(hydra.runtime.output_dir)
     experiment = to_experiment(config, hydra)
-    keep_compiled_code()
     sweep = current_sweep()
+    with _shown(experiment.progress), output_in(log_file()):
+        title = _announce(run_name(experiment), hydra, sweep)
+        outcome = _outcome(experiment, hydra, sweep, title)
+    outcome.save(Path(hydra.runtime.output_dir))
+    if sweep is not None:
+        return _objectives(experiment, outcome)
+    return Summary(run_id=None, jobs=1, tracking=experiment.tracking, outcomes=(outcome,))
+
+
+def _shown(mode: ProgressMode) -> AbstractContextManager[object]:
+    """The display there is, or one of its own for a job that another launcher has started, beside
+    others: it gets no live line."""
+    if watcher() is not None:
+        return nullcontext()
+    return displayed(ProgressMode.plain if mode is ProgressMode.auto else mode)
+
+
+def _announce(name: str, hydra: Any, sweep: SweepRef | None) -> str:
+    """Show which job begins, and how long the sweep still takes, as far as that is known. The job
+    as it is called there."""
+    title = name
+    if sweep is not None:
+        title = f"{hydra.job.num + 1}{'' if sweep.jobs is None else f'/{sweep.jobs}'} {name}"
+    display, schedule = watcher(), schedule_here()
+    if sweep is not None and schedule is not None:
+        schedule.begin(hydra.job.num)
+    if isinstance(display, Display):
+        display.heading(title)
+        if schedule is not None:
+            display.left = schedule.left
+    return title
+
+
+def _outcome(
+    experiment: ExperimentConfig, hydra: Any, sweep: SweepRef | None, title: str
+) -> Outcome:
+    """Run it, and say in a line how it ended. Raises what a job by itself fails with."""
+    keep_compiled_code()
+    began_s = time.monotonic()
     try:
         check_model_config(experiment.model, loaded_quant(experiment), device=experiment.device)
         outcome = run(experiment, sweep=sweep)
@@ -77,19 +123,20 @@ def run_job(config: DictConfig) -> Summary | tuple[float, ...] | float | None:
         text = explain(cause, hydra.overrides.task)
         name = run_name(experiment)
         if text is None:
-            _log.exception("%s failed", name)
+            # Its traceback is in the log file.
+            _log.exception("%s failed (%s)", name, log_file())
             text = f"{type(cause).__name__}: {cause}"
         else:
             # Why, the entry script tells with the other failures, and once.
             _log.error("%s failed", name)
         run_id = error.run_id if isinstance(error, RunFailedError) else None
-        outcome = Outcome(
-            name=name, state=State.failed, sweep=sweep.run_id, run_id=run_id, error=text
-        )
-    outcome.save(folder)
-    if sweep is not None:
-        return _objectives(experiment, outcome)
-    return Summary(run_id=None, jobs=1, tracking=experiment.tracking, outcomes=(outcome,))
+        return Outcome(name=name, state=State.failed, sweep=sweep.run_id, run_id=run_id, error=text)
+    if outcome.state is State.finished and (schedule := schedule_here()) is not None:
+        schedule.end()
+    if outcome.figures:
+        figures = [*outcome.figures, duration(time.monotonic() - began_s)]
+        say(f"{title}: {', '.join(figures)}")
+    return outcome
 
 
 def _objectives(experiment: ExperimentConfig, outcome: Outcome) -> tuple[float, ...] | float | None:
@@ -123,8 +170,10 @@ def run(experiment: ExperimentConfig, *, sweep: SweepRef | None) -> Outcome:
     otherwise. Raises `RunFailedError` from whatever went wrong, the run being recorded as FAILED
     (KILLED for an interrupt) with the reason as a tag."""
     name = run_name(experiment)
+    doing("opening the store of runs")
     store = prepare_store(experiment.tracking)
     try:
+        doing("looking for the model and the tasks")
         plan = make_plan(experiment)
     except Exception as error:
         tracked = _start(store, experiment, name=name, sweep=sweep)
@@ -154,8 +203,10 @@ def _run(plan: Plan, folder: Path, store: Store, *, sweep: SweepRef | None) -> O
     if (extended := folder / _EXTENDS).exists():
         tags["codejoule.extends"] = extended.read_text(encoding="utf-8")
     tracked = _start(store, experiment, name=name, sweep=sweep, tags=tags, resume=resume)
-    _execute(plan, folder, tracked)
-    return Outcome(name=name, state=State.finished, sweep=parent, run_id=tracked.run_id)
+    figures = _execute(plan, folder, tracked)
+    return Outcome(
+        name=name, state=State.finished, sweep=parent, run_id=tracked.run_id, figures=figures
+    )
 
 
 def _take_over(plan: Plan, folder: Path) -> None:
@@ -225,7 +276,7 @@ def _recorded_run(folder: Path) -> str | None:
     return note.read_text(encoding="utf-8") if note.exists() else None
 
 
-def _execute(plan: Plan, folder: Path, tracked: TrackedRun) -> None:
+def _execute(plan: Plan, folder: Path, tracked: TrackedRun) -> tuple[str, ...]:
     name, meter = run_name(plan.experiment), plan.experiment.meter
     waiting = meter.on_metered_device
     artifacts = folder / "artifacts"
@@ -239,7 +290,8 @@ def _execute(plan: Plan, folder: Path, tracked: TrackedRun) -> None:
             devices = metered_packages(meter, plan.hardware)
             with at_work(name, Work.evaluation, devices=devices, on_metered_device=waiting):
                 evaluate(plan, folder)
-        log_results(plan, folder, artifacts, tracked)
+        doing("recording the run")
+        figures = headline(*log_results(plan, folder, artifacts, tracked))
     except KeyboardInterrupt as interrupt:
         _fail(tracked, interrupt, "KILLED", artifacts)
         raise
@@ -247,6 +299,7 @@ def _execute(plan: Plan, folder: Path, tracked: TrackedRun) -> None:
         _fail(tracked, error, "FAILED", artifacts)
         raise RunFailedError(tracked.run_id) from error
     tracked.finish("FINISHED")
+    return figures
 
 
 def _fail(

@@ -47,6 +47,8 @@ class Outcome:
     """MLflow run; None where the job failed before it had one."""
     error: str | None = None
     """What a failed job said."""
+    figures: tuple[str, ...] = ()
+    """What a finished job has measured, in words."""
 
     def save(self, folder: Path) -> None:
         """Write it into `folder`, which another sweep may use at the same time. Raises `UserError`

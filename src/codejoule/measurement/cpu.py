@@ -241,6 +241,28 @@ def cpu_time_counter(watts_per_core: float, *, processes: Sequence[int] = ()) ->
     return CumulativeCounter(read_j, source=EnergySource.estimate, scope=EnergyScope.cpu)
 
 
+def command_time_counter(watts_per_core: float) -> CumulativeCounter:
+    """The same estimate for the commands that this process starts, with what those start. The time
+    of this process itself is no part of it, nor that of processes that leave their parents
+    (daemons)."""
+    import psutil
+
+    most_s = 0.0
+
+    def read_j() -> Mapping[str, float]:
+        nonlocal most_s
+        ended = os.times()
+        total_s = ended.children_user + ended.children_system
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                total_s += sum(process.cpu_times()[:4])
+        # One that ends in between is in neither.
+        most_s = max(most_s, total_s)
+        return {"cpu": most_s * watts_per_core}
+
+    return CumulativeCounter(read_j, source=EnergySource.estimate, scope=EnergyScope.cpu)
+
+
 def _time_of(processes: Sequence[int]) -> float:
     """CPU time of other processes and of what they started [s]; UserError if one has ended: its
     time is gone with it."""

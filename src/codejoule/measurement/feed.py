@@ -172,6 +172,9 @@ class Recording(NamedTuple):
     """Free facts: hardware, driver, windows and so on (JSON)."""
 
 
+BUNDLED_RECORDING = Path(__file__).parent / "data" / "h200_ledger.npz"
+"""166 s of a real NVIDIA H200; tests/golden/README.md says how it was made."""
+
 _COLUMNS = ("kind", "device", "before_s", "after_s", "value")
 
 
@@ -184,7 +187,7 @@ def load_recording(path: Path) -> Recording:
     except (OSError, EOFError, ValueError, KeyError) as error:
         raise UserError(
             f"meter.recording={path}: not a recording of energy ticks ({error}); "
-            "tests/golden/README.md lists those of this project"
+            "leave it out to play the one that comes with codejoule"
         ) from error
     records = np.zeros(len(columns["kind"]), dtype=RECORD)
     for name, column in columns.items():

@@ -8,6 +8,7 @@ from itertools import count
 from time import perf_counter, sleep, time
 from typing import Self
 
+from codejoule.common.progress import doing
 from codejoule.config import ConfigError, UserError
 from codejoule.domain import Cooling, EnergyScope, EnergySource, IdleSource, PowerSample
 from codejoule.measurement.cooling import cool_down, settle
@@ -115,6 +116,7 @@ class Meter:
             self._idle_power_w = self._recorded_idle_w
             self.idle_source = None if self._idle_power_w is None else IdleSource.recorded
             return self._idle_power_w
+        doing("measuring idle power", f"at most {self._idle_s:g} s")
         if self._ledger:
             idle_power_w, source = self._settled_w(earlier_w)
         else:

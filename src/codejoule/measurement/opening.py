@@ -11,11 +11,12 @@ from codejoule.measurement.counter import Counter
 from codejoule.measurement.cpu import (
     MAX_SAMPLE_PERIOD_S,
     CpuCounters,
+    command_time_counter,
     cpu_time_counter,
     rapl_counter,
     rapl_status,
 )
-from codejoule.measurement.feed import LiveFeed, ReplayFeed
+from codejoule.measurement.feed import BUNDLED_RECORDING, LiveFeed, ReplayFeed
 from codejoule.measurement.hardware import Hardware, detect_hardware
 from codejoule.measurement.jobs import OtherJobs
 from codejoule.measurement.ledger import Ledger
@@ -41,9 +42,7 @@ def open_meter(
     with ``meter.scope=gpu+cpu`` they are part of the figure, and must be readable.
     """
     if config.name is MeterName.replay:
-        # The schema requires it for this meter.
-        assert config.recording is not None
-        feed = ReplayFeed(Path(config.recording))
+        feed = ReplayFeed(Path(config.recording or BUNDLED_RECORDING))
         ledger = Ledger(feed)
         counter = Counter(ledger.devices, source=EnergySource.replay)
         return _meter(config, counter, ledger, recorded_idle_w=feed.idle_power_w)
@@ -84,11 +83,14 @@ def open_cpu_meter(config: MeterConfig, *, processes: Sequence[int] = ()) -> Met
 
 
 def open_command_meter(config: MeterConfig) -> Meter:
-    """Meter for a command of the user's, which need not use PyTorch: all visible GPUs, else RAPL.
-    UserError where neither can be read: the CPU time of this process would say nothing of the
-    command. ``replay`` plays a recording."""
+    """Meter for a command of the user's, which this process starts and which need not use PyTorch:
+    all visible GPUs, else RAPL, else (and for ``cpu_estimate``) the estimate from the command's CPU
+    time. ``replay`` plays a recording."""
     if config.name is MeterName.replay:
         return open_meter(config)
+    estimate = command_time_counter(config.cpu_watts_per_core)
+    if config.name is MeterName.cpu_estimate:
+        return _meter(config, estimate)
     hardware = detect_hardware()
     for gpu in hardware.gpus:
         require_counter(gpu)
@@ -98,10 +100,7 @@ def open_command_meter(config: MeterConfig) -> Meter:
         return _meter(config, counter, _live_ledger(config, uuids), cpu=_cpu_counters(config))
     if hardware.rapl.readable:
         return _meter(config, rapl_counter())
-    raise UserError(
-        f"no energy counter on this machine: {hardware.gpu_problem}; {hardware.rapl.problem}. "
-        f"To get one: {hardware.rapl.fix}"
-    )
+    return _meter(config, estimate)
 
 
 def _live_ledger(

@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from codejoule.common.progress import doing
 from codejoule.config import ConfigError, installed_versions
 from codejoule.config.schema import (
     ModelConfig,
@@ -215,6 +216,7 @@ def folder_checksum(folder: Path) -> str:
         for file in (*folder.iterdir(), *folder.rglob("*.jinja"))
         if file.is_file() and not file.name.startswith(".") and file.suffix not in _NOT_READ
     }
+    doing(f"reading {folder.name or folder} to compute its checksum")
     digest = hashlib.sha256()
     for file in sorted({*weights, *beside}):
         stat = file.stat()

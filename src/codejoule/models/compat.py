@@ -38,6 +38,7 @@ PRIVATE = (
     ("gptqmodel", "gptqmodel.utils.model:hf_convert_gptq_v1_to_v2_format"),
     ("gptqmodel", "gptqmodel.utils.model:hf_gptqmodel_post_init"),
     ("gptqmodel", "gptqmodel.nn_modules.qlinear:BaseQuantLinear.post_init"),
+    ("gptqmodel", "gptqmodel.looper.module_looper:ModuleLooper._emit_layer_complete"),
     ("gptqmodel", "gptqmodel.utils.cpp:_CompileProgressDisplay"),
     ("gptqmodel", "gptqmodel.utils.cpp:default_torch_ops_build_root"),
     ("gptqmodel", "gptqmodel.utils.threadx:_DeviceWorker._abort_process"),
@@ -96,6 +97,16 @@ def builds_told(tell: Callable[[str, Path, float | None], None]) -> Iterator[Non
         yield
     finally:
         cpp._CompileProgressDisplay = display
+
+
+def tell_layers(model: Any, tell: Callable[[int], None]) -> None:
+    """While gptqmodel quantizes `model`, call `tell` with the number of layers that are done."""
+
+    def told(*, layer_idx: int, submodule_finalized: bool) -> None:
+        if not submodule_finalized:  # it calls again when a worker has packed the layer
+            tell(layer_idx + 1)
+
+    model.layer_callback = told
 
 
 def kernel_class(method: str, *, backend: str, **options: Any) -> "type[BaseQuantLinear]":

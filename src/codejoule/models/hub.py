@@ -5,8 +5,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from codejoule.common.hub import TIMEOUT_S, Refusal, hub_errors, refusal_of, said
+from codejoule.common.hub import TIMEOUT_S, Refusal, download_bar, hub_errors, refusal_of, said
+from codejoule.common.progress import doing
 from codejoule.config import UserError, require_room
+from codejoule.domain.text import size
 from codejoule.models.folder import weight_files
 
 _FINAL = (Refusal.revision, Refusal.repository, Refusal.name)
@@ -25,6 +27,7 @@ def fetch(repository: str, revision: str, *, remedy: str) -> tuple[Path, str]:
 
     api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"), library_name="codejoule")
     cache = Path(constants.HF_HUB_CACHE)
+    doing("asking the Hugging Face hub", repository)
     try:
         info = api.model_info(repository, revision=revision, files_metadata=True, timeout=TIMEOUT_S)
         if info.gated:
@@ -44,9 +47,11 @@ def fetch(repository: str, revision: str, *, remedy: str) -> tuple[Path, str]:
         if any(Path(file.rfilename).match(pattern) for pattern in _PATTERNS)
     )
     require_room(cache, needed, what=f"{repository}: needs", remedy=full)
+    doing(f"downloading {repository}", size(needed))
     try:
         # By its name, so that the cache knows later, without the hub, what the name stands for.
-        folder = _snapshot(repository, revision, cache, endpoint=api.endpoint)
+        bar = download_bar(repository, needed)
+        folder = _snapshot(repository, revision, cache, endpoint=api.endpoint, tqdm_class=bar)
     except hub_errors() as error:
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(f"{repository}: the disk of {cache} is full; {full}") from error

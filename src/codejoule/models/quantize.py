@@ -11,6 +11,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from importlib.metadata import version
 from pathlib import Path
 
+from codejoule.common.progress import doing
 from codejoule.config import UserError, first_line, require_room
 from codejoule.config.schema import QuantConfig
 from codejoule.models.checkpoint import MANIFEST, Checkpoint
@@ -60,6 +61,7 @@ def quantize_checkpoint(
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     began = time.monotonic()
+    doing(f"quantizing to {quant.name}", f"{len(calibration_texts)} calibration texts")
     try:
         _quantize(checkpoint.base_path, quant, calibration_texts, device, work, log)
         for file in (file for pattern in _KEPT for file in checkpoint.base_path.glob(pattern)):

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from codejoule.common.hub import TIMEOUT_S, Refusal, hub_errors, refusal_of, said
+from codejoule.common.progress import doing
 from codejoule.config import ConfigError, UserError
 
 
@@ -29,6 +30,7 @@ def fetch(
             # One question settles whether there is a network: a download of huggingface_hub 2.4
             # tries six times over 23 s before it believes that there is none.
             get_hf_file_metadata(hf_hub_url(hub_id, file, **place), timeout=TIMEOUT_S)
+            doing(f"downloading {file} of {hub_id}")
             cached = download()
     except hub_errors() as error:
         if refusal_of(error) is Refusal.name:

@@ -50,6 +50,7 @@ class ResolveSweeper(CheckedSweeper):
     def sweep(self, arguments: list[str]) -> Any:
         """Check every configuration, then launch jobs in the order of what they tell."""
         from codejoule.cli.resolve import Options, Resolver
+        from codejoule.common.progress import doing
         from codejoule.experiment.sweep import (
             Outcome,
             answer_sweep,
@@ -64,6 +65,7 @@ class ResolveSweeper(CheckedSweeper):
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, folder / "multirun.yaml")
         space = self._space(arguments)
+        doing("checking the configurations", f"{len(space)} of them")
         check_jobs(self._compose, space)
         resolver = Resolver([self._compose(job) for job in space], space, options)
         open_sweep(self.config, jobs=None)

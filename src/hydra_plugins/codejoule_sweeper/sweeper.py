@@ -29,15 +29,21 @@ class CheckedSweeper(BasicSweeper):
     def get_job_batch(self) -> Sequence[Sequence[str]]:
         """Jobs of the next batch; at the first call all jobs are checked and ordered."""
         from codejoule.cli.plan import announce
+        from codejoule.common.progress import doing
+        from codejoule.experiment.schedule import Schedule, set_schedule
         from codejoule.experiment.sweep import check_jobs, open_sweep
 
         assert self.config is not None and self.overrides is not None
         if self.batch_index == 0:
-            jobs = [job for batch in self.overrides for job in batch]
-            experiments = check_jobs(self._compose, jobs)
+            given = [tuple(job) for batch in self.overrides for job in batch]
+            doing("checking the jobs' configurations", f"{len(given)} jobs")
+            experiments = dict(zip(given, check_jobs(self._compose, given), strict=True))
             self.overrides = self._ordered(self.overrides)
-            open_sweep(self.config, jobs=len(jobs))
-            announce(experiments)
+            doing("opening the store of runs")
+            open_sweep(self.config, jobs=len(given))
+            doing("planning the sweep")
+            jobs = [tuple(job) for batch in self.overrides for job in batch]
+            set_schedule(Schedule(announce([experiments[job] for job in jobs])))
         return super().get_job_batch()
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:

@@ -105,6 +105,9 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--fresh", action="store_true", help="judge everything, whatever was judged before"
     )
+    how.add_argument(
+        "--json", action="store_true", help="print summary.json (or the ground truth) instead"
+    )
     how.add_argument("--verbose", action="store_true", help="one line on each failure")
 
 
@@ -132,7 +135,7 @@ def _check(args: argparse.Namespace) -> None:
             "--inspect TASK"
         )
     if args.inspect is not None:
-        for option in ("out", "ground_truth", "compare", "fresh"):
+        for option in ("out", "ground_truth", "compare", "fresh", "json"):
             _refuse(args, option, "--inspect prints one task and writes nothing")
     elif args.samples is not None and args.out is None:
         raise ConfigError(f"--samples {args.samples}: where to? Give --out DIR")

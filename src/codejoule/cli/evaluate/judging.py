@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from codejoule.cli.evaluate.report import Report, truth_text
+from codejoule.common.progress import pause
 from codejoule.config import ConfigError, UserError, write_whole
 from codejoule.config.schema import EvaluatorConfig, EvaluatorIsolation, Split
-from codejoule.domain import Status, Suite, Task, Verdict, visible
+from codejoule.domain import SCHEMA_VERSION, Status, Suite, Task, Verdict, visible
 from codejoule.evaluation import (
     GroundTruth,
     Progress,
@@ -70,10 +71,13 @@ def check_canonical(args: argparse.Namespace) -> None:
     where ``--out`` says."""
     suite, config, timeout_s = _asked(args)
     truth = _judge_canonical(args, suite, config, timeout_s)
+    if args.json:
+        print(_as_json({"suite": suite.name, "tasks": len(suite.tasks)} | _of_truth(truth)))
     if args.out is not None:
         solutions = [canonical_sample(task).solution for task in suite.tasks]
         write_eval_results(args.out / RESULTS, truth.verdicts, solutions)
-        print(visible(f"Written to {args.out}: {GROUND_TRUTH}, {RESULTS}"))
+        if not args.json:
+            print(visible(f"Written to {args.out}: {GROUND_TRUTH}, {RESULTS}"))
 
 
 def _judge_canonical(
@@ -89,7 +93,9 @@ def _judge_canonical(
         on_kept=progress.keep,
         on_verdict=progress.add,
     )
-    print(visible(truth_text(truth, suite=suite)))
+    pause()
+    if not args.json:
+        print(visible(truth_text(truth, suite=suite)))
     if args.out is not None:
         write_ground_truth(
             args.out / GROUND_TRUTH,
@@ -146,15 +152,27 @@ def judge_samples(args: argparse.Namespace) -> None:
         truth=truth or cached_ground_truth(tasks, config=config, timeout_s=timeout_s),
         agreement=compare_verdicts(verdicts, others) if others else None,
     )
-    files = _write(args, report, samples, truth)
+    summary, files = _write(args, report, samples, truth)
+    pause()
+    if args.json:
+        print(summary)
+        return
     print(visible(report.text()))
     print(visible(f"Written to {args.out}: {', '.join(files)}"))
 
 
+def _as_json(report: dict[str, Any]) -> str:
+    return json.dumps({"schema_version": SCHEMA_VERSION} | report, indent=2)
+
+
+def _of_truth(truth: GroundTruth) -> dict[str, Any]:
+    return {"gt_pass_rate": truth.pass_rate, "failed_tasks": truth.failed_tasks}
+
+
 def _write(
     args: argparse.Namespace, report: Report, samples: Sequence[Sample], truth: GroundTruth | None
-) -> list[str]:
-    """Write the files of results; returns their names."""
+) -> tuple[str, list[str]]:
+    """Write the files of results; the summary, and the files' names."""
     solutions = [sample.solution for sample in samples]
     write_eval_results(args.out / RESULTS, report.verdicts, solutions)
     # By option, else by the file's name, else by the suite.
@@ -164,14 +182,13 @@ def _write(
         "split": args.split or name.get("split"),
         "subset": name.get("subset") or subset_of(report.suite.name),
     }
-    of_truth: dict[str, Any] = {}
-    if truth is not None:
-        of_truth = {"gt_pass_rate": truth.pass_rate, "failed_tasks": truth.failed_tasks}
+    of_truth = {} if truth is None else _of_truth(truth)
     write_pass_at_k(args.out / "pass_at_k.json", report.verdicts, **known, **of_truth)
-    summary = {key: value for key, value in known.items() if value is not None} | report.to_json()
-    write_whole(args.out / "summary.json", json.dumps(summary, indent=2) + "\n")
+    said = {key: value for key, value in known.items() if value is not None}
+    summary = _as_json(said | report.to_json())
+    write_whole(args.out / "summary.json", summary + "\n")
     written = [RESULTS, "pass_at_k.json", "summary.json", VERDICTS]
-    return [*written, GROUND_TRUTH] if args.ground_truth else written
+    return summary, [*written, GROUND_TRUTH] if args.ground_truth else written
 
 
 def _read_submission(

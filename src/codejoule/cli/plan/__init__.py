@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from codejoule.common.progress import say
 from codejoule.config.schema import DETECTED_GPU, ExperimentConfig, GpuConfig
 from codejoule.domain import visible
 
@@ -57,13 +58,20 @@ def plan_sweep(experiments: Sequence[ExperimentConfig]) -> "SweepPlan":
     return SweepPlan(target=target, jobs=tuple(jobs), outlook=outlook_of(jobs, target, history))
 
 
-def announce(experiments: Sequence[ExperimentConfig]) -> None:
-    """Print two lines of the plan at the start of a sweep, which runs on what is there, whatever
-    ``gpu=`` says. A sweep does not depend on it: what goes wrong is one line instead."""
+def announce(experiments: Sequence[ExperimentConfig]) -> list[float | None]:
+    """Tell two lines of the plan at the start of a sweep, which runs on what is there, whatever
+    ``gpu=`` says; what each job is predicted to take [s], None where nothing tells it. A sweep does
+    not depend on the plan: what goes wrong is one line instead."""
     from codejoule.cli.plan.report import two_lines
 
     here = [replace(own, gpu=GpuConfig(name=DETECTED_GPU)) for own in experiments]
     try:
-        print(visible(two_lines(plan_sweep(here))))
+        plan = plan_sweep(here)
+        say(two_lines(plan))
     except Exception as error:
-        print(visible(f"There is no plan of this sweep: {error}"))
+        say(f"There is no plan of this sweep: {error}")
+        return [None] * len(experiments)
+    return [
+        None if job.generation_s is None else job.generation_s + (job.other_s or 0.0)
+        for job in plan.jobs
+    ]

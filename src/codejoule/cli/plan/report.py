@@ -10,6 +10,7 @@ from codejoule.cli.plan.jobs import Basis, PlannedJob, Target
 from codejoule.cli.plan.resolution import POWER, Change, Outlook, Resolution
 from codejoule.domain import SCHEMA_VERSION
 from codejoule.domain.metrics import J_PER_KWH
+from codejoule.domain.text import duration, size
 from codejoule.estimate import MEASURED_WITH
 from codejoule.statistics import REPEATS
 
@@ -268,14 +269,8 @@ def _energy(energy_j: float | None) -> str:
 
 
 def _memory(size_bytes: int | None) -> str:
-    if size_bytes is None:
-        return "-"
-    return f"{size_bytes / 1e9:,.1f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:,.0f} MB"
+    return "-" if size_bytes is None else size(size_bytes)
 
 
 def _time(seconds: float | None) -> str:
-    if seconds is None:
-        return "-"
-    if seconds < 90:
-        return f"{seconds:.2g} s"
-    return f"{seconds / 60:,.1f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} h"
+    return "-" if seconds is None else duration(seconds)

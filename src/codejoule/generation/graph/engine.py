@@ -6,6 +6,7 @@ from collections.abc import Generator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from codejoule.common.progress import doing
 from codejoule.config.schema import EngineConfig
 from codejoule.domain import Prompt
 from codejoule.generation.decoding import Decoding
@@ -71,10 +72,12 @@ class GraphEngine(LocalEngine):
         if self._device.type != "cuda":
             return state.step
         captured = CapturedSteps(state.step)
+        count = len(self._batches) * len(self._lengths)
         # The largest first: its memory then serves the others.
         for rows in reversed(self._batches):
             self._decoder.suit_experts(rows)
             for length in reversed(self._lengths):
+                doing("compiling and capturing CUDA graphs", f"{len(captured) + 1} of {count}")
                 state.begin_block()
                 captured.capture(rows, length)
         return captured

@@ -6,9 +6,11 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from codejoule.common.progress import doing
 from codejoule.config import ConfigError, UserError, first_line
 from codejoule.config.schema import QuantConfig
 from codejoule.models import compat
@@ -383,6 +385,8 @@ class PackedQuantizer(Quantizer):
             dtype=torch.float32 if exact else torch.float16,
             trust_remote_code=False,
         )
+        layers = model.model.config.get_text_config().num_hidden_layers
+        compat.tell_layers(model, partial(_tell_layer, quant.name, layers))
         options = {} if self.backend is None else {"backend": BACKEND[self.backend]}
         model.quantize(list(texts), batch_size=_TEXTS_AT_ONCE, **options)
         if failures:
@@ -418,6 +422,10 @@ def _tell_of_build(title: str, folder: Path, expected_s: float | None) -> None:
         time,
         folder,
     )
+
+
+def _tell_layer(name: str, layers: int, done: int) -> None:
+    doing(f"quantizing to {name}", f"{done} of {layers} layers done")
 
 
 def _first_gpu(devices: "list[torch.device]") -> "list[torch.device]":
