@@ -131,7 +131,10 @@ def run(args: argparse.Namespace) -> int:
     ]
     notes = [f"Left out: {'; '.join(loaded.left_out)}."] if loaded.left_out else []
     notes += analysis.notes
-    tail = [f"Written to {args.out}: {', '.join(path.name for path in written)}"]
+    tail = [
+        f"Runs of experiment {loaded.experiment} in {loaded.uri}",
+        f"Written to {args.out}: {', '.join(path.name for path in written)}",
+    ]
     if args.log:
         run_id = log_report(loaded, written[-1])
         tail.append(f"In MLflow: report/index.html of run {run_id}")

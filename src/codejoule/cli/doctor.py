@@ -22,6 +22,7 @@ from codejoule.config import (
     installed_versions,
     nearest_folder,
 )
+from codejoule.config.extras import how_to_install
 from codejoule.config.schema import EvaluatorConfig, MeterConfig, TrackingConfig
 from codejoule.domain import SCHEMA_VERSION, visible
 from codejoule.measurement import Gpu, Hardware, detect_hardware
@@ -247,7 +248,13 @@ def _packages() -> Finding:
     detail += f", python {running} ({sys.executable})"
     if missing:
         detail = f"not installed: {', '.join(missing)}; {detail}"
-    return Finding("packages", not missing, detail, "make setup installs them", required=True)
+    return Finding(
+        "packages",
+        not missing,
+        detail,
+        how_to_install(missing[0]) if missing else None,
+        required=True,
+    )
 
 
 def _hub() -> Finding:

@@ -19,6 +19,7 @@ from hydra.errors import (
 from omegaconf.errors import OmegaConfBaseException
 
 from codejoule.config.errors import ConfigError, UserError, first_line
+from codejoule.config.extras import missing_library, missing_plugin
 from codejoule.config.installation import conf_folder, home
 from codejoule.config.schema import ExperimentConfig
 from codejoule.config.writing import full_disk
@@ -36,6 +37,8 @@ def explain(error: BaseException, overrides: Sequence[str]) -> str | None:
     for link in chain:
         if isinstance(link, ConfigError | UserError):
             return str(link)
+        if (missing := missing_library(link)) is not None:
+            return missing
     for link in chain:
         name = link.filename if isinstance(link, OSError) else None
         if (full := full_disk(link, *([Path(name)] if name else _folders(overrides)))) is not None:
@@ -99,6 +102,8 @@ def _folders(overrides: Sequence[str]) -> list[Path]:
 def _no_such_choice(error: MissingConfigException) -> str:
     group, _, choice = (error.missing_cfg_file or "").rpartition("/")
     choice = choice.removesuffix(".yaml")
+    if (plugin := missing_plugin(f"{group}={choice}")) is not None:
+        return plugin
     options = ", ".join(sorted(error.options or ()))
     if not options:
         return f"{group}={choice}: no such group; choose one of {', '.join(_groups())}"

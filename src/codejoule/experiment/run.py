@@ -18,6 +18,7 @@ from codejoule.common.display import Display, displayed
 from codejoule.common.progress import doing, say, watcher
 from codejoule.config import UserError, write_whole
 from codejoule.config.explain import explain
+from codejoule.config.extras import require_job_libraries
 from codejoule.config.relevance import flat, in_use
 from codejoule.config.schema import (
     BUNDLED_SUITES,
@@ -72,6 +73,7 @@ def run_job(config: DictConfig) -> Summary | tuple[float, ...] | float | None:
     raises, or returns its summary."""
     hydra = HydraConfig.get()
     experiment = to_experiment(config, hydra)
+    require_job_libraries()
     sweep = current_sweep()
     with _shown(experiment.progress), output_in(log_file()):
         title = _announce(run_name(experiment), hydra, sweep)

@@ -12,9 +12,10 @@ from omegaconf import DictConfig
 
 from codejoule.config import ConfigError, write_whole
 from codejoule.config.explain import explain
+from codejoule.config.extras import require_job_libraries
 from codejoule.config.schema import EngineConfig, ExperimentConfig, TrackingConfig
 from codejoule.config.typed import to_experiment, to_plain
-from codejoule.domain import from_json, to_json
+from codejoule.domain import from_json, to_json, visible
 from codejoule.experiment.plan import loaded_quant
 from codejoule.generation import engine_class
 from codejoule.models import check_model_config
@@ -120,6 +121,7 @@ def check_jobs(
 ) -> list[ExperimentConfig]:
     """Compose and check the configuration of every job. Raises `ConfigError` listing each fault
     once, so that a typo in the last of forty jobs is known before the first joule is spent."""
+    require_job_libraries()
     faults: dict[str, int] = {}
     experiments: list[ExperimentConfig] = []
     stores = set()
@@ -157,6 +159,7 @@ def open_sweep(config: DictConfig, *, jobs: int | None) -> None:
     folder = Path(config.hydra.sweep.dir).absolute()
     experiment = to_experiment(config)
     store = prepare_store(experiment.tracking)
+    print(visible(f"Runs are recorded in {store.uri}, experiment {store.experiment}."))
     store.close_stale()
     name = f"{folder.parent.name}_{folder.name}"
     overrides = list(config.hydra.overrides.task)

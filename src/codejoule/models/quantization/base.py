@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codejoule.config import ConfigError, UserError
+from codejoule.config.extras import how_to_install
 from codejoule.config.schema import QuantConfig
 from codejoule.domain import METHODS, QuantizationMethod
 from codejoule.models.placement import Placement, architecture_config, random_model
@@ -172,7 +173,7 @@ class Quantizer:
             package = self.facts.libraries[0]
             raise UserError(
                 f"quant={quant.name}: {package} cannot be imported ({error}); install it "
-                f"(pip install {package}), or choose another quant"
+                f"({how_to_install(package)}), or choose another quant"
             ) from error
 
     def _loading_options(self, quant: QuantConfig, dtype: "torch.dtype") -> dict[str, Any]:

@@ -1,0 +1,74 @@
+"""Libraries that an installation may lack, and the extra of the package that brings each."""
+
+import re
+from collections import Counter
+from importlib.metadata import PackageNotFoundError, requires
+from importlib.util import find_spec
+
+_DISTRIBUTIONS = {
+    "hydra": "hydra-core",
+    "pynvml": "nvidia-ml-py",
+    "yaml": "pyyaml",
+}
+"""Modules that are called otherwise than the distribution that has them."""
+_PLUGINS = {
+    "hydra/launcher=joblib": "hydra-joblib-launcher",
+    "hydra/launcher=ray": "hydra-ray-launcher",
+    "hydra/launcher=submitit_local": "hydra-submitit-launcher",
+    "hydra/launcher=submitit_slurm": "hydra-submitit-launcher",
+    "hydra/sweeper=optuna": "hydra-optuna-sweeper",
+}
+"""Choices that Hydra has only where the distribution of a plugin is installed."""
+_REQUIREMENT = re.compile(r"^([\w.-]+)(?:.*extra == ['\"]([\w-]+)['\"])?")
+
+
+_EVERY_JOB = ("torch", "transformers")
+
+
+def require_job_libraries() -> None:
+    """Raise the error of an import where a job's libraries are not installed, before it begins."""
+    for name in _EVERY_JOB:
+        if find_spec(name) is None:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+def how_to_install(module: str) -> str | None:
+    """The command that installs a library of codejoule's; None for any other module. The package's
+    own metadata says which extra it is listed in."""
+    library = module.partition(".")[0]
+    wanted = _plain(_DISTRIBUTIONS.get(library, library))
+    try:
+        listed = [_REQUIREMENT.match(line) for line in requires("codejoule") or ()]
+    except PackageNotFoundError:
+        return None
+    found = [(_plain(line[1]), line[2]) for line in listed if line]
+    extras = [extra for name, extra in found if name == wanted]
+    if not extras:
+        return None
+    if None in extras:  # in no extra, since every command needs it
+        return "pip install codejoule"
+    # Extras include each other: the smallest brings least that is not asked for.
+    sizes = Counter(extra for _, extra in found)
+    return f"pip install 'codejoule[{min(extras, key=lambda extra: sizes[extra])}]'"
+
+
+def missing_plugin(choice: str) -> str | None:
+    """What to tell where Hydra does not know `choice` (``hydra/launcher=joblib``) because its
+    plugin is not installed; None for others."""
+    plugin = _PLUGINS.get(choice)
+    return plugin and f"{choice}: {plugin} is not installed: {how_to_install(plugin)}"
+
+
+def missing_library(error: BaseException) -> str | None:
+    """What to tell where `error` is the failed import of such a library; None for others."""
+    if not isinstance(error, ModuleNotFoundError) or error.name is None:
+        return None
+    command = how_to_install(error.name)
+    if command is None:
+        return None
+    return f"{error.name.partition('.')[0]} is not installed, which this needs: {command}"
+
+
+def _plain(name: str) -> str:
+    """A distribution's name as the package index compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
