@@ -5,6 +5,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from codejoule import __version__
@@ -26,11 +27,19 @@ class _Parser(argparse.ArgumentParser):
         self.exit(self.get_default("error_code") or USAGE, f"{self.prog}: error: {message}\n")
 
 
+def _more_choices(folder: str) -> str:
+    """What Hydra's own --config-dir does, as an override."""
+    path = Path(folder).expanduser().absolute()
+    if not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{folder}: no such folder")
+    return f'hydra.searchpath=["file://{path}"]'
+
+
 def build_parser() -> tuple[
     argparse.ArgumentParser, Mapping[str, Callable[[argparse.Namespace], int]]
 ]:
     """The parser of all commands, and by a command's name what takes its arguments."""
-    from codejoule.cli import analyze, doctor, env, estimate, evaluate, gate, meter, plan, ui
+    from codejoule.cli import analyze, doctor, env, estimate, evaluate, gate, meter, new, plan, ui
     from codejoule.thesis import command as thesis
 
     parser: argparse.ArgumentParser = _Parser(
@@ -48,6 +57,7 @@ def build_parser() -> tuple[
         "analyze": (analyze.add_parser, analyze.run),
         "thesis": (thesis.add_parser, thesis.run),
         "import-thesis": (thesis.add_import_parser, thesis.run),
+        "new": (new.add_parser, new.run),
         "ui": (ui.add_parser, ui.run),
         "doctor": (doctor.add_parser, doctor.run),
         "env": (env.add_parser, env.run),
@@ -55,6 +65,14 @@ def build_parser() -> tuple[
     }
     for add_parser, _ in commands.values():
         add_parser(subparsers)
+    for name in ("estimate", "plan"):
+        subparsers.choices[name].add_argument(
+            "--config-dir",
+            metavar="DIR",
+            type=_more_choices,
+            help="folder with choices of your own, such as DIR/model/mine.yaml; those of the "
+            "working directory's conf/ are there without it",
+        )
     for each in subparsers.choices.values():
         each.add_argument(QUIET, action="store_true", help="print only the answer and errors")
     return parser, {name: run for name, (_, run) in commands.items()}
@@ -79,6 +97,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 error_code, f"{parser.prog}: error: unrecognized arguments: {' '.join(more)}\n"
             )
         args.overrides += more
+    if getattr(args, "config_dir", None):
+        args.overrides.append(args.config_dir)
     try:
         with displayed(ProgressMode.none if args.quiet else ProgressMode.auto):
             return int(commands[args.command](args))

@@ -11,15 +11,19 @@ from typing import get_type_hints
 from codejoule.config.credentials import refuse_credentials_in
 from codejoule.config.errors import ConfigError
 from codejoule.config.explain import explain
+from codejoule.config.groups import help_text
 from codejoule.config.installation import conf_folder
 from codejoule.config.schema import ExperimentConfig
 from codejoule.config.typed import to_experiment
 
 
 def register_schemas() -> None:
-    """Make every schema known to Hydra as ``/schema/NAME``; may be called repeatedly."""
+    """Make every schema known to Hydra as ``/schema/NAME``, and the list of groups to its
+    ``--help``; may be called repeatedly."""
     from hydra.core.config_store import ConfigStore
+    from omegaconf import OmegaConf
 
+    OmegaConf.register_new_resolver("codejoule.groups", help_text, replace=True)
     store = ConfigStore.instance()
     for name, node in {"config": ExperimentConfig, **get_type_hints(ExperimentConfig)}.items():
         if is_dataclass(node):

@@ -20,7 +20,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from codejoule.config.errors import ConfigError, UserError, first_line
 from codejoule.config.extras import missing_library, missing_plugin
-from codejoule.config.installation import conf_folder, home
+from codejoule.config.groups import choices_of, in_order, is_group, meant, parts
+from codejoule.config.installation import home
 from codejoule.config.schema import ExperimentConfig
 from codejoule.config.writing import full_disk
 
@@ -104,20 +105,18 @@ def _no_such_choice(error: MissingConfigException) -> str:
     choice = choice.removesuffix(".yaml")
     if (plugin := missing_plugin(f"{group}={choice}")) is not None:
         return plugin
-    options = ", ".join(sorted(error.options or ()))
-    if not options:
-        return f"{group}={choice}: no such group; choose one of {', '.join(_groups())}"
-    return f"{group}={choice}: no such choice; choose one of {options}"
+    if not error.options:
+        return f"{group}={choice}: no such group; choose one of {', '.join(parts())}"
+    return f"{group}={choice}: no such choice; {meant(group, choice, in_order(error.options))}"
 
 
 def _not_a_name(overrides: Sequence[str]) -> str:
     """``batch=1``: Hydra takes a number (or null) for a group's choice, and stops."""
     for override in overrides:
-        group, _, value = override.partition("=")
-        if group in _groups() and not re.match(r"[A-Za-z_]", value.replace("null", "")):
-            files = (conf_folder() / group).glob("*.yaml")
-            choices = ", ".join(sorted(file.stem for file in files))
-            return f"{override}: a choice is a name; choose one of {choices}"
+        group, equals, value = override.partition("=")
+        if equals and is_group(group) and not re.match(r"[A-Za-z_]", value.replace("null", "")):
+            choices = meant(group, value, choices_of(group))
+            return f"{override}: a choice is a name; {choices}"
     return "a group's choice must be a name, such as batch=b1"
 
 
@@ -142,21 +141,30 @@ def _omegaconf(error: OmegaConfBaseException, overrides: Sequence[str]) -> str:
 def _hydra(error: BaseException, overrides: Sequence[str]) -> str:
     said = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
     key = re.match(r"Could not (?:override|append to config|delete.*?) '(.+?)'", said)
-    if key and (conf_folder() / key[1]).is_dir():
+    if key and is_group(key[1]):
         preset = _setting(key[1], overrides)
         return f"{preset}: presets are added with a plus: +{preset}"
     ambiguous = re.match(r"Ambiguous value for argument '(.+?)'", said)
     if ambiguous:
         several = (
             f"{ambiguous[1]}: several values are a sweep, which needs -m: "
-            f"codejoule run -m {ambiguous[1]}"
+            f"codejoule run -m {shlex.join(_of_a_sweep(overrides))}"
         )
-        if ambiguous[1].partition("=")[0] in _groups():
+        if is_group(ambiguous[1].partition("=")[0]):
             return several
         return f"{several}; if the comma is part of the value, quote it: {_quoted(ambiguous[1])}"
     if key and "No match in the defaults list" in said:
         return f"{_setting(key[1], overrides)}: no such group; {_near(key[1])}"
     return said
+
+
+def _of_a_sweep(arguments: Sequence[str]) -> list[str]:
+    """`arguments` without the flags that only show a configuration, which go with no sweep."""
+    kept: list[str] = []
+    for before, argument in zip(("", *arguments), arguments, strict=False):
+        if not {before, argument} & {"--cfg", "-c", "--package", "-p", "--resolve", "--info", "-i"}:
+            kept.append(argument)
+    return kept
 
 
 def _setting(key: str, overrides: Sequence[str]) -> str:
@@ -166,10 +174,6 @@ def _setting(key: str, overrides: Sequence[str]) -> str:
         if name == key:
             return f"{key}={value}"
     return key
-
-
-def _groups() -> list[str]:
-    return [key for key, kind in get_type_hints(ExperimentConfig).items() if is_dataclass(kind)]
 
 
 def _near(key: str) -> str:

@@ -62,6 +62,20 @@ def python_path() -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join(filter(None, [source, path]))}
 
 
+def conf_folders() -> list[Path]:
+    """The folders whose files are choices: codejoule's own ``conf``, and the user's."""
+    own = own_conf()
+    return [conf_folder(), *([] if own is None else [own])]
+
+
+def own_conf() -> Path | None:
+    """The folder ``conf`` of the working directory, whose choices are added to codejoule's; None
+    where there is none, or where it is codejoule's."""
+    folder = Path.cwd() / "conf"
+    same = folder.resolve() == conf_folder().resolve()
+    return folder if folder.is_dir() and not same else None
+
+
 def user_cache() -> Path:
     """Folder for what can be made again, shared by all of the user's projects."""
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from codejoule.config.errors import ConfigError
+from codejoule.config.own_model import name_of
 from codejoule.config.schema import ModelConfig, Weights
 from codejoule.domain import Architecture
 
@@ -82,8 +83,4 @@ def _name(model: ModelConfig) -> str:
         assert model.id is not None
         return model.id.rpartition("/")[2]
     assert model.path is not None
-    folder = Path(model.path).expanduser().resolve()
-    if folder.parent.name == "snapshots":
-        # Of the hub's cache, where folders are named after commits: models--OWNER--NAME.
-        return folder.parents[1].name.rpartition("--")[2]
-    return folder.name
+    return name_of(Path(model.path).expanduser())

@@ -107,7 +107,11 @@ class QuantConfig(Ranged, prefix="quant."):
     def _check(self) -> None:
         facts, method = METHODS[self.method.name], self.method.name
         if not facts.bits:
-            self._require(self.bits is None, "bits", f"quant={method} has no bits; leave it null")
+            self._require(
+                self.bits is None,
+                "bits",
+                f"quant={method} has no bits; leave it null, or choose another quant",
+            )
             return
         choices = " or ".join(map(str, facts.bits))
         self._require(self.bits in facts.bits, "bits", f"{method} takes {choices}")

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast, get_type_hints
@@ -11,7 +11,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from codejoule.config.credentials import refuse_credentials
 from codejoule.config.errors import ConfigError
-from codejoule.config.installation import conf_folder
+from codejoule.config.installation import conf_folders
+from codejoule.config.own_model import is_own_model
 from codejoule.config.own_weights import with_own_facts
 from codejoule.config.relevance import flat
 from codejoule.config.schema import ExperimentConfig, ModelConfig
@@ -37,6 +38,7 @@ def to_experiment(config: DictConfig, hydra: "HydraConf | None" = None) -> Exper
             "start with `- /schema/config@_here_`, as conf/config.yaml does"
         )
     _check_finite(node)
+    _check_paths(node)
     node.model = _model(node.model, hydra)
     return _checked(OmegaConf.to_object(node))
 
@@ -78,18 +80,39 @@ def _model(node: DictConfig, hydra: "HydraConf | None") -> ModelConfig:
     """The model with facts of its own where its weights are not those of its preset."""
     model = OmegaConf.to_object(node)
     assert isinstance(model, ModelConfig)
-    folders, written = [conf_folder()], []
-    chosen: str | None = model.name
+    folders, written = conf_folders(), []
+    chosen: str = model.name
     if hydra is not None:
         sources = hydra.runtime.config_sources
-        folders = [Path(source.path) for source in sources if source.schema == "file"]
-        chosen = hydra.runtime.choices.get("model")
+        places = [Path(source.path).resolve() for source in sources if source.schema == "file"]
+        # --config-dir may name the folder conf that is there without it.
+        folders = list(dict.fromkeys(places))
+        chosen = str(hydra.runtime.choices.get("model"))
         written = [override.lstrip("+").partition("=")[0] for override in hydra.overrides.task]
+        _check_found_once(hydra.runtime.choices, folders)
     presets = {file.stem: file for folder in folders for file in folder.glob("model/*.yaml")}
+    if is_own_model(chosen) and model.name in presets and "model.name" not in written:
+        raise ConfigError(
+            f"model={chosen}: is named like the preset {model.name}, and would be recorded as if "
+            "it were that; name it (model.name=...), in a sweep with a file of its own "
+            f"(codejoule new model NAME --from {chosen})"
+        )
     if chosen not in presets:
         return model
     preset = read_choice(presets[chosen], ModelConfig)
     return with_own_facts(model, preset, written=written, taken=presets)
+
+
+def _check_found_once(choices: Mapping[str, Any], folders: Sequence[Path]) -> None:
+    """Refuse a choice that two folders have: Hydra would take the first without a word."""
+    for group, choice in choices.items():
+        files = [folder / group / f"{choice}.yaml" for folder in folders]
+        there = [file for file in files if file.is_file()]
+        if len(there) > 1:
+            raise ConfigError(
+                f"{group}={choice}: {there[1]} is named like {there[0]}, which would be taken in "
+                "its place; rename your file"
+            )
 
 
 def _check_finite(node: DictConfig) -> None:
@@ -101,7 +124,7 @@ def _check_finite(node: DictConfig) -> None:
             raise ConfigError(f"{key}={value}: must be a finite number")
 
 
-def _check_paths(experiment: ExperimentConfig) -> None:
+def _check_paths(experiment: ExperimentConfig | DictConfig) -> None:
     named = {
         "suite.path": experiment.suite.path,
         "model.path": experiment.model.path,
@@ -133,6 +156,7 @@ def read_choice(file: Path, schema: type[_Schema]) -> _Schema:
 
 
 def choices(group: str, schema: type[_Schema], *, without: str | None = None) -> list[_Schema]:
-    """Every choice of a group of ``conf/``, in the order of their names."""
-    files = sorted((conf_folder() / group).glob("*.yaml"))
-    return [read_choice(file, schema) for file in files if file.stem != without]
+    """Every choice of a group, in the order of their names."""
+    files = [file for folder in conf_folders() for file in (folder / group).glob("*.yaml")]
+    in_order = sorted(files, key=lambda file: file.stem)
+    return [read_choice(file, schema) for file in in_order if file.stem != without]

@@ -98,6 +98,8 @@ def tags_of(plan: Plan, results: Results) -> dict[str, str]:
         "codejoule.kernels": load.kernels,
         "codejoule.sessions": str(results.loads),
     }
+    if plan.checkpoint.stored_as is not None:
+        tags["codejoule.stored_as"] = plan.checkpoint.stored_as
     if load.taken_over:
         tags["codejoule.engine"] = "shared: loaded by an earlier job"
     unresolved = sum(math.isnan(entry.reading.energy_j) for entry in results.batches)

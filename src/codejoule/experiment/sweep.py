@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from codejoule.config import ConfigError, write_whole
 from codejoule.config.explain import explain
 from codejoule.config.extras import require_job_libraries
-from codejoule.config.schema import EngineConfig, ExperimentConfig, TrackingConfig
+from codejoule.config.schema import EngineConfig, ExperimentConfig, TrackingConfig, Weights
 from codejoule.config.typed import to_experiment, to_plain
 from codejoule.domain import from_json, to_json, visible
 from codejoule.experiment.plan import loaded_quant
@@ -140,6 +140,7 @@ def check_jobs(
             if text is None:
                 raise
             faults[text] = faults.get(text, 0) + 1
+    faults |= dict.fromkeys(_same_names(experiments), 0)
     if len(stores) > 1:
         faults[
             "tracking: cannot be swept over; all jobs of a sweep are recorded in one place (quote "
@@ -152,6 +153,21 @@ def check_jobs(
         ]
         raise ConfigError("\n".join(lines))
     return experiments
+
+
+def _same_names(experiments: Sequence[ExperimentConfig]) -> list[str]:
+    """What to say of models of different places that one name would be recorded for."""
+    places: dict[str, dict[str, None]] = {}
+    for model in (experiment.model for experiment in experiments):
+        place = model.path if model.weights is Weights.local else model.id
+        if place is not None and model.weights in (Weights.local, Weights.hub):
+            places.setdefault(model.name, {})[place] = None
+    return [
+        f"model: {' and '.join(found)} would all be recorded as {name}; give each a name with a "
+        f"file of its own (codejoule new model NAME --from {list(found)[-1]}), then model=NAME"
+        for name, found in places.items()
+        if len(found) > 1
+    ]
 
 
 def open_sweep(config: DictConfig, *, jobs: int | None) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from codejoule.config import ConfigError, UserError
+from codejoule.config.own_model import check_place
 from codejoule.config.schema import (
     Device,
     Dtype,
@@ -71,7 +72,8 @@ def check_model_config(
     if model.path is not None and not local:
         raise ConfigError(
             f"model.path={model.path}: used only with model.weights=local, but "
-            f"model.weights={model.weights.name}; add model.weights=local or drop model.path"
+            f"model.weights={model.weights.name}; write model={model.path}, or add "
+            "model.weights=local, or drop model.path"
         )
     check_on_device(model, quant, None if device is Device.auto else device.value)
 
@@ -135,16 +137,13 @@ def _check_hub(model: ModelConfig, quant: QuantConfig) -> None:
 
 def _local_config(model: ModelConfig) -> dict[str, Any]:
     if model.path is None:
-        raise ConfigError("model.weights=local needs the checkpoint's folder: model.path=FOLDER")
-    folder = Path(model.path).expanduser()
-    if not folder.is_dir():
-        raise ConfigError(f"model.path={model.path}: no such folder")
-    if not (folder / "config.json").exists():
         raise ConfigError(
-            f"model.path={model.path}: holds no config.json; a checkpoint's folder holds "
-            "config.json, *.safetensors and the tokenizer's files"
+            "model.weights=local needs the checkpoint's folder, or a GGUF file: model.path=..."
         )
-    return read_config(folder)
+    place = Path(model.path).expanduser()
+    check_place(place, f"model.path={model.path}")
+    # What a GGUF file says takes seconds to read: whoever locates the weights reads it.
+    return {} if place.is_file() else read_config(place)
 
 
 def refuse_quantized_experts(architecture: Mapping[str, Any], quant: QuantConfig) -> None:

@@ -29,10 +29,10 @@ from codejoule.models.declared import (
     refuse_differences,
     with_group_size,
 )
-from codejoule.models.folder import read_config, weight_files
+from codejoule.models.folder import MANIFEST, read_config, weight_files
+from codejoule.models.gguf import gguf_facts, reader_versions, unpack
 from codejoule.models.hub import fetch
 
-MANIFEST = "codejoule.json"
 _NOT_READ = (
     ".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx",
     ".md", ".png", ".jpg", ".svg", ".pdf", ".log",
@@ -54,6 +54,8 @@ class Checkpoint:
     """Identity of the weights: a SHA-256, the hub's commit, or seed and architecture."""
     quantization: str = "none"
     """``none`` or method, bits and group size, e.g. ``gptq-4bit-g128``."""
+    stored_as: str | None = None
+    """How a GGUF file stores the weights and what became of that; None for other weights."""
     base_path: Path | None = None
     """Folder of the unquantized weights; None unless they are quantized here."""
     needs_quantization: bool = False
@@ -70,17 +72,20 @@ def locate_checkpoint(
     """Find the weights that `model` and `quant` name; imports no torch.
 
     Weights on the hub are resolved to a commit and, where they are not in Hugging Face's cache
-    yet, downloaded. Weights that must be quantized here get a folder in `cache_dir` whose name
-    says what went in; `calibration_id` identifies the texts that they are calibrated with. Raises
-    `ConfigError` for contradictions and `UserError` where weights cannot be had.
+    yet, downloaded; a GGUF file is dequantized into a folder of `cache_dir`, once. Weights that
+    must be quantized here get a folder there, too, whose name says what went in; `calibration_id`
+    identifies the texts that they are calibrated with. Raises `ConfigError` for contradictions and
+    `UserError` where weights cannot be had.
     """
     check_model_config(model, quant)
     if model.weights is Weights.random:
         return _random(model, quant)
-    if model.weights is Weights.hub:
+    folder = None if model.weights is Weights.hub else _folder(model, quant)
+    if folder is None:
         found = _hub(model, quant)
+    elif folder.is_file():
+        found = _gguf(folder, cache_dir.absolute())
     else:
-        folder = _folder(model, quant)
         place = folder if model.path else f"{model.name}/{folder.name}"
         found = Checkpoint(
             weights=model.weights,
@@ -134,6 +139,24 @@ def _folder(model: ModelConfig, quant: QuantConfig) -> Path:
             "use quant.source=local to quantize here"
         )
     return BUNDLED_ROOT / model.name / "none"
+
+
+def _gguf(file: Path, cache_dir: Path) -> Checkpoint:
+    """A GGUF file, dequantized into a folder of `cache_dir` where that was never done."""
+    facts, stat = gguf_facts(file), file.stat()
+    checksum = _file_checksum(file, stat.st_size, stat.st_mtime_ns)
+    what = json.dumps([checksum, facts.dtype, reader_versions()], sort_keys=True)
+    key = hashlib.sha256(what.encode()).hexdigest()
+    folder = cache_dir / f"gguf-{key[:32]}"
+    if not (folder / MANIFEST).exists():
+        unpack(file, checksum, folder)
+    return Checkpoint(
+        weights=Weights.local,
+        source=f"local:{file} ({facts.told})",
+        path=folder,
+        checksum=f"gguf:{key}",
+        stored_as=facts.told,
+    )
 
 
 def _hub(model: ModelConfig, quant: QuantConfig) -> Checkpoint:

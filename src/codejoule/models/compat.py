@@ -156,6 +156,14 @@ def kept_in_float32(model: Any) -> list[str]:
     ]
 
 
+def dequantizing() -> dict[str, Any]:
+    """What tells transformers to dequantize a GGUF file. Versions before 5.20 know nothing else."""
+    import transformers
+
+    kind = getattr(transformers, "GgufConfig", None)
+    return {} if kind is None else {"quantization_config": kind(dequantize=True)}
+
+
 def attention_of(config: Any) -> str:
     """The attention that transformers computes a model of this config with."""
     return str(getattr(config, "_attn_implementation", None))

@@ -31,6 +31,9 @@ class ModelFacts:
     """Where they came from, e.g. ``hub:ID@COMMIT``."""
     checksum: str
     """What identifies the weights: a SHA-256, the hub's commit, or the random seed."""
+    stored_as: str | None
+    """How a GGUF file stores them and what became of that; None for weights that were loaded as
+    they lie there."""
     dtype: str
     """Dtype of the unquantized parameters."""
     device: str

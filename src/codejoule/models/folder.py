@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 DECODER = ".layers."
 """Part of the path of everything in a decoder's blocks."""
+MANIFEST = "codejoule.json"
+"""What codejoule writes beside weights that it has made."""
 INDEX = "model.safetensors.index.json"
 QUANTIZATION_FILES = ("quantize_config.json", "quant_config.json")
 """Where quantizers keep what newer ones write into ``config.json``, too."""
@@ -120,6 +122,17 @@ def folder_config(folder: Path) -> "PretrainedConfig":
             "codejoule runs no code that a model names; remove the field"
         )
     return config
+
+
+def has_chat_template(folder: Path) -> bool:
+    """Whether the tokenizer of `folder` puts messages into a chat, as instruct models' do."""
+    if (folder / "chat_template.jinja").exists() or (folder / "chat_template.json").exists():
+        return True
+    file = folder / "tokenizer_config.json"
+    if not file.exists():
+        return False
+    fields = json.loads(file.read_text(encoding="utf-8"))
+    return isinstance(fields, dict) and bool(fields.get("chat_template"))
 
 
 def generation_defaults(folder: Path) -> "GenerationConfig | None":

@@ -2,6 +2,8 @@
 
 import errno
 import os
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from codejoule.models.folder import weight_files
 
 _FINAL = (Refusal.revision, Refusal.repository, Refusal.name)
 """Answers about which no cached snapshot knows better."""
+_DESCRIBING = ("config.json", "tokenizer_config.json", "chat_template.jinja")
 _PATTERNS = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 
 
@@ -60,6 +63,27 @@ def fetch(repository: str, revision: str, *, remedy: str) -> tuple[Path, str]:
     return folder, folder.name
 
 
+def fetch_config(repository: str, revision: str, *, remedy: str) -> Path:
+    """Folder with a repository's ``config.json``, and the tokenizer's beside it where it has them:
+    from the cache, else from the hub. Raises `UserError` that ends with `remedy`."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    cache, endpoint = Path(constants.HF_HUB_CACHE), os.environ.get("HF_ENDPOINT")
+    with suppress(LocalEntryNotFoundError):
+        folder = _snapshot(repository, revision, cache, local_files_only=True)
+        if (folder / "config.json").exists():
+            return folder
+    try:
+        folder = _snapshot(repository, revision, cache, patterns=_DESCRIBING, endpoint=endpoint)
+    except hub_errors() as error:
+        reason = _reason(error, repository, revision)
+        raise UserError(f"{repository}: {reason}; {remedy}") from error
+    if not (folder / "config.json").exists():
+        raise UserError(f"{repository}: has no config.json, so it is no checkpoint; {remedy}")
+    return folder
+
+
 def _reason(error: Exception, repository: str, revision: str) -> str:
     """Why the hub did not serve, and what would help."""
     from huggingface_hub import errors
@@ -95,11 +119,17 @@ def _cached(repository: str, revision: str, cache: Path) -> tuple[Path, str] | N
     return (folder, folder.name) if complete else None
 
 
-def _snapshot(repository: str, revision: str, cache: Path, **options: Any) -> Path:
+def _snapshot(
+    repository: str,
+    revision: str,
+    cache: Path,
+    *,
+    patterns: Sequence[str] = _PATTERNS,
+    **options: Any,
+) -> Path:
     import huggingface_hub
 
-    patterns = list(_PATTERNS)
     folder = huggingface_hub.snapshot_download(
-        repository, revision=revision, cache_dir=cache, allow_patterns=patterns, **options
+        repository, revision=revision, cache_dir=cache, allow_patterns=list(patterns), **options
     )
     return Path(folder)

@@ -12,7 +12,7 @@ from codejoule.config import ConfigError, UserError, first_line, installed_versi
 from codejoule.config.schema import ModelConfig, QuantConfig
 from codejoule.domain import METHODS, dtype_in_force
 from codejoule.models.check import check_on_device
-from codejoule.models.checkpoint import MANIFEST, Checkpoint
+from codejoule.models.checkpoint import Checkpoint
 from codejoule.models.compat import attention_of, quiet_libraries
 from codejoule.models.declared import declared_quantization, with_group_size
 from codejoule.models.facts import (
@@ -25,6 +25,7 @@ from codejoule.models.facts import (
     sampled_layers,
 )
 from codejoule.models.folder import (
+    MANIFEST,
     folder_config,
     missing_experts,
     no_code,
@@ -156,6 +157,7 @@ def _load(
         weights=checkpoint.weights.name,
         source=checkpoint.source,
         checksum=checkpoint.checksum,
+        stored_as=checkpoint.stored_as,
         dtype=str(dtype).removeprefix("torch."),
         device=device,
         device_map=None if place.device_map is None else dict(place.device_map),

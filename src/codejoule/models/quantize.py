@@ -14,10 +14,10 @@ from pathlib import Path
 from codejoule.common.progress import doing
 from codejoule.config import UserError, first_line, require_room
 from codejoule.config.schema import QuantConfig
-from codejoule.models.checkpoint import MANIFEST, Checkpoint
+from codejoule.models.checkpoint import Checkpoint
 from codejoule.models.compat import quiet_libraries
 from codejoule.models.declared import with_group_size
-from codejoule.models.folder import read_config, weight_files
+from codejoule.models.folder import MANIFEST, read_config, weight_files
 from codejoule.models.quantization import quantizer_of
 from codejoule.models.tokenizer import tokenizer_in
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from omegaconf.errors import OmegaConfBaseException
 
-from codejoule.config import ConfigError, conf_folder, first_line
+from codejoule.config import ConfigError, first_line
+from codejoule.config.installation import conf_folders
 from codejoule.config.schema import SuiteConfig
 from codejoule.config.typed import read_choice
 from codejoule.domain import Suite, Task
@@ -32,9 +33,8 @@ def load_suite(config: SuiteConfig) -> Suite:
 def load_suite_named(name_or_file: str) -> Suite:
     """The whole suite of that name in ``conf/suite``, or a file of tasks. A file may be in any
     known schema, which its columns tell, and whose limits it has. Raises as `load_suite` does."""
-    folder = conf_folder() / "suite"
-    file = folder / f"{name_or_file}.yaml"
-    if file.is_file():
+    files = {file.stem: file for folder in conf_folders() for file in folder.glob("suite/*.yaml")}
+    if file := files.get(name_or_file):
         try:
             config = read_choice(file, SuiteConfig)
         except OmegaConfBaseException as error:
@@ -42,7 +42,7 @@ def load_suite_named(name_or_file: str) -> Suite:
         return load_suite(config)
     path = Path(name_or_file).expanduser()
     if not path.exists():
-        known = sorted(file.stem for file in folder.glob("*.yaml"))
+        known = sorted(files)
         guess = difflib.get_close_matches(name_or_file, known, n=1)
         raise ConfigError(
             f"suite {name_or_file}: neither a suite nor a file; "

@@ -19,6 +19,8 @@ from codejoule.models import check_model_config, describe_model
 from codejoule.models.check import BUNDLED_ROOT, bundled_models
 from codejoule.models.declared import quantization_of
 from codejoule.models.folder import read_config
+from codejoule.models.gguf import gguf_config
+from codejoule.models.hub import fetch_config
 
 _CONFIGURATION = ("params.model.name", "params.quant.name", "tags.codejoule.dtype")
 _FIGURES = (
@@ -152,18 +154,23 @@ def workload_of(experiment: ExperimentConfig, *, device: str = "cuda") -> Config
 
 
 def _config_of(model: ModelConfig) -> dict[str, Any]:
-    """The model's ``config.json``: in its YAML, in its folder, or with the bundled weights."""
+    """The model's ``config.json``: in its YAML, in its folder, with the bundled weights, or on the
+    hub."""
     if model.weights is Weights.local:
         if model.path is None:
             raise ConfigError("model.weights=local needs the checkpoint's folder: model.path=...")
-        return read_config(Path(model.path).expanduser())
+        place = Path(model.path).expanduser()
+        return gguf_config(place) if place.is_file() else read_config(place)
     if model.architecture:
         return model.architecture
     if model.weights is Weights.bundled and model.name in bundled_models():
         return read_config(BUNDLED_ROOT / model.name / "none")
+    if model.weights is Weights.hub and model.id is not None:
+        remedy = "give a copy on this machine (model=/path/to/folder), or choose a preset"
+        return read_config(fetch_config(model.id, model.revision, remedy=remedy))
     raise ConfigError(
         f"model={model.name}: its architecture is not on file (model.architecture is empty); give "
-        "its folder: model.weights=local model.path=FOLDER"
+        "its folder: model=/path/to/folder"
     )
 
 

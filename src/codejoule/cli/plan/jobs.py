@@ -8,7 +8,7 @@ from enum import Enum
 from codejoule import estimate
 from codejoule.cli.estimate.forecast import default_calibration, workload_of
 from codejoule.cli.plan.history import History, on_device
-from codejoule.config import ConfigError
+from codejoule.config import ConfigError, UserError
 from codejoule.config.schema import DETECTED_GPU, Device, ExperimentConfig, Split, Weights
 from codejoule.domain import EnergySource, Suite, Workload
 from codejoule.experiment.devices import find_card
@@ -113,7 +113,7 @@ def _planned(
         needed = estimate.memory_needed(work)
         memory_bytes = needed.allocated_bytes if target.card is None else needed.total_bytes
         fits = None if target.card is None else memory_bytes <= target.card.memory_bytes
-    except (ConfigError, ValueError) as error:
+    except (ConfigError, UserError, ValueError) as error:
         why = str(error)
     rates = history.rates(experiment)
     if tasks is None:
