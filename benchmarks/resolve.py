@@ -1,9 +1,10 @@
 """How often `resolve` is right, and what it takes, in simulated spaces with a known truth.
 
-python benchmarks/resolve.py [--spaces 200] [--first-seed 0] [--tasks 1140] [--workers 2]
+python benchmarks/resolve.py [--spaces 200] [--first-seed 0] [--tasks 1140] [--workers 2] [--df 6]
 """
 
 import argparse
+import math
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,7 +12,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from codejoule.statistics import pareto_front
+from codejoule.statistics import REPEATS, RunVariance, pareto_front
 from codejoule.statistics.race import Answer, Job, Question, Race, Rules
 
 MODELS_B = np.array([0.5, 1.5, 3.0, 7.0, 14.0])
@@ -81,8 +82,8 @@ def draw(tasks: int, rng: np.random.Generator) -> Space:
 class Bench:
     """Runs jobs of a space and counts what they take."""
 
-    def __init__(self, space: Space, rng: np.random.Generator) -> None:
-        self.space, self.rng = space, rng
+    def __init__(self, space: Space, rng: np.random.Generator, df: float = math.inf) -> None:
+        self.space, self.rng, self.df = space, rng, df
         self.spent_j, self.jobs = 0.0, 0
         self._done: dict[tuple[int, int], NDArray[np.float64]] = {}
 
@@ -116,7 +117,11 @@ def rules_of(question: Question, space: Space, **changes: float) -> Rules:
 
 
 def resolve(space: Space, rules: Rules, bench: Bench) -> Answer:
-    race = Race(space.predicted_j, tasks=space.energy_j.shape[1], rules=rules, run_sd=RUN_SD)
+    # What is assumed is known with the degrees of freedom of so many repeats.
+    df = bench.df
+    sd = RUN_SD if math.isinf(df) else RUN_SD * math.sqrt(bench.rng.chisquare(df) / df)
+    between = [RunVariance(sd_log=sd, df=df, source=REPEATS)] * space.predicted_j.size
+    race = Race(space.predicted_j, tasks=space.energy_j.shape[1], rules=rules, between=between)
     while jobs := race.ask():
         for job in jobs:
             race.tell(job, *bench.run(job))
@@ -192,11 +197,13 @@ class Outcome:
     random_right: bool
 
 
-def simulate(question: Question, tasks: int, changes: dict[str, float], seed: int) -> Outcome:
+def simulate(
+    question: Question, tasks: int, df: float, changes: dict[str, float], seed: int
+) -> Outcome:
     rng = np.random.default_rng(seed)
     space = draw(tasks, rng)
     rules = rules_of(question, space, **changes)
-    bench = Bench(space, rng)
+    bench = Bench(space, rng, df)
     answer = resolve(space, rules, bench)
     other = random_order(space, rules, bench.spent_j, rng)
     return Outcome(
@@ -231,9 +238,10 @@ def run(
     workers: int = 2,
     *,
     first_seed: int = 0,
+    df: float = math.inf,
     **changes: float,
 ) -> dict[str, float]:
-    one = partial(simulate, question, tasks, changes)
+    one = partial(simulate, question, tasks, df, changes)
     if workers == 1:
         return table([one(seed) for seed in range(first_seed, first_seed + spaces)])
     with ProcessPoolExecutor(workers) as pool:
@@ -246,6 +254,7 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--tasks", type=int, default=1140)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--df", type=float, default=math.inf, help="of the between-run variance")
     parser.add_argument("--only", nargs="*", default=[q.value for q in Question])
     args = parser.parse_args()
     for name in args.only:
@@ -253,8 +262,9 @@ def main() -> None:
             f"\n{name}: {args.spaces} spaces of 60 configurations, {args.tasks} tasks", flush=True
         )
         found = run(
-            Question(name), args.spaces, args.tasks, args.workers, first_seed=args.first_seed
-        )
+            Question(name), args.spaces, args.tasks, args.workers,
+            first_seed=args.first_seed, df=args.df,
+        )  # fmt: skip
         for key, value in found.items():
             print(f"  {value:8.1f}  {key}", flush=True)
 

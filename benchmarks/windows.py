@@ -4,9 +4,10 @@ sequences end: tokens/s and J/token of the same requests.
     python benchmarks/windows.py --out DIR [--engine vllm] [--batches 32 128] [--repeats 2]
 
 Qwen2.5-7B in bfloat16 with random weights, requests of mixed lengths (up to 1,024 new tokens), ten
-for each slot, no network. Drained: so many calls, each for a window's requests; cut: one call,
-whose windows `codejoule.experiment.session` cuts. In turns, each ``--repeats`` times after one
-warm-up. Prints a table and leaves ``windows.json`` in DIR. With --smoke a tiny model and a
+for each slot (--per-slot), no network. Drained: so many calls, each for a window's requests; cut:
+one call, whose windows `codejoule.experiment.session` cuts. In turns, each ``--repeats`` times
+after one warm-up, all sizes with one engine, which has the slots of the largest. Prints a table
+and leaves ``windows.json`` in DIR. With --smoke a tiny model and a
 sixteenth of the tokens run on any device, to see that the script works; --engine vllm needs a
 Python that has it (--python).
 """
@@ -28,8 +29,6 @@ from codejoule.domain import Prompt
 from codejoule.experiment.session import Session
 from codejoule.measurement import Meter, open_meter
 
-PER_SLOT = 10
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(
@@ -39,6 +38,7 @@ def main() -> None:
     parser.add_argument("--engine", choices=("vllm", "continuous", "graph"), default="vllm")
     parser.add_argument("--batches", type=int, nargs="+", default=[32, 128])
     parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--per-slot", type=int, default=10)
     parser.add_argument("--python", default=None)
     parser.add_argument("--model", default="qwen_7b")
     parser.add_argument("--smoke", action="store_true")
@@ -47,22 +47,24 @@ def main() -> None:
     register_schemas()
     rows: list[dict[str, Any]] = []
     print(f"{'batch':>6} {'windows':>22} {'tokens/s':>9} {'J/token':>9} {'W':>6} {'s':>7}")
-    for size in options.batches:
-        asked, lengths = mixed(PER_SLOT * size, 48 if options.smoke else 1024)
-        with (
-            open_meter(
-                MeterConfig(),
-                gpu_indices=(0,) if CUDA else (),
-                processes=() if CUDA else (os.getpid(),),
-            ) as meter,
-            engine_of(options, asked, lengths, size) as engine,
-        ):
-            engine.generate(asked[:size], at_once=size, seed=0)
+    largest = max(options.batches)
+    asked, lengths = mixed(options.per_slot * largest, 48 if options.smoke else 1024)
+    with (
+        open_meter(
+            MeterConfig(),
+            gpu_indices=(0,) if CUDA else (),
+            processes=() if CUDA else (os.getpid(),),
+        ) as meter,
+        engine_of(options, asked, lengths, largest) as engine,
+    ):
+        for size in options.batches:
+            own = asked[: options.per_slot * size]
+            engine.generate(own[:size], at_once=size, seed=0)
             for repeat in range(options.repeats):
-                for tasks in (size // 4, size, 8 * size):
-                    found = drained(meter, engine, asked, size, tasks)
+                for tasks in (size // 4, size):
+                    found = drained(meter, engine, own, size, tasks)
                     rows.append(told(options, size, f"drained, {tasks} tasks", found, repeat))
-                found = cut(meter, engine, asked, size)
+                found = cut(meter, engine, own, size)
                 rows.append(told(options, size, f"cut, {size} tasks", found, repeat))
     (options.out / "windows.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 

@@ -62,14 +62,22 @@ class Job:
             os.kill(self.pid, number)
 
 
-def start(argv: Sequence[str], *, env: Mapping[str, str], new_session: bool = False) -> Job:
-    """``python argv[0] argv[1:]`` in the folder of this process."""
+def start(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    new_session: bool = False,
+    copy: Path | None = None,
+) -> Job:
+    """``python argv[0] argv[1:]`` in the folder of this process; or in that of another `copy` of
+    the project, whose own modules are imported from there."""
     # Named files could be mixed up; pipes would have to be read while the job runs.
     out, err = (tempfile.TemporaryFile("w+", encoding="utf-8") for _ in range(2))  # noqa: SIM115
     order = {
         "argv": list(argv),
         "environment": dict(env),
-        "folder": str(Path.cwd()),
+        "folder": str(copy or Path.cwd()),
+        "copy": None if copy is None else str(copy / "src"),
         "new_session": new_session,
     }
     fork = _interpreter().fork(order, files=(out.fileno(), err.fileno()))

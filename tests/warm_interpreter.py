@@ -12,6 +12,8 @@ from typing import Any
 
 from codejoule.common.forking import leave, serve
 
+OWN = ("codejoule", "hydra_plugins")
+
 
 def import_libraries() -> None:
     """What a job of the bundled model imports."""
@@ -49,6 +51,10 @@ def become(job: dict[str, Any], files: tuple[int, ...]) -> int:
     os.environ.clear()
     os.environ.update(job["environment"])
     sys.argv = job["argv"]
+    if job["copy"] is not None:
+        sys.path.insert(0, job["copy"])
+        for name in [name for name in sys.modules if name.partition(".")[0] in OWN]:
+            del sys.modules[name]
     sys.path.insert(0, str(Path(sys.argv[0]).parent))
     try:
         runpy.run_path(sys.argv[0], run_name="__main__")

@@ -74,6 +74,7 @@ class Recorder:
         )
         own_tags = {
             "codejoule.fingerprint": fingerprint or json.dumps(config, sort_keys=True)[:500],
+            "codejoule.validity": "estimate" if source is EnergySource.estimate else "ok",
             "codejoule.energy_source": source.value,
             "codejoule.energy_scope": scope.value,
             "codejoule.weights": str(config["model.weights"]),

@@ -269,3 +269,15 @@ def test_repeats_of_the_whole_store_give_the_variance_between_runs(recorder, ses
     ((engine, source, _), variance) = next(iter(loaded.variances.items()))
     assert (engine, source, variance.source) == ("generate", "estimate", "repeats")
     assert variance.df >= 2
+
+
+def test_what_the_tags_of_runs_say_against_their_energy_is_a_doubt_by_name():
+    own = noisy([1.0, 0.5, 2.0], [0.6, 0.6, 0.6])
+    tags = ["ok", "throttled,shared_gpu", "too_short"]
+    own = replace(own, runs=own.runs.assign(**{"tags.codejoule.validity": tags}))
+    doubts = answer(own, Goal(), resampler=resampler()).doubts
+    assert doubts[:2] == (
+        "The GPU was slowed down by heat or its power supply (model awq b1).",
+        "Another process used the GPU (model awq b1).",
+    )
+    assert not any("counter" in doubt for doubt in doubts), "it is neither taken nor compared with"

@@ -50,9 +50,15 @@ def test_random_weights_are_compared_in_energy_alone(recorder):
     assert [note.partition(" energy ")[0] for note in notes(recorder)] == ["awq b1 takes ~40% less"]
 
 
-def test_a_batch_that_was_reduced_for_want_of_memory_is_told(recorder):
-    recorder.run(batch__size=64, tags={"codejoule.batch_reduced_to": "32"})
+def test_what_makes_a_run_doubtful_is_told_by_its_own_tag(recorder):
+    tags = {"codejoule.batch_reduced_to": "32", "codejoule.validity": "throttled,reduced_batch"}
+    recorder.run(batch__size=64, tags=tags)
     assert notes(recorder) == (
-        "none b64 ran out of memory and went on with batches of 32: its figures are not those of "
-        "its batch size",
+        "none b64: the GPU was slowed down by heat or its power supply; memory was too small for "
+        "the batch, which was reduced to 32",
     )
+
+
+def test_a_doubt_of_the_source_is_no_note_of_a_row(recorder):
+    recorder.run(tags={"codejoule.validity": "estimate"})
+    assert notes(recorder) == ()

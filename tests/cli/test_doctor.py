@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from codejoule.cli import doctor
+from codejoule.cli import doctor, main
 from codejoule.measurement import Gpu, Hardware, RaplStatus
 
 GPU = Gpu(
@@ -71,7 +71,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 
     def sandbox(python: str | None) -> doctor.Finding:
         ok, detail, fix = state.sandbox
-        return doctor.Finding(item="sandbox", ok=ok, detail=detail, fix=fix, required=True)
+        return doctor.Finding(item="sandbox", ok=ok, detail=detail, fix=fix)
 
     monkeypatch.setattr(doctor, "detect_hardware", lambda: state.hardware)
     monkeypatch.setattr(doctor, "_sandbox", sandbox)
@@ -105,7 +105,9 @@ def test_a_machine_without_gpu_or_counters_can_run_the_demo(
     assert "no RAPL: nothing there; energy of the CPU is estimated" in out
     assert "-> load the driver" in out
     assert "on the CPU an estimate (CPU time x 3.5 W per core), labelled as such" in out
-    assert out.endswith("The default run (codejoule run) has everything it needs.\n")
+    last = out.splitlines()[-1]
+    assert last.startswith("Everything asked for is here. Works: analyze, estimate, plan, gate, ")
+    assert "engine=vllm (codejoule env vllm)" in last.partition("Does not: ")[2]
 
 
 def test_a_missing_sandbox_is_said_and_fails(
@@ -116,16 +118,82 @@ def test_a_missing_sandbox_is_said_and_fails(
     out = capsys.readouterr().out
     assert "MISSING  no user namespaces" in out
     assert "-> sysctl kernel.unprivileged_userns_clone=1" in out
-    assert "cannot work without: sandbox." in out
+    last = out.splitlines()[-1]
+    assert last.startswith("What was asked for lacks sandbox. Works: analyze, estimate, plan, ")
+    works, _, fails = last.partition("Does not: ")
+    assert "run" not in works.partition("Works: ")[2]
+    assert "evaluate (see sandbox); run (see sandbox);" in fails
 
 
 def test_a_missing_package_fails(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(doctor, "PACKAGES", ("torch", "no-such-distribution"))
+    monkeypatch.setattr(doctor, "distributions", lambda extra: ["numpy", "no-such-distribution"])
     assert doctor.run(_parse()) == 1
     out = capsys.readouterr().out
-    assert "not installed: no-such-distribution; torch " in out
+    assert "not installed: no-such-distribution; python 3." in out
+    last = out.splitlines()[-1]
+    assert "What was asked for lacks packages, extra run. Works: " in last
+    assert "meter (pip install codejoule)" in last
+    assert "run (pip install codejoule and pip install 'codejoule[run]')" in last
+
+
+def test_extras_are_told_with_what_they_are_for_and_the_command_that_brings_them(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    brings = {None: ["numpy"], "run": ["torch"], "cluster": ["hydra-no-launcher"]}
+    monkeypatch.setattr(doctor, "distributions", lambda extra: brings.get(extra, ["numpy"]))
+    findings = _findings(capsys)
+    assert findings["extra run"]["ok"] and findings["extra run"]["required"]
+    assert findings["extra run"]["detail"].startswith("for jobs: models on a CPU or a GPU: torch ")
+    missing = findings["extra cluster"]
+    assert not missing["ok"] and not missing["required"]
+    assert missing["detail"].endswith("not installed: hydra-no-launcher")
+    assert missing["command"] == "pip install 'codejoule[cluster]'"
+
+
+def test_without_an_installation_nothing_is_said_to_be_there(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(doctor, "distributions", lambda extra: [])
+    assert doctor.run(_parse()) == 1
+    out = capsys.readouterr().out
+    assert "codejoule is not installed in this Python, so its needs are not known" in out
+    works = out.splitlines()[-1].partition("Works: ")[2].partition(".")[0]
+    assert not {"run", "evaluate", "engine=vllm"} & set(works.split("; "))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "needed"),
+    [
+        (["quant=none,gptq4", "batch=b1"], {"packages", "extra run", "sandbox", "tracking"}),
+        (["evaluator=none"], {"packages", "extra run", "tracking"}),
+        (["engine=vllm"], {"packages", "extra run", "sandbox", "tracking", "vLLM"}),
+        (["suite=bigcodebench", "model=llama_8b", "quant=bnb_nf4", "hydra/launcher=joblib"],
+         {"packages", "extra run", "sandbox", "tracking", "evaluation", "hub", "hub cache",
+          "hub token", "extra gpu", "extra cluster"}),
+        (["hydra/sweeper=optuna", "device=cuda"],
+         {"packages", "extra run", "sandbox", "tracking", "extra optuna", "GPU"}),
+        (["tracking=server", "tracking.uri=http://127.0.0.1:9"],
+         {"packages", "extra run", "sandbox", "tracking server"}),
+    ],
+)  # fmt: skip
+def test_a_run_that_is_named_is_judged_by_what_it_needs(
+    overrides: list[str], needed: set[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    findings = _findings(capsys, *overrides)
+    assert {item for item, found in findings.items() if found["required"]} == needed
+
+
+def test_what_is_asked_for_and_missing_fails_and_what_is_wrong_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("CODEJOULE_VLLM_PYTHON", raising=False)
+    assert doctor.run(_parse("evaluator=none")) == 0
+    assert doctor.run(_parse("device=cuda")) == 1
+    assert "What was asked for lacks GPU." in capsys.readouterr().out
+    assert main(["doctor", "enginex=vllm"]) == 2
+    assert "enginex=vllm: no such key; did you mean engine?" in capsys.readouterr().err
 
 
 def test_gpus_and_what_auto_takes_are_listed(
@@ -260,7 +328,10 @@ def test_json_holds_findings_and_hardware(capsys: pytest.CaptureFixture[str]) ->
     assert doctor.run(_parse("--json")) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["hardware"]["cpu_model"] == "A CPU"
-    assert {"item", "ok", "detail", "fix", "required"} == set(report["findings"][0])
+    assert {"item", "ok", "detail", "fix", "required", "command"} == set(report["findings"][0])
+    assert "run" in report["works"]
+    assert report["missing"]["models and suites of the hub"] == ["hub"]
+    assert report["summary"].startswith("Everything asked for is here.")
 
 
 def test_the_real_machine_is_examined_without_torch_or_mlflow() -> None:

@@ -115,9 +115,9 @@ def test_a_checkpoint_s_folder_is_read(capsys: pytest.CaptureFixture[str]) -> No
     ("overrides", "text"),
     [
         (["gpu=b200"], "gpu=b200: no such choice; choose one of a100, detected, h100, h200, l40s"),
-        ([], "gpu=detected: no card to read (NVML cannot be used"),
-        (["gpu=detected"], "gpu=a100, h100, h200, l40s, rtx_4090"),
-        (["gpu=h200", "model=qwen_3b,qwen_7b"], "model=qwen_3b,qwen_7b: several values are a sweep"),
+        (["gpu.memory_bytes=16000000000"], "gpu=detected: no card to read (NVML cannot be used"),
+        (["gpu.memory_bytes=16000000000"], "gpu=a100, h100, h200, l40s, rtx_4090"),
+        (["gpu=h200", "model=qwen_3b,qwen_8b"], "model=qwen_8b: no such choice"),
         (["gpu=h200", "gpu.memory_bytes=null"], "gpu.memory_bytes=null: only gpu=detected"),
         (["gpu=h200", "gpu.bandwidth_bytes_per_s=0"], "gpu.bandwidth_bytes_per_s=0.0: must be above"),
         (["gpu=h200", "suite.prompt_tokens=0"], "suite.prompt_tokens=0: must be at least 1"),
@@ -136,6 +136,68 @@ def test_wrong_input_is_one_message(
     overrides: list[str], text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert text in refused(capsys, *overrides)
+
+
+def test_lists_give_one_table_with_what_takes_least_first(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lists = ["model=qwen_7b,qwen_14b", "quant=none,gptq4", "batch=b1,b64", "gpu=rtx_4090"]
+    assert main(["estimate", *lists]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("Predicted for 1,140 tasks, prompts of 660 and answers of 373 tokens;")
+    head, *rows = (line.split() for line in out.splitlines()[2:11])
+    assert " ".join(head) == "model quant batch gpu memory fits J/token J/task hours kWh"
+    assert len({tuple(row[:3]) for row in rows}) == 8
+    assert ["qwen_14b", "none", "1", "rtx_4090", "30.6", "GB", "no", *"----"] in rows
+    kwh = [float(row[-1].strip("~")) for row in rows if row[6] == "yes"]
+    assert kwh == sorted(kwh)
+    assert all(row[6] == "no" for row in rows[len(kwh) :])
+    assert "everything but memory is an estimate" in out
+    assert "runs take up to twice what is told" in out
+
+
+def test_a_line_of_the_table_is_what_one_configuration_takes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    job = ["model=qwen_7b", "quant=gptq4", "gpu=l40s"]
+    table = estimated(capsys, *job, "batch=b1,b8")
+    assert table["estimate"] is True
+    line = table["configurations"][1]
+    assert (line["batch"], line["tasks"], line["answer_tokens"]) == (8, 1140, 373)
+    own = estimated(
+        capsys, *job, "batch=b8", "suite=bigcodebench", "generation.max_new_tokens=373"
+    )["generation"]
+    assert line["energy_per_task_j"] == pytest.approx(own["energy_j"] / 8)
+    assert line["energy_per_output_token_j"] == pytest.approx(own["energy_per_token_j"])
+    assert line["hours"] == pytest.approx(143 * own["latency_s"] / 3600)
+    assert line["energy_kwh"] == pytest.approx(143 * own["energy_j"] / 3.6e6)
+    # The memory is that of answers as long as the limit: none can be longer.
+    most = estimated(capsys, *job, "batch=b8", "suite=bigcodebench")["memory"]["total_bytes"]
+    assert line["memory_bytes"] == most
+
+
+def test_what_else_varies_has_a_column_and_what_is_not_known_says_why(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lists = ["model=qwen_7b", "engine=graph,vllm", "suite=humaneval,mbpp", "gpu=h100"]
+    assert main(["estimate", *lists]) == 0
+    out = capsys.readouterr().out
+    head, *rows = (line.split() for line in out.splitlines()[2:7])
+    assert head[:6] == ["model", "quant", "batch", "gpu", "engine", "suite"]
+    assert [(row[4], row[-1] == "-") for row in rows] == [
+        ("graph", False), ("graph", False), ("vllm", True), ("vllm", True)
+    ]  # fmt: skip
+    assert "Not predicted: no measurement of engine=vllm is on file" in out
+
+
+def test_without_a_card_a_named_one_is_taken_and_said(capsys: pytest.CaptureFixture[str]) -> None:
+    report = estimated(capsys, "model=qwen_7b")
+    assert report["gpu"]["name"] == "h200"
+    (note,) = report["notes"]
+    assert note.startswith("gpu=detected: there is no card here (NVML cannot be used")
+    assert note.endswith("so this is for h200. Name another: gpu=a100, h100, h200, l40s, rtx_4090.")
+    assert main(["estimate", "model=qwen_7b"]) == 0
+    assert note in capsys.readouterr().out
 
 
 def test_figures_of_a_card_that_is_not_on_file_can_be_given(
@@ -243,6 +305,7 @@ def test_the_thesis_tables_and_checks_are_written_and_stdout_stays_json(
     ("arguments", "text"),
     [
         (["--out", "x"], "--out writes the thesis' tables: it goes with --thesis"),
+        (["--thesis", "batch=b1,b8"], "--thesis: its equations are for one configuration"),
         (["--thesis", "--calibrate", "x"], "--calibrate: the thesis' equations have nothing"),
         (["--tracking-uri", "x"], "--tracking-uri says where --calibrate EXPERIMENT is"),
         (["--thesis", "quant=bnb_nf4"], "quant=bnb_nf4: the thesis has none, gptq8, awq, gptq4"),

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from codejoule.config import ConfigError
+from codejoule.config.compose import compose_experiment
 from codejoule.config.explain import _quoted
 from tests import warm
 
@@ -83,6 +85,26 @@ WRONG = {
     "-m --cfg job": "Only one of --run, --multirun, --cfg",
 }
 
+# What only a job finds, and one of each kind of what is found as soon as it is composed.
+FOUND_IN_A_JOB = {
+    "quant=gptq3",
+    "model.pth=x",
+    "batch.size=many",
+    "batch.size=-1",
+    "generation.n_samples=5",
+    "model.weights=local",
+    "model=qwen_7b quant=awq model.dtype=bfloat16 device=cuda",
+    "model=qwen_7b model.weights=bundled",
+    "model=deepseek_coder_16b quant=awq",
+    "model=qwen_7b model.weights=random ++model.architecture.num_hidden_layers=9999 device=cpu",
+    "model.path=conf",
+    "suite.task_ids=[Starter/999999]",
+    "device=cuda",
+    "batch=b1,b8",
+    "model=[",
+    "-m --cfg job",
+}
+
 
 def main(overrides: str, tmp_path: Path) -> list[str]:
     return [
@@ -106,7 +128,21 @@ def store(tmp_path: Path, with_database: Callable[[Path], Path]) -> Path:
     return with_database(tmp_path)
 
 
-@pytest.mark.parametrize("overrides", WRONG)
+def test_all_that_only_a_job_finds_is_in_the_table() -> None:
+    assert WRONG.keys() >= FOUND_IN_A_JOB
+
+
+@pytest.mark.parametrize("overrides", [each for each in WRONG if each not in FOUND_IN_A_JOB])
+def test_wrong_config_is_told_as_soon_as_it_is_composed(
+    overrides: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(ConfigError) as caught:
+        compose_experiment(overrides.split())
+    assert WRONG[overrides] in str(caught.value)
+
+
+@pytest.mark.parametrize("overrides", [each for each in WRONG if each in FOUND_IN_A_JOB])
 def test_wrong_config_is_one_message_without_traceback(
     overrides: str, store: Path, environment: dict[str, str]
 ) -> None:

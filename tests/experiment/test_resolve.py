@@ -1,17 +1,27 @@
 """``hydra/sweeper=resolve``: real runs until a goal is decided, killed and continued."""
 
+import math
 import os
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+from hydra import compose, initialize_config_dir
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import Run
 
 from codejoule.analysis import load_runs
-from tests.experiment.job import run_main, runs_of, start_main
+from codejoule.cli import resolve
+from codejoule.cli.resolve import Options, Resolver
+from codejoule.config import ConfigError
+from codejoule.config.compose import compose_sweep, register_schemas
+from codejoule.statistics import ASSUMED, RunVariance
+from hydra_plugins.codejoule_sweeper.resolve import ResolveConfig
+from tests.experiment.job import ROOT, run_main, runs_of, start_main
 
 SPACE = ("-m", "hydra/sweeper=resolve", "batch=b4,b8", "suite.limit=24", "hydra.sweeper.first=8")
 GOAL = ("hydra.sweeper.goal=least_energy", "hydra.sweeper.min_pass_at_1=0.3")
@@ -96,20 +106,51 @@ def test_a_sweep_is_killed_and_continued_to_its_answer(store: Path) -> None:
 
 
 def test_a_budget_that_is_spent_ends_the_sweep_and_is_said(store: Path) -> None:
-    done = run_main(store, *SPACE, "hydra.sweeper.jobs=1")
+    done = run_main(store, *SPACE, "hydra.sweeper.jobs=1", "isolation=inline")
     assert done.returncode == 0, done.stderr
     assert "Not decided (hydra.sweeper.jobs=1 is spent; still in question:" in done.stdout
     assert len(finished(store)) == 1
+
+
+def options(**given: Any) -> Options:
+    fields = {"max_batch_size", "params", "_target_"}
+    defaults = {k: v for k, v in vars(ResolveConfig()).items() if k not in fields}
+    return Options.of(defaults | given)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"goal": "cheap"}, "choose one of front, least_energy, best_pass"),
+        ({"goal": "best_pass"}, "hydra.sweeper.max_kwh=null"),
+        ({"min_pass_at_1": 0.4}, "hydra.sweeper.min_pass_at_1=0.4"),
+    ],
+)
+def test_a_goal_that_cannot_be_resolved_is_told(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        options(**given)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("swept", "said"),
+    [
+        ((["repeat=1"], ["repeat=2"]), "sets repeat and suite.extends itself"),
+        ((["suite=starter"], ["suite=starter_large"]), "suite and generation cannot be swept over"),
+    ],
+)
+def test_a_space_that_cannot_be_resolved_is_told(swept: Sequence[list[str]], said: str) -> None:
+    register_schemas()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        configs = [compose("config", overrides=each) for each in swept]
+    with pytest.raises(ConfigError, match=said):
+        Resolver(configs, swept, options())
 
 
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
         (("hydra.sweeper.goal=cheap",), "choose one of front, least_energy, best_pass"),
-        (("hydra.sweeper.goal=best_pass",), "hydra.sweeper.max_kwh=null"),
-        (("hydra.sweeper.min_pass_at_1=0.4",), "hydra.sweeper.min_pass_at_1=0.4"),
-        (("repeat=1,2",), "sets repeat and suite.extends itself"),
-        (("suite=starter,starter_large",), "suite and generation cannot be swept over"),
         (("evaluator=none",), "needs pass@1"),
     ],
 )
@@ -120,3 +161,41 @@ def test_what_cannot_be_resolved_is_told_before_the_first_job(
     assert done.returncode == 1
     assert said in done.stderr
     assert not list(store.glob("mlruns/journals"))
+
+
+@pytest.mark.slow
+def test_looks_go_on_with_what_is_loaded_and_the_order_of_a_round_follows_it(store: Path) -> None:
+    done = run_main(
+        store, "-m", "hydra/sweeper=resolve", "quant=none,gptq4", "batch=b4,b8", "suite.limit=16",
+        "hydra.sweeper.first=8", "hydra.sweeper.run_sd=0.5",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    runs = sorted(finished(store), key=lambda run: int(run.info.start_time))
+    loaded = ["energy_load_j" in run.data.metrics for run in runs]
+    quants = [run.data.params["quant.name"] for run in runs]
+    assert len(runs) == 8
+    # The first of a kind loads; a round begins with the kind that the last one ended with.
+    assert loaded == [i == 0 or quants[i] != quants[i - 1] for i in range(8)]
+    assert loaded.count(True) == 3
+    assert "Energy: runs differ by 50 %, assumed." in done.stdout
+
+
+def test_jobs_of_a_round_that_share_what_is_loaded_follow_one_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In this process; it opens no store and runs nothing."""
+    known = RunVariance(sd_log=0.01, df=math.inf, source=ASSUMED)
+    monkeypatch.setattr(resolve, "_between", lambda own, _: [known] * len(own))
+    space = [[f"quant={q}", f"batch={b}"] for q in ("none", "gptq4") for b in ("b4", "b8")]
+    experiments = compose_sweep(["quant=none,gptq4", "batch=b4,b8", "suite.limit=16"])
+    keys = vars(ResolveConfig()).keys() - {"_target_", "max_batch_size", "params"}
+    options = resolve.Options.of({key: vars(ResolveConfig())[key] for key in keys} | {"first": 8})
+    for one_process in (True, False):
+        resolver = resolve.Resolver(experiments, space, options, one_process=one_process)
+        asked = [resolver.next(1)[0] for _ in space]
+        quants = [own[0] for own in asked]
+        batches = [own[1] for own in asked]
+        assert quants == sorted(quants, key=quants.index), "each kind is loaded once"
+        assert ("isolation=shared" in asked[0]) is one_process
+        if one_process:
+            assert batches == ["batch=b8", "batch=b4"] * 2, "an engine starts with its largest"

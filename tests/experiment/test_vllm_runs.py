@@ -11,6 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from codejoule.config import UserError
+from codejoule.config.compose import compose_sweep
+from codejoule.domain.engines import EngineName
+from codejoule.experiment.plan import loaded_quant
+from codejoule.generation import engine_class
+from codejoule.models import check_model_config
 from tests import warm
 from tests.experiment.job import ROOT, children_running, run_main, runs_of, start_main
 
@@ -96,19 +102,22 @@ def test_a_sweep_that_has_no_vllm_says_so_before_its_first_job(tmp_path: Path) -
     assert not (tmp_path / "mlruns" / "mlflow.db").exists()
 
 
-def test_the_presets_can_be_had_without_vllm(tmp_path: Path) -> None:
-    for preset in ("frontier", "engines"):
-        file = ROOT / "conf" / "experiment" / f"{preset}.yaml"
-        comment = next(line for line in file.read_text().splitlines() if " engine=" in line)
-        _, _, command = comment.partition("codejoule run ")
-        missing = {"CODEJOULE_VLLM_PYTHON": str(tmp_path / "nothing")}
-        # The last is a fault that is found after all others, so that no job starts.
-        few = ("model=qwen_0_5b", "batch=b1", "tracking.experiment=a,b")
-        for overrides, vllm in ((command.split(), False), ([f"+experiment={preset}"], True)):
-            done = run_main(tmp_path, "-m", *overrides, *few, **missing)
-            assert done.returncode == 1
-            assert ("codejoule env vllm" in done.stderr) is vllm, done.stderr
-            assert vllm or "tracking: cannot be swept over" in done.stderr
+@pytest.mark.parametrize("preset", ["frontier", "engines"])
+def test_the_presets_can_be_had_without_vllm(
+    preset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CODEJOULE_VLLM_PYTHON", str(tmp_path / "nothing"))
+    file = ROOT / "conf" / "experiment" / f"{preset}.yaml"
+    comment = next(line for line in file.read_text().splitlines() if " engine=" in line)
+    _, _, command = comment.partition("codejoule run ")
+    few = ["model=qwen_0_5b", "batch=b1"]
+    for experiment in compose_sweep([*command.split(), *few]):
+        check_model_config(experiment.model, loaded_quant(experiment))
+        engine_class(experiment.engine.name).check(experiment.engine)
+    engines = [e.engine for e in compose_sweep([f"+experiment={preset}", "quant=none", *few])]
+    (vllm,) = [engine for engine in engines if engine.name is EngineName.vllm]
+    with pytest.raises(UserError, match="codejoule env vllm"):
+        engine_class(vllm.name).check(vllm)
 
 
 def test_a_killed_vllm_is_told_and_the_same_command_continues(folder: Path) -> None:

@@ -4,14 +4,14 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests import warm
 
 ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "docs" / "howto"
@@ -29,23 +29,22 @@ class Copy:
     root: Path
     touched: set[str]
 
-    def python(self, *args: str) -> str:
-        """What Python prints there; it must succeed."""
-        done = subprocess.run(
-            [sys.executable, *args],
-            cwd=self.root,
-            env=os.environ | {"PYTHONPATH": str(self.root / "src"), "HF_HUB_OFFLINE": "1"},
-            capture_output=True,
-            text=True,
-            timeout=200,
-            check=False,
-        )
+    def python(self, program: str, *args: str) -> str:
+        """What the file `program` prints there; it must succeed."""
+        env = os.environ | {"PYTHONPATH": str(self.root / "src"), "HF_HUB_OFFLINE": "1"}
+        job = warm.start([str(self.root / program), *args], env=env, copy=self.root)
+        done = job.completed(timeout=200)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         return done.stdout
 
+    def script(self, text: str, *args: str) -> str:
+        """What a program of that text prints there."""
+        (self.root / "script.py").write_text(text, encoding="utf-8")
+        return self.python("script.py", *args)
+
     def command(self, *args: str) -> str:
         """What ``codejoule ARGS`` prints there."""
-        return self.python("-c", "import sys; from codejoule.cli import main; main()", *args)
+        return self.script("from codejoule.cli import main; raise SystemExit(main())", *args)
 
     def run(self, *overrides: str) -> str:
         """What a job prints there, with a store of its own."""
@@ -61,9 +60,11 @@ def _link(source: str, target: str) -> None:
 
 
 @pytest.fixture
-def followed(tmp_path: Path) -> Callable[[str], Copy]:
+def followed(tmp_path: Path, with_database: Callable[[Path], Path]) -> Callable[[str], Copy]:
     def follow(page: str) -> Copy:
-        ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+        with_database(tmp_path)
+        # Files that are linked are as old as their bytecode says, and need not be compiled again.
+        ignored = shutil.ignore_patterns("*.egg-info")
         for name in ("src", "conf"):
             shutil.copytree(ROOT / name, tmp_path / name, copy_function=_link, ignore=ignored)
         text = (PAGES / f"{page}.md").read_text(encoding="utf-8")
@@ -153,7 +154,7 @@ def test_a_family_is_at_most_four_files(followed: Callable[[str], Copy]) -> None
             model = AutoModelForCausalLM.from_config(config)
         assert counted == sum(p.numel() for p in model.parameters())
     """
-    copy.python("-c", textwrap.dedent(check))
+    copy.script(textwrap.dedent(check))
     given = ",".join(f"{key}: {json.dumps(value)}" for key, value in fields.items())
     told = copy.run(
         "model=starter", "model.name=tiny", "model.weights=random", f"++model.architecture={{{given}}}",

@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 
 from benchmarks.resolve import Bench, draw, resolve, rules_of, run
+from codejoule.statistics import ASSUMED, REPEATS, RunVariance
 from codejoule.statistics.betting import log_growth
+from codejoule.statistics.between_runs import upper_sd
 from codejoule.statistics.race import Job, Question, Race, Rules
 
 ENOUGH = math.log(1 / 0.05)
+KNOWN = RunVariance(sd_log=0.01, df=math.inf, source=ASSUMED)
 
 
 def shown(populations: np.ndarray, null: float, rng: np.random.Generator) -> float:
@@ -60,7 +63,10 @@ def test_the_same_results_lead_to_the_same_jobs() -> None:
         space = draw(200, rng)
         bench = Bench(space, rng)
         race = Race(
-            space.predicted_j, tasks=200, rules=rules_of(Question.front, space), run_sd=0.01
+            space.predicted_j,
+            tasks=200,
+            rules=rules_of(Question.front, space),
+            between=[KNOWN] * 60,
         )
         asked = []
         while found := race.ask():
@@ -75,11 +81,17 @@ def test_the_same_results_lead_to_the_same_jobs() -> None:
 
 
 def told(
-    energy_j: list[float], passed: list[float], question: Question, **changes: float
+    energy_j: list[float],
+    passed: list[float],
+    question: Question,
+    variance: RunVariance = KNOWN,
+    **changes: float,
 ) -> tuple[Race, int]:
     """A race of configurations that take exactly so much, and pass these shares of 200 tasks."""
     rules = Rules(question=question, first=20, step=20, **changes)
-    race = Race([math.nan] * len(energy_j), tasks=200, rules=rules, run_sd=0.01)
+    race = Race(
+        [math.nan] * len(energy_j), tasks=200, rules=rules, between=[variance] * len(energy_j)
+    )
     rng = np.random.default_rng(0)
     place = rng.permutation(200)
     jobs = 0
@@ -108,6 +120,40 @@ def test_equal_energies_are_repeated_and_then_said_to_be_a_tie() -> None:
     assert 0.02 < answer.ties[0][2] < 0.1
 
 
+def test_a_variance_from_few_repeats_shows_less_than_one_that_is_known() -> None:
+    few = RunVariance(sd_log=0.01, df=3.0, source=REPEATS)
+    (known, _), (guessed, _) = (
+        told([1.0, 1.05], [0.6, 0.6], Question.least_energy, variance, min_pass_at_1=0.4)
+        for variance in (KNOWN, few)
+    )
+    assert known.answer().chosen == guessed.answer().chosen == (0,)
+    assert known.answer().ties == ()
+    assert len(guessed.answer().ties) == 1, "5 % may be no difference where runs may differ by 4 %"
+
+
+def test_repeats_that_would_leave_all_open_are_not_made() -> None:
+    coarse = RunVariance(sd_log=0.3, df=math.inf, source=ASSUMED)
+    race, _ = told([1.0, 1.02], [0.6, 0.6], Question.least_energy, coarse, min_pass_at_1=0.4)
+    assert race.answer().decided
+    assert [len(seen.runs) for seen in race.seen] == [1, 1]
+    assert len(race.answer().ties) == 1
+
+
+def test_the_bound_of_a_standard_deviation_is_exceeded_as_often_as_said() -> None:
+    rng = np.random.default_rng(0)
+    found = 0.02 * np.sqrt(rng.chisquare(4, size=4000) / 4)
+    bounds = [upper_sd(RunVariance(sd_log=sd, df=4.0, source=REPEATS), 0.02) for sd in found]
+    assert np.mean(np.array(bounds) < 0.02) == pytest.approx(0.02, abs=0.007)
+    assert upper_sd(KNOWN, 0.02) == KNOWN.sd_log
+
+
+def test_what_is_loaded_goes_first_where_tasks_cost_the_same() -> None:
+    rules = Rules(question=Question.least_energy, min_pass_at_1=0.4, first=20, step=20)
+    race = Race([1.0, 1.0], tasks=20, rules=rules, between=[KNOWN] * 2)
+    (job,) = race.ask(lambda job: 5.0 if job.configuration == 0 else 0.0)
+    assert job.configuration == 1
+
+
 def test_where_none_reaches_the_goal_none_is_chosen() -> None:
     race, _ = told([1.0, 2.0], [0.2, 0.3], Question.least_energy, min_pass_at_1=0.9)
     assert race.answer().decided
@@ -123,7 +169,7 @@ def test_the_best_within_a_limit_of_energy_is_found() -> None:
 
 def test_one_that_fails_is_in_question_no_longer() -> None:
     rules = Rules(question=Question.front, first=20, step=20)
-    race = Race([1.0, 2.0], tasks=20, rules=rules, run_sd=0.01)
+    race = Race([1.0, 2.0], tasks=20, rules=rules, between=[KNOWN] * 2)
     (cheap, dear) = race.ask()
     assert (cheap.configuration, dear.configuration) == (0, 1)
     race.tell(cheap, np.ones(20), np.ones(20))

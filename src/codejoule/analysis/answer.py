@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from codejoule.analysis.baseline import baselines, reduced_batch
+from codejoule.analysis.baseline import baselines, run_doubts
 from codejoule.analysis.comparison import front_energy
 from codejoule.analysis.evidence import Evidence
 from codejoule.analysis.goal import Cost, Goal, candidates, cost
 from codejoule.analysis.table import Table
 from codejoule.analysis.tables import FEWEST_CLUSTERS
+from codejoule.domain import UNMEASURED
 from codejoule.domain.metrics import J_PER_KWH, KWH_FROM_J
 from codejoule.domain.text import number, p_words
 from codejoule.statistics import (
@@ -317,16 +318,7 @@ class _Choice:
                 "No correct programs are known (none was judged, or weights are random): energy "
                 "is per task."
             )
-        if self.mark:
-            said.append(
-                "Energy is an estimate (CPU time x assumed watts per core), not a measurement."
-            )
-        runs = self.evidence.runs
-        for i in dict.fromkeys(i for i in (self.best, self.reference) if i is not None):
-            frame = runs[runs["run_id"].isin(self.evidence.table["run_ids"].iloc[i])]
-            if reduced := reduced_batch(self.names[i], frame):
-                said.append(f"{reduced}.")
-        said += [*self._between_runs(), *self._other_tasks(), *self._rivals()]
+        said += [*self._validity(), *self._between_runs(), *self._other_tasks(), *self._rivals()]
         said += [*_neighbours(self.evidence, self.best), *self._near_misses()]
         if not self.by_energy:
             said.append("The best of several looks better than it is: expect a little less.")
@@ -337,6 +329,18 @@ class _Choice:
                 "Its runs took the same energy to the last digit, which says nothing of variance."
             )
         return said
+
+    def _validity(self) -> list[str]:
+        """What the tags of the runs of these two say against their energy."""
+        runs = self.evidence.runs
+        names: dict[str, list[str]] = {}
+        for i in dict.fromkeys(i for i in (self.best, self.reference) if i is not None):
+            own = runs[runs["run_id"].isin(self.evidence.table["run_ids"].iloc[i])]
+            for doubt, words in run_doubts(own).items():
+                # The source of energy is the same in the whole group.
+                of = names.setdefault(words[0].upper() + words[1:], [])
+                of += [] if doubt in UNMEASURED else [self.names[i]]
+        return [f"{words} ({', '.join(of)})." if of else f"{words}." for words, of in names.items()]
 
     def _between_runs(self) -> list[str]:
         if self.reference is None:

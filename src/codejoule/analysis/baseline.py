@@ -13,13 +13,14 @@ from codejoule.analysis.families import short_names
 from codejoule.analysis.store import FindArtifact
 from codejoule.analysis.table import Table
 from codejoule.config.errors import UserError
-from codejoule.domain import break_even_tasks
+from codejoule.domain import UNMEASURED, Doubt, break_even_tasks, read_validity
 from codejoule.domain.text import number
 from codejoule.statistics import ACCURACY_PAIRS
 
 if TYPE_CHECKING:
     import pandas as pd
 
+_VALIDITY = "tags.codejoule.validity"
 _REDUCED = "tags.codejoule.batch_reduced_to"
 _QUANTIZING = "metrics.energy_quantize_j"
 _SAMPLES = "samples.jsonl"
@@ -33,10 +34,10 @@ def baseline_notes(
 ) -> tuple[str, ...]:
     """Say what each quantized configuration saves or costs, and how its answers differ.
 
-    One sentence on energy per quantized row that has a baseline; one per row whose batch was
-    reduced for want of memory; and, with `accuracy` (the table ``accuracy_pairs``), per quantized
-    row one on the texts, of its first run and its baseline's, and the sentence on pass@1. `find`
-    goes from a run's id to its ``samples.jsonl``.
+    One sentence on energy per quantized row that has a baseline; one per row whose
+    energy is doubtful by the tag ``codejoule.validity``; and, with `accuracy` (the table
+    ``accuracy_pairs``), per quantized row one on the texts, of its first run and its baseline's,
+    and the sentence on pass@1. `find` goes from a run's id to its ``samples.jsonl``.
 
     Gross energy of generation per task is compared, on these tasks at this batch size. The energy
     of quantizing is that of the run that did it; it is known only where that was here.
@@ -50,7 +51,7 @@ def baseline_notes(
         for i, base in bases.items()
         if base is not None
     ]
-    notes += [reduced_batch(name, frame) for name, frame in zip(names, own, strict=True)]
+    notes += [_validity(name, frame) for name, frame in zip(names, own, strict=True)]
     if accuracy is not None:
         assert ACCURACY_PAIRS.sentence is not None
         said = {
@@ -99,15 +100,21 @@ def _saving(
     return f"{sentence}; quantizing took {mark}{number(quantizing_j)} J, which {paid}"
 
 
-def reduced_batch(name: str, runs: "pd.DataFrame") -> str:
-    """A sentence on a row whose batch was reduced for want of memory, else nothing."""
-    sizes = sorted({int(size) for size in runs[_REDUCED].dropna()}) if _REDUCED in runs else []
-    if not sizes:
-        return ""
-    return (
-        f"{name} ran out of memory and went on with batches of "
-        f"{' or '.join(map(str, sizes))}: its figures are not those of its batch size"
-    )
+def run_doubts(runs: "pd.DataFrame") -> dict[Doubt, str]:
+    """Read the doubts that the runs' tag ``codejoule.validity`` names, each with its words."""
+    if _VALIDITY not in runs:
+        return {}
+    found = {doubt: doubt.words for doubt in read_validity(runs[_VALIDITY])}
+    if Doubt.reduced_batch in found and _REDUCED in runs:
+        sizes = sorted({int(size) for size in runs[_REDUCED].dropna()})
+        found[Doubt.reduced_batch] += f", which was reduced to {' or '.join(map(str, sizes))}"
+    return found
+
+
+def _validity(name: str, runs: "pd.DataFrame") -> str:
+    """A sentence on what makes the energy of a row doubtful, else nothing."""
+    words = [own for doubt, own in run_doubts(runs).items() if doubt not in UNMEASURED]
+    return f"{name}: {'; '.join(words)}" if words else ""
 
 
 def _same_texts(

@@ -10,9 +10,9 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -22,13 +22,41 @@ from codejoule.config import (
     installed_versions,
     nearest_folder,
 )
-from codejoule.config.extras import how_to_install
-from codejoule.config.schema import EvaluatorConfig, MeterConfig, TrackingConfig
+from codejoule.config.extras import distributions
+from codejoule.config.schema import (
+    Device,
+    EvaluatorConfig,
+    EvaluatorName,
+    ExperimentConfig,
+    MeterConfig,
+    TrackingConfig,
+    TrackingName,
+    Weights,
+)
 from codejoule.domain import SCHEMA_VERSION, visible
 from codejoule.measurement import Gpu, Hardware, detect_hardware
 
-PACKAGES = ("torch", "transformers", "gptqmodel", "zeus", "mlflow", "hydra-core")
-"""Distributions that every job needs."""
+EXTRAS = {
+    "run": "jobs: models on a CPU or a GPU",
+    "gpu": "quant=bnb_nf4, bnb_int8",
+    "cluster": "hydra/launcher=joblib, submitit_slurm, submitit_local",
+    "ray": "hydra/launcher=ray",
+    "optuna": "hydra/sweeper=optuna",
+}
+"""Extras of the package, and what each is for."""
+_SHOWN = ("hydra-core", "mlflow", "zeus")
+_RUN = ("packages", "extra run", "sandbox", "tracking")
+"""What the default run needs."""
+USES = {
+    "analyze, estimate, plan, gate, meter": ("packages",),
+    "evaluate": ("packages", "sandbox"),
+    "run": _RUN,
+    "models and suites of the hub": ("hub",),
+    "suite=bigcodebench": ("evaluation",),
+    "engine=vllm": (*_RUN, "vLLM"),
+    **{EXTRAS[name]: (f"extra {name}",) for name in EXTRAS if name != "run"},
+}
+"""What codejoule does, and the findings that each needs."""
 _MODULES = """
     Crypto Levenshtein PIL blake3 bs4 chardet cryptography cv2 dateutil django docx docxtpl
     faker flask flask_login flask_mail flask_restful flask_wtf folium gensim geopandas geopy
@@ -57,7 +85,9 @@ class Finding:
     fix: str | None = None
     """How to get it, where it is missing."""
     required: bool = False
-    """Whether the default run needs it."""
+    """Whether what was asked for needs it."""
+    command: str | None = None
+    """The one command that gets it, where there is one."""
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -66,8 +96,15 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "doctor",
         help="say what this machine offers and what is missing",
         description="Looks at GPUs, energy counters, sandbox, hub, evaluation environment, vLLM, "
-        "tracking store and packages. Exit code 1 if something is missing that the default run "
-        "needs, else 0.",
+        "tracking store, packages and the extras of codejoule. Given a run (engine=vllm "
+        "suite=bigcodebench hydra/launcher=joblib), it judges what that needs, else what the "
+        "default run needs. The last line says what works on this machine, what does not, and the "
+        "command that mends it. Exit code 0 if everything asked for is there, 1 if something is "
+        "missing, 2 if the arguments are wrong.",
+        epilog="example: codejoule doctor model=qwen_7b engine=vllm suite=bigcodebench",
+    )
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="as codejoule run takes them"
     )
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
     parser.add_argument(
@@ -79,23 +116,82 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the report; 1 if the default run would not work, else 0."""
+    """Print the report; 1 where something asked for is missing, else 0."""
+    needs, server = _asked(args.overrides)
     hardware = detect_hardware()
-    findings = _examine(hardware, args.python)
+    findings = [
+        replace(found, required=found.required or found.item.partition(" cuda")[0] in needs)
+        for found in _examine(hardware, args.python, server)
+    ]
     if args.json:
-        found = [asdict(finding) for finding in findings]
-        print(
-            json.dumps(
-                {"schema_version": SCHEMA_VERSION, "findings": found, "hardware": asdict(hardware)},
-                indent=2,
-            )
-        )
+        report = {
+            "schema_version": SCHEMA_VERSION,
+            "findings": [asdict(found) for found in findings],
+            "hardware": asdict(hardware),
+            "works": [name for name in USES if not _lacks(name, findings)],
+            "missing": {
+                name: [own.item for own in lacks]
+                for name in USES
+                if (lacks := _lacks(name, findings))
+            },
+            "summary": _summary(findings),
+        }
+        print(json.dumps(report, indent=2))
     else:
         _print(findings)
-    return int(any(finding.required and not finding.ok for finding in findings))
+    return int(any(found.required and not found.ok for found in findings))
 
 
-def _examine(hardware: Hardware, python: str | None) -> list[Finding]:
+def _asked(overrides: Sequence[str]) -> tuple[set[str], str]:
+    """The findings that a run or a sweep with these overrides rests on, and its tracking server,
+    if any. Raises `ConfigError` for overrides that are none."""
+    server = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if not overrides:
+        return set(_RUN), server
+    from codejoule.config.compose import compose_sweep
+
+    # Hydra knows a plugin's choices only where it is installed.
+    plugins = [own for own in overrides if own.startswith("hydra/")]
+    needs = {
+        f"extra {name}"
+        for own in plugins
+        for name, what in EXTRAS.items()
+        if own in [what.partition("=")[0] + f"={choice}" for choice in _choices(what)]
+    }
+    for own in compose_sweep([own for own in overrides if own not in plugins]):
+        needs |= _needs(own)
+        if own.tracking.name is TrackingName.server:
+            server = str(own.tracking.uri)
+    return needs, server
+
+
+def _needs(own: ExperimentConfig) -> set[str]:
+    """The findings that a run rests on."""
+    judged = own.evaluator.name is not EvaluatorName.none
+    from_hub = own.model.weights is Weights.hub
+    tasks_from_hub = own.suite.hub_id is not None and own.suite.path is None
+    holds = {
+        "packages": True,
+        "extra run": True,
+        "tracking": own.tracking.name is TrackingName.local,
+        "tracking server": own.tracking.name is TrackingName.server,
+        "sandbox": judged,
+        "evaluation": judged and own.suite.name.startswith("bigcodebench"),
+        "vLLM": own.engine.name.value == "vllm",
+        "extra gpu": own.quant.name in _choices(EXTRAS["gpu"]),
+        "hub": from_hub or tasks_from_hub,
+        "hub cache": from_hub,
+        "hub token": from_hub and own.model.gated,
+        "GPU": own.device is Device.cuda,
+    }
+    return {item for item, needed in holds.items() if needed}
+
+
+def _choices(what: str) -> list[str]:
+    return what.partition("=")[2].split(", ")
+
+
+def _examine(hardware: Hardware, python: str | None, server: str) -> list[Finding]:
     checks: list[Callable[[], Iterable[Finding]]] = [
         lambda: _gpus(hardware),
         lambda: [_rapl(hardware), _energy_source(hardware)],
@@ -104,8 +200,8 @@ def _examine(hardware: Hardware, python: str | None) -> list[Finding]:
         lambda: [_vllm()],
         lambda: [_hub(), _hub_token(), _hub_cache()],
         lambda: [_tracking_store()],
-        _tracking_server,
-        lambda: [_packages()],
+        lambda: _tracking_server(server),
+        lambda: [_packages(), *map(_extra, EXTRAS)],
     ]
     # Side by side, so that waiting for a network that is not there costs its time-out once.
     with ThreadPoolExecutor(len(checks)) as pool:
@@ -119,12 +215,31 @@ def _print(findings: list[Finding]) -> None:
         print(visible(f"{finding.item:<{width}}  {state:<7}  {finding.detail}"))
         if finding.fix is not None and not finding.ok:
             print(visible(f"{'':<{width}}           -> {finding.fix}"))
-    missing = [finding.item for finding in findings if finding.required and not finding.ok]
     print()
-    if missing:
-        print(f"The default run (codejoule run) cannot work without: {', '.join(missing)}.")
-    else:
-        print("The default run (codejoule run) has everything it needs.")
+    print(visible(_summary(findings)))
+
+
+def _lacks(use: str, findings: Sequence[Finding]) -> list[Finding]:
+    """What is missing for a use of codejoule."""
+    return [found for found in findings if found.item in USES[use] and not found.ok]
+
+
+def _summary(findings: Sequence[Finding]) -> str:
+    """Whether what was asked for is there, what works, what does not, and what mends it."""
+    lacking = {name: own for name in USES if (own := _lacks(name, findings))}
+    works = [name for name in USES if name not in lacking]
+    asked = ", ".join(own.item for own in findings if own.required and not own.ok)
+    words = [f"What was asked for lacks {asked}." if asked else "Everything asked for is here."]
+    words.append(f"Works: {'; '.join(works) or 'nothing'}.")
+    if lacking:
+        told = [f"{name} ({_mend(own)})" for name, own in lacking.items()]
+        words.append(f"Does not: {'; '.join(told)}.")
+    return " ".join(words)
+
+
+def _mend(lacks: Sequence[Finding]) -> str:
+    """The commands, or where to look for what has none."""
+    return " and ".join(dict.fromkeys(own.command or f"see {own.item}" for own in lacks))
 
 
 def _gpus(hardware: Hardware) -> list[Finding]:
@@ -181,10 +296,10 @@ def _sandbox(python: str | None) -> Finding:
         with Sandbox(EvaluatorConfig(python=python)) as sandbox:
             facts = sandbox.start()
     except (UserError, ConfigError) as error:
-        return Finding("sandbox", False, str(error), required=True)
+        return Finding("sandbox", False, str(error))
     version = ".".join(map(str, facts.python))
     detail = f"samples as nobody, {', '.join(facts.primitives)}; Python {version}"
-    return Finding("sandbox", True, detail, required=True)
+    return Finding("sandbox", True, detail)
 
 
 def _evaluation_environment(python: str | None) -> Finding:
@@ -211,7 +326,8 @@ def _evaluation_environment(python: str | None) -> Finding:
         "builds an environment with them; or name another Python with evaluator.python=PATH, and "
         "check it with codejoule doctor --python PATH"
     )
-    return Finding("evaluation", not missing, detail, fix)
+    command = "codejoule env bigcodebench"
+    return Finding("evaluation", not missing, detail, fix, command=command)
 
 
 def _vllm() -> Finding:
@@ -225,7 +341,7 @@ def _vllm() -> Finding:
             f"a Python that has it in {VARIABLE}"
         )
         detail = str(error).removeprefix("engine=vllm: ").partition("; ")[0]
-        return Finding("vLLM", False, detail, fix)
+        return Finding("vLLM", False, detail, fix, command="codejoule env vllm")
     return Finding("vLLM", True, f"{version} ({python}), for engine=vllm")
 
 
@@ -237,31 +353,45 @@ def _tracking_store() -> Finding:
     state = "exists" if database.exists() else "is made by the first run"
     detail = f"{database} {state}" if writable else f"{target} cannot be written"
     fix = "make it writable, or choose another folder with tracking.dir=..."
-    return Finding("tracking", writable, detail, fix, required=True)
+    return Finding("tracking", writable, detail, fix)
 
 
 def _packages() -> Finding:
-    found = installed_versions(PACKAGES)
-    missing = [name for name in PACKAGES if name not in found]
-    running = ".".join(map(str, sys.version_info[:3]))
-    detail = ", ".join(f"{name} {number}" for name, number in found.items())
-    detail += f", python {running} ({sys.executable})"
-    if missing:
-        detail = f"not installed: {', '.join(missing)}; {detail}"
-    return Finding(
-        "packages",
-        not missing,
-        detail,
-        how_to_install(missing[0]) if missing else None,
-        required=True,
-    )
+    wanted = distributions(None)
+    found = installed_versions(wanted)
+    missing = [name for name in wanted if name not in found]
+    running = f"python {'.'.join(map(str, sys.version_info[:3]))} ({sys.executable})"
+    if not wanted:
+        detail = f"codejoule is not installed in this Python, so its needs are not known; {running}"
+    elif missing:
+        detail = f"not installed: {', '.join(missing)}; {running}"
+    else:
+        shown = ", ".join(f"{name} {found[name]}" for name in _SHOWN if name in found)
+        detail = f"all {len(wanted)} are installed, among them {shown}; {running}"
+    command = "pip install codejoule"
+    return Finding("packages", bool(wanted) and not missing, detail, command, command=command)
+
+
+def _extra(name: str) -> Finding:
+    wanted = distributions(name)
+    found = installed_versions(wanted)
+    missing = [own for own in wanted if own not in found]
+    ok = bool(wanted) and not missing
+    installed = ", ".join(f"{own} {number}" for own, number in found.items())
+    what = f"for {EXTRAS[name]}"
+    detail = f"{what}: {installed}" if ok else f"{what}: not installed: {', '.join(missing)}"
+    if not wanted:
+        detail = f"{what}: not known, since codejoule is not installed in this Python"
+    command = f"pip install 'codejoule[{name}]'"
+    return Finding(f"extra {name}", ok, detail, command, command=command)
 
 
 def _hub() -> Finding:
     endpoint = _without_password(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "TRUE", "YES", "ON"}:
         detail = f"{endpoint} is switched off by HF_HUB_OFFLINE: only cached models and suites"
-        return Finding("hub", False, detail, "unset HF_HUB_OFFLINE")
+        command = "unset HF_HUB_OFFLINE"
+        return Finding("hub", False, detail, command, command=command)
     problem = _unreachable(endpoint)
     fix = (
         "check the network and HF_ENDPOINT; without it: model=starter, or weights=local path=..., "
@@ -294,14 +424,14 @@ def _hub_cache() -> Finding:
     return Finding("hub cache", enough, detail, "set HF_HOME to a larger disk")
 
 
-def _tracking_server() -> list[Finding]:
-    """The server that MLFLOW_TRACKING_URI names; nothing where it names none."""
-    uri = _without_password(os.environ.get("MLFLOW_TRACKING_URI", ""))
+def _tracking_server(uri: str) -> list[Finding]:
+    """The server that runs are recorded in; nothing where it is none."""
+    uri = _without_password(uri)
     if not uri.startswith(("http://", "https://")):
         return []
     problem = _unreachable(f"{uri}/health")
     said = f"{uri} answers" if problem is None else f"{uri}: {problem}"
-    detail = f"{said} (MLFLOW_TRACKING_URI, for tracking=server)"
+    detail = f"{said} (for tracking=server)"
     fix = "check the address and that the server runs"
     return [Finding("tracking server", problem is None, detail, fix)]
 

@@ -1,33 +1,38 @@
 """``hydra/sweeper=resolve``: from a space and a goal to jobs, from their runs to an answer."""
 
+import json
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from omegaconf import DictConfig
 
 from codejoule.analysis import load_runs, read_tasks
 from codejoule.cli.estimate.forecast import forecast
+from codejoule.cli.plan.history import read_history, store_of
+from codejoule.cli.plan.jobs import target_of
 from codejoule.config import ConfigError, UserError
 from codejoule.config.schema import (
+    DETECTED_GPU,
     EngineConfig,
     EvaluatorName,
     ExperimentConfig,
+    GpuConfig,
+    Isolation,
     QuantSource,
     Weights,
 )
-from codejoule.config.typed import to_experiment
 from codejoule.domain import METHODS, EnergySource
 from codejoule.domain.metrics import J_PER_KWH
-from codejoule.experiment.devices import choose_device
+from codejoule.experiment.plan import loaded_alike
 from codejoule.experiment.sweep import Outcome, State
-from codejoule.measurement import detect_hardware, energy_sources
-from codejoule.statistics import reference_variance
+from codejoule.measurement import detect_hardware
+from codejoule.statistics import ASSUMED, RunVariance
 from codejoule.statistics.race import Answer, Job, Question, Race, Rules
+from codejoule.statistics.run_pairs import variance_words
 from codejoule.suites import load_suite
 from codejoule.tracking import prepare_store
 
@@ -53,8 +58,8 @@ class Options:
     repeats: int
     """Runs of a configuration at most."""
     run_sd: float | None
-    """Standard deviation between runs of the logarithm of energy; None for the reference of each
-    engine."""
+    """Standard deviation between runs of the logarithm of energy; None for what repeats in the
+    store tell of each engine, else for the reference."""
     budget_kwh: float | None
     """Energy of all runs, loading included, after which no further one starts."""
     budget_s: float | None
@@ -87,7 +92,8 @@ class Options:
             "growth": (found.growth > 1, "must be above 1"),
             "run_sd": (
                 (found.run_sd or 1) > 0,
-                "must be above 0 (a share: 0.02 is 2 %), or null for what is on file",
+                "must be above 0 (a share: 0.02 is 2 %), or null for what repeats in the store, or "
+                "the reference, tell",
             ),
             "repeats": (found.repeats >= 1, "must be at least 1"),
             "budget_kwh": ((found.budget_kwh or 1) > 0, "must be above 0 [kWh], or null"),
@@ -108,16 +114,32 @@ class Resolver:
     """A space of configurations, its race, and what was spent on it."""
 
     def __init__(
-        self, configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]], options: Options
+        self,
+        experiments: Sequence[ExperimentConfig],
+        overrides: Sequence[Sequence[str]],
+        options: Options,
+        *,
+        one_process: bool,
     ) -> None:
-        self.options, self.overrides = options, overrides
-        self.experiments = [to_experiment(config) for config in configs]
+        """`one_process` says that jobs run one after the other in this process: a loaded model then
+        stays for the next look, unless the configuration says otherwise."""
+        self.options = options
+        keeps = [one_process and own.isolation is Isolation.auto for own in experiments]
+        self.experiments = [
+            replace(own, isolation=Isolation.shared) if kept else own
+            for own, kept in zip(experiments, keeps, strict=True)
+        ]
+        self.overrides = [
+            [*own, *([f"isolation={Isolation.shared.value}"] if kept else [])]
+            for own, kept in zip(overrides, keeps, strict=True)
+        ]
         _check(self.experiments)
         first = self.experiments[0]
         self.tasks = len(load_suite(first.suite).tasks)
         self.shuffle = first.sweep.seed if first.suite.shuffle is None else first.suite.shuffle
         step = min(max(e.batch.size for e in self.experiments), self.tasks)
         limit_kwh, goal = options.max_kwh, options.min_pass_at_1
+        self.between = _between(self.experiments, options)
         self.race = Race(
             [_predicted_j(experiment) for experiment in self.experiments],
             tasks=self.tasks,
@@ -132,11 +154,12 @@ class Resolver:
                 growth=options.growth,
                 max_repeats=options.repeats,
             ),
-            run_sd=[options.run_sd or _run_sd(experiment) for experiment in self.experiments],
+            between=self.between,
         )
         self.runs = self.found = 0
         self.spent_j = 0.0
-        self._load_j: list[float] = []
+        self._load_j: dict[str, float] = {}
+        self._loaded: str | None = None
         self._began_s = time.monotonic()
         self._asked: list[Job] = []
         self._waiting: list[Job] = []
@@ -145,7 +168,7 @@ class Resolver:
 
     def next(self, size: int | None) -> list[list[str]]:
         """Overrides of the jobs to launch now, at most `size`; none at the end."""
-        self._waiting = self._waiting or self.race.ask()
+        self._waiting = self._waiting or self._together(self.race.ask(self._start_j))
         self._spent_up = self._exhausted() if self._waiting else None
         if self._spent_up is not None:
             return []
@@ -174,8 +197,44 @@ class Resolver:
             before_j = self.race.spent_j(job)
             energy_j, passed, load_j = self._figures(outcome)
             self.race.tell(job, energy_j, passed)
-            self._load_j.append(load_j)
+            self._loaded = self._loads(job)
+            if load_j:
+                self._load_j[self._loaded] = load_j
             self.spent_j += float(energy_j.sum()) - before_j + load_j
+
+    # What is loaded
+
+    def _loads(self, job: Job) -> str:
+        """What it takes over from a job that has loaded the same."""
+        experiment = replace(self.experiments[job.configuration], repeat=job.repeat)
+        alike = loaded_alike(experiment)
+        # One that shares nothing has its own, for every look.
+        return json.dumps(alike, sort_keys=True) if alike else f"{job}"
+
+    def _start_j(self, job: Job) -> float:
+        """What loading takes, where that is known and it is not loaded."""
+        loads = self._loads(job)
+        usual_j = self._usual_load_j()
+        return 0.0 if loads == self._loaded else self._load_j.get(loads, usual_j)
+
+    def _usual_load_j(self) -> float:
+        return float(np.mean(list(self._load_j.values()))) if self._load_j else 0.0
+
+    def _together(self, jobs: Sequence[Job]) -> list[Job]:
+        """The same jobs, those with the same model, quantization and engine after one another. What
+        is loaded comes first, then what has the cheapest job; the largest batch is first among
+        them, because an engine is started for it. All are run before anything is judged, so the
+        order decides nothing."""
+        groups: dict[str, list[Job]] = {}
+        for job in jobs:
+            groups.setdefault(self._loads(job), []).append(job)
+        order = sorted(groups, key=lambda loads: loads != self._loaded)
+        sizes = [own.batch.size for own in self.experiments]
+        return [
+            job
+            for loads in order
+            for job in sorted(groups[loads], key=lambda job: -sizes[job.configuration])
+        ]
 
     def _figures(self, outcome: Outcome) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
         """Energy [J] (of generation, and of evaluation where known) and share of samples passed of
@@ -222,7 +281,7 @@ class Resolver:
             still = ", ".join(map(self.name, answer.open[:6]))
             more = f" and {len(answer.open) - 6} more" if len(answer.open) > 6 else ""
             sure = f"Not decided ({self._spent_up}; still in question: {still}{more})"
-        return f"{sure}, {self._what(answer)}. {self._cost()}"
+        return f"{sure}, {self._what(answer)}. {self._cost()} {self._assumed()}"
 
     def name(self, i: int) -> str:
         """Of a configuration, without what all have in common."""
@@ -262,9 +321,13 @@ class Resolver:
         if self.found:
             spent += f" ({self.found} of them had finished before)"
         energy_j, ran = self.race.energy_j(), [bool(s.runs) for s in self.race.seen]
-        load_j = float(np.mean(self._load_j)) if self._load_j else 0.0
         unknown = int(np.isnan(energy_j).sum())
-        grid_j = float(np.nansum(energy_j)) * self.tasks + load_j * (self.race.k - unknown)
+        loads = {
+            self._loads(Job(configuration=i, repeat=1, tasks=self.tasks, before=0))
+            for i in np.flatnonzero(~np.isnan(energy_j))
+        }
+        load_j = sum(self._load_j.get(own, self._usual_load_j()) for own in loads)
+        grid_j = float(np.nansum(energy_j)) * self.tasks + load_j
         rest = self.race.k - sum(ran)
         how = "measured energy per task x tasks"
         if rest > unknown:
@@ -274,6 +337,16 @@ class Resolver:
             f"{spent}; the full grid, {self.race.k} runs of all {self.tasks} tasks, takes {least}"
             f"{self._mark}{grid_j / J_PER_KWH:.3g} kWh (estimate: {how})."
         )
+
+    def _assumed(self) -> str:
+        """What is taken of the variance between runs."""
+        engines = [own.engine.name.value for own in self.experiments]
+        of = dict(zip(engines, self.between, strict=True))
+        told = [
+            variance_words(own) + (f" ({engine})" if len(of) > 1 else "")
+            for engine, own in of.items()
+        ]
+        return f"Energy: {'; '.join(told)}."
 
 
 def _check(experiments: Sequence[ExperimentConfig]) -> None:
@@ -328,7 +401,13 @@ def _predicted_j(experiment: ExperimentConfig) -> float:
     return found.energy_j / found.batch
 
 
-def _run_sd(experiment: ExperimentConfig) -> float:
-    device = choose_device(experiment.device, detect_hardware())
-    source, _ = energy_sources(experiment.meter, gpu=device == "cuda")
-    return reference_variance(experiment.engine.name.value, source.value).sd_log
+def _between(experiments: Sequence[ExperimentConfig], options: Options) -> list[RunVariance]:
+    """How much runs of each vary: as `codejoule plan` has it, from the store's own repeats on this
+    device first."""
+    if options.run_sd is not None:
+        told = RunVariance(sd_log=options.run_sd, df=math.inf, source=ASSUMED)
+        return [told] * len(experiments)
+    first = replace(experiments[0], gpu=GpuConfig(name=DETECTED_GPU))
+    target = target_of(first, detect_hardware())
+    history = read_history(store_of(first.tracking), first.tracking.experiment, target.runs_there)
+    return [history.variance(own.engine.name.value, target.source.value) for own in experiments]

@@ -41,8 +41,8 @@ def compose_experiment(overrides: Sequence[str]) -> ExperimentConfig:
         for override in OverridesParser.create().parse_overrides(list(overrides)):
             if override.is_sweep_override():
                 raise ConfigError(
-                    f"{override.input_line}: several values are a sweep; codejoule estimate "
-                    "predicts one configuration, so call it once for each"
+                    f"{override.input_line}: several values are a sweep; one configuration is "
+                    "needed here"
                 )
         with initialize_config_dir(str(conf_folder()), version_base="1.3"):
             composed = compose("config", overrides=list(overrides), return_hydra_config=True)

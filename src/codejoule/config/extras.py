@@ -37,11 +37,7 @@ def how_to_install(module: str) -> str | None:
     own metadata says which extra it is listed in."""
     library = module.partition(".")[0]
     wanted = _plain(_DISTRIBUTIONS.get(library, library))
-    try:
-        listed = [_REQUIREMENT.match(line) for line in requires("codejoule") or ()]
-    except PackageNotFoundError:
-        return None
-    found = [(_plain(line[1]), line[2]) for line in listed if line]
+    found = _listed()
     extras = [extra for name, extra in found if name == wanted]
     if not extras:
         return None
@@ -50,6 +46,21 @@ def how_to_install(module: str) -> str | None:
     # Extras include each other: the smallest brings least that is not asked for.
     sizes = Counter(extra for _, extra in found)
     return f"pip install 'codejoule[{min(extras, key=lambda extra: sizes[extra])}]'"
+
+
+def distributions(extra: str | None) -> list[str]:
+    """What an extra brings, or what every command needs (None); empty where codejoule itself is not
+    installed, so that nobody says."""
+    return [name for name, own in _listed() if own == extra]
+
+
+def _listed() -> list[tuple[str, str | None]]:
+    """Each distribution that codejoule asks for, and the extra that it is listed in."""
+    try:
+        lines = [_REQUIREMENT.match(line) for line in requires("codejoule") or ()]
+    except PackageNotFoundError:
+        return []
+    return [(_plain(line[1]), line[2]) for line in lines if line]
 
 
 def missing_plugin(choice: str) -> str | None:

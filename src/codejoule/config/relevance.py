@@ -9,7 +9,7 @@ _OUTSIDE_KEYS = (
     "on_finished", "isolation", "preflight", "progress",
     "evaluator.workers", "evaluator.ground_truth",
     "model.license", "model.gated", "model.path", "suite.path", "suite.prompt_tokens",
-    "suite.tasks", "suite.extends",
+    "suite.answer_tokens", "suite.tasks", "suite.extends",
     "quant.cache_dir", "meter.on_metered_device", *(f"engine.{key}" for key in KEYS_OUTSIDE),
 )  # fmt: skip
 _LOCATING_KEYS = (

@@ -243,6 +243,9 @@ class SuiteConfig(Ranged, prefix="suite."):
         1, None, "must be at least 1, or null for the schema's own limit"
     )
     prompt_tokens: int = at_least(1, 660)
+    answer_tokens: int | None = at_least(
+        1, None, "must be at least 1 [tokens], or null for the limit on new tokens"
+    )
     timeout_s: float | None = ranged(
         None, _is_timeout, f"{_TIMEOUT}, or null for the schema's own limit"
     )

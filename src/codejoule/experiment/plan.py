@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -123,13 +124,9 @@ class Plan:
         """What jobs that share a process must load alike; None for a job that shares none. Runs
         that repeat another share none either, unless that is asked for: what a start changes is
         part of how much runs differ."""
-        shares = (Isolation.shared, Isolation.shared_repeats)
-        if not self.isolated or self.experiment.isolation not in shares:
+        alike = loaded_alike(self.experiment)
+        if not self.isolated or alike is None:
             return None
-        plain = to_plain(self.experiment)
-        alike = {name: plain[name] for name in ("model", "quant", "engine")}
-        if self.experiment.isolation is Isolation.shared:
-            alike["repeat"] = self.experiment.repeat
         found = (self.checkpoint.checksum, self.device, self.gpus)
         return json.dumps([alike, found], sort_keys=True)
 
@@ -171,6 +168,18 @@ class Plan:
 
 def _seed(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4])
+
+
+def loaded_alike(experiment: ExperimentConfig) -> Mapping[str, Any] | None:
+    """What of a configuration jobs must have in common to share a process; None where each has its
+    own."""
+    if experiment.isolation not in (Isolation.shared, Isolation.shared_repeats):
+        return None
+    plain = to_plain(experiment)
+    alike = {name: plain[name] for name in ("model", "quant", "engine")}
+    if experiment.isolation is Isolation.shared:
+        alike["repeat"] = experiment.repeat
+    return alike
 
 
 def make_plan(experiment: ExperimentConfig) -> Plan:

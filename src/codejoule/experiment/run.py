@@ -68,9 +68,9 @@ class RunFailedError(RuntimeError):
 def run_job(config: DictConfig) -> Summary | tuple[float, ...] | float | None:
     """Run one configuration. In a sweep a failure is logged and left in its outcome on disk, so
     that the other jobs still run under every launcher; the entry script sums up and exits non-zero.
-    A job of a sweep that has not failed returns its ``sweep.objectives``, for the sweepers that
-    optimise: one by itself, several as a tuple, None where one was not measured. A job by itself
-    raises, or returns its summary."""
+    A job of a sweep that has not failed returns its ``sweep.objectives`` to another's sweeper, which
+    may optimise: one by itself, several as a tuple, None where one was not measured. A job by
+    itself raises, or returns its summary."""
     hydra = HydraConfig.get()
     experiment = to_experiment(config, hydra)
     require_job_libraries()
@@ -80,7 +80,8 @@ def run_job(config: DictConfig) -> Summary | tuple[float, ...] | float | None:
         outcome = _outcome(experiment, hydra, sweep, title)
     outcome.save(Path(hydra.runtime.output_dir))
     if sweep is not None:
-        return _objectives(experiment, outcome)
+        ours = hydra.sweeper._target_.startswith("hydra_plugins.codejoule_sweeper.")
+        return None if ours else _objectives(experiment, outcome)
     return Summary(run_id=None, jobs=1, tracking=experiment.tracking, outcomes=(outcome,))
 
 

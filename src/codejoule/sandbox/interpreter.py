@@ -16,7 +16,9 @@ _QUESTION = (
     "'executable': sys.executable, 'version': sys.version_info[:3],"
     "'prefixes': [sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix],"
     "'needed': [sysconfig.get_path(n) for n in ('stdlib', 'platstdlib', 'purelib')],"
-    "'packages': {d.metadata['Name'] or '': d.version for d in importlib.metadata.distributions()}"
+    # A distribution's metadata is parsed anew with each access.
+    "'packages': {m['Name'] or '': m['Version'] for m in"
+    " (d.metadata for d in importlib.metadata.distributions())}"
     "}))"
 )
 _OLDEST = (3, 10)

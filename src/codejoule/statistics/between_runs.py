@@ -87,6 +87,29 @@ def pooled_run_variance(groups: Iterable[ArrayLike]) -> RunVariance | None:
     return RunVariance(sd_log=sd_log, df=float(df), source=REPEATS)
 
 
+def upper_sd(variance: RunVariance, error: float) -> float:
+    """Bound the standard deviation between runs from above.
+
+    Parameters
+    ----------
+    variance : RunVariance
+        An estimate and its degrees of freedom.
+    error : float
+        Probability with which the truth may lie above the bound, in (0, 1).
+
+    Returns
+    -------
+    float
+        ``s sqrt(nu / chi2)`` with the lower quantile of the chi-square distribution of ``nu``
+        degrees of freedom; the estimate itself where it is taken as known.
+    """
+    from scipy import stats
+
+    if math.isinf(variance.df):
+        return variance.sd_log
+    return variance.sd_log * math.sqrt(variance.df / float(stats.chi2.ppf(error, variance.df)))
+
+
 def reference_variance(engine: str, energy_source: str) -> RunVariance:
     """Look up the variance between runs that was measured for an engine elsewhere.
 

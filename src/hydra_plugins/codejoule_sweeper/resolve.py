@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn
 from omegaconf import OmegaConf
@@ -66,8 +67,12 @@ class ResolveSweeper(CheckedSweeper):
         OmegaConf.save(self.config, folder / "multirun.yaml")
         space = self._space(arguments)
         doing("checking the configurations", f"{len(space)} of them")
-        check_jobs(self._compose, space)
-        resolver = Resolver([self._compose(job) for job in space], space, options)
+        resolver = Resolver(
+            check_jobs(self._compose, space),
+            space,
+            options,
+            one_process=isinstance(self.launcher, BasicLauncher),
+        )
         open_sweep(self.config, jobs=None)
         sweep = current_sweep()
         assert sweep is not None

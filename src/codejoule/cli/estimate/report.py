@@ -14,7 +14,7 @@ _USUAL_GROUP = 128
 _Row = tuple[str, str, str]
 
 
-def as_text(forecast: Forecast, remedies: Sequence[str]) -> str:
+def as_text(forecast: Forecast, remedies: Sequence[str], notes: Sequence[str] = ()) -> str:
     """The table; figures are exact where nothing else is said."""
     work = forecast.workload
     title = (
@@ -35,11 +35,11 @@ def as_text(forecast: Forecast, remedies: Sequence[str]) -> str:
         lines += ["", heading]
         for label, figure, note in section:
             lines.append(f"  {label:<{labels}}  {figure:>{figures}}  {note}".rstrip())
-    lines += ["", _verdict(forecast, remedies), *_notes(forecast)]
+    lines += ["", _verdict(forecast, remedies), *_notes(forecast), *notes]
     return "\n".join(lines)
 
 
-def as_json(forecast: Forecast, remedies: Sequence[str]) -> str:
+def as_json(forecast: Forecast, remedies: Sequence[str], notes: Sequence[str] = ()) -> str:
     """The same figures by name, units in the names."""
     work = forecast.workload
     report = {
@@ -62,6 +62,7 @@ def as_json(forecast: Forecast, remedies: Sequence[str]) -> str:
         "decode_bound": _facts(forecast.decode, "tpot_s", "tokens_per_s", "limit"),
         "generation": None,
         "calibration": forecast.calibration,
+        "notes": [*_notes(forecast), *notes],
     }
     if (found := forecast.generation) is not None:
         tokens = found.batch * found.new_tokens

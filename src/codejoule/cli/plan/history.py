@@ -17,7 +17,7 @@ from codejoule.config.schema import ExperimentConfig, TrackingConfig, TrackingNa
 from codejoule.config.typed import to_plain
 from codejoule.domain import read_validity
 from codejoule.domain.validity import UNMEASURED
-from codejoule.statistics import RunVariance
+from codejoule.statistics import RunVariance, reference_variance
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,6 +73,10 @@ class History:
     """The store."""
     variances: Mapping[tuple[str, str], RunVariance]
     """How much energy differs between repeats, by engine and source of energy."""
+
+    def variance(self, engine: str, source: str) -> RunVariance:
+        """How much energy differs between runs: by repeats, else by the reference on file."""
+        return self.variances.get((engine, source)) or reference_variance(engine, source)
 
     def rates(self, experiment: ExperimentConfig) -> Rates | None:
         """What runs with the same settings took; None where there are none."""
@@ -135,8 +139,7 @@ def read_history(uri: str, experiment: str, device: str) -> History:
     variances = {own[:2]: loaded.variances[own] for own in found if own in loaded.variances}
     if (told := frame.get("tags.codejoule.validity")) is not None:
         frame = frame[[set(read_validity([text])) <= UNMEASURED for text in told]]
-    alone = frame["tags.codejoule.concurrent"].isna()
-    frame = frame[alone & frame["tags.codejoule.published"].isna()].reset_index(drop=True)
+    frame = frame[frame["tags.codejoule.published"].isna()].reset_index(drop=True)
     return History(frame=None if frame.empty else frame, uri=uri, variances=variances)
 
 

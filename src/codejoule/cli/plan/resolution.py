@@ -10,7 +10,7 @@ from codejoule.cli.plan.jobs import PlannedJob, Target, tasks_of
 from codejoule.config.relevance import flat, is_setting
 from codejoule.config.schema import ExperimentConfig, Weights
 from codejoule.config.typed import to_plain
-from codejoule.statistics import ALPHA, RunVariance, reference_variance, smallest_ratio
+from codejoule.statistics import ALPHA, RunVariance, smallest_ratio
 from codejoule.statistics.power import smallest_difference
 from codejoule.suites import load_suite
 
@@ -81,10 +81,7 @@ def outlook_of(jobs: Sequence[PlannedJob], target: Target, history: History) -> 
     runs, comparisons = min(counts.values()), _comparisons(settings)
     engines = sorted({own.engine.name.value for own in experiments})
     source = target.source.value
-    variances = {
-        name: history.variances.get((name, source)) or reference_variance(name, source)
-        for name in engines
-    }
+    variances = {name: history.variance(name, source) for name in engines}
     told = [history.discordance(name) for name in {own.suite.name for own in experiments}]
     known = [found for found in told if found is not None]
     discordance, pairs = max(known, default=(DISCORDANCE, 0))

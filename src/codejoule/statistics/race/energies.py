@@ -18,7 +18,7 @@ class Energies:
     predicted_j: NDArray[np.float64]
     """Energy of a task [J] up to a common factor, shape (k,); NaN where there is no prediction."""
     run_sd: NDArray[np.float64]
-    """Between-run standard deviation of the logarithm of energy, shape (k,)."""
+    """Between-run standard deviation of the logarithm of energy, shape (k,); at most so large."""
     tasks: int
     """Of the suite."""
     prediction_sd: float
@@ -51,9 +51,11 @@ class Energies:
         sd = max(self.prediction_sd, float(logs.std(ddof=1)) if logs.size > 2 else 0.0)
         return sd * math.sqrt(1 + 1 / logs.size)
 
-    def log_ratios(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def log_ratios(
+        self, *, repeats: int | None = None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Simultaneous bounds of ``ln(e_a / e_b)`` for all pairs, shape (k, k) each; infinite where
-        nothing is known."""
+        nothing is known. With `repeats`: as they would be with so many runs of each."""
         sizes = np.array([s.tasks for s in self.seen])
         centre = np.zeros((len(self.seen), len(self.seen)))
         half = np.full((len(self.seen), len(self.seen)), math.inf)
@@ -61,12 +63,12 @@ class Energies:
             of = np.flatnonzero(sizes >= n)
             runs = [[r[:n] for r in self.seen[i].runs if r.size >= n] for i in of]
             e = np.array([np.mean(own, axis=0) for own in runs])
-            repeats = np.array([len(own) for own in runs])
+            count = np.array([repeats or len(own) for own in runs])
             means = e.mean(axis=1)
             gram = (e / means[:, None]) @ (e / means[:, None]).T
             own = np.diag(gram)
             spread = np.maximum(own[:, None] + own[None, :] - 2 * gram, 0.0) / (n - 1)
-            run = self.run_sd[of] ** 2 / repeats
+            run = self.run_sd[of] ** 2 / count
             variance = run[:, None] + run[None, :] + (1 - n / self.tasks) / n * spread
             here = np.minimum(sizes[of][:, None], sizes[of][None, :]) == n
             rows, columns = np.nonzero(here)

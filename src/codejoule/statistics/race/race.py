@@ -1,18 +1,26 @@
 """Finds which configuration answers a question: more tasks run only of those still in question."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from codejoule.statistics.betting import log_growth
+from codejoule.statistics.between_runs import RunVariance, upper_sd
 from codejoule.statistics.pareto import pareto_front
 from codejoule.statistics.race.energies import Energies
 from codejoule.statistics.race.facts import Answer, Job, Question, Rules, Seen
 
 _SHARE_OF_ENERGY = 0.1
 """Share of the error that comparisons of energy may make; those of pass@1 have the rest."""
+
+_SHARE_OF_VARIANCE = 0.4
+"""Share of the error that bounds of the variance between runs may make, where that is an estimate:
+few degrees of freedom are worth it."""
+
+_WIDE = 5
+"""Energy margins in either direction; repeats that would leave more open are not made."""
 
 _EQUAL = 0.1
 """Share of the error of pass@1 that is divided equally among configurations. The rest is divided in
@@ -39,8 +47,8 @@ class Race:
         Tasks of the suite, ``N``. All runs take them in one random order.
     rules : Rules
         What is asked.
-    run_sd : array_like, shape (k,)
-        Between-run standard deviation of the logarithm of energy, taken as known.
+    between : sequence of RunVariance, length k
+        Between-run variance of the logarithm of each one's energy.
 
     Notes
     -----
@@ -56,7 +64,8 @@ class Race:
 
     *Energy*: the log ratio of two configurations on the tasks that both have seen, with the
     between-run variance and that of a sample of ``n`` of ``N`` tasks; normal, Bonferroni
-    over pairs, looks and repeats. A configuration that has not run yet is placed by its
+    over pairs, looks and repeats. A between-run variance that is an estimate is bounded from above
+    (chi-square), at a share of the error. A configuration that has not run yet is placed by its
     prediction, scaled by what was measured of others, and by the spread of predictions.
 
     References
@@ -72,7 +81,7 @@ class Race:
         *,
         tasks: int,
         rules: Rules,
-        run_sd: ArrayLike,
+        between: Sequence[RunVariance],
     ) -> None:
         from scipy import stats
 
@@ -84,7 +93,9 @@ class Race:
         self.kept: set[int] = set()
         known = np.nan_to_num(self.predicted_j / np.nansum(self.predicted_j))
         share = known if known.sum() else np.full(self.k, 1 / self.k)
-        of_pass = rules.error * (1 - _SHARE_OF_ENERGY)
+        estimated = {own for own in between if not math.isinf(own.df)}
+        of_variance = _SHARE_OF_VARIANCE if estimated else 0.0
+        of_pass = rules.error * (1 - _SHARE_OF_ENERGY - of_variance)
         self._enough = -np.log(of_pass * (_EQUAL / self.k + (1 - _EQUAL) * share))
         if rules.question is Question.least_energy:
             self._enough = np.full(self.k, -math.log(of_pass / self.k))
@@ -93,7 +104,11 @@ class Race:
         self._energies = Energies(
             seen=self.seen,
             predicted_j=self.predicted_j,
-            run_sd=np.broadcast_to(np.asarray(run_sd, dtype=float), (self.k,)),
+            run_sd=np.array(
+                [upper_sd(own, rules.error * of_variance / len(estimated)) for own in between]
+                if estimated
+                else [own.sd_log for own in between]
+            ),
             tasks=tasks,
             prediction_sd=rules.prediction_sd,
             z=float(stats.norm.isf(tail)),
@@ -142,8 +157,9 @@ class Race:
 
     # What is asked for
 
-    def ask(self) -> list[Job]:
-        """Runs to make next, cheapest first; empty where the question is answered."""
+    def ask(self, start_j: Callable[[Job], float] = lambda _: 0.0) -> list[Job]:
+        """Runs to make next, cheapest first; empty where the question is answered. `start_j` is
+        what a run takes before its first task [J]: loading."""
         self._judge()
         energy_j = self.energy_j()
         jobs = {
@@ -154,7 +170,8 @@ class Race:
 
         def cost(job: Job) -> tuple[float, int]:
             e_j = energy_j[job.configuration]
-            return (0.0 if math.isnan(e_j) else e_j * (job.tasks - job.before), job.configuration)
+            tasks_j = 0.0 if math.isnan(e_j) else e_j * (job.tasks - job.before)
+            return (tasks_j + start_j(job), job.configuration)
 
         jobs = sorted(set(jobs), key=lambda job: (cost(job), job.repeat))
         return jobs[:1] if self.rules.question is Question.least_energy else jobs
@@ -190,9 +207,15 @@ class Race:
         return [Job(configuration=i, repeat=len(own.runs) + 1, tasks=own.tasks, before=0)]
 
     def _closer(self, a: int, b: int) -> list[Job]:
-        """Runs that tell the energies of two apart."""
-        jobs = [*self._next(a), *self._next(b)]
-        return jobs or [*self._again(a), *self._again(b)]
+        """Runs that tell the energies of two apart. None where all repeats together are expected
+        to leave much open, in either direction."""
+        if jobs := [*self._next(a), *self._next(b)]:
+            return jobs
+        low, high = self._energies.log_ratios(repeats=self.rules.max_repeats)
+        wide = math.log1p(_WIDE * self.rules.energy_margin)
+        if low[a, b] < -wide and high[a, b] > wide:
+            return []
+        return [*self._again(a), *self._again(b)]
 
     def _judge(self) -> None:
         if self.rules.question is Question.least_energy:

@@ -1,0 +1,211 @@
+"""Several forecasts as one table, or as JSON: what fits where, and what a benchmark then takes."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from codejoule import estimate
+from codejoule.cli.estimate.forecast import Calibration, default_calibration, forecast
+from codejoule.config import ConfigError
+from codejoule.config.relevance import flat
+from codejoule.config.schema import ExperimentConfig
+from codejoule.config.typed import to_plain
+from codejoule.domain import SCHEMA_VERSION
+from codejoule.domain.metrics import J_PER_KWH
+
+KNOWN_ERROR = (
+    "Unquantized on an H200 they were within 22 % of the time and 19 % of the energy; quantized to "
+    "4 bits with several sequences at once, runs take up to twice what is told (docs/estimate.md)."
+)
+"""How far predictions were off where they were checked."""
+
+_ALWAYS = ("model", "quant", "batch", "gpu")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One configuration on one card. What is not known is None."""
+
+    settings: Mapping[str, str]
+    """By what it differs from the others, and its model, quantization, batch size and card."""
+    tasks: int | None
+    """Tasks of the benchmark."""
+    prompt_tokens: int
+    """Length of a prompt."""
+    answer_tokens: int
+    """New tokens of an answer."""
+    memory_bytes: int | None = None
+    """Memory that it needs with answers as long as their limit."""
+    fits: bool | None = None
+    """Whether the card has as much."""
+    energy_per_token_j: float | None = None
+    """Energy of the card per new token [J]."""
+    energy_per_task_j: float | None = None
+    """The same per answer [J]."""
+    hours: float | None = None
+    """Time of generation for the whole benchmark [h]."""
+    energy_kwh: float | None = None
+    """Energy of that [kWh]."""
+    why: str = ""
+    """Why something is not predicted; empty where all is."""
+
+
+def predict(
+    experiments: Sequence[ExperimentConfig], calibrations: Mapping[str, Calibration]
+) -> list[Line]:
+    """A line for each configuration, in their order. `calibrations`, by engine, replace what is on
+    file."""
+    plain = [flat(to_plain(own)) for own in experiments]
+    varying = {key for own in plain for key in own if len({str(one.get(key)) for one in plain}) > 1}
+    groups = dict.fromkeys(key.partition(".")[0] for own in plain for key in own if key in varying)
+    return [
+        _line(own, _settings(own, flat_own, [*groups]), calibrations.get(own.engine.name.value))
+        for own, flat_own in zip(experiments, plain, strict=True)
+    ]
+
+
+def _settings(
+    experiment: ExperimentConfig, plain: Mapping[str, object], groups: Sequence[str]
+) -> dict[str, str]:
+    """A group is told by its name, or by its keys where it has none."""
+    found = {
+        "model": experiment.model.name,
+        "quant": experiment.quant.name,
+        "batch": str(experiment.batch.size),
+        "gpu": experiment.gpu.name,
+    }
+    for group in groups:
+        if group not in found:
+            found[group] = str(plain.get(f"{group}.name", plain.get(group)))
+    return found
+
+
+def _line(
+    experiment: ExperimentConfig, settings: Mapping[str, str], calibration: Calibration | None
+) -> Line:
+    suite = experiment.suite
+    limit = experiment.generation.max_new_tokens or suite.limits.max_new_tokens
+    answer = min(suite.answer_tokens or limit, limit)
+    whole = suite.tasks if suite.task_ids is None else len(suite.task_ids)
+    tasks = whole if whole is None or suite.limit is None else min(whole, suite.limit)
+    line = Line(
+        settings=settings, tasks=tasks, prompt_tokens=suite.prompt_tokens, answer_tokens=answer
+    )
+    try:
+        found = forecast(experiment, calibration=calibration)
+    except ConfigError as error:
+        return replace(line, why=str(error))
+    line = replace(line, memory_bytes=found.memory.total_bytes, fits=found.fits)
+    if not found.fits:
+        most = f"batch.size={found.largest_batch} at most" if found.largest_batch else "no batch"
+        return replace(line, why=f"needs more memory than the card has: {most} fits")
+    engine = calibration or default_calibration(experiment)
+    if found.generation is None or engine is None:
+        return replace(line, why=found.calibration)
+    one = estimate.estimate_generation(
+        replace(found.workload, new_tokens=answer),
+        card=found.card,
+        engine=engine.engine,
+        power=engine.power,
+    )
+    assert one is not None
+    samples = experiment.generation.n_samples
+    batches = None if tasks is None else math.ceil(tasks * samples / one.batch)
+    energy_j = one.energy_j
+    return replace(
+        line,
+        energy_per_token_j=energy_j and energy_j / one.batch / answer,
+        energy_per_task_j=energy_j and energy_j / one.batch * samples,
+        hours=batches and batches * one.latency_s / 3600,
+        energy_kwh=batches and energy_j and batches * energy_j / J_PER_KWH,
+    )
+
+
+def as_table(lines: Sequence[Line], source: str, notes: Sequence[str]) -> str:
+    """What takes least comes first, what does not fit last."""
+    names = [*lines[0].settings]
+    head = (*names, "memory", "fits", "J/token", "J/task", "hours", "kWh")
+    ranked = sorted(
+        lines,
+        key=lambda line: (line.fits is not True, line.energy_kwh or line.energy_per_task_j or 1e99),
+    )
+    rows = [head, *map(_row, ranked)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    words = len(names)
+    text = [
+        "  ".join(
+            cell.ljust(width) if i < words else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    why = dict.fromkeys(line.why for line in lines if line.why and line.fits is not False)
+    return "\n".join(
+        [
+            f"Predicted for {_what(lines)}; everything but memory is an estimate.",
+            "",
+            *text,
+            "",
+            "memory: with every answer at its limit of new tokens. hours, kWh: generation alone, "
+            "without loading and judging.",
+            f"Time and energy: {source}. {KNOWN_ERROR}",
+            *(f"Not predicted: {reason}." for reason in why),
+            *notes,
+        ]
+    )
+
+
+def as_json(lines: Sequence[Line], source: str, notes: Sequence[str]) -> str:
+    """The same in the order of the sweep, units in the names."""
+    report = {
+        "schema_version": SCHEMA_VERSION,
+        "estimate": True,
+        "calibration": source,
+        "known_error": KNOWN_ERROR,
+        "notes": list(notes),
+        "configurations": [_facts(line) for line in lines],
+    }
+    return json.dumps(report, indent=2)
+
+
+def _facts(line: Line) -> dict[str, Any]:
+    return {
+        **line.settings,
+        "batch": int(line.settings["batch"]),
+        "tasks": line.tasks,
+        "prompt_tokens": line.prompt_tokens,
+        "answer_tokens": line.answer_tokens,
+        "memory_bytes": line.memory_bytes,
+        "fits": line.fits,
+        "energy_per_output_token_j": line.energy_per_token_j,
+        "energy_per_task_j": line.energy_per_task_j,
+        "hours": line.hours,
+        "energy_kwh": line.energy_kwh,
+        "not_predicted": line.why or None,
+    }
+
+
+def _what(lines: Sequence[Line]) -> str:
+    """E.g. ``1,140 tasks, prompts of 660 and answers of 373 tokens``."""
+    figures = []
+    for name in ("tasks", "prompt_tokens", "answer_tokens"):
+        found = sorted({getattr(line, name) or 0 for line in lines})
+        ends = f"{found[0]:,}" if len(found) == 1 else f"{found[0]:,} to {found[-1]:,}"
+        figures.append(ends if found[-1] else "an unknown number of")
+    tasks, prompt, answer = figures
+    return f"{tasks} tasks, prompts of {prompt} and answers of {answer} tokens"
+
+
+def _row(line: Line) -> tuple[str, ...]:
+    memory = "-" if line.memory_bytes is None else f"{line.memory_bytes / 1e9:,.1f} GB"
+    fits = "-" if line.fits is None else "yes" if line.fits else "no"
+    figures = (line.energy_per_token_j, line.energy_per_task_j, line.hours, line.energy_kwh)
+    return (*line.settings.values(), memory, fits, *map(_figure, figures))
+
+
+def _figure(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"~{value:,.0f}" if value >= 100 else f"~{value:#.3g}".rstrip(".")
