@@ -10,10 +10,12 @@ import pytest
 
 from codejoule.cli import main
 from codejoule.cli.plan import announce
+from codejoule.common.progress import told_to
 from codejoule.config.compose import compose_sweep
 from codejoule.config.schema import TrackingConfig
 from codejoule.tracking import prepare_store
 from tests.analysis.simulated import write_run
+from tests.common.watcher import Notes
 
 ON_A_CARD = ["model=qwen_0_5b,qwen_7b", "quant=none,gptq4", "batch=b32", "gpu=h200",
              "model.weights=random", "suite=starter_large", "suite.limit=64",
@@ -75,7 +77,7 @@ def test_what_cannot_be_predicted_is_said_and_never_zero(
     plan = planned(capsys, *ON_A_CARD[1:], "model=qwen_7b", "engine=vllm", nowhere)
     assert "no speed of engine=vllm is on file" in plan["jobs"][0]["not_predicted"]
     assert main(["plan", "device=cpu", "batch=b1,b8", nowhere]) == 0
-    assert "time and energy of 2 not predicted" in capsys.readouterr().out
+    assert "nothing predicts time and energy of 2" in capsys.readouterr().out
 
 
 def test_presets_and_suites_of_the_hub_are_planned_without_a_download(
@@ -136,13 +138,13 @@ def test_a_typo_is_told_in_the_words_of_a_job(capsys: pytest.CaptureFixture[str]
     assert "chooses its jobs as it goes" in capsys.readouterr().err
 
 
-def test_two_lines_stand_at_the_start_of_a_sweep_and_never_stop_it(
-    nowhere: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_two_lines_stand_at_the_start_of_a_sweep_and_never_stop_it(nowhere: str) -> None:
     experiments = compose_sweep(["device=cpu", "batch=b1,b8", nowhere])
-    announce(experiments)
-    first, second = capsys.readouterr().out.splitlines()
-    assert first.startswith("Plan: 2 jobs, time and energy of 2 not predicted")
-    assert second.startswith("Smallest differences resolved (80 % power): ")
-    announce([])
-    assert capsys.readouterr().out.startswith("There is no plan of this sweep: ")
+    notes = Notes()
+    with told_to(notes):
+        assert announce(experiments) == [None, None]
+        announce([])
+    first, second = notes.said[0].splitlines()
+    assert first.startswith("Plan: 2 jobs, nothing predicts time and energy of 2")
+    assert second.startswith("In 80 of 100 cases it will find a real difference of ")
+    assert notes.said[1].startswith("There is no plan of this sweep: ")

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -288,6 +289,30 @@ def test_the_summary_is_printed_with_its_limits(sweep: Sweep) -> None:
     assert "Whether this holds on other tasks like these is not known" in said
     assert "starter" in said
     assert "4 jobs: 4 finished." in said
+
+
+def test_each_job_has_a_line_of_its_figures_and_libraries_have_none(sweep: Sweep) -> None:
+    said = sweep.done.stderr
+    lines = re.findall(
+        r"^(\d/4) (starter-\w+-b\d): ~[\d.]+ J per solved task \(estimate\), pass@1 [\d.]+, "
+        r"[\d,.]+ tokens/s, [\d.]+ (?:s|min)$", said, re.MULTILINE,
+    )  # fmt: skip
+    assert lines == [
+        ("1/4", "starter-none-b1"), ("2/4", "starter-none-b8"),
+        ("3/4", "starter-gptq4-b1"), ("4/4", "starter-gptq4-b8"),
+    ]  # fmt: skip
+    assert "Plan: 4 jobs" in said and "\x1b" not in said
+    for chatter in ("HYDRA", "bitsandbytes", "it/s", "gptqmodel"):
+        assert chatter not in said + sweep.done.stdout
+    logs = list(sweep.folder.glob("multirun/*/*/main.log"))
+    assert len(logs) == 4 and any("its kernels take" in log.read_text() for log in logs)
+
+
+def test_a_quiet_run_prints_its_answer_alone(store: Path) -> None:
+    done = run_main(store, "--quiet", "suite.limit=1", "isolation=process", "quant=gptq8")
+    assert done.returncode == 0 and done.stderr == ""
+    assert done.stdout.startswith("\nsuite starter (")
+    assert done.stdout.endswith("\n1 job: 1 finished.\n")
 
 
 def test_a_finished_config_is_skipped_with_a_word_and_a_repeat_is_not(sweep: Sweep) -> None:

@@ -99,7 +99,7 @@ def test_a_run_beside_another_says_so_in_its_tags(store: Path) -> None:
     first.send_signal(signal.SIGCONT)
     first.communicate(timeout=120)
     assert (first.returncode, beside.returncode) == (0, 0), beside.stderr
-    assert "other jobs of codejoule worked while this one was measured" in beside.stdout
+    assert "other jobs of codejoule worked while this one was measured" in beside.stderr
     tags = {run.data.params["suite.limit"]: run.data.tags for run in runs_of("codejoule", store)}
     assert tags["2"]["codejoule.concurrent"] == "1"
     assert tags["2"]["codejoule.concurrent_jobs"].startswith(

@@ -80,7 +80,7 @@ def check_continued(folder: Path) -> None:
     assert 8 <= done_before < TASKS
     done = run_main(folder, *OVERRIDES, **environment())
     assert done.returncode == 0, done.stderr
-    assert f"continues: {done_before} of {TASKS} sequences were done before" in done.stdout
+    assert f"continues: {done_before} of {TASKS} sequences were done before" in done.stderr
     assert sum(windows_done(folder)) == TASKS
     (run,) = runs_of("codejoule", folder)
     assert run.info.status == "FINISHED"

@@ -1,4 +1,5 @@
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -9,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from codejoule.common.progress import told_to
 from codejoule.config import UserError
 from codejoule.config.schema import Method, ModelConfig, QuantConfig, Weights
 from codejoule.models import load_model, locate_checkpoint
 from codejoule.models.checkpoint import Checkpoint
+from tests.common.watcher import Notes
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 NONE = QuantConfig(name="none")
@@ -163,7 +166,12 @@ def test_what_the_hub_refuses_is_said_in_one_line(
 def test_weights_are_downloaded_once_and_then_need_no_hub(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = locate(model(), tmp_path)
+    notes = Notes()
+    with told_to(notes):
+        found = locate(model(), tmp_path)
+    told = [line for line in notes.done if line.startswith("downloading")]
+    assert re.fullmatch(r"downloading me/open: [\d.]+ MB", told[0])
+    assert re.fullmatch(r"downloading me/open: ([\d.]+ MB) of \1", told[-1])
     assert found.path is not None and found.path.name == COMMIT
     assert found.checksum == f"me/open@{COMMIT}"
     assert found.source == f"hub:me/open@{COMMIT}"

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from codejoule.common.progress import told_to
 from codejoule.config import ConfigError, UserError
 from codejoule.config.schema import Method, ModelConfig, QuantConfig
 from codejoule.models import load_model, locate_checkpoint, quantize_checkpoint
+from tests.common.watcher import Notes
 
 MakeModel = Callable[..., ModelConfig]
 
@@ -28,7 +30,16 @@ def test_a_checkpoint_is_made_once_and_then_found(
     found = locate_checkpoint(model, quant, cache_dir=tmp_path)
     with pytest.raises(UserError, match="not quantized yet"):
         load_model(found, model, quant, device="cpu")
-    folder = quantize_checkpoint(found, quant, calibration_texts=calibration_texts, device="cpu")
+    notes = Notes()
+    with told_to(notes):
+        folder = quantize_checkpoint(
+            found, quant, calibration_texts=calibration_texts, device="cpu"
+        )
+    layers = json.loads((tiny_folder / "config.json").read_text())["num_hidden_layers"]
+    assert notes.done[1:] == [
+        f"quantizing to {quant.name}: {done} of {layers} layers done"
+        for done in range(1, layers + 1)
+    ]
     assert folder == found.path
     manifest = json.loads((folder / "codejoule.json").read_text())
     assert manifest["quantization"] == "gptq-8bit-g128"

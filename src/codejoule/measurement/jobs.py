@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from codejoule.common.progress import doing
 from codejoule.config import UserError
 from codejoule.config.schema import OnMeteredDevice
 from codejoule.domain import to_json, visible
@@ -154,6 +155,7 @@ def _take(
                 "let the job wait by itself (meter.on_metered_device=wait)"
             ) from error
         _log.warning("%s: this job waits until that one has ended", busy)
+        doing("waiting for a device that another job meters")
         fcntl.flock(files[-1], fcntl.LOCK_EX)
 
 

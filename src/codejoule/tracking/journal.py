@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from codejoule.common.progress import doing
 from codejoule.config import UserError, full_disk
 from codejoule.tracking.entries import Entry
 
@@ -125,6 +126,7 @@ def _take(path: Path, *, wait: bool = False) -> int:
                 f"or end it (kill {holder}) and start again"
             ) from error
         _log.warning("process %s is working on this run: this job waits for its end", holder)
+        doing(f"waiting for process {holder}, which is working on this run")
         fcntl.flock(lock, fcntl.LOCK_EX)
     os.ftruncate(lock, 0)
     os.pwrite(lock, f"{os.getpid()}\n".encode("ascii"), 0)

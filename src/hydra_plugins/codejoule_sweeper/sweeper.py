@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -30,6 +31,7 @@ class CheckedSweeper(BasicSweeper):
         """Jobs of the next batch; at the first call all jobs are checked and ordered."""
         from codejoule.cli.plan import announce
         from codejoule.common.progress import doing
+        from codejoule.experiment.job_log import output_in
         from codejoule.experiment.schedule import Schedule, set_schedule
         from codejoule.experiment.sweep import check_jobs, open_sweep
 
@@ -37,7 +39,8 @@ class CheckedSweeper(BasicSweeper):
         if self.batch_index == 0:
             given = [tuple(job) for batch in self.overrides for job in batch]
             doing("checking the jobs' configurations", f"{len(given)} jobs")
-            experiments = dict(zip(given, check_jobs(self._compose, given), strict=True))
+            with output_in(Path(self.config.hydra.sweep.dir) / "sweep.log"):  # it imports much
+                experiments = dict(zip(given, check_jobs(self._compose, given), strict=True))
             self.overrides = self._ordered(self.overrides)
             doing("opening the store of runs")
             open_sweep(self.config, jobs=len(given))

@@ -145,7 +145,7 @@ def _totals(plan: SweepPlan) -> str:
         generation = _time(_sum(job.generation_s for job in known))
         parts.append(f"about {generation}{energy} of generation{rest} (predicted){more}")
     if len(known) < len(jobs):
-        parts.append(f"time and energy of {len(jobs) - len(known)} not predicted")
+        parts.append(f"nothing predicts time and energy of {len(jobs) - len(known)}")
     if (most := _most_memory(jobs)) is not None:
         parts.append(f"at most {_memory(most)} of memory")
     return ", ".join(parts)
@@ -157,10 +157,11 @@ def _resolves(plan: SweepPlan) -> str:
     if outlook.configurations < 2:
         return "One configuration: there is nothing to compare it with."
     found = outlook.resolution
-    sizes = [f"{_energies(found)} in energy on these tasks", _passed(outlook, found)]
     changes = "; ".join(_change(change, outlook) for change in outlook.changes)
-    told = f"Smallest differences resolved ({100 * POWER:.0f} % power): {', '.join(sizes)}."
-    return f"{told} For less: {changes}."
+    return (
+        f"In {100 * POWER:.0f} of 100 cases it will find a real difference of {_energies(found)} in "
+        f"energy on these tasks, and {_passed(outlook, found)}. To find smaller ones: {changes}."
+    )
 
 
 def _energies(found: Resolution) -> str:
@@ -176,7 +177,7 @@ def _passed(outlook: Outlook, found: Resolution) -> str:
         return "none in pass@1, which means nothing here"
     if found.pass_at_1 is None:
         return "none in pass@1: too few tasks, or their number is not known"
-    return f"{found.pass_at_1:.2g} in pass@1"
+    return f"one of {found.pass_at_1:.2g} in pass@1"
 
 
 def _change(change: Change, outlook: Outlook) -> str:

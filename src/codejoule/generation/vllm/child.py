@@ -89,6 +89,9 @@ class Child:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        # Where this process' own libraries write, too: a job's log file.
+        self._written.seek(0)
+        sys.stderr.write(self._written.read().decode(errors="replace"))
         self._written.close()
 
     def _death(self, message: Mapping[str, Any]) -> UserError:
