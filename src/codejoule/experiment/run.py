@@ -68,9 +68,9 @@ class RunFailedError(RuntimeError):
 def run_job(config: DictConfig) -> Summary | tuple[float, ...] | float | None:
     """Run one configuration. In a sweep a failure is logged and left in its outcome on disk, so
     that the other jobs still run under every launcher; the entry script sums up and exits non-zero.
-    A job of a sweep that has not failed returns its ``sweep.objectives`` to another's sweeper, which
-    may optimise: one by itself, several as a tuple, None where one was not measured. A job by
-    itself raises, or returns its summary."""
+    A job of a sweep that has not failed returns its ``sweep.objectives`` to another's sweeper,
+    which may optimise: one by itself, several as a tuple, None where one was not measured. A job
+    by itself raises, or returns its summary."""
     hydra = HydraConfig.get()
     experiment = to_experiment(config, hydra)
     require_job_libraries()
