@@ -51,9 +51,16 @@ def test_every_choice_and_key_of_a_page_is_one_that_there_is(page: Path) -> None
                 choices = re.sub(r"^choice\((.*)\)$", r"\1", value).split(",")
                 for choice in choices:
                     there = (_CONF / group / f"{choice}.yaml").exists()
-                    assert there or (group == "model" and {"/", "."} & set(choice)), word
+                    own = group == "model" and (choice in _made(page) or {"/", "."} & set(choice))
+                    assert there or own, word
             else:
                 assert key in _keys(""), word
+
+
+def _made(page: Path) -> set[str]:
+    """Names of the models that a page has ``codejoule new`` write files of."""
+    commands = [words for block in blocks(page, "bash") for words in block.commands()]
+    return {words[3] for words in commands if words[:3] == ["codejoule", "new", "model"]}
 
 
 def _keys(group: str) -> set[str]:
@@ -82,11 +89,9 @@ def test_every_configuration_of_a_page_composes(
     for words in _configurations(page):
         # Launchers and sweepers are plugins; what they are given to run is the configuration.
         given = [word for word in words if not word.strip("'+").startswith("hydra")]
-        assert compose_sweep([_on_this_machine(word, own_models) for word in given])
-
-
-def _on_this_machine(word: str, own_models: Path) -> str:
-    return word.replace("/data/", f"{own_models}/")
+        own = [f"model={own_models}/my-checkpoint" for word in given if word[6:] in _made(page)]
+        others = [word for word in given if word[6:] not in _made(page)]
+        assert compose_sweep([*own, *(word.replace("/data/", f"{own_models}/") for word in others)])
 
 
 @pytest.fixture(scope="module")

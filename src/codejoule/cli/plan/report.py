@@ -159,8 +159,8 @@ def _resolves(plan: SweepPlan) -> str:
     found = outlook.resolution
     changes = "; ".join(_change(change, outlook) for change in outlook.changes)
     return (
-        f"In {100 * POWER:.0f} of 100 cases it will find a real difference of {_energies(found)} in "
-        f"energy on these tasks, and {_passed(outlook, found)}. To find smaller ones: {changes}."
+        f"In {100 * POWER:.0f} of 100 cases it will find a real difference of {_energies(found)} "
+        f"in energy on these tasks, and {_passed(outlook, found)}. To find smaller ones: {changes}."
     )
 
 
