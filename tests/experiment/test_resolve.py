@@ -144,7 +144,7 @@ def test_a_space_that_cannot_be_resolved_is_told(swept: Sequence[list[str]], sai
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         configs = [compose("config", overrides=each) for each in swept]
     with pytest.raises(ConfigError, match=said):
-        Resolver(configs, swept, options())
+        Resolver(configs, swept, options(), one_process=False)
 
 
 @pytest.mark.parametrize(

@@ -68,8 +68,8 @@ class RunFailedError(RuntimeError):
 def run_job(config: DictConfig) -> Summary | tuple[float, ...] | float | None:
     """Run one configuration. In a sweep a failure is logged and left in its outcome on disk, so
     that the other jobs still run under every launcher; the entry script sums up and exits non-zero.
-    A job of a sweep that has not failed returns its ``sweep.objectives`` to another's sweeper,
-    which may optimise: one by itself, several as a tuple, None where one was not measured. A job
+    A job of a sweep that has not failed returns its ``sweep.objectives`` to a sweeper that is not
+    ours and may optimise: one by itself, several as a tuple, None where one was not measured. A job
     by itself raises, or returns its summary."""
     hydra = HydraConfig.get()
     experiment = to_experiment(config, hydra)
