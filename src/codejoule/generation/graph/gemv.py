@@ -23,7 +23,7 @@ _TOLERANCE = 0.01
 """Of the largest output: both add products in half precision, in other orders."""
 
 _BIAS_ORDER = [2 * i + j for i in range(4) for j in (0, 1, 8, 9, 16, 17, 24, 25)]
-"""Which of 32 biases Marlin keeps at each place."""
+"""Order in which Marlin keeps each 32 biases."""
 
 
 def has_row_product(layer: Any) -> bool:
@@ -73,7 +73,7 @@ def check_row_product(layer: Any) -> None:
 
 
 def marlin_sums(x: "torch.Tensor", outputs: int) -> "torch.Tensor":
-    """Room for what `marlin_row` returns."""
+    """An empty tensor for what `marlin_row` returns."""
     import torch
 
     groups = x.shape[1] // GROUP_ROWS
