@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -86,24 +87,40 @@ def test_every_configuration_of_a_page_composes(
 ) -> None:
     monkeypatch.setenv("CODEJOULE_SERVER_URL", "http://127.0.0.1:8000/v1")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    monkeypatch.chdir(own_models)
     for words in _configurations(page):
         # Launchers and sweepers are plugins; what they are given to run is the configuration.
         given = [word for word in words if not word.strip("'+").startswith("hydra")]
-        own = [f"model={own_models}/my-checkpoint" for word in given if word[6:] in _made(page)]
-        others = [word for word in given if word[6:] not in _made(page)]
-        assert compose_sweep([*own, *(word.replace("/data/", f"{own_models}/") for word in others)])
+        given = ["model=my-model.gguf" if word[6:] in _made(page) else word for word in given]
+        for job in _jobs([word.replace("/data/", f"{own_models}/") for word in given]):
+            assert len(compose_sweep(job)) >= 1
+
+
+def _jobs(words: list[str]) -> Iterator[list[str]]:
+    """As many jobs as bring each value of each list up once: not all combinations."""
+    split = [word.strip("'").partition("=") for word in words]
+    lists = [
+        [value] if {"[", "{"} & set(value) else re.sub(r"choice\((.*)\)", r"\1", value).split(",")
+        for _, _, value in split
+    ]
+    for number in range(max(map(len, lists), default=0)):
+        yield [
+            f"{key}={values[number % len(values)]}"
+            for (key, _, _), values in zip(split, lists, strict=True)
+        ]
 
 
 @pytest.fixture(scope="module")
 def own_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the pages call /data: a folder with a checkpoint and a GGUF file."""
+    """What the pages call /data: a folder with checkpoints, a GGUF file and tasks."""
     folder = tmp_path_factory.mktemp("data")
-    bundled = ROOT / "src" / "codejoule" / "models" / "starter"
+    bundled = ROOT / "src" / "codejoule" / "models" / "starter" / "none"
     for checkpoint in ("my-checkpoint", "checkpoints/my-model"):
         (folder / checkpoint).mkdir(parents=True)
         for file in bundled.glob("*.json"):
             (folder / checkpoint / file.name).write_bytes(file.read_bytes())
     (folder / "my-model.gguf").write_bytes(b"GGUF")
+    (folder / "mine.jsonl").touch()
     return folder
 
 
