@@ -19,10 +19,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 WRONG = {
     # unknown choices and groups
-    "quant=gptq3": "quant=gptq3: no such choice; choose one of awq, bnb_int8, bnb_nf4, fp8, gptq4, gptq8, none, torchao_int8",
+    "quant=gptq3": "quant=gptq3: no such choice; did you mean gptq4 or gptq8? choose one of awq, bnb_int8, bnb_nf4, fp8, gptq4, gptq8, none, torchao_int8",
     "model=gpt5": "model=gpt5: no such choice; choose one of deepseek_coder_16b, llama_8b, ",
-    "batch=b3": "batch=b3: no such choice; choose one of b1, b16, b32, b4, b64, b8",
-    "batch=8": "batch=8: a choice is a name; choose one of b1, b16, b32, b4, b64, b8",
+    "batch=b3": "batch=b3: no such choice; choose one of b1, b4, b8, b16, b32, b64, or any size: batch.size=3",
+    "batch=8": "batch=8: a choice is a name; choose one of b1, b4, b8, b16, b32, b64, or any size: batch.size=8",
     "+experiment=nothing": "experiment=nothing: no such choice; choose one of engines, frontier, smoke, thesis_awq, thesis_batch_size, thesis_finetuning, thesis_gptq, thesis_granularity, thesis_model_size",
     "modle=qwen_7b": "modle=qwen_7b: no such key; did you mean model?",
     # unknown keys

@@ -13,6 +13,7 @@ from codejoule.config.typed import choices
 
 PRESETS = "experiment"
 """The group of whole sweeps, which is added with a plus."""
+_ALIKE = 0.6
 _OWN_MODELS = "a model of your own: model=/path/to/folder, model=org/name, model=file.gguf"
 
 
@@ -62,10 +63,14 @@ def meant(group: str, choice: str, there: Sequence[str]) -> str:
 
 
 def _near(choice: str, there: Sequence[str]) -> list[str]:
-    """The names that hold what was written, or are held by it; else the one spelled most alike."""
+    """The names that hold what was written, or are held by it; else those spelled most alike."""
     word = choice.lower().replace("-", "_")
     holding = [name for name in there if len(word) > 2 and (word in name or name in word)]
-    return holding if 0 < len(holding) <= 3 else difflib.get_close_matches(word, there, n=1)
+    if 0 < len(holding) <= 3:
+        return holding
+    alike = {name: difflib.SequenceMatcher(a=word, b=name).ratio() for name in there}
+    best = max(alike.values(), default=0.0)
+    return [name for name, ratio in alike.items() if ratio == best >= _ALIKE]
 
 
 def help_text() -> str:

@@ -69,7 +69,7 @@ def locate_checkpoint(
     cache_dir: Path,
     calibration_id: str = "",
 ) -> Checkpoint:
-    """Find the weights that `model` and `quant` name; imports no torch.
+    """Find the weights that `model` and `quant` name; imports torch for GGUF files alone.
 
     Weights on the hub are resolved to a commit and, where they are not in Hugging Face's cache
     yet, downloaded; a GGUF file is dequantized into a folder of `cache_dir`, once. Weights that
@@ -167,11 +167,12 @@ def _hub(model: ModelConfig, quant: QuantConfig) -> Checkpoint:
         repository, _, pinned = published.partition("@")
         revision = pinned or "main"
     same = "" if quant.bits is None else f" quant={quant.name}"
-    remedy = (
-        f"use a copy on this machine (model.weights=local model.path=FOLDER{same}), or "
-        "random weights of the same architecture, whose energy and speed are real "
-        "(model.weights=random)"
-    )
+    remedy = f"use a copy on this machine (model=/path/to/folder{same})"
+    if model.architecture:
+        remedy += (
+            ", or random weights of the same architecture, whose energy and speed are real "
+            "(model.weights=random)"
+        )
     folder, commit = fetch(repository, revision, remedy=remedy)
     return Checkpoint(
         weights=model.weights,

@@ -77,6 +77,15 @@ def missing_experts(folder: Path, config: dict[str, Any]) -> list[str]:
     return sorted(wanted - names)
 
 
+def move_whole(work: Path, target: Path) -> None:
+    """Give a finished folder its name, unless another job has made the same one meanwhile."""
+    try:
+        work.rename(target)
+    except OSError:
+        if not (target / MANIFEST).exists():
+            raise
+
+
 def has_experts(config: Mapping[str, Any]) -> bool:
     """Whether a ``config.json`` describes a mixture of experts."""
     return any(config.get(key) for key in _EXPERTS)

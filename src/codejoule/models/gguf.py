@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from codejoule.config import UserError, first_line, require_room
 from codejoule.models.compat import dequantizing, quiet_libraries
-from codejoule.models.folder import MANIFEST
+from codejoule.models.folder import MANIFEST, move_whole
 from codejoule.models.proof import prove_complete
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def unpack(file: Path, checksum: str, folder: Path) -> None:
             )
             tokenizer = AutoTokenizer.from_pretrained(file.parent, **place)
         prove_complete(info, f"local:{file}")
-        _prove_values(file, model)
+        prove_numbers(file, model)
         # It describes the file, and what is written here is not quantized any more.
         model.config.__dict__.pop("quantization_config", None)
         model.save_pretrained(work)
@@ -169,7 +169,7 @@ def unpack(file: Path, checksum: str, folder: Path) -> None:
             **reader_versions(),
         }  # fmt: skip
         (work / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-        work.rename(folder)
+        move_whole(work, folder)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -192,7 +192,7 @@ def _refusals(file: Path) -> Iterator[None]:
         ) from error
 
 
-def _prove_values(file: Path, model: "PreTrainedModel") -> None:
+def prove_numbers(file: Path, model: "PreTrainedModel") -> None:
     """Refuse a model in which a matrix of the file is not found again. Rows may have changed their
     order, as they do for rotary positions, so sums over whole matrices are compared."""
     import torch

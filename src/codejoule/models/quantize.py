@@ -17,7 +17,7 @@ from codejoule.config.schema import QuantConfig
 from codejoule.models.checkpoint import Checkpoint
 from codejoule.models.compat import quiet_libraries
 from codejoule.models.declared import with_group_size
-from codejoule.models.folder import MANIFEST, read_config, weight_files
+from codejoule.models.folder import MANIFEST, move_whole, read_config, weight_files
 from codejoule.models.quantization import quantizer_of
 from codejoule.models.tokenizer import tokenizer_in
 
@@ -81,7 +81,7 @@ def quantize_checkpoint(
             "quantize_s": round(time.monotonic() - began, 3),
         }
         (work / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-        _move(work, target)
+        move_whole(work, target)
     except Exception as error:
         if (full := _not_writable(error)) is not None:
             raise UserError(
@@ -128,12 +128,3 @@ def _not_writable(error: BaseException) -> OSError | None:
             return seen
         seen = seen.__cause__ or seen.__context__
     return None
-
-
-def _move(work: Path, target: Path) -> None:
-    try:
-        work.rename(target)
-    except OSError:
-        # Another job made the same folder meanwhile; what it holds is the same.
-        if not (target / MANIFEST).exists():
-            raise
