@@ -23,11 +23,18 @@ def test_help_and_config_import_nothing_heavy(arguments: list[str]) -> None:
     assert "HEAVY []" in done.stdout
 
 
-def test_shell_completion_knows_the_groups_and_choices() -> None:
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [
+        ([str(ROOT / "src" / "main.py")], "main.py quant=gptq"),
+        (["-m", "codejoule"], "codejoule run quant=gptq"),
+    ],
+)
+def test_shell_completion_knows_the_groups_and_choices(command: list[str], line: str) -> None:
     done = subprocess.run(
-        [sys.executable, str(ROOT / "src" / "main.py"), "--shell-completion", "query=bash"],
+        [sys.executable, *command, "-sc", "query=bash"],
         capture_output=True, text=True, check=False,
-        env={"COMP_LINE": "main.py quant=gptq", "COMP_POINT": "18", "PATH": "/usr/bin:/bin"},
+        env={"COMP_LINE": line, "COMP_POINT": str(len(line)), "PATH": "/usr/bin:/bin"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert set(done.stdout.split()) >= {"quant=gptq4", "quant=gptq8"}

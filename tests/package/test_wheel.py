@@ -1,7 +1,6 @@
 """The wheel: what is in it, and that it works in an empty folder where there is no checkout."""
 
 import json
-import os
 import re
 import shutil
 import socket
@@ -189,4 +188,4 @@ def test_the_pages_are_served_on_the_next_free_port(
         assert f"sqlite:///{empty}/mlruns/mlflow.db" in text
     finally:
         server.terminate()
-        assert os.waitstatus_to_exitcode(server.wait()) != 0 or True
+        server.wait()

@@ -87,6 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from codejoule.cli.launch import launch
 
         return launch(arguments[1:])
+    if arguments[:1] == ["-sc"]:
+        return _complete(arguments)
     parser, commands = build_parser()
     args, more = parser.parse_known_args(arguments)
     error_code = getattr(args, "error_code", USAGE)
@@ -119,3 +121,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             print(f"error: {visible(text)}", file=sys.stderr)
         return int(error_code)
+
+
+def _complete(arguments: Sequence[str]) -> int:
+    """Answer a shell that completes ``codejoule run ...``: what Hydra's completion, installed with
+    ``eval "$(codejoule run -sc install=bash)"``, calls the program with."""
+    from codejoule.cli.launch import launch
+
+    program, run, rest = os.environ.get("COMP_LINE", "").partition(" run ")
+    if not run:
+        return 0
+    os.environ["COMP_LINE"] = f"{program} {rest}"
+    return launch(arguments)

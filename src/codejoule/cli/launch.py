@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from codejoule.cli import QUIET
 from codejoule.common.display import displayed
-from codejoule.config import UserError, conf_folder
+from codejoule.config import UserError, conf_folder, settle_home
 from codejoule.config.compose import register_schemas
 from codejoule.config.credentials import refuse_credentials_in
 from codejoule.config.explain import explain
@@ -53,6 +53,7 @@ def launch(arguments: Sequence[str]) -> int:
     # Hydra then raises what it would otherwise print in words of its own.
     os.environ[_FULL_ERROR] = "1"
     arguments = ["progress=none" if text == QUIET else text for text in arguments]
+    settle_home()
     sys.argv[1:] = arguments
     main = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")(job)
     code, interrupted, failure = 0, False, ""

@@ -10,6 +10,7 @@ from codejoule.config.installation import (
     installed_versions,
     program,
     python_path,
+    settle_home,
     user_cache,
 )
 from codejoule.config.writing import full_disk, nearest_folder, require_room, write_whole
@@ -29,6 +30,7 @@ __all__ = [
     "program",
     "python_path",
     "require_room",
+    "settle_home",
     "user_cache",
     "write_whole",
 ]

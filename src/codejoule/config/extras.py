@@ -5,6 +5,8 @@ from collections import Counter
 from importlib.metadata import PackageNotFoundError, requires
 from importlib.util import find_spec
 
+from codejoule.config.errors import UserError
+
 _DISTRIBUTIONS = {
     "hydra": "hydra-core",
     "pynvml": "nvidia-ml-py",
@@ -19,17 +21,15 @@ _PLUGINS = {
     "hydra/sweeper=optuna": "hydra-optuna-sweeper",
 }
 """Choices that Hydra has only where the distribution of a plugin is installed."""
+_EVERY_JOB = ("torch", "transformers")
 _REQUIREMENT = re.compile(r"^([\w.-]+)(?:.*extra == ['\"]([\w-]+)['\"])?")
 
 
-_EVERY_JOB = ("torch", "transformers")
-
-
 def require_job_libraries() -> None:
-    """Raise the error of an import where a job's libraries are not installed, before it begins."""
+    """Raise `UserError` where a job's libraries are not installed, before it begins."""
     for name in _EVERY_JOB:
         if find_spec(name) is None:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+            raise UserError(_missing(name))
 
 
 def how_to_install(module: str) -> str | None:
@@ -74,10 +74,12 @@ def missing_library(error: BaseException) -> str | None:
     """What to tell where `error` is the failed import of such a library; None for others."""
     if not isinstance(error, ModuleNotFoundError) or error.name is None:
         return None
-    command = how_to_install(error.name)
-    if command is None:
-        return None
-    return f"{error.name.partition('.')[0]} is not installed, which this needs: {command}"
+    return None if how_to_install(error.name) is None else _missing(error.name)
+
+
+def _missing(module: str) -> str:
+    library = module.partition(".")[0]
+    return f"{library} is not installed, which this needs: {how_to_install(module)}"
 
 
 def _plain(name: str) -> str:

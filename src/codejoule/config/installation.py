@@ -32,6 +32,13 @@ def home() -> Path:
     return Path(os.environ.get(_HOME) or Path.cwd()).expanduser().absolute()
 
 
+def settle_home() -> None:
+    """Write the folder into its variable as `home` reads it, since Hydra's folders name the
+    variable: an empty one, or one that begins with ``~``, would be another folder there."""
+    if _HOME in os.environ:
+        os.environ[_HOME] = str(home())
+
+
 def environments() -> Path:
     """Folder that environments of Python are built in: the checkout, or else the user's cache."""
     return checkout() or user_cache()
