@@ -63,7 +63,8 @@ def test_sweep_becomes_tables_figures_and_a_page(sweep, tmp_path, capsys):
     assert f"- {TEXTS}\n" in printed
     assert " ".join(printed.split()).count(ACCURACY) == 1
     assert f"Open file://{tmp_path}/out/index.html" in printed
-    assert max(map(len, printed.splitlines()[:-3])) <= 120
+    assert "Runs of experiment sweep in sqlite:///" in printed
+    assert max(map(len, printed.splitlines()[:-4])) <= 120
     rows = list(csv.DictReader((tmp_path / "out" / "comparison.csv").open()))
     assert len(rows) == 6
     assert float(rows[0]["energy_generation_j"]) == 100.0

@@ -187,7 +187,10 @@ def test_what_else_varies_has_a_column_and_what_is_not_known_says_why(
     assert [(row[4], row[-1] == "-") for row in rows] == [
         ("graph", False), ("graph", False), ("vllm", True), ("vllm", True)
     ]  # fmt: skip
-    assert "Not predicted: no measurement of engine=vllm is on file" in out
+    assert (
+        "Not predicted for qwen_7b none 1 h100 vllm humaneval, qwen_7b none 1 h100 vllm mbpp: no "
+        "measurement of engine=vllm is on file"
+    ) in out
 
 
 def test_without_a_card_a_named_one_is_taken_and_said(capsys: pytest.CaptureFixture[str]) -> None:

@@ -77,7 +77,12 @@ def test_what_cannot_be_predicted_is_said_and_never_zero(
     plan = planned(capsys, *ON_A_CARD[1:], "model=qwen_7b", "engine=vllm", nowhere)
     assert "no speed of engine=vllm is on file" in plan["jobs"][0]["not_predicted"]
     assert main(["plan", "device=cpu", "batch=b1,b8", nowhere]) == 0
-    assert "nothing predicts time and energy of 2" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "nothing predicts time and energy of 2" in out
+    folder = nowhere.partition("=")[2]
+    assert out.endswith(
+        f"Store: sqlite:///{folder}/mlflow.db, with 0 runs on this machine's CPU.\n"
+    )
 
 
 def test_presets_and_suites_of_the_hub_are_planned_without_a_download(

@@ -11,8 +11,11 @@ from codejoule.experiment.job_log import output_in
 
 
 def test_all_that_is_written_inside_goes_into_the_file(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # pytest's own do not write to the process' standard output and error.
+    for name, number in (("sys.stdout", 1), ("sys.stderr", 2)):
+        monkeypatch.setattr(name, os.fdopen(number, "w", closefd=False))
     file = tmp_path / "main.log"
     file.write_text("a line of logging\n")
     print("before")
@@ -22,7 +25,7 @@ def test_all_that_is_written_inside_goes_into_the_file(
         sys.stdout.flush()
         os.write(2, b"of a library in C\n")
         subprocess.run(["echo", "of a child"], check=True)
-    print("after")
+    print("after", flush=True)
     assert capfd.readouterr() == ("before\nafter\n", "")
     lines = file.read_text().splitlines()
     assert sorted(lines) == sorted(

@@ -56,8 +56,10 @@ def outcome(folder: Path) -> tuple[list[dict[str, str]], dict[str, list[str]]]:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("whole")
+def uninterrupted(
+    tmp_path_factory: pytest.TempPathFactory, with_database: Callable[[Path], Path]
+) -> Path:
+    folder = with_database(tmp_path_factory.mktemp("whole"))
     done = run_main(folder, *OVERRIDES)
     assert done.returncode == 0, done.stderr
     return folder
@@ -73,21 +75,21 @@ def check_same(folder: Path, uninterrupted: Path) -> None:
 
 
 def test_a_run_killed_at_every_point_in_turn_ends_like_one_never_killed(
-    uninterrupted: Path, tmp_path: Path
+    uninterrupted: Path, store: Path
 ) -> None:
     for reached in POINTS.values():
-        start_and_kill(tmp_path, reached)
-    done = run_main(tmp_path, *OVERRIDES)
+        start_and_kill(store, reached)
+    done = run_main(store, *OVERRIDES)
     assert done.returncode == 0, done.stderr
-    check_same(tmp_path, uninterrupted)
+    check_same(store, uninterrupted)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("point", POINTS)
 def test_a_run_killed_once_ends_like_one_never_killed(
-    point: str, uninterrupted: Path, tmp_path: Path
+    point: str, uninterrupted: Path, store: Path
 ) -> None:
-    start_and_kill(tmp_path, POINTS[point])
-    done = run_main(tmp_path, *OVERRIDES)
+    start_and_kill(store, POINTS[point])
+    done = run_main(store, *OVERRIDES)
     assert done.returncode == 0, done.stderr
-    check_same(tmp_path, uninterrupted)
+    check_same(store, uninterrupted)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codejoule.config import ConfigError, UserError
+from codejoule.config import UserError
 from codejoule.config.schema import MeterConfig, MeterName
 from codejoule.domain import FIRST_TOKEN, EnergyScope, EnergySource
 from codejoule.measurement import open_meter
@@ -168,9 +168,9 @@ def test_a_window_shorter_than_a_tick_has_an_uncertainty_instead_of_nothing() ->
         assert window.reading.uncertainty_j is not None
 
 
-def test_a_replay_without_a_recording_is_an_error() -> None:
-    with pytest.raises(ConfigError, match=r"meter\.recording=null: meter=replay needs the file"):
-        MeterConfig(name=MeterName.replay)
+def test_a_replay_without_a_recording_plays_the_one_that_comes_along() -> None:
+    with open_meter(MeterConfig(name=MeterName.replay)) as meter:
+        assert meter.devices == ("gpu:0",) and meter.measure_idle() == 122.0
 
 
 def test_a_file_that_is_no_recording_is_an_error(tmp_path: Path) -> None:

@@ -86,21 +86,26 @@ def test_no_other_module_touches_what_is_private() -> None:
     assert found == []
 
 
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [("torch.cuda", "get_device_capability"), ("torch.utils._triton", "has_triton")],
+)
 def test_what_libraries_ask_of_gpus_is_asked_by_forks_and_but_once(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    module: str, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     askers = tmp_path / "askers"
 
-    def capability(device: int) -> tuple[int, int]:
+    def question(*arguments: int) -> tuple[int, ...]:
         with askers.open("a") as file:
             file.write(f"{os.getpid()}\n")
-        return (9, device)
+        return (9, *arguments)
 
-    monkeypatch.setattr(torch.cuda, "get_device_capability", capability)
+    monkeypatch.setattr(f"{module}.{name}", question)
+    holder = import_module(module)
     with compat.cuda_asked_in_forks():
-        assert [torch.cuda.get_device_capability(0) for _ in range(3)] == [(9, 0)] * 3
+        assert [getattr(holder, name)(0) for _ in range(3)] == [(9, 0)] * 3
         assert not torch.cuda.is_initialized()
     (asker,) = askers.read_text().split()
     assert int(asker) != os.getpid()
-    assert torch.cuda.get_device_capability(1) == (9, 1)
+    assert getattr(holder, name)(1) == (9, 1)
     assert askers.read_text().split()[-1] == str(os.getpid())

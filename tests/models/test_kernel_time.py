@@ -26,7 +26,10 @@ def test_the_layers_of_one_decoder_layer_are_timed_and_no_others() -> None:
     place = Placement(device="cpu")
     plain = random_model(ARCHITECTURE, seed=0, dtype=torch.float32, place=place)
     assert kernel_times(plain, rows=4) is None
-    quant = QuantConfig(name="gptq4", method=Method["gptq"], bits=4, group_size=32, kernel="torch")
+    # The kernel `torch` is compiled at its first call, which takes 15 s.
+    quant = QuantConfig(
+        name="gptq4", method=Method["gptq"], bits=4, group_size=32, kernel="torch_fused"
+    )
     packed, _ = quantizer_of("gptq").random(
         ARCHITECTURE, quant, seed=0, dtype=torch.float32, place=place
     )

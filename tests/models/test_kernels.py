@@ -73,12 +73,23 @@ def test_kernels_are_those_that_gptqmodel_has_in_its_order(
 def test_each_kernel_of_the_cpu_can_be_chosen_and_is_recorded(
     quant: QuantConfig, name: str, random_tiny: ModelConfig
 ) -> None:
-    import torch
-
     loaded = load(random_tiny, dataclasses.replace(quant, kernel=name))
     assert loaded.facts.kernel == name
-    with torch.inference_mode():
+    # gptqmodel compiles one of them at its first call, which takes 15 s.
+    with torch.inference_mode(), torch.compiler.set_stance("force_eager"):
         assert torch.isfinite(loaded.model(torch.arange(20)[None]).logits).all()
+
+
+@pytest.mark.slow
+def test_the_kernel_that_is_compiled_answers_as_it_does_uncompiled(
+    random_tiny: ModelConfig,
+) -> None:
+    loaded = load(random_tiny, dataclasses.replace(GPTQ4, kernel="torch"))
+    with torch.inference_mode():
+        compiled = loaded.model(torch.arange(20)[None]).logits
+        with torch.compiler.set_stance("force_eager"):
+            plain = loaded.model(torch.arange(20)[None]).logits
+    torch.testing.assert_close(compiled, plain, atol=1e-2, rtol=1e-2)
 
 
 def test_a_kernel_chosen_for_a_checkpoint_is_the_one_that_runs(

@@ -66,15 +66,12 @@ def call(
 
 
 def test_the_wheel_has_what_the_checkout_has_and_nothing_else(wheel: Path) -> None:
-    said = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "src", "conf"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    ).stdout.split()  # fmt: skip
-    files = {name for name in said if (ROOT / name).exists()} - {"src/main.py"}
     expected = {
-        name.removeprefix("src/") if name.startswith("src/") else f"codejoule/{name}"
-        for name in files
-    }
+        f"{inside}{file.relative_to(folder)}"
+        for folder, inside in ((ROOT / "src", ""), (ROOT / "conf", "codejoule/conf/"))
+        for file in folder.rglob("*")
+        if file.is_file() and "__pycache__" not in file.parts and ".egg-info" not in str(file)
+    } - {"main.py"}
     with zipfile.ZipFile(wheel) as archive:
         packed = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert packed == expected

@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -34,6 +34,7 @@ from codejoule.config.schema import (
     Weights,
 )
 from codejoule.domain import SCHEMA_VERSION, visible
+from codejoule.domain.engines import EngineName
 from codejoule.measurement import Gpu, Hardware, detect_hardware
 
 EXTRAS = {
@@ -90,6 +91,22 @@ class Finding:
     """The one command that gets it, where there is one."""
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is judged: the run that is named, or the default one."""
+
+    needs: frozenset[str] = frozenset(_RUN)
+    """The findings that it rests on."""
+    python: str | None = None
+    """Python of the evaluation environment; None for the usual one."""
+    vllm: str | None = None
+    """Python that has vLLM; None for the usual one."""
+    server: str = field(default_factory=lambda: os.environ.get("MLFLOW_TRACKING_URI", ""))
+    """Address of the tracking server; empty where there is none."""
+    store: Path = field(default_factory=lambda: TrackingConfig().folder)
+    """Folder of the store on this machine."""
+
+
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the subcommand."""
     parser = subparsers.add_parser(
@@ -117,11 +134,11 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def run(args: argparse.Namespace) -> int:
     """Print the report; 1 where something asked for is missing, else 0."""
-    needs, server = _asked(args.overrides)
+    asked = _asked(args.overrides)
     hardware = detect_hardware()
     findings = [
-        replace(found, required=found.required or found.item.partition(" cuda")[0] in needs)
-        for found in _examine(hardware, args.python, server)
+        replace(found, required=found.required or found.item.partition(" cuda")[0] in asked.needs)
+        for found in _examine(hardware, replace(asked, python=args.python or asked.python))
     ]
     if args.json:
         report = {
@@ -142,30 +159,34 @@ def run(args: argparse.Namespace) -> int:
     return int(any(found.required and not found.ok for found in findings))
 
 
-def _asked(overrides: Sequence[str]) -> tuple[set[str], str]:
-    """The findings that a run or a sweep with these overrides rests on, and its tracking server,
-    if any. Raises `ConfigError` for overrides that are none."""
-    server = os.environ.get("MLFLOW_TRACKING_URI", "")
+def _asked(overrides: Sequence[str]) -> Asked:
+    """What a run or a sweep with these overrides rests on. Raises `ConfigError` for overrides that
+    are none."""
     if not overrides:
-        return set(_RUN), server
+        return Asked()
     from codejoule.config.compose import compose_sweep
 
     # Hydra knows a plugin's choices only where it is installed.
     plugins = [own for own in overrides if own.startswith("hydra/")]
     needs = {
         f"extra {name}"
-        for own in plugins
         for name, what in EXTRAS.items()
-        if own in [what.partition("=")[0] + f"={choice}" for choice in _choices(what)]
+        if set(plugins) & {f"{what.partition('=')[0]}={choice}" for choice in _choices(what)}
     }
+    asked = Asked(needs=frozenset(needs))
     for own in compose_sweep([own for own in overrides if own not in plugins]):
-        needs |= _needs(own)
-        if own.tracking.name is TrackingName.server:
-            server = str(own.tracking.uri)
-    return needs, server
+        served = own.tracking.name is TrackingName.server
+        asked = Asked(
+            needs=asked.needs | _needs(own),
+            python=own.evaluator.python or asked.python,
+            vllm=own.engine.python or asked.vllm,
+            server=str(own.tracking.uri) if served else asked.server,
+            store=own.tracking.folder,
+        )
+    return asked
 
 
-def _needs(own: ExperimentConfig) -> set[str]:
+def _needs(own: ExperimentConfig) -> frozenset[str]:
     """The findings that a run rests on."""
     judged = own.evaluator.name is not EvaluatorName.none
     from_hub = own.model.weights is Weights.hub
@@ -177,30 +198,30 @@ def _needs(own: ExperimentConfig) -> set[str]:
         "tracking server": own.tracking.name is TrackingName.server,
         "sandbox": judged,
         "evaluation": judged and own.suite.name.startswith("bigcodebench"),
-        "vLLM": own.engine.name.value == "vllm",
+        "vLLM": own.engine.name is EngineName.vllm,
         "extra gpu": own.quant.name in _choices(EXTRAS["gpu"]),
         "hub": from_hub or tasks_from_hub,
         "hub cache": from_hub,
         "hub token": from_hub and own.model.gated,
         "GPU": own.device is Device.cuda,
     }
-    return {item for item, needed in holds.items() if needed}
+    return frozenset(item for item, needed in holds.items() if needed)
 
 
 def _choices(what: str) -> list[str]:
     return what.partition("=")[2].split(", ")
 
 
-def _examine(hardware: Hardware, python: str | None, server: str) -> list[Finding]:
+def _examine(hardware: Hardware, asked: Asked) -> list[Finding]:
     checks: list[Callable[[], Iterable[Finding]]] = [
         lambda: _gpus(hardware),
         lambda: [_rapl(hardware), _energy_source(hardware)],
-        lambda: [_sandbox(python)],
-        lambda: [_evaluation_environment(python)],
-        lambda: [_vllm()],
+        lambda: [_sandbox(asked.python)],
+        lambda: [_evaluation_environment(asked.python)],
+        lambda: [_vllm(asked.vllm)],
         lambda: [_hub(), _hub_token(), _hub_cache()],
-        lambda: [_tracking_store()],
-        lambda: _tracking_server(server),
+        lambda: [_tracking_store(asked.store)],
+        lambda: _tracking_server(asked.server),
         lambda: [_packages(), *map(_extra, EXTRAS)],
     ]
     # Side by side, so that waiting for a network that is not there costs its time-out once.
@@ -326,15 +347,14 @@ def _evaluation_environment(python: str | None) -> Finding:
         "builds an environment with them; or name another Python with evaluator.python=PATH, and "
         "check it with codejoule doctor --python PATH"
     )
-    command = "codejoule env bigcodebench"
-    return Finding("evaluation", not missing, detail, fix, command=command)
+    return Finding("evaluation", not missing, detail, fix, command="codejoule env bigcodebench")
 
 
-def _vllm() -> Finding:
+def _vllm(named: str | None) -> Finding:
     from codejoule.generation.vllm.environment import VARIABLE, find_vllm
 
     try:
-        python, version = find_vllm(None)
+        python, version = find_vllm(named)
     except UserError as error:
         fix = (
             "only for engine=vllm: codejoule env vllm builds an environment with it; or name "
@@ -345,8 +365,7 @@ def _vllm() -> Finding:
     return Finding("vLLM", True, f"{version} ({python}), for engine=vllm")
 
 
-def _tracking_store() -> Finding:
-    folder = TrackingConfig().folder
+def _tracking_store(folder: Path) -> Finding:
     database = folder / "mlflow.db"
     target = next(place for place in (database, folder, nearest_folder(folder)) if place.exists())
     writable = os.access(target, os.W_OK) and os.access(nearest_folder(folder), os.W_OK)

@@ -52,8 +52,8 @@ def launch(arguments: Sequence[str]) -> int:
     traceback_wanted = os.environ.get(_FULL_ERROR) == "1"
     # Hydra then raises what it would otherwise print in words of its own.
     os.environ[_FULL_ERROR] = "1"
-    arguments = ["progress=none" if text == QUIET else text for text in arguments]
     settle_home()
+    arguments = ["progress=none" if text == QUIET else text for text in arguments]
     sys.argv[1:] = arguments
     main = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")(job)
     code, interrupted, failure = 0, False, ""

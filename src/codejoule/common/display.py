@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TextIO
 
 from codejoule.common.progress import told_to
@@ -52,8 +52,9 @@ class Display:
     @property
     def live(self) -> bool:
         """Whether there is a live line."""
-        terminal = self._stream.isatty() and os.environ.get("TERM") != "dumb"
-        return self.mode is ProgressMode.auto and terminal
+        if self.mode is not ProgressMode.auto or os.environ.get("TERM") == "dumb":
+            return False
+        return not self._stream.closed and self._stream.isatty()
 
     def heading(self, text: str) -> None:
         """What the activities to come are part of."""
@@ -156,10 +157,9 @@ def _columns(stream: TextIO) -> int:
 def displayed(mode: ProgressMode = ProgressMode.auto) -> Iterator[Display]:
     """Inside, what is told is shown on standard error, as it is now: what becomes of that later,
     in a job whose libraries write to its log file, does not matter."""
-    try:
+    stream = sys.stderr
+    with suppress(OSError, ValueError, AttributeError):  # it is no file
         stream = os.fdopen(os.dup(sys.stderr.fileno()), "w", errors="backslashreplace")
-    except (OSError, ValueError, AttributeError):  # it is no file
-        stream = sys.stderr
     display = Display(stream, mode)
     try:
         with told_to(display):

@@ -53,7 +53,7 @@ def download_bar(what: str, total_bytes: int) -> type:
     """A class for the client's ``tqdm_class``, which tells of a download's progress in bytes."""
     from tqdm import tqdm
 
-    most_bytes = 0
+    most_bytes: float = 0
 
     class Told(tqdm):  # type: ignore[type-arg]
         # A thread that looks after bars.

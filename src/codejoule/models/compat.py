@@ -54,7 +54,12 @@ PRIVATE = (
 """Library and place of each thing."""
 
 _CHATTY = ("torchao", "torch.utils._pytree", "optimum", "tokenicer", "accelerate")
-_CUDA_QUESTIONS = ("is_available", "device_count", "get_device_capability")
+_CUDA_QUESTIONS = (
+    ("torch.cuda", "is_available"),
+    ("torch.cuda", "device_count"),
+    ("torch.cuda", "get_device_capability"),
+    ("torch.utils._triton", "has_triton"),
+)
 _SET_BY_GPTQMODEL = ("PYTORCH_ALLOC_CONF", "CUDA_DEVICE_ORDER")
 
 
@@ -223,18 +228,17 @@ def worker_failures() -> list[BaseException]:
 def cuda_asked_in_forks() -> Iterator[None]:
     """While libraries are imported inside, what they ask of GPUs is asked by a fork of this
     process, for each question once: a process that has used CUDA can fork none that uses it, and
-    one that had asked NVML was seen with a thread more. torchao 0.17 looks for kernels of its own
-    in this way."""
-    import torch
-
-    asked = {name: getattr(torch.cuda, name) for name in _CUDA_QUESTIONS}
-    for name, question in asked.items():
-        setattr(torch.cuda, name, cache(partial(_in_a_fork, question)))
+    one that had asked NVML was seen with a thread more. torchao looks in this way for its own
+    kernels (0.17) and for a GPU that Triton compiles for (0.18)."""
+    modules = [(import_module(module), name) for module, name in _CUDA_QUESTIONS]
+    asked = [(module, name, getattr(module, name)) for module, name in modules]
+    for module, name, question in asked:
+        setattr(module, name, cache(partial(_in_a_fork, question)))
     try:
         yield
     finally:
-        for name, question in asked.items():
-            setattr(torch.cuda, name, question)
+        for module, name, question in asked:
+            setattr(module, name, question)
 
 
 def _in_a_fork(question: Callable[..., Any], *arguments: Any) -> Any:

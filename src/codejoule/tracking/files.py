@@ -84,7 +84,9 @@ def power_figure(samples: Sequence[PowerSample], path: Path, *, source: EnergySo
     for sample in samples:
         by_device[sample.device].append(sample)
     # A Figure of its own draws without a display and without pyplot's global state.
-    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    figure = Figure(figsize=(8, 3.2))
+    # Fixed margins: to find the best ones, matplotlib draws everything once more.
+    figure.subplots_adjust(left=0.085, right=0.985, top=0.9, bottom=0.155)
     axes = figure.add_subplot()
     for device, own in sorted(by_device.items()):
         own.sort(key=lambda s: s.time_s)

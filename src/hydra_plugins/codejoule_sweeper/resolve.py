@@ -52,6 +52,7 @@ class ResolveSweeper(CheckedSweeper):
         """Check every configuration, then launch jobs in the order of what they tell."""
         from codejoule.cli.resolve import Options, Resolver
         from codejoule.common.progress import doing
+        from codejoule.experiment.job_log import output_in
         from codejoule.experiment.sweep import (
             Outcome,
             answer_sweep,
@@ -67,8 +68,10 @@ class ResolveSweeper(CheckedSweeper):
         OmegaConf.save(self.config, folder / "multirun.yaml")
         space = self._space(arguments)
         doing("checking the configurations", f"{len(space)} of them")
+        with output_in(folder / "sweep.log"):  # it imports much
+            experiments = check_jobs(self._compose, space)
         resolver = Resolver(
-            check_jobs(self._compose, space),
+            experiments,
             space,
             options,
             one_process=isinstance(self.launcher, BasicLauncher),

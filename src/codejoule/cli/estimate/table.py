@@ -22,7 +22,8 @@ KNOWN_ERROR = (
 )
 """How far predictions were off where they were checked."""
 
-_ALWAYS = ("model", "quant", "batch", "gpu")
+_NAMED = 3
+"""Configurations that a line names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +143,6 @@ def as_table(lines: Sequence[Line], source: str, notes: Sequence[str]) -> str:
         ).rstrip()
         for row in rows
     ]
-    why = dict.fromkeys(line.why for line in lines if line.why and line.fits is not False)
     return "\n".join(
         [
             f"Predicted for {_what(lines)}; everything but memory is an estimate.",
@@ -152,10 +152,24 @@ def as_table(lines: Sequence[Line], source: str, notes: Sequence[str]) -> str:
             "memory: with every answer at its limit of new tokens. hours, kWh: generation alone, "
             "without loading and judging.",
             f"Time and energy: {source}. {KNOWN_ERROR}",
-            *(f"Not predicted: {reason}." for reason in why),
+            *_not_predicted(lines),
             *notes,
         ]
     )
+
+
+def _not_predicted(lines: Sequence[Line]) -> list[str]:
+    """A sentence for each reason, with the first few that it holds for."""
+    of: dict[str, list[str]] = {}
+    for line in lines:
+        if line.why and line.fits is not False:
+            of.setdefault(line.why, []).append(" ".join(line.settings.values()))
+    return [
+        f"Not predicted for {', '.join(names[:_NAMED])}"
+        + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+        + f": {reason}."
+        for reason, names in of.items()
+    ]
 
 
 def as_json(lines: Sequence[Line], source: str, notes: Sequence[str]) -> str:

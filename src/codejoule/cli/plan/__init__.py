@@ -55,7 +55,13 @@ def plan_sweep(experiments: Sequence[ExperimentConfig]) -> "SweepPlan":
     target = target_of(first, detect_hardware())
     history = read_history(store_of(first.tracking), first.tracking.experiment, target.runs_there)
     jobs = plan_jobs(experiments, target, history)
-    return SweepPlan(target=target, jobs=tuple(jobs), outlook=outlook_of(jobs, target, history))
+    return SweepPlan(
+        target=target,
+        jobs=tuple(jobs),
+        outlook=outlook_of(jobs, target, history),
+        store=history.uri,
+        earlier_runs=0 if history.frame is None else len(history.frame),
+    )
 
 
 def announce(experiments: Sequence[ExperimentConfig]) -> list[float | None]:

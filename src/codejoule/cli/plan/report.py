@@ -25,6 +25,10 @@ class SweepPlan:
     """Its jobs."""
     outlook: Outlook
     """What it will resolve."""
+    store: str
+    """Where its runs will be recorded, and earlier ones were looked for."""
+    earlier_runs: int
+    """Runs on the same device that were found there."""
 
     @property
     def predicted(self) -> tuple[PlannedJob, ...]:
@@ -57,7 +61,8 @@ def as_text(plan: SweepPlan) -> str:
     tight = [job.name for job in plan.jobs if job.fits is False]
     if tight:
         lines.append(f"More memory than {plan.target.name} has: {', '.join(tight)}.")
-    return "\n".join([*lines, "", _resolves(plan), *_assumed(plan)])
+    store = f"Store: {plan.store}, with {_count(plan.earlier_runs, 'run')} on {plan.target.name}."
+    return "\n".join([*lines, "", _resolves(plan), *_assumed(plan), store])
 
 
 def as_json(plan: SweepPlan) -> str:
@@ -68,6 +73,8 @@ def as_json(plan: SweepPlan) -> str:
         "device": target.name,
         "energy_source": target.source.value,
         "jobs": [_job(job) for job in plan.jobs],
+        "store": plan.store,
+        "earlier_runs": plan.earlier_runs,
         "total": {
             "jobs": len(plan.jobs),
             "predicted_jobs": len(plan.predicted),
