@@ -16,14 +16,25 @@ Exit codes are 0 for success and 2 for wrong input, unless a command says otherw
 With `HYDRA_FULL_ERROR=1` an error shows its traceback.
 """
 
+_RUN = """## `codejoule run`
+
+```text
+usage: codejoule run [-m] [KEY=VALUE ...] [--cfg job] [--info] [--help] [--config-dir DIR] [--quiet]
+```
+
+It measures one job, or with `-m` a sweep ([guide](../guides/sweep.md)). The arguments are
+[the configuration's](configuration.md), and the flags are Hydra's. The exit code is 0 if every job
+has finished, and 1 if one has failed. Ctrl-C is 130; the same command then continues.
+"""
+
 
 def commands_page() -> str:
     """One section for each command, in the order of ``codejoule --help``."""
     with patch.dict(os.environ, COLUMNS="92", NO_COLOR="1"):
         parser, _ = build_parser()
-        sections = [_HEAD, _section("codejoule", parser, level=2)]
+        sections = [_HEAD, _section("codejoule", parser)]
         sections += [
-            _section(f"codejoule {name}", command, level=2)
+            _RUN if name == "run" else _section(f"codejoule {name}", command)
             for name, command in _commands(parser).items()
         ]
     return "\n".join(sections)
@@ -38,5 +49,5 @@ def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentPar
     return dict(choices)
 
 
-def _section(title: str, parser: argparse.ArgumentParser, *, level: int) -> str:
-    return f"{'#' * level} `{title}`\n\n```text\n{parser.format_help().rstrip()}\n```\n"
+def _section(title: str, parser: argparse.ArgumentParser) -> str:
+    return f"## `{title}`\n\n```text\n{parser.format_help().rstrip()}\n```\n"
