@@ -11,6 +11,10 @@ from tools.docs.pages import GENERATED
 
 _LINKED = (*PAGES, *sorted(HOWTO.glob("*.md")), ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md")
 _LINK = re.compile(r"!?\[(?:[^\[\]]|\[[^\]]*\])*\]\((?P<target>[^)\s]+)\)")
+_FILE = re.compile(
+    r"`((?:src|tests|benchmarks|tools|generation|statistics)/[\w/.*-]+\.(?:py|csv|npz|json|yaml|jsonl))`"
+)
+"""Files of the project, from its root or from ``src/codejoule``."""
 _NAMED = re.compile(r"\bdocs/[\w/-]+\.(?:md|png|svg)")
 
 
@@ -62,6 +66,13 @@ def test_every_page_that_code_names_is_there() -> None:
                 named = _NAMED.findall(file.read_text(encoding="utf-8"))
                 wrong += [f"{file}: {path}" for path in named if not _exists(ROOT / path)]
     assert not wrong
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=name)
+def test_every_file_that_a_page_names_is_there(page: Path) -> None:
+    named = _FILE.findall(page.read_text(encoding="utf-8"))
+    rooms = (ROOT, ROOT / "src" / "codejoule")
+    assert not [path for path in named if not any(list(room.glob(path)) for room in rooms)]
 
 
 def test_readme_fits_on_two_screens() -> None:
