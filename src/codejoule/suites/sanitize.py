@@ -1,4 +1,4 @@
-"""From a model's text to the program that is judged.
+"""Turns a model's text into the program that is judged.
 
 The rules are those of BigCodeBench 0.2.5, oddities included, so that verdicts compare with
 published ones. Upstream parses with tree-sitter, this module with `ast`; where the two see
