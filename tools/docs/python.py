@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
 
 import codejoule
@@ -18,6 +18,8 @@ an entry in the list of changes. All other modules are private, except for what 
 documentation shows.
 """
 
+_WIDTH = 80
+
 
 def python_page() -> str:
     """The functions, then the types, in the order of ``codejoule.__all__``."""
@@ -26,14 +28,22 @@ def python_page() -> str:
     types = [(name, each) for name, each in offered if inspect.isclass(each)]
     sections = [_HEAD, "## Functions\n"]
     for name, function in functions:
-        signature = re.sub(r"\b[a-z][\w.]*\.([A-Z]\w*)", r"\1", str(inspect.signature(function)))
-        sections.append(f"### `{name}`\n\n```python\ncodejoule.{name}{signature}\n```\n")
+        sections.append(f"### `{name}`\n\n```python\ncodejoule.{name}{_signature(function)}\n```\n")
         sections.append(_markdown(inspect.getdoc(function) or ""))
     sections.append("## Types\n")
     for name, each in types:
         sections.append(f"### `{name}`\n\n{_markdown(inspect.getdoc(each) or '')}")
         sections += list(_fields(each))
     return "\n".join(sections) + "\n"
+
+
+def _signature(function: Callable[..., object]) -> str:
+    """Types by their own names; a line for each parameter where there are many."""
+    text = re.sub(r"\b[a-z][\w.]*\.([A-Z]\w*)", r"\1", str(inspect.signature(function)))
+    if len(text) < _WIDTH:
+        return text
+    given, _, returned = text.removeprefix("(").rpartition(") -> ")
+    return "(\n    " + given.replace(", ", ",\n    ") + f",\n) -> {returned}"
 
 
 def _markdown(docstring: str) -> str:
