@@ -261,7 +261,7 @@ def test_command_answers_in_25_lines(store, tmp_path, capsys):
     assert run_command(recorder, tmp_path, *arguments, "--full") == 0
     printed = capsys.readouterr().out
     assert "no loss beyond 0.1 is shown" in printed
-    assert max(map(len, printed.splitlines()[:-3])) <= 120
+    assert max(map(len, printed.splitlines()[:-4])) <= 120
     for wrong, message in (
         (("--min-pass-at-1", "40"), "min_pass_at_1=40 must lie between 0 and 1"),
         (("--max-kwh", "0"), "max_kwh=0 must be above 0"),

@@ -284,7 +284,7 @@ def test_what_was_loaded_is_recorded_not_what_was_asked_for(
 
 def test_the_summary_is_printed_with_its_limits(sweep: Sweep) -> None:
     said = sweep.done.stdout
-    assert f"Runs are recorded in {sweep.uri}, experiment codejoule." in said
+    assert f"Runs are recorded in {sweep.uri}, experiment codejoule." in sweep.done.stderr
     assert "estimate" in said
     assert "is assumed (repeat=1,2,3 tells)" in said
     assert "Whether this holds on other tasks like these is not known" in said

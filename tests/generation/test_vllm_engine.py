@@ -272,7 +272,9 @@ def test_a_missing_or_old_vllm_is_told_with_the_way_out(
     monkeypatch.setattr("codejoule.common.environments.environments", lambda: tmp_path)
     for variable in ("PYTHONPATH", VARIABLE):
         monkeypatch.delenv(variable, raising=False)
-    with pytest.raises(UserError, match=r"vLLM is not here; build its environment with `make vllm"):
+    with pytest.raises(
+        UserError, match=r"vLLM is not here; build its environment with `codejoule env vllm"
+    ):
         find_vllm(None)
     with pytest.raises(UserError, match="has no vLLM; build"):
         find_vllm(sys.executable)

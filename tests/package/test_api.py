@@ -58,6 +58,7 @@ def test_the_example_runs_as_it_stands(name: str, capsys: pytest.CaptureFixture[
     assert {"measure": " estimate ", "judge": "pass pass", "predict": "True "}[name] in said
 
 
+@pytest.mark.slow
 def test_the_examples_of_runs_and_of_their_analysis_run_as_they_stand(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,12 +10,13 @@ from pathlib import Path
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
+from codejoule.common.progress import say
 from codejoule.config import ConfigError, write_whole
 from codejoule.config.explain import explain
 from codejoule.config.extras import require_job_libraries
 from codejoule.config.schema import EngineConfig, ExperimentConfig, TrackingConfig, Weights
 from codejoule.config.typed import to_experiment, to_plain
-from codejoule.domain import from_json, to_json, visible
+from codejoule.domain import from_json, to_json
 from codejoule.experiment.plan import loaded_quant
 from codejoule.generation import engine_class
 from codejoule.models import check_model_config
@@ -175,7 +176,7 @@ def open_sweep(config: DictConfig, *, jobs: int | None) -> None:
     folder = Path(config.hydra.sweep.dir).absolute()
     experiment = to_experiment(config)
     store = prepare_store(experiment.tracking)
-    print(visible(f"Runs are recorded in {store.uri}, experiment {store.experiment}."))
+    say(f"Runs are recorded in {store.uri}, experiment {store.experiment}.")
     store.close_stale()
     name = f"{folder.parent.name}_{folder.name}"
     overrides = list(config.hydra.overrides.task)
