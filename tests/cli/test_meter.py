@@ -89,7 +89,7 @@ def test_without_a_counter_the_energy_is_an_estimate_of_the_command_alone(
     assert figures["energy_source"] == "estimate" and figures["energy_scope"] == "cpu"
     assert 0.5 * 3.5 <= figures["energy_j"] < 1.5 * 3.5, "what the command took, at 3.5 W"
     assert figures["schema_version"] == SCHEMA_VERSION and figures["command"] == command
-    assert main(["meter", "--", "true"]) == 0
+    assert main(["meter", "--", *command]) == 0
     err = capfd.readouterr().err
     assert " J (estimate, cpu)" in err
     assert (

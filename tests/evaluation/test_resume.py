@@ -56,7 +56,7 @@ def test_a_killed_evaluation_judges_only_the_rest(tmp_path: Path) -> None:
     assert 3 <= len(before) < 10
     assert not (tmp_path / "out" / "eval_results.json").exists()
     again = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert f"{len(before)}/10 judged, {len(before)} passed, by an earlier" in again.stderr
+    assert f"has judged {len(before)} of 10, {len(before)} passed." in again.stderr
     assert f"{len(before)} kept from an earlier evaluation" in again.stdout
     after = _keys(log)
     assert after[: len(before)] == before

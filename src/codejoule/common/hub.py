@@ -4,6 +4,8 @@ import io
 from enum import Enum
 from typing import Any
 
+from tqdm import tqdm
+
 from codejoule.common.progress import doing
 from codejoule.config import first_line
 from codejoule.domain.text import size
@@ -51,8 +53,6 @@ def refusal_of(error: Exception) -> Refusal:
 
 def download_bar(what: str, total_bytes: int) -> type:
     """A class for the client's ``tqdm_class``, which tells of a download's progress in bytes."""
-    from tqdm import tqdm
-
     most_bytes: float = 0
 
     class Told(tqdm):  # type: ignore[type-arg]
