@@ -7,7 +7,7 @@ from pathlib import Path
 SOURCE = Path(__file__).parents[1] / "src" / "codejoule"
 
 LARGE = """
-    accelerate bitsandbytes datasets defuser gptqmodel httpx huggingface_hub hydra jinja2
+    accelerate bitsandbytes datasets defuser gguf gptqmodel httpx huggingface_hub hydra jinja2
     matplotlib mlflow optimum pandas psutil pyarrow pynvml safetensors scikit_posthocs scipy
     statsmodels tokenizers torch torchao transformers triton vllm zeus
 """

@@ -38,7 +38,7 @@ def write_folder(folder: Path, **config: Any) -> ModelConfig:
         (
             hub(weights=Weights.local, path="/no/such"),
             NONE,
-            ["model.path=/no/such", "no such folder"],
+            ["model.path=/no/such", "no such file or folder"],
         ),
         (hub(path="/tmp"), NONE, ["model.path=/tmp", "model.weights=hub", "drop model.path"]),
         (

@@ -107,6 +107,10 @@ def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
 
 
+KNOWN = {"model_type": "llama"}
+"""What a preset says of its architecture."""
+
+
 def model(name: str = "me/open", **changes: Any) -> ModelConfig:
     return ModelConfig(name="mine", id=name, weights=Weights.hub, cpu_threads=1, **changes)
 
@@ -121,11 +125,11 @@ def locate(config: ModelConfig, cache: Path, quant: QuantConfig = NONE) -> Check
 def test_without_access_the_message_is_quick_and_offers_both_ways_out(tmp_path: Path) -> None:
     began = time.monotonic()
     with pytest.raises(UserError) as caught:
-        locate(model("Qwen/Qwen2.5-7B-Instruct"), tmp_path)
+        locate(model("Qwen/Qwen2.5-7B-Instruct", architecture=KNOWN), tmp_path)
     assert time.monotonic() - began < 5
     text = str(caught.value)
     assert text.startswith("Qwen/Qwen2.5-7B-Instruct: the hub cannot be reached")
-    assert "model.weights=local model.path=FOLDER" in text
+    assert "model=/path/to/folder" in text
     assert "model.weights=random" in text
     assert "\n" not in text
 
@@ -133,11 +137,11 @@ def test_without_access_the_message_is_quick_and_offers_both_ways_out(tmp_path: 
 @pytest.mark.usefixtures("no_hub")
 def test_random_weights_are_offered_for_quantized_models_too(tmp_path: Path) -> None:
     quant = QuantConfig(name="gptq4", method=Method.gptq, bits=4)
-    config = model(quantized={"gptq4": "me/open-GPTQ-Int4"})
+    config = model(quantized={"gptq4": "me/open-GPTQ-Int4"}, architecture=KNOWN)
     with pytest.raises(UserError) as caught:
         locate(config, tmp_path, quant)
     assert str(caught.value).startswith("me/open-GPTQ-Int4: ")
-    assert "model.path=FOLDER quant=gptq4" in str(caught.value)
+    assert "model=/path/to/folder quant=gptq4" in str(caught.value)
     assert "model.weights=random" in str(caught.value)
 
 
@@ -149,7 +153,7 @@ def test_random_weights_are_offered_for_quantized_models_too(tmp_path: Path) -> 
         (model(revision="nowhere"), ["no revision 'nowhere'", "model.revision"]),
         (model("me/absent"), ["no such repository", "model.id"]),
         (model("a/b/c"), ["not a repository's name", "model.id"]),
-        (model("me/broken"), ["the hub answered with an error", "model.weights=local"]),
+        (model("me/broken"), ["the hub answered with an error", "model=/path/to/folder"]),
     ],
 )
 def test_what_the_hub_refuses_is_said_in_one_line(

@@ -27,7 +27,7 @@ def write_tiny_gguf(
     writer = GGUFWriter(file, architecture)
     writer.add_name("tiny")
     writer.add_block_count(BLOCKS)
-    writer.add_context_length(256)
+    writer.add_context_length(4096)
     writer.add_embedding_length(WIDTH)
     writer.add_feed_forward_length(INNER)
     writer.add_head_count(HEADS)

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import is_dataclass
 from typing import get_type_hints
 
+from omegaconf import OmegaConf
+
 from codejoule.config.credentials import refuse_credentials_in
 from codejoule.config.errors import ConfigError
 from codejoule.config.explain import explain
@@ -21,7 +23,6 @@ def register_schemas() -> None:
     """Make every schema known to Hydra as ``/schema/NAME``, and the list of groups to its
     ``--help``; may be called repeatedly."""
     from hydra.core.config_store import ConfigStore
-    from omegaconf import OmegaConf
 
     OmegaConf.register_new_resolver("codejoule.groups", help_text, replace=True)
     store = ConfigStore.instance()

@@ -138,7 +138,7 @@ def _check_hub(model: ModelConfig, quant: QuantConfig) -> None:
 def _local_config(model: ModelConfig) -> dict[str, Any]:
     if model.path is None:
         raise ConfigError(
-            "model.weights=local needs the checkpoint's folder, or a GGUF file: model.path=..."
+            "model.weights=local needs the checkpoint's folder: model.path=FOLDER, or a GGUF file"
         )
     place = Path(model.path).expanduser()
     check_place(place, f"model.path={model.path}")

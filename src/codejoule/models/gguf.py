@@ -2,7 +2,6 @@
 is a checkpoint like any other."""
 
 import json
-import logging
 import os
 import re
 import shutil
@@ -15,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from codejoule.common.progress import doing
 from codejoule.config import UserError, first_line, require_room
 from codejoule.models.compat import dequantizing, quiet_libraries
 from codejoule.models.folder import MANIFEST, move_whole
@@ -23,8 +23,6 @@ from codejoule.models.proof import prove_complete
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
-
-_log = logging.getLogger(__name__)
 
 _PLAIN = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _DEQUANTIZED = "float16"
@@ -145,7 +143,7 @@ def unpack(file: Path, checksum: str, folder: Path) -> None:
         what=f"{file.name}: its weights as {facts.dtype} need",
         remedy="make room, or name another folder with quant.cache_dir",
     )
-    _log.info("%s: %s, once, to %s", file.name, facts.told, folder)
+    doing(f"dequantizing {file.name}", f"{facts.kind} to {facts.dtype}")
     work = folder.with_name(f".{folder.name}.{os.getpid()}")
     place = {"gguf_file": file.name, "local_files_only": True, "trust_remote_code": False}
     try:

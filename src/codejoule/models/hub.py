@@ -74,6 +74,7 @@ def fetch_config(repository: str, revision: str, *, remedy: str) -> Path:
         folder = _snapshot(repository, revision, cache, local_files_only=True)
         if (folder / "config.json").exists():
             return folder
+    doing("asking the Hugging Face hub", repository)
     try:
         folder = _snapshot(repository, revision, cache, patterns=_DESCRIBING, endpoint=endpoint)
     except hub_errors() as error:
