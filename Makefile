@@ -10,7 +10,7 @@ PORT ?= 5000
 ALONE := tests/sandbox tests/evaluation tests/measurement
 
 .DEFAULT_GOAL := help
-.PHONY: help setup browser eval-env vllm-env demo ui analysis doctor check format test test-slow test-gpu starter-suite starter-model clean
+.PHONY: help setup browser eval-env vllm-env demo ui analysis doctor check format test test-slow test-gpu docs starter-suite starter-model clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -68,6 +68,9 @@ test-slow: setup ## the tests that take minutes
 test-gpu: setup ## the tests that need an NVIDIA GPU
 	@$(PY) -m pytest -m gpu
 
+docs: $(STAMP) ## build the documentation in site/, with every warning an error
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
+
 starter-suite: $(STAMP) ## make the bundled suites again
 	@$(PY) -m tools.starter.make suite
 
@@ -76,5 +79,5 @@ starter-model: $(STAMP) ## train and quantize the bundled model again (up to 20 
 	@$(PY) -m tools.starter.make quantize
 
 clean: ## remove the environments and caches (runs and stores are kept)
-	@rm -rf $(VENV) .eval-env .vllm-env .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis src/*.egg-info
+	@rm -rf $(VENV) site .eval-env .vllm-env .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis src/*.egg-info
 	@find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

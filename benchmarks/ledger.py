@@ -272,7 +272,7 @@ def table(title: str, errors: Mapping[str, Mapping[str, list[float]]]) -> dict[s
 
 
 def promises(summary: Mapping[str, Any]) -> dict[str, bool]:
-    """What docs/energy.md promises of the medians, held or not."""
+    """What docs/lab-notes/ledger.md promises of the medians, held or not."""
     ours, zeus = summary["ledger"], summary["Zeus begin/end"]
     held = {
         "1 s: at most 1.5 %": ours["1.0"][0] <= 1.5,

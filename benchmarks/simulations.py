@@ -6,7 +6,7 @@ Each simulation makes the figures of single tasks of a few configurations and an
 the functions of `codejoule.analysis` that `codejoule analyze` uses, all below the MLflow reader.
 Two hundred tasks differ among one another by a log-normal factor (standard deviation 0.8) and in
 difficulty (beta(0.6, 0.6)); the log-ratio of two runs on a task has a standard deviation of 0.20.
-Prints a table; figures of one full pass are in docs/analysis.md.
+Prints a table; figures of one full pass are in docs/lab-notes/statistics.md.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """False positives and power on data whose truth is known: a small pass.
 
 The full one (1,000 simulations each) is `python benchmarks/simulations.py`; its figures are in
-docs/analysis.md.
+docs/explanation/statistics.md.
 """
 
 import math
@@ -100,7 +100,7 @@ def test_a_thousand_simulations(name):
         if expected_power:
             assert rate >= 0.9, key
         elif name == "autocorrelation":
-            # Known to fail, and warned of: see docs/analysis.md.
+            # Known to fail, and warned of: see docs/explanation/statistics.md.
             continue
         elif "thesis" not in key and not (name.startswith("shifts") and key in given_runs):
             assert rate <= 0.065, key

@@ -188,7 +188,7 @@ def test_what_cannot_fit_is_told_before_it_is_downloaded(
 
 
 def test_predicted_memory_is_what_an_h200_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Source: benchmarks/models.py on one H200, docs/models.md."""
+    """Source: benchmarks/models.py on one H200, docs/lab-notes/models.md."""
     big = replace(TWO, gpus=(replace(H100, memory_bytes=140 * GIB),))
     monkeypatch.setattr("codejoule.experiment.plan.detect_hardware", lambda: big)
     monkeypatch.setattr(plan, "choose_device", lambda *_: "cuda")

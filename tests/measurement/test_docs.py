@@ -1,4 +1,4 @@
-"""What docs/energy.md promises, where a line of code can check it."""
+"""What docs/explanation/energy.md promises, where a line of code can check it."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from codejoule.config.schema import MeterConfig, MeterName
 from codejoule.domain import EnergySource
 from codejoule.measurement.counter import TICK_LIMIT_S
 
-PAGE = (Path(__file__).parents[2] / "docs" / "energy.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "explanation" / "energy.md").read_text()
 
 
 def test_the_page_states_the_default_watts_per_core() -> None:

@@ -1,4 +1,4 @@
-"""One test per rule of docs/suites.md, "Sanitizing"."""
+"""One test per rule of docs/reference/suites.md, "Sanitizing"."""
 
 import ast
 

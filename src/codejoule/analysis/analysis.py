@@ -1,4 +1,4 @@
-"""Everything that is said of a set of runs, as one structure."""
+"""Everything that an analysis says of a set of runs, as one structure."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -29,13 +29,13 @@ class Options:
     margin: float = MARGIN
     """Loss of pass@1 up to which "no loss" is said."""
     goal: Goal = field(default_factory=Goal)
-    """What a configuration is wanted for."""
+    """What the chosen configuration has to reach."""
     mix: Collection[str] = ()
     """Facts in which runs of one table may differ, by the names of `COMPARABLE`."""
     seed: int = 0
     """Seed of the bootstraps: the same runs give the same figures."""
     statistics: Collection[str] | None = None
-    """Only these, and no findings; everything unless given."""
+    """Only these tables, and no findings; everything where it is None."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +47,7 @@ class GroupAnalysis:
     evidence: Evidence
     """Configurations and their figures of tasks."""
     tables: dict[str, Table]
-    """By name; see docs/analysis.md."""
+    """By name; see docs/reference/analysis.md."""
     findings: tuple[str, ...]
     """What the tables say, in sentences."""
     answer: Answer
@@ -127,7 +127,7 @@ def analyse_group(
 ) -> GroupAnalysis:
     """Analyse one group; `figures` may hold further runs, and `variances` are of the whole store.
 
-    Of random weights nothing is said that rests on pass@1.
+    With random weights nothing that rests on pass@1 is said.
     """
     resampler = Resampler(rng=np.random.default_rng(options.seed))
     method = Method(margin=options.margin, resampler=resampler)

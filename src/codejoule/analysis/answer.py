@@ -1,4 +1,4 @@
-"""What a group of runs answers: one sentence, what better pass@1 costs, and what is doubtful."""
+"""The answer of a group of runs: one sentence, what better pass@1 costs, and what is doubtful."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ from codejoule.statistics import (
 )
 
 _NAMED = 3
-"""Configurations that a line names."""
+"""How many configurations a line names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +46,11 @@ class Answer:
     goal: str
     """The goal, in words."""
     sentence: str
-    """What to take, what it costs and what was shown of it; or that nothing reaches the goal."""
+    """Says what to take, what it costs and what was shown, or that nothing reaches the goal."""
     ladder: tuple[str, ...] = ()
     """A line for each better pass@1 that more energy buys; empty where there is none."""
     doubts: tuple[str, ...]
-    """A line for each thing that is not known or could be otherwise."""
+    """A line for each thing that is not known or may be wrong."""
     configuration: str | None = None
     """Label of the configuration to take; None where none is shown to reach the goal."""
     figures: Mapping[str, float] = field(default_factory=dict)
@@ -141,8 +141,8 @@ class _Choice:
         self.ratios = {i: ratio for i, ratio in ratios.items() if ratio is not None}
         adjusted = holm([ratio.p_value for ratio in self.ratios.values()])
         self.p_values = dict(zip(self.ratios, map(float, adjusted), strict=True))
-        # The least of several that are close is the least partly by luck: an interval of a selected
-        # comparison holds with the error divided by their number.
+        # The least of several close figures is the least partly by luck. An interval of a selected
+        # comparison holds if its error is divided by their number.
         close = sum(not ratio.p_value < self.alpha_tasks for ratio in self.ratios.values())
         selected = ALPHA / max(1, close) if self.by_energy else ALPHA
         self.on_others = None
@@ -159,7 +159,7 @@ class _Choice:
         return min(others, key=lambda i: self.rows[i]["cost_j"], default=None)
 
     def variance(self, other: int) -> RunVariance | None:
-        """Between runs, of the cost: sampled text varies in what is correct, too."""
+        """Variance of the cost between runs; with sampled text, what is correct varies, too."""
         both = (self.best, other)
         of_energy = self.evidence.variance(*both)
         if of_energy is None:
@@ -192,7 +192,7 @@ class _Choice:
         from scipy import stats
 
         evidence, both = self.evidence, [self.best, other]
-        if not evidence.figures.task_ids:  # published figures are of runs alone
+        if not evidence.figures.task_ids:  # published figures are of whole runs alone
             return None
         tasks = np.asarray(evidence.complete[both].all(axis=0))
         if self.cost.per == "correct program":
@@ -203,7 +203,8 @@ class _Choice:
         figures, total = evidence.figures, front_energy(evidence.table) == "energy_total_j"
         total = total and self.cost.per != "task"
         energy_j = figures.energy_j + figures.evaluation_j if total else figures.energy_j
-        # Tasks are drawn again; how much runs vary is known better than a few of them tell.
+        # Only tasks are resampled: a few runs say less about their variance than what is known of
+        # it.
         own_j = [energy_j[evidence.rows[i]][:, tasks].mean(axis=0)[None] for i in both]
         if any(np.isnan(own).any() for own in own_j):
             return None
@@ -322,10 +323,10 @@ class _Choice:
         if not self.by_energy:
             said.append("The best of several looks better than it is: expect a little less.")
         if not self.evidence.rows[self.best].size:
-            said.append("Its figures are of the whole run alone; pass@1 is as rounded there.")
+            said.append("Only figures of the whole run are published; pass@1 is as rounded there.")
         if table["runs"].iloc[self.best] > 1 and math.isnan(self.row["energy_upper_kwh"]):
             said.append(
-                "Its runs took the same energy to the last digit: that tells nothing of variance."
+                "Its runs took the same energy to the last digit, which says nothing of variance."
             )
         return said
 
@@ -367,7 +368,7 @@ class _Choice:
         return []
 
     def _why(self) -> str:
-        """What would tell whether it holds on other tasks."""
+        """What it would take to know whether the answer holds on other tasks."""
         assert self.reference is not None
         both = [self.best, self.reference]
         tasks = np.asarray(self.evidence.complete[both].all(axis=0))
@@ -399,7 +400,7 @@ class _Choice:
         return [f"Not shown to {what}: {listed}{_more(open_)}."]
 
     def _near_misses(self) -> list[str]:
-        """Configurations that would be taken if what the data only suggest were sure."""
+        """Configurations that would be taken if what the data suggest were certain."""
         least = self.goal.min_pass_at_1
         if least is None:
             return []

@@ -1,4 +1,5 @@
-"""Which runs are of one configuration, which can be compared, and one row per configuration."""
+"""Finds which runs are of one configuration and which can be compared; one row per
+configuration."""
 
 import json
 from collections.abc import Collection, Sequence
@@ -37,7 +38,7 @@ COMPARABLE = {
     "concurrent jobs": "tags.codejoule.concurrent",
     "published": "tags.codejoule.published",
 }
-"""What must be equal before two figures mean the same. ``published`` is ``true`` for figures
+"""What must be equal before two figures can be compared. ``published`` is ``true`` for figures
 from the literature and absent for runs of one's own; ``concurrent jobs`` is absent where no other
 job of codejoule worked on the machine meanwhile."""
 
@@ -122,7 +123,7 @@ def comparable_groups(frame: "pd.DataFrame", *, mix: Collection[str] = ()) -> li
     # Where the host's CPU is outside the scope, the GPU's name says what was measured.
     on_gpus = keys[COMPARABLE["energy scope"]] == "gpu"
     keys.loc[on_gpus, COMPARABLE["machine"]] = ""
-    # Jobs share no GPU: of concurrent ones it matters whether there were any, hardly how many.
+    # Jobs do not share a GPU. It matters whether there were other jobs, hardly how many.
     concurrent = keys[COMPARABLE["concurrent jobs"]] != ""
     keys.loc[on_gpus & concurrent, COMPARABLE["concurrent jobs"]] = "some"
     apart = [column for name, column in COMPARABLE.items() if name not in mix]

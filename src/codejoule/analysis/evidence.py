@@ -71,12 +71,13 @@ class Evidence:
         return self.of_runs("energy_generation_j")
 
     def variance(self, *configurations: int) -> RunVariance | None:
-        """How much the energy of runs of these differs; None where nothing is known of that."""
+        """How much the energy of these configurations' runs differs; None where that is not
+        known."""
         return largest_variance([self.apparatus[i] for i in configurations], self.variances)
 
     @cached_property
     def counter_rel(self) -> list[float]:
-        """Relative standard uncertainty of runs that is the meter's; 0 where not recorded."""
+        """Relative standard uncertainty of runs that comes from the meter; 0 where not recorded."""
         stated = self.of_runs("energy_generation_uncertainty_j")
         shares = [own / j for own, j in zip(stated, self.run_energy_j, strict=True)]
         return [0.0 if np.isnan(own).any() else float(own.max()) for own in shares]
@@ -95,7 +96,8 @@ class Evidence:
     @cached_property
     def energy_j(self) -> list[NDArray[np.float64]]:
         """Energy of generation of each configuration [J], shapes (runs, tasks)."""
-        # Laid out as a selection of tasks is, so that sums over all and over some round alike.
+        # The layout is that of a selection of tasks, so that sums over all and over some round
+        # alike.
         return [np.asfortranarray(self.figures.energy_j[rows]) for rows in self.rows]
 
     @cached_property

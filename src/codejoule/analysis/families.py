@@ -1,4 +1,4 @@
-"""Which configurations answer which question: those that differ in one setting alone."""
+"""Finds the configurations that answer a question: those that differ in one setting alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class ComparisonSet:
     def pairs(self) -> list[tuple[int, int]]:
         """Places of (level, what it is compared with) in `levels`.
 
-        Each with each up to `ALL_PAIRS` configurations; above that each with the reference.
+        Up to `ALL_PAIRS` configurations each is compared with each; above that with the reference.
         """
         k = len(self.levels)
         references = range(k if k <= ALL_PAIRS else 1)

@@ -1,4 +1,4 @@
-"""What the tables of a group say, in sentences, and where their tests say different things."""
+"""Says in sentences what the tables of a group show, and where their tests disagree."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -22,7 +22,7 @@ _COLUMNS = (
 
 
 def findings(evidence: Evidence, tables: Mapping[str, Table]) -> tuple[str, ...]:
-    """Sentences for a reader who opens no table.
+    """Sentences for a reader who does not open the tables.
 
     What was compared, what differs in energy and in pass@1, what is on the front, where tests
     disagree, and what is not known.
@@ -58,9 +58,9 @@ def _repeats(evidence: Evidence) -> str:
         )
     if single:
         return (
-            f"{count}, {len(runs) - single} of them with repeats; where one of the {single} with "
-            "one run is compared with one that has repeats, their variance counts for both; "
-            "between two with one run, a run that was off as a whole would not show."
+            f"{count}, {len(runs) - single} of them with repeats. Where one of the {single} with "
+            "one run is compared with one that has repeats, their variance counts for both. "
+            "Between two with one run, a run that was off as a whole would not show."
         )
     fewest, most = int(runs.min()), int(runs.max())
     each = f"{fewest} to {most}" if fewest < most else f"{fewest}"
@@ -127,7 +127,7 @@ def _omnibus(kruskal: list[Row], friedman: list[Row]) -> Iterator[Row]:
         if paired < ALPHA:
             says = (
                 "finds no difference in energy among them, Friedman's does: it compares each "
-                "task with itself, the other drowns the difference in that between tasks"
+                "task with itself, while the other hides the difference behind those between tasks"
             )
         else:
             says = (
@@ -182,8 +182,8 @@ def _ranks(energy: list[Row]) -> Iterator[Row]:
             )
         else:
             why = (
-                "the difference does not exceed that between runs, of which ranks of tasks know "
-                "nothing" if row["between_runs"]
+                "the difference does not exceed that between runs, which ranks of tasks ignore"
+                if row["between_runs"]
                 else "most tasks differ in one direction, a few differ more in the other"
             )  # fmt: skip
             says = f"resolves a difference in energy, the mean ratio does not: {why}"

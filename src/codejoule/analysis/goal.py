@@ -1,4 +1,4 @@
-"""What is wanted of a configuration, and which configurations reach it."""
+"""The goal that a configuration has to reach, and the configurations that reach it."""
 
 import math
 from dataclasses import dataclass
@@ -67,12 +67,12 @@ class Goal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What energy is counted by."""
+    """What energy is divided by."""
 
     per: str
     """``correct program``, ``task`` where none is known, or ``run`` where a goal speaks of runs."""
     goal: str
-    """The goal in words that speak of it."""
+    """The goal in words that name this cost."""
     runs_j: list[NDArray[np.float64]]
     """Energy [J] per that of each configuration's runs; NaN where it is not known."""
 
@@ -110,10 +110,11 @@ def candidates(evidence: Evidence, goal: Goal, own: Cost, *, margin: float) -> T
     Configurations without energy or pass@1 never qualify.
 
     That pass@1 reaches its goal is tested one-sided for every configuration and adjusted by Holm
-    over all of them, because the least of many that seem to reach it is looked for. That energy
-    stays below its limit is tested in the same way between runs where there are repeats; with one
-    run the figure itself has to do. Without either, a configuration qualifies unless the 95 %
-    interval of its pass@1 less that of the best lies below the margin of loss.
+    over all of them, because picking the least of many that seem to reach it is a multiple
+    comparison. That energy stays below its limit is tested in the same way between runs where there
+    are repeats; with one run the figure itself is compared. Without either goal, a configuration
+    qualifies unless the 95 % interval of its pass@1 less that of the best lies below the margin of
+    loss.
     """
     import pandas as pd
 
@@ -202,7 +203,7 @@ def _energy_bounds(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Upper 95 % bound of mean energy, and p-values that it exceeds the limit.
 
-    NaN with one run, and where runs do not differ: they tell nothing of variance between runs.
+    NaN with one run, and where runs do not differ, because neither shows the variance between runs.
     """
     from scipy import stats
 

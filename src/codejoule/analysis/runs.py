@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _PAGE = 1000
 _IDS = 500
 _NEWEST = 1000
-"""Runs that are looked at for how much runs vary, of each engine and energy source."""
+"""How many runs of each engine and energy source are read to learn how much runs vary."""
 _TIMES = ("started_ms", "ended_ms")
 _NO_JOBS = ("sweep", "analysis")
 _SWEEP = "codejoule.sweep"
@@ -73,7 +73,8 @@ def load_runs(
     sweep : str, optional
         Only the jobs of this sweep: its name, or the run id of its parent.
     newest : int, optional
-        Only so many runs of each search, those that began last; for who must not wait.
+        Only so many runs of each search, those that began last, where reading all would take too
+        long.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Reading access to a tracking store, quiet, with its failures told as errors of ours."""
+"""Reading access to a tracking store, without its chatter, and with its failures as `UserError`."""
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator

@@ -35,7 +35,7 @@ _REDUCTIONS = (
 )  # fmt: skip
 
 FEWEST_CLUSTERS = 8
-"""Clusters of tasks below which resampling them says nothing of uncertainty."""
+"""With fewer clusters of tasks, resampling says nothing about uncertainty."""
 
 
 def make_tables(
@@ -45,7 +45,7 @@ def make_tables(
     names: Collection[str] | None = None,
     accuracy: bool = True,
 ) -> dict[str, Table]:
-    """Every table that these runs allow by its name, in the order of docs/analysis.md.
+    """Every table that these runs allow by its name, in the order of docs/reference/analysis.md.
 
     `names` asks for these of the registered statistics and no other table. Without `accuracy`
     (random weights) statistics of pass@1 are left out. Tables that need figures of tasks, or
@@ -135,7 +135,7 @@ def reductions_table(evidence: Evidence) -> Table:
 
 
 def efficiency_table(evidence: Evidence, *, resampler: Resampler) -> Table:
-    """Energy, pass@1 and what follows of both, with intervals, and the Pareto front.
+    """Energy, pass@1 and what follows from both, with intervals, and the Pareto front.
 
     Intervals are percentiles of a bootstrap over clusters of tasks, the same for all
     configurations, and over runs; NaN where there are no figures of tasks or fewer than
@@ -208,7 +208,7 @@ def _drawn(evidence: Evidence, basis: str, resampler: Resampler) -> Resampled | 
         return None
     figures, total = evidence.figures, basis == "energy_total_j"
     energy_j = figures.energy_j + figures.evaluation_j if total else figures.energy_j
-    # Per task all tasks of the run count alike: figures of the tasks in common, scaled to all.
+    # Figures of the common tasks are scaled to all tasks of the run, because all count alike.
     scale = tasks.size / tasks.sum()
     own_j = [energy_j[rows][:, tasks] * scale for rows in evidence.rows]
     if any(np.isnan(own).any() for own in own_j):

@@ -43,9 +43,10 @@ def run_variances(runs: "pd.DataFrame") -> dict[Apparatus, RunVariance]:
 def largest_variance(
     of: Iterable[Apparatus], measured: Mapping[Apparatus, RunVariance]
 ) -> RunVariance | None:
-    """Variance to compare runs of several apparatus with: of theirs the one that tells least.
+    """Variance with which runs of several apparatus are compared: the one that gives the widest
+    interval.
 
-    That is the one with the widest interval: a small figure from two runs is no small variance.
+    A small figure from two runs does not show a small variance.
     Of each the one that its repeats show, else the shipped reference of its engine; None where
     one is not codejoule's own, so that nothing is known.
     """

@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -35,17 +35,10 @@ def _more_choices(folder: str) -> str:
     return f'hydra.searchpath=["file://{path}"]'
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one subcommand and return its exit code. Wrong input is one message on stderr and exit
-    code 2 (3 for ``gate``, whose 1 and 2 are verdicts); ``HYDRA_FULL_ERROR=1`` brings the traceback
-    back, as it does for jobs. What follows ``run`` is Hydra's to read, its flags included."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments[:1] == ["run"]:
-        from codejoule.cli.launch import launch
-
-        return launch(arguments[1:])
-    if arguments[:1] == ["-sc"]:
-        return _complete(arguments)
+def build_parser() -> tuple[
+    argparse.ArgumentParser, Mapping[str, Callable[[argparse.Namespace], int]]
+]:
+    """The parser of all commands, and by a command's name what takes its arguments."""
     from codejoule.cli import analyze, doctor, env, estimate, evaluate, gate, meter, new, plan, ui
     from codejoule.thesis import command as thesis
 
@@ -72,8 +65,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     }
     for add_parser, _ in commands.values():
         add_parser(subparsers)
-    for each in subparsers.choices.values():
-        each.add_argument(QUIET, action="store_true", help="print only the answer and errors")
     for name in ("estimate", "plan"):
         subparsers.choices[name].add_argument(
             "--config-dir",
@@ -82,6 +73,23 @@ def main(argv: Sequence[str] | None = None) -> int:
             help="folder with choices of your own, such as DIR/model/mine.yaml; those of the "
             "working directory's conf/ are there without it",
         )
+    for each in subparsers.choices.values():
+        each.add_argument(QUIET, action="store_true", help="print only the answer and errors")
+    return parser, {name: run for name, (_, run) in commands.items()}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand and return its exit code. Wrong input is one message on stderr and exit
+    code 2 (3 for ``gate``, whose 1 and 2 are verdicts); ``HYDRA_FULL_ERROR=1`` brings the traceback
+    back, as it does for jobs. What follows ``run`` is Hydra's to read, its flags included."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["run"]:
+        from codejoule.cli.launch import launch
+
+        return launch(arguments[1:])
+    if arguments[:1] == ["-sc"]:
+        return _complete(arguments)
+    parser, commands = build_parser()
     args, more = parser.parse_known_args(arguments)
     error_code = getattr(args, "error_code", USAGE)
     if more:
@@ -95,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.overrides.append(args.config_dir)
     try:
         with displayed(ProgressMode.none if args.quiet else ProgressMode.auto):
-            return int(commands[args.command][1](args))
+            return int(commands[args.command](args))
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:

@@ -1,4 +1,4 @@
-"""Files that people hand in: read piece by piece, within bounds, and refused by name and line."""
+"""Reads users' files piece by piece, within bounds, and refuses them by name and line."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""The Hugging Face hub: what it says no with, whoever asks."""
+"""The errors of the Hugging Face hub, in words for users."""
 
 import io
 from enum import Enum

@@ -100,9 +100,9 @@ def pass_at_1_interval(
     -------
     tuple of float
         Wilson's interval where every task has one sample, else the bootstrap's over tasks. Where
-        all tasks have the same rate a bootstrap would claim certainty: it is Wilson's of that
-        rate over the tasks, which errs on the safe side, for rates of one mean vary most where
-        each is 0 or 1.
+        all tasks have the same rate, a bootstrap would claim certainty. It is then Wilson's
+        interval of that rate over the tasks, which errs on the safe side: among rates with one
+        mean, those vary most that are 0 or 1.
 
     Raises
     ------

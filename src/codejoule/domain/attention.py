@@ -24,7 +24,7 @@ class Attention:
 
     @property
     def cached_width(self) -> int:
-        """Kept in the cache: keys and values."""
+        """Numbers kept in the cache: keys and values."""
         return 2 * self.kv_heads * self.head_dim
 
     @property
@@ -34,27 +34,27 @@ class Attention:
 
     @property
     def written_out_width(self) -> int:
-        """Moved per cached token where each key and value is read once, and written and read
-        again once per query head."""
+        """Numbers moved per cached token, where each key and value is read once, and then written
+        and read again for each query head."""
         alike = self.per_head_width == self.cached_width
         return self.cached_width if alike else self.cached_width + 2 * self.per_head_width
 
     @property
     def prefill_width(self) -> int:
-        """Held at once per prompt token: queries before and after the rotation, and keys and
-        values, which are repeated for every head."""
+        """Numbers held at once per prompt token: queries before and after the rotation, and keys
+        and values, which are repeated for every head."""
         return 4 * self.heads * self.head_dim
 
     @property
     def step_width(self) -> int:
-        """Held by a decode step per cached token: one layer's keys, of which the dynamic cache
-        makes a second copy when it grows."""
+        """Numbers that a decode step holds per cached token: one layer's keys, of which the dynamic
+        cache makes a second copy when it grows."""
         return self.kv_heads * self.head_dim
 
     @property
     def step_products(self) -> int:
-        """Multiplications per cached token with which a decode step makes keys and values of what
-        is cached."""
+        """Multiplications per cached token that a decode step needs to compute keys and values from
+        the cache."""
         return 0
 
     @property

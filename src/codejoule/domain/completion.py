@@ -34,13 +34,13 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """When one sequence was decoded, where those of a window do not begin together."""
+    """When one sequence was decoded; for windows whose sequences do not begin together."""
 
     ttft_s: float
-    """From when it arrived to its first token [s]; where requests do not arrive, from when the
+    """Time from its arrival to its first token [s]; where requests do not arrive, from when the
     engine took it up."""
     decode_s: float
-    """From its first token to its last [s]."""
+    """Time from its first token to its last [s]."""
     begin: float
     """When it was taken up, on a clock that all sequences of its window share: decode steps (a
     prefill being one), or seconds."""
@@ -64,8 +64,8 @@ class Pace:
         *,
         arrived_s: float | None = None,
     ) -> Self:
-        """Of a request in a window that was opened at `opened_s`, all by one clock [s]; `arrived_s`
-        is counted from the opening."""
+        """The pace of a request in a window that was opened at `opened_s`. All times are by one
+        clock [s]; `arrived_s` is counted from the opening."""
         begun_s = sent_s - opened_s
         return cls(
             ttft_s=first_s - opened_s - (begun_s if arrived_s is None else arrived_s),
@@ -139,7 +139,7 @@ class TaskRecord:
     order: int
     """Position among the run's requests, from 0."""
     batch: int
-    """Number of the accounting window: that in which it ended."""
+    """Number of the accounting window in which it ended."""
     batch_size: int
     """Sequences that ended in that window."""
     prompt_tokens: int
@@ -166,8 +166,8 @@ class TaskRecord:
     verdict_plus: str | None = None
     """The same by these and the further tests of EvalPlus; None where the task has none."""
     block: int | None = None
-    """Number of the block of requests that are one observation to statistics, for an engine that
-    refills; None where that is the accounting window."""
+    """Number of the block of requests that statistics treat as one observation, for an engine that
+    refills; None where the accounting window is that block."""
 
 
 TASK_COLUMNS = tuple(f.name for f in fields(TaskRecord))

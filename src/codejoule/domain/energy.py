@@ -1,8 +1,8 @@
 """Energy readings, and the division of a batch's energy among its tasks.
 
-On GPUs the figures are the ledger's: the ticks of NVML's energy counter, and the energy between
-them worked out from those around (`codejoule.measurement.curve`). Zeus' windows, two reads of the
-same counter, are opened around the same blocks as the check.
+On GPUs the figures come from the ledger: it records the ticks of NVML's energy counter, and works
+out the energy between two ticks from the ticks around them (`codejoule.measurement.curve`). Zeus'
+windows, which are two reads of the same counter, are opened around the same blocks as a check.
 """
 
 import math
@@ -99,7 +99,7 @@ class EnergyReading:
     """Other jobs of codejoule that worked on the machine during the window and may have changed its
     energy."""
     doubts: tuple[Doubt, ...] = ()
-    """What the source saw that makes the energy another than that of the work alone."""
+    """What the source saw by which the energy is not that of the work alone."""
 
     def __post_init__(self) -> None:
         known_j = {
@@ -144,7 +144,7 @@ class Cooling:
     waited_s: float
     """Time spent waiting [s]."""
     reached: bool
-    """Whether the condition was met, and not only the time was up."""
+    """Whether the condition was met; False where only the time was up."""
     temperature_start_c: float | None
     """Temperature of the warmest GPU before it [degrees Celsius]; None where not known."""
     temperature_end_c: float | None
@@ -193,7 +193,8 @@ def prefill_part(
             continue
         if end not in at_marks:
             return None
-        # One that a slice begins with has its beginning where the slice has: nothing had flowed.
+        # A prefill with which a slice begins starts at the slice's edge, where no energy has flowed
+        # yet.
         part += at_marks[end] - at_marks.get(later_prefill(int(number))[0], 0.0)
     return part
 
@@ -209,7 +210,7 @@ def attribute_energy(
     r"""Divide the energy of a window among its sequences.
 
     The shares are *allocated*, not measured: a GPU serves all sequences of a batch at
-    once, and no counter can tell whose joule was whose.
+    once, and no counter can tell which sequence used which joule.
 
     Parameters
     ----------
@@ -340,7 +341,7 @@ def attribute_slices(
         read = (firsts_s > begin_s) & (firsts_s <= each.end_s)
         chosen = np.flatnonzero((high > low) | read)
         if chosen.size == 0:
-            # It was cut at an end that by the sequences' clock had come a moment before.
+            # The slice was cut at an end that had come a moment before by the sequences' clock.
             chosen = np.flatnonzero(ends == ends[ends <= each.end].max(initial=ends.min()))
         row[chosen] = attribute_energy(
             each.energy_j,

@@ -1,4 +1,4 @@
-"""What each engine is, for all who must know before one is made: schema, plan, stages, estimate.
+"""What is known of each engine before one is made; the schema, plan, stages and estimate read it.
 
 An engine is an entry of `ENGINES` here, a module (or package) of its name in
 ``codejoule.generation`` and a file of its name in ``conf/engine``. Keys of its own are fields of
@@ -33,7 +33,7 @@ class KvCache(Enum):
     paged = "paged"
     """In pages of some tokens."""
     foreign = "foreign"
-    """In a process of another's making."""
+    """In a process that somebody else started."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,17 +52,18 @@ class EngineFacts:
     repeats: bool = True
     """Whether the same seed gives the same samples again."""
     owns_model: bool = False
-    """Whether it has a model of its own: none is loaded for it."""
+    """Whether it loads a model of its own, so that none is loaded for it."""
     runs_already: bool = False
-    """Whether that model is served already, by somebody else: it is taken on its word."""
+    """Whether somebody else serves that model already. What it says of itself is then not
+    checked."""
     one_device: bool = False
     """Whether the whole model must lie on one device."""
     methods: tuple[str, ...] = ()
-    """The quantization methods that it runs; empty for all, of a model that is loaded for it."""
+    """The quantization methods that it runs; empty for all."""
     keys: tuple[str, ...] = ()
     """Those of `OWN_KEYS` that it knows."""
     needs: Mapping[str, str] = field(default_factory=dict)
-    """Those that must be given, and what for."""
+    """Keys that must be given, and what each is for."""
 
 
 ENGINES: Mapping[EngineName, EngineFacts] = {

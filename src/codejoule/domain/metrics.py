@@ -29,7 +29,7 @@ PASS_AT = (1, 5, 10, 25, 50, 100)
 """The k for which pass@k is reported where there are enough samples."""
 
 PERCENTILES = (50, 90, 99)
-"""Of the sequences of a run: which percentiles of their times are reported."""
+"""The percentiles that are reported of the times of a run's sequences."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

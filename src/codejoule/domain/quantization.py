@@ -20,8 +20,8 @@ class Quantization:
     bits: int | None = None
     """Bits per weight; None for ``none``."""
     group_size: int | None = None
-    """Weights along the input that share one scale, -1 for the whole input; of no use but for
-    methods that pack, which need it."""
+    """Weights along the input that share one scale, -1 for the whole input. Only methods that
+    pack weights use it, and they need it."""
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -65,9 +65,10 @@ class QuantizationMethod:
     """The dtype of everything unquantized on a GPU where none is asked for; None for that of the
     weights."""
     capability: tuple[int, int] | None = None
-    """Compute capability of the oldest GPUs that can multiply so; None for any, and for CPUs."""
+    """Compute capability of the oldest GPUs that support it; None for any, and for CPUs."""
     int8_bits: tuple[int, ...] = ()
-    """With so many bits it multiplies in int8; with others it unpacks to the model's dtype."""
+    """The number of bits with which it multiplies in int8. With others it unpacks to the model's
+    dtype."""
     layouts: tuple[str, ...] = ()
     """Layouts of a checkpoint's tensors that can be read, the usual one first."""
     libraries: tuple[str, ...] = ()
@@ -160,7 +161,7 @@ METHODS: Mapping[str, QuantizationMethod] = {
         group_sizes={8: -1},
         # The only one that torchao scales by rows; vLLM takes the others, too.
         gpu_dtype="bfloat16",
-        # Ada; what is older, and vLLM's CPU, have no such products.
+        # Ada. Older GPUs, and vLLM on a CPU, cannot multiply in fp8.
         capability=(8, 9),
         libraries=("torchao",),
         layer_bytes=_fp8,

@@ -29,10 +29,10 @@ def steady_state(paces: Sequence[Pace], *, slots: int) -> tuple[float, float] | 
     Notes
     -----
     A slot counts as busy while a sequence is in it, and between two sequences while a request
-    waits for it: how fast an engine refills is its own doing. So all slots are busy as long as
-    there are at least `slots` requests that have arrived and not ended. The time before every
-    slot has been taken, and each of the sequences in them has had its first token, is left out:
-    the slots fill by a burst of prefills that does not come again. Where requests arrive one
+    waits for it, because the engine decides how fast it refills. All slots are therefore busy as
+    long as there are at least `slots` requests that have arrived and not ended. The time before
+    every slot has been taken, and each of the sequences in them has had its first token, is left
+    out: the slots fill by a burst of prefills that does not come again. Where requests arrive one
     after another there may be several such times; the longest is taken.
     """
     if len(paces) < slots or any(pace.begun_s is None for pace in paces):

@@ -15,7 +15,7 @@ DOMAINS = (
 """The seven domains of BigCodeBench (Zhuo et al. 2024, table 1; thesis table 5.1)."""
 
 EXPECTED_OUTPUT = "@expected@"
-"""Stands in tests for each text that only a run of the canonical solution can tell."""
+"""A placeholder in tests for each text that only a run of the canonical solution can give."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +31,8 @@ class Task:
     canonical_solution: str
     """The body that, appended to ``complete_prompt``, passes the tests."""
     code_prompt: str
-    """Imports and signature without the docstring; the evaluator calibrates with it. Schemas
-    without that precedent have the helpers alone: a stub would answer for a missing function."""
+    """Imports and signature without the docstring; the evaluator calibrates with it. Other
+    schemas have the helpers alone, because a stub would hide a missing function."""
     test: str
     """Source of a ``unittest`` module with a ``TestCases`` class."""
     entry_point: str

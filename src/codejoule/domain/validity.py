@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from codejoule.domain.energy import EnergyReading
 
 SCHEMA_VERSION = 2
-"""Of what a run leaves behind and of the JSON of commands; 1 said nothing of it. A change of what a
-name means raises it, a new name does not."""
+"""Version of what a run leaves behind and of the JSON of commands; runs of version 1 do not state
+it. A change of what a name means raises it; a new name does not."""
 
 UNCERTAIN_SHARE = 0.02
 """Relative standard uncertainty of a run's energy above which its windows were too short."""
@@ -19,7 +19,7 @@ OK = "ok"
 
 
 class Doubt(Enum):
-    """A reason by which a run's energy of generation is not what its configuration takes."""
+    """A reason to doubt that a run's energy of generation is what its configuration takes."""
 
     estimate = "estimate"
     """Worked out from CPU time."""
@@ -58,7 +58,7 @@ _WORDS = {
 }
 
 UNMEASURED = frozenset({Doubt.estimate, Doubt.replay})
-"""Doubts that are a source's, not of one run: figures of the same source can be compared."""
+"""Doubts about a source of energy and not about one run. Figures of one source can be compared."""
 
 
 def doubts(
@@ -84,8 +84,9 @@ def doubts(
 
     Notes
     -----
-    The uncertainty of a run is the root of the sum of its windows' squares: neighbours share an
-    edge, at which what one has too much the other lacks, so this errs on the large side.
+    The uncertainty of a run is the root of the sum of its windows' squares: windows that
+    follow one another share an edge, where one has too much of what the other lacks, so this errs
+    on the large side.
     """
     found = {doubt for reading in readings for doubt in reading.doubts}
     source = readings[0].source.value

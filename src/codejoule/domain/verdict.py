@@ -10,7 +10,8 @@ SHORT_OF_MEMORY = "short of memory"
 
 
 class Status(Enum):
-    """Verdict on a sample, in BigCodeBench's words; `unjudged` is none, and counts nowhere."""
+    """Verdict on a sample, in BigCodeBench's words. `unjudged` is no verdict and counts in no
+    rate."""
 
     passed = "pass"
     failed = "fail"
@@ -44,8 +45,8 @@ class Verdict:
     tests: Mapping[str, str] = field(default_factory=dict)
     """Outcome of each test that ran to its end: ``pass``, ``fail``, ``memory`` or ``skip``."""
     base: Status | None = None
-    """The verdict of the benchmark's own tests, where the task has further ones (EvalPlus); then
-    all above is of both, and None where it has not."""
+    """The verdict by the benchmark's own tests, where the task has further ones (EvalPlus); all
+    fields above are then by both. None where it has no further ones."""
 
     def of_base_tests(self) -> Self:
         """The same by the benchmark's own tests alone."""

@@ -1,4 +1,4 @@
-"""From a few measured runs to an engine's speed and a card's power."""
+"""Fits an engine's speed and a card's power to a few measured runs."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -41,7 +41,7 @@ def calibrate_speed(runs: Sequence[MeasuredRun], *, prior: EngineSpeed) -> Engin
     runs : sequence of MeasuredRun
         At least one, all with the engine that is sought.
     prior : EngineSpeed
-        What to believe where the runs say nothing; a parameter that is 0 there stays 0.
+        Values for what the runs do not determine; a parameter that is 0 there stays 0.
 
     Returns
     -------
@@ -82,10 +82,10 @@ def calibrate_power(
     ----------
     runs : sequence of (MeasuredRun, EngineSpeed)
         Runs with the calibrated speed of what ran them; those without an energy are left out. All
-        passes are stretched to the *measured* time, so that an error of the speed is none of the
-        power.
+        passes are stretched to the *measured* time, so that an error of the speed does not become
+        one of the power.
     prior : PowerModel
-        What to believe where the runs say nothing.
+        Values for what the runs do not determine.
 
     Returns
     -------

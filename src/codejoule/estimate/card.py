@@ -22,9 +22,9 @@ class Card:
     peak_int8_op_per_s: float | None = None
     """Dense peak in int8."""
     power_limit_w: float | None = None
-    """Power that the board keeps to."""
+    """Power limit of the board."""
     idle_power_w: float | None = None
-    """Power with nothing running."""
+    """Power while nothing runs."""
 
     def peak_flop_per_s(self, quantization: Quantization, *, dtype: str) -> float | None:
         """Peak of a model's multiplications, in int8 where its weights are multiplied so, else in

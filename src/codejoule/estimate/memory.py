@@ -44,7 +44,8 @@ def kv_cache_bytes_per_token(architecture: Architecture, *, dtype: str) -> int:
 
     transformers caches DeepSeek-V2's latent (seen in 5.23: ``kv_lora_rank`` beside
     ``qk_rope_head_dim`` per token and layer) and expands all of it to keys and values of every
-    head, in each layer of each step: that costs no cache, but memory for a moment and time.
+    head, in each layer of each step: that costs no cache, but it costs time and, for a moment,
+    memory.
     """
     return architecture.layers * architecture.attention.cached_width * dtype_bytes(dtype)
 
@@ -138,7 +139,7 @@ def largest_batch(work: Workload, *, memory_bytes: int) -> int:
     Parameters
     ----------
     work : Workload
-        The model and its lengths; its own batch is of no meaning.
+        The model and its lengths; its own batch is not used.
     memory_bytes : int
         The card's memory.
 
@@ -158,7 +159,7 @@ def largest_batch(work: Workload, *, memory_bytes: int) -> int:
 def place_layers(
     layer_bytes: Sequence[int], *, first_bytes: int, last_bytes: int, gpus: int
 ) -> tuple[int, ...]:
-    """Deal a decoder's layers out to GPUs so that the fullest holds as little as possible.
+    """Distribute a decoder's layers over GPUs so that the fullest holds as little as possible.
 
     Parameters
     ----------

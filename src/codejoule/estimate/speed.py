@@ -1,4 +1,5 @@
-"""How near an engine comes to a card's limits and what the card then draws, as measured."""
+"""How near an engine comes to a card's limits, and the power that the card then draws, as
+measured."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ which need not be another card's."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSpeed:
-    """What lies between a card's peaks and the time of a forward pass (`estimate_generation`)."""
+    """What separates a card's peaks from the time of a forward pass (`estimate_generation`)."""
 
     bandwidth_efficiency: float
     """Share of the peak memory bandwidth that the pass reaches."""
@@ -32,12 +33,12 @@ class PowerModel:
     """Shares of the power limit that a card takes on top of idle (`estimate_generation`)."""
 
     active_share: float
-    """With clocks up and a kernel in flight, whatever it does."""
+    """Share while any kernel runs, whatever it does."""
     bandwidth_share: float
-    """At the peak memory bandwidth; in proportion below it."""
+    """Share at the peak memory bandwidth; in proportion below it."""
     compute_share: float
-    """At the peak rate; in proportion below it. Above 1 for decoding's narrow matrices, which
-    fill a fraction of a tensor core: the limit then holds."""
+    """Share at the peak rate; in proportion below it. It is above 1 for decoding's narrow matrices,
+    which fill a fraction of a tensor core; the power limit then holds."""
 
 
 _STATIC = EngineSpeed(
@@ -62,7 +63,7 @@ ENGINE_SPEEDS: Mapping[str, EngineSpeed] = {
         expands_heads=False,
     ),
 }
-"""Engines by the name that the group ``engine`` has for them; of others no speed is known.
+"""Speeds by the name of the engine in the group ``engine``; for other engines no speed is known.
 
 Fitted with `calibrate_speed` to the unquantized runs of fixed length in
 ``tests/golden/h200_engines.csv`` and, for generate and static, to ``tests/golden/h200_speed.csv``

@@ -131,7 +131,8 @@ class WeightBytes:
     overhead_bytes: int
     """What goes with them: scales, zero points, group indices, biases."""
     embedding_table_bytes: int
-    """Of the unquantized, an embedding matrix that is not the head too: decoding reads a row."""
+    """Part of the unquantized bytes: an embedding matrix that is not the head, too. Decoding reads
+    single rows of it."""
 
     @property
     def total_bytes(self) -> int:

@@ -9,7 +9,7 @@ from codejoule.estimate.weights import count_parameters, weight_bytes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """What one forward pass asks of a card."""
+    """Operations and bytes that one forward pass takes."""
 
     flop: float
     """Operations; a multiplication with its addition counts as two."""

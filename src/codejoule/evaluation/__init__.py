@@ -1,4 +1,4 @@
-"""Verdicts on samples: files in and out, ground truth, judging what is left to judge."""
+"""Verdicts on samples: reads and writes files, knows the ground truth, judges what is left."""
 
 from codejoule.evaluation.environment import environment_name, find_environment, with_python
 from codejoule.evaluation.formats import (

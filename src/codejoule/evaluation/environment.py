@@ -32,8 +32,8 @@ def find_environment() -> str | None:
 
 
 def environment_name(python: str) -> str:
-    """What to call the interpreter in a record: the name of our own environment, which says
-    all and is the same wherever the project lies, else its path."""
+    """Name of the interpreter in a record: the name of our own environment, which is the same
+    wherever the project lies, else its path."""
     folder, ours = Path(python).parent.parent, environment_of(VERSIONS[0]).folder
     return folder.name if folder.parent == ours.parent else python
 

@@ -198,7 +198,7 @@ class RecordedVerdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerdictAgreement:
-    """How far two evaluations say the same: pass, or not."""
+    """How far two evaluations agree: pass, or not."""
 
     compared: int
     """Samples that both have."""
@@ -300,7 +300,7 @@ def pass_rates(
 ) -> dict[int, float]:
     """pass@k, the mean over tasks, for k of 1, 5, 10, 25, 100 as far as every task has that
     many samples; over the tasks in `among` alone where that is given. Samples that could not be
-    judged count nowhere. Empty without verdicts."""
+    judged are left out. Empty without verdicts."""
     by_task: dict[str, list[bool]] = {}
     for verdict in verdicts:
         if verdict.status is not Status.unjudged and (among is None or verdict.task_id in among):
@@ -317,7 +317,7 @@ def write_pass_at_k(path: Path, verdicts: Sequence[Verdict], **known: Any) -> No
     """Write ``pass_at_k.json``: the pass@k that the samples allow, and what else is `known`
     of BigCodeBench's keys (``model``, ``split``, ``subset``, ``gt_pass_rate``,
     ``failed_tasks``). What is not known is absent, and no other key is added: upstream's
-    tool stumbles over keys that it does not know. For EvalPlus' formats ``pass@1`` is that of
+    tool fails on keys that it does not know. For EvalPlus' formats ``pass@1`` is that of
     the base tests, and ``pass@1_plus`` that of all."""
     unknown = known.keys() - set(_ORDER)
     assert not unknown, f"not in BigCodeBench's pass_at_k.json: {unknown}"

@@ -106,7 +106,7 @@ def write_ground_truth(
     path: Path, truth: GroundTruth, *, suite: str, checksum: str, config: EvaluatorConfig,
     timeout_s: float,
 ) -> None:  # fmt: skip
-    """Write what was found and under what it holds, as JSON."""
+    """Write what was found, and the environment and limits for which it holds, as JSON."""
     told = ("reason", "evaluation_s", "evaluation_cpu_s", "memory_peak_bytes")
     content: dict[str, Any] = {
         "suite": suite,

@@ -1,4 +1,4 @@
-"""Judge samples: many, one sandbox per core and a few more while samples sleep, or one."""
+"""Judge many samples, with one sandbox per core and a few more while samples sleep, or one."""
 
 import dataclasses
 import functools
@@ -70,7 +70,7 @@ def judge_one(sample: Sample, *, config: EvaluatorConfig, timeout_s: float) -> t
 
 
 def _modules_of(samples: Sequence[Sample]) -> list[str]:
-    """What a sandbox for them imports once."""
+    """Modules that a sandbox for them imports once."""
     sources = {text for s in samples for text in (s.code_prompt, s.test, s.plus_test)}
     return modules_worth_importing(sources)
 
@@ -89,7 +89,7 @@ def _judge_once(
     memory = HostMemory()
     cores = len(os.sched_getaffinity(0))
     count = workers_for(min(config.workers or cores, len(todo)), memory)
-    # A number that was asked for is kept to.
+    # A number that the user asked for is kept.
     spares = min(cores, len(todo) - count) if config.workers is None else 0
     preimport = _modules_of(todo)
     sandboxes = [Sandbox(config, preimport=preimport) for _ in range(count + spares)]
@@ -133,7 +133,7 @@ class _Pool:
         self.stop = threading.Event()
 
     def work(self, sandbox: Sandbox, spare: bool) -> None:
-        """One sandbox's share; a `spare` one judges while others sleep, and is started when it
+        """The work of one sandbox. A `spare` one judges while others sleep, and is started when it
         is first needed."""
         started = not spare
         with sandbox:
@@ -180,8 +180,8 @@ def _collect(
             if not started and outcome.launcher == "process":
                 _LOGGER.warning(
                     "samples run WITHOUT a sandbox (evaluator.isolation=process), guarded by %s "
-                    "only: they may reach what docs/sandbox.md lists. Judge only what you would "
-                    "run yourself",
+                    "only: they may reach what docs/explanation/sandbox.md lists. Judge only what "
+                    "you would run yourself",
                     ", ".join(outcome.primitives),
                 )
             started = True

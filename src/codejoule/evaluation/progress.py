@@ -1,4 +1,4 @@
-"""How far judging is, while it goes on."""
+"""Shows how far judging is."""
 
 from collections.abc import Sequence
 

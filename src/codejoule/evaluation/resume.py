@@ -1,6 +1,7 @@
 """Judge what has not been judged before, and ask canonical solutions what tests expect.
 
-A verdict is kept under what it depends on: the program, its tests, the limits, what runs them.
+A verdict is kept under a key of everything that it depends on: the program, its tests, the limits
+and what runs them.
 """
 
 import dataclasses
@@ -27,7 +28,7 @@ from codejoule.sandbox.launch import data_paths
 _LOGGER = logging.getLogger(__name__)
 
 _NOT_OF_THE_VERDICT = ("name", "workers", "python", "timeout_s", "ground_truth")
-"""Settings that change no verdict, or stand in an identity by what they mean."""
+"""Settings that change no verdict, or whose meaning is in an identity already."""
 
 
 class VerdictLog:
@@ -198,7 +199,7 @@ def setting_identity(config: EvaluatorConfig, *, timeout_s: float) -> str:
     Raises ConfigError where ``config.python`` does not work.
     """
     limits = {k: v for k, v in to_json(config).items() if k not in _NOT_OF_THE_VERDICT}
-    # Of the machine's memory no sample gets all.
+    # No sample gets all of the machine's memory.
     machine_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limits |= {"timeout_s": timeout_s, "machine_memory_bytes": machine_bytes}
     return _hash({"environment": environment_facts(config), "limits": limits})

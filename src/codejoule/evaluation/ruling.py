@@ -1,4 +1,4 @@
-"""One sample in one sandbox: from what happened there to the verdict."""
+"""Turns what happened to one sample in one sandbox into its verdict."""
 
 import dataclasses
 import re
@@ -19,7 +19,7 @@ KEPT_OUTPUT = "OUTPUT"
 """Key of what a sample printed, where its verdict keeps that."""
 
 _ALL = "ALL"
-"""BigCodeBench's key for what concerns no single test."""
+"""BigCodeBench's key for what concerns all tests together."""
 _FAILED = (Status.failed, Status.timeout)
 
 _NETWORK = "network"
@@ -96,7 +96,7 @@ def _by(
     promised = memory.promised_bytes()
     refused = promised is not None and promised < sandbox.memory_bytes
     if found.phase == "evicted" or killed or (verdict.reason == "memory" and refused):
-        # It was the machine's memory that ended it, or may have, not the sample's limit.
+        # The machine's memory ended it, or may have, and not the sample's limit.
         words = (
             "not judged: this machine, or its control group, had too little memory for it, and "
             f"the limit of {sandbox.memory_bytes / 2**20:.0f} MiB was not reached"

@@ -1,6 +1,6 @@
-"""What this room uses of other packages without their promise, each in one place. `VERSIONS` says
-for which versions that was tried; `tests/generation/test_compat.py` fails by name where another one
-has changed it."""
+"""Private parts of other packages that this room uses, each in one place. `VERSIONS` names the
+versions for which they were tried; `tests/generation/test_compat.py` fails by name where another
+version has changed one."""
 
 from collections.abc import Callable
 from dataclasses import fields

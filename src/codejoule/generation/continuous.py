@@ -25,15 +25,15 @@ _NO_PROBABILITIES = "probability tensor contains either"
 _PAGE_TOKENS = 256
 _POLL_S = 1.0
 _NUMBERS = count()
-"""Of requests: the manager keeps the ids of those that were cancelled."""
+"""Numbers of requests, never used twice: the manager keeps the ids of those that were cancelled."""
 
 
 class ContinuousEngine(LocalEngine):
-    """Hands prompts to transformers' ``ContinuousBatchingManager``, so many requests in flight. Its
+    """Hands prompts to transformers' ``ContinuousBatchingManager``, a fixed number in flight. Its
     KV cache is paged; on a GPU its forward passes are CUDA graphs. Prompts and tokens share forward
     passes, so that prefill cannot be told from decode, and nothing is marked. Pages are not shared
-    between requests: a prompt would cost nothing where an earlier one began alike. What is drawn
-    with a seed depends on which requests share a pass, and so on timing."""
+    between requests, because a prompt would then cost nothing if an earlier one began alike. What
+    is drawn with a seed depends on which requests share a pass, and so on timing."""
 
     def __init__(
         self,
@@ -247,7 +247,7 @@ class _Requests:
         return sent.number, replace(done, pace=pace)
 
     def _failure(self, task_id: str, text: str) -> Exception:
-        """What the manager's thread passes on as text, as the error that it was."""
+        """The error that the manager's thread passes on as text."""
         import torch
 
         if "out of memory" in text:

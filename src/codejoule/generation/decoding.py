@@ -1,4 +1,4 @@
-"""How an engine decodes, whichever it is."""
+"""How any engine decodes: what it chooses tokens by, and what ends a sequence."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Decoding:
     """Whether every sequence has exactly `max_new_tokens` tokens: end tokens and stop strings count
     for nothing."""
     program_end: Callable[[Prompt], EndFinder] | None = None
-    """Makes, for one prompt, what tells that the answer's program is complete."""
+    """Makes, for one prompt, the function that says when the answer's program is complete."""
 
     def __post_init__(self) -> None:
         assert not (self.fixed_length and self.program_end), "a fixed length ends with no program"
@@ -67,7 +67,8 @@ class Decoding:
     def settings(
         self, *, max_new_tokens: int, end_tokens: Sequence[int], pad_token: int | None
     ) -> "transformers.GenerationConfig":
-        """How transformers is told to generate: every setting that shapes the text, said aloud."""
+        """The settings for transformers' `generate`. Every setting that shapes the text is
+        stated."""
         from transformers import GenerationConfig as Settings
 
         chosen: dict[str, Any] = {

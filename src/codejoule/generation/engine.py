@@ -61,7 +61,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decoded:
-    """What came of the prompts of one window."""
+    """The result of one window."""
 
     completions: tuple[Completion, ...]
     """One per prompt, in the prompts' order."""
@@ -98,7 +98,7 @@ class ModelSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedModel:
-    """The model of an engine that has one of its own."""
+    """The model of an engine that loads its own."""
 
     id: str
     """The name that requests give."""
@@ -111,7 +111,7 @@ class ServedModel:
 
 
 def _nothing(_: object) -> None:
-    """Nobody watches."""
+    """Ignores what it is told."""
 
 
 class Engine(ABC):

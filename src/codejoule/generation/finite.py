@@ -1,4 +1,4 @@
-"""Logits that are NaN or infinite: the text is noise then, and its energy says nothing."""
+"""Finds logits that are NaN or infinite. The text is then noise, and its energy means nothing."""
 
 import inspect
 from typing import TYPE_CHECKING
@@ -33,7 +33,7 @@ def check_logits(
 
 
 def not_finite(dtype: object, where: str) -> UserError:
-    """What a user is told of such logits, whichever engine met them."""
+    """The error for such logits, the same for all engines."""
     dtype = str(dtype).removeprefix("torch.")
     return UserError(
         f"the model's logits are NaN or infinite {where}: what it writes is noise, and the energy "

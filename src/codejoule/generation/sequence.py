@@ -1,4 +1,4 @@
-"""From an engine's tokens to sequences of text."""
+"""Turns an engine's tokens into sequences of text."""
 
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
@@ -73,7 +73,8 @@ class DecodedSequence:
         return self._reason is not None
 
     def completion(self, *, prompt_tokens: int) -> Completion:
-        """What it has come to; if it has not ended, the limit on new tokens ended it."""
+        """The completion so far; if the sequence has not ended, the limit on new tokens ended
+        it."""
         text = "".join(self._texts) + self._pieces.text(self._unread)
         return Completion(
             task_id=self._prompt.task_id,

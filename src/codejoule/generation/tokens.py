@@ -1,4 +1,4 @@
-"""From prompts to one padded batch."""
+"""Turns prompts into one padded batch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

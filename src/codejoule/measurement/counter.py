@@ -1,4 +1,4 @@
-"""What a meter reads energy from, and power over time from the same."""
+"""What a meter reads energy and power over time from."""
 
 import logging
 import math
@@ -12,12 +12,12 @@ from codejoule.domain import EnergyScope, EnergySource, PowerSample
 logger = logging.getLogger(__name__)
 
 TICK_LIMIT_S = 0.25
-"""A window longer than this must have seen its counter advance: NVML ticks every 0.1 s or
+"""In a window longer than this the counter must have advanced [s]: NVML ticks every 0.1 s or
 faster, RAPL every millisecond."""
 
 SHORTEST_READ_SLICE_S = 0.1
-"""No shorter slice of a block is cut where a counter is read at its edges: RAPL ticks every
-millisecond, the CPU time of other processes every ten [s]."""
+"""A slice of a block is at least this long where a counter is read at its edges [s]: RAPL ticks
+every millisecond, the CPU time of other processes every ten."""
 
 
 class Counter:
@@ -58,7 +58,7 @@ class Counter:
 
 
 class CumulativeCounter(Counter):
-    """A counter over anything that can say how much energy has flowed up to now."""
+    """A counter of any source that says how much energy has flowed up to now."""
 
     def __init__(
         self,
@@ -109,8 +109,8 @@ def _less(now_j: Mapping[str, float], start_j: Mapping[str, float]) -> dict[str,
 def measured_j(
     by_device_j: Mapping[str, float], *, window: str, latency_s: float
 ) -> dict[str, float]:
-    """Differences of counters over a window, with what is not a measurement made NaN. UserError for
-    a counter that went backwards, or that stood still for longer than any does."""
+    """Differences of counters over a window; NaN where that is no measurement. Raises UserError for
+    a counter that went backwards, or that stood still for too long."""
     for device, energy_j in by_device_j.items():
         if energy_j < 0:
             raise UserError(

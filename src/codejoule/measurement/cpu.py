@@ -170,7 +170,7 @@ def _zones() -> list[_Zone]:
         raise _RaplMissingError(
             f"RAPL counters in {folder} are there, but only root may read them",
             "sudo chmod -R a+r /sys/devices/virtual/powercap/intel-rapl (until the next boot; "
-            "docs/energy.md has a udev rule), or give Python CAP_DAC_READ_SEARCH",
+            "docs/explanation/energy.md has a udev rule), or give Python CAP_DAC_READ_SEARCH",
         ) from None
     except ZeusRAPLFileInitError as error:
         raise _RaplMissingError(
@@ -228,10 +228,10 @@ class CpuCounters(CumulativeCounter):
 
 
 def cpu_time_counter(watts_per_core: float, *, processes: Sequence[int] = ()) -> CumulativeCounter:
-    """CPU time of all threads of this process [s] x `watts_per_core` [W]: an estimate, for which
-    docs/energy.md has the source. `processes` are others whose time counts too, that of their
-    descendants with it: a server's, which works for this one; or this one, where what it starts
-    counts, too."""
+    """CPU time of all threads of this process [s] x `watts_per_core` [W]. It is an estimate;
+    docs/explanation/energy.md has the source. The time of `processes` and of their descendants
+    counts, too: those of a server that works for this process, or this process itself, where what
+    it starts counts."""
     listed = os.getpid() in processes
 
     def read_j() -> Mapping[str, float]:

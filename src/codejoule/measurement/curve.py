@@ -1,8 +1,8 @@
 """The curve of energy over time, from the ticks of a counter: pure arithmetic. A GPU's counter
 advances in steps ("ticks", 0.1 s apart on Hopper), and a step holds all the energy since the last
-one. What flowed between two ticks has to be worked out. This module does so from the ticks around,
-and from what only the one who measures knows: that power may jump where a window opens, ends or is
-marked, and is mostly even elsewhere."""
+one. The energy between two ticks has to be worked out. This module does so from the ticks around
+it, and from a fact that only the meter knows: power may jump where a window opens, ends or is
+marked, and it is mostly even elsewhere."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,17 +17,17 @@ COUNTER_LAG_S = 0.011
 where 6 to 15 ms do about equally well; it matters by itself times the jump of power at an edge."""
 
 NEIGHBOURS = 3
-"""Ticks on either side of a moment that take part in working it out."""
+"""Ticks on either side of a moment from which its energy is worked out."""
 
 ACROSS_EDGE = 1e-4
 """Weight of "power stays as it was" across the edge of a window; it is 1 elsewhere."""
 
 SAME_MOMENT_S = 3e-4
-"""Edges nearer to each other than this are one: a new window opens as the last one ends."""
+"""Edges nearer to each other than this count as one [s]: a window opens as another ends."""
 
 CLEAR_EDGE = 0.08
 """Standard error of the place of an edge, in ticks, where whole ticks lie on both sides: the lag
-and the slopes of power at a step (calibrated on a recording, docs/energy.md)."""
+and the slopes of power at a step (calibrated on a recording, docs/explanation/energy.md)."""
 
 CLOCK_ERROR = 0.1
 """How early a tick may seem by the clock that was fitted to few of them, in ticks."""
@@ -36,7 +36,7 @@ PAUSE_S = 0.03
 """Edges nearer than this count as one for the uncertainty: the pause between two windows."""
 
 CROWDED_EDGE = 12**-0.5
-"""The same where another edge lies in the same tick or the next: anywhere in the tick."""
+"""The same where another edge lies in the same tick or the next: the edge may be anywhere in it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,7 @@ class Point:
 
 
 def tick_times(before_s: Floats, after_s: Floats, *, reach: int = 32) -> Floats:
-    """Moments of the ticks [s], sharper than the reads that saw them.
+    """Moments of the ticks [s], more exact than the reads that saw them.
 
     Each tick came between `before_s`, the start of the last read that still gave the old value,
     and `after_s`, the end of the first that gave the new one. `reach` ticks on either side are
@@ -77,8 +77,8 @@ def tick_times(before_s: Floats, after_s: Floats, *, reach: int = 32) -> Floats:
     A driver ticks by a clock of its own (an H200's stayed within 0.15 ms of a straight line for
     four minutes), whereas a read takes 3 to 40 ms and sees a tick late, never early. So the
     least late of the neighbouring reads show the clock. Only reads within half a period of the
-    tick take part in that, for one that was held up longer does not say which turn of the clock
-    it saw; it is given the last turn before its end that its neighbours leave. Where a counter
+    tick are used for that, because one that was held up longer does not say which turn of the clock
+    it saw. It is given the last turn before its end that its neighbours leave. Where a counter
     ticks irregularly, the bounds that its own reads set hold.
     """
     if len(after_s) < 3:
@@ -91,7 +91,8 @@ def tick_times(before_s: Floats, after_s: Floats, *, reach: int = 32) -> Floats:
     step_s = np.diff(since_s[sharp])
     if (np.diff(sharp) == 1).any():
         period_s = float(np.median(step_s[np.diff(sharp) == 1]))
-    # From one to the next, so that an error of the period does not grow into a turn of its own.
+    # The count goes from one tick to the next, so that an error of the period does not add up to
+    # a whole turn.
     seen = np.concatenate([[0.0], np.cumsum(np.round(step_s / period_s))])
     period_s = _slope(seen, since_s[sharp], period_s)
     late_s = np.full(len(after_s) + 2 * reach, np.inf)
@@ -107,7 +108,7 @@ def tick_times(before_s: Floats, after_s: Floats, *, reach: int = 32) -> Floats:
 
 
 def _keep_apart(turn: Floats, sharp: NDArray[np.int_]) -> None:
-    """No two ticks come in one turn: between those that are `sharp`, move the others."""
+    """Give each turn one tick at most: move those that are not `sharp` between those that are."""
     others = np.setdiff1d(np.arange(len(turn)), sharp)
     for here in others[others > 0]:
         if here - 1 in sharp:

@@ -1,4 +1,4 @@
-"""What this machine is, as far as energy is concerned; no torch needed."""
+"""What this machine has to measure energy with; torch is not needed for it."""
 
 import os
 import platform
@@ -28,7 +28,7 @@ class Gpu:
     energy_counter: bool
     """Whether NVML counts its energy."""
     mig: bool
-    """Whether it is divided into slices, whose energy nobody counts."""
+    """Whether it is divided into slices (MIG), whose energy no counter gives."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

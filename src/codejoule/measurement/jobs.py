@@ -1,5 +1,5 @@
-"""Jobs of codejoule on one machine: they leave each other's devices alone, and know who worked
-meanwhile."""
+"""Jobs of codejoule on one machine: they reserve devices, and record which other jobs worked at the
+same time."""
 
 import fcntl
 import json
@@ -47,7 +47,7 @@ class Job:
     work: Work
     """What it does."""
     devices: tuple[str, ...]
-    """Whose counters it has to itself."""
+    """The devices whose counters it has reserved."""
     processes: tuple[str, ...]
     """Its process and that one's ancestors, each with its namespace."""
     since_s: float
@@ -59,7 +59,7 @@ class Job:
         return self.processes[0]
 
     def __str__(self) -> str:
-        # Another user may have written it: nothing of it may steer a terminal.
+        # Another user may have written it, so it must not steer a terminal.
         name = visible(self.name.replace("\n", "\\n"))
         pid = self.process.partition("@")[0]
         return f"{name} (process {pid}, since {time.ctime(self.since_s)})"
@@ -73,7 +73,7 @@ def at_work(
     devices: Sequence[str] = (),
     on_metered_device: OnMeteredDevice = OnMeteredDevice.wait,
 ) -> Iterator[None]:
-    """Be known as a job while inside, and have `devices` to oneself (see `metered_devices`). A
+    """Announce a job while inside, and reserve `devices` for it (see `metered_devices`). A
     device that another job has is waited for, or is a `UserError`; what this process or an ancestor
     of it has already (``codejoule meter -- codejoule run``) is shared. The kernel ends all of
     it with the process. Raises `UserError` where jobs cannot meet."""
@@ -188,7 +188,7 @@ def _announce(job: Job, folder: Path, files: list[int]) -> None:
     files.append(file)
     fcntl.flock(file, fcntl.LOCK_EX)
     os.write(file, json.dumps(to_json(job)).encode())
-    # Nobody finds it before it is whole and locked.
+    # Others see it only once it is whole and locked.
     half.rename(folder / f"{time.time_ns()}-{os.getpid()}.job")
 
 

@@ -1,4 +1,4 @@
-"""The ledger: every tick of the energy counters, and windows worked out from them afterwards."""
+"""The ledger: it keeps every tick of the energy counters and works out windows from them."""
 
 import logging
 import math
@@ -23,7 +23,8 @@ from codejoule.measurement.feed import Feed, Kind
 logger = logging.getLogger(__name__)
 
 SHORTEST_SLICE_S = 1.0
-"""No shorter slice of a block is cut: its error would be above 1 to 2 % (docs/energy.md) [s]."""
+"""A slice of a block is at least this long [s]; the error of a shorter one would be above 1 to 2 %
+(docs/lab-notes/ledger.md)."""
 
 PAUSE_S = 0.005
 """Pause between two looks for new records [s]."""
@@ -41,10 +42,10 @@ MAX_POWER_W = 5000.0
 """More than any one card draws: a step that needs it is a jump of the counter."""
 
 RESOLUTION_J = 1e-3
-"""NVML counts whole millijoules: less between two moments is nothing measured."""
+"""NVML counts whole millijoules, so less than this between two moments is no measurement [J]."""
 
 EDGE_REACH_S = 2.0
-"""Edges further than this from a moment do not matter to it."""
+"""Edges further than this from a moment do not change its energy [s]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +83,7 @@ class _Book:
     points: dict[float, Point] = field(default_factory=dict)
 
     def covers(self, moment_s: float) -> bool:
-        # A read shows its tick late, never early, by up to 40 ms: `before_s` is on the safe side.
+        # A read shows its tick up to 40 ms late and never early, so `before_s` is on the safe side.
         return bool(self.before_s) and self.before_s[-1] - COUNTER_LAG_S >= moment_s
 
     def slowed(self, opened_s: float, closed_s: float) -> bool:
@@ -95,11 +96,11 @@ class _Book:
 
 
 class Ledger:
-    """Keeps the ticks of some devices and answers for windows between noted moments. A moment's
-    energy is worked out once and then stands, so windows that share their moments add up exactly,
-    and windows one after another add up to the one around them. UserError is raised for a window
-    during which a counter stood still or jumped, the sampler died, the machine was suspended, or
-    another process used a device (`warn_of_foreign`: that is logged once)."""
+    """Keeps the ticks of some devices and gives the energy of windows between noted moments. The
+    energy at a moment is worked out once and then stands. Windows that share their moments
+    therefore add up exactly, and windows in a row add up to the one around them. UserError is
+    raised for a window during which a counter stood still or jumped, the sampler died, the machine
+    was suspended, or another process used a device (`warn_of_foreign`: that is logged once)."""
 
     def __init__(self, feed: Feed, *, warn_of_foreign: bool = False) -> None:
         self.devices = feed.devices

@@ -31,8 +31,8 @@ class Meter:
     window; `recorded_idle_w` is the idle power of the GPUs that a replay plays [W].
 
     Windows may be nested or overlap. Without a ledger, a window too short for its counter to
-    tick has an ``energy_j`` of NaN: nothing was measured, and 0 would say otherwise; with one it
-    has an uncertainty. A counter that stands still for longer or goes backwards raises
+    tick has an ``energy_j`` of NaN, because nothing was measured. With a ledger it has an
+    uncertainty. A counter that stands still for longer or goes backwards raises
     `UserError`.
     """
 
@@ -143,7 +143,7 @@ class Meter:
             if abs(sum(seen_w) / 2 - earlier_w) <= self._idle_tolerance * earlier_w:
                 return earlier_w, IdleSource.taken_over
         last_w, power_w, settled = settle(
-            # What has been seen need not be observed again.
+            # What has been seen is not observed again.
             lambda seconds: seen_w.pop(0) if seen_w else self._observed_w(seconds),
             longest_s=self._idle_s,
             step_s=step_s,

@@ -1,4 +1,4 @@
-"""Processes that matter to a run's energy: a server's, and others on its GPUs."""
+"""Processes that change a run's energy: those of a server, and others on its GPUs."""
 
 import ipaddress
 import logging
@@ -61,7 +61,7 @@ def foreign_among(listed: Sequence[int], own: set[int]) -> list[int]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerProcesses:
-    """Who answers at an address of this machine."""
+    """The processes that answer at an address of this machine."""
 
     pids: tuple[int, ...]
     """Those that listen there; empty where the system does not tell (another user's, another

@@ -38,7 +38,7 @@ NICENESS = 10
 late, which the ledger allows for, and decoding is not slowed."""
 
 CHECK_S = 0.1
-"""How often the threads are looked after, and kept off the core that decodes."""
+"""How often the threads are moved away from the core that decodes [s]."""
 
 SLOWED = 0x8 | 0x20 | 0x40 | 0x80
 """NVML's reasons for slowed clocks: by the hardware, by heat (the driver's and the hardware's
@@ -95,7 +95,7 @@ def _siblings(core: int) -> set[int]:
 
 
 class DeviceSampler:
-    """Puts what one device does on record: each tick of its counter, which is read when the next
+    """Records what one device does: each tick of its counter, which is read when the next
     one is due, and its other quantities as they change, unless the driver lacks them."""
 
     def __init__(self, device: int, handle: Any, put: Put, *, owners: Sequence[int]) -> None:

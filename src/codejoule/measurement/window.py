@@ -118,7 +118,7 @@ class Window:
         self._see_others()
 
     def cancel(self) -> None:
-        """The block has raised: its error is not to be hidden by one of a counter."""
+        """The block has raised. An error of a counter must not hide the block's own."""
         for counter in filter(None, (self._sources.counter, self._sources.cpu)):
             with suppress(UserError, OSError):
                 counter.end(self._key)
@@ -187,7 +187,8 @@ class Window:
         # Idle power is the GPUs': a CPU is never idle while this process runs.
         if self._idle_power_w is not None and not (sources.cpu_in_scope or math.isnan(energy_j)):
             net_j = energy_j - self._idle_power_w * latency_s
-        # A window of Zeus' in which a card's counter has not ticked says 0, and nothing is known.
+        # Zeus says 0 for a window in which a card's counter has not ticked; its energy is not
+        # known.
         zeus_known = entry is not None and all(j > 0 for j in self._counter_j.values())
         return EnergyReading(
             name=self.name,

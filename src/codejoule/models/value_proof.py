@@ -39,7 +39,8 @@ def prove_values(
 
     Each layer gets inputs of ones in one group of its inputs and zeros elsewhere, and inputs of
     random signs. With a zero point off by one, an output for the former is off by the sum of the
-    group's steps; half of that is the tolerance, and rounding stays far below it (docs/models.md).
+    group's steps. Half of that is the tolerance, and rounding stays far below it
+    (docs/reference/models.md).
     Returns, for each layer, what was looked at and how close it was. Raises `UserError` that
     names the first layer which computes something else.
     """

@@ -1,4 +1,4 @@
-"""Prompts, programs and the words of the tests, as much as a page can hold."""
+"""Prompts, programs and test output, as much as a page can hold."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from codejoule.analysis import GroupAnalysis, LoadedRuns, read_attempts
 from codejoule.domain.text import visible
 
 MOST_TEXT = 3_000_000
-"""Characters of prompts, programs and tests' words that the page holds."""
+"""Characters of prompts, programs and test output that the page holds."""
 MOST_CHARACTERS = 6_000
 """Characters of one of them."""
 MOST_CONFIGURATIONS = 24
@@ -79,10 +79,10 @@ def group_attempts(
             found[task] = [[*row[:2], *numbers[3 * i : 3 * i + 3]] for i, row in enumerate(rows)]
     if left:
         cut.append(
-            f"{left:,} of {left + len(found):,} tasks are here without prompt, programs and tests' "
-            f"words: the page holds {MOST_TEXT / 1e6:g} MB of them, tasks on which configurations "
-            "differ first. All are in the runs' artifacts prompts.jsonl, samples.jsonl and "
-            "eval_results.json."
+            f"{left:,} of {left + len(found):,} tasks are here without prompt, programs "
+            f"and test output: the page holds {MOST_TEXT / 1e6:g} MB of them, tasks on which "
+            "configurations differ first. All are in the runs' artifacts prompts.jsonl, "
+            "samples.jsonl and eval_results.json."
         )
     return found, cut
 

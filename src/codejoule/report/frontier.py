@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito (2008): told apart with every common colour vision.
+# Okabe and Ito (2008): colours that can be told apart with every common colour vision.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _NAMES = 12
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")

@@ -10,8 +10,8 @@ SOURCES = {
     "nvml": "the GPU's own energy counter, read through NVML; a window's error falls with its "
     "length (a few percent from one second on), and windows add up to the run",
     "rapl": "the CPU's own energy counter (RAPL)",
-    "estimate": "an estimate, not a measurement: CPU time x assumed watts per core. It is good for "
-    "nothing but comparing estimates of the same machine",
+    "estimate": "an estimate, not a measurement: CPU time x assumed watts per core. It is good "
+    "only for comparing estimates of the same machine",
     "replay": "a recording that was played again",
     "published": "printed in the literature, not measured here",
 }
@@ -51,7 +51,7 @@ def provenance(group: GroupAnalysis) -> list[tuple[str, str]]:
 
 
 def runs_table(group: GroupAnalysis) -> Table:
-    """One row per run: its energy and what vouches for it."""
+    """One row per run: its energy and how it was checked."""
     import pandas as pd
 
     frame = group.group.frame
@@ -75,7 +75,7 @@ def runs_table(group: GroupAnalysis) -> Table:
             columns[name] = frame[f"metrics.{name}"].to_numpy(dtype=float)
     return Table(
         name="runs",
-        title="Every run: its energy and what vouches for it",
+        title="Every run: its energy and how it was checked",
         frame=pd.DataFrame(columns),
         labels=wanted,
     )

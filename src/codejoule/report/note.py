@@ -16,7 +16,7 @@ _LEAST_ENERGY = ("energy_per_solved_task_j", "energy_per_task_j")
 
 
 class BestFigures(TypedDict):
-    """What the parent run of a sweep says of its best jobs."""
+    """Best figures that the parent run of a sweep records."""
 
     metrics: dict[str, float]
     """``best_`` and the name of the figure."""

@@ -1,4 +1,4 @@
-"""The page: everything an analysis says, in one HTML file that needs no other."""
+"""The page: everything that an analysis says, in one HTML file that needs no other."""
 
 import base64
 import hashlib

@@ -22,7 +22,7 @@ LINES = 25
 _FEWEST = 8
 """Lines that the table and the doubts of the largest group get where there are many groups."""
 _ROWS, _DOUBTS, _STEPS = 5, 5, 3
-"""Rows that doubts and steps leave to the table, and most doubts and steps of the ladder."""
+"""Rows that the table gets at least, and the most doubts and steps of the ladder."""
 
 _ACCURACY = "pass@1 [95 % CI]"
 _ALWAYS = ("model", "quant", "batch")
@@ -179,7 +179,7 @@ def legend(table: "pd.DataFrame") -> list[str]:
     if "estimate" in f"{source}, {evaluation}":
         lines.append(
             "~ marks an estimate (CPU time x assumed watts per core). It is no measurement: "
-            "compare it with nothing but other estimates of this machine."
+            "compare it only with other estimates of this machine."
         )
     if table["pass_at_1_plus"].notna().any():
         lines.append("pass@1: by the benchmark's own tests; plus: by EvalPlus' further ones, too.")
@@ -221,7 +221,8 @@ def _table_lines(table: "pd.DataFrame") -> list[str]:
 
 
 def _all(table: "pd.DataFrame", name: str) -> str:
-    """What the rows say, each value once: several only where they were mixed on purpose."""
+    """The values in the rows, each once; there are several only where they were mixed on
+    purpose."""
     return " and ".join(dict.fromkeys(str(v) for v in table[name] if v is not None))
 
 

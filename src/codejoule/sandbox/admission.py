@@ -11,16 +11,16 @@ from codejoule.sandbox.sandbox import Sandbox
 _PER_WORKER_BYTES = 2**30
 """With less than this for each, fewer workers are started."""
 _PER_SAMPLE_BYTES = 2**28
-"""With less than this left, no program begins beside another, and one that has taken less is
-not what the memory went to."""
+"""With less than this left, no program begins beside another. A program that has taken less than
+this is not what used up the memory [bytes]."""
 _FASTEST_BYTES_PER_S = 2**36
-"""At which processes of one machine fill memory together."""
+"""Rate at which the processes of one machine can fill memory together [bytes/s]."""
 _SHORTEST_S, _LONGEST_S = 0.01, 0.5
 _SETTLE_S = 0.1
 """How long what a killed program had takes to be free again."""
 _AHEAD_S = 0.15
-"""How far ahead to look while several run: the kernel, once out of memory, kills several, and
-does not stop at programs."""
+"""How far ahead to look while several run [s]. Once out of memory, the kernel kills several
+processes, and not programs alone."""
 _SLEEP_PERIOD_S = 1.0
 _ASLEEP = 0.1
 """Share of a core, over a period, below which a program counts as asleep."""
@@ -107,7 +107,7 @@ class Admission:
         return {(worker, one[0]): one[1] for worker, one in told.items() if one is not None}
 
     def _evict_largest(self) -> bool:
-        """Whether there was one that is worth it."""
+        """End the largest program; False where ending none of them would help."""
         sizes = {worker: worker.taken_bytes() for worker in tuple(self._running)}
         largest = max(sizes, key=lambda worker: sizes[worker], default=None)
         if largest is None or sizes[largest] < _PER_SAMPLE_BYTES:

@@ -1,4 +1,4 @@
-"""Pure functions of arrays: tests, intervals, fronts; those of the thesis among them."""
+"""Pure functions of arrays: tests, intervals and fronts, among them the thesis' own."""
 
 from codejoule.statistics.accuracy import (
     ACCURACY_PAIRS,

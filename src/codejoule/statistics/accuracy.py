@@ -72,7 +72,7 @@ def paired_accuracy(
 
     Notes
     -----
-    That a difference is not significant is no evidence of equality: only `p_value_no_loss` is.
+    A difference that is not significant is no evidence of equality. Only `p_value_no_loss` is.
 
     References
     ----------

@@ -1,5 +1,5 @@
-"""Evidence that a mean lies above a value, valid at every look: betting on tasks drawn without
-replacement."""
+"""Evidence that a mean lies above a value, by bets on tasks that are drawn without replacement. It
+is valid at every look."""
 
 from typing import Any
 
@@ -10,12 +10,12 @@ _BOLDNESS = 0.95
 """Largest share of the wealth that one task may cost."""
 
 _PRIOR_VARIANCE = 0.1
-"""Variance that one imagined task contributes before there are any."""
+"""Variance of one imagined task, with which the estimate begins before any task was seen."""
 
 
 def log_growth(x: NDArray[np.float64], *, population: int, null: float, low: float) -> NDArray[Any]:
-    r"""Growth of a gambler's wealth who bets, task by task, that the mean of all tasks is more than
-    a value.
+    r"""Growth of the wealth of a gambler who bets, task by task, that the mean of all tasks is
+    above a value.
 
     Parameters
     ----------

@@ -16,7 +16,7 @@ from codejoule.statistics.result import ROUNDING
 REPEATS = "repeats"
 """The source of a variance that runs of the same store have shown."""
 ASSUMED = "assumed"
-"""The source of one that was measured elsewhere, or that somebody names."""
+"""The source of a variance that was measured elsewhere, or that the user states."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +26,7 @@ class RunVariance:
     sd_log: float
     """Standard deviation of the logarithm of a run's energy; 0.02 is about 2 %."""
     df: float
-    """Degrees of freedom that it was estimated with; inf where it is taken as known."""
+    """Degrees of freedom of its estimate; inf where it is taken as known."""
     source: str
     """`REPEATS` or `ASSUMED`."""
 
@@ -111,7 +111,7 @@ def upper_sd(variance: RunVariance, error: float) -> float:
 
 
 def reference_variance(engine: str, energy_source: str) -> RunVariance:
-    """Give the variance between runs that was measured for an engine, elsewhere.
+    """Look up the variance between runs that was measured for an engine elsewhere.
 
     Parameters
     ----------
@@ -123,9 +123,8 @@ def reference_variance(engine: str, energy_source: str) -> RunVariance:
     Returns
     -------
     RunVariance
-        With the degrees of freedom that it was measured with. For an engine or a source that
-        nothing was measured for, the largest of those nearest to it: of the same source, else of
-        all.
+        The variance with its degrees of freedom. For an engine without a measurement it is the
+        largest of the same source; for a source without one, the largest of all.
 
     References
     ----------
@@ -166,8 +165,8 @@ def compare_runs(
     variance : RunVariance
         How much runs of one configuration differ, taken as the same for both.
     counter_rel : float
-        Relative standard uncertainty of one run's energy that is the meter's. It counts where the
-        variance is assumed; repeats contain it.
+        Relative standard uncertainty of one run's energy that comes from the meter. It is added
+        where the variance is assumed; the variance of repeats contains it already.
     confidence : float
         Of the interval, in (0, 1).
 

@@ -1,4 +1,5 @@
-"""Tasks that shared an accounting window are not independent: clusters, and resamples of them."""
+"""Clusters of tasks that shared an accounting window, and resamples of such clusters. Tasks in one
+window are not independent."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -7,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 2000
-"""Bootstrap resamples: the end of a 95 % interval is then a percentile of 50 in each tail."""
+"""Number of bootstrap resamples; 50 of them then lie beyond each end of a 95 % interval."""
 
 
 def clusters(windows: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
-    """Smallest groups of tasks that no window of any run ties to another group.
+    """Group tasks so that no two groups ever shared an accounting window.
 
     Parameters
     ----------
@@ -21,7 +22,7 @@ def clusters(windows: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
     Returns
     -------
     ndarray of int, shape (tasks,)
-        Number of each task's cluster, from 0. With one task per window these are the tasks.
+        Number of each task's cluster, from 0. With one task per window each task is its own.
 
     Raises
     ------
@@ -30,9 +31,10 @@ def clusters(windows: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
 
     Notes
     -----
-    The energy of a window is measured as a whole and allocated to its tasks, so that they share
-    its noise. Connected components of "decoded together in some run" are independent of one
-    another as far as windows go.
+    The energy of a window is measured as a whole and allocated to its tasks, so its tasks share
+    its noise. Two tasks are put into one group if they shared a window in any run, or if a chain of
+    shared windows links them (the connected components of that graph). The noise of windows is then
+    independent from group to group.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -87,7 +89,7 @@ def cluster_sums(values: NDArray[np.float64], labels: NDArray[np.int64]) -> NDAr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resampler:
-    """Resamples that many comparisons share, drawn once for each number of clusters."""
+    """Resamples that many comparisons share. They are drawn once for each number of clusters."""
 
     rng: np.random.Generator
     """Source of randomness."""

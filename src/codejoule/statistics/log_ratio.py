@@ -1,4 +1,4 @@
-"""By how much two configurations differ in energy on the same tasks."""
+"""How much the energy of two configurations on the same tasks differs."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -24,7 +24,8 @@ from codejoule.statistics.statistic import (
 )
 
 _LEAST_VARIANCE = ROUNDING**2
-"""Variance of a mean logarithm below which it is rounding: an error of it would be certainty."""
+"""A variance of a mean logarithm below this is rounding. An error computed from it would claim
+certainty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +119,7 @@ def paired_log_ratio(
         v_runs, df = runs
         v_noise = _noise_variance(a, labels) + _noise_variance(b, labels)
         if min(len(a), len(b)) == 1:
-            # The single run's own noise cannot be told apart: take it to be as the other's.
+            # A single run does not show its noise, so it is taken to be as the other side's.
             v_noise *= 1 + max(len(a), len(b))
         v_more = 0.0 if groups < 2 else max(0.0, v_tasks - v_noise)
         parts = ((v_runs, df), (v_more, float(groups - 1)))
@@ -162,7 +163,8 @@ def _critical(alpha: float, parts: tuple[tuple[float, float], ...]) -> float:
     """Cochran and Cox's critical value of a sum of (variance, degrees of freedom)."""
     from scipy.special import stdtrit
 
-    # Not stats.t.ppf: the root is looked for with many calls, and this one takes a microsecond.
+    # stats.t.ppf would be too slow: finding the root takes many calls, and this one takes a
+    # microsecond.
     known = [(v, -float(stdtrit(df, alpha / 2))) for v, df in parts if v > 0]
     return sum(v * t for v, t in known) / sum(v for v, _ in known) if known else math.nan
 

@@ -82,7 +82,8 @@ def thesis_regression(
     ``log(1 + E_Wh) ~ output_tokens + lagged log energy + domains`` without an intercept, R2
     uncentred, errors HC3, as the thesis' tables 5.5 to 5.13. The thesis does not say what it
     took the logarithm of. With log(1 + watt-hours) the coefficients it prints give its energies
-    back (docs/analysis.md); with the logarithm of joules or kilowatt-hours they do not.
+    back; with the logarithm of joules or kilowatt-hours they do not
+    (docs/explanation/statistics.md).
 
     References
     ----------
@@ -145,7 +146,7 @@ def _fit(
 
     varying: dict[str, NDArray[np.float64]] = {"intercept": np.ones(y.size)} if intercept else {}
     varying |= {name: c.astype(float) for name, c in columns.items() if _varies(c)}
-    # Without residual degrees of freedom to speak of, robust errors mean nothing.
+    # With hardly any residual degrees of freedom, robust errors mean nothing.
     if not varying or y.size < 2 * len(varying) + 8 or not has_spread(y):
         return None
     names = _independent(varying)
@@ -174,7 +175,8 @@ def _independent(columns: Mapping[str, NDArray[np.float64]]) -> list[str]:
     """Names of the columns, those left out that are sums of earlier ones."""
     x = np.column_stack(list(columns.values()))
     x = x / np.linalg.norm(x, axis=0)
-    # Of unit columns: the small matrix has the rank of the large one, and is quick to look at.
+    # The columns are scaled to unit length. The small matrix has the rank of the large one, and
+    # is quick to examine.
     gram = x.T @ x
     kept: list[int] = []
     for i in range(len(columns)):

@@ -1,4 +1,4 @@
-"""By how much two configurations differ in energy on these very tasks, from run to run."""
+"""How much the energy of two configurations differs on these tasks, given how runs vary."""
 
 import math
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""What a statistic declares: the tasks that it is a function of, its columns, its sentences."""
+"""The declaration of a statistic: the tasks that it takes, its columns and its sentences."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -25,8 +25,8 @@ KEYS = {
 """Columns that name each kind of unit."""
 
 RUNS_AS_GIVEN = (
-    "Friedman's and Wilcoxon's tests take the runs as given: of variance between runs only the "
-    "ratio, its p_value and the verdict know, and the mixed model."
+    "Friedman's and Wilcoxon's tests take the runs as given. Only the ratio, with its p_value and "
+    "verdict, and the mixed model contain the variance between runs."
 )
 _ADJUSTED = "p-values adjusted by Holm within the factor, all its comparisons together."
 
@@ -94,9 +94,9 @@ class PairTasks:
     """Energy of generation of whole runs [J], shapes (runs,); empty where they are not of the
     same tasks."""
     variance: RunVariance | None
-    """How much the energy of runs differs; None where nothing is known of that."""
+    """How much the energy of runs differs; None where that is not known."""
     counter_rel: float = 0.0
-    """Relative standard uncertainty of a run's energy that is the meter's."""
+    """Relative standard uncertainty of a run's energy that comes from the meter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,16 +104,16 @@ class Statistic:
     """One table of an analysis: the same function of every run, set or pair."""
 
     name: str
-    """Of the table and its files."""
+    """Name of the table and of its files."""
     title: str
     """What it shows, in words."""
     unit: Literal["run", "first run", "configuration", "set", "contrasts", "pair"]
     """What it is worked out for: a `RunTasks` (of a configuration: means over its runs), a
     `SetTasks` as a whole or all pairs of it, a `PairTasks`."""
     rows: Callable[[Any, Method], Iterable[Row]]
-    """Its function: none or more rows per unit. A row of contrasts has its ``pair``."""
+    """Works out the rows of one unit, none or more. A row of contrasts has its ``pair``."""
     figures: tuple[str, ...]
-    """Columns beyond those that name the unit; what else a row holds is left out."""
+    """Columns besides those that name the unit. Other values of a row are left out."""
     adjusted: tuple[str, ...] = ()
     """p-values that are adjusted by Holm within the factor, into a column ``..._holm``."""
     verdict: tuple[str, float, str, str] | None = None
@@ -131,7 +131,7 @@ class Statistic:
     sentence: Callable[[Row], str] | None = None
     """Sentence on one comparison."""
     caution: Callable[[list[Row]], str | None] | None = None
-    """What a reader must know of the table as a whole; None where that is nothing."""
+    """What a reader must know about the table as a whole; None where there is nothing."""
 
     @property
     def columns(self) -> tuple[str, ...]:

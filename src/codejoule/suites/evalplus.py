@@ -23,8 +23,8 @@ class TestCases(unittest.TestCase):
 del _rules
 __import__("gc").collect()  # after which it lists no tuples of constants
 """
-"""The method that counts is text: to parse a thousand calls wherever tests are looked at would
-take longer than to judge."""
+"""The method that runs the calls is kept as text: parsing a thousand calls wherever tests are
+looked at would take longer than judging."""
 
 _METHOD = """\
 def test_{part}(

@@ -123,7 +123,7 @@ def _is_same_set(got: Any, wanted: Any, arguments: list[Any], atol: float) -> bo
 
 
 def _is_any(got: Any, wanted: Any, arguments: list[Any], atol: float) -> bool:
-    """Of a match only whether there is one counts; `wanted` says so."""
+    """Only whether there is a match counts; `wanted` says so."""
     return bool(got == wanted if isinstance(got, bool) else wanted == (got is not None))
 
 

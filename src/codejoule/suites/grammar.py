@@ -28,7 +28,7 @@ def parse(text: str) -> ast.Module:
     # The parser itself takes a backslash at the end before "\r\n", and refuses it before "\n".
     text = re.sub(r"\r\n?", "\n", text)
     with warnings.catch_warnings():
-        # A model's invalid escape sequence is not for our user's console.
+        # The user need not see a warning about a model's invalid escape sequence.
         warnings.simplefilter("ignore")
         tree = ast.parse(text, feature_version=_VERSION)
         if sys.version_info >= (3, 12) and _MAY_HOLD_FSTRING.search(text):

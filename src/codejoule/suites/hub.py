@@ -1,4 +1,4 @@
-"""A suite's file from the Hugging Face hub, or from its cache."""
+"""Fetches a suite's file from the Hugging Face hub, or from its cache."""
 
 import re
 from contextlib import suppress

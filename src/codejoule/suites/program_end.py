@@ -1,4 +1,4 @@
-"""Where the program in a growing answer is complete."""
+"""Finds where the program in a growing answer is complete."""
 
 import ast
 import keyword
@@ -64,9 +64,9 @@ class ProgramEnd:
     when, up to here, the sanitized program defines the entry point and uses no name that it, the
     task's ``code_prompt`` or Python leaves unbound, and a line begins at the margin that starts
     something else: another definition, a use of the entry point, or what is no Python, such as a
-    closing fence. What is judged is then what it would have been. In any doubt the answer goes on:
-    where the text does not parse, while only a docstring stands in the function, for imports, other
-    statements, and definitions of names that the program mentions."""
+    closing fence. The judged program is then the same as without this rule. In any doubt the answer
+    goes on: where the text does not parse, while only a docstring stands in the function, for
+    imports, other statements, and definitions of names that the program mentions."""
 
     def __init__(self, task: Task, *, split: Split, variant: Variant) -> None:
         self._task, self._split, self._variant = task, split, variant
@@ -100,7 +100,7 @@ class ProgramEnd:
         return None
 
     def _ends_before(self, line: str) -> bool:
-        """Whether the program is complete and `line`, which follows, no part of it."""
+        """Whether the program is complete, and `line`, which follows, does not belong to it."""
         if self._hopeless or self._line_start < 0 or self._nesting.is_open:
             return False
         if not line or _GOES_ON.match(line) or not self._may_start_something_else(line):
@@ -115,7 +115,7 @@ class ProgramEnd:
             program = sanitize(raw, self._task.entry_point, self._task.tested_names)
             return self._is_complete(program) and not _keeps(program, line)
         except _FAULTS:
-            # A statement begins here, so the text before stands: no more lines will mend it.
+            # A statement begins here, so no further line can change the text before it.
             self._hopeless = True
             return False
 

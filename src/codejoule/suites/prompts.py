@@ -1,4 +1,4 @@
-"""From a task to the text that a model continues, and from its answer to a program."""
+"""Turns a task into the text that a model continues, and its answer into a program."""
 
 from collections.abc import Callable
 
@@ -90,7 +90,7 @@ def _chat(
     ]
     try:
         rendered = render_chat(messages)
-    except Exception as error:  # a template is a program of the model's, and raises what it likes
+    except Exception as error:  # a template is the model's own program and may raise anything
         raise ConfigError(
             f"model.variant=instruct: the tokenizer renders no chat "
             f"({str(error).strip() or type(error).__name__}); set model.variant=base, or use a "

@@ -1,8 +1,8 @@
-"""From a model's text to the program that is judged.
+"""Turns a model's text into the program that is judged.
 
 The rules are those of BigCodeBench 0.2.5, oddities included, so that verdicts compare with
 published ones. Upstream parses with tree-sitter, this module with `ast`; where the two see
-different nodes, tree-sitter's view is followed. `docs/suites.md` lists the rules.
+different nodes, tree-sitter's view is followed. `docs/reference/suites.md` lists the rules.
 """
 
 import ast

@@ -1,4 +1,5 @@
-"""MLflow's client, quiet, with its failures told as errors of ours, and texts that fit into it."""
+"""MLflow's client without its chatter, with its failures as `UserError`, and with texts cut to
+fit."""
 
 import hashlib
 import os
@@ -49,7 +50,7 @@ def explained(uri: str, doing: str) -> Iterator[None]:
 
 
 PARAMS_PER_BATCH = 100
-"""Params (and tags) that MLflow takes at once."""
+"""How many params (and tags) MLflow takes at once."""
 PARAM_LENGTH = 6000
 """Longest value of a param [characters]."""
 TAG_LENGTH = 8000
@@ -80,8 +81,8 @@ _RESERVE_BYTES = 2**16
 
 
 def keep_reserve(folder: Path) -> None:
-    """Keep room in a store's folder for saying how a run ended though the disk is full, unless it
-    is kept already or not there."""
+    """Reserve room in a store's folder, so that the end of a run can be recorded when the disk is
+    full. Does nothing where it is reserved already, or where there is none."""
     if not (folder / _RESERVE).exists():
         with suppress(UserError):
             # Random, since some file systems store zeros in no room at all.
@@ -89,7 +90,7 @@ def keep_reserve(folder: Path) -> None:
 
 
 def give_reserve(uri: str) -> bool:
-    """Give the room back, once; whether there was any in the store at `uri`."""
+    """Release the room, once; whether there was any in the store at `uri`."""
     reserve = Path(uri.removeprefix("sqlite:///")).with_name(_RESERVE)
     if not uri.startswith("sqlite:///") or not reserve.exists():
         return False

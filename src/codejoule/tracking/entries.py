@@ -1,4 +1,4 @@
-"""What a run's journal holds: one frozen dataclass for each kind of entry."""
+"""The entries of a run's journal: one frozen dataclass for each kind."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -110,7 +110,7 @@ class Compiled(Entry):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WarmedUp(Entry):
-    """Batches were decoded for nothing but the caches' sake."""
+    """Batches were decoded only to warm up the caches."""
 
     kind = "warmup"
     reading: EnergyReading

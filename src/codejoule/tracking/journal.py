@@ -1,4 +1,4 @@
-"""What a run has finished, on disk before it goes on."""
+"""The journal of a run: what it has finished is on disk before it goes on."""
 
 import fcntl
 import json

@@ -119,7 +119,8 @@ def _experiment(
             try:
                 client.create_experiment(name, artifact_location=artifact_location)
             except MlflowException as error:
-                # On a server another machine may have been faster: no lock of ours reaches it.
+                # On a server another machine may have been faster, because our lock does not reach
+                # it.
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
             found = client.get_experiment_by_name(name)

@@ -45,11 +45,12 @@ class Processes:
         self._folder = folder
 
     def add(self, run_id: str) -> None:
-        """This process is behind the run. Raises `UserError` where that cannot be written."""
+        """Note that this process is behind the run. Raises `UserError` where that cannot be
+        written."""
         write_whole(self._folder / run_id, json.dumps(process_facts()))
 
     def remove(self, run_id: str) -> None:
-        """Nobody is behind it any more."""
+        """Note that no process is behind it any more."""
         (self._folder / run_id).unlink(missing_ok=True)
 
     def died(self) -> list[str]:

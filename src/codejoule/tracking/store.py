@@ -201,7 +201,7 @@ class Store:
         try:
             self._log_params(run_id, {k: v for k, v in params.items() if k not in known})
         except UserError:
-            with suppress(UserError):  # nobody else knows of this run yet
+            with suppress(UserError):  # no other process knows of this run yet
                 tracked.finish("FAILED")
             raise
         return tracked
@@ -287,7 +287,7 @@ class Store:
         return run if run.info.lifecycle_stage == "active" else None
 
     def _find(self, run_id: str) -> "Run | None":
-        """The same, of this experiment; a run that is not is told."""
+        """The same run, if it is of this experiment; a run of another one is logged."""
         run = self._get(run_id)
         if run is not None and run.info.experiment_id == self.experiment_id:
             return run

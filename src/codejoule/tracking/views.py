@@ -11,9 +11,9 @@ VIEW = "codejoule"
 """What names the view in an address: ``viewStateShareKey=codejoule``."""
 
 TAG = f"mlflow.sharedViewState.{VIEW}"
-"""Tag of the experiment that holds it. This is what "Save as new view" writes in the page of MLflow
-3.17, and no documented interface: in another version the view may be missing from the menu, and
-every metric is there under its own name all the same."""
+"""Tag of the experiment that holds it. "Save as new view" of MLflow 3.17 writes the same. It is no
+documented interface: in another version the view may be missing from the menu, and every metric is
+there under its own name all the same."""
 
 COLUMNS = (
     "metrics.`pass_at_1`", "metrics.`energy_per_solved_task_j`", "metrics.`energy_generation_j`",

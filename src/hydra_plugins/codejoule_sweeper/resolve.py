@@ -15,7 +15,7 @@ from hydra_plugins.codejoule_sweeper.sweeper import CheckedSweeper
 
 @dataclass
 class ResolveConfig:
-    """Keys under ``hydra.sweeper``; docs/sweeps.md says what each does."""
+    """Keys under ``hydra.sweeper``; docs/reference/sweeps.md says what each does."""
 
     _target_: str = "hydra_plugins.codejoule_sweeper.resolve.ResolveSweeper"
     max_batch_size: int | None = 1

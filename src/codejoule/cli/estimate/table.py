@@ -17,7 +17,8 @@ from codejoule.domain.metrics import J_PER_KWH
 
 KNOWN_ERROR = (
     "Unquantized on an H200 they were within 22 % of the time and 19 % of the energy; quantized to "
-    "4 bits with several sequences at once, runs take up to twice what is told (docs/estimate.md)."
+    "4 bits with several sequences at once, runs take up to twice what is told "
+    "(docs/reference/estimator.md)."
 )
 """How far predictions were off where they were checked."""
 

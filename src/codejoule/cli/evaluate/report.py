@@ -77,7 +77,9 @@ class Report:
             if ids := self._tasks_with(reason):
                 lines.append(f"apart     {reason}: {_names(ids)}: no wrong answers")
         if self.config.isolation is EvaluatorIsolation.process:
-            lines.append("isolation process: samples were not confined as docs/sandbox.md says")
+            lines.append(
+                "isolation process: samples were not confined as docs/explanation/sandbox.md says"
+            )
         if self.agreement is not None:
             lines += _agreement_lines(self.agreement)
         cpu_s = sum(v.evaluation_cpu_s for v in self.verdicts)

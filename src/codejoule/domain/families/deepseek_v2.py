@@ -10,9 +10,9 @@ from codejoule.domain.attention import Attention
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatentAttention(Attention):
-    """Multi-head latent attention (MLA): keys and values come out of one small latent.
+    """Multi-head latent attention (MLA): keys and values are computed from one small latent.
 
-    `kv_heads` and `head_dim` are what the configuration says, and of no use.
+    `kv_heads` and `head_dim` are what the configuration says; MLA does not use them.
     """
 
     kv_lora_rank: int

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     import torch
 
 NAME = "codejoule_slots"
-"""Under which transformers knows `attention`."""
+"""Name under which transformers knows `attention`."""
 
 
 def register() -> None:

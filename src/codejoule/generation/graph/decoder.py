@@ -28,8 +28,8 @@ _ROPES_BY_LENGTH = ("dynamic", "longrope")
 
 
 class Decoder:
-    """Runs the layers of a model over a slot cache. While it is open it has the model's attention
-    to itself: transformers' own `generate` works again after `close`."""
+    """Runs the layers of a model over a slot cache. While it is open it replaces the
+    model's attention; transformers' own `generate` works again after `close`."""
 
     def __init__(self, model: "PreTrainedModel", *, compiled: bool | None) -> None:
         """`compiled` None compiles where that is known to help: on a GPU, for dense models. Raises

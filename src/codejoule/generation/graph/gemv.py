@@ -1,7 +1,7 @@
 """The product of one row with Marlin's 4-bit weights as a Triton kernel. Marlin is made for tensor
 cores: for a single row it reads weights at half of a GPU's bandwidth and less. Here each program
 reads 64 columns of a part of the rows, and multiplies by what it has unpacked in registers; that
-takes a quarter less energy per token (docs/engines.md)."""
+takes a quarter less energy per token (docs/lab-notes/engines.md)."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ _TOLERANCE = 0.01
 """Of the largest output: both add products in half precision, in other orders."""
 
 _BIAS_ORDER = [2 * i + j for i in range(4) for j in (0, 1, 8, 9, 16, 17, 24, 25)]
-"""Which of 32 biases Marlin keeps at each place."""
+"""Order in which Marlin keeps each 32 biases."""
 
 
 def has_row_product(layer: Any) -> bool:
@@ -73,7 +73,7 @@ def check_row_product(layer: Any) -> None:
 
 
 def marlin_sums(x: "torch.Tensor", outputs: int) -> "torch.Tensor":
-    """Room for what `marlin_row` returns."""
+    """An empty tensor for what `marlin_row` returns."""
     import torch
 
     groups = x.shape[1] // GROUP_ROWS

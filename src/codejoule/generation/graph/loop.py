@@ -16,7 +16,8 @@ _PREFILL_TOKENS = 8192
 """Positions of one forward pass over prompts: enough to keep a GPU busy, and little memory."""
 
 _FREE_SHARE = 8
-"""Waiting prompts are read once one in so many slots is free: each reading stops the others."""
+"""Waiting prompts are read once this share of the slots (one in so many) is free, because each
+reading stops the other sequences."""
 
 
 @dataclass(slots=True)

@@ -10,9 +10,9 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class LayerSlots:
-    """Keys and values of one layer; shape (slots, heads, length, width of a head). What a model's
-    attention calls its cache: `update` is all it asks of one. What a layer caches is its own affair
-    (keys and values, or the latents that they are made of)."""
+    """Keys and values of one layer; shape (slots, heads, length, width of a head). A model's
+    attention takes it for its cache and calls `update` alone. Each layer decides what it caches:
+    keys and values, or the latents that they are made of."""
 
     keys: "torch.Tensor"
     values: "torch.Tensor"

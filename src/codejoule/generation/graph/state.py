@@ -96,14 +96,14 @@ class DeviceState:
         return bool(self._logits.isfinite().all())
 
     def end(self, rows: Sequence[int]) -> None:
-        """These rows' sequences have ended, whatever the device thinks."""
+        """Mark these rows' sequences as ended, whatever the device has."""
         import torch
 
         if rows:
             self._left[torch.tensor(list(rows), device=self._left.device)] = 0
 
     def end_all(self) -> None:
-        """No row's sequence runs."""
+        """Mark every row's sequence as ended."""
         self._left.zero_()
         self._positions.zero_()
         self._logits.zero_()

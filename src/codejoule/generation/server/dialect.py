@@ -31,7 +31,7 @@ def body(
     end_tokens: Sequence[int],
     seed: int,
 ) -> Mapping[str, Any]:
-    """The request for one prompt: every setting that shapes the text, said aloud."""
+    """The request for one prompt. Every setting that shapes the text is stated."""
     sample = generation.do_sample
     top_p = generation.top_p if sample and generation.top_p is not None else 1.0
     fields: dict[str, Any] = {
@@ -70,6 +70,6 @@ def body(
             settings["min_new_tokens"] = max_tokens
         fields["generation_config"] = json.dumps(settings)
         if not sample:
-            # It would set it beside do_sample=False, and be told off for it.
+            # It would set it beside do_sample=False, which is an error.
             del fields["top_p"]
     return fields

@@ -25,7 +25,7 @@ _DONE = "[DONE]"
 
 @dataclass(slots=True)
 class _Answer:
-    """What has come of one request."""
+    """The answer to one request so far."""
 
     sent_s: float
     arrived_s: float | None
@@ -51,8 +51,8 @@ class _Answer:
 
 
 class ServerEngine(Engine):
-    """Sends prompts to a server, so many requests in flight, and ends them by their text. What the
-    server makes of batches, caches and kernels is its own affair. Prefill cannot be told from
+    """Sends prompts to a server, a fixed number in flight, and ends them by their text. The server
+    decides about batches, caches and kernels. Prefill cannot be told from
     decode, and nothing is marked. A request whose text has ended is broken off, and its tokens are
     counted with the model's tokenizer; otherwise the server's count holds. Each request has a seed
     of its own; whether the same seed then gives the same text is for the server to say."""

@@ -1,4 +1,4 @@
-"""vLLM, started and proven by us, in an environment of its own."""
+"""vLLM, started and checked by codejoule, in an environment of its own."""
 
 from codejoule.generation.vllm.engine import VllmEngine
 

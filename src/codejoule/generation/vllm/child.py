@@ -50,7 +50,7 @@ class Child:
         self._written = tempfile.TemporaryFile()  # noqa: SIM115
         environment = {**os.environ, **_SETTINGS, **settings}
         if python != sys.executable:
-            # Meant for this interpreter, and of other versions.
+            # It is meant for this interpreter and names modules of other versions.
             environment.pop("PYTHONPATH", None)
         with its:
             self._process = subprocess.Popen(

@@ -81,9 +81,9 @@ class VllmEngine(Engine):
         earlier._child = None
 
     def open(self, windows: Sequence[Sequence[Prompt]], *, at_once: int) -> bool:
-        """Start vLLM and have it load the weights, unless one was taken over that has the slots and
-        the length, and no keys and values of earlier prompts. Raises `UserError` where it does not
-        start."""
+        """Start vLLM and have it load the weights, unless a vLLM was taken over that has the slots
+        and the length, and no keys and values of earlier prompts. Raises `UserError` where it does
+        not start."""
         new = self._decoding.max_new_tokens
         rows = self._tokens.rows(list(chain.from_iterable(windows)), max_new_tokens=new)
         slots, longest = min(at_once, max(map(len, windows))), max(map(len, rows)) + new
@@ -196,7 +196,8 @@ class VllmEngine(Engine):
         opened_s = perf_counter()
         rows = self._tokens.rows(window.prompts, max_new_tokens=window.max_new_tokens)
         self._windows += 1
-        # No name twice: of a sequence that we have ended, tokens may come in the next window.
+        # No name is used twice: tokens of a sequence that we have ended may come in the next
+        # window.
         arriving = zip(window.prompts, window.each_arrival_s, strict=True)
         answers = {
             f"{self._windows}/{n}": _Answer(self._begin(prompt), arrived_s)
@@ -284,7 +285,7 @@ class VllmEngine(Engine):
         assert self._child is not None
         self._child.say({"peak": True})
         while True:
-            # Before the answer may come what was under way for sequences that had ended.
+            # Tokens of sequences that had ended may come before the answer.
             if (peak := self._child.hear().get("memory_peak_bytes")) is not None:
                 return int(peak)
 
@@ -297,7 +298,7 @@ class VllmEngine(Engine):
 
 @dataclass(slots=True)
 class _Answer:
-    """What has come of one request."""
+    """The answer to one request so far."""
 
     sequence: DecodedSequence
     arrived_s: float | None

@@ -9,7 +9,7 @@ from codejoule.config.schema import EngineConfig
 from codejoule.generation.engine import ModelSource
 
 _KINDS = {"none": "Unquantized", "gptq": "GPTQ", "awq": "AWQ", "fp8": "Fp8"}
-"""What the name of vLLM's class has in it, for each method of ours that vLLM has too."""
+"""Part of the name of vLLM's class, for each method that vLLM has, too."""
 
 
 def prove(found: Mapping[str, Any], source: ModelSource, config: EngineConfig) -> None:
@@ -81,7 +81,7 @@ def model_facts(found: Mapping[str, Any], source: ModelSource) -> dict[str, Any]
     return {
         "proven": True,
         "architecture": found["architecture"],
-        # vLLM's CPU kernels keep weights where nobody can count them.
+        # vLLM's CPU kernels keep weights where they cannot be counted.
         "n_parameters": sum(found["numbers"].values()) if whole and not quantized else None,
         "memory_bytes": found["memory_bytes"] if whole else None,
         "dtype": found["dtype"],

@@ -5,7 +5,7 @@ alone. Messages are lines of JSON. The first that comes says what to load; it is
 ``loaded`` (weights are in memory) and ``ready`` (compiled, captured, and looked at). Then come
 requests, ends of requests whose text is complete, and questions for the peak of memory; what goes
 back are each step's new tokens, and that peak.
-What vLLM keeps to itself is touched in the functions below `VERSIONS` alone.
+Private parts of vLLM are used only in the functions below `VERSIONS`.
 """
 
 import collections
@@ -57,8 +57,9 @@ def short(kernel):
 
 
 def fill(model, seed):
-    """Draw weights anew: vLLM's dummy ones are tiny, and packed ones what the memory held, and what
-    a multiplication costs depends on its numbers. Scales, and what fp8 was made of, stay."""
+    """Draw weights anew. vLLM's dummy weights are tiny, packed ones are what the memory held, and
+    the energy of a multiplication depends on its numbers. Scales, and what fp8 was made of,
+    stay."""
     import torch
 
     draws = {}
@@ -87,7 +88,7 @@ def inspect(model):
             hasattr(module, "output_size") or hasattr(module, "num_embeddings")
         ):
             continue
-        # On the CPU vLLM packs weights anew and lets go of the tensors.
+        # On the CPU vLLM packs weights anew and releases the tensors.
         weight = next((p for p in module.parameters(recurse=False) if p.ndim > 1), None)
         kernel = getattr(method, "kernel", None) or getattr(method, "fp8_linear", None)
         config = getattr(method, "quant_config", None)
@@ -130,7 +131,7 @@ def peak_memory(model):
 
 
 def settings_in_force(engine):
-    """What decides about energy, as vLLM has settled it."""
+    """The settings that change energy, as vLLM has settled them."""
     config = engine.vllm_config
     cache, scheduler = config.cache_config, config.scheduler_config
     speculative = config.speculative_config

@@ -1,4 +1,4 @@
-"""Whether the solution looks into the tests, and whether it calls for other hosts."""
+"""Notices whether the solution looks into the tests, and whether it calls other hosts."""
 
 import ast
 import gc
@@ -22,7 +22,7 @@ _PEEPING = frozenset(
 )
 """Ways to the frames of the tests, or to make them jump over a line."""
 _LISTING = frozenset({"gc.get_objects", "gc.get_referrers"})
-"""Ways to objects that nobody has handed over."""
+"""Ways to objects that were not handed over."""
 _listed_objects = gc.get_objects
 
 _CODE = frozenset({"f_code", "__code__"})
@@ -68,12 +68,12 @@ class Audit:
         self._busy = False
 
     def guard(self, codes: Iterable[types.CodeType | None]) -> None:
-        """From now on, reading one of these code objects is evidence; nothing is if there are
-        none."""
+        """From now on, reading one of these code objects counts as tampering."""
         self._guarded = frozenset(id(code) for code in codes if code is not None)
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
-        # By far the most frequent, so first: comparing with the snapshot reads each function.
+        # This comes first because it is by far the most frequent: comparing with the snapshot reads
+        # each function.
         if event == "object.__getattr__":
             if self._guarded and not self._busy and arguments[1] in _CODE:
                 self._refuse_if("the code of the tests was read", self._looks_into_tests, arguments)

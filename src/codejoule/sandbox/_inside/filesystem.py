@@ -9,7 +9,7 @@ from typing import Any
 from . import kernel
 
 _STAGE = "/tmp"
-"""Any directory that exists everywhere; it is covered in our own mount namespace only."""
+"""A directory that exists everywhere. It is covered in our own mount namespace only."""
 _TMPFS_FILES = 65536
 _PLAIN = kernel.MS_NOSUID | kernel.MS_NODEV
 

@@ -1,4 +1,4 @@
-"""Pid 1 of one program: trusted; mounts, holds limits and tests, and at the end kills everyone.
+"""Pid 1 of one program. It is trusted: it mounts, holds limits and tests, and at the end kills all.
 
 The kernel delivers no signal to a pid 1 from within its own pid namespace unless it asked for
 it, so nothing that runs below can end this process. Without namespaces it is an ordinary
@@ -31,7 +31,7 @@ _KILL_S = 0.4
 _MAX_FAILURES_BYTES = 2**20
 
 NAMESPACES = kernel.CLONE_NEWNS | kernel.CLONE_NEWNET | kernel.CLONE_NEWIPC
-"""Those that a program has of its own, besides that of its pids."""
+"""Namespaces that a program has of its own, besides that of its pids."""
 
 
 def run(setup: TaskSetup, host: socket.socket, report_fd: int) -> NoReturn:
@@ -123,7 +123,7 @@ class _Watch:
     def until_the_end(self) -> dict[str, Any]:
         """Watch until the task has ended or a limit is reached, kill everyone, and report."""
         self._listen()
-        # What was said before the end counts, though the news of the end came first.
+        # A message that was sent before the end counts, although the news of the end came first.
         while self._end is None and self._hear_task():
             pass
         while self._output_bytes <= self._job["output_bytes"] and self._drain_output():
@@ -175,8 +175,8 @@ class _Watch:
         return part
 
     def _hear_failures(self) -> bytes | None:
-        """Names of failed tests, a line each. Anyone in the sandbox may write them: whoever
-        does so only harms itself."""
+        """Names of failed tests, a line each. Anything in the sandbox may write them, and can only
+        harm itself by that."""
         part = _read(self._failures)
         self._failed += part or b""
         if len(self._failed) > _MAX_FAILURES_BYTES and self._end is None:
@@ -247,10 +247,10 @@ class _Watch:
                 start, cpu_s = processes.started_and_cpu_s(pid)
             except (OSError, ValueError, IndexError):
                 continue
-            # A reaped child that its parent ignored (SIGCHLD) is in nobody's account.
+            # The CPU time of a child whose parent ignored SIGCHLD is added to no other process.
             self._cpu_s[pid, start] = cpu_s
         # Resident memory counts shared pages once per process, so it bounds the
-        # proportional set size from above; the dear figure is asked for only if it matters.
+        # proportional set size from above; the expensive figure is read only where it matters.
         if memory and resident > self._peak_bytes:
             total = sum(map(processes.proportional_bytes, pids))
             self._peak_bytes = max(self._peak_bytes, total)

@@ -1,4 +1,4 @@
-"""What became of each test method."""
+"""The outcome of each test method."""
 
 # ruff: noqa: N802 (the interface of unittest's own results)
 import unittest
@@ -91,7 +91,7 @@ class Outcomes(unittest.TestResult):
         self.addError(test, err)
 
     def addSubTest(self, test: Any, subtest: Any, err: Any) -> None:
-        # A part that passed says nothing yet.
+        # A subtest that passed does not decide yet.
         if err is not None:
             self.addError(test, err)
 

@@ -63,7 +63,7 @@ def tree(root: int) -> list[int]:
 
 
 def everyone() -> list[int]:
-    """All of this pid namespace."""
+    """All processes of this pid namespace."""
     with os.scandir("/proc") as entries:
         return [int(entry.name) for entry in entries if entry.name.isdigit()]
 
@@ -93,7 +93,7 @@ def proportional_bytes(pid: int) -> int:
                 if line.startswith("Pss:"):
                     return int(line.split()[1]) * 1024
         except PermissionError:
-            # It made itself undumpable; then it pays for what it shares, too.
+            # It made itself undumpable. Its shared memory then counts in full.
             return resident_bytes(pid)
     return 0
 
@@ -120,7 +120,7 @@ def kill_descendants(*, longest_s: float) -> None:
 
 
 def threads_of(uid: int) -> int:
-    """How many the user has: without a user namespace they count against the limit."""
+    """How many processes the user has. Without a user namespace they count against the limit."""
     count = 0
     for pid in everyone():
         with contextlib.suppress(OSError):

@@ -85,7 +85,8 @@ class Snapshot:
         for module in self._modules:
             if self._modules_by_name.get(module.__name__) is not module:
                 return module.__name__
-        # By identity, entry by entry: comparing would call what has been put there.
+        # Entries are compared by identity, because comparing by value would call what was put
+        # there.
         for where, live, before in self._members:
             if not all(map(operator.is_, map(live.get, before), before.values())):
                 name = self._changed_entry(where, live, before, mocks_allowed)
@@ -123,7 +124,7 @@ _UNEQUAL: tuple[tuple[object, object], ...] = (
     ([1], [2]), ([1], []), ((1,), (2,)), ({"a": 1}, {"a": 2}), ({1}, {2}),
 )  # fmt: skip
 _DIGITS = [str(number) for number in range(-5, 257)]
-"""Of the integers that the interpreter keeps one object of."""
+"""An integer of which the interpreter keeps one object."""
 
 
 def _broken_comparison() -> str | None:
@@ -136,7 +137,7 @@ def _broken_comparison() -> str | None:
 
 
 class _Stranger:
-    """Of a class that no ``__eq__`` elsewhere has heard of."""
+    """An object of a class that no ``__eq__`` elsewhere knows."""
 
 
 class _Anyone:

@@ -1,7 +1,7 @@
 """Where untrusted code runs: the solution first, then the tests, in one module.
 
-Whoever shares a process with the tests can in principle forge them. What is done here makes
-that hard and evident; harmless it is made by the processes around this one.
+Code that shares a process with the tests can in principle forge their result. This module makes
+that hard and evident. The processes around it keep it from doing harm.
 """
 
 import __future__
@@ -168,8 +168,8 @@ def _report(trusted: _Trusted, outcomes: Outcomes, pliable: str | None) -> NoRet
 
 
 def _confine(setup: TaskSetup, job: dict[str, Any], ends: Ends) -> tuple[int, int]:
-    """Give up everything for good; returns where the verdict's channel and that of failed
-    tests now are."""
+    """Give up all rights for good. Returns the descriptors that the verdict's channel and that of
+    failed tests have now."""
     folder = setup.home.parent
     os.setsid()
     kernel.set_dumpable(True)
@@ -241,7 +241,7 @@ def _confine(setup: TaskSetup, job: dict[str, Any], ends: Ends) -> tuple[int, in
 
 
 def _text_stream(fd: int) -> io.TextIOWrapper:
-    """Text may hold lone surrogates; printing it must not be what fails."""
+    """Make text printable: it may hold lone surrogates, and printing it must not fail."""
     binary = io.FileIO(fd, "w", closefd=False)
     buffered = io.BufferedWriter(binary)
     return io.TextIOWrapper(buffered, "utf-8", "backslashreplace", line_buffering=fd == 2)

@@ -1,4 +1,4 @@
-"""What every task begins with: the imports that are slow, and the state of what judges."""
+"""Sets up what every task begins with: slow imports, and the state of what judges."""
 
 import dataclasses
 import gc
@@ -67,7 +67,7 @@ def prepare(
         try:
             importlib.import_module(name)
         except Exception:
-            # Left for the programs to find out.
+            # The programs will raise this error themselves.
             continue
         imported.append(name)
         comms = [entry / "comm" for entry in Path("/proc/self/task").iterdir()]

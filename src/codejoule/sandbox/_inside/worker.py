@@ -77,8 +77,8 @@ def _enter_sandbox(settings: dict[str, Any]) -> None:
 
 
 def _begin_pid_namespace(sock: socket.socket) -> None:
-    """Go on as the first process of a new one, with which all others in it end. The process
-    that stays behind only waits."""
+    """Go on as the first process of a new pid namespace, with which all others in it end. The old
+    process only waits."""
     kernel.die_with_parent()
     kernel.unshare(kernel.CLONE_NEWPID)
     child = os.fork()
@@ -165,7 +165,7 @@ def _judge(setup: TaskSetup, sock: socket.socket) -> None:
         _end(setup)
     os.waitpid(child, 0)
     if setup.guards is not None:
-        # Whom init has not killed in time is orphaned, and ours.
+        # A process that init has not killed in time is orphaned and becomes our child.
         processes.kill_descendants(longest_s=_LAST_KILL_S)
         filesystem.remove_tree(str(setup.home.parent))
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -184,7 +184,7 @@ def _read_report(reader: int, sock: socket.socket) -> bytes | None:
     """What init has written; None where the host ends before."""
     poll = select.poll()
     poll.register(reader, select.POLLIN)
-    # Nothing but the other side's end: what else arrives is not for us to read here.
+    # Only the other side's end is looked for; other messages are not read here.
     poll.register(sock, 0)
     data = b""
     while len(data) <= MAX_FRAME_BYTES:

@@ -1,4 +1,4 @@
-"""Which configuration answers a question, found by running more tasks only of those in question."""
+"""Finds which configuration answers a question: more tasks run only of those still in question."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -23,11 +23,12 @@ _WIDE = 5
 """Energy margins in either direction; repeats that would leave more open are not made."""
 
 _EQUAL = 0.1
-"""Share of the error of pass@1 that configurations have equal parts of; the rest goes by predicted
-energy."""
+"""Share of the error of pass@1 that is divided equally among configurations. The rest is divided in
+proportion to predicted energy."""
 
 _RIVALS = 3
-"""Rivals that the wealth of a look is spread over: the best one is known badly at first."""
+"""Number of rivals among which the wealth of a look is spread, because the best rival is hardly
+known at first."""
 
 _SHRINKAGE = 0.02
 """Variance of true differences of pass@1 over the share of tasks on which two disagree; a guess
@@ -54,18 +55,18 @@ class Race:
     *Pass@1* on the suite is a mean over a finite population of which a look is a random sample
     without replacement: tests by betting (`log_growth`), valid at every look, on the paired
     differences of two configurations. A configuration is dropped where rivals are shown to be no
-    worse by more than the margin. Those of the next look are chosen from the looks before, so no
-    price is paid for the choice: a product of bets on varying rivals is a supermartingale where
-    none of them is a good one. It is kept on a front where every one that may be cheaper is shown
-    to have lower pass@1. Each configuration has a share of the error (Bonferroni), most of it in
-    proportion to predicted energy, since dropping dear ones early saves most (weights: Genovese,
-    Roeder and Wasserman 2006).
+    worse by more than the margin. The rivals of the next look are chosen from the looks before,
+    so the choice costs nothing: a product of bets on varying rivals is a supermartingale if none
+    of them is a good one. A configuration stays on a front where every one that may be cheaper is
+    shown to have lower pass@1. Each configuration has a share of the error (Bonferroni). Most of
+    that is in proportion to predicted energy, because dropping expensive ones early saves most
+    (weights: Genovese, Roeder and Wasserman 2006).
 
     *Energy*: the log ratio of two configurations on the tasks that both have seen, with the
     between-run variance and that of a sample of ``n`` of ``N`` tasks; normal, Bonferroni
     over pairs, looks and repeats. A between-run variance that is an estimate is bounded from above
-    (chi-square), at a share of the error. One that did not run yet is taken to lie where its
-    prediction, scaled by what was measured of others, and the spread of predictions put it.
+    (chi-square), at a share of the error. A configuration that has not run yet is placed by its
+    prediction, scaled by what was measured of others, and by the spread of predictions.
 
     References
     ----------
@@ -239,7 +240,7 @@ class Race:
         return [i for i in range(self.k) if i not in self.out]
 
     def _rivals(self, i: int) -> list[int]:
-        """Those that would put `i` out if their pass@1 is no lower."""
+        """Configurations that rule out `i` if their pass@1 is no lower."""
         if self.rules.question is Question.best_pass:
             limit = self.rules.max_energy_j * (1 + self.rules.energy_margin)
             return [c for c in self._alive() if c != i and self._energies.total_j(c)[1] <= limit]
@@ -247,8 +248,8 @@ class Race:
         return [c for c in self._alive() if c != i and high[c, i] < 0]
 
     def _drop(self) -> None:
-        """Take out those that are shown to have a better rival."""
-        # Dearest first: each is measured against those that remain.
+        """Drop the configurations that are shown to have a better rival."""
+        # The most expensive come first: each is compared with those that remain.
         for i in sorted(self._alive(), key=lambda i: -self.energy_j()[i]):
             if i in self.kept or not self.seen[i].tasks:
                 continue
@@ -308,12 +309,12 @@ class Race:
             promise = {c: self._promise(self._difference(c, i)) for c in rivals}
             best = sorted(rivals, key=lambda c: -promise[c])[:_RIVALS]
             self._rivals_of[i] = tuple(c for c in best if promise[c] > 0)
-            # What was seen before the choice is no bet.
+            # Tasks that were seen before the choice do not count as bets.
             self._bet_on[i] = max(self._bet_on[i], self.seen[i].tasks)
 
     def _promise(self, difference: NDArray[np.float64]) -> float:
-        """About how fast wealth may be expected to grow. The mean is shrunk, so that the luckiest
-        of many is not taken for the best, and the more so the more they disagree."""
+        """Roughly how fast wealth is expected to grow. The mean is shrunk so that the luckiest of
+        many is not taken for the best, and shrunk more the more they disagree."""
         n = difference.size
         mean = difference.mean() * _SHRINKAGE / (_SHRINKAGE + 1 / n) + self.rules.margin
         square = (float(difference @ difference) + 0.5) / (n + 5)
@@ -321,7 +322,7 @@ class Race:
         return float(mean if mean <= 0 else bet * mean - bet * bet * (square + mean * mean) / 2)
 
     def _keep_shown(self) -> None:
-        """Settle those that no other one can put out."""
+        """Settle the configurations that no other one can rule out."""
         for i in self._alive():
             if i not in self.kept and self.seen[i].tasks and not self._threats(i):
                 self.kept.add(i)

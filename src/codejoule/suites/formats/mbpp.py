@@ -65,7 +65,7 @@ def _entry_point(row: Row, code: str, asserts: tuple[str, ...]) -> str:
 
 
 def _docstring(text: str) -> str:
-    """`text` between triple quotes; with escapes where it would not stand there as it is."""
+    """`text` between triple quotes, with escapes where it could not stand there otherwise."""
     plain = f'"""\n{text}\n"""\n'
     try:
         parse(plain)  # fails on what an assertion may say and a docstring not, such as r"\x"

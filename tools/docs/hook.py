@@ -1,0 +1,13 @@
+"""The hook of mkdocs: it adds the pages that are made from the code."""
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+from tools.docs.pages import GENERATED
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add each page as if its file lay in the documentation's folder."""
+    for path, page in GENERATED.items():
+        files.append(File.generated(config, path, content=page()))
+    return files
