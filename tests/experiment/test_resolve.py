@@ -124,6 +124,12 @@ def options(**given: Any) -> Options:
         ({"goal": "cheap"}, "choose one of front, least_energy, best_pass"),
         ({"goal": "best_pass"}, "hydra.sweeper.max_kwh=null"),
         ({"min_pass_at_1": 0.4}, "hydra.sweeper.min_pass_at_1=0.4"),
+        ({"goal": "least_energy", "min_pass_at_1": 0.0}, "min_pass_at_1=0.0: must lie in (0, 1)"),
+        ({"goal": "best_pass", "max_kwh": 0.0}, "max_kwh=0.0: must be above 0"),
+        ({"run_sd": 0.0}, "run_sd=0.0: must be above 0"),
+        ({"budget_kwh": 0.0}, "budget_kwh=0.0: must be above 0"),
+        ({"budget_s": 0.0}, "budget_s=0.0: must be above 0"),
+        ({"jobs": 0}, "jobs=0: must be at least 1"),
     ],
 )
 def test_a_goal_that_cannot_be_resolved_is_told(given: dict[str, Any], said: str) -> None:

@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -83,26 +83,27 @@ class Options:
                 raise _wrong(
                     key, value, f"goal={goal.value} needs it ({needed}), and no other goal does"
                 )
-        ranges: dict[str, tuple[bool, str]] = {
-            "min_pass_at_1": (0 < (found.min_pass_at_1 or 0.5) < 1, "must lie in (0, 1)"),
-            "max_kwh": ((found.max_kwh or 1) > 0, "must be above 0 [kWh]"),
-            "margin": (0 < found.margin < 1, "must lie in (0, 1)"),
-            "energy_margin": (0 < found.energy_margin < 1, "must lie in (0, 1)"),
-            "first": (found.first >= 2, "must be at least 2 tasks"),
-            "growth": (found.growth > 1, "must be above 1"),
+        ranges: dict[str, tuple[Callable[[float], bool], str]] = {
+            "min_pass_at_1": (lambda x: 0 < x < 1, "must lie in (0, 1)"),
+            "max_kwh": (lambda x: x > 0, "must be above 0 [kWh]"),
+            "margin": (lambda x: 0 < x < 1, "must lie in (0, 1)"),
+            "energy_margin": (lambda x: 0 < x < 1, "must lie in (0, 1)"),
+            "first": (lambda x: x >= 2, "must be at least 2 tasks"),
+            "growth": (lambda x: x > 1, "must be above 1"),
             "run_sd": (
-                (found.run_sd or 1) > 0,
+                lambda x: x > 0,
                 "must be above 0 (a share: 0.02 is 2 %), or null for what repeats in the store, or "
                 "the reference, tell",
             ),
-            "repeats": (found.repeats >= 1, "must be at least 1"),
-            "budget_kwh": ((found.budget_kwh or 1) > 0, "must be above 0 [kWh], or null"),
-            "budget_s": ((found.budget_s or 1) > 0, "must be above 0 [s], or null"),
-            "jobs": ((found.jobs or 1) >= 1, "must be at least 1, or null"),
+            "repeats": (lambda x: x >= 1, "must be at least 1"),
+            "budget_kwh": (lambda x: x > 0, "must be above 0 [kWh], or null"),
+            "budget_s": (lambda x: x > 0, "must be above 0 [s], or null"),
+            "jobs": (lambda x: x >= 1, "must be at least 1, or null"),
         }
-        for key, (good, why) in ranges.items():
-            if not good:
-                raise _wrong(key, getattr(found, key), why)
+        for key, (is_good, why) in ranges.items():
+            value = getattr(found, key)
+            if value is not None and not is_good(value):
+                raise _wrong(key, value, why)
         return found
 
 
