@@ -53,14 +53,14 @@ def _repeats(evidence: Evidence) -> str:
     single = int((runs == 1).sum())
     if single == len(runs):
         return (
-            f"{count}, one run each: what is said of tasks like these rests on how tasks differ, "
-            "and a run that was off as a whole would not show in it (repeat=1,2,3 tells)."
+            f"{count}, one run each. Intervals rest on how tasks differ. They do not contain the "
+            "variance between runs, which one run cannot show; repeat=1,2,3 measures it."
         )
     if single:
         return (
-            f"{count}, {len(runs) - single} of them with repeats. Where one of the {single} with "
-            "one run is compared with one that has repeats, their variance counts for both. "
-            "Between two with one run, a run that was off as a whole would not show."
+            f"{count}, {len(runs) - single} of them with repeats, {single} with one run. Where one "
+            "of each kind is compared, the variance between the repeats counts for both. Where two "
+            "with one run are compared, the interval does not contain the variance between runs."
         )
     fewest, most = int(runs.min()), int(runs.max())
     each = f"{fewest} to {most}" if fewest < most else f"{fewest}"

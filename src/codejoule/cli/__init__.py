@@ -14,7 +14,7 @@ from codejoule.config.schema import ProgressMode
 from codejoule.domain import visible
 
 QUIET = "--quiet"
-"""The flag of every command; that of jobs is ``progress=none`` in other words."""
+"""A flag of every command. ``codejoule run --quiet`` means ``progress=none``."""
 USAGE = 2
 """Exit code for wrong input, unless a command has results with that code."""
 

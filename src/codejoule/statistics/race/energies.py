@@ -18,7 +18,7 @@ class Energies:
     predicted_j: NDArray[np.float64]
     """Energy of a task [J] up to a common factor, shape (k,); NaN where there is no prediction."""
     run_sd: NDArray[np.float64]
-    """Between-run standard deviation of the logarithm of energy, shape (k,); at most so large."""
+    """Upper bound of the between-run standard deviation of the logarithm of energy, shape (k,)."""
     tasks: int
     """Of the suite."""
     prediction_sd: float

@@ -16,8 +16,9 @@ _SHARE_OF_ENERGY = 0.1
 """Share of the error that comparisons of energy may make; those of pass@1 have the rest."""
 
 _SHARE_OF_VARIANCE = 0.4
-"""Share of the error that bounds of the variance between runs may make, where that is an estimate:
-few degrees of freedom are worth it."""
+"""Share of the error that bounds of the variance between runs may make, where that variance is an
+estimate. The share is large because an estimate from few repeats has a wide bound, which a larger
+share narrows."""
 
 _WIDE = 5
 """Energy margins in either direction; repeats that would leave more open are not made."""
