@@ -14,16 +14,13 @@ from codejoule.analysis import Analysis, Goal, Options, analyse, load_runs
 from codejoule.cli.estimate.forecast import Forecast, forecast
 from codejoule.config import ConfigError, UserError, default_store
 from codejoule.config.compose import compose_experiment, compose_sweep
-from codejoule.config.extras import require_job_libraries
 from codejoule.config.schema import EvaluatorConfig, MeterConfig, Order
 from codejoule.domain import EnergyReading, Verdict
 from codejoule.evaluation import Sample, judge_one
 from codejoule.experiment.compile_caches import keep_compiled_code
-from codejoule.experiment.plan import loaded_quant
 from codejoule.experiment.run import RunFailedError
 from codejoule.experiment.run import run as run_experiment
-from codejoule.experiment.sweep import State
-from codejoule.generation import engine_class
+from codejoule.experiment.sweep import State, check_experiments
 from codejoule.measurement import (
     Window,
     Work,
@@ -33,7 +30,6 @@ from codejoule.measurement import (
     open_command_meter,
     open_cpu_meter,
 )
-from codejoule.models import check_model_config
 from codejoule.sandbox import Sandbox
 from codejoule.tracking import prepare_store
 
@@ -263,12 +259,9 @@ def run(*overrides: str) -> list[Run]:
     ...     print(run.name, run.metrics["energy_per_task_j"], run.metrics["pass_at_1"])
     """
     experiments = compose_sweep(overrides)
-    require_job_libraries()
+    check_experiments(experiments)
     if experiments[0].sweep.order is Order.shuffled:
         random.Random(experiments[0].sweep.seed).shuffle(experiments)
-    for experiment in experiments:
-        check_model_config(experiment.model, loaded_quant(experiment), device=experiment.device)
-        engine_class(experiment.engine.name).check(experiment.engine)
     keep_compiled_code()
     runs = []
     for experiment in experiments:

@@ -76,3 +76,21 @@ def test_the_examples_of_runs_and_of_their_analysis_run_as_they_stand(
 def test_a_wrong_configuration_is_refused_before_anything_runs() -> None:
     with pytest.raises(codejoule.ConfigError, match="quant=gptq3: no such choice"):
         codejoule.run("model=starter", "quant=none,gptq3")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["model=/a/m,/b/m"], "would all be recorded as m; give each a name"),
+        (["tracking.experiment=one,two"], "tracking: cannot be swept over"),
+    ],
+)
+def test_a_grid_that_could_not_be_told_apart_is_refused_as_the_command_refuses_it(
+    overrides: list[str], said: str, tmp_path: Path
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name / "m").mkdir(parents=True)
+        (tmp_path / name / "m" / "config.json").write_text('{"model_type": "qwen2"}')
+    with pytest.raises(codejoule.ConfigError, match=said):
+        codejoule.run(*(text.replace("/a/", f"{tmp_path}/a/").replace("/b/", f"{tmp_path}/b/")
+                        for text in overrides))  # fmt: skip

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -122,38 +123,55 @@ def check_jobs(
 ) -> list[ExperimentConfig]:
     """Compose and check the configuration of every job. Raises `ConfigError` listing each fault
     once, so that a typo in the last of forty jobs is known before the first joule is spent."""
-    require_job_libraries()
-    faults: dict[str, int] = {}
+    faults: Counter[str] = Counter()
     experiments: list[ExperimentConfig] = []
-    stores = set()
-    able: list[EngineConfig] = []
     for job in jobs:
         try:
-            experiment = to_experiment(compose(job))
-            check_model_config(experiment.model, loaded_quant(experiment), device=experiment.device)
-            if experiment.engine not in able:
-                engine_class(experiment.engine.name).check(experiment.engine)
-                able.append(experiment.engine)
-            stores.add(json.dumps(to_plain(experiment)["tracking"], sort_keys=True))
-            experiments.append(experiment)
+            experiments.append(to_experiment(compose(job)))
         except Exception as error:
-            text = explain(error, job)
-            if text is None:
-                raise
-            faults[text] = faults.get(text, 0) + 1
-    faults |= dict.fromkeys(_same_names(experiments), 0)
-    if len(stores) > 1:
-        faults[
+            faults[_told(error, job)] += 1
+    check_experiments(experiments, faults)
+    return experiments
+
+
+def check_experiments(
+    experiments: Sequence[ExperimentConfig], faults: Mapping[str, int] | None = None
+) -> None:
+    """Check the configurations of the jobs of a sweep. `faults` counts those of jobs that could not
+    be composed. Raises `ConfigError` that lists them all, and `UserError` where a library is
+    missing."""
+    require_job_libraries()
+    found = Counter(faults or {})
+    jobs = len(experiments) + found.total()
+    able: list[EngineConfig] = []
+    for own in experiments:
+        try:
+            check_model_config(own.model, loaded_quant(own), device=own.device)
+            if own.engine not in able:
+                engine_class(own.engine.name).check(own.engine)
+                able.append(own.engine)
+        except Exception as error:
+            found[_told(error, ())] += 1
+    lines = [
+        text if jobs == 1 else f"{text} (in {count} of {jobs} jobs)"
+        for text, count in found.items()
+    ]
+    lines += _same_names(experiments)
+    if len({json.dumps(to_plain(own)["tracking"], sort_keys=True) for own in experiments}) > 1:
+        lines.append(
             "tracking: cannot be swept over; all jobs of a sweep are recorded in one place (quote "
             "a comma that is part of a value: 'tracking.dir=\"/a,b\"')"
-        ] = 0
-    if faults:
-        lines = [
-            text if len(jobs) == 1 or not count else f"{text} (in {count} of {len(jobs)} jobs)"
-            for text, count in faults.items()
-        ]
+        )
+    if lines:
         raise ConfigError("\n".join(lines))
-    return experiments
+
+
+def _told(error: Exception, job: Sequence[str]) -> str:
+    """What to say of a job's fault; raises `error` where it is a bug of ours."""
+    text = explain(error, job)
+    if text is None:
+        raise error
+    return text
 
 
 def _same_names(experiments: Sequence[ExperimentConfig]) -> list[str]:
