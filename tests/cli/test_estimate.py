@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from codejoule.cli import main
+from codejoule.config import UserError
 
 pytestmark = pytest.mark.usefixtures("no_gpu")
 
@@ -164,16 +165,57 @@ def test_a_line_of_the_table_is_what_one_configuration_takes(
     assert table["estimate"] is True
     line = table["configurations"][1]
     assert (line["batch"], line["tasks"], line["answer_tokens"]) == (8, 1140, 373)
-    own = estimated(
-        capsys, *job, "batch=b8", "suite=bigcodebench", "generation.max_new_tokens=373"
-    )["generation"]
-    assert line["energy_per_task_j"] == pytest.approx(own["energy_j"] / 8)
-    assert line["energy_per_output_token_j"] == pytest.approx(own["energy_per_token_j"])
-    assert line["hours"] == pytest.approx(143 * own["latency_s"] / 3600)
-    assert line["energy_kwh"] == pytest.approx(143 * own["energy_j"] / 3.6e6)
+    answers = [*job, "suite=bigcodebench", "generation.max_new_tokens=373"]
+    own = estimated(capsys, *answers, "batch=b8")["generation"]
+    last = estimated(capsys, *answers, "batch.size=4")["generation"]
+    energy_j = 142 * own["energy_j"] + last["energy_j"]
+    assert line["energy_kwh"] == pytest.approx(energy_j / 3.6e6)
+    assert line["energy_per_task_j"] == pytest.approx(energy_j / 1140)
+    assert line["energy_per_output_token_j"] == pytest.approx(energy_j / 1140 / 373)
+    assert line["hours"] == pytest.approx((142 * own["latency_s"] + last["latency_s"]) / 3600)
     # The memory is that of answers as long as the limit: none can be longer.
     most = estimated(capsys, *job, "batch=b8", "suite=bigcodebench")["memory"]["total_bytes"]
     assert line["memory_bytes"] == most
+
+
+@pytest.mark.parametrize(
+    ("overrides", "tasks", "answer"),
+    [
+        (["suite=bigcodebench", "quant=none,gptq4"], 1140, 373),
+        (["suite=bigcodebench", "quant=none,gptq4", "model.weights=random"], 1140, 1280),
+        (["suite=starter", "quant=none,gptq4", "generation.max_new_tokens=50"], 63, 50),
+        (["suite=starter", "batch.size=8,64", "suite.limit=5"], 5, 160),
+    ],
+)
+def test_the_table_and_the_plan_predict_the_same_of_the_same_jobs(
+    overrides: list[str],
+    tasks: int,
+    answer: int,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Random weights never end an answer before its limit; a file here is counted."""
+    job = ["model=qwen_7b", "gpu=h200", *overrides]
+    table = estimated(capsys, *job)["configurations"]
+    assert main(["plan", "--json", *job, f"tracking.dir={tmp_path}"]) == 0
+    plan = json.loads(capsys.readouterr().out)["jobs"]
+    for line, own in zip(table, plan, strict=True):
+        assert (line["tasks"], line["answer_tokens"]) == (own["tasks"], answer) == (tasks, answer)
+        assert line["hours"] * 3600 == pytest.approx(own["generation_s"])
+        assert line["energy_kwh"] == pytest.approx(own["energy_kwh"])
+        assert line["memory_bytes"] == own["memory_bytes"]
+
+
+def test_a_model_that_cannot_be_had_does_not_end_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def missing(*_: object, **__: object) -> None:
+        raise UserError("nobody/nothing: the hub cannot be reached")
+
+    monkeypatch.setattr("codejoule.cli.estimate.forecast.fetch_config", missing)
+    table = estimated(capsys, "model=nobody/nothing,qwen_0_5b", "gpu=h200")["configurations"]
+    assert table[0]["not_predicted"] == "nobody/nothing: the hub cannot be reached"
+    assert table[0]["memory_bytes"] is None and table[1]["energy_kwh"] > 0
 
 
 def test_what_else_varies_has_a_column_and_what_is_not_known_says_why(

@@ -17,7 +17,7 @@ from mlflow.entities import Run
 from codejoule.analysis import load_runs
 from codejoule.cli import resolve
 from codejoule.cli.resolve import Options, Resolver
-from codejoule.config import ConfigError
+from codejoule.config import ConfigError, UserError
 from codejoule.config.compose import compose_sweep, register_schemas
 from codejoule.statistics import ASSUMED, RunVariance
 from hydra_plugins.codejoule_sweeper.resolve import ResolveConfig
@@ -184,6 +184,14 @@ def test_looks_go_on_with_what_is_loaded_and_the_order_of_a_round_follows_it(sto
     assert loaded == [i == 0 or quants[i] != quants[i - 1] for i in range(8)]
     assert loaded.count(True) == 3
     assert "Energy: runs differ by 50 %, assumed." in done.stdout
+
+
+def test_a_model_that_cannot_be_had_is_not_predicted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(_: object) -> None:
+        raise UserError("the hub cannot be reached")
+
+    monkeypatch.setattr(resolve, "forecast", missing)
+    assert math.isnan(resolve._predicted_j(compose_sweep(["batch=b1"])[0]))
 
 
 def test_jobs_of_a_round_that_share_what_is_loaded_follow_one_another(

@@ -395,7 +395,7 @@ def _predicted_j(experiment: ExperimentConfig) -> float:
     """Energy of a task [J], up to a common factor; NaN where the estimator has no word on it."""
     try:
         found = forecast(experiment).generation
-    except ConfigError:
+    except (ConfigError, UserError):
         return math.nan
     if found is None or found.energy_j is None:
         return math.nan

@@ -11,9 +11,9 @@ from codejoule import estimate
 from codejoule.analysis import load_runs
 from codejoule.config import ConfigError, UserError
 from codejoule.config.compose import compose_experiment
-from codejoule.config.schema import ExperimentConfig, ModelConfig, QuantConfig, Weights
+from codejoule.config.schema import ExperimentConfig, ModelConfig, QuantConfig, Split, Weights
 from codejoule.config.typed import choices
-from codejoule.domain import Workload
+from codejoule.domain import Suite, Workload
 from codejoule.experiment.devices import find_card, known_card, known_cards
 from codejoule.models import check_model_config, describe_model
 from codejoule.models.check import BUNDLED_ROOT, bundled_models
@@ -90,11 +90,17 @@ def default_calibration(experiment: ExperimentConfig) -> Calibration | None:
     return Calibration(engine=engine, power=estimate.POWER, source=estimate.MEASURED_WITH)
 
 
-def forecast(experiment: ExperimentConfig, *, calibration: Calibration | None = None) -> Forecast:
-    """Ask the estimator; raises `ConfigError` for a model that it does not know. `calibration`
-    replaces what is on file for the configured engine."""
+def forecast(
+    experiment: ExperimentConfig,
+    *,
+    calibration: Calibration | None = None,
+    suite: Suite | None = None,
+) -> Forecast:
+    """Ask the estimator; raises `ConfigError` for a model that it does not know, `UserError` for
+    one that cannot be had. `calibration` replaces what is on file for the configured engine;
+    `suite` is as in `workload_of`."""
     card = find_card(experiment.gpu)
-    work = workload_of(experiment)
+    work = workload_of(experiment, suite=suite)
     calibration = calibration or default_calibration(experiment)
     generation = None
     try:
@@ -129,9 +135,17 @@ def _source(experiment: ExperimentConfig, calibration: Calibration | None, predi
     return f"{engine} as calibrated with {calibration.source}"
 
 
-def workload_of(experiment: ExperimentConfig, *, device: str = "cuda") -> ConfiguredWorkload:
-    """What `experiment` asks to predict; `ConfigError` for a model that is not known."""
-    model, suite = experiment.model, experiment.suite
+def workload_of(
+    experiment: ExperimentConfig, *, device: str = "cuda", suite: Suite | None = None
+) -> ConfiguredWorkload:
+    """What `experiment` asks to predict; `ConfigError` for a model that is not known. `suite` has
+    its tasks, which tell the length of prompts for random weights: a token is then a byte."""
+    model, config_of_suite = experiment.model, experiment.suite
+    prompt_tokens = config_of_suite.prompt_tokens
+    if suite is not None and model.weights is Weights.random:
+        instruct = config_of_suite.split is Split.instruct
+        texts = [t.instruct_prompt if instruct else t.complete_prompt for t in suite.tasks]
+        prompt_tokens = max(len(text.encode()) for text in texts)
     try:
         config = _config_of(model)
         architecture, quantization, dtype = describe_model(
@@ -144,8 +158,9 @@ def workload_of(experiment: ExperimentConfig, *, device: str = "cuda") -> Config
             quantization=quantization,
             dtype=dtype,
             batch=experiment.batch.size,
-            prompt_tokens=suite.prompt_tokens,
-            new_tokens=experiment.generation.max_new_tokens or suite.limits.max_new_tokens,
+            prompt_tokens=prompt_tokens,
+            new_tokens=experiment.generation.max_new_tokens
+            or config_of_suite.limits.max_new_tokens,
         )
     except ConfigError:
         raise

@@ -1,18 +1,24 @@
 """Several forecasts as one table, or as JSON: what fits where, and what a benchmark then takes."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from codejoule import estimate
+from codejoule.cli.estimate.benchmark import (
+    POWER_UNKNOWN,
+    answer_tokens,
+    generation_of,
+    suites_of,
+    tasks_of,
+    tasks_unknown,
+)
 from codejoule.cli.estimate.forecast import Calibration, default_calibration, forecast
-from codejoule.config import ConfigError
+from codejoule.config import ConfigError, UserError
 from codejoule.config.relevance import flat
 from codejoule.config.schema import ExperimentConfig
 from codejoule.config.typed import to_plain
-from codejoule.domain import SCHEMA_VERSION
+from codejoule.domain import SCHEMA_VERSION, Suite
 from codejoule.domain.metrics import J_PER_KWH
 
 KNOWN_ERROR = (
@@ -63,8 +69,10 @@ def predict(
     varying = {key for own in plain for key in own if len({str(one.get(key)) for one in plain}) > 1}
     groups = dict.fromkeys(key.partition(".")[0] for own in plain for key in own if key in varying)
     return [
-        _line(own, _settings(own, flat_own, [*groups]), calibrations.get(own.engine.name.value))
-        for own, flat_own in zip(experiments, plain, strict=True)
+        _line(
+            own, _settings(own, flat_own, [*groups]), suite, calibrations.get(own.engine.name.value)
+        )
+        for own, flat_own, suite in zip(experiments, plain, suites_of(experiments), strict=True)
     ]
 
 
@@ -85,43 +93,48 @@ def _settings(
 
 
 def _line(
-    experiment: ExperimentConfig, settings: Mapping[str, str], calibration: Calibration | None
+    experiment: ExperimentConfig,
+    settings: Mapping[str, str],
+    suite: Suite | None,
+    calibration: Calibration | None,
 ) -> Line:
-    suite = experiment.suite
-    limit = experiment.generation.max_new_tokens or suite.limits.max_new_tokens
-    answer = min(suite.answer_tokens or limit, limit)
-    whole = suite.tasks if suite.task_ids is None else len(suite.task_ids)
-    tasks = whole if whole is None or suite.limit is None else min(whole, suite.limit)
+    tasks, answer = tasks_of(experiment, suite), answer_tokens(experiment)
     line = Line(
-        settings=settings, tasks=tasks, prompt_tokens=suite.prompt_tokens, answer_tokens=answer
+        settings=settings,
+        tasks=tasks,
+        prompt_tokens=experiment.suite.prompt_tokens,
+        answer_tokens=answer,
     )
     try:
-        found = forecast(experiment, calibration=calibration)
-    except ConfigError as error:
+        found = forecast(experiment, calibration=calibration, suite=suite)
+    except (ConfigError, UserError) as error:
         return replace(line, why=str(error))
-    line = replace(line, memory_bytes=found.memory.total_bytes, fits=found.fits)
+    work = found.workload
+    line = replace(
+        line,
+        prompt_tokens=work.prompt_tokens,
+        memory_bytes=found.memory.total_bytes,
+        fits=found.fits,
+    )
     if not found.fits:
         most = f"batch.size={found.largest_batch} at most" if found.largest_batch else "no batch"
         return replace(line, why=f"needs more memory than the card has: {most} fits")
     engine = calibration or default_calibration(experiment)
     if found.generation is None or engine is None:
         return replace(line, why=found.calibration)
-    one = estimate.estimate_generation(
-        replace(found.workload, new_tokens=answer),
-        card=found.card,
-        engine=engine.engine,
-        power=engine.power,
-    )
-    assert one is not None
     samples = experiment.generation.n_samples
-    batches = None if tasks is None else math.ceil(tasks * samples / one.batch)
-    energy_j = one.energy_j
+    answers = work.batch if tasks is None else tasks * samples
+    generated = generation_of(work, answers, card=found.card, calibration=engine)
+    if isinstance(generated, str):
+        return replace(line, why=generated)
+    time_s, energy_j = generated
     return replace(
         line,
-        energy_per_token_j=energy_j and energy_j / one.batch / answer,
-        energy_per_task_j=energy_j and energy_j / one.batch * samples,
-        hours=batches and batches * one.latency_s / 3600,
-        energy_kwh=batches and energy_j and batches * energy_j / J_PER_KWH,
+        energy_per_token_j=energy_j and energy_j / answers / answer,
+        energy_per_task_j=energy_j and energy_j / answers * samples,
+        hours=None if tasks is None else time_s / 3600,
+        energy_kwh=None if tasks is None or energy_j is None else energy_j / J_PER_KWH,
+        why=tasks_unknown(experiment) if tasks is None else "" if energy_j else POWER_UNKNOWN,
     )
 
 

@@ -2,19 +2,25 @@
 
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 
 from codejoule import estimate
-from codejoule.cli.estimate.forecast import default_calibration, workload_of
+from codejoule.cli.estimate.benchmark import (
+    POWER_UNKNOWN,
+    generation_of,
+    suites_of,
+    tasks_of,
+    tasks_unknown,
+)
+from codejoule.cli.estimate.forecast import ConfiguredWorkload, default_calibration, workload_of
 from codejoule.cli.plan.history import History, on_device
 from codejoule.config import ConfigError, UserError
-from codejoule.config.schema import DETECTED_GPU, Device, ExperimentConfig, Split, Weights
-from codejoule.domain import EnergySource, Suite, Workload
+from codejoule.config.schema import DETECTED_GPU, Device, ExperimentConfig
+from codejoule.domain import EnergySource, Suite
 from codejoule.experiment.devices import find_card
 from codejoule.experiment.run import run_name
 from codejoule.measurement import Hardware, energy_sources
-from codejoule.suites import load_suite
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +57,7 @@ class Basis(Enum):
     """What a prediction rests on."""
 
     estimator = "estimator"
-    """The estimator: generation alone, each answer as long as the limit on new tokens."""
+    """The estimator: generation alone, with answers of `answer_tokens`."""
     runs = "earlier runs"
     """Runs of the same configuration here, in proportion to the number of tasks."""
 
@@ -86,19 +92,10 @@ def plan_jobs(
     experiments: Sequence[ExperimentConfig], target: Target, history: History
 ) -> list[PlannedJob]:
     """Predict every job of a sweep."""
-    suites: dict[str, Suite | None] = {}
-
-    def suite_of(experiment: ExperimentConfig) -> Suite | None:
-        """Its tasks; None for those of the hub: a plan downloads nothing."""
-        config = experiment.suite
-        if config.path is None and config.hub_id is not None:
-            return None
-        key = repr(config)
-        if key not in suites:
-            suites[key] = load_suite(config)
-        return suites[key]
-
-    return [_planned(own, target, history, suite_of(own)) for own in experiments]
+    return [
+        _planned(own, target, history, suite)
+        for own, suite in zip(experiments, suites_of(experiments), strict=True)
+    ]
 
 
 def _planned(
@@ -107,9 +104,10 @@ def _planned(
     tasks = tasks_of(experiment, suite)
     generation_s = other_s = energy_j = memory_bytes = fits = None
     basis, why = None, ""
-    work: Workload | None = None
+    work: ConfiguredWorkload | None = None
     try:
-        work = _workload(experiment, target, suite)
+        device = "cpu" if target.card is None else "cuda"
+        work = workload_of(experiment, device=device, suite=suite)
         needed = estimate.memory_needed(work)
         memory_bytes = needed.allocated_bytes if target.card is None else needed.total_bytes
         fits = None if target.card is None else memory_bytes <= target.card.memory_bytes
@@ -117,7 +115,7 @@ def _planned(
         why = str(error)
     rates = history.rates(experiment)
     if tasks is None:
-        why = f"how many tasks {experiment.suite.name} has is not on file: set suite.limit"
+        why = tasks_unknown(experiment)
     elif rates is not None:
         basis = Basis.runs
         generation_s, energy_j = rates.per_task_s * tasks, rates.per_task_j * tasks
@@ -128,7 +126,7 @@ def _planned(
             why = found
         else:
             basis, (generation_s, energy_j) = Basis.estimator, found
-            why = "" if energy_j is not None else "the card's power limit is not on file"
+            why = "" if energy_j is not None else POWER_UNKNOWN
     return PlannedJob(
         name=run_name(experiment), experiment=experiment, tasks=tasks, basis=basis,
         generation_s=generation_s, other_s=other_s, energy_j=energy_j, memory_bytes=memory_bytes,
@@ -136,29 +134,8 @@ def _planned(
     )  # fmt: skip
 
 
-def tasks_of(experiment: ExperimentConfig, suite: Suite | None) -> int | None:
-    """How many tasks a job has; None where that is not known."""
-    config = experiment.suite
-    if suite is not None:
-        return len(suite.tasks)
-    whole = config.tasks if config.task_ids is None else len(config.task_ids)
-    if whole is None:
-        return None
-    return whole if config.limit is None else min(config.limit, whole)
-
-
-def _workload(experiment: ExperimentConfig, target: Target, suite: Suite | None) -> Workload:
-    """A batch of the job; with random weights a token of a prompt is a byte."""
-    work = workload_of(experiment, device="cpu" if target.card is None else "cuda")
-    if suite is None or experiment.model.weights is not Weights.random:
-        return work
-    instruct = experiment.suite.split is Split.instruct
-    texts = [t.instruct_prompt if instruct else t.complete_prompt for t in suite.tasks]
-    return replace(work, prompt_tokens=max(len(text.encode()) for text in texts))
-
-
 def _estimated(
-    experiment: ExperimentConfig, target: Target, work: Workload, tasks: int
+    experiment: ExperimentConfig, target: Target, work: ConfiguredWorkload, tasks: int
 ) -> tuple[float, float | None] | str:
     """Time [s] and energy [J] of all batches, or why they cannot be predicted."""
     no_run = "no earlier run of this configuration is in the store"
@@ -168,19 +145,5 @@ def _estimated(
     if calibration is None:
         name = experiment.engine.name.value
         return f"no speed of engine={name} is on file, and {no_run}"
-    full, rest = divmod(tasks * experiment.generation.n_samples, experiment.batch.size)
-    total_s, total_j = 0.0, 0.0
-    for batches, size in ((full, experiment.batch.size), (1, rest)):
-        if not batches or not size:
-            continue
-        found = estimate.estimate_generation(
-            replace(work, batch=size),
-            card=target.card,
-            engine=calibration.engine,
-            power=calibration.power,
-        )
-        if found is None:
-            return f"the peak rate of {target.card.name} in this dtype is not on file"
-        total_s += batches * found.latency_s
-        total_j += batches * (found.energy_j or 0.0)
-    return total_s, total_j or None
+    answers = tasks * experiment.generation.n_samples
+    return generation_of(work, answers, card=target.card, calibration=calibration)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from codejoule.cli.estimate.benchmark import answer_tokens
 from codejoule.cli.plan.jobs import Basis, PlannedJob, Target
 from codejoule.cli.plan.resolution import POWER, Change, Outlook, Resolution
 from codejoule.domain import SCHEMA_VERSION
@@ -232,10 +233,11 @@ def _basis(plan: SweepPlan) -> list[str]:
     bases = {job.basis for job in plan.jobs}
     lines = []
     if Basis.estimator in bases:
-        other = "loading, compiling and judging come on top"
+        tokens = sorted({answer_tokens(j.experiment) for j in plan.jobs})
+        told = f"{tokens[0]:,} to {tokens[-1]:,}" if len(tokens) > 1 else f"{tokens[0]:,}"
         lines.append(
-            f"Estimator (calibrated with {MEASURED_WITH}): generation alone, every answer as long "
-            f"as its limit allows; {other}."
+            f"Estimator (calibrated with {MEASURED_WITH}): generation alone, with answers of "
+            f"{told} tokens; loading, compiling and judging come on top."
         )
     if Basis.runs in bases:
         lines.append("Earlier runs of the same configuration in the store, per task.")

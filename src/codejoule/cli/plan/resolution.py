@@ -5,14 +5,14 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
+from codejoule.cli.estimate.benchmark import suites_of, tasks_of
 from codejoule.cli.plan.history import History
-from codejoule.cli.plan.jobs import PlannedJob, Target, tasks_of
+from codejoule.cli.plan.jobs import PlannedJob, Target
 from codejoule.config.relevance import flat, is_setting
 from codejoule.config.schema import ExperimentConfig, Weights
 from codejoule.config.typed import to_plain
 from codejoule.statistics import ALPHA, RunVariance, smallest_ratio
 from codejoule.statistics.power import smallest_difference
-from codejoule.suites import load_suite
 
 POWER = 0.8
 """Probability with which a difference of the size told is resolved."""
@@ -165,8 +165,7 @@ def _more_tasks(
     if tasks is None or first.suite.limit is None or first.suite.task_ids is not None:
         return None
     whole = replace(first, suite=replace(first.suite, limit=None))
-    here = first.suite.path is not None or first.suite.hub_id is None
-    most = tasks_of(whole, load_suite(whole.suite) if here else None)
+    most = tasks_of(whole, *suites_of([whole]))
     if most is None or most <= tasks:
         return None
     more = _MORE_TASKS * tasks
