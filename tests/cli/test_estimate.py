@@ -115,7 +115,7 @@ def test_a_checkpoint_s_folder_is_read(capsys: pytest.CaptureFixture[str]) -> No
 @pytest.mark.parametrize(
     ("overrides", "text"),
     [
-        (["gpu=b200"], "gpu=b200: no such choice; choose one of a100, detected, h100, h200, l40s"),
+        (["gpu=b200"], "gpu=b200: no such choice; did you mean h200? choose one of a100, detected, h100, h200, l40s"),
         (["gpu.memory_bytes=16000000000"], "gpu=detected: no card to read (NVML cannot be used"),
         (["gpu.memory_bytes=16000000000"], "gpu=a100, h100, h200, l40s, rtx_4090"),
         (["gpu=h200", "model=qwen_3b,qwen_8b"], "model=qwen_8b: no such choice"),
@@ -150,11 +150,15 @@ def test_lists_give_one_table_with_what_takes_least_first(
     assert " ".join(head) == "model quant batch gpu memory fits J/token J/task hours kWh"
     assert len({tuple(row[:3]) for row in rows}) == 8
     assert ["qwen_14b", "none", "1", "rtx_4090", "30.6", "GB", "no", *"----"] in rows
+    assert (
+        "Not predicted for qwen_14b none 1 rtx_4090, qwen_14b none 64 rtx_4090: it needs more "
+        "memory than the card has (no batch fits)." in out
+    )
     kwh = [float(row[-1].strip("~")) for row in rows if row[6] == "yes"]
     assert kwh == sorted(kwh)
     assert all(row[6] == "no" for row in rows[len(kwh) :])
     assert "everything but memory is an estimate" in out
-    assert "runs take up to twice what is told" in out
+    assert "take up to twice the predicted time and energy" in out
 
 
 def test_a_line_of_the_table_is_what_one_configuration_takes(
@@ -233,6 +237,38 @@ def test_what_else_varies_has_a_column_and_what_is_not_known_says_why(
         "Not predicted for qwen_7b none 1 h100 vllm humaneval, qwen_7b none 1 h100 vllm mbpp: no "
         "measurement of engine=vllm is on file"
     ) in out
+
+
+@pytest.mark.parametrize(
+    ("varied", "columns"),
+    [
+        ("generation.max_new_tokens=256,1024", {"generation.max_new_tokens": ["256", "1024"]}),
+        ("model.dtype=bfloat16,float32", {"model.dtype": ["bfloat16", "float32"]}),
+        ("repeat=1,2", {"repeat": ["1", "2"]}),
+        ("suite=humaneval,mbpp", {"suite": ["humaneval", "mbpp"]}),
+    ],
+)
+def test_a_key_that_varies_has_a_column_of_its_name(
+    varied: str, columns: dict[str, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = estimated(capsys, "model=qwen_0_5b", "gpu=h200", varied)["configurations"]
+    of_all = {"model", "quant", "batch", "gpu", "tasks"}
+    named = [key for key in table[0] if key not in of_all]
+    named = named[: named.index("prompt_tokens")]
+    assert {key: [line[key] for line in table] for key in named} == columns
+
+
+def test_a_file_of_one_s_own_is_counted_and_asked_for_its_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {"task_id": "", "complete_prompt": "def f():\n", "instruct_prompt": "f", "test": "",
+           "code_prompt": "", "canonical_solution": "    pass\n", "entry_point": "f", "libs": "[]"}  # fmt: skip
+    file = tmp_path / "five.jsonl"
+    file.write_text("".join(json.dumps(row | {"task_id": f"t/{i}"}) + "\n" for i in range(5)))
+    job = ["model=qwen_0_5b,qwen_7b", "gpu=h200", f"suite.path={file}"]
+    assert "its tasks are not starter's" in refused(capsys, *job)
+    table = estimated(capsys, *job, "suite.name=five")["configurations"]
+    assert [line["tasks"] for line in table] == [5, 5]
 
 
 def test_without_a_card_a_named_one_is_taken_and_said(capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,6 +20,8 @@ _EXAMPLE = "codejoule estimate model=qwen_0_5b,qwen_7b quant=none,gptq4 batch=b1
 
 _SUITE = "bigcodebench"
 """Suite of a table, where none is named."""
+_NAMES_A_SUITE = ("suite=", "suite.name=", "suite.path=", "suite.hub_", "experiment=")
+"""How an override begins that says which suite is meant."""
 _GPU = "h200"
 """Card that is taken where none is named and none is here: the estimator is calibrated with it."""
 
@@ -71,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     from codejoule.experiment.sweep import swept
 
     _check(args)
-    named = any(own.startswith(("suite=", "+experiment=")) for own in args.overrides)
+    named = any(own.lstrip("+").startswith(_NAMES_A_SUITE) for own in args.overrides)
     suite = [f"suite={_SUITE}"] if swept(args.overrides, None) and not named else []
     experiments, notes = _with_cards(compose_sweep([*suite, *args.overrides]))
     calibrations = _calibrations(args, experiments)
@@ -92,7 +94,7 @@ def _table(
     from codejoule.estimate import MEASURED_WITH
 
     sources = dict.fromkeys(own.source for own in calibrations.values())
-    source = f"calibrated with {', '.join(sources) or MEASURED_WITH}"
+    source = ", ".join(sources) or MEASURED_WITH
     write = as_json if args.json else as_table
     print(visible(write(predict(experiments, calibrations), source, notes)))
     return 0

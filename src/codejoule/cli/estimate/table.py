@@ -20,13 +20,14 @@ from codejoule.config.schema import ExperimentConfig
 from codejoule.config.typed import to_plain
 from codejoule.domain import SCHEMA_VERSION, Suite
 from codejoule.domain.metrics import J_PER_KWH
+from codejoule.estimate import MEASURED_WITH
 
 KNOWN_ERROR = (
-    "Unquantized on an H200 they were within 22 % of the time and 19 % of the energy; quantized to "
-    "4 bits with several sequences at once, runs take up to twice what is told "
-    "(docs/reference/estimator.md)."
+    "Predictions were checked on an H200. Those of unquantized models were within 22 % of the "
+    "measured time and within 19 % of the energy. Models in 4 bits that decode several sequences "
+    "at once take up to twice the predicted time and energy (docs/reference/estimator.md)."
 )
-"""How far predictions were off where they were checked."""
+"""How far predictions with the figures on file were off where they were checked."""
 
 _NAMED = 3
 """Configurations that a line names."""
@@ -37,7 +38,7 @@ class Line:
     """One configuration on one card. What is not known is None."""
 
     settings: Mapping[str, str]
-    """By what it differs from the others, and its model, quantization, batch size and card."""
+    """Its model, quantization, batch size and card, and by what it differs from the others."""
     tasks: int | None
     """Tasks of the benchmark."""
     prompt_tokens: int
@@ -65,31 +66,36 @@ def predict(
 ) -> list[Line]:
     """A line for each configuration, in their order. `calibrations`, by engine, replace what is on
     file."""
-    plain = [flat(to_plain(own)) for own in experiments]
-    varying = {key for own in plain for key in own if len({str(one.get(key)) for one in plain}) > 1}
-    groups = dict.fromkeys(key.partition(".")[0] for own in plain for key in own if key in varying)
+    suites = suites_of(experiments)
     return [
-        _line(
-            own, _settings(own, flat_own, [*groups]), suite, calibrations.get(own.engine.name.value)
-        )
-        for own, flat_own, suite in zip(experiments, plain, suites_of(experiments), strict=True)
+        _line(own, settings, suite, calibrations.get(own.engine.name.value))
+        for own, settings, suite in zip(experiments, _settings(experiments), suites, strict=True)
     ]
 
 
-def _settings(
-    experiment: ExperimentConfig, plain: Mapping[str, object], groups: Sequence[str]
-) -> dict[str, str]:
-    """A group is told by its name, or by its keys where it has none."""
-    found = {
-        "model": experiment.model.name,
-        "quant": experiment.quant.name,
-        "batch": str(experiment.batch.size),
-        "gpu": experiment.gpu.name,
+def _settings(experiments: Sequence[ExperimentConfig]) -> list[dict[str, str]]:
+    """The columns that tell configurations apart. A group is told by its name, and by those of its
+    keys that the name does not settle."""
+    plain = [
+        {key: "null" if value is None else str(value) for key, value in flat(to_plain(own)).items()}
+        for own in experiments
+    ]
+    columns = {
+        "model": "model.name",
+        "quant": "quant.name",
+        "batch": "batch.size",
+        "gpu": "gpu.name",
     }
-    for group in groups:
-        if group not in found:
-            found[group] = str(plain.get(f"{group}.name", plain.get(group)))
-    return found
+    keys = dict.fromkeys(key for own in plain for key in own)
+    for key in sorted(keys, key=lambda key: not key.endswith(".name")):
+        group = key.partition(".")[0]
+        told = [own for own in columns.values() if own.partition(".")[0] == group]
+        values: dict[tuple[str | None, ...], set[str | None]] = {}
+        for own in plain:
+            values.setdefault(tuple(own.get(name) for name in told), set()).add(own.get(key))
+        if any(len(different) > 1 for different in values.values()):
+            columns[group if key == f"{group}.name" else key] = key
+    return [{name: own.get(key, "null") for name, key in columns.items()} for own in plain]
 
 
 def _line(
@@ -118,7 +124,7 @@ def _line(
     )
     if not found.fits:
         most = f"batch.size={found.largest_batch} at most" if found.largest_batch else "no batch"
-        return replace(line, why=f"needs more memory than the card has: {most} fits")
+        return replace(line, why=f"it needs more memory than the card has ({most} fits)")
     engine = calibration or default_calibration(experiment)
     if found.generation is None or engine is None:
         return replace(line, why=found.calibration)
@@ -139,7 +145,9 @@ def _line(
 
 
 def as_table(lines: Sequence[Line], source: str, notes: Sequence[str]) -> str:
-    """What takes least comes first, what does not fit last."""
+    """What takes least comes first, what does not fit last. `source` is what time and energy are
+    calibrated with."""
+    on_file = source == MEASURED_WITH
     names = [*lines[0].settings]
     head = (*names, "memory", "fits", "J/token", "J/task", "hours", "kWh")
     ranked = sorted(
@@ -164,7 +172,7 @@ def as_table(lines: Sequence[Line], source: str, notes: Sequence[str]) -> str:
             "",
             "memory: with every answer at its limit of new tokens. hours, kWh: generation alone, "
             "without loading and judging.",
-            f"Time and energy: {source}. {KNOWN_ERROR}",
+            f"Time and energy: calibrated with {source}." + (f" {KNOWN_ERROR}" if on_file else ""),
             *_not_predicted(lines),
             *notes,
         ]
@@ -175,7 +183,7 @@ def _not_predicted(lines: Sequence[Line]) -> list[str]:
     """A sentence for each reason, with the first few that it holds for."""
     of: dict[str, list[str]] = {}
     for line in lines:
-        if line.why and line.fits is not False:
+        if line.why:
             of.setdefault(line.why, []).append(" ".join(line.settings.values()))
     return [
         f"Not predicted for {', '.join(names[:_NAMED])}"
@@ -190,8 +198,8 @@ def as_json(lines: Sequence[Line], source: str, notes: Sequence[str]) -> str:
     report = {
         "schema_version": SCHEMA_VERSION,
         "estimate": True,
-        "calibration": source,
-        "known_error": KNOWN_ERROR,
+        "calibration": f"calibrated with {source}",
+        "known_error": KNOWN_ERROR if source == MEASURED_WITH else None,
         "notes": list(notes),
         "configurations": [_facts(line) for line in lines],
     }
