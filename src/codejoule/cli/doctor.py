@@ -4,6 +4,7 @@ import argparse
 import http.client
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from codejoule.config import (
     installed_versions,
     nearest_folder,
 )
-from codejoule.config.extras import distributions
+from codejoule.config.extras import EXTRAS, distributions
 from codejoule.config.schema import (
     Device,
     EvaluatorConfig,
@@ -37,14 +38,6 @@ from codejoule.domain import SCHEMA_VERSION, visible
 from codejoule.domain.engines import EngineName
 from codejoule.measurement import Gpu, Hardware, detect_hardware
 
-EXTRAS = {
-    "run": "jobs: models on a CPU or a GPU",
-    "gpu": "quant=bnb_nf4, bnb_int8",
-    "cluster": "hydra/launcher=joblib, submitit_slurm, submitit_local",
-    "ray": "hydra/launcher=ray",
-    "optuna": "hydra/sweeper=optuna",
-}
-"""Extras of the package, and what each is for."""
 _SHOWN = ("hydra-core", "mlflow", "zeus")
 _RUN = ("packages", "extra run", "sandbox", "tracking")
 """What the default run needs."""
@@ -52,10 +45,10 @@ USES = {
     "analyze, estimate, plan, gate, meter": ("packages",),
     "evaluate": ("packages", "sandbox"),
     "run": _RUN,
-    "models and suites of the hub": ("hub",),
-    "suite=bigcodebench": ("evaluation",),
+    "models and suites of the hub": (*_RUN, "hub"),
+    "suite=bigcodebench": (*_RUN, "hub", "evaluation"),
     "engine=vllm": (*_RUN, "vLLM"),
-    **{EXTRAS[name]: (f"extra {name}",) for name in EXTRAS if name != "run"},
+    **{", ".join(own): (*_RUN, f"extra {name}") for name, own in EXTRAS.items() if own},
 }
 """What codejoule does, and the findings that each needs."""
 _MODULES = """
@@ -164,17 +157,15 @@ def _asked(overrides: Sequence[str]) -> Asked:
     are none."""
     if not overrides:
         return Asked()
-    from codejoule.config.compose import compose_sweep
+    from codejoule.config.compose import compose_experiment, compose_sweep
 
-    # Hydra knows a plugin's choices only where it is installed.
-    plugins = [own for own in overrides if own.startswith("hydra/")]
-    needs = {
-        f"extra {name}"
-        for name, what in EXTRAS.items()
-        if set(plugins) & {f"{what.partition('=')[0]}={choice}" for choice in _choices(what)}
-    }
-    asked = Asked(needs=frozenset(needs))
-    for own in compose_sweep([own for own in overrides if own not in plugins]):
+    brought = {choice: name for name, choices in EXTRAS.items() for choice in choices}
+    of_hydra = _of_groups({own.partition("=")[0] for own in overrides if own[:6] == "hydra/"})
+    # Hydra knows a plugin's choices and keys only where it is installed.
+    of_plugins = _of_groups({own.partition("=")[0] for own in overrides if own in brought})
+    compose_experiment([own for own in overrides if of_hydra(own) and not of_plugins(own)])
+    asked = Asked(needs=frozenset(f"extra {brought[own]}" for own in overrides if own in brought))
+    for own in compose_sweep([own for own in overrides if not of_hydra(own)]):
         served = own.tracking.name is TrackingName.server
         asked = Asked(
             needs=asked.needs | _needs(own),
@@ -184,6 +175,14 @@ def _asked(overrides: Sequence[str]) -> Asked:
             store=own.tracking.folder,
         )
     return asked
+
+
+def _of_groups(groups: Iterable[str]) -> Callable[[str], bool]:
+    """Whether an override chooses one of these groups or sets a key of one."""
+    starts = tuple(
+        start for group in groups for start in (f"{group}=", group.replace("/", ".") + ".")
+    )
+    return lambda override: override.startswith(starts)
 
 
 def _needs(own: ExperimentConfig) -> frozenset[str]:
@@ -199,7 +198,7 @@ def _needs(own: ExperimentConfig) -> frozenset[str]:
         "sandbox": judged,
         "evaluation": judged and own.suite.name.startswith("bigcodebench"),
         "vLLM": own.engine.name is EngineName.vllm,
-        "extra gpu": own.quant.name in _choices(EXTRAS["gpu"]),
+        "extra gpu": f"quant={own.quant.name}" in EXTRAS["gpu"],
         "hub": from_hub or tasks_from_hub,
         "hub cache": from_hub,
         "hub token": from_hub and own.model.gated,
@@ -208,8 +207,8 @@ def _needs(own: ExperimentConfig) -> frozenset[str]:
     return frozenset(item for item, needed in holds.items() if needed)
 
 
-def _choices(what: str) -> list[str]:
-    return what.partition("=")[2].split(", ")
+def _purpose(extra: str) -> str:
+    return ", ".join(EXTRAS[extra]) or "jobs: models on a CPU or a GPU"
 
 
 def _examine(hardware: Hardware, asked: Asked) -> list[Finding]:
@@ -222,7 +221,7 @@ def _examine(hardware: Hardware, asked: Asked) -> list[Finding]:
         lambda: [_hub(), _hub_token(), _hub_cache()],
         lambda: [_tracking_store(asked.store)],
         lambda: _tracking_server(asked.server),
-        lambda: [_packages(), *map(_extra, EXTRAS)],
+        lambda: [_installed(None), *map(_installed, EXTRAS)],
     ]
     # Side by side, so that waiting for a network that is not there costs its time-out once.
     with ThreadPoolExecutor(len(checks)) as pool:
@@ -375,34 +374,24 @@ def _tracking_store(folder: Path) -> Finding:
     return Finding("tracking", writable, detail, fix)
 
 
-def _packages() -> Finding:
-    wanted = distributions(None)
+def _installed(extra: str | None) -> Finding:
+    """What an extra brings, or what every command needs (None)."""
+    wanted = distributions(extra)
     found = installed_versions(wanted)
     missing = [name for name in wanted if name not in found]
-    running = f"python {'.'.join(map(str, sys.version_info[:3]))} ({sys.executable})"
+    what = f"for {_purpose(extra)}" if extra else f"python {platform.python_version()}"
+    shown = [f"{name} {number}" for name, number in found.items() if extra or name in _SHOWN]
+    state = ", ".join(shown)
     if not wanted:
-        detail = f"codejoule is not installed in this Python, so its needs are not known; {running}"
+        state = "not known, since codejoule is not installed in this Python"
     elif missing:
-        detail = f"not installed: {', '.join(missing)}; {running}"
-    else:
-        shown = ", ".join(f"{name} {found[name]}" for name in _SHOWN if name in found)
-        detail = f"all {len(wanted)} are installed, among them {shown}; {running}"
-    command = "pip install codejoule"
-    return Finding("packages", bool(wanted) and not missing, detail, command, command=command)
-
-
-def _extra(name: str) -> Finding:
-    wanted = distributions(name)
-    found = installed_versions(wanted)
-    missing = [own for own in wanted if own not in found]
-    ok = bool(wanted) and not missing
-    installed = ", ".join(f"{own} {number}" for own, number in found.items())
-    what = f"for {EXTRAS[name]}"
-    detail = f"{what}: {installed}" if ok else f"{what}: not installed: {', '.join(missing)}"
-    if not wanted:
-        detail = f"{what}: not known, since codejoule is not installed in this Python"
-    command = f"pip install 'codejoule[{name}]'"
-    return Finding(f"extra {name}", ok, detail, command, command=command)
+        state = f"not installed: {', '.join(missing)}"
+    elif not extra:
+        state = f"all {len(wanted)} are installed, among them {state}"
+    command = f"pip install 'codejoule[{extra}]'" if extra else "pip install codejoule"
+    detail = f"{what}: {state}" if extra else f"{what} ({sys.executable}): {state}"
+    item = f"extra {extra}" if extra else "packages"
+    return Finding(item, bool(wanted) and not missing, detail, command, command=command)
 
 
 def _hub() -> Finding:

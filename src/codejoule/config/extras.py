@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, requires
 from importlib.util import find_spec
 
@@ -13,14 +14,20 @@ _DISTRIBUTIONS = {
     "yaml": "pyyaml",
 }
 """Modules that are called otherwise than the distribution that has them."""
-_PLUGINS = {
-    "hydra/launcher=joblib": "hydra-joblib-launcher",
-    "hydra/launcher=ray": "hydra-ray-launcher",
-    "hydra/launcher=submitit_local": "hydra-submitit-launcher",
-    "hydra/launcher=submitit_slurm": "hydra-submitit-launcher",
-    "hydra/sweeper=optuna": "hydra-optuna-sweeper",
+EXTRAS: Mapping[str, Mapping[str, str]] = {
+    "run": {},
+    "gpu": {"quant=bnb_nf4": "bitsandbytes", "quant=bnb_int8": "bitsandbytes"},
+    "cluster": {
+        "hydra/launcher=joblib": "hydra-joblib-launcher",
+        "hydra/launcher=submitit_slurm": "hydra-submitit-launcher",
+        "hydra/launcher=submitit_local": "hydra-submitit-launcher",
+    },
+    "ray": {"hydra/launcher=ray": "hydra-ray-launcher"},
+    "optuna": {"hydra/sweeper=optuna": "hydra-optuna-sweeper"},
 }
-"""Choices that Hydra has only where the distribution of a plugin is installed."""
+"""Extras of the package; the choices that need each, and the distribution that such a choice is
+missing without. Hydra has those of its own groups only where that is installed. ``run`` is for
+every job."""
 _EVERY_JOB = ("torch", "transformers")
 _REQUIREMENT = re.compile(r"^([\w.-]+)(?:.*extra == ['\"]([\w-]+)['\"])?")
 
@@ -66,8 +73,10 @@ def _listed() -> list[tuple[str, str | None]]:
 def missing_plugin(choice: str) -> str | None:
     """What to tell where Hydra does not know `choice` (``hydra/launcher=joblib``) because its
     plugin is not installed; None for others."""
-    plugin = _PLUGINS.get(choice)
-    return plugin and f"{choice}: {plugin} is not installed: {how_to_install(plugin)}"
+    for choices in EXTRAS.values():
+        if (plugin := choices.get(choice)) is not None:
+            return f"{choice}: {plugin} is not installed: {how_to_install(plugin)}"
+    return None
 
 
 def missing_library(error: BaseException) -> str | None:
