@@ -4,11 +4,13 @@ import json
 import math
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from codejoule.cli import main
 from codejoule.cli.meter import _report
+from codejoule.config import UserError
 from codejoule.domain import SCHEMA_VERSION, EnergyReading, EnergyScope, EnergySource
 from codejoule.measurement.feed import BUNDLED_RECORDING
 
@@ -96,6 +98,32 @@ def test_without_a_counter_the_energy_is_an_estimate_of_the_command_alone(
         "an estimate: CPU time of the command x 3.5 W. No energy counter is here: no NVML; no"
         in err
     )
+
+
+def test_a_command_that_sleeps_has_an_estimate_and_keeps_its_exit_code(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("codejoule.measurement.cpu.RAPL_DIRS", (Path("/nowhere"),))
+    monkeypatch.setattr("codejoule.measurement.hardware.detect_gpus", lambda: ((), (), "no NVML"))
+    assert main(["meter", "--json", "--", "sh", "-c", "sleep 0.3; exit 7"]) == 7
+    assert 0 < json.loads(capfd.readouterr().out)["energy_j"] < 0.2
+    # Here nothing is told of what ended.
+    monkeypatch.setattr(
+        "codejoule.measurement.cpu.getrusage", lambda _: SimpleNamespace(ru_utime=0.0, ru_stime=0.0)
+    )
+    assert main(["meter", "--", "sh", "-c", "sleep 0.3; exit 7"]) == 7
+    assert "too little CPU time to be told (estimate, cpu)" in capfd.readouterr().err
+
+
+def test_an_error_of_the_counter_leaves_the_commands_exit_code(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reset(*_: object) -> None:
+        raise UserError("the driver was reset")
+
+    monkeypatch.setattr("codejoule.measurement.window.Window.close", reset)
+    assert _meter("sh", "-c", "kill -TERM $$") == 128 + 15
+    assert "error: no energy of 'sh': the driver was reset" in capfd.readouterr().err
 
 
 def test_power_is_printed_while_the_command_runs(capfd: pytest.CaptureFixture[str]) -> None:

@@ -105,19 +105,26 @@ def run(args: argparse.Namespace) -> int:
         idle_power_w = meter.measure_idle()
         pause()
         with _Relay() as relay:
-            with meter.window("command") as window, _watched(meter, args.every):
-                try:
-                    code = relay.run(args.command_line)
-                except (OSError, ValueError) as error:  # the latter for a null byte
-                    raise UserError(f"cannot run {args.command_line[0]!r}: {error}") from error
-            # As a shell reports a signal.
-            code = 128 - code if code < 0 else code
-            if args.json:
-                print(_json(window.reading, idle_power_w, args.command_line, code), flush=True)
-            else:
-                print(_report(window.reading, idle_power_w), file=sys.stderr)
-                if window.reading.source is EnergySource.estimate:
-                    print(_why(config, hardware), file=sys.stderr)
+            code: int | None = None
+            try:
+                with meter.window("command") as window, _watched(meter, args.every):
+                    try:
+                        ended = relay.run(args.command_line)
+                    except (OSError, ValueError) as error:  # the latter for a null byte
+                        raise UserError(f"cannot run {args.command_line[0]!r}: {error}") from error
+                    # As a shell reports a signal.
+                    code = 128 - ended if ended < 0 else ended
+                if args.json:
+                    print(_json(window.reading, idle_power_w, args.command_line, code), flush=True)
+                else:
+                    print(_report(window.reading, idle_power_w), file=sys.stderr)
+                    if window.reading.source is EnergySource.estimate:
+                        print(_why(config, hardware), file=sys.stderr)
+            except UserError as error:
+                if code is None:
+                    raise
+                # COMMAND has run, and whoever called it asks for its exit code.
+                print(f"error: no energy of {args.command_line[0]!r}: {error}", file=sys.stderr)
     return code
 
 
@@ -205,10 +212,10 @@ def _report(reading: "EnergyReading", idle_power_w: float | None) -> str:
     error = "" if reading.uncertainty_j is None else f" +- {reading.uncertainty_j:.2f}"
     covered = f"({reading.source.value}, {reading.scope.value})"
     if math.isnan(reading.energy_j):
-        return (
-            f"energy      not measured: the command took {reading.latency_s:.4f} s, too short for "
-            f"the counter {covered}"
-        )
+        took = f"the command took {reading.latency_s:.4f} s"
+        if reading.source is EnergySource.estimate:
+            return f"energy      not known: {took}, but too little CPU time to be told {covered}"
+        return f"energy      not measured: {took}, too short for the counter {covered}"
     lines = [f"energy      {reading.energy_j:.2f}{error} J {covered}"]
     if len(reading.energy_by_device_j) > 1:
         lines += [f"  {name:10s}{j:.2f} J" for name, j in reading.energy_by_device_j.items()]
