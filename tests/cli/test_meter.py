@@ -1,6 +1,7 @@
 """``codejoule meter`` over a recording of an H200."""
 
 import json
+import logging
 import math
 import sys
 from pathlib import Path
@@ -98,6 +99,23 @@ def test_without_a_counter_the_energy_is_an_estimate_of_the_command_alone(
         "an estimate: CPU time of the command x 3.5 W. No energy counter is here: no NVML; no"
         in err
     )
+    assert main(["meter", "--quiet", "--", *command]) == 0
+    assert "an estimate:" not in capfd.readouterr().err
+
+
+def test_a_warning_has_a_line_of_its_own_and_none_with_quiet(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(_: object) -> int:
+        logging.getLogger("codejoule.sandbox").warning("worker lost")
+        return 0
+
+    monkeypatch.setattr("codejoule.cli.meter.run", run)
+    assert main(["meter", "--", "true"]) == 0
+    assert capfd.readouterr() == ("", "warning: worker lost\n")
+    assert main(["meter", "--quiet", "--", "true"]) == 0
+    assert capfd.readouterr() == ("", "")
+    assert logging.getLogger("codejoule").propagate
 
 
 def test_a_command_that_sleeps_has_an_estimate_and_keeps_its_exit_code(

@@ -17,7 +17,7 @@ from statistics import fmean
 from types import FrameType
 from typing import TYPE_CHECKING, Self
 
-from codejoule.common.progress import pause
+from codejoule.common.progress import pause, say
 from codejoule.config import UserError
 from codejoule.config.schema import MeterConfig, MeterName, OnBusyGpu
 from codejoule.domain import SCHEMA_VERSION, EnergySource
@@ -119,7 +119,7 @@ def run(args: argparse.Namespace) -> int:
                 else:
                     print(_report(window.reading, idle_power_w), file=sys.stderr)
                     if window.reading.source is EnergySource.estimate:
-                        print(_why(config, hardware), file=sys.stderr)
+                        say(_why(config, hardware))
             except UserError as error:
                 if code is None:
                     raise

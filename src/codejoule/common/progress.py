@@ -85,6 +85,19 @@ class Messages(logging.Handler):
             print(text, file=sys.stderr)
 
 
+@contextmanager
+def messages_told() -> Iterator[None]:
+    """Inside, what codejoule's loggers say is told, where no configuration of Hydra's sees to it."""
+    handler, logger = Messages(), logging.getLogger(OWN)
+    before, logger.propagate = logger.propagate, False
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = before
+
+
 class Pipe(logging.Handler):
     """Watcher and logging handler that passes all on to the process at a pipe's other end, which
     gives every line of it to `relay`."""
