@@ -149,7 +149,7 @@ def test_power_is_printed_while_the_command_runs(capfd: pytest.CaptureFixture[st
     assert main(["meter", *options, "--", "sleep", "1"]) == 0
     out, err = capfd.readouterr()
     assert [line.split()[0] for line in err.splitlines()] == ["0.4", "0.8"]
-    assert all(line.endswith(" W") for line in err.splitlines())
+    assert all(line.endswith(" W (replay)") for line in err.splitlines())
     figures = json.loads(out)
     assert figures["energy_source"] == "replay" and figures["exit_code"] == 0
 

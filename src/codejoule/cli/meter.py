@@ -170,8 +170,7 @@ def _mean_power(meter: "Meter") -> str:
             powers_w[sample.device].append(sample.power_w)
     if not all(powers_w.values()):
         return "-"
-    label = f" ({meter.source.value})" if meter.source is EnergySource.estimate else ""
-    return f"{sum(map(fmean, powers_w.values())):.1f} W{label}"
+    return f"{sum(map(fmean, powers_w.values())):.1f} W{meter.source.label}"
 
 
 def _why(config: MeterConfig, hardware: "Hardware") -> str:
