@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from codejoule.cli import main
-from codejoule.cli.meter import _report
+from codejoule.cli.meter import _clock, _report
 from codejoule.config import UserError
 from codejoule.domain import SCHEMA_VERSION, EnergyReading, EnergyScope, EnergySource
 from codejoule.measurement.feed import BUNDLED_RECORDING
@@ -152,6 +152,12 @@ def test_power_is_printed_while_the_command_runs(capfd: pytest.CaptureFixture[st
     assert all(line.endswith(" W (replay)") for line in err.splitlines())
     figures = json.loads(out)
     assert figures["energy_source"] == "replay" and figures["exit_code"] == 0
+
+
+def test_the_clock_of_a_long_command_goes_on() -> None:
+    assert [_clock(after_s) for after_s in (0.5, 9999.0, 10000.0, 86401.0)] == [
+        "     0.5 s", "  9999.0 s", " 10000.0 s", " 86401.0 s"
+    ]  # fmt: skip
 
 
 def test_a_time_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -151,7 +151,8 @@ def _watched(meter: "Meter", every_s: float | None) -> Iterator[None]:
         for number in count(1):
             if ended.wait(max(began_s + number * every_s - time.monotonic(), 0)):
                 return
-            print(f"{number * every_s:6.4g} s  {_mean_power(meter)}", file=sys.stderr, flush=True)
+            line = f"{_clock(number * every_s)}  {_mean_power(meter)}"
+            print(line, file=sys.stderr, flush=True)
 
     watching = threading.Thread(target=watch, daemon=True)
     watching.start()
@@ -160,6 +161,10 @@ def _watched(meter: "Meter", every_s: float | None) -> Iterator[None]:
     finally:
         ended.set()
         watching.join()
+
+
+def _clock(after_s: float) -> str:
+    return f"{after_s:8.1f} s"
 
 
 def _mean_power(meter: "Meter") -> str:
