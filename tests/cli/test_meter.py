@@ -69,6 +69,11 @@ def test_a_command_too_short_to_measure_gets_no_figure() -> None:
     assert "0.00" not in report
 
 
+def test_a_small_energy_is_not_printed_as_zero() -> None:
+    assert "energy      0.00311 J (" in _report(_reading(0.00311), None)
+    assert "mean power  0.00622 W" in _report(_reading(0.00311), None)
+
+
 def test_the_exit_code_is_the_commands() -> None:
     assert _meter(sys.executable, "-c", "raise SystemExit(7)") == 7
 

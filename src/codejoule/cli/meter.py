@@ -21,6 +21,7 @@ from codejoule.common.progress import pause, say
 from codejoule.config import UserError
 from codejoule.config.schema import MeterConfig, MeterName, OnBusyGpu
 from codejoule.domain import SCHEMA_VERSION, EnergySource
+from codejoule.domain.text import number as figure
 
 if TYPE_CHECKING:
     from codejoule.domain import EnergyReading
@@ -220,7 +221,7 @@ def _report(reading: "EnergyReading", idle_power_w: float | None) -> str:
         if reading.source is EnergySource.estimate:
             return f"energy      not known: {took}, but too little CPU time to be told {covered}"
         return f"energy      not measured: {took}, too short for the counter {covered}"
-    lines = [f"energy      {reading.energy_j:.2f}{error} J {covered}"]
+    lines = [f"energy      {_figure(reading.energy_j, 2)}{error} J {covered}"]
     if len(reading.energy_by_device_j) > 1:
         lines += [f"  {name:10s}{j:.2f} J" for name, j in reading.energy_by_device_j.items()]
     if reading.energy_out_of_scope_j:
@@ -231,11 +232,16 @@ def _report(reading: "EnergyReading", idle_power_w: float | None) -> str:
     if reading.concurrent:
         lines.append(f"meanwhile   {'; '.join(reading.concurrent)} (may have changed the energy)")
     lines.append(f"time        {reading.latency_s:.3f} s")
-    lines.append(f"mean power  {reading.energy_j / reading.latency_s:.1f} W")
+    lines.append(f"mean power  {_figure(reading.energy_j / reading.latency_s, 1)} W")
     if reading.integrated_j is not None and reading.energy_j > 0:
         difference = 100 * (reading.integrated_j / reading.energy_j - 1)
         lines.append(f"crosscheck  {difference:+.1f} % (integrated power against the counter)")
     return "\n".join(lines)
+
+
+def _figure(value: float, places: int) -> str:
+    """With so many decimal places, or more where these would be a zero."""
+    return f"{value:.{places}f}" if value >= 1 else figure(value)
 
 
 class _Relay:
