@@ -1,14 +1,17 @@
 """``codejoule meter`` over a recording of an H200."""
 
 import json
+import logging
 import math
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from codejoule.cli import main
-from codejoule.cli.meter import _report
+from codejoule.cli.meter import _clock, _report
+from codejoule.config import UserError
 from codejoule.domain import SCHEMA_VERSION, EnergyReading, EnergyScope, EnergySource
 from codejoule.measurement.feed import BUNDLED_RECORDING
 
@@ -66,6 +69,11 @@ def test_a_command_too_short_to_measure_gets_no_figure() -> None:
     assert "0.00" not in report
 
 
+def test_a_small_energy_is_not_printed_as_zero() -> None:
+    assert "energy      0.00311 J (" in _report(_reading(0.00311), None)
+    assert "mean power  0.00622 W" in _report(_reading(0.00311), None)
+
+
 def test_the_exit_code_is_the_commands() -> None:
     assert _meter(sys.executable, "-c", "raise SystemExit(7)") == 7
 
@@ -96,6 +104,49 @@ def test_without_a_counter_the_energy_is_an_estimate_of_the_command_alone(
         "an estimate: CPU time of the command x 3.5 W. No energy counter is here: no NVML; no"
         in err
     )
+    assert main(["meter", "--quiet", "--", *command]) == 0
+    assert "an estimate:" not in capfd.readouterr().err
+
+
+def test_a_warning_has_a_line_of_its_own_and_none_with_quiet(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(_: object) -> int:
+        logging.getLogger("codejoule.sandbox").warning("worker lost")
+        return 0
+
+    monkeypatch.setattr("codejoule.cli.meter.run", run)
+    assert main(["meter", "--", "true"]) == 0
+    assert capfd.readouterr() == ("", "warning: worker lost\n")
+    assert main(["meter", "--quiet", "--", "true"]) == 0
+    assert capfd.readouterr() == ("", "")
+    assert logging.getLogger("codejoule").propagate
+
+
+def test_a_command_that_sleeps_has_an_estimate_and_keeps_its_exit_code(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("codejoule.measurement.cpu.RAPL_DIRS", (Path("/nowhere"),))
+    monkeypatch.setattr("codejoule.measurement.hardware.detect_gpus", lambda: ((), (), "no NVML"))
+    assert main(["meter", "--json", "--", "sh", "-c", "sleep 0.3; exit 7"]) == 7
+    assert 0 < json.loads(capfd.readouterr().out)["energy_j"] < 0.2
+    # Here nothing is told of what ended.
+    monkeypatch.setattr(
+        "codejoule.measurement.cpu.getrusage", lambda _: SimpleNamespace(ru_utime=0.0, ru_stime=0.0)
+    )
+    assert main(["meter", "--", "sh", "-c", "sleep 0.3; exit 7"]) == 7
+    assert "too little CPU time to be told (estimate, cpu)" in capfd.readouterr().err
+
+
+def test_an_error_of_the_counter_leaves_the_commands_exit_code(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reset(*_: object) -> None:
+        raise UserError("the driver was reset")
+
+    monkeypatch.setattr("codejoule.measurement.window.Window.close", reset)
+    assert _meter("sh", "-c", "kill -TERM $$") == 128 + 15
+    assert "error: no energy of 'sh': the driver was reset" in capfd.readouterr().err
 
 
 def test_power_is_printed_while_the_command_runs(capfd: pytest.CaptureFixture[str]) -> None:
@@ -103,9 +154,15 @@ def test_power_is_printed_while_the_command_runs(capfd: pytest.CaptureFixture[st
     assert main(["meter", *options, "--", "sleep", "1"]) == 0
     out, err = capfd.readouterr()
     assert [line.split()[0] for line in err.splitlines()] == ["0.4", "0.8"]
-    assert all(line.endswith(" W") for line in err.splitlines())
+    assert all(line.endswith(" W (replay)") for line in err.splitlines())
     figures = json.loads(out)
     assert figures["energy_source"] == "replay" and figures["exit_code"] == 0
+
+
+def test_the_clock_of_a_long_command_goes_on() -> None:
+    assert [_clock(after_s) for after_s in (0.5, 9999.0, 10000.0, 86401.0)] == [
+        "     0.5 s", "  9999.0 s", " 10000.0 s", " 86401.0 s"
+    ]  # fmt: skip
 
 
 def test_a_time_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 """What is printed when a sweep, or a job by itself, has ended."""
 
+import io
 import shlex
 import shutil
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 from codejoule.analysis import load_runs
 from codejoule.cli import main, summary
 from codejoule.cli.summary import print_summary
+from codejoule.common.display import Display
+from codejoule.common.progress import told_to
 from codejoule.config import UserError
 from codejoule.config.schema import TrackingConfig, TrackingName
 from codejoule.experiment.sweep import Outcome, State, Summary
@@ -145,3 +148,12 @@ def test_the_link_to_a_server_is_its_own_address() -> None:
     said = summary._link(Server(), tracking)  # type: ignore[arg-type]
     query = "workflowType=machine_learning&viewStateShareKey=codejoule"
     assert said == f"http://host:5000/#/experiments/3/runs?{query}"
+
+
+def test_the_last_jobs_title_and_time_left_are_not_shown_beside_the_comparison() -> None:
+    display = Display(io.StringIO())
+    display.heading("2/2 starter-none-b8")
+    display.left = lambda: "about 3 min left"
+    with told_to(display):
+        print_summary(ended(outcome("a", State.failed, error="no memory")))
+    assert (display._heading, display.left()) == ("", "")

@@ -3,6 +3,8 @@
 import io
 import logging
 import os
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 
 import pytest
 
@@ -53,6 +55,42 @@ def test_a_pipe_that_nobody_reads_ends_nothing() -> None:
     os.close(read)
     Pipe(write).say("hello")
     os.close(write)
+
+
+def _relayed(read: int) -> Notes:
+    with os.fdopen(read, "rb") as lines, told_to(notes := Notes()):
+        for line in lines:
+            relay(line)
+    return notes
+
+
+def test_work_does_not_wait_for_a_reader_and_no_line_that_stays_is_lost() -> None:
+    read, write = os.pipe()
+    pipe = Pipe(write, clock=count().__next__)
+    for token in range(5000):  # more than a pipe holds
+        pipe.doing("generating", f"{token} tokens")
+    said = ["a kernel is slow", "x" * 100_000]
+    for text in said:
+        pipe.say(text)
+    pipe.doing("generating", "left out")
+    with ThreadPoolExecutor() as pool:
+        notes = pool.submit(_relayed, read)
+        pipe.close()
+        os.close(write)
+    assert notes.result().said == said
+    assert notes.result().done[0] == "generating: 0 tokens"
+    assert 1000 < len(notes.result().done) < 5000
+
+
+def test_long_lines_of_several_threads_do_not_mix() -> None:
+    read, write = os.pipe()
+    pipe = Pipe(write)
+    with ThreadPoolExecutor() as pool:
+        notes = pool.submit(_relayed, read)
+        list(pool.map(lambda letter: [pipe.say(letter * 9000) for _ in range(20)], "abc"))
+        pipe.close()
+        os.close(write)
+    assert sorted(notes.result().said) == [letter * 9000 for letter in "abc" for _ in range(20)]
 
 
 def test_of_all_loggers_only_our_own_reach_the_terminal(

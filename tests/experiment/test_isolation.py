@@ -1,14 +1,16 @@
 """A model in a child process of its own, and what becomes of one that dies."""
 
+import io
 import os
 import signal
 import time
 from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
 
 import pytest
 
-from codejoule.experiment import job_process
+from codejoule.experiment import isolation, job_process
 from tests.experiment.job import Sweep, children_running, run_main, runs_of, start_main
 from tests.warm import Job
 
@@ -126,3 +128,17 @@ def test_a_library_that_no_fork_would_bear_is_left_to_the_jobs(
         "importing other started threads (spinner): each job imports it anew\n"
     )
     assert again[0][2:] == ["-m", "codejoule.experiment.job_process", "one", "other", "5"]
+
+
+def test_what_a_child_writes_is_passed_on_where_standard_error_takes_no_bytes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sys.stderr", shown := io.StringIO())
+    text = "a" * 4095 + "é\nthe last word\n"
+    (written, to_written), (told, to_told) = os.pipe(), os.pipe()
+    os.write(to_written, text.encode())
+    os.close(to_written), os.close(to_told)
+    with FileIO(written) as out, FileIO(told) as progress:
+        last_words = isolation._follow(out, progress)
+    assert shown.getvalue() == text, "and a character is whole that two reads have a part of"
+    assert last_words[-1] == "the last word"

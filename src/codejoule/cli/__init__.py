@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from codejoule import __version__
 from codejoule.common.display import displayed
+from codejoule.common.progress import messages_told
 from codejoule.config.schema import ProgressMode
 from codejoule.domain import visible
 
@@ -102,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if getattr(args, "config_dir", None):
         args.overrides.append(args.config_dir)
     try:
-        with displayed(ProgressMode.none if args.quiet else ProgressMode.auto):
+        with displayed(ProgressMode.none if args.quiet else ProgressMode.auto), messages_told():
             return int(commands[args.command](args))
     except KeyboardInterrupt:
         return 130

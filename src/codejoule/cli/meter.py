@@ -17,10 +17,11 @@ from statistics import fmean
 from types import FrameType
 from typing import TYPE_CHECKING, Self
 
-from codejoule.common.progress import pause
+from codejoule.common.progress import pause, say
 from codejoule.config import UserError
 from codejoule.config.schema import MeterConfig, MeterName, OnBusyGpu
 from codejoule.domain import SCHEMA_VERSION, EnergySource
+from codejoule.domain.text import number as figure
 
 if TYPE_CHECKING:
     from codejoule.domain import EnergyReading
@@ -105,19 +106,26 @@ def run(args: argparse.Namespace) -> int:
         idle_power_w = meter.measure_idle()
         pause()
         with _Relay() as relay:
-            with meter.window("command") as window, _watched(meter, args.every):
-                try:
-                    code = relay.run(args.command_line)
-                except (OSError, ValueError) as error:  # the latter for a null byte
-                    raise UserError(f"cannot run {args.command_line[0]!r}: {error}") from error
-            # As a shell reports a signal.
-            code = 128 - code if code < 0 else code
-            if args.json:
-                print(_json(window.reading, idle_power_w, args.command_line, code), flush=True)
-            else:
-                print(_report(window.reading, idle_power_w), file=sys.stderr)
-                if window.reading.source is EnergySource.estimate:
-                    print(_why(config, hardware), file=sys.stderr)
+            code: int | None = None
+            try:
+                with meter.window("command") as window, _watched(meter, args.every):
+                    try:
+                        ended = relay.run(args.command_line)
+                    except (OSError, ValueError) as error:  # the latter for a null byte
+                        raise UserError(f"cannot run {args.command_line[0]!r}: {error}") from error
+                    # As a shell reports a signal.
+                    code = 128 - ended if ended < 0 else ended
+                if args.json:
+                    print(_json(window.reading, idle_power_w, args.command_line, code), flush=True)
+                else:
+                    print(_report(window.reading, idle_power_w), file=sys.stderr)
+                    if window.reading.source is EnergySource.estimate:
+                        say(_why(config, hardware))
+            except UserError as error:
+                if code is None:
+                    raise
+                # COMMAND has run, and whoever called it asks for its exit code.
+                print(f"error: no energy of {args.command_line[0]!r}: {error}", file=sys.stderr)
     return code
 
 
@@ -144,7 +152,8 @@ def _watched(meter: "Meter", every_s: float | None) -> Iterator[None]:
         for number in count(1):
             if ended.wait(max(began_s + number * every_s - time.monotonic(), 0)):
                 return
-            print(f"{number * every_s:6.4g} s  {_mean_power(meter)}", file=sys.stderr, flush=True)
+            line = f"{_clock(number * every_s)}  {_mean_power(meter)}"
+            print(line, file=sys.stderr, flush=True)
 
     watching = threading.Thread(target=watch, daemon=True)
     watching.start()
@@ -155,6 +164,10 @@ def _watched(meter: "Meter", every_s: float | None) -> Iterator[None]:
         watching.join()
 
 
+def _clock(after_s: float) -> str:
+    return f"{after_s:8.1f} s"
+
+
 def _mean_power(meter: "Meter") -> str:
     """Of all devices since the last call; a dash where one has told nothing."""
     powers_w: dict[str, list[float]] = {name: [] for name in meter.devices}
@@ -163,8 +176,7 @@ def _mean_power(meter: "Meter") -> str:
             powers_w[sample.device].append(sample.power_w)
     if not all(powers_w.values()):
         return "-"
-    label = f" ({meter.source.value})" if meter.source is EnergySource.estimate else ""
-    return f"{sum(map(fmean, powers_w.values())):.1f} W{label}"
+    return f"{sum(map(fmean, powers_w.values())):.1f} W{meter.source.label}"
 
 
 def _why(config: MeterConfig, hardware: "Hardware") -> str:
@@ -205,11 +217,11 @@ def _report(reading: "EnergyReading", idle_power_w: float | None) -> str:
     error = "" if reading.uncertainty_j is None else f" +- {reading.uncertainty_j:.2f}"
     covered = f"({reading.source.value}, {reading.scope.value})"
     if math.isnan(reading.energy_j):
-        return (
-            f"energy      not measured: the command took {reading.latency_s:.4f} s, too short for "
-            f"the counter {covered}"
-        )
-    lines = [f"energy      {reading.energy_j:.2f}{error} J {covered}"]
+        took = f"the command took {reading.latency_s:.4f} s"
+        if reading.source is EnergySource.estimate:
+            return f"energy      not known: {took}, but too little CPU time to be told {covered}"
+        return f"energy      not measured: {took}, too short for the counter {covered}"
+    lines = [f"energy      {_figure(reading.energy_j, 2)}{error} J {covered}"]
     if len(reading.energy_by_device_j) > 1:
         lines += [f"  {name:10s}{j:.2f} J" for name, j in reading.energy_by_device_j.items()]
     if reading.energy_out_of_scope_j:
@@ -220,11 +232,16 @@ def _report(reading: "EnergyReading", idle_power_w: float | None) -> str:
     if reading.concurrent:
         lines.append(f"meanwhile   {'; '.join(reading.concurrent)} (may have changed the energy)")
     lines.append(f"time        {reading.latency_s:.3f} s")
-    lines.append(f"mean power  {reading.energy_j / reading.latency_s:.1f} W")
+    lines.append(f"mean power  {_figure(reading.energy_j / reading.latency_s, 1)} W")
     if reading.integrated_j is not None and reading.energy_j > 0:
         difference = 100 * (reading.integrated_j / reading.energy_j - 1)
         lines.append(f"crosscheck  {difference:+.1f} % (integrated power against the counter)")
     return "\n".join(lines)
+
+
+def _figure(value: float, places: int) -> str:
+    """With so many decimal places, or more where these would be a zero."""
+    return f"{value:.{places}f}" if value >= 1 else figure(value)
 
 
 class _Relay:

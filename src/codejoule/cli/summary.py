@@ -24,6 +24,10 @@ _UI = "http://127.0.0.1:5000"
 def print_summary(summary: Summary, *, compare: bool = True) -> None:
     """Print the comparison of the runs, what failed, and where to look next. The comparison is also
     the note of the sweep's parent run."""
+    shown = watcher()
+    if isinstance(shown, Display):  # no job goes on, whose title and time left it would show
+        shown.heading("")
+        shown.left = str
     good = [o for o in summary.outcomes if o.state is not State.failed and o.run_id is not None]
     store, comparison = None, ""
     if good and compare:
@@ -44,7 +48,6 @@ def print_summary(summary: Summary, *, compare: bool = True) -> None:
     for reason, names in reasons.items():
         print(visible(f"\nFAILED {', '.join(names)}: {reason}"), file=sys.stderr)
     print(visible(f"\n{_counts(summary)}"))
-    shown = watcher()
     if store is None or (isinstance(shown, Display) and shown.mode is ProgressMode.none):
         return
     if not summary.failed and not summary.missing:

@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 OWN = "codejoule"
@@ -85,13 +85,30 @@ class Messages(logging.Handler):
             print(text, file=sys.stderr)
 
 
+@contextmanager
+def messages_told() -> Iterator[None]:
+    """Inside, what codejoule's loggers say is told, where no configuration of Hydra's does that."""
+    handler, logger = Messages(), logging.getLogger(OWN)
+    before, logger.propagate = logger.propagate, False
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = before
+
+
 class Pipe(logging.Handler):
     """Watcher and logging handler that passes all on to the process at a pipe's other end, which
-    gives every line of it to `relay`."""
+    gives every line of it to `relay`. Work that is measured does not wait for it: while nobody
+    reads a full pipe, as when the terminal is stopped, activities are left out and the rest is
+    kept, at the latest until `close`."""
 
     def __init__(self, file: int, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
+        os.set_blocking(file, False)
         self._file = file
+        self._unsent = b""
         self._clock = clock
         self._what, self._told_s = "", 0.0
 
@@ -101,7 +118,7 @@ class Pipe(logging.Handler):
         if what == self._what and now_s - self._told_s < _BETWEEN_S:
             return
         self._what, self._told_s = what, now_s
-        self._send({"doing": [what, detail]})
+        self._send({"doing": [what, detail]}, must=False)
 
     def say(self, text: str) -> None:
         """Pass it on."""
@@ -117,10 +134,36 @@ class Pipe(logging.Handler):
             text += "\n" + logging.Formatter().formatException(record.exc_info)
         self._send({"log": [record.name, record.levelno, text]})
 
-    def _send(self, message: dict[str, Any]) -> None:
+    def close(self) -> None:
+        """Pass on what is left, however long it takes. The file is its owner's to close."""
+        self.acquire()
+        try:
+            if self._unsent:
+                os.set_blocking(self._file, True)
+                self._pass_on()
+        finally:
+            self.release()
+        super().close()
+
+    def _send(self, message: dict[str, Any], *, must: bool = True) -> None:
         line = json.dumps(message).encode() + b"\n"
-        with suppress(OSError):  # nobody listens any more
-            os.write(self._file, line)
+        self.acquire()  # several threads tell, and a line may take more than one write
+        try:
+            self._pass_on()
+            if must or not self._unsent:
+                self._unsent += line
+                self._pass_on()
+        finally:
+            self.release()
+
+    def _pass_on(self) -> None:
+        try:
+            while self._unsent:
+                self._unsent = self._unsent[os.write(self._file, self._unsent) :]
+        except BlockingIOError:  # the pipe is full
+            pass
+        except OSError:  # nobody listens any more
+            self._unsent = b""
 
 
 def relay(line: bytes) -> None:

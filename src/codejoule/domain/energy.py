@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codejoule.domain.completion import Pace
-from codejoule.domain.validity import Doubt
+from codejoule.domain.validity import UNMEASURED, Doubt
 
 
 class EnergySource(Enum):
@@ -28,6 +28,12 @@ class EnergySource(Enum):
     """CPU time x a documented power per core: not a measurement."""
     replay = "replay"
     """A recording of one of the above."""
+
+    @property
+    def label(self) -> str:
+        """What follows a figure that was not measured here, e.g. `` (replay)``; else empty."""
+        unmeasured = any(doubt.value == self.value for doubt in UNMEASURED)
+        return f" ({self.value})" if unmeasured else ""
 
 
 class EnergyScope(Enum):

@@ -169,11 +169,13 @@ class _Decoding:
         each = "tasks" if self.plan.experiment.generation.n_samples == 1 else "samples"
         said = [f"{self.done}/{total} {each}"]
         if self.tokens:
-            about = "~" if self.meter.source is EnergySource.estimate else ""
+            # The line is short of room, and a figure with "~" is known for an estimate.
+            source = self.meter.source
+            about, label = ("~", "") if source is EnergySource.estimate else ("", source.label)
             said.append(f"{self.tokens / took_s:.0f} tokens/s")
-            said += [f"{about}{self.power_w}"] if self.power_w else []
+            said += [f"{about}{self.power_w}{label}"] if self.power_w else []
             if math.isfinite(self.energy_j):
-                said.append(f"{about}{figure(self.energy_j)} J so far")
+                said.append(f"{about}{figure(self.energy_j)} J so far{label}")
         if self.done_here:
             rest_s = took_s * (total - self.done) / self.done_here
             said += [f"{duration(rest_s)} to go"] if rest_s >= 1 else []

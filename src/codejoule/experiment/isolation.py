@@ -6,6 +6,7 @@ import selectors
 import signal
 import socket
 import sys
+from codecs import getincrementaldecoder
 from collections import deque
 from collections.abc import Mapping, Sequence
 from io import FileIO
@@ -144,8 +145,11 @@ def _server() -> ForkServer:
 def _follow(written: FileIO, told: FileIO) -> list[str]:
     """Pass on what the child tells of its progress, and what it writes, until it closes both; the
     last lines that it wrote."""
-    kept: deque[bytes] = deque(maxlen=64)
+    kept: deque[str] = deque(maxlen=64)
     half = b""
+    # A chunk may end within a character, and standard error need not take bytes: Jupyter's does
+    # not.
+    decoder = getincrementaldecoder("utf-8")(errors="replace")
     with selectors.DefaultSelector() as open_ones:
         for stream in (written, told):
             open_ones.register(stream, selectors.EVENT_READ)
@@ -155,15 +159,16 @@ def _follow(written: FileIO, told: FileIO) -> list[str]:
                 if not chunk:
                     open_ones.unregister(key.fileobj)
                 elif key.fileobj is written:
-                    sys.stderr.buffer.write(chunk)
+                    text = decoder.decode(chunk)
+                    sys.stderr.write(text)
                     sys.stderr.flush()
-                    kept.append(chunk)
+                    kept.append(text)
                 else:
                     *lines, half = (half + chunk).split(b"\n")
                     for line in lines:
                         relay(line)
-    text = b"".join(kept).decode(errors="replace").replace("\r", "\n")
-    return [line for line in text.splitlines() if line.strip()][-_LAST_WORDS:]
+    last = "".join(kept).replace("\r", "\n")
+    return [line for line in last.splitlines() if line.strip()][-_LAST_WORDS:]
 
 
 def _death(code: int, last_words: list[str], folder: Path) -> Exception:

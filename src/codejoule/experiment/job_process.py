@@ -124,6 +124,7 @@ def _told(order: Mapping[str, Any], files: Sequence[int], kept: Kept | None) -> 
             return _run(order, kept)
     finally:
         logger.removeHandler(pipe)
+        pipe.close()
         os.close(progress)
 
 

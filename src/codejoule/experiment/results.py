@@ -69,7 +69,7 @@ def log_results(
 def headline(metrics: Mapping[str, float], source: EnergySource) -> tuple[str, ...]:
     """The figures that answer first, in words; one that was not measured is absent. Per task where
     no sample was judged."""
-    about, label = ("~", " (estimate)") if source is EnergySource.estimate else ("", "")
+    about, label = "~" if source is EnergySource.estimate else "", source.label
     solved = metrics.get("energy_per_solved_task_j")
     per_task = metrics.get("energy_per_task_j") if solved is None else None
     figures = {

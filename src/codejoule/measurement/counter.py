@@ -107,10 +107,11 @@ def _less(now_j: Mapping[str, float], start_j: Mapping[str, float]) -> dict[str,
 
 
 def measured_j(
-    by_device_j: Mapping[str, float], *, window: str, latency_s: float
+    by_device_j: Mapping[str, float], *, source: EnergySource, window: str, latency_s: float
 ) -> dict[str, float]:
     """Differences of counters over a window; NaN where that is no measurement. Raises UserError for
-    a counter that went backwards, or that stood still for too long."""
+    a counter that went backwards, or that stood still for too long. An estimate stands still where
+    its processes sleep."""
     for device, energy_j in by_device_j.items():
         if energy_j < 0:
             raise UserError(
@@ -118,7 +119,8 @@ def measured_j(
                 f"{window!r}: the driver or the device was reset, so this window has no "
                 "energy; run the job again"
             )
-        if energy_j == 0 and latency_s > TICK_LIMIT_S:
+        ticks = source is not EnergySource.estimate
+        if energy_j == 0 and ticks and latency_s > TICK_LIMIT_S:
             raise UserError(
                 f"energy counter of {device} stood still for the {latency_s:.2f} s of "
                 f"{window!r}: nothing was measured. Check the counter with `codejoule doctor`, "

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from resource import RUSAGE_CHILDREN, getrusage
 from threading import Lock
 from time import perf_counter, process_time
 
@@ -203,7 +204,9 @@ class CpuCounters(CumulativeCounter):
         """Close the window `key`, and open `then` with the same read; energy of each device [J]. In
         scope, a device that had no tick is NaN; otherwise it is absent."""
         try:
-            energy_j = measured_j(self.end(key, then), window=window, latency_s=latency_s)
+            energy_j = measured_j(
+                self.end(key, then), source=self.source, window=window, latency_s=latency_s
+            )
         except UserError as error:
             self._lose(error)
             return {}
@@ -251,8 +254,9 @@ def command_time_counter(watts_per_core: float) -> CumulativeCounter:
 
     def read_j() -> Mapping[str, float]:
         nonlocal most_s
-        ended = os.times()
-        total_s = ended.children_user + ended.children_system
+        # os.times() counts in steps of 10 ms, more than a command that sleeps takes.
+        ended = getrusage(RUSAGE_CHILDREN)
+        total_s = ended.ru_utime + ended.ru_stime
         for process in psutil.Process().children(recursive=True):
             with suppress(psutil.NoSuchProcess):
                 total_s += sum(process.cpu_times()[:4])

@@ -170,7 +170,12 @@ class Window:
     def _resolve(self) -> EnergyReading:
         sources, latency_s, entry = self._sources, self._closed - self._opened, None
         if sources.ledger is None:
-            devices_j = measured_j(self._counter_j, window=self.name, latency_s=latency_s)
+            devices_j = measured_j(
+                self._counter_j,
+                source=sources.counter.source,
+                window=self.name,
+                latency_s=latency_s,
+            )
             at_marks_j = {name: j for name, j in self._at_marks_j.items() if j > 0}
         else:
             entry = self._entry(sources.ledger)
