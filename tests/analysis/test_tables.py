@@ -10,7 +10,7 @@ from codejoule.analysis import make_tables
 from codejoule.analysis.tables import statistic_table
 from codejoule.statistics import KEYS, STATISTICS, Method, Statistic, holm
 
-DOCS = Path(__file__).parents[2] / "docs" / "analysis.md"
+DOCS = Path(__file__).parents[2] / "docs" / "reference" / "analysis.md"
 
 
 @pytest.fixture(scope="module")

@@ -114,7 +114,7 @@ def test_a_checkpoint_s_folder_is_read(capsys: pytest.CaptureFixture[str]) -> No
 @pytest.mark.parametrize(
     ("overrides", "text"),
     [
-        (["gpu=b200"], "gpu=b200: no such choice; choose one of a100, detected, h100, h200, l40s"),
+        (["gpu=b200"], "gpu=b200: no such choice; did you mean h200? choose one of a100, detected, h100, h200, l40s"),
         (["gpu.memory_bytes=16000000000"], "gpu=detected: no card to read (NVML cannot be used"),
         (["gpu.memory_bytes=16000000000"], "gpu=a100, h100, h200, l40s, rtx_4090"),
         (["gpu=h200", "model=qwen_3b,qwen_8b"], "model=qwen_8b: no such choice"),

@@ -35,7 +35,7 @@ def test_peaks_are_dense_ones(card: str) -> None:
 
 @pytest.mark.parametrize("card", CARDS)
 def test_the_document_prints_the_figures_of_the_file(card: str) -> None:
-    text = (ROOT / "docs" / "estimate.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "reference" / "estimator.md").read_text(encoding="utf-8")
     (line,) = [line for line in text.splitlines() if line.startswith(f"| `{card}`")]
     found = fields(card)
     assert f"| {float(found['bandwidth_bytes_per_s']) / 1e12:g} TB/s |" in line

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-PAGE = Path(__file__).parents[2] / "docs" / "sandbox.md"
+PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "sandbox.md"
 
 
 def test_the_lines_of_the_page_run_as_they_stand(capsys: pytest.CaptureFixture[str]) -> None:

@@ -446,7 +446,7 @@ def test_an_unknown_format_lists_the_choices() -> None:
 def test_another_suite_is_one_module_and_one_yaml(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from codejoule.suites import formats
+    from codejoule.suites import formats, load
 
     (tmp_path / "plain.py").write_text(
         "from codejoule.domain import Task\n"
@@ -464,7 +464,7 @@ def test_another_suite_is_one_module_and_one_yaml(
         f"name: mine\nformat: plain\npath: {tasks}\ntimeout_s: 7\n"
     )
     monkeypatch.setattr(formats, "__path__", [*formats.__path__, str(tmp_path)])
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(load, "conf_folders", lambda: [tmp_path / "conf"])
     suite = load_suite_named("mine")
     assert (suite.name, suite.timeout_s) == ("mine", 7)
     assert [task.complete_prompt for task in suite.tasks] == ["def f():\n"]

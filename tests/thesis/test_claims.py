@@ -80,7 +80,7 @@ def test_the_20_repeated_cells_of_tables_5_34_and_5_40_are_found() -> None:
 
 
 def test_the_document_lists_every_disagreement_and_every_recomputed_figure() -> None:
-    text = (ROOT / "docs" / "thesis.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "explanation" / "thesis.md").read_text(encoding="utf-8")
     for claim in disagreements():
         assert f"| {claim.place} | {claim.claim} | {claim.stated} | {claim.tables} |" in text
     for r in reductions():

@@ -34,7 +34,6 @@ from codejoule.config.schema import (
     Weights,
 )
 from codejoule.domain import SCHEMA_VERSION, visible
-from codejoule.domain.engines import EngineName
 from codejoule.measurement import Gpu, Hardware, detect_hardware
 
 EXTRAS = {
@@ -198,7 +197,7 @@ def _needs(own: ExperimentConfig) -> frozenset[str]:
         "tracking server": own.tracking.name is TrackingName.server,
         "sandbox": judged,
         "evaluation": judged and own.suite.name.startswith("bigcodebench"),
-        "vLLM": own.engine.name is EngineName.vllm,
+        "vLLM": own.engine.facts.owns_model and not own.engine.facts.runs_already,
         "extra gpu": own.quant.name in _choices(EXTRAS["gpu"]),
         "hub": from_hub or tasks_from_hub,
         "hub cache": from_hub,
