@@ -42,8 +42,9 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Work, tuple[str, ..
         others = jobs.OtherJobs()
     found: list[tuple[str, Work, tuple[str, ...]]] = []
 
-    def look(*_: object) -> None:
+    def look(*_: object) -> tuple[dict[str, float], EnergySource]:
         found.extend((job.name, job.work, job.devices) for job in others.since(time.time()))
+        return {}, EnergySource.estimate
 
     for stage in ("generate_isolated", "evaluate", "log_results"):
         monkeypatch.setattr(run_module, stage, look)
