@@ -86,6 +86,12 @@ def test_a_repository_in_the_cache_is_read_without_the_hub(
         "dtype": "bfloat16",
     }  # fmt: skip
     (snapshot / "config.json").write_text(json.dumps(fields))
+    # As reading the config alone leaves the cache: nothing tells yet whether the model chats.
+    assert main(["new", "model", "untold", "--from", "somebody/Coder-3B"]) == 0
+    assert "no tokenizer_config.json in the cache" in capsys.readouterr().out
+    model = compose_experiment(["model=untold"]).model
+    assert (model.variant, model.architecture["num_hidden_layers"]) == (None, 2)
+    (snapshot / "tokenizer_config.json").write_text("{}")
     assert main(["new", "model", "coder", "--from", "somebody/Coder-3B"]) == 0
     model = compose_experiment(["model=coder"]).model
     assert (model.variant, model.architecture["num_hidden_layers"]) == (Variant.base, 2)

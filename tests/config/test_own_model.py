@@ -12,7 +12,9 @@ from hydra.core.global_hydra import GlobalHydra
 from codejoule.config import ConfigError, conf_folder
 from codejoule.config.compose import compose_experiment, compose_sweep, register_schemas
 from codejoule.config.own_model import fields_of, is_own_model
-from codejoule.config.schema import Variant, Weights
+from codejoule.config.schema import GpuConfig, Variant, Weights
+from codejoule.config.typed import read_choice
+from codejoule.experiment.devices import known_cards
 from codejoule.experiment.sweep import check_jobs
 
 MakeModel = Callable[..., Path]
@@ -214,3 +216,21 @@ def test_codejoules_own_conf_is_found_once(monkeypatch: pytest.MonkeyPatch) -> N
         config = compose("config", return_hydra_config=True)
         sources = [source.path for source in config.hydra.runtime.config_sources]
     assert [Path(path) for path in sources if path.endswith("/conf")] == [conf_folder()]
+
+
+def test_a_file_of_another_program_is_named_and_breaks_nothing_else(
+    own_conf: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    texts = {"foo": "foo: 1\n", "list": "- 1\n", "half": "name: half\n", "bad": "a: [\n"}
+    for name, text in texts.items():
+        (own_conf / "gpu" / f"{name}.yaml").write_text(text)
+    assert compose_experiment(["model=qwen_0_5b"]).model.name == "qwen_0_5b"
+    cards = known_cards()
+    assert {"h100", "h200"} <= {card.name for card in cards}
+    assert not {"half"} & {card.name for card in cards}
+    known_cards()
+    for name in texts:
+        of_file = [line for line in caplog.messages if f"{own_conf}/gpu/{name}.yaml: " in line]
+        assert len(of_file) == 1, "each file is named once"
+    with pytest.raises(ConfigError, match=r"/conf/gpu/foo\.yaml: Key 'foo' not in 'GpuConfig'"):
+        read_choice(own_conf / "gpu" / "foo.yaml", GpuConfig)

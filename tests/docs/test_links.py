@@ -1,5 +1,6 @@
 """Every link leads somewhere, from pages and from the code."""
 
+import ast
 import re
 from functools import cache
 from pathlib import Path
@@ -66,6 +67,32 @@ def test_every_page_that_code_names_is_there() -> None:
                 named = _NAMED.findall(file.read_text(encoding="utf-8"))
                 wrong += [f"{file}: {path}" for path in named if not _exists(ROOT / path)]
     assert not wrong
+
+
+def test_what_users_read_names_no_page_by_a_path_that_an_installed_package_lacks() -> None:
+    read = [
+        (file, line)
+        for file in (ROOT / "conf").rglob("*.yaml")
+        for line in file.read_text(encoding="utf-8").splitlines()
+    ]
+    for file in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            # A string by itself is a docstring, which is for readers of the code.
+            inside = [] if isinstance(node, ast.Expr) else ast.iter_child_nodes(node)
+            read += [
+                (file, text.value)
+                for text in inside
+                if isinstance(text, ast.Constant) and isinstance(text.value, str)
+            ]
+    named = {str(file.relative_to(ROOT)) for file, text in read if _NAMED.search(text)}
+    assert named <= {"src/codejoule/cli/estimate/table.py"}
+    pages = set(
+        re.findall(r"^ +- ([^:\n]+): [\w/-]+\.md$", (ROOT / "mkdocs.yml").read_text(), re.M)
+    )
+    told = [
+        title for _, text in read for title in re.findall(r"documentation, page ([\w ]+)", text)
+    ]
+    assert told and not [title for title in told if not any(p.startswith(title) for p in pages)]
 
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=name)

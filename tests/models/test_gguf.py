@@ -1,5 +1,6 @@
 """A GGUF file becomes a checkpoint that holds its numbers, and says what they were."""
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ import pytest
 
 from codejoule.config import UserError
 from codejoule.config.schema import ModelConfig, QuantConfig
-from codejoule.models import Checkpoint, load_model, load_tokenizer, locate_checkpoint
+from codejoule.models import Checkpoint, gguf, load_model, load_tokenizer, locate_checkpoint
+from codejoule.models.compat import CPU_ALLOCATOR
 from codejoule.models.folder import has_chat_template
 from codejoule.models.gguf import gguf_config, gguf_facts, gguf_has_chat_template, prove_numbers
 from tests.models.tiny_gguf import write_tiny_gguf
@@ -146,3 +148,55 @@ def test_a_file_that_ends_early_is_told(tmp_path: Path, found: Callable[..., Che
     file.write_bytes(file.read_bytes()[:4000])
     with pytest.raises(UserError, match=r"cannot be read as GGUF .* download it again"):
         found(file=file)
+
+
+def test_a_machine_too_small_for_it_is_told_before_anything_is_read(
+    tmp_path: Path, found: Callable[..., Checkpoint], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "Big-Q8_0.gguf"
+    write_tiny_gguf(file, seed=2)
+    monkeypatch.setattr(gguf.HostMemory, "available_bytes", lambda self: 2**10)
+    with pytest.raises(UserError, match=r"Big-Q8_0\.gguf: .* takes at least 0\.0 GiB of memory"):
+        found(file=file)
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "said"),
+    [
+        (MemoryError("Unable to allocate 4 GiB"), UserError, "out of memory .*4 GiB.*; end what"),
+        (RuntimeError(f"[{CPU_ALLOCATOR}] no"), UserError, "out of memory .*; end what"),
+        (OSError(errno.ENOSPC, "No space left on device"), OSError, "No space left"),
+        (OSError("no such architecture"), UserError, "cannot read this GGUF"),
+    ],
+)
+def test_what_the_machine_lacks_is_not_called_the_files_fault(
+    error: Exception,
+    raised: type[Exception],
+    said: str,
+    tmp_path: Path,
+    found: Callable[..., Checkpoint],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*args: Any, **options: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", fail)
+    file = tmp_path / "x.gguf"
+    write_tiny_gguf(file, seed=3)
+    with pytest.raises(raised, match=said):
+        found(file=file)
+
+
+def test_sums_of_parts_are_those_of_the_whole(
+    stored: tuple[Path, dict[str, Any]],
+    found: Callable[..., Checkpoint],
+    make_model: MakeModel,
+    quants: dict[str, QuantConfig],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    net = load_model(found(), make_model(stored[0]), quants["none"], device="cpu").model
+    monkeypatch.setattr(gguf, "_AT_ONCE", 640)
+    prove_numbers(stored[0], net)
+    net.get_submodule("model.layers.1.mlp.up_proj").weight.data[-1] *= 1.1
+    with pytest.raises(UserError, match=r"makes other numbers of the tensor blk\.1\.ffn_up"):
+        prove_numbers(stored[0], net)

@@ -15,6 +15,8 @@ from codejoule.config import UserError
 from codejoule.config.schema import Method, ModelConfig, QuantConfig, Weights
 from codejoule.models import load_model, locate_checkpoint
 from codejoule.models.checkpoint import Checkpoint
+from codejoule.models.folder import has_chat_template
+from codejoule.models.hub import fetch_config
 from tests.common.watcher import Notes
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -183,6 +185,33 @@ def test_weights_are_downloaded_once_and_then_need_no_hub(
     assert loaded.facts.source == found.source
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     assert locate(model(), tmp_path) == found
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_cache_without_the_tokenizer_is_completed(
+    tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    folder = locate(model(), tmp_path).path
+    assert folder is not None
+    # As loading the model alone leaves the cache.
+    for file in folder.iterdir():
+        if file.name != "config.json" and file.suffix != ".safetensors":
+            file.unlink()
+    assert fetch_config("me/open", "main", remedy="") == folder
+    assert not (folder / "tokenizer_config.json").exists()
+    assert fetch_config("me/open", "main", remedy="", tokenizer=True) == folder
+    assert has_chat_template(folder) == has_chat_template(tiny_folder)
+    assert (folder / "tokenizer_config.json").exists()
+    assert not (folder / "tokenizer.json").exists()
+    (folder / "tokenizer_config.json").unlink()
+    assert locate(model(), tmp_path).path == folder
+    assert {file.name for file in folder.iterdir()} == {file.name for file in tiny_folder.iterdir()}
+    for file in folder.glob("tokenizer*"):
+        file.unlink()
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(UserError, match=r"cannot be reached .* not whole in the cache"):
+        locate(model(), tmp_path)
 
 
 @pytest.mark.usefixtures("hub")

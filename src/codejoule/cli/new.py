@@ -70,6 +70,7 @@ def _check(name: str, source: str, file: Path) -> None:
 
 def _known(fields: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """What the model's own files say, and what to tell of it."""
+    notes, told = list[str](), True
     if fields.get("path"):
         place = Path(fields["path"])
         if place.is_file():
@@ -81,13 +82,20 @@ def _known(fields: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     else:
         remedy = "model.architecture and model.variant are left open"
         try:
-            folder = fetch_config(fields["id"], fields["revision"], remedy=remedy)
+            folder = fetch_config(fields["id"], fields["revision"], remedy=remedy, tokenizer=True)
         except UserError as error:
             return {}, [f"note: {error}"]
         config, chats = read_config(folder), has_chat_template(folder)
         found = {"architecture": config}
-    found["variant"] = "instruct" if chats else "base"
-    kind, notes = config.get("model_type"), []
+        told = chats or (folder / "tokenizer_config.json").exists()
+    if told:
+        found["variant"] = "instruct" if chats else "base"
+    else:
+        notes.append(
+            f"note: {fields['id']}: no tokenizer_config.json in the cache, nor from the hub; "
+            "model.variant is left open"
+        )
+    kind = config.get("model_type")
     if kind not in FAMILIES:
         notes.append(
             f"note: the estimator does not know models of type {kind} (it knows "

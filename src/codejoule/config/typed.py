@@ -1,6 +1,7 @@
 """From Hydra's DictConfig, and the files of ``conf/``, to typed objects, every check included."""
 
 import copy
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
@@ -10,10 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from codejoule.config.credentials import refuse_credentials
-from codejoule.config.errors import ConfigError
-from codejoule.config.installation import conf_folders
+from codejoule.config.errors import ConfigError, first_line
+from codejoule.config.installation import conf_folder, conf_folders
 from codejoule.config.own_model import is_own_model
 from codejoule.config.own_weights import with_own_facts
 from codejoule.config.relevance import flat
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from hydra.conf import HydraConf
 
 _Schema = TypeVar("_Schema")
+_log = logging.getLogger(__name__)
 
 
 def to_experiment(config: DictConfig, hydra: "HydraConf | None" = None) -> ExperimentConfig:
@@ -175,15 +179,35 @@ def typed_as(schema: type[_Schema], plain: Mapping[str, Any] | DictConfig) -> _S
 
 
 def read_choice(file: Path, schema: type[_Schema]) -> _Schema:
-    """A choice by itself, without what its defaults list brings."""
-    given = OmegaConf.load(file)
-    assert isinstance(given, DictConfig)
-    given.pop("defaults", None)
-    return typed_as(schema, given)
+    """A choice by itself, without what its defaults list brings. Raises `ConfigError` that names
+    the file."""
+    try:
+        given = OmegaConf.load(file)
+        if not isinstance(given, DictConfig):
+            raise ConfigError("holds no keys")
+        given.pop("defaults", None)
+        return typed_as(schema, given)
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError(f"{file}: {first_line(error)}") from error
 
 
 def choices(group: str, schema: type[_Schema], *, without: str | None = None) -> list[_Schema]:
-    """Every choice of a group, in the order of their names."""
+    """Every choice of a group, in the order of their names. A file of the user's that cannot be
+    read is left out with a warning: its folder may be another program's."""
     files = [file for folder in conf_folders() for file in (folder / group).glob("*.yaml")]
-    in_order = sorted(files, key=lambda file: file.stem)
-    return [read_choice(file, schema) for file in in_order if file.stem != without]
+    found = []
+    for file in sorted(files, key=lambda file: file.stem):
+        if file.stem == without:
+            continue
+        try:
+            found.append(read_choice(file, schema))
+        except ConfigError as error:
+            if file.is_relative_to(conf_folder()):
+                raise
+            _warn_once(f"{error}; this file is not taken for a choice of {group}")
+    return found
+
+
+@cache
+def _warn_once(text: str) -> None:
+    _log.warning("%s", text)

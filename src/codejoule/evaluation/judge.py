@@ -180,8 +180,8 @@ def _collect(
             if not started and outcome.launcher == "process":
                 _LOGGER.warning(
                     "samples run WITHOUT a sandbox (evaluator.isolation=process), guarded by %s "
-                    "only: they may reach what docs/explanation/sandbox.md lists. Judge only what "
-                    "you would run yourself",
+                    "only: they share this machine's file system, processes and users. Judge only "
+                    "what you would run yourself",
                     ", ".join(outcome.primitives),
                 )
             started = True

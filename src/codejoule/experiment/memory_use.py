@@ -9,11 +9,11 @@ from codejoule.config import UserError
 from codejoule.config.schema import OnOutOfMemory
 from codejoule.domain import EnergyReading
 from codejoule.experiment.plan import Plan
+from codejoule.models.compat import CPU_ALLOCATOR
 from codejoule.tracking import Journal
 from codejoule.tracking.entries import OutOfMemory
 
 _log = logging.getLogger(__name__)
-_CPU_ALLOCATOR = "DefaultCPUAllocator: can't allocate memory"
 
 
 class PeakMemory:
@@ -104,7 +104,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     import torch
 
     return isinstance(error, torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and _CPU_ALLOCATOR in str(error)
+        isinstance(error, RuntimeError) and CPU_ALLOCATOR in str(error)
     )
 
 

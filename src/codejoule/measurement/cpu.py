@@ -170,8 +170,9 @@ def _zones() -> list[_Zone]:
     except ZeusCPUNoPermissionError:
         raise _RaplMissingError(
             f"RAPL counters in {folder} are there, but only root may read them",
-            "sudo chmod -R a+r /sys/devices/virtual/powercap/intel-rapl (until the next boot; "
-            "docs/explanation/energy.md has a udev rule), or give Python CAP_DAC_READ_SEARCH",
+            "sudo chmod -R a+r /sys/devices/virtual/powercap/intel-rapl (until the next boot; for "
+            "good there is a udev rule in codejoule's documentation, page How energy is measured), "
+            "or give Python CAP_DAC_READ_SEARCH",
         ) from None
     except ZeusRAPLFileInitError as error:
         raise _RaplMissingError(

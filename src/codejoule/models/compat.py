@@ -53,6 +53,8 @@ PRIVATE = (
 )
 """Library and place of each thing."""
 
+CPU_ALLOCATOR = "DefaultCPUAllocator: can't allocate memory"
+"""In PyTorch's error where the host has no room."""
 _CHATTY = ("torchao", "torch.utils._pytree", "optimum", "tokenicer", "accelerate")
 _CUDA_QUESTIONS = (
     ("torch.cuda", "is_available"),

@@ -133,6 +133,11 @@ def folder_config(folder: Path) -> "PretrainedConfig":
     return config
 
 
+def has_tokenizer(folder: Path) -> bool:
+    """Whether any file of a tokenizer is in `folder`."""
+    return any(True for kind in ("tokenizer*", "vocab*") for _ in folder.glob(kind))
+
+
 def has_chat_template(folder: Path) -> bool:
     """Whether the tokenizer of `folder` puts messages into a chat, as instruct models' do."""
     if (folder / "chat_template.jinja").exists() or (folder / "chat_template.json").exists():

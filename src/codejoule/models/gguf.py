@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codejoule.common.progress import doing
-from codejoule.config import UserError, first_line, require_room
-from codejoule.models.compat import dequantizing, quiet_libraries
+from codejoule.config import UserError, first_line, full_disk, require_room
+from codejoule.models.compat import CPU_ALLOCATOR, dequantizing, quiet_libraries
 from codejoule.models.folder import MANIFEST, move_whole
 from codejoule.models.proof import prove_complete
+from codejoule.sandbox.host_memory import HostMemory
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +28,12 @@ if TYPE_CHECKING:
 _PLAIN = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _DEQUANTIZED = "float16"
 """What quantized blocks become: their scales are float16, so no number leaves its range."""
+_AT_ONCE = 2**24
+"""Numbers that are compared at once: as float64 they take 128 MiB."""
+_MORE_MEMORY = (
+    "end what else uses the memory, read the file once on a larger machine (with the same "
+    "quant.cache_dir), or give a smaller model"
+)
 _TOLERANCE = 1e-4
 """Of sums over a whole matrix: what rounding to sixteen bits does to them is far below."""
 
@@ -41,6 +48,8 @@ class GgufFacts:
     """Number of tensors of each type, e.g. ``Q4_1`` and ``F32``."""
     weights: int
     """Numbers in all tensors."""
+    largest: int
+    """Numbers in the largest tensor."""
 
     @property
     def dtype(self) -> str:
@@ -77,7 +86,10 @@ def _facts(file: Path, size: int, mtime_ns: int) -> GgufFacts:
     if not tensors:
         raise UserError(f"{file}: holds no weights (a vocabulary alone?); give a model's file")
     return GgufFacts(
-        kind=_kind(reader, weights), tensors=dict(tensors), weights=sum(weights.values())
+        kind=_kind(reader, weights),
+        tensors=dict(tensors),
+        weights=sum(weights.values()),
+        largest=max(int(tensor.n_elements) for tensor in reader.tensors),
     )
 
 
@@ -143,6 +155,7 @@ def unpack(file: Path, checksum: str, folder: Path) -> None:
         what=f"{file.name}: its weights as {facts.dtype} need",
         remedy="make room, or name another folder with quant.cache_dir",
     )
+    _require_memory(file, facts, dtype.itemsize)
     doing(f"dequantizing {file.name}", f"{facts.kind} to {facts.dtype}")
     work = folder.with_name(f".{folder.name}.{os.getpid()}")
     place = {"gguf_file": file.name, "local_files_only": True, "trust_remote_code": False}
@@ -172,6 +185,19 @@ def unpack(file: Path, checksum: str, folder: Path) -> None:
         shutil.rmtree(work, ignore_errors=True)
 
 
+def _require_memory(file: Path, facts: GgufFacts, itemsize: int) -> None:
+    """Refuse a machine that cannot hold the weights, and the largest tensor as it is dequantized:
+    in float32, and copied once."""
+    needed_bytes = facts.weights * itemsize + facts.largest * 8
+    free_bytes = max(0, HostMemory().available_bytes())
+    if needed_bytes > free_bytes:
+        raise UserError(
+            f"{file.name}: dequantizing it to {facts.dtype} takes at least "
+            f"{needed_bytes / 2**30:.1f} GiB of memory, but {free_bytes / 2**30:.1f} GiB are free "
+            f"on the host; {_MORE_MEMORY}"
+        )
+
+
 def reader_versions() -> dict[str, str]:
     """Versions of what reads and dequantizes."""
     return {name: version(name) for name in ("gguf", "transformers")}
@@ -182,6 +208,12 @@ def _refusals(file: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        if full_disk(error) is not None:
+            raise
+        if isinstance(error, MemoryError) or CPU_ALLOCATOR in str(error):
+            raise UserError(
+                f"{file}: out of memory while it is read ({first_line(error)}); {_MORE_MEMORY}"
+            ) from error
         # Its parsers raise what a value that they do not expect leads to.
         raise UserError(
             f"{file}: transformers {version('transformers')} cannot read this GGUF "
@@ -198,9 +230,15 @@ def prove_numbers(file: Path, model: "PreTrainedModel") -> None:
 
     there: dict[int, list[torch.Tensor]] = {}
     for parameter in model.state_dict().values():
-        there.setdefault(parameter.numel(), []).append(_sums(parameter))
+        numbers = parameter.detach().reshape(-1)
+        there.setdefault(parameter.numel(), []).append(_sums(numbers.split(_AT_ONCE)))
     for tensor in _some_of_each_kind(_reader(file).tensors):
-        meant = _sums(torch.from_numpy(dequantize(tensor.data, tensor.tensor_type)))
+        # The rows of a matrix are whole blocks.
+        rows = max(1, _AT_ONCE // int(tensor.shape[0]))
+        meant = _sums(
+            torch.from_numpy(dequantize(tensor.data[start : start + rows], tensor.tensor_type))
+            for start in range(0, len(tensor.data), rows)
+        )
         found = there.get(int(tensor.n_elements), [])
         if not any(torch.allclose(each, meant, rtol=_TOLERANCE, atol=0) for each in found):
             raise UserError(
@@ -219,10 +257,15 @@ def _some_of_each_kind(tensors: Iterable[Any]) -> list[Any]:
     return [alike[i] for alike, some in zip(kinds.values(), places, strict=True) for i in some]
 
 
-def _sums(tensor: "torch.Tensor") -> "torch.Tensor":
-    """Of magnitudes and of squares."""
-    numbers = tensor.double()
-    return numbers.new_tensor([numbers.abs().sum(), numbers.square().sum()])
+def _sums(parts: "Iterable[torch.Tensor]") -> "torch.Tensor":
+    """Of the magnitudes and of the squares in all parts."""
+    import torch
+
+    sums = torch.zeros(2, dtype=torch.float64)
+    for part in parts:
+        numbers = part.double()
+        sums += torch.stack([numbers.abs().sum(), numbers.square().sum()])
+    return sums
 
 
 def gguf_has_chat_template(file: Path) -> bool:

@@ -11,11 +11,12 @@ from codejoule.common.hub import TIMEOUT_S, Refusal, download_bar, hub_errors, r
 from codejoule.common.progress import doing
 from codejoule.config import UserError, require_room
 from codejoule.domain.text import size
-from codejoule.models.folder import weight_files
+from codejoule.models.folder import has_chat_template, has_tokenizer, weight_files
 
 _FINAL = (Refusal.revision, Refusal.repository, Refusal.name)
 """Answers about which no cached snapshot knows better."""
-_DESCRIBING = ("config.json", "tokenizer_config.json", "chat_template.jinja")
+_TOKENIZER = ("tokenizer_config.json", "chat_template.jinja", "chat_template.json")
+"""What tells whether a tokenizer knows chats."""
 _PATTERNS = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 
 
@@ -41,14 +42,17 @@ def fetch(repository: str, revision: str, *, remedy: str) -> tuple[Path, str]:
             return cached
         reason = _reason(error, repository, revision)
         raise UserError(f"{repository}: {reason}; {remedy}") from error
-    if cached := _cached(repository, str(info.sha), cache):
-        return cached
-    full = f"move the cache with HF_HOME, make room, or {remedy}"
-    needed = sum(
-        file.size or 0
+    missing = {
+        file.rfilename: file.size or 0
         for file in info.siblings or ()
         if any(Path(file.rfilename).match(pattern) for pattern in _PATTERNS)
-    )
+        and not _is_there(repository, file.rfilename, str(info.sha), cache)
+    }
+    cached = _cached(repository, str(info.sha), cache)
+    if cached and missing.keys().isdisjoint(_TOKENIZER):
+        return cached
+    full = f"move the cache with HF_HOME, make room, or {remedy}"
+    needed = sum(missing.values())
     require_room(cache, needed, what=f"{repository}: needs", remedy=full)
     doing(f"downloading {repository}", size(needed))
     try:
@@ -63,21 +67,32 @@ def fetch(repository: str, revision: str, *, remedy: str) -> tuple[Path, str]:
     return folder, folder.name
 
 
-def fetch_config(repository: str, revision: str, *, remedy: str) -> Path:
-    """Folder with a repository's ``config.json``, and the tokenizer's beside it where it has them:
-    from the cache, else from the hub. Raises `UserError` that ends with `remedy`."""
+def fetch_config(repository: str, revision: str, *, remedy: str, tokenizer: bool = False) -> Path:
+    """Folder with a repository's ``config.json``: from the cache, else from the hub.
+
+    With `tokenizer`, the hub is asked for the files that tell of chats, too, unless the cache has a
+    chat template; where the hub does not give them, the cached folder serves without. Raises
+    `UserError` that ends with `remedy`.
+    """
     from huggingface_hub import constants
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     cache, endpoint = Path(constants.HF_HUB_CACHE), os.environ.get("HF_ENDPOINT")
+    cached = None
     with suppress(LocalEntryNotFoundError):
-        folder = _snapshot(repository, revision, cache, local_files_only=True)
-        if (folder / "config.json").exists():
-            return folder
+        folder = _snapshot(
+            repository, revision, cache, patterns=["config.json"], local_files_only=True
+        )
+        cached = folder if (folder / "config.json").exists() else None
+    if cached and (has_chat_template(cached) or not tokenizer):
+        return cached
     doing("asking the Hugging Face hub", repository)
+    patterns = ("config.json", *_TOKENIZER)
     try:
-        folder = _snapshot(repository, revision, cache, patterns=_DESCRIBING, endpoint=endpoint)
+        folder = _snapshot(repository, revision, cache, patterns=patterns, endpoint=endpoint)
     except hub_errors() as error:
+        if cached:
+            return cached
         reason = _reason(error, repository, revision)
         raise UserError(f"{repository}: {reason}; {remedy}") from error
     if not (folder / "config.json").exists():
@@ -98,12 +113,13 @@ def _reason(error: Exception, repository: str, revision: str) -> str:
         Refusal.repository: "the hub has no such repository, or does not show it to you; correct "
         "model.id, or log in (`hf auth login`, or HF_TOKEN)",
         Refusal.name: f"not a repository's name ({said(error)}); correct model.id",
-        Refusal.offline: "not in the cache, and HF_HUB_OFFLINE forbids asking the hub; unset it",
+        Refusal.offline: "not whole in the cache, and HF_HUB_OFFLINE forbids asking the hub; unset "
+        "it",
     }.get(
         refusal_of(error),
         f"the hub answered with an error ({said(error)})"
         if answered
-        else f"the hub cannot be reached ({said(error)}) and it is not in the cache",
+        else f"the hub cannot be reached ({said(error)}) and it is not whole in the cache",
     )
 
 
@@ -115,9 +131,19 @@ def _cached(repository: str, revision: str, cache: Path) -> tuple[Path, str] | N
         folder = _snapshot(repository, revision, cache, local_files_only=True)
     except LocalEntryNotFoundError:
         return None
-    # A snapshot's folder exists from the first file on, and is named after the commit.
-    complete = (folder / "config.json").exists() and weight_files(folder)
+    # A snapshot's folder exists from the first file on, and is named after the commit. Loading the
+    # model alone leaves weights without a tokenizer.
+    complete = (folder / "config.json").exists() and has_tokenizer(folder) and weight_files(folder)
     return (folder, folder.name) if complete else None
+
+
+def _is_there(repository: str, file: str, commit: str, cache: Path) -> bool:
+    import huggingface_hub
+
+    found = huggingface_hub.try_to_load_from_cache(
+        repository, file, cache_dir=cache, revision=commit
+    )
+    return isinstance(found, str)
 
 
 def _snapshot(

@@ -40,12 +40,12 @@ _HOW_TO_ENABLE = (
     "-w kernel.apparmor_restrict_unprivileged_userns=0`); or, in a container, start it with "
     "`docker run --security-opt seccomp=unconfined --security-opt systempaths=unconfined` (or "
     "`--privileged`). Untrusted code is never run without it, unless you spell out "
-    "evaluator.isolation=process, which protects much less; see docs/explanation/sandbox.md"
+    "evaluator.isolation=process, which protects much less: samples then share this "
+    "machine's file system, processes and users"
 )
 _HOW_TO_ENABLE_PROCESS = (
     "evaluator.isolation=process needs a Python that the samples' user can read (name one with "
-    "evaluator.python) and, as root, the right to become user nobody; see "
-    "docs/explanation/sandbox.md"
+    "evaluator.python) and, as root, the right to become user nobody"
 )
 
 

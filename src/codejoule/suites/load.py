@@ -9,9 +9,7 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-from omegaconf.errors import OmegaConfBaseException
-
-from codejoule.config import ConfigError, first_line
+from codejoule.config import ConfigError
 from codejoule.config.installation import conf_folders
 from codejoule.config.schema import SuiteConfig
 from codejoule.config.typed import read_choice
@@ -35,11 +33,7 @@ def load_suite_named(name_or_file: str) -> Suite:
     known schema, which its columns tell, and whose limits it has. Raises as `load_suite` does."""
     files = {file.stem: file for folder in conf_folders() for file in folder.glob("suite/*.yaml")}
     if file := files.get(name_or_file):
-        try:
-            config = read_choice(file, SuiteConfig)
-        except OmegaConfBaseException as error:
-            raise ConfigError(f"{file}: {first_line(error)}") from error
-        return load_suite(config)
+        return load_suite(read_choice(file, SuiteConfig))
     path = Path(name_or_file).expanduser()
     if not path.exists():
         known = sorted(files)

@@ -76,7 +76,9 @@ class Row:
 
     def fault(self, what: str) -> ConfigError:
         """The error for a row that is not as its schema says."""
-        return ConfigError(f"{self.where}: {what}; see docs/reference/suites.md for the schemas")
+        return ConfigError(
+            f"{self.where}: {what}; codejoule's documentation, page Suites, has the schemas"
+        )
 
 
 def read_rows(path: Path) -> list[Row]:

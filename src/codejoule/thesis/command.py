@@ -30,7 +30,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "thesis",
         help="the thesis' tables, claims and published results",
         description="Compute the tables of Buis (2024) anew, hold its claims against its own "
-        "tables, or put its published results into MLflow (docs/explanation/thesis.md).",
+        "tables, or put its published results into MLflow.",
     )
     parts = parser.add_subparsers(dest="part", required=True, metavar="PART")
     for name, what, written in (
@@ -123,7 +123,7 @@ def _summary() -> str:
             f"Most pass@1 per kWh: {best.model}, {best.recomputed:.3f}.",
             f"Largest savings: {saved}.",
             f"Its text and tables disagree in {len(disagreements())} places "
-            "(docs/explanation/thesis.md).",
+            "(codejoule's documentation, page The thesis, recomputed).",
         )
     )
 

@@ -81,8 +81,8 @@ def thesis_text(figures: Figures, title: str) -> str:
         lines.append(f"  {name.replace('_', ' '):<22}  {figure:>20}  {source}")
     lines += [
         "",
-        "They are known to be wrong in places (docs/explanation/thesis.md). Leave out --thesis for "
-        "codejoule's own estimate.",
+        "They are known to be wrong in places (codejoule's documentation, page The thesis, "
+        "recomputed). Leave out --thesis for codejoule's own estimate.",
     ]
     return "\n".join(lines)
 

@@ -99,8 +99,8 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--isolation", choices=[isolation.value for isolation in EvaluatorIsolation],
         default=EvaluatorIsolation.sandbox.value,
-        help="process: for kernels without namespaces; it protects much less "
-        "(docs/explanation/sandbox.md)",
+        help="process: for kernels without namespaces; it protects much less, "
+        "since samples then share this machine's file system, processes and users",
     )  # fmt: skip
     how.add_argument(
         "--fresh", action="store_true", help="judge everything, whatever was judged before"

@@ -78,7 +78,7 @@ class Report:
                 lines.append(f"apart     {reason}: {_names(ids)}: no wrong answers")
         if self.config.isolation is EvaluatorIsolation.process:
             lines.append(
-                "isolation process: samples were not confined as docs/explanation/sandbox.md says"
+                "isolation process: samples shared this machine's file system, processes and users"
             )
         if self.agreement is not None:
             lines += _agreement_lines(self.agreement)

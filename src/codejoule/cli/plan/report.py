@@ -206,7 +206,7 @@ def _assumed(plan: SweepPlan) -> list[str]:
         + (
             f"by repeats in the store ({own.df:.0f} degrees of freedom)."
             if own.source == REPEATS
-            else "assumed, from the reference on file (docs/explanation/statistics.md)."
+            else "assumed, from the repeated runs that codejoule has on file."
         )
         for engine, own in outlook.variances.items()
     ]
