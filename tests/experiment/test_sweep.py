@@ -343,7 +343,7 @@ def test_a_job_that_cannot_run_fails_alone(store: Path) -> None:
     said = done.stdout + done.stderr
     assert "Traceback" not in said
     assert "model.weights=random" in said
-    assert "model.weights=local model.path=" in said
+    assert "model=/path/to/folder" in said
     status = {run.info.run_name: run.info.status for run in runs_of("codejoule", store)}
     assert status["qwen_0_5b-none-b1"] == "FAILED"
     assert status["starter-none-b1"] == "FINISHED"

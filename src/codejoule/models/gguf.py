@@ -158,17 +158,18 @@ def unpack(file: Path, checksum: str, folder: Path) -> None:
     _require_memory(file, facts, dtype.itemsize)
     doing(f"dequantizing {file.name}", f"{facts.kind} to {facts.dtype}")
     work = folder.with_name(f".{folder.name}.{os.getpid()}")
-    place = {"gguf_file": file.name, "local_files_only": True, "trust_remote_code": False}
+    place = {"gguf_file": file.name, "local_files_only": True}
     try:
         with quiet_libraries(), _refusals(file):
             model, info = AutoModelForCausalLM.from_pretrained(
                 file.parent,
                 dtype=dtype,
                 output_loading_info=True,
+                trust_remote_code=False,
                 **dequantizing(),
                 **place,
             )
-            tokenizer = AutoTokenizer.from_pretrained(file.parent, **place)
+            tokenizer = AutoTokenizer.from_pretrained(file.parent, trust_remote_code=False, **place)
         prove_complete(info, f"local:{file}")
         prove_numbers(file, model)
         # It describes the file, and what is written here is not quantized any more.

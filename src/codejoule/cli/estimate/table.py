@@ -25,7 +25,7 @@ from codejoule.estimate import MEASURED_WITH
 KNOWN_ERROR = (
     "Predictions were checked on an H200. Those of unquantized models were within 22 % of the "
     "measured time and within 19 % of the energy. Models in 4 bits that decode several sequences "
-    "at once take up to twice the predicted time and energy (docs/reference/estimator.md)."
+    "at once take up to twice the predicted time and energy."
 )
 """How far predictions with the figures on file were off where they were checked."""
 
