@@ -78,7 +78,7 @@ def test_what_cannot_be_predicted_is_said_and_never_zero(
     assert "no speed of engine=vllm is on file" in plan["jobs"][0]["not_predicted"]
     assert main(["plan", "device=cpu", "batch=b1,b8", nowhere]) == 0
     out = capsys.readouterr().out
-    assert "nothing predicts time and energy of 2" in out
+    assert "time and energy of 2 cannot be predicted" in out
     folder = nowhere.partition("=")[2]
     assert out.endswith(
         f"Store: sqlite:///{folder}/mlflow.db, with 0 runs on this machine's CPU.\n"
@@ -150,6 +150,6 @@ def test_two_lines_stand_at_the_start_of_a_sweep_and_never_stop_it(nowhere: str)
         assert announce(experiments) == [None, None]
         announce([])
     first, second = notes.said[0].splitlines()
-    assert first.startswith("Plan: 2 jobs, nothing predicts time and energy of 2")
+    assert first.startswith("Plan: 2 jobs, time and energy of 2 cannot be predicted")
     assert second.startswith("In 80 of 100 cases it will find a real difference of ")
     assert notes.said[1].startswith("There is no plan of this sweep: ")

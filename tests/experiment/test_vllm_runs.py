@@ -109,7 +109,7 @@ def test_the_presets_can_be_had_without_vllm(
     monkeypatch.setenv("CODEJOULE_VLLM_PYTHON", str(tmp_path / "nothing"))
     file = ROOT / "conf" / "experiment" / f"{preset}.yaml"
     comment = next(line for line in file.read_text().splitlines() if " engine=" in line)
-    _, _, command = comment.partition("codejoule run ")
+    command = comment.partition("`codejoule run ")[2].partition("`")[0]
     few = ["model=qwen_0_5b", "batch=b1"]
     for experiment in compose_sweep([*command.split(), *few]):
         check_model_config(experiment.model, loaded_quant(experiment))

@@ -153,7 +153,7 @@ def _totals(plan: SweepPlan) -> str:
         generation = _time(_sum(job.generation_s for job in known))
         parts.append(f"about {generation}{energy} of generation{rest} (predicted){more}")
     if len(known) < len(jobs):
-        parts.append(f"nothing predicts time and energy of {len(jobs) - len(known)}")
+        parts.append(f"time and energy of {len(jobs) - len(known)} cannot be predicted")
     if (most := _most_memory(jobs)) is not None:
         parts.append(f"at most {_memory(most)} of memory")
     return ", ".join(parts)
