@@ -59,9 +59,8 @@ format: $(STAMP) ## format the code
 test: setup browser ## fresh clone to green: the test suite (on two cores 4 to 8 minutes, once installed)
 	@# The sandbox and the sampler have time limits and use both cores: not beside other tests.
 	@$(PY) -m pytest -m 'not slow and not gpu' $(ALONE)
-	@# Three workers on two cores: each waits for other processes a third of its time. The files in
-	@# their order: ordered by their number of tests, those of few long ones come last.
-	@$(PY) -m pytest -m 'not slow and not gpu' -n 3 --dist loadfile --no-loadscope-reorder $(ALONE:%=--ignore=%)
+	@# The files in their order: ordered by their number of tests, those of few long ones come last.
+	@$(PY) -m pytest -m 'not slow and not gpu' -n 2 --dist loadfile --no-loadscope-reorder $(ALONE:%=--ignore=%)
 
 test-slow: setup ## the tests that take minutes
 	@$(PY) -m pytest -m slow
