@@ -33,6 +33,7 @@ from codejoule.config.schema import (
 from codejoule.config.typed import to_experiment, to_plain
 from codejoule.domain import SCHEMA_VERSION
 from codejoule.domain.text import duration
+from codejoule.experiment.assignment import on_free_devices
 from codejoule.experiment.compile_caches import keep_compiled_code
 from codejoule.experiment.evaluation_stage import evaluate
 from codejoule.experiment.identity import git_commit
@@ -48,7 +49,7 @@ from codejoule.experiment.sweep import (
     SweepRef,
     current_sweep,
 )
-from codejoule.measurement import Work, at_work, metered_devices, metered_packages
+from codejoule.measurement import Work, at_work, metered_packages
 from codejoule.models import check_model_config
 from codejoule.tracking import RunStatus, Store, TrackedRun, hold, prepare_store
 
@@ -286,8 +287,7 @@ def _execute(plan: Plan, folder: Path, tracked: TrackedRun) -> tuple[str, ...]:
     try:
         write_whole(folder / _RUN_ID, tracked.run_id)
         # Before the model's process starts: one more on a GPU would disturb who meters it.
-        devices = metered_devices(meter, plan.hardware, plan.gpus)
-        with at_work(name, Work.generation, devices=devices, on_metered_device=waiting):
+        with on_free_devices(plan, name) as plan:
             generate_isolated(plan, folder)
         if plan.experiment.evaluator.name is not EvaluatorName.none:
             devices = metered_packages(meter, plan.hardware)
