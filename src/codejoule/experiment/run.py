@@ -79,6 +79,8 @@ def run_job(config: DictConfig) -> Summary | tuple[float, ...] | float | None:
     with _shown(experiment.progress), output_in(log_file()):
         title = _announce(run_name(experiment), hydra, sweep)
         outcome = _outcome(experiment, hydra, sweep, title)
+    if (schedule := schedule_here()) is not None:
+        schedule.end(hydra.job.num, worked=outcome.state is State.finished)
     outcome.save(Path(hydra.runtime.output_dir))
     if sweep is not None:
         ours = hydra.sweeper._target_.startswith("hydra_plugins.codejoule_sweeper.")
@@ -91,7 +93,8 @@ def _shown(mode: ProgressMode) -> AbstractContextManager[object]:
     others: it gets no live line."""
     if watcher() is not None:
         return nullcontext()
-    return displayed(ProgressMode.plain if mode is ProgressMode.auto else mode)
+    mode = ProgressMode.plain if mode is ProgressMode.auto else mode
+    return displayed(mode, beside_others=True)
 
 
 def _announce(name: str, hydra: Any, sweep: SweepRef | None) -> str:
@@ -135,8 +138,6 @@ def _outcome(
             _log.error("%s failed", name)
         run_id = error.run_id if isinstance(error, RunFailedError) else None
         return Outcome(name=name, state=State.failed, sweep=sweep.run_id, run_id=run_id, error=text)
-    if outcome.state is State.finished and (schedule := schedule_here()) is not None:
-        schedule.end()
     if outcome.figures:
         figures = [*outcome.figures, duration(time.monotonic() - began_s)]
         say(f"{title}: {', '.join(figures)}")
