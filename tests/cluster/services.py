@@ -50,6 +50,10 @@ class Services:
                 raise RuntimeError(f"{what}: {why}\n{self.logs()}")
             time.sleep(0.2)
 
+    def forget(self, process: subprocess.Popen[bytes]) -> None:
+        """A program that a test has ended."""
+        self._running = [entry for entry in self._running if entry[1] is not process]
+
     def logs(self, lines: int = 25) -> str:
         """The ends of all log files."""
         texts = []
