@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from hydra.core.utils import JobReturn
@@ -59,6 +58,7 @@ class RayLauncher(Launcher):
 
     def _connect(self) -> None:
         import ray
+
         from codejoule.common.progress import doing
         from codejoule.config import UserError, python_path
 
@@ -73,10 +73,10 @@ class RayLauncher(Launcher):
             ray.init(**own, runtime_env=runtime)
         except (ConnectionError, ValueError) as error:
             raise UserError(
-                f"hydra/launcher=ray: {str(error).splitlines()[0]} Start a cluster (ray start --head here, "
-                "ray start --address=HOST:6379 on each further node), name one that runs "
-                "(hydra.launcher.init.address=HOST:6379), or let the sweep start one on this machine "
-                "(hydra.launcher.init.address=local)"
+                f"hydra/launcher=ray: {str(error).splitlines()[0]} Start a cluster (ray start "
+                "--head here, ray start --address=HOST:6379 on each further node), name one that "
+                "runs (hydra.launcher.init.address=HOST:6379), or let the sweep start one on this "
+                "machine (hydra.launcher.init.address=local)"
             ) from error
 
 
@@ -98,8 +98,8 @@ def _wait(jobs: Mapping[Any, RemoteJob]) -> list[JobReturn]:
             ended, left = ray.wait(left, timeout=1.0)
             for task in ended:
                 returned[task] = _returned(task, jobs[task])
-    except KeyboardInterrupt:
-        _cancel(left)
+    except KeyboardInterrupt as interrupt:
+        _cancel(left, interrupt)
         raise
     return [returned[task] for task in jobs]
 
@@ -129,10 +129,11 @@ def _tell(left: Sequence[Any], jobs: int) -> None:
     doing("waiting for Ray", f"{jobs - len(left)} of {jobs} jobs have ended")
 
 
-def _cancel(left: Sequence[Any]) -> None:
+def _cancel(left: Sequence[Any], interrupt: KeyboardInterrupt) -> None:
     """Interrupt what has not ended, and wait a little until it has kept what it can."""
     import ray
-    from codejoule.common.progress import doing, say
+
+    from codejoule.common.progress import doing
 
     for task in left:
         ray.cancel(task)
@@ -141,9 +142,7 @@ def _cancel(left: Sequence[Any]) -> None:
     running = list(left)
     while running and time.monotonic() < until_s:
         _, running = ray.wait(running, timeout=1.0)
-    say(
-        f"{len(left)} {'job' if len(left) == 1 else 'jobs'} of Ray cancelled; finished batches are kept."
-    )
+    interrupt.add_note("what had not ended was cancelled, and its finished batches are kept")
 
 
 def _plain(node: DictConfig) -> dict[str, Any]:
