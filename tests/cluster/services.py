@@ -7,6 +7,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -50,6 +51,10 @@ class Services:
                 raise RuntimeError(f"{what}: {why}\n{self.logs()}")
             time.sleep(0.2)
 
+    def forget(self, process: subprocess.Popen[bytes]) -> None:
+        """A program that a test has ended."""
+        self._running = [entry for entry in self._running if entry[1] is not process]
+
     def logs(self, lines: int = 25) -> str:
         """The ends of all log files."""
         texts = []
@@ -70,20 +75,13 @@ def end(process: subprocess.Popen[bytes], *, within_s: float = 20) -> None:
     family = _family(process.pid)
     if process.poll() is None:
         process.terminate()
-        try:
+        with suppress(subprocess.TimeoutExpired):
             process.wait(within_s)
-        except subprocess.TimeoutExpired:
-            pass
     for member in family:
-        if member.is_running():
-            try:
-                member.kill()
-            except psutil.NoSuchProcess:
-                continue
-    try:
+        with suppress(psutil.NoSuchProcess):
+            member.kill()
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait()
 
 

@@ -19,7 +19,7 @@ from codejoule.common.fork_server import Fork, ForkServer, ForkServerError
 from codejoule.common.progress import doing, relay
 from codejoule.config import UserError, python_path, write_whole
 from codejoule.config.typed import to_plain
-from codejoule.experiment import job_process
+from codejoule.experiment import job_process, stopping
 from codejoule.experiment.generation_stage import generate
 from codejoule.experiment.plan import Plan
 
@@ -57,7 +57,7 @@ def generate_isolated(plan: Plan, folder: Path) -> None:
             finally:
                 for end in ends:
                     os.close(end)
-            with job:
+            with job, stopping.handing_on(lambda: job.send_signal(stopping.ORDER)):
                 last_words = _follow(written, told)
                 code = job.wait()
     except ForkServerError as error:
@@ -65,6 +65,8 @@ def generate_isolated(plan: Plan, folder: Path) -> None:
             f"the process that jobs are forked from: {error}. isolation=inline runs them in the "
             "sweep's own process"
         ) from error
+    if code in (stopping.EXIT_CODE, -stopping.ORDER):
+        stopping.check()
     if code != 0:
         raise _death(code, last_words, folder)
 
@@ -84,6 +86,10 @@ class _Shared:
     def start(self, order: Mapping[str, object], files: Sequence[int]) -> None:
         """Give it another job."""
         socket.send_fds(self._channel, [json.dumps(order).encode()], list(files))
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal."""
+        self._fork.send_signal(number)
 
     def wait(self) -> int:
         """The job's exit code. A job that fails ends the process."""

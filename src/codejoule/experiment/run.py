@@ -6,7 +6,7 @@ import logging
 import shutil
 import time
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -33,6 +33,7 @@ from codejoule.config.schema import (
 from codejoule.config.typed import to_experiment, to_plain
 from codejoule.domain import SCHEMA_VERSION
 from codejoule.domain.text import duration
+from codejoule.experiment import stopping
 from codejoule.experiment.assignment import on_free_devices
 from codejoule.experiment.compile_caches import keep_compiled_code
 from codejoule.experiment.evaluation_stage import evaluate
@@ -51,7 +52,8 @@ from codejoule.experiment.sweep import (
 )
 from codejoule.measurement import Work, at_work, metered_packages
 from codejoule.models import check_model_config
-from codejoule.tracking import RunStatus, Store, TrackedRun, hold, prepare_store
+from codejoule.tracking import Journal, RunStatus, Store, TrackedRun, hold, prepare_store
+from codejoule.tracking.entries import Batch, Judged
 
 _log = logging.getLogger(__name__)
 _RUN_ID = "run_id"
@@ -83,6 +85,7 @@ def run_job(config: DictConfig) -> Summary | tuple[float, ...] | float | None:
         schedule.end(hydra.job.num, worked=outcome.state is State.finished)
     outcome.save(Path(hydra.runtime.output_dir))
     if sweep is not None:
+        stopping.check()
         ours = hydra.sweeper._target_.startswith("hydra_plugins.codejoule_sweeper.")
         return None if ours else _objectives(experiment, outcome)
     return Summary(run_id=None, jobs=1, tracking=experiment.tracking, outcomes=(outcome,))
@@ -295,15 +298,29 @@ def _execute(plan: Plan, folder: Path, tracked: TrackedRun) -> tuple[str, ...]:
             with at_work(name, Work.evaluation, devices=devices, on_metered_device=waiting):
                 evaluate(plan, folder)
         doing("recording the run")
-        figures = headline(*log_results(plan, folder, artifacts, tracked))
+        with stopping.finishing():
+            figures = headline(*log_results(plan, folder, artifacts, tracked))
     except KeyboardInterrupt as interrupt:
+        interrupt.add_note(_kept(plan, folder))
         _fail(tracked, interrupt, "KILLED", artifacts)
         raise
     except Exception as error:
         _fail(tracked, error, "FAILED", artifacts)
         raise RunFailedError(tracked.run_id) from error
-    tracked.finish("FINISHED")
+    with stopping.finishing():
+        tracked.finish("FINISHED")
     return figures
+
+
+def _kept(plan: Plan, folder: Path) -> str:
+    """What a run that was stopped leaves to continue from, in words."""
+    total = sum(map(len, plan.batches))
+    with suppress(UserError), Journal(folder) as journal:
+        done = sum(len(entry.completions) for entry in journal.entries(Batch))
+        judged = sum(len(entry.verdicts) for entry in journal.entries(Judged))
+        told = f", and the verdicts on {judged} of them" if judged else ""
+        return f"{run_name(plan.experiment)} keeps {done} of {total} samples{told}"
+    return f"{run_name(plan.experiment)} keeps what is in {folder}"
 
 
 def _fail(

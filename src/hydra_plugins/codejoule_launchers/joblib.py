@@ -1,4 +1,4 @@
-"""``hydra/launcher=joblib``: several jobs at once on this machine, in worker processes of joblib's."""
+"""``hydra/launcher=joblib``: several jobs at once on this machine, in worker processes."""
 
 import logging
 import os
@@ -233,8 +233,8 @@ def _begin(parent: int) -> None:
 
     os.setpgid(0, 0)
     die_with(parent)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
+    # Also where the launcher was started with interrupts ignored, as in a script's background.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # As in the process that this is a part of (codejoule.cli.launch).
     logging.raiseExceptions = False
 
@@ -263,8 +263,10 @@ class _Interrupts:
         self.times += 1
 
     def __enter__(self) -> Self:
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        self._before = {number: signal.signal(number, self._count) for number in numbers}
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._before = {n: handler for n, handler in before.items() if handler != signal.SIG_IGN}
+        for number in self._before:
+            signal.signal(number, self._count)
         return self
 
     def __exit__(self, *_: object) -> None:
