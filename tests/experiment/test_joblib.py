@@ -10,14 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra import compose, initialize_config_dir
 from hydra.core.utils import JobReturn, JobStatus
 
-from codejoule.config import UserError
+from codejoule.config import UserError, conf_folder
+from codejoule.config.compose import register_schemas
 from codejoule.measurement import Gpu
 from hydra_plugins.codejoule_launchers import joblib
 from tests.experiment.job import children_running, run_main, runs_of, start_main
 from tests.warm import Job
 
+register_schemas()
 TWO_AT_ONCE = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
 
 
@@ -121,13 +124,28 @@ def test_an_interrupt_reaches_the_jobs_at_work_and_none_begins_after_it(
         assert not Path(f"/proc/{file.read_text()}").exists()
 
 
-def test_there_is_a_job_for_each_visible_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    card = Gpu(index=0, name="H200", uuid="GPU-0", memory_bytes=1, driver="1",
-               energy_counter=True, mig=False)  # fmt: skip
-    monkeypatch.setattr("codejoule.measurement.detect_gpus", lambda: ((card, card), (card,), None))
-    assert joblib._visible_gpus() == 2
-    monkeypatch.setattr("codejoule.measurement.detect_gpus", lambda: ((), (), "no NVML"))
-    assert joblib._visible_gpus() == 0, "one job on a machine without"
+@pytest.mark.parametrize(
+    ("visible", "overrides", "at_once"),
+    [
+        (4, [], 4),
+        (4, ["gpus=2"], 2),
+        (1, ["gpus=2"], 1),
+        (4, ["device=cpu"], 1),
+        (0, [], 1),
+    ],
+)
+def test_there_is_a_job_for_each_visible_gpu_and_one_on_the_cpu(
+    visible: int, overrides: list[str], at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = Gpu(
+        index=0, name="H200", uuid="GPU-0", memory_bytes=1, driver="1", energy_counter=True,
+        mig=False,
+    )  # fmt: skip
+    cards = (card,) * visible
+    monkeypatch.setattr("codejoule.measurement.detect_gpus", lambda: (cards, (card,), None))
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        config = compose("config", overrides=["hydra/launcher=joblib", *overrides])
+    assert joblib._jobs_at_once(config) == at_once
 
 
 @pytest.mark.parametrize("n_jobs", [0, -1])

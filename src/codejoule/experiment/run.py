@@ -37,6 +37,7 @@ from codejoule.experiment import stopping
 from codejoule.experiment.assignment import on_free_devices
 from codejoule.experiment.compile_caches import keep_compiled_code
 from codejoule.experiment.evaluation_stage import evaluate
+from codejoule.experiment.generation_stage import has_generated
 from codejoule.experiment.identity import git_commit
 from codejoule.experiment.isolation import generate_isolated
 from codejoule.experiment.job_log import log_file, output_in
@@ -290,9 +291,10 @@ def _execute(plan: Plan, folder: Path, tracked: TrackedRun) -> tuple[str, ...]:
     artifacts = folder / "artifacts"
     try:
         write_whole(folder / _RUN_ID, tracked.run_id)
-        # Before the model's process starts: one more on a GPU would disturb who meters it.
-        with on_free_devices(plan, name) as plan:
-            generate_isolated(plan, folder)
+        if not has_generated(plan, folder):
+            # Before the model's process starts: one more on a GPU would disturb who meters it.
+            with on_free_devices(plan, name) as plan:
+                generate_isolated(plan, folder)
         if plan.experiment.evaluator.name is not EvaluatorName.none:
             devices = metered_packages(meter, plan.hardware)
             with at_work(name, Work.evaluation, devices=devices, on_metered_device=waiting):

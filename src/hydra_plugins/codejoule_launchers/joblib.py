@@ -63,17 +63,20 @@ class JoblibLauncher(Launcher):
             )
             for number, overrides in enumerate(job_overrides, start=initial_job_idx)
         ]
-        at_once = min(self._n_jobs or _visible_gpus() or 1, len(jobs))
+        at_once = min(self._n_jobs or _jobs_at_once(self._config), len(jobs))
         say(f"{at_once} {'job' if at_once == 1 else 'jobs'} at once (hydra.launcher.n_jobs).")
         with _lines_only():
             return _Jobs(jobs, at_once).run()
 
 
-def _visible_gpus() -> int:
-    """As NVML says: CUDA is the jobs' to begin."""
+def _jobs_at_once(config: DictConfig) -> int:
+    """As many as the visible GPUs are enough for, as NVML says: CUDA is the jobs' to begin. One on
+    the CPU."""
+    from codejoule.config.schema import Device
     from codejoule.measurement import detect_gpus
 
-    return len(detect_gpus()[0])
+    visible = 0 if config.device is Device.cpu else len(detect_gpus()[0])
+    return max(1, visible // (config.gpus or 1))
 
 
 @contextmanager
