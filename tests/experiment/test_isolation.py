@@ -102,20 +102,6 @@ def test_the_model_ends_with_a_sweep_that_is_killed(store: Path) -> None:
         time.sleep(0.005)
 
 
-def test_ctrl_c_ends_the_model_and_the_sweep(store: Path) -> None:
-    process = decoding(store, new_session=True)
-    (server,), child = children_of(process.pid), child_of(process.pid)
-    os.killpg(process.pid, signal.SIGINT)
-    done = process.completed(timeout=60)
-    assert done.returncode == 130
-    assert "the same command continues" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert not any(Path(f"/proc/{pid}").exists() for pid in (server, child))
-    assert [
-        run.info.status for run in runs_of("codejoule", store) if "b1" in run.info.run_name
-    ] == ["KILLED"]
-
-
 def test_a_library_that_no_fork_would_bear_is_left_to_the_jobs(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -25,6 +25,7 @@ from codejoule.evaluation import (
     judge,
     with_expected_outputs,
 )
+from codejoule.experiment import stopping
 from codejoule.experiment.plan import Plan
 from codejoule.experiment.shares import in_order
 from codejoule.measurement import Meter, open_cpu_meter, share_evaluation_energy
@@ -80,8 +81,10 @@ def _judge(plan: Plan, journal: Journal, samples: Sequence[Sample]) -> None:
     ):
 
         def note(verdict: Verdict) -> None:
-            slices.add(verdict)
+            with stopping.finishing():
+                slices.add(verdict)
             progress.add(verdict)
+            stopping.check()
 
         verdicts = judge(
             samples,
@@ -102,7 +105,8 @@ def _judge(plan: Plan, journal: Journal, samples: Sequence[Sample]) -> None:
 
 
 class _Slices:
-    """Journals verdicts as they come, each slice of time with its energy."""
+    """Journals verdicts as they come, each slice of time with its energy. After a request to stop,
+    what the last slice holds is kept, too, once it is long enough."""
 
     def __init__(self, journal: Journal, meter: Meter, *, watts_per_core: float) -> None:
         self._journal = journal
@@ -116,7 +120,11 @@ class _Slices:
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        if error is None:
+        if isinstance(error, stopping.Stopped) and self._verdicts:
+            if self._measured:
+                time.sleep(max(0.0, self._since_s + _SLICE_S - time.monotonic()))
+            self._settle()
+        elif error is None:
             self._settle()
         else:
             self._stack.__exit__(kind, error, traceback)
@@ -124,10 +132,13 @@ class _Slices:
     def add(self, verdict: Verdict) -> None:
         """Take a verdict; on return it is on disk, unless its slice is still too short."""
         self._verdicts.append(verdict)
-        measured = self._meter.source is not EnergySource.estimate
-        if not measured or time.monotonic() - self._since_s >= _SLICE_S:
+        if not self._measured or time.monotonic() - self._since_s >= _SLICE_S:
             self._settle()
             self._open()
+
+    @property
+    def _measured(self) -> bool:
+        return self._meter.source is not EnergySource.estimate
 
     def _open(self) -> None:
         self._since_s = time.monotonic()

@@ -15,6 +15,7 @@ from codejoule.config import UserError
 from codejoule.domain import EnergyReading, EnergySource, PowerSample, Prompt
 from codejoule.domain.text import duration
 from codejoule.domain.text import number as figure
+from codejoule.experiment import stopping
 from codejoule.experiment.idle import measure_idle
 from codejoule.experiment.memory import check_memory
 from codejoule.experiment.memory_use import BatchLimit, is_out_of_memory, out_of_memory
@@ -61,6 +62,12 @@ def generate(plan: Plan, folder: Path, kept: Kept | None = None) -> None:
                 if not is_out_of_memory(error):
                     raise
                 raise out_of_memory(error, plan, None, can_halve=False) from error
+
+
+def has_generated(plan: Plan, folder: Path) -> bool:
+    """Whether the journal in `folder` holds all that `generate` would generate."""
+    with Journal(folder) as journal:
+        return not _left(plan, journal)
 
 
 def _left(plan: Plan, journal: Journal) -> dict[int, tuple[int, ...]]:
@@ -145,8 +152,10 @@ class _Decoding:
         self.began_s = time.monotonic()
         self._tell()
         decode = self._refill if config.facts.refills else self._decode
-        while left := _left(self.plan, journal):
-            decode(*next(iter(left.items())))
+        with stopping.finishing():
+            while left := _left(self.plan, journal):
+                decode(*next(iter(left.items())))
+                stopping.check()
         self._keep_power(at_least=1)
 
     def _book(self, entry: Batch) -> None:
@@ -258,8 +267,8 @@ class _Decoding:
         self._prepare()
 
     def _refill(self, number: int, places: Sequence[int]) -> None:
-        """All that is left, in one go; sequences that have ended are on record when it fails. Those
-        that memory was too small for are then left."""
+        """All that is left, in one go; sequences that have ended are on record when it fails, and
+        when a stop is asked for. Those that had not ended are then left."""
         at_once = min(self.limit.size, len(places))
         done = len(self.plan.batches[number]) - len(places)
         error: Exception | None = None
@@ -289,6 +298,8 @@ class _Decoding:
                         session.take(ended)
                         for entry in session.settled():
                             self._book(entry)
+                        if stopping.asked():
+                            break
             for entry in session.rest():
                 self._book(replace(entry, memory_peak_bytes=None if error else self.peak_bytes()))
         except UserError:
