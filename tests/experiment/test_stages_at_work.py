@@ -4,12 +4,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from codejoule.config.schema import MeterConfig, OnMeteredDevice
 from codejoule.domain import EnergyScope, EnergySource, Status, Verdict
+from codejoule.experiment import assignment
 from codejoule.experiment import run as run_module
 from codejoule.experiment.evaluation_stage import _Slices
 from codejoule.experiment.records import read_results
@@ -48,8 +50,9 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Work, tuple[str, ..
 
     for stage in ("generate_isolated", "evaluate", "log_results"):
         monkeypatch.setattr(run_module, stage, look)
+    monkeypatch.setattr(run_module, "has_generated", lambda plan, folder: False)
     monkeypatch.setattr(run_module, "run_name", lambda experiment: "mine")
-    monkeypatch.setattr(run_module, "metered_devices", lambda *_: ("GPU-1",))
+    monkeypatch.setattr(assignment, "packages_of_generation", lambda *_, **__: ())
     monkeypatch.setattr(run_module, "metered_packages", lambda *_: ("rapl-package-0",))
     return found
 
@@ -76,7 +79,8 @@ class Plan:
         self.evaluator: Any = self
         self.name = "sandbox"
         self.meter = MeterConfig(on_metered_device=on_metered_device)
-        self.hardware, self.gpus = None, (0,)
+        self.hardware, self.gpus = SimpleNamespace(gpus=[SimpleNamespace(uuid="GPU-1")]), (0,)
+        self.isolated = False
 
 
 def test_each_stage_is_known_with_its_devices(
@@ -87,6 +91,18 @@ def test_each_stage_is_known_with_its_devices(
         ("mine", Work.generation, ("GPU-1",)),
         ("mine", Work.evaluation, ("rapl-package-0",)),
     ], "logging the results is no work that distorts"
+
+
+def test_a_run_that_has_generated_waits_for_no_gpu(
+    seen: list[tuple[str, Work, tuple[str, ...]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "has_generated", lambda plan, folder: True)
+    with as_somebody_else():
+        theirs = at_work("theirs", Work.generation, devices=["GPU-1"])
+        theirs.__enter__()
+    _execute(Plan(), tmp_path, Tracked())  # type: ignore[arg-type]
+    theirs.__exit__(None, None, None)
+    assert [work for name, work, _ in seen if name == "mine"] == [Work.evaluation]
 
 
 @pytest.mark.parametrize(

@@ -133,10 +133,16 @@ def _fork() -> int:
     server = os.getpid()
     pid = os.fork()
     if pid == 0:
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != server:  # it died before the line above
-            os._exit(1)
+        die_with(server)
     return pid
+
+
+def die_with(parent: int) -> None:
+    """Have the kernel kill this process when its parent has ended. To the kernel that is the thread
+    that has started it."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before the line above
+        os._exit(1)
 
 
 def _tell(reply: socket.socket, answer: int | str) -> None:

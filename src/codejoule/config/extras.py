@@ -18,7 +18,7 @@ EXTRAS: Mapping[str, Mapping[str, str]] = {
     "run": {},
     "gpu": {"quant=bnb_nf4": "bitsandbytes", "quant=bnb_int8": "bitsandbytes"},
     "cluster": {
-        "hydra/launcher=joblib": "hydra-joblib-launcher",
+        "hydra/launcher=joblib": "joblib",
         "hydra/launcher=slurm": "submitit",
     },
     "ray": {"hydra/launcher=ray": "ray"},

@@ -64,6 +64,12 @@ def generate(plan: Plan, folder: Path, kept: Kept | None = None) -> None:
                 raise out_of_memory(error, plan, None, can_halve=False) from error
 
 
+def has_generated(plan: Plan, folder: Path) -> bool:
+    """Whether the journal in `folder` holds all that `generate` would generate."""
+    with Journal(folder) as journal:
+        return not _left(plan, journal)
+
+
 def _left(plan: Plan, journal: Journal) -> dict[int, tuple[int, ...]]:
     """Of each planned batch that is not done, the places of its requests that are left."""
     done = {

@@ -142,6 +142,13 @@ def _run(order: Mapping[str, Any], kept: Kept | None) -> int:
             raise UserError(
                 "tasks or weights changed on disk while the job was starting; run it again"
             )
+        gpus = [plan.hardware.gpus[number].uuid for number in plan.gpus]
+        if gpus != order["gpus"]:
+            raise UserError(
+                f"the job was given {' and '.join(order['gpus'])}, and its process sees "
+                f"{' and '.join(gpus) or 'no GPU'}: the energy of another GPU would be measured; "
+                "name the GPUs by their UUIDs in CUDA_VISIBLE_DEVICES (nvidia-smi -L)"
+            )
         generate(plan, folder, kept)
     except Exception as error:
         message = explain(error, ())

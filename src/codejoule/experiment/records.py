@@ -53,6 +53,8 @@ class Results:
     """The last load of the model."""
     loads: int
     """How often the model was loaded: more than once means that the run was continued."""
+    cards: tuple[str, ...]
+    """UUIDs of the GPUs whose counters gave its energy, those of all sessions."""
     quantize: EnergyReading | None
     """Quantizing the weights, by this run or by the earlier one whose checkpoint it found; None
     where no run here did, or where that one's energy came from another source."""
@@ -88,6 +90,7 @@ def read_results(folder: Path) -> Results:
             sandbox=next(reversed(entries(SandboxSetUp)), None),
             load=loads[-1],
             loads=len(loads),
+            cards=tuple(dict.fromkeys(uuid for load in loads for uuid in load.meter.uuids)),
             quantize=_comparable(entries(Quantized), batches),
             engine=entries(EngineSetUp)[-1],
             compile=tuple(entry.reading for entry in entries(Compiled)),

@@ -113,6 +113,8 @@ def tags_of(plan: Plan, results: Results) -> dict[str, str]:
         tags["codejoule.batch_reduced_to"] = str(results.out_of_memory[-1].reduced_to)
     if plan.gpus:
         tags["codejoule.gpu"] = plan.gpu_name
+    if results.cards:
+        tags["codejoule.gpu_uuid"] = ", ".join(results.cards)
     if results.idle is not None and results.idle.source is not None:
         tags["codejoule.idle_power"] = results.idle.source.value
     if results.evaluation_source is not None:

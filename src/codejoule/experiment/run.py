@@ -34,8 +34,10 @@ from codejoule.config.typed import to_experiment, to_plain
 from codejoule.domain import SCHEMA_VERSION
 from codejoule.domain.text import duration
 from codejoule.experiment import stopping
+from codejoule.experiment.assignment import on_free_devices
 from codejoule.experiment.compile_caches import keep_compiled_code
 from codejoule.experiment.evaluation_stage import evaluate
+from codejoule.experiment.generation_stage import has_generated
 from codejoule.experiment.identity import git_commit
 from codejoule.experiment.isolation import generate_isolated
 from codejoule.experiment.job_log import log_file, output_in
@@ -49,7 +51,7 @@ from codejoule.experiment.sweep import (
     SweepRef,
     current_sweep,
 )
-from codejoule.measurement import Work, at_work, metered_devices, metered_packages
+from codejoule.measurement import Work, at_work, metered_packages
 from codejoule.models import check_model_config
 from codejoule.tracking import Journal, RunStatus, Store, TrackedRun, hold, prepare_store
 from codejoule.tracking.entries import Batch, Judged
@@ -80,6 +82,8 @@ def run_job(config: DictConfig) -> Summary | tuple[float, ...] | float | None:
     with _shown(experiment.progress), output_in(log_file()):
         title = _announce(run_name(experiment), hydra, sweep)
         outcome = _outcome(experiment, hydra, sweep, title)
+    if (schedule := schedule_here()) is not None:
+        schedule.end(hydra.job.num, worked=outcome.state is State.finished)
     outcome.save(Path(hydra.runtime.output_dir))
     if sweep is not None:
         stopping.check()
@@ -93,7 +97,8 @@ def _shown(mode: ProgressMode) -> AbstractContextManager[object]:
     others: it gets no live line."""
     if watcher() is not None:
         return nullcontext()
-    return displayed(ProgressMode.plain if mode is ProgressMode.auto else mode)
+    mode = ProgressMode.plain if mode is ProgressMode.auto else mode
+    return displayed(mode, beside_others=True)
 
 
 def _announce(name: str, hydra: Any, sweep: SweepRef | None) -> str:
@@ -137,8 +142,6 @@ def _outcome(
             _log.error("%s failed", name)
         run_id = error.run_id if isinstance(error, RunFailedError) else None
         return Outcome(name=name, state=State.failed, sweep=sweep.run_id, run_id=run_id, error=text)
-    if outcome.state is State.finished and (schedule := schedule_here()) is not None:
-        schedule.end()
     if outcome.figures:
         figures = [*outcome.figures, duration(time.monotonic() - began_s)]
         say(f"{title}: {', '.join(figures)}")
@@ -288,10 +291,10 @@ def _execute(plan: Plan, folder: Path, tracked: TrackedRun) -> tuple[str, ...]:
     artifacts = folder / "artifacts"
     try:
         write_whole(folder / _RUN_ID, tracked.run_id)
-        # Before the model's process starts: one more on a GPU would disturb who meters it.
-        devices = metered_devices(meter, plan.hardware, plan.gpus)
-        with at_work(name, Work.generation, devices=devices, on_metered_device=waiting):
-            generate_isolated(plan, folder)
+        if not has_generated(plan, folder):
+            # Before the model's process starts: one more on a GPU would disturb who meters it.
+            with on_free_devices(plan, name) as plan:
+                generate_isolated(plan, folder)
         if plan.experiment.evaluator.name is not EvaluatorName.none:
             devices = metered_packages(meter, plan.hardware)
             with at_work(name, Work.evaluation, devices=devices, on_metered_device=waiting):

@@ -2,6 +2,7 @@
 
 import ipaddress
 import logging
+import os
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -57,6 +58,27 @@ def foreign_among(listed: Sequence[int], own: set[int]) -> list[int]:
         if unknown:
             others.remove(unknown[0])
     return others
+
+
+def in_use(gpus: Sequence["Gpu"]) -> set[str]:
+    """UUIDs of those on which processes compute that this one has not started; none where the
+    driver does not tell."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return set()
+    try:
+        own = family(os.getpid())
+        handles = {gpu.uuid: pynvml.nvmlDeviceGetHandleByIndex(gpu.index) for gpu in gpus}
+        return {
+            uuid for uuid, handle in handles.items() if not own.issuperset(_computing_on(handle))
+        }
+    except pynvml.NVMLError:
+        return set()
+    finally:
+        pynvml.nvmlShutdown()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
