@@ -13,12 +13,21 @@ from pathlib import Path
 import psutil
 
 
+_all: "list[Services]" = []
+
+
+def logs_of_all() -> str:
+    """What the daemons that run now have written last."""
+    return "\n".join(services.logs() for services in _all)
+
+
 class Services:
     """Processes in sessions of their own, each with a log file in `folder`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._running: list[tuple[str, subprocess.Popen[bytes]]] = []
+        _all.append(self)
 
     def start(
         self,
@@ -68,6 +77,7 @@ class Services:
         for _, process in reversed(self._running):
             end(process)
         self._running.clear()
+        _all.remove(self)
 
 
 def end(process: subprocess.Popen[bytes], *, within_s: float = 20) -> None:
