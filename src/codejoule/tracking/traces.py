@@ -61,10 +61,18 @@ def spread(rows: Sequence[_T], most: int) -> list[_T]:
 
 
 def log_traces(
-    traces: Sequence[TaskTrace], *, uri: str, experiment_id: str, run_id: str, model: str
+    traces: Sequence[TaskTrace],
+    *,
+    uri: str,
+    experiment_id: str,
+    run_id: str,
+    known_as: str,
+    model: str,
 ) -> None:
     """Record the traces of a run: one request for each trace and its verdict, and one for the spans
-    of all. Doing so again changes nothing. Raises `UserError` where the store fails, or is too old.
+    of all. Doing so again changes nothing: they are named after the id that the run is `known_as`,
+    which is another than `run_id` in an outbox. Raises `UserError` where the store fails, or is too
+    old.
 
     `TracingClient` is the one part of MLflow's tracing that takes what was measured earlier (3.17);
     its public functions trace what is happening now.
@@ -75,12 +83,12 @@ def log_traces(
         return
     with explained(uri, f"record the traces of run {run_id}"):
         client = TracingClient(uri)
-        infos = [_info(trace, experiment_id, run_id) for trace in traces]
+        infos = [_info(trace, experiment_id, run_id, known_as) for trace in traces]
         # A server takes several requests at a time, SQLite one.
         with ThreadPoolExecutor(8 if is_server(uri) else 1) as pool:
             list(pool.map(client.start_trace, infos))
         try:
-            client.log_spans(experiment_id, [_span(trace, run_id, model) for trace in traces])
+            client.log_spans(experiment_id, [_span(trace, known_as, model) for trace in traces])
         except NotImplementedError as error:
             raise UserError(
                 f"tracking.traces: {uri} takes no traces ({error}); run a newer MLflow there, or "
@@ -88,13 +96,13 @@ def log_traces(
             ) from error
 
 
-def _hash(trace: TaskTrace, run_id: str) -> str:
+def _hash(trace: TaskTrace, known_as: str) -> str:
     """32 hexadecimal digits that are always the same for this sample of this run."""
-    name = json.dumps([run_id, trace.task_id, trace.sample])
+    name = json.dumps([known_as, trace.task_id, trace.sample])
     return hashlib.sha256(name.encode()).hexdigest()[:32]
 
 
-def _info(trace: TaskTrace, experiment_id: str, run_id: str) -> "TraceInfo":
+def _info(trace: TaskTrace, experiment_id: str, run_id: str, known_as: str) -> "TraceInfo":
     from mlflow.entities import TraceInfo, TraceLocation, TraceState
     from mlflow.tracing.constant import (
         TRACE_SCHEMA_VERSION,
@@ -104,7 +112,7 @@ def _info(trace: TaskTrace, experiment_id: str, run_id: str) -> "TraceInfo":
     )
 
     return TraceInfo(
-        trace_id=f"tr-{_hash(trace, run_id)}",
+        trace_id=f"tr-{_hash(trace, known_as)}",
         trace_location=TraceLocation.from_experiment_id(experiment_id),
         request_time=round(trace.start_s * 1000),
         execution_duration=round(trace.latency_s * 1000),
@@ -117,11 +125,11 @@ def _info(trace: TaskTrace, experiment_id: str, run_id: str) -> "TraceInfo":
             TraceMetadataKey.TOKEN_USAGE: json.dumps(_usage(trace)),
         },
         tags={TraceTagKey.TRACE_NAME: _name(trace), **_energy(trace)},
-        assessments=_assessments(trace, run_id),
+        assessments=_assessments(trace, run_id, known_as),
     )
 
 
-def _assessments(trace: TaskTrace, run_id: str) -> list["Feedback"]:
+def _assessments(trace: TaskTrace, run_id: str, known_as: str) -> list["Feedback"]:
     from mlflow.entities import AssessmentSource, Feedback
 
     if trace.verdict is None:
@@ -134,7 +142,7 @@ def _assessments(trace: TaskTrace, run_id: str) -> list["Feedback"]:
         metadata={"mlflow.assessment.sourceRunId": run_id},
     )
     # MLflow would take another id each time.
-    feedback.assessment_id = f"a-{_hash(trace, run_id)}"
+    feedback.assessment_id = f"a-{_hash(trace, known_as)}"
     return [feedback]
 
 
@@ -147,11 +155,11 @@ def _why(trace: TaskTrace) -> str:
     return f"{trace.verdict}: {trace.reason}" if trace.reason else str(trace.verdict)
 
 
-def _span(trace: TaskTrace, run_id: str, model: str) -> "Span":
+def _span(trace: TaskTrace, known_as: str, model: str) -> "Span":
     from mlflow.entities import Span, SpanType
     from mlflow.tracing.constant import SpanAttributeKey
 
-    digest = _hash(trace, run_id)
+    digest = _hash(trace, known_as)
     attributes = {
         SpanAttributeKey.REQUEST_ID: f"tr-{digest}",
         SpanAttributeKey.SPAN_TYPE: SpanType.LLM,
