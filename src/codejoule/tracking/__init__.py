@@ -1,27 +1,47 @@
 """The only writer to MLflow, and the journal that a killed run continues from."""
 
+from codejoule.tracking.client import as_text
 from codejoule.tracking.files import (
     power_figure,
+    read_tasks_parquet,
     write_power_parquet,
     write_tasks_parquet,
     write_windows_parquet,
 )
 from codejoule.tracking.journal import Journal, hold
 from codejoule.tracking.prepare import prepare_store
-from codejoule.tracking.store import RunStatus, Store, TrackedRun
+from codejoule.tracking.store import (
+    CONFIGURATION,
+    GENERATED,
+    GENERATED_AS,
+    JUDGED,
+    STAGE,
+    RunStatus,
+    Store,
+    StoredRun,
+    TrackedRun,
+)
 from codejoule.tracking.traces import TaskTrace, spread
 from codejoule.tracking.views import VIEW
 
 __all__ = [
+    "CONFIGURATION",
+    "GENERATED",
+    "GENERATED_AS",
+    "JUDGED",
+    "STAGE",
     "VIEW",
     "Journal",
     "RunStatus",
     "Store",
+    "StoredRun",
     "TaskTrace",
     "TrackedRun",
+    "as_text",
     "hold",
     "power_figure",
     "prepare_store",
+    "read_tasks_parquet",
     "spread",
     "write_power_parquet",
     "write_tasks_parquet",
