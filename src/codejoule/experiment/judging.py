@@ -20,14 +20,11 @@ from codejoule.config.relevance import flat, in_use, is_relevant
 from codejoule.config.schema import EvaluatorName, ExperimentConfig, OnFinished
 from codejoule.config.typed import to_plain
 from codejoule.domain import (
-    Doubt,
     EnergySource,
     JudgedSample,
     Status,
     Suite,
     TaskRecord,
-    read_validity,
-    validity,
 )
 from codejoule.domain.metrics import judged_metrics
 from codejoule.evaluation import (
@@ -45,7 +42,7 @@ from codejoule.experiment.evaluation_stage import Bench, judge_missing, known_gr
 from codejoule.experiment.identity import configuration, environment, fingerprint
 from codejoule.experiment.plan import judging_facts
 from codejoule.experiment.records import Judgement, read_judgement, with_verdicts
-from codejoule.experiment.results import concurrent_tags, footprint, headline, judging_tags
+from codejoule.experiment.results import footprint, headline, judging_tags
 from codejoule.measurement import Hardware, detect_hardware
 from codejoule.suites import load_suite
 from codejoule.tracking import (
@@ -194,7 +191,7 @@ def _read(store: Store, run_id: str, folder: Path) -> _Generated:
         )
     folder.mkdir(parents=True, exist_ok=True)
     names = (IDENTITY, "config.yaml", "tasks.parquet", "samples.jsonl")
-    facts, config, table, samples = (store.download(run_id, name, folder) for name in names)
+    facts, config, table, samples = (_fetch(store, run_id, name, folder) for name in names)
     records, rows = read_tasks_parquet(table), read_sample_file(samples)
     if [record.task_id for record in records] != [row.task_id for row in rows]:
         raise UserError(
@@ -203,7 +200,7 @@ def _read(store: Store, run_id: str, folder: Path) -> _Generated:
         )
     verdicts: list[JudgedSample] = []
     if any(record.verdict is not None for record in records):
-        results = read_eval_results(store.download(run_id, "eval_results.json", folder))
+        results = read_eval_results(_fetch(store, run_id, "eval_results.json", folder))
         verdicts = _verdicts(records, results)
     return _Generated(
         run=run,
@@ -213,6 +210,16 @@ def _read(store: Store, run_id: str, folder: Path) -> _Generated:
         rows=rows,
         verdicts=verdicts,
     )
+
+
+def _fetch(store: Store, run_id: str, name: str, folder: Path) -> Path:
+    path = store.fetch_artifact(run_id, name, folder)
+    if path is None:
+        raise UserError(
+            f"run {run_id} has no artifact {name}: an earlier version of codejoule made it, or it "
+            "was deleted; judge its samples.jsonl by themselves (codejoule evaluate --samples)"
+        )
+    return path
 
 
 def _verdicts(
@@ -398,8 +405,7 @@ class _Record:
             # It is found by both: nothing is generated twice.
             tags |= {GENERATED_AS: run.tags.get(GENERATED_AS, run.tags[_FINGERPRINT])}
             tags |= {_FINGERPRINT: now}
-        if concurrent := concurrent_tags(self.judgement.concurrent):
-            doubts = {*read_validity([run.tags.get("codejoule.validity")]), Doubt.concurrent}
-            ordered = [doubt for doubt in Doubt if doubt in doubts]
-            tags |= concurrent | {"codejoule.validity": validity(ordered)}
+        if jobs := sorted(frozenset().union(*self.judgement.concurrent)):
+            # No doubt about the run's energy of generation, which was measured before.
+            tags["codejoule.concurrent_evaluation"] = "; ".join(jobs)
         return tags

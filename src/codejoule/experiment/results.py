@@ -52,7 +52,7 @@ def log_results(
     records = task_records(plan, results.batches, results.judged.verdicts)
     metrics = metrics_of(plan, results, records, truth)
     tags = tags_of(plan, results) | crosscheck(plan, metrics)
-    tags |= concurrent_tags(results.concurrent)
+    tags |= _concurrent(results.concurrent)
     tags |= TABLE_TAGS | validity_tag(results, tags) | stage_tags(plan.experiment, results)
     traces = task_traces(plan, results, records)
     if len(traces) < len(records):
@@ -155,7 +155,7 @@ def crosscheck(plan: Plan, metrics: Mapping[str, float]) -> dict[str, str]:
     return {"codejoule.energy_crosscheck": "differs"}
 
 
-def concurrent_tags(windows: Sequence[frozenset[str]]) -> dict[str, str]:
+def _concurrent(windows: Sequence[frozenset[str]]) -> dict[str, str]:
     """The other jobs that were at work during metered windows; nothing where there were none."""
     jobs = sorted(frozenset().union(*windows))
     if not jobs:

@@ -273,15 +273,11 @@ class Store:
         """A run that is there, to record more of it."""
         return self._tracked(run_id)
 
-    def download(self, run_id: str, name: str, folder: Path) -> Path:
-        """Fetch an artifact of a run into `folder`. Raises `UserError` where it has none of that
-        name, or the store fails."""
+    def fetch_artifact(self, run_id: str, name: str, folder: Path) -> Path | None:
+        """Copy one artifact of a run into `folder`; None where the run has none of that name."""
         with explained(self.uri, f"read {name} of run {run_id}"):
             if all(file.path != name for file in self._client.list_artifacts(run_id)):
-                raise UserError(
-                    f"run {run_id} has no artifact {name}: an earlier version of codejoule made "
-                    "it, or it was deleted"
-                )
+                return None
             return Path(self._client.download_artifacts(run_id, name, str(folder)))
 
     def find_finished(self, fingerprint: str) -> str | None:
