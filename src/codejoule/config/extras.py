@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, requires
+from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 
 from codejoule.config.errors import UserError
@@ -19,10 +19,9 @@ EXTRAS: Mapping[str, Mapping[str, str]] = {
     "gpu": {"quant=bnb_nf4": "bitsandbytes", "quant=bnb_int8": "bitsandbytes"},
     "cluster": {
         "hydra/launcher=joblib": "hydra-joblib-launcher",
-        "hydra/launcher=submitit_slurm": "hydra-submitit-launcher",
-        "hydra/launcher=submitit_local": "hydra-submitit-launcher",
+        "hydra/launcher=slurm": "submitit",
     },
-    "ray": {"hydra/launcher=ray": "hydra-ray-launcher"},
+    "ray": {"hydra/launcher=ray": "ray"},
     "optuna": {"hydra/sweeper=optuna": "hydra-optuna-sweeper"},
 }
 """Extras of the package; the choices that need each, and the distribution that such a choice is
@@ -77,6 +76,15 @@ def missing_plugin(choice: str) -> str | None:
         if (plugin := choices.get(choice)) is not None:
             return f"{choice}: {plugin} is not installed: {how_to_install(plugin)}"
     return None
+
+
+def require_choice(choice: str) -> None:
+    """Raise `UserError` where what `choice` needs is not installed."""
+    wanted = next(own[choice] for own in EXTRAS.values() if choice in own)
+    try:
+        version(wanted)
+    except PackageNotFoundError:
+        raise UserError(missing_plugin(choice)) from None
 
 
 def missing_library(error: BaseException) -> str | None:

@@ -1,0 +1,1 @@
+"""Hydra finds this package by its place under ``hydra_plugins``."""
