@@ -25,6 +25,7 @@ _TIMES = ("started_ms", "ended_ms")
 _NO_JOBS = ("sweep", "analysis")
 _SWEEP = "codejoule.sweep"
 _SWEEPS = "tags.`codejoule.kind` = 'sweep'"
+_STAGE, _GENERATED = "codejoule.stage", "generated"
 _FINISHED = "tags.`codejoule.kind` = 'run' and attributes.status = 'FINISHED'"
 _EXAMPLE = "--where \"params.model.name = 'starter' and metrics.pass_at_1 > 0.5\""
 
@@ -99,6 +100,10 @@ def load_runs(
     own = [run for run in found if run.data.tags.get("codejoule.kind") == "run"]
     unfinished = Counter(run.info.status for run in own if run.info.status != "FINISHED")
     finished = [run for run in own if run.info.status == "FINISHED"]
+    judged = [run for run in finished if run.data.tags.get(_STAGE) != _GENERATED]
+    waiting = len(finished) - len(judged)
+    # Beside runs that are judged they would be compared by less.
+    finished = judged or finished
     extended = {run.data.tags.get("codejoule.extends") for run in finished}
     frame = _frame([run for run in finished if run.info.run_id not in extended])
     taken = len(finished) - len(frame)
@@ -107,6 +112,11 @@ def load_runs(
     if unfinished:
         how = ", ".join(f"{count} {status}" for status, count in sorted(unfinished.items()))
         left_out.append(f"{_runs(unfinished.total())} not finished ({how})")
+    if waiting:
+        left_out.append(
+            f"{'' if judged else 'the verdicts of '}{_runs(waiting)} whose samples are still to be "
+            "judged (the same command with stage=evaluate, or codejoule evaluate --run ID)"
+        )
     if taken:
         left_out.append(f"{_runs(taken)} that one of more tasks has taken over")
     if foreign:

@@ -7,7 +7,8 @@ from codejoule.domain.engines import KEYS_OUTSIDE
 _OUTSIDE = ("tracking", "sweep", "carbon", "cost", "gpu")
 _OUTSIDE_KEYS = (
     "on_finished", "isolation", "preflight", "progress",
-    "evaluator.workers", "evaluator.ground_truth",
+    "evaluator.workers", "evaluator.ground_truth", "evaluator.spread",
+    "evaluator.address", "evaluator.shard_samples", "stage",
     "model.license", "model.gated", "model.path", "suite.path", "suite.prompt_tokens",
     "suite.answer_tokens", "suite.tasks", "suite.extends",
     "quant.cache_dir", "meter.on_metered_device", *(f"engine.{key}" for key in KEYS_OUTSIDE),
@@ -20,9 +21,9 @@ _LOCATING_KEYS = (
 
 _OFF = {"quant": "none", "evaluator": "none", "gpu": "detected"}
 """The choice of a group with which its other keys do nothing."""
-_OF_THE_STORE = ("tracking", "sweep")
-"""Groups that say where a run is recorded and when it started, which its place and its parent say,
-too."""
+_OF_THE_STORE = ("tracking", "sweep", "stage")
+"""Groups that say where a run is recorded, when it started and how far it went, which its place,
+its parent and its tags say, too."""
 _EMPTY: tuple[object, ...] = (None, {}, [], "null", "{}", "[]")
 """Values that say nothing, in a configuration and as MLflow's texts."""
 

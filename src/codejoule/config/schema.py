@@ -35,6 +35,7 @@ OnBusyGpu = StrEnum("OnBusyGpu", "error warn")
 OnMeteredDevice = StrEnum("OnMeteredDevice", "wait error")
 EvaluatorName = StrEnum("EvaluatorName", "sandbox none")
 EvaluatorIsolation = StrEnum("EvaluatorIsolation", "sandbox process")
+EvaluatorSpread = StrEnum("EvaluatorSpread", "here ray")
 TrackingName = StrEnum("TrackingName", "local server")
 Device = StrEnum("Device", "auto cpu cuda")
 Isolation = StrEnum("Isolation", "auto process inline shared shared_repeats")
@@ -42,6 +43,7 @@ OnFinished = StrEnum("OnFinished", "skip rerun")
 OnOutOfMemory = StrEnum("OnOutOfMemory", "halve fail")
 Preflight = StrEnum("Preflight", "fail warn")
 Order = StrEnum("Order", "given shuffled")
+Stage = StrEnum("Stage", "all generate evaluate")
 ProgressMode = StrEnum("ProgressMode", "auto plain none")
 
 BUNDLED_SUITES = tuple(LIMITS_OF_BUNDLED)
@@ -353,6 +355,9 @@ class EvaluatorConfig(Ranged, prefix="evaluator."):
     python: str | None = None
     isolation: EvaluatorIsolation = EvaluatorIsolation.sandbox
     ground_truth: bool | None = None
+    spread: EvaluatorSpread = EvaluatorSpread.here
+    address: str | None = None
+    shard_samples: int = at_least(1, 64)
 
     def _check(self) -> None:
         self._require(
@@ -427,6 +432,7 @@ class ExperimentConfig(Ranged):
     preflight: Preflight = Preflight.fail
     isolation: Isolation = Isolation.auto
     on_finished: OnFinished = OnFinished.skip
+    stage: Stage = Stage.all
     repeat: int = at_least(1, 1)
     progress: ProgressMode = ProgressMode.auto
 
@@ -435,6 +441,12 @@ class ExperimentConfig(Ranged):
             self.gpus is None or self.device is not Device.cpu,
             "gpus",
             "device=cpu uses none; leave it null",
+        )
+        self._require(
+            self.stage is Stage.all or self.evaluator.name is not EvaluatorName.none,
+            "stage",
+            "evaluator=none judges nothing, so that there is one stage; use all, or choose "
+            "evaluator=sandbox",
         )
         self._require(
             self.suite.split is Split.complete or self.model.variant is not Variant.base,

@@ -171,15 +171,63 @@ def run_metrics(
     """
     _check(records, facts)
     metrics = _counts(records) | _time(facts) | _energy(facts) | _steady_state(facts)
+    metrics |= _ratios(metrics)
+    return _known(metrics) | judged_metrics(
+        records,
+        energy_generation_j=metrics["energy_generation_j"],
+        energy_evaluation_j=facts.evaluation_energy_j,
+        valid_tasks=facts.valid_tasks,
+        rng=rng,
+    )
+
+
+def judged_metrics(
+    records: Sequence[TaskRecord],
+    *,
+    energy_generation_j: float | None,
+    energy_evaluation_j: float | None,
+    valid_tasks: frozenset[str] | None,
+    rng: np.random.Generator,
+) -> dict[str, float]:
+    """Compute those metrics of a run that need verdicts or the energy of judging.
+
+    Parameters
+    ----------
+    records : sequence of TaskRecord, shape (tasks x samples,)
+        One record per sample.
+    energy_generation_j, energy_evaluation_j : float or None
+        Energy of generating and of judging all of them [J]; None for what was not measured.
+    valid_tasks : frozenset of str or None
+        Tasks whose canonical solution passes where they were judged; None where that is not known.
+    rng : numpy.random.Generator
+        As of `run_metrics`, which has the formulas.
+
+    Returns
+    -------
+    dict of str to float
+        Metric by name, as of `run_metrics`.
+    """
+    metrics: _Figures = {"energy_evaluation_j": energy_evaluation_j}
     metrics |= _accuracy(records, rng)
     if all(r.verdict_plus is not None for r in records):
         by_all_tests = [replace(r, verdict=r.verdict_plus) for r in records]
         metrics |= _accuracy(by_all_tests, rng, which="_plus")
-    if facts.valid_tasks is not None and all(r.verdict is not None for r in records):
-        valid = [r for r in records if r.task_id in facts.valid_tasks]
+    if valid_tasks is not None and all(r.verdict is not None for r in records):
+        valid = [r for r in records if r.task_id in valid_tasks]
         metrics["tasks_valid"] = len({r.task_id for r in valid})
         metrics |= _accuracy(valid, rng, which="_valid")
-    metrics |= _ratios(metrics, records)
+    if energy_evaluation_j is not None and energy_generation_j is not None:
+        total_j = energy_generation_j + energy_evaluation_j
+        metrics["energy_total_kwh"] = total_j / J_PER_KWH
+        pass_at_1 = metrics.get("pass_at_1")
+        if pass_at_1 is not None:
+            solved = {r.task_id for r in records if r.verdict == Status.passed.value}
+            metrics["pass_at_1_per_kwh"] = _over(pass_at_1, total_j / J_PER_KWH)
+            metrics["energy_per_solved_task_j"] = _over(total_j, len(solved))
+    return _known(metrics)
+
+
+def _known(metrics: _Figures) -> dict[str, float]:
     known = {name: float(value) for name, value in metrics.items() if value is not None}
     # A window too short for its counter has an energy of NaN, and so has what it is part of.
     return {name: value for name, value in known.items() if not math.isnan(value)}
@@ -307,7 +355,6 @@ def _energy(facts: RunFacts) -> _Figures:
         "compile_s": sum(r.latency_s for r in facts.compile) if facts.compile else None,
         "energy_load_j": facts.load.energy_j if facts.load else None,
         "energy_quantize_j": facts.quantize.energy_j if facts.quantize else None,
-        "energy_evaluation_j": facts.evaluation_energy_j,
         "idle_power_w": facts.idle_power_w,
         "temperature_start_c": facts.temperature_start_c,
         "cooldown_s": facts.cooldown_s,
@@ -361,22 +408,12 @@ def _accuracy(
     return metrics | {f"pass_at_1{which}_ci_low": low, f"pass_at_1{which}_ci_high": high}
 
 
-def _ratios(metrics: _Figures, records: Sequence[TaskRecord]) -> _Figures:
+def _ratios(metrics: _Figures) -> _Figures:
     energy_j, tasks, tokens = (
         metrics[name] or 0.0 for name in ("energy_generation_j", "tasks", "output_tokens")
     )
-    ratios = {
+    return {
         "energy_per_task_j": energy_j / tasks,
         "energy_per_output_token_j": _over(energy_j, tokens),
         "energy_per_token_j": _over(energy_j, tokens + (metrics["prompt_tokens"] or 0.0)),
     }
-    evaluation_j, pass_at_1 = metrics["energy_evaluation_j"], metrics.get("pass_at_1")
-    if evaluation_j is None:
-        return ratios
-    total_j = energy_j + evaluation_j
-    ratios["energy_total_kwh"] = total_j / J_PER_KWH
-    if pass_at_1 is not None:
-        solved = {r.task_id for r in records if r.verdict == Status.passed.value}
-        ratios["pass_at_1_per_kwh"] = _over(pass_at_1, total_j / J_PER_KWH)
-        ratios["energy_per_solved_task_j"] = _over(total_j, len(solved))
-    return ratios

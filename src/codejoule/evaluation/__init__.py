@@ -29,6 +29,7 @@ from codejoule.evaluation.resume import (
     VerdictLog,
     environment_facts,
     judge_resuming,
+    setting_identity,
     with_expected_outputs,
 )
 from codejoule.evaluation.ruling import NO_EXPECTED_OUTPUTS
@@ -57,6 +58,7 @@ __all__ = [
     "pass_rates",
     "read_eval_results",
     "read_sample_file",
+    "setting_identity",
     "subset_of",
     "told_by_name",
     "with_expected_outputs",

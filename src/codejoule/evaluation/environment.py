@@ -38,10 +38,12 @@ def environment_name(python: str) -> str:
     return folder.name if folder.parent == ours.parent else python
 
 
-def with_python(config: EvaluatorConfig, tasks: Sequence[Task]) -> EvaluatorConfig:
+def with_python(
+    config: EvaluatorConfig, tasks: Sequence[Task], *, judges: bool = True
+) -> EvaluatorConfig:
     """`config` with its interpreter settled: the one it names; else, where the tasks use more
     than the standard library, that of the built environment; else the running one. Warns of
-    modules that the running one lacks."""
+    modules that the running one lacks, if this machine `judges`."""
     if config.python is not None:
         return config
     sources = {text for t in tasks for text in (t.code_prompt, t.test, t.plus_test)}
@@ -53,7 +55,7 @@ def with_python(config: EvaluatorConfig, tasks: Sequence[Task]) -> EvaluatorConf
     if python is not None:
         return dataclasses.replace(config, python=python)
     missing = [name for name in sorted(modules) if importlib.util.find_spec(name) is None]
-    if missing:
+    if missing and judges:
         more = len(missing) - _MOST_NAMES
         names = ", ".join(missing[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
         _LOGGER.warning(

@@ -27,7 +27,9 @@ from codejoule.sandbox.launch import data_paths
 
 _LOGGER = logging.getLogger(__name__)
 
-_NOT_OF_THE_VERDICT = ("name", "workers", "python", "timeout_s", "ground_truth")
+_NOT_OF_THE_VERDICT = (
+    "name", "workers", "python", "timeout_s", "ground_truth", "spread", "address", "shard_samples",
+)  # fmt: skip
 """Settings that change no verdict, or whose meaning is in an identity already."""
 
 

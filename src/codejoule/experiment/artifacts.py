@@ -9,9 +9,9 @@ from typing import Any
 import yaml
 
 from codejoule.config import write_whole
-from codejoule.config.schema import Weights
+from codejoule.config.schema import ExperimentConfig, Weights
 from codejoule.config.typed import to_plain
-from codejoule.domain import Completion, Status, TaskRecord, Verdict
+from codejoule.domain import Status, Suite, TaskRecord, Verdict
 from codejoule.evaluation import (
     GroundTruth,
     subset_of,
@@ -20,7 +20,7 @@ from codejoule.evaluation import (
     write_pass_at_k,
     write_samples,
 )
-from codejoule.experiment.evaluation_stage import programs
+from codejoule.experiment.evaluation_stage import Bench, programs
 from codejoule.experiment.identity import environment
 from codejoule.experiment.plan import Plan
 from codejoule.experiment.records import Results
@@ -31,6 +31,9 @@ from codejoule.tracking import (
     write_tasks_parquet,
     write_windows_parquet,
 )
+
+IDENTITY = "identity.json"
+"""What the run's fingerprint is the hash of."""
 
 
 def write_artifacts(
@@ -47,22 +50,30 @@ def write_artifacts(
     write_windows_parquet([entry.reading for entry in results.batches], folder / "windows.parquet")
     _write_prompts(plan, records, folder / "prompts.jsonl")
     made = programs(plan, results.batches)
-    _write_json(folder / TABLE, task_table(records, made))
-    _write_benchmark_files(plan, results, made, truth, folder)
+    solutions = [solution for _, _, solution in made]
+    write_task_table(records, solutions, folder)
+    rows = [{"task_id": c.task_id, "solution": s, "raw_solution": raw} for c, raw, s in made]
+    write_samples(folder / "samples.jsonl", rows)
+    if results.judged.verdicts:
+        verdicts = [results.judged.verdicts[c.task_id, c.sample] for c, _, _ in made]
+        bench = Bench.of(plan, name="")
+        write_judged(plan.experiment, plan.suite, bench, folder, verdicts, solutions, truth)
     config = yaml.safe_dump(to_plain(plan.experiment), sort_keys=False)
     write_whole(folder / "config.yaml", config)
-    _write_json(folder / "environment.json", environment(plan.hardware))
-    _write_json(folder / "model.json", results.load.model)
-    _write_json(folder / "engine.json", results.engine.facts)
-    if results.sandbox is not None:
-        _write_json(folder / "sandbox.json", results.sandbox.facts)
+    write_json(folder / IDENTITY, plan.identity)
+    write_json(folder / "environment.json", environment(plan.hardware))
+    write_json(folder / "model.json", results.load.model)
+    write_json(folder / "engine.json", results.engine.facts)
+    if results.judged.sandbox is not None:
+        write_json(folder / "sandbox.json", results.judged.sandbox.facts)
     if results.power:
         source = results.load.meter.source
         power_figure(results.power, folder / "power.svg", source=source)
     return sorted(folder.iterdir())
 
 
-def _write_json(path: Path, payload: Mapping[str, Any]) -> None:
+def write_json(path: Path, payload: Mapping[str, Any]) -> None:
+    """Write facts as JSON."""
     write_whole(path, json.dumps(payload, indent=2, default=str) + "\n")
 
 
@@ -73,30 +84,31 @@ def _write_prompts(plan: Plan, records: Sequence[TaskRecord], path: Path) -> Non
     write_whole(path, "".join(f"{json.dumps(row)}\n" for row in rows))
 
 
-def _write_benchmark_files(
-    plan: Plan,
-    results: Results,
-    made: Sequence[tuple[Completion, str, str]],
-    truth: GroundTruth | None,
+def write_task_table(records: Sequence[TaskRecord], solutions: Sequence[str], folder: Path) -> None:
+    """Write the table of tasks that MLflow shows."""
+    write_json(folder / TABLE, task_table(records, solutions))
+
+
+def write_judged(
+    experiment: ExperimentConfig,
+    suite: Suite,
+    bench: Bench,
     folder: Path,
+    verdicts: Sequence[Verdict],
+    solutions: Sequence[str],
+    truth: GroundTruth | None,
 ) -> None:
-    """Write ``samples.jsonl``; where samples were judged ``eval_results.json`` and
-    ``pass_at_k.json`` (unless one could not be judged: then the run has no pass@k); and, where it
-    is known, ``ground_truth.json``."""
-    rows = [{"task_id": c.task_id, "solution": s, "raw_solution": raw} for c, raw, s in made]
-    write_samples(folder / "samples.jsonl", rows)
-    if not results.verdicts:
-        return
-    verdicts: list[Verdict] = [results.verdicts[c.task_id, c.sample] for c, _, _ in made]
-    solutions = [solution for _, _, solution in made]
+    """Write ``eval_results.json`` and ``pass_at_k.json`` (unless a sample could not be judged: then
+    the run has no pass@k); and, where it is known, ``ground_truth.json``. `solutions` are the
+    programs of the `verdicts`."""
     write_eval_results(folder / "eval_results.json", verdicts, solutions)
     if all(verdict.status is not Status.unjudged for verdict in verdicts):
         write_pass_at_k(
             folder / "pass_at_k.json",
             verdicts,
-            model=_upstream_name(plan),
-            split=plan.experiment.suite.split.value,
-            subset=subset_of(plan.suite.name),
+            model=_upstream_name(experiment),
+            split=experiment.suite.split.value,
+            subset=subset_of(suite.name),
             gt_pass_rate=None if truth is None else truth.pass_rate,
             failed_tasks=None if truth is None else truth.failed_tasks,
         )
@@ -104,17 +116,17 @@ def _write_benchmark_files(
         write_ground_truth(
             folder / "ground_truth.json",
             truth,
-            suite=plan.suite.name,
-            checksum=plan.suite.checksum,
-            config=plan.experiment.evaluator,
-            timeout_s=plan.timeout_s,
+            suite=suite.name,
+            checksum=suite.checksum,
+            config=bench.evaluator,
+            timeout_s=bench.timeout_s,
         )
 
 
-def _upstream_name(plan: Plan) -> str:
+def _upstream_name(experiment: ExperimentConfig) -> str:
     """The model as BigCodeBench's tools name it, ``OWNER--NAME--REVISION``; quantized weights
     with their method, for which those tools have no word."""
-    model, quant = plan.experiment.model, plan.experiment.quant
+    model, quant = experiment.model, experiment.quant
     name = model.name
     if model.weights is Weights.hub and model.id is not None:
         name = f"{model.id.replace('/', '--')}--{model.revision}"

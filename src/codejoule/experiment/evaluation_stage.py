@@ -1,18 +1,21 @@
 """The stage that judges: every sample without a verdict goes through the sandbox."""
 
 import logging
+import socket
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from codejoule.config.schema import EvaluatorName
+from codejoule.config.schema import EvaluatorConfig, EvaluatorName, EvaluatorSpread, MeterConfig
 from codejoule.domain import (
     Completion,
     EnergySource,
     JudgedSample,
     Status,
+    Task,
     Verdict,
     to_json,
 )
@@ -28,7 +31,16 @@ from codejoule.evaluation import (
 from codejoule.experiment import stopping
 from codejoule.experiment.plan import Plan
 from codejoule.experiment.shares import in_order
-from codejoule.measurement import Meter, open_cpu_meter, share_evaluation_energy
+from codejoule.measurement import (
+    Hardware,
+    Meter,
+    Work,
+    at_work,
+    detect_hardware,
+    metered_packages,
+    open_cpu_meter,
+    share_evaluation_energy,
+)
 from codejoule.suites import solution_of
 from codejoule.tracking import Journal
 from codejoule.tracking.entries import Batch, Judged, SandboxSetUp
@@ -40,77 +52,161 @@ _SLICE_S = 1.0
 again what came within its last slice, and with an estimate nothing."""
 
 
-def evaluate(plan: Plan, folder: Path) -> None:
-    """Judge the journal's completions in `folder`, append verdicts as they come, and check the
-    ground truth where the configuration asks for it. Raises `UserError` where no sandbox can be
-    had."""
-    with Journal(folder) as journal:
-        judged = {
-            (verdict.task_id, verdict.sample)
-            for entry in journal.entries(Judged)
-            for verdict in entry.verdicts
-            if verdict.status is not Status.unjudged
-        }
-        samples = [
-            sample
-            for sample in _samples(plan, journal.entries(Batch))
-            if (sample.task_id, sample.sample) not in judged
-        ]
-        if samples:
-            _judge(plan, journal, samples)
-    if plan.experiment.evaluator.ground_truth:
-        progress = Progress(len(plan.suite.tasks), what="canonical solutions")
-        check_ground_truth(
-            plan.suite.tasks,
-            config=plan.experiment.evaluator,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """What the samples of a run are judged with."""
+
+    name: str
+    """Name of the run."""
+    tasks: tuple[Task, ...]
+    """The tasks of its suite."""
+    evaluator: EvaluatorConfig
+    """How they are judged."""
+    meter: MeterConfig
+    """How the energy of judging is measured."""
+    timeout_s: float
+    """Time that each sample has [s]."""
+
+    @classmethod
+    def of(cls, plan: Plan, *, name: str) -> Self:
+        """That of a run which is judged where it was planned."""
+        return cls(
+            name=name,
+            tasks=plan.suite.tasks,
+            evaluator=plan.experiment.evaluator,
+            meter=plan.experiment.meter,
             timeout_s=plan.timeout_s,
-            on_kept=progress.keep,
-            on_verdict=progress.add,
         )
 
+    @contextmanager
+    def at_work(self, hardware: Hardware | None = None) -> Iterator[Hardware]:
+        """Announce this process as judging, with the counters of this machine reserved."""
+        here = hardware or detect_hardware()
+        with at_work(
+            self.name,
+            Work.evaluation,
+            devices=metered_packages(self.meter, here),
+            on_metered_device=self.meter.on_metered_device,
+        ):
+            yield here
 
-def _judge(plan: Plan, journal: Journal, samples: Sequence[Sample]) -> None:
-    evaluator, limit_s = plan.experiment.evaluator, plan.timeout_s
-    # Before the meter counts: asking the canonical solutions is not judging these samples.
-    samples = with_expected_outputs(samples, config=evaluator, timeout_s=limit_s)
+
+def evaluate(plan: Plan, folder: Path, *, name: str) -> None:
+    """Judge the completions of the journal in `folder` that have no verdict. Raises as
+    `judge_missing` does."""
+    with Journal(folder) as journal:
+        samples = _samples(plan, journal.entries(Batch))
+        judge_missing(samples, journal, Bench.of(plan, name=name), hardware=plan.hardware)
+
+
+def judge_missing(
+    samples: Sequence[Sample], journal: Journal, bench: Bench, *, hardware: Hardware | None = None
+) -> None:
+    """Judge the `samples` that `journal` has no verdict of, append verdicts as they come, and check
+    the ground truth where the configuration asks for it. Raises `UserError` where no sandbox can be
+    had."""
+    judged = {
+        (verdict.task_id, verdict.sample)
+        for entry in journal.entries(Judged)
+        for verdict in entry.verdicts
+        if verdict.status is not Status.unjudged
+    }
+    missing = [sample for sample in samples if (sample.task_id, sample.sample) not in judged]
+    if missing:
+        _judge(missing, journal, bench, hardware)
+    if bench.evaluator.ground_truth:
+        progress = Progress(len(bench.tasks), what="canonical solutions")
+        with bench.at_work(hardware):
+            check_ground_truth(
+                bench.tasks,
+                config=bench.evaluator,
+                timeout_s=bench.timeout_s,
+                on_kept=progress.keep,
+                on_verdict=progress.add,
+            )
+
+
+def _judge(
+    samples: Sequence[Sample], journal: Journal, bench: Bench, hardware: Hardware | None
+) -> None:
+    if any(sample.reference for sample in samples):
+        # Before a meter counts: asking the canonical solutions is not judging these samples.
+        with bench.at_work(hardware):
+            samples = with_expected_outputs(
+                samples, config=bench.evaluator, timeout_s=bench.timeout_s
+            )
     progress = Progress(len(samples))
-    watts_per_core = plan.experiment.meter.cpu_watts_per_core
-    with (
-        open_cpu_meter(plan.experiment.meter) as meter,
-        _Slices(journal, meter, watts_per_core=watts_per_core) as slices,
-    ):
+    unjudged = 0
 
-        def note(verdict: Verdict) -> None:
-            with stopping.finishing():
-                slices.add(verdict)
-            progress.add(verdict)
-            stopping.check()
+    def note(verdict: Verdict) -> None:
+        nonlocal unjudged
+        unjudged += verdict.status is Status.unjudged
+        progress.add(verdict)
+        stopping.check()
 
-        verdicts = judge(
-            samples,
-            config=evaluator,
-            timeout_s=limit_s,
-            on_start=lambda facts: journal.append(SandboxSetUp(to_json(facts))),
-            on_verdict=note,
-        )
-    unjudged = sum(verdict.status is Status.unjudged for verdict in verdicts)
+    if bench.evaluator.spread is EvaluatorSpread.here:
+        judge_here(samples, bench, hardware=hardware, keep=journal.append, on_verdict=note)
+    else:
+        # Not from the top: it judges by this module on each node.
+        from codejoule.experiment.spread import judge_on_ray
+
+        judge_on_ray(samples, bench, keep=journal.append, on_verdict=note)
     if unjudged:
         _LOGGER.warning(
-            "%d of %d samples could not be judged, for this machine or its control group (a "
+            "%d of %d samples could not be judged, for the machine or its control group (a "
             "batch job's, a container's) has too little memory for them: the run has no pass@1. "
-            "Judge its samples.jsonl with `codejoule evaluate` where there is more, or set "
+            "Judge them where there is more (`codejoule evaluate --run ID`), or set "
             "evaluator.memory_bytes to a limit that can be had here",
             unjudged, len(samples),
         )  # fmt: skip
 
 
+def judge_here(
+    samples: Sequence[Sample],
+    bench: Bench,
+    *,
+    hardware: Hardware | None = None,
+    keep: Callable[[Judged | SandboxSetUp], None],
+    on_verdict: Callable[[Verdict], None] = lambda _: None,
+) -> None:
+    """Judge `samples` on this machine and meter it: `keep` is given what isolates them, and then
+    the verdicts as they come, each slice of time with its energy. Raises as `judge` does."""
+    watts_per_core = bench.meter.cpu_watts_per_core
+    with (
+        bench.at_work(hardware) as here,
+        open_cpu_meter(bench.meter) as meter,
+        _Slices(keep, meter, watts_per_core=watts_per_core, cpu=here.cpu_model) as slices,
+    ):
+
+        def note(verdict: Verdict) -> None:
+            with stopping.finishing():
+                slices.add(verdict)
+            on_verdict(verdict)
+
+        judge(
+            samples,
+            config=bench.evaluator,
+            timeout_s=bench.timeout_s,
+            on_start=lambda facts: keep(SandboxSetUp(to_json(facts))),
+            on_verdict=note,
+        )
+
+
 class _Slices:
-    """Journals verdicts as they come, each slice of time with its energy. After a request to stop,
+    """Keeps verdicts as they come, each slice of time with its energy. After a request to stop,
     what the last slice holds is kept, too, once it is long enough."""
 
-    def __init__(self, journal: Journal, meter: Meter, *, watts_per_core: float) -> None:
-        self._journal = journal
+    def __init__(
+        self,
+        keep: Callable[[Judged], None],
+        meter: Meter,
+        *,
+        watts_per_core: float,
+        cpu: str | None,
+    ) -> None:
+        self._keep = keep
         self._meter = meter
+        self._cpu = cpu
         self._watts_per_core = watts_per_core
         self._verdicts: list[Verdict] = []
         self._stack = ExitStack()
@@ -154,23 +250,25 @@ class _Slices:
             watts_per_core=self._watts_per_core,
         )
         pairs = zip(self._verdicts, energies_j, strict=True)
-        self._journal.append(
+        self._keep(
             Judged(
                 source=source,
                 verdicts=tuple(JudgedSample.of(verdict, energy_j) for verdict, energy_j in pairs),
                 concurrent=self._window.reading.concurrent,
+                host=socket.gethostname(),
+                cpu=self._cpu,
             )
         )
         self._verdicts = []
 
 
-def known_ground_truth(plan: Plan) -> GroundTruth | None:
+def known_ground_truth(bench: Bench) -> GroundTruth | None:
     """What is known of the run's tasks in its environment; None where not all of it is, or
     the configuration does not want it."""
-    config = plan.experiment.evaluator
+    config = bench.evaluator
     if config.name is EvaluatorName.none or config.ground_truth is False:
         return None
-    return cached_ground_truth(plan.suite.tasks, config=config, timeout_s=plan.timeout_s)
+    return cached_ground_truth(bench.tasks, config=config, timeout_s=bench.timeout_s)
 
 
 def programs(plan: Plan, batches: Sequence[Batch]) -> list[tuple[Completion, str, str]]:

@@ -12,7 +12,7 @@ from importlib.metadata import distributions
 from typing import Any
 
 from codejoule.config import checkout, installed_versions
-from codejoule.config.relevance import flat, is_relevant
+from codejoule.config.relevance import flat, is_relevant, is_setting
 from codejoule.config.schema import ExperimentConfig
 from codejoule.config.typed import to_plain
 from codejoule.domain import METHODS, Prompt
@@ -29,13 +29,13 @@ _LIBRARIES = (
 )
 
 
-def fingerprint(experiment: ExperimentConfig, found: Mapping[str, object]) -> str:
-    """Hash (hex, 16 bytes) of all that can change a run's result, by which it is known again.
-    `found` holds what this machine made of the configuration: checksums of weights, tasks and
-    prompts, the device and its name, threads, energy sources, limits in force. It takes the place
-    of the keys that asked for it, so that ``device=auto`` and ``device=cpu`` are one run where they
-    mean the same. The git commit and output paths are left out on purpose: a finished run stays
-    finished when the project moves on."""
+def identity(experiment: ExperimentConfig, found: Mapping[str, object]) -> dict[str, Any]:
+    """All that can change a run's result, as JSON has it. `found` holds what this machine made of
+    the configuration: checksums of weights, tasks and prompts, the device and its name, threads,
+    energy sources, limits in force. It takes the place of the keys that asked for it, so that
+    ``device=auto`` and ``device=cpu`` are one run where they mean the same. The git commit and
+    output paths are left out on purpose: a finished run stays finished when the project moves
+    on."""
     asked = {key: value for key, value in flat(to_plain(experiment)).items() if is_relevant(key)}
     facts = {
         "asked": {key: value for key, value in asked.items() if key not in found},
@@ -43,8 +43,25 @@ def fingerprint(experiment: ExperimentConfig, found: Mapping[str, object]) -> st
         "python": platform.python_version(),
         "libraries": installed_versions(_LIBRARIES),
     }
-    text = json.dumps(facts, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    plain: dict[str, Any] = json.loads(json.dumps(facts, sort_keys=True, default=str))
+    return plain
+
+
+def fingerprint(facts: Mapping[str, Any]) -> str:
+    """Hash (hex, 16 bytes) of an `identity`, by which a run is known again."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def configuration(experiment: ExperimentConfig) -> str:
+    """Hash (hex, 16 bytes) of what a configuration asks for, whichever machine makes what of it:
+    the same command has the same on all of them."""
+    asked = {
+        key: value
+        for key, value in flat(to_plain(experiment)).items()
+        # A path, which another machine may have elsewhere. What is there is in the identity.
+        if is_setting(key) and key != "evaluator.python"
+    }
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def prompts_checksum(prompts: Mapping[str, Prompt]) -> str:

@@ -16,11 +16,13 @@ from codejoule.common.progress import doing
 from codejoule.config import UserError, home
 from codejoule.config.schema import (
     BatchOrder,
+    EvaluatorConfig,
     EvaluatorName,
     ExperimentConfig,
     Isolation,
     QuantConfig,
     Split,
+    Stage,
     Variant,
     Weights,
 )
@@ -28,7 +30,7 @@ from codejoule.config.typed import to_plain
 from codejoule.domain import Prompt, Suite, Task
 from codejoule.evaluation import environment_name, with_python
 from codejoule.experiment.devices import choose_device, gpus_in_use, name_of_gpus
-from codejoule.experiment.identity import fingerprint, prompts_checksum
+from codejoule.experiment.identity import configuration, fingerprint, identity, prompts_checksum
 from codejoule.experiment.memory import MemoryPlan, check_memory_before_download, plan_memory
 from codejoule.generation import ServedModel, engine_class
 from codejoule.measurement import Hardware, detect_hardware, energy_sources, find_server
@@ -77,11 +79,18 @@ class Plan:
     memory: MemoryPlan | None
     """What it will need of which device; None for an architecture that the estimator does not
     know."""
-    fingerprint: str
-    """Hash of all that can change the result."""
+    configuration: str
+    """Hash of what the configuration asks for."""
+    identity: Mapping[str, Any]
+    """All that can change the result."""
     batches: tuple[tuple[Request, ...], ...]
     """The requests in order, cut into the batches that are decoded together; for an engine that
     refills, all of them."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of all that can change the result."""
+        return fingerprint(self.identity)
 
     @property
     def max_new_tokens(self) -> int:
@@ -186,9 +195,11 @@ def make_plan(experiment: ExperimentConfig) -> Plan:
     """Load the tasks, locate the weights and identify the run; no weights are read. Raises
     `ConfigError` and `UserError` from the rooms, e.g. for a suite or weights that cannot be had, or
     a tokenizer that cannot put the tasks into a chat."""
+    asked = configuration(experiment)
     suite = load_suite(experiment.suite)
     if experiment.evaluator.name is EvaluatorName.sandbox:
-        evaluator = with_python(experiment.evaluator, suite.tasks)
+        judges = experiment.stage is not Stage.generate
+        evaluator = with_python(experiment.evaluator, suite.tasks, judges=judges)
         experiment = dataclasses.replace(experiment, evaluator=evaluator)
     hardware, engine = detect_hardware(), experiment.engine
     quant, calibration_id = loaded_quant(experiment), _calibration_id(experiment, suite)
@@ -248,7 +259,8 @@ def make_plan(experiment: ExperimentConfig) -> Plan:
         served=served,
         processes=processes,
         memory=memory,
-        fingerprint=fingerprint(experiment, found),
+        configuration=asked,
+        identity=identity(experiment, found),
         batches=_batches(suite, experiment),
     )
 
@@ -296,18 +308,21 @@ def _limits(
         "model.cpu_threads": (experiment.model.cpu_threads or threads) if device == "cpu" else None,
     }
     if experiment.evaluator.name is EvaluatorName.sandbox:
-        interpreter = describe_interpreter(experiment.evaluator.python)
-        limits |= {
-            "evaluator.timeout_s": experiment.evaluator.timeout_s or suite.timeout_s,
-            "suite.timeout_s": None,
-            "evaluator.python": [
-                interpreter.version,
-                None
-                if interpreter.executable == sys.executable
-                else environment_name(interpreter.executable),
-            ],
-        }
+        limits |= {"suite.timeout_s": None} | judging_facts(experiment.evaluator, suite)
     return limits
+
+
+def judging_facts(evaluator: EvaluatorConfig, suite: Suite) -> dict[str, object]:
+    """What the machine that judges makes of ``evaluator``."""
+    interpreter = describe_interpreter(evaluator.python)
+    ours = interpreter.executable == sys.executable
+    return {
+        "evaluator.timeout_s": evaluator.timeout_s or suite.timeout_s,
+        "evaluator.python": [
+            interpreter.version,
+            None if ours else environment_name(interpreter.executable),
+        ],
+    }
 
 
 def quant_cache(experiment: ExperimentConfig) -> Path:

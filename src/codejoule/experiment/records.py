@@ -38,17 +38,32 @@ Verdicts = Mapping[tuple[str, int], JudgedSample]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What a journal says of its samples' verdicts."""
+
+    verdicts: Verdicts
+    """Measured energy of evaluation is shared out among all of a machine by CPU time."""
+    source: EnergySource | None
+    """How evaluation energy was obtained; None where nothing was judged, or where machines
+    obtained it in different ways: it is then not known."""
+    sources: Mapping[str, EnergySource]
+    """The same of each machine."""
+    sandbox: SandboxSetUp | None
+    """What isolated the samples when they were judged last."""
+    hosts: Mapping[str, str]
+    """The machines that judged, with their processors."""
+    concurrent: tuple[frozenset[str], ...]
+    """Other jobs of codejoule at work during each metered window."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
     """What a finished journal says."""
 
     batches: tuple[Batch, ...]
     """In the order of the requests."""
-    verdicts: Verdicts
-    """Measured energy of evaluation is shared out among all of them by CPU time."""
-    evaluation_source: EnergySource | None
-    """How evaluation energy was obtained; None without an evaluator."""
-    sandbox: SandboxSetUp | None
-    """What isolated the samples when they were judged last; None without an evaluator."""
+    judged: Judgement
+    """Their verdicts; none without an evaluator."""
     load: Loaded
     """The last load of the model."""
     loads: int
@@ -74,20 +89,38 @@ class Results:
     """Attempts that ran out of memory, and what the batch was then reduced to."""
 
 
+def read_judgement(journal: Journal) -> Judgement:
+    """The verdicts in `journal`."""
+    judged = journal.entries(Judged)
+    sources = {entry.host or "": entry.source for entry in judged}
+    one = len({entry.source for entry in judged}) == 1
+    verdicts = []
+    for host in sources:
+        own = [entry for entry in judged if (entry.host or "") == host]
+        verdicts += _shared_out([v for entry in own for v in entry.verdicts], own[0].source)
+    if not one:
+        verdicts = [replace(verdict, energy_j=None) for verdict in verdicts]
+    # A sample that could first not be judged is there twice.
+    verdicts.sort(key=lambda verdict: verdict.status is not Status.unjudged)
+    return Judgement(
+        verdicts={(verdict.task_id, verdict.sample): verdict for verdict in verdicts},
+        source=judged[0].source if one else None,
+        sources=sources,
+        sandbox=next(reversed(journal.entries(SandboxSetUp)), None),
+        hosts={entry.host: entry.cpu or "" for entry in judged if entry.host is not None},
+        concurrent=tuple(frozenset(entry.concurrent) for entry in judged),
+    )
+
+
 def read_results(folder: Path) -> Results:
     """The journal in `folder`, as a whole."""
     with Journal(folder) as journal:
         entries = journal.entries
         batches = tuple(sorted(entries(Batch), key=_order))
-        judged, loads = entries(Judged), entries(Loaded)
-        source = judged[0].source if judged else None
-        verdicts = _shared_out([v for entry in judged for v in entry.verdicts], source)
-        windows: list[EnergyReading | Judged] = [*(b.reading for b in batches), *judged]
+        judged, loads = read_judgement(journal), entries(Loaded)
         return Results(
             batches=batches,
-            verdicts={(verdict.task_id, verdict.sample): verdict for verdict in verdicts},
-            evaluation_source=source,
-            sandbox=next(reversed(entries(SandboxSetUp)), None),
+            judged=judged,
             load=loads[-1],
             loads=len(loads),
             cards=tuple(dict.fromkeys(uuid for load in loads for uuid in load.meter.uuids)),
@@ -97,7 +130,7 @@ def read_results(folder: Path) -> Results:
             idle=next(reversed(entries(Idle)), None),
             cooldown=next(reversed(entries(CooledDown)), None),
             power=tuple(sample for entry in entries(Power) for sample in entry.samples),
-            concurrent=tuple(frozenset(window.concurrent) for window in windows),
+            concurrent=(*(frozenset(b.reading.concurrent) for b in batches), *judged.concurrent),
             out_of_memory=tuple(entries(OutOfMemory)),
         )
 
@@ -136,8 +169,6 @@ def task_records(plan: Plan, batches: Sequence[Batch], verdicts: Verdicts) -> li
     for window, entry, completion in in_order(batches):
         kept = next(each.kept[window] for each in shares if window in each.kept)
         energy_j, net_j = energies_j[completion.task_id, completion.sample]
-        verdict = verdicts.get((completion.task_id, completion.sample))
-        base = None if verdict is None else verdict.of_base_tests()
         pace = completion.pace
         records.append(
             TaskRecord(
@@ -154,21 +185,43 @@ def task_records(plan: Plan, batches: Sequence[Batch], verdicts: Verdicts) -> li
                 batch_energy_j=None if math.isnan(kept.energy_j) else kept.energy_j,
                 latency_s=kept.latency_s,
                 ttft_s=pace.ttft_s if pace else kept.marks_s.get(FIRST_TOKEN),
-                verdict=_outcome(base),
-                verdict_reason=base.reason if base else None,
-                evaluation_s=verdict.evaluation_s if verdict else None,
-                evaluation_cpu_s=verdict.evaluation_cpu_s if verdict else None,
-                evaluation_energy_j=verdict.energy_j if verdict else None,
+                verdict=None,
+                verdict_reason=None,
+                evaluation_s=None,
+                evaluation_cpu_s=None,
+                evaluation_energy_j=None,
                 domains=domains[completion.task_id],
-                verdict_plus=_outcome(verdict) if verdict and verdict.base else None,
                 block=None if size is None else len(records) // size,
             )
         )
-    return records
+    return with_verdicts(records, verdicts)
 
 
-def _outcome(verdict: Verdict | None) -> str | None:
+def with_verdicts(records: Sequence[TaskRecord], verdicts: Verdicts) -> list[TaskRecord]:
+    """The records with what `verdicts` says of their samples; those without one as they are."""
+    return [
+        record
+        if (verdict := verdicts.get((record.task_id, record.sample))) is None
+        else _judged(record, verdict)
+        for record in records
+    ]
+
+
+def _judged(record: TaskRecord, verdict: JudgedSample) -> TaskRecord:
+    base = verdict.of_base_tests()
+    return replace(
+        record,
+        verdict=_outcome(base),
+        verdict_reason=base.reason,
+        evaluation_s=verdict.evaluation_s,
+        evaluation_cpu_s=verdict.evaluation_cpu_s,
+        evaluation_energy_j=verdict.energy_j,
+        verdict_plus=_outcome(verdict) if verdict.base else None,
+    )
+
+
+def _outcome(verdict: Verdict) -> str | None:
     """What the tests said: nothing where there were none, or they could not be run."""
-    if verdict is None or verdict.status is Status.unjudged:
+    if verdict.status is Status.unjudged:
         return None
     return str(verdict.status.value)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from codejoule.config.schema import Weights
+from codejoule.config.schema import ExperimentConfig, Stage, Weights
 from codejoule.domain import EnergySource, TaskRecord, doubts, validity
 from codejoule.domain.metrics import RunFacts, WindowFacts, run_metrics
 from codejoule.domain.steady import steady_state, tokens_between
@@ -25,12 +25,12 @@ from codejoule.estimate import (
 from codejoule.evaluation import GroundTruth
 from codejoule.experiment.artifacts import write_artifacts
 from codejoule.experiment.devices import known_card
-from codejoule.experiment.evaluation_stage import known_ground_truth
+from codejoule.experiment.evaluation_stage import Bench, known_ground_truth
 from codejoule.experiment.plan import Plan
-from codejoule.experiment.records import Results, read_results, task_records
+from codejoule.experiment.records import Judgement, Results, read_results, task_records
 from codejoule.experiment.shares import Numbered, opens, paces, sessions, shares_of
 from codejoule.experiment.task_views import TABLE_TAGS, task_traces
-from codejoule.tracking import TrackedRun
+from codejoule.tracking import GENERATED, JUDGED, STAGE, TrackedRun
 from codejoule.tracking.entries import Batch
 
 _HEADLINE = (
@@ -48,11 +48,12 @@ def log_results(
 ) -> tuple[Mapping[str, float], EnergySource]:
     """Write the artifacts of a run that has generated and judged everything, and log them. `folder`
     has its journal; `artifacts` is made anew. Its metrics, and where its energy comes from."""
-    results, truth = read_results(folder), known_ground_truth(plan)
-    records = task_records(plan, results.batches, results.verdicts)
+    results, truth = read_results(folder), known_ground_truth(Bench.of(plan, name=""))
+    records = task_records(plan, results.batches, results.judged.verdicts)
     metrics = metrics_of(plan, results, records, truth)
-    tags = tags_of(plan, results) | crosscheck(plan, metrics) | _concurrent(results)
-    tags |= TABLE_TAGS | validity_tag(results, tags)
+    tags = tags_of(plan, results) | crosscheck(plan, metrics)
+    tags |= _concurrent(results.concurrent)
+    tags |= TABLE_TAGS | validity_tag(results, tags) | stage_tags(plan.experiment, results)
     traces = task_traces(plan, results, records)
     if len(traces) < len(records):
         tags["codejoule.traces"] = f"{len(traces)} of {len(records)}, evenly spread"
@@ -117,10 +118,24 @@ def tags_of(plan: Plan, results: Results) -> dict[str, str]:
         tags["codejoule.gpu_uuid"] = ", ".join(results.cards)
     if results.idle is not None and results.idle.source is not None:
         tags["codejoule.idle_power"] = results.idle.source.value
-    if results.evaluation_source is not None:
-        tags["codejoule.energy_source_evaluation"] = results.evaluation_source.value
-    if results.sandbox is not None:
-        tags["codejoule.sandbox"] = results.sandbox.launcher
+    return tags | judging_tags(results.judged)
+
+
+def judging_tags(judged: Judgement) -> dict[str, str]:
+    """Where and how samples were judged; nothing where none were."""
+    tags = {}
+    if judged.hosts:
+        tags["codejoule.host_evaluation"] = ", ".join(judged.hosts)
+        tags["codejoule.cpu_evaluation"] = ", ".join(
+            dict.fromkeys(filter(None, judged.hosts.values()))
+        )
+    if judged.source is not None:
+        tags["codejoule.energy_source_evaluation"] = judged.source.value
+    elif judged.sources:
+        own = ", ".join(f"{source.value} on {host}" for host, source in judged.sources.items())
+        tags["codejoule.energy_evaluation_absent"] = f"obtained in different ways: {own}"
+    if judged.sandbox is not None:
+        tags["codejoule.sandbox"] = judged.sandbox.launcher
     return tags
 
 
@@ -142,8 +157,9 @@ def crosscheck(plan: Plan, metrics: Mapping[str, float]) -> dict[str, str]:
     return {"codejoule.energy_crosscheck": "differs"}
 
 
-def _concurrent(results: Results) -> dict[str, str]:
-    jobs = sorted(frozenset().union(*results.concurrent))
+def _concurrent(windows: Sequence[frozenset[str]]) -> dict[str, str]:
+    """The other jobs that were at work during metered windows; nothing where there were none."""
+    jobs = sorted(frozenset().union(*windows))
     if not jobs:
         return {}
     logger.warning(
@@ -151,8 +167,15 @@ def _concurrent(results: Results) -> dict[str, str]:
         "The analysis compares it with no run that was alone; on_finished=rerun measures it again",
         "; ".join(jobs),
     )
-    most = max(map(len, results.concurrent))
+    most = max(map(len, windows))
     return {"codejoule.concurrent": str(most), "codejoule.concurrent_jobs": "; ".join(jobs)}
+
+
+def stage_tags(experiment: ExperimentConfig, results: Results) -> dict[str, str]:
+    """How far the run has gone; nothing where its samples are not to be judged."""
+    if experiment.stage is Stage.generate:
+        return {STAGE: GENERATED}
+    return {STAGE: JUDGED} if results.judged.verdicts else {}
 
 
 def validity_tag(results: Results, tags: Mapping[str, str]) -> dict[str, str]:
@@ -174,7 +197,8 @@ def metrics_of(
     MLflow shows them in the order in which they were logged."""
     facts = run_facts(results, truth)
     metrics = run_metrics(records, facts, rng=np.random.default_rng(0))
-    metrics |= memory_metrics(plan, results) | _footprint(plan, metrics.get("energy_total_kwh"))
+    metrics |= memory_metrics(plan, results)
+    metrics |= footprint(plan.experiment, metrics.get("energy_total_kwh"))
     metrics |= predicted_metrics(plan, results.batches)
     if "energy_per_output_token_j" in metrics:
         metrics["energy_per_output_token_mj"] = 1000 * metrics["energy_per_output_token_j"]
@@ -185,7 +209,7 @@ def metrics_of(
 def run_facts(results: Results, truth: GroundTruth | None) -> RunFacts:
     """What was measured, as the formulas take it."""
     peaks = [b.memory_peak_bytes for b in results.batches if b.memory_peak_bytes is not None]
-    energies_j = [v.energy_j for v in results.verdicts.values() if v.energy_j is not None]
+    energies_j = [v.energy_j for v in results.judged.verdicts.values() if v.energy_j is not None]
     idle = results.idle
     return RunFacts(
         windows=tuple(
@@ -196,7 +220,7 @@ def run_facts(results: Results, truth: GroundTruth | None) -> RunFacts:
         compile=results.compile,
         idle_power_w=idle.power_w if idle else None,
         evaluation_energy_j=sum(energies_j) if energies_j else None,
-        evaluation_source=results.evaluation_source if energies_j else None,
+        evaluation_source=results.judged.source if energies_j else None,
         temperature_start_c=idle.temperature_c if idle else None,
         cooldown_s=results.cooldown.waited_s if results.cooldown else None,
         memory_peak_bytes=max(peaks, default=None),
@@ -255,11 +279,11 @@ def memory_metrics(plan: Plan, results: Results) -> dict[str, float]:
     return found
 
 
-def _footprint(plan: Plan, energy_total_kwh: float | None) -> dict[str, float]:
+def footprint(experiment: ExperimentConfig, energy_total_kwh: float | None) -> dict[str, float]:
     """Greenhouse gases [g CO2e] and cost of the run's total energy at the site's overhead."""
     if energy_total_kwh is None:
         return {}
-    carbon, cost = plan.experiment.carbon, plan.experiment.cost
+    carbon, cost = experiment.carbon, experiment.cost
     site_kwh = energy_total_kwh * carbon.pue
     footprint = {"carbon_g": site_kwh * carbon.grid_g_per_kwh}
     if cost.per_kwh is not None:

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -27,6 +28,7 @@ from codejoule.config.schema import (
     ExperimentConfig,
     OnFinished,
     ProgressMode,
+    Stage,
     TrackingConfig,
     TrackingName,
 )
@@ -41,6 +43,7 @@ from codejoule.experiment.generation_stage import has_generated
 from codejoule.experiment.identity import git_commit
 from codejoule.experiment.isolation import generate_isolated
 from codejoule.experiment.job_log import log_file, output_in
+from codejoule.experiment.judging import judge_configured, judge_run
 from codejoule.experiment.plan import Plan, loaded_quant, make_plan
 from codejoule.experiment.results import headline, log_results
 from codejoule.experiment.schedule import schedule_here
@@ -51,9 +54,16 @@ from codejoule.experiment.sweep import (
     SweepRef,
     current_sweep,
 )
-from codejoule.measurement import Work, at_work, metered_packages
 from codejoule.models import check_model_config
-from codejoule.tracking import Journal, RunStatus, Store, TrackedRun, hold, prepare_store
+from codejoule.tracking import (
+    CONFIGURATION,
+    Journal,
+    RunStatus,
+    Store,
+    TrackedRun,
+    hold,
+    prepare_store,
+)
 from codejoule.tracking.entries import Batch, Judged
 
 _log = logging.getLogger(__name__)
@@ -77,7 +87,8 @@ def run_job(config: DictConfig) -> Summary | tuple[float, ...] | float | None:
     by itself raises, or returns its summary."""
     hydra = HydraConfig.get()
     experiment = to_experiment(config, hydra)
-    require_job_libraries()
+    if experiment.stage is not Stage.evaluate:
+        require_job_libraries()
     sweep = current_sweep()
     with _shown(experiment.progress), output_in(log_file()):
         title = _announce(run_name(experiment), hydra, sweep)
@@ -124,7 +135,8 @@ def _outcome(
     keep_compiled_code()
     began_s = time.monotonic()
     try:
-        check_model_config(experiment.model, loaded_quant(experiment), device=experiment.device)
+        if experiment.stage is not Stage.evaluate:
+            check_model_config(experiment.model, loaded_quant(experiment), device=experiment.device)
         outcome = run(experiment, sweep=sweep)
     except Exception as error:
         if sweep is None:
@@ -181,6 +193,10 @@ def run(experiment: ExperimentConfig, *, sweep: SweepRef | None) -> Outcome:
     name = run_name(experiment)
     doing("opening the store of runs")
     store = prepare_store(experiment.tracking)
+    folder_of = partial(journal_folder, experiment.tracking)
+    if experiment.stage is Stage.evaluate:
+        run_id, figures = judge_configured(store, experiment, folder_of=folder_of)
+        return _judged(name, run_id, figures, sweep)
     try:
         doing("looking for the model and the tasks")
         plan = make_plan(experiment)
@@ -202,19 +218,42 @@ def _run(plan: Plan, folder: Path, store: Store, *, sweep: SweepRef | None) -> O
     if finished is not None and experiment.on_finished is OnFinished.skip:
         _log.info("%s has finished before (run %s): skipped", name, finished)
         return Outcome(name=name, state=State.skipped, sweep=parent, run_id=finished)
+    generated = store.find_generated(plan.fingerprint)
+    if generated is not None and experiment.on_finished is OnFinished.skip:
+        if experiment.stage is Stage.generate:
+            _log.info("%s has generated before (run %s): skipped", name, generated)
+            return Outcome(name=name, state=State.skipped, sweep=parent, run_id=generated)
+        folder_of = partial(journal_folder, experiment.tracking)
+        figures = judge_run(store, generated, plan.experiment, folder_of=folder_of)
+        return _judged(name, generated, figures, sweep)
     # Only a run that was broken off is continued: the journal of one that has finished, or
     # that was deleted from the store, is no new measurement.
     resume = store.find_unfinished(_recorded_run(folder))
     if resume is None:
         shutil.rmtree(folder, ignore_errors=True)
         _take_over(plan, folder)
-    tags = {"codejoule.fingerprint": plan.fingerprint}
+    tags = {"codejoule.fingerprint": plan.fingerprint, CONFIGURATION: plan.configuration}
     if (extended := folder / _EXTENDS).exists():
         tags["codejoule.extends"] = extended.read_text(encoding="utf-8")
     tracked = _start(store, experiment, name=name, sweep=sweep, tags=tags, resume=resume)
     figures = _execute(plan, folder, tracked)
     return Outcome(
         name=name, state=State.finished, sweep=parent, run_id=tracked.run_id, figures=figures
+    )
+
+
+def _judged(
+    name: str, run_id: str, figures: tuple[str, ...] | None, sweep: SweepRef | None
+) -> Outcome:
+    """A run that an earlier job has generated stays below that job's sweep."""
+    if figures is None:
+        _log.info("%s has been judged before (run %s): skipped", name, run_id)
+    return Outcome(
+        name=name,
+        state=State.skipped if figures is None else State.finished,
+        sweep=None if sweep is None else sweep.run_id,
+        run_id=run_id,
+        figures=figures or (),
     )
 
 
@@ -274,9 +313,17 @@ def _start(
         name=name,
         parent_run_id=None if sweep is None else sweep.run_id,
         tags=own | dict(tags or {}),
-        params=in_use(flat(to_plain(experiment))),
+        params=_params(experiment),
         resume_run_id=resume,
     )
+
+
+def _params(experiment: ExperimentConfig) -> dict[str, object]:
+    params = in_use(flat(to_plain(experiment)))
+    if experiment.stage is Stage.generate:
+        # Of this machine, which does not judge.
+        params.pop("evaluator.python", None)
+    return params
 
 
 def _recorded_run(folder: Path) -> str | None:
@@ -286,8 +333,7 @@ def _recorded_run(folder: Path) -> str | None:
 
 
 def _execute(plan: Plan, folder: Path, tracked: TrackedRun) -> tuple[str, ...]:
-    name, meter = run_name(plan.experiment), plan.experiment.meter
-    waiting = meter.on_metered_device
+    name = run_name(plan.experiment)
     artifacts = folder / "artifacts"
     try:
         write_whole(folder / _RUN_ID, tracked.run_id)
@@ -295,10 +341,9 @@ def _execute(plan: Plan, folder: Path, tracked: TrackedRun) -> tuple[str, ...]:
             # Before the model's process starts: one more on a GPU would disturb who meters it.
             with on_free_devices(plan, name) as plan:
                 generate_isolated(plan, folder)
-        if plan.experiment.evaluator.name is not EvaluatorName.none:
-            devices = metered_packages(meter, plan.hardware)
-            with at_work(name, Work.evaluation, devices=devices, on_metered_device=waiting):
-                evaluate(plan, folder)
+        judges = plan.experiment.evaluator.name is not EvaluatorName.none
+        if judges and plan.experiment.stage is Stage.all:
+            evaluate(plan, folder, name=name)
         doing("recording the run")
         with stopping.finishing():
             figures = headline(*log_results(plan, folder, artifacts, tracked))

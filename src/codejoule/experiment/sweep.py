@@ -15,7 +15,13 @@ from codejoule.common.progress import say
 from codejoule.config import ConfigError, write_whole
 from codejoule.config.explain import explain
 from codejoule.config.extras import require_job_libraries
-from codejoule.config.schema import EngineConfig, ExperimentConfig, TrackingConfig, Weights
+from codejoule.config.schema import (
+    EngineConfig,
+    ExperimentConfig,
+    Stage,
+    TrackingConfig,
+    Weights,
+)
 from codejoule.config.typed import to_experiment, to_plain
 from codejoule.domain import from_json, to_json
 from codejoule.experiment.plan import loaded_quant
@@ -140,11 +146,14 @@ def check_experiments(
     """Check the configurations of the jobs of a sweep. `faults` counts those of jobs that could not
     be composed. Raises `ConfigError` that lists them all, and `UserError` where a library is
     missing."""
-    require_job_libraries()
+    if any(own.stage is not Stage.evaluate for own in experiments):
+        require_job_libraries()
     found = Counter(faults or {})
     jobs = len(experiments) + found.total()
     able: list[EngineConfig] = []
     for own in experiments:
+        if own.stage is Stage.evaluate:  # no model is loaded
+            continue
         try:
             check_model_config(own.model, loaded_quant(own), device=own.device)
             if own.engine not in able:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from codejoule.domain import Completion, TaskRecord
+from codejoule.domain import TaskRecord
 from codejoule.experiment.plan import Plan
 from codejoule.experiment.records import Results
 from codejoule.experiment.shares import in_order
@@ -22,12 +22,10 @@ TABLE_TAGS = {"mlflow.loggedArtifacts": json.dumps([{"path": TABLE, "type": "tab
 once more where a run is continued."""
 
 
-def task_table(
-    records: Sequence[TaskRecord], made: Sequence[tuple[Completion, str, str]]
-) -> dict[str, Any]:
-    """The table of a run's samples, as MLflow reads it: `made` are their programs, in the same
+def task_table(records: Sequence[TaskRecord], programs: Sequence[str]) -> dict[str, Any]:
+    """The table of a run's samples, as MLflow reads it, with their `programs`, in the same
     order."""
-    rows = spread(list(zip(records, made, strict=True)), TABLE_ROWS)
+    rows = spread(list(zip(records, programs, strict=True)), TABLE_ROWS)
     longest = min(PROGRAM_LENGTH, _PROGRAMS_LENGTH // len(rows))
     sampled = any(record.sample for record in records)
     columns = ["task", "verdict", "energy_j", "output_tokens", "program"]
@@ -39,7 +37,7 @@ def task_table(
             record.output_tokens,
             program if len(program) <= longest else f"{program[:longest]}\n# ... (cut)",
         ]
-        for record, (_, _, program) in rows
+        for record, program in rows
     ]
     return {"columns": columns, "data": data}
 

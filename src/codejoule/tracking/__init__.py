@@ -1,7 +1,9 @@
 """The only writer to MLflow, and the journal that a killed run continues from."""
 
+from codejoule.tracking.client import as_text
 from codejoule.tracking.files import (
     power_figure,
+    read_tasks_parquet,
     write_power_parquet,
     write_tasks_parquet,
     write_windows_parquet,
@@ -9,23 +11,41 @@ from codejoule.tracking.files import (
 from codejoule.tracking.journal import Journal, hold
 from codejoule.tracking.outbox import Outbox
 from codejoule.tracking.prepare import prepare_store
-from codejoule.tracking.store import RunStatus, Store, TrackedRun
+from codejoule.tracking.store import (
+    CONFIGURATION,
+    GENERATED,
+    GENERATED_AS,
+    JUDGED,
+    STAGE,
+    RunStatus,
+    Store,
+    StoredRun,
+    TrackedRun,
+)
 from codejoule.tracking.traces import TaskTrace, spread
 from codejoule.tracking.upload import Uploaded, upload
 from codejoule.tracking.views import VIEW
 
 __all__ = [
+    "CONFIGURATION",
+    "GENERATED",
+    "GENERATED_AS",
+    "JUDGED",
+    "STAGE",
     "VIEW",
     "Journal",
     "Outbox",
     "RunStatus",
     "Store",
+    "StoredRun",
     "TaskTrace",
     "TrackedRun",
     "Uploaded",
+    "as_text",
     "hold",
     "power_figure",
     "prepare_store",
+    "read_tasks_parquet",
     "spread",
     "upload",
     "write_power_parquet",

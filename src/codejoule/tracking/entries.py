@@ -243,3 +243,7 @@ class Judged(Entry):
     """In the order they ended."""
     concurrent: tuple[str, ...] = ()
     """Other jobs of codejoule at work meanwhile."""
+    host: str | None = None
+    """Name of the machine that judged them; None in journals of earlier versions."""
+    cpu: str | None = None
+    """Its processor."""

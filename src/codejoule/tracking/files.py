@@ -31,6 +31,20 @@ def write_tasks_parquet(records: Iterable[TaskRecord], path: Path) -> None:
     _write(list(records), TASK_COLUMNS, path)
 
 
+def read_tasks_parquet(path: Path) -> list[TaskRecord]:
+    """The records in ``tasks.parquet``; what is null is None."""
+    import pyarrow.parquet as pq
+
+    rows = pq.read_table(path).to_pylist()
+    return [
+        TaskRecord(
+            **{name: row.get(name) for name in TASK_COLUMNS if name != "domains"},
+            domains=tuple(row["domains"] or ()),
+        )
+        for row in rows
+    ]
+
+
 def write_power_parquet(samples: Sequence[PowerSample], path: Path) -> None:
     """Columns ``time_s`` [s since the epoch], ``device`` and ``power_w`` [W]."""
     _write(samples, ("time_s", "device", "power_w"), path)

@@ -7,13 +7,14 @@ import math
 import socket
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 from codejoule.config import UserError
-from codejoule.domain import Suite
+from codejoule.domain import Suite, TaskRecord
 from codejoule.tracking.client import (
     PARAM_LENGTH,
     PARAMS_PER_BATCH,
@@ -26,7 +27,7 @@ from codejoule.tracking.client import (
 from codejoule.tracking.outbox import Outbox
 from codejoule.tracking.process import Processes
 from codejoule.tracking.served import FINGERPRINT, PARENT, Place, ServedClient
-from codejoule.tracking.traces import TaskTrace, log_traces
+from codejoule.tracking.traces import TaskTrace, judge_traces, log_traces
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Run
@@ -39,9 +40,48 @@ _log = logging.getLogger(__name__)
 
 _KIND = "codejoule.kind"
 _HOST = "codejoule.host"
+STAGE = "codejoule.stage"
+"""Tag that says how far a finished run has gone: `GENERATED` or `JUDGED`."""
+GENERATED = "generated"
+"""Its samples are in the store, and no verdicts on them."""
+JUDGED = "judged"
+CONFIGURATION = "codejoule.configuration"
+"""Tag with the hash of what a run's configuration asks for."""
+GENERATED_AS = "codejoule.fingerprint_generated"
+"""Tag with the fingerprint that a run was generated with, where it was judged otherwise."""
 _ERROR = "codejoule.error"
 _NOTE = "mlflow.note.content"
 _DIGEST_LENGTH = 36
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredRun:
+    """What the store says of a run."""
+
+    run_id: str
+    """Its id."""
+    name: str
+    """Its name."""
+    status: str
+    """MLflow's word for its state, e.g. ``FINISHED``."""
+    tags: Mapping[str, str]
+    """Its tags."""
+    params: Mapping[str, str]
+    """Its configuration, as far as it says something."""
+    metrics: Mapping[str, float]
+    """The latest value of each of its metrics."""
+
+    @classmethod
+    def of(cls, run: "Run") -> Self:
+        """As MLflow's client has it."""
+        return cls(
+            run_id=run.info.run_id,
+            name=run.info.run_name,
+            status=run.info.status,
+            tags=dict(run.data.tags),
+            params=dict(run.data.params),
+            metrics=dict(run.data.metrics),
+        )
 
 
 class TrackedRun:
@@ -62,13 +102,14 @@ class TrackedRun:
         *,
         metrics: Mapping[str, float] | None = None,
         tags: Mapping[str, str] | None = None,
+        params: Mapping[str, object] | None = None,
         artifacts: Sequence[Path] = (),
         dataset: Suite | None = None,
     ) -> None:
         """Record what is known of the run. A metric that is NaN is undefined and left out; None and
         infinity raise ValueError, because absent must never become a number. `artifacts` are
-        files, and keep their names."""
-        from mlflow.entities import Metric, RunTag
+        files, and keep their names. `params` must be new: MLflow's cannot change."""
+        from mlflow.entities import Metric, Param, RunTag
 
         values = defined_metrics(metrics or {})
         with explained(self._uri, f"record run {self.run_id}"):
@@ -77,6 +118,10 @@ class TrackedRun:
                 self.run_id,
                 metrics=[Metric(name, value, now_ms, 0) for name, value in values.items()],
                 tags=[RunTag(name, cut(value, TAG_LENGTH)) for name, value in (tags or {}).items()],
+                params=[
+                    Param(name, cut(as_text(value), PARAM_LENGTH))
+                    for name, value in (params or {}).items()
+                ],
                 synchronous=True,
             )
             if dataset is not None:
@@ -93,15 +138,27 @@ class TrackedRun:
                 known_as=self.run_id, model=model,
             )  # fmt: skip
 
+        self._anywhere(record)
+
+    def judge_traces(self, records: Sequence[TaskRecord]) -> None:
+        """Add the verdicts of these samples to their traces."""
+
+        def record(place: Place) -> None:
+            judge_traces(records, uri=place.uri, run_id=place.run_id, known_as=self.run_id)
+
+        self._anywhere(record)
+
+    def _anywhere(self, record: Callable[[Place], None]) -> None:
+        """Do what MLflow's client has no function for, where the run is recorded."""
         if isinstance(self._client, ServedClient):
             self._client.anywhere(self.run_id, record)
-        else:
-            record(
-                Place(
-                    client=self._client, uri=self._uri, experiment_id=self._experiment_id,
-                    run_id=self.run_id,
-                )
-            )  # fmt: skip
+            return
+        record(
+            Place(
+                client=self._client, uri=self._uri, experiment_id=self._experiment_id,
+                run_id=self.run_id,
+            )
+        )  # fmt: skip
 
     def finish(self, status: RunStatus) -> None:
         """End the run, if need be in room that was kept for this."""
@@ -243,19 +300,58 @@ class Store:
             found.setdefault(place.uri, set()).add(place.run_id)
         return found
 
+    def read(self, run_id: str) -> StoredRun | None:
+        """What the store says of a run of this experiment; None where it has none."""
+        run = self._get(run_id)
+        return (
+            None
+            if run is None or run.info.experiment_id != self.experiment_id
+            else (StoredRun.of(run))
+        )
+
+    def track(self, run_id: str) -> TrackedRun:
+        """A run that is there, to record more of it."""
+        return self._tracked(run_id)
+
+    def fetch_artifact(self, run_id: str, name: str, folder: Path) -> Path | None:
+        """Copy one artifact of a run into `folder`; None where the run has none of that name."""
+        with explained(self.uri, f"read {name} of run {run_id}"):
+            if all(file.path != name for file in self._client.list_artifacts(run_id)):
+                return None
+            return Path(self._client.download_artifacts(run_id, name, str(folder)))
+
     def find_finished(self, fingerprint: str) -> str | None:
-        """Run id of the latest finished run with this fingerprint."""
+        """Run id of the latest finished run with this fingerprint, now or when it generated, whose
+        samples are not still to be judged."""
+        for tag in (FINGERPRINT, GENERATED_AS):
+            for run in self._ended(tag, fingerprint):
+                if run.tags.get(STAGE) != GENERATED:
+                    return run.run_id
+        return (
+            self._client.finished(fingerprint) if isinstance(self._client, ServedClient) else None
+        )
+
+    def find_generated(self, fingerprint: str) -> str | None:
+        """Run id of the latest run with this fingerprint whose samples are still to be judged."""
+        found = self._ended(FINGERPRINT, fingerprint)
+        return next((run.run_id for run in found if run.tags.get(STAGE) == GENERATED), None)
+
+    def find_configured(self, configuration: str) -> list[StoredRun]:
+        """Every run of that configuration that has generated, whether judged or not, the latest
+        first."""
+        return [run for run in self._ended(CONFIGURATION, configuration) if STAGE in run.tags]
+
+    def _ended(self, tag: str, value: str) -> list[StoredRun]:
+        """Finished runs with this tag, the latest first."""
         query = (
-            f"tags.`{FINGERPRINT}` = '{fingerprint}' and tags.`{_KIND}` = 'run' "
+            f"tags.`{tag}` = '{value}' and tags.`{_KIND}` = 'run' "
             "and attributes.status = 'FINISHED'"
         )
         with explained(self.uri, "search for finished runs"):
             runs = self._client.search_runs(
-                [self.experiment_id], query, max_results=1, order_by=["attributes.end_time DESC"]
+                [self.experiment_id], query, order_by=["attributes.end_time DESC"]
             )
-        if not runs and isinstance(self._client, ServedClient):
-            return self._client.finished(fingerprint)
-        return str(runs[0].info.run_id) if runs else None
+        return [StoredRun.of(run) for run in runs]
 
     def find_unfinished(self, run_id: str | None) -> str | None:
         """`run_id` if it is a run of this experiment that was broken off; else None."""

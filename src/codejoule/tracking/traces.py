@@ -12,6 +12,7 @@ import numpy as np
 
 from codejoule.common.mlflow_client import is_server
 from codejoule.config import UserError
+from codejoule.domain import TaskRecord
 from codejoule.tracking.client import cut, explained
 
 if TYPE_CHECKING:
@@ -96,9 +97,36 @@ def log_traces(
             ) from error
 
 
-def _hash(trace: TaskTrace, known_as: str) -> str:
+def judge_traces(records: Sequence[TaskRecord], *, uri: str, run_id: str, known_as: str) -> None:
+    """Add verdicts to the traces of a run that were recorded without them; samples that have no
+    trace are passed over. Doing so again changes nothing. Raises `UserError` where the store
+    fails."""
+    from mlflow.exceptions import MlflowException
+    from mlflow.tracing.client import TracingClient
+
+    if not records:
+        return
+
+    def judge(record: TaskRecord) -> None:
+        digest = _hash(record.task_id, record.sample, known_as)
+        try:
+            info = client.get_trace_info(f"tr-{digest}")
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return
+        info.assessments = _feedback(digest, run_id, record.verdict, record.verdict_reason)
+        client.start_trace(info)
+
+    with explained(uri, f"record the verdicts of run {run_id}"):
+        client = TracingClient(uri)
+        with ThreadPoolExecutor(8 if is_server(uri) else 1) as pool:
+            list(pool.map(judge, records))
+
+
+def _hash(task_id: str, sample: int, known_as: str) -> str:
     """32 hexadecimal digits that are always the same for this sample of this run."""
-    name = json.dumps([known_as, trace.task_id, trace.sample])
+    name = json.dumps([known_as, task_id, sample])
     return hashlib.sha256(name.encode()).hexdigest()[:32]
 
 
@@ -112,7 +140,7 @@ def _info(trace: TaskTrace, experiment_id: str, run_id: str, known_as: str) -> "
     )
 
     return TraceInfo(
-        trace_id=f"tr-{_hash(trace, known_as)}",
+        trace_id=f"tr-{_hash(trace.task_id, trace.sample, known_as)}",
         trace_location=TraceLocation.from_experiment_id(experiment_id),
         request_time=round(trace.start_s * 1000),
         execution_duration=round(trace.latency_s * 1000),
@@ -125,24 +153,28 @@ def _info(trace: TaskTrace, experiment_id: str, run_id: str, known_as: str) -> "
             TraceMetadataKey.TOKEN_USAGE: json.dumps(_usage(trace)),
         },
         tags={TraceTagKey.TRACE_NAME: _name(trace), **_energy(trace)},
-        assessments=_assessments(trace, run_id, known_as),
+        assessments=_feedback(
+            _hash(trace.task_id, trace.sample, known_as), run_id, trace.verdict, trace.reason
+        ),
     )
 
 
-def _assessments(trace: TaskTrace, run_id: str, known_as: str) -> list["Feedback"]:
+def _feedback(
+    digest: str, run_id: str, verdict: str | None, reason: str | None
+) -> list["Feedback"]:
     from mlflow.entities import AssessmentSource, Feedback
 
-    if trace.verdict is None:
+    if verdict is None:
         return []
     feedback = Feedback(
         name="pass",
-        value=trace.verdict == "pass",
+        value=verdict == "pass",
         source=AssessmentSource(source_type="CODE", source_id="codejoule"),
-        rationale=_why(trace),
+        rationale=f"{verdict}: {reason}" if reason else verdict,
         metadata={"mlflow.assessment.sourceRunId": run_id},
     )
     # MLflow would take another id each time.
-    feedback.assessment_id = f"a-{_hash(trace, known_as)}"
+    feedback.assessment_id = f"a-{digest}"
     return [feedback]
 
 
@@ -151,15 +183,11 @@ def _energy(trace: TaskTrace) -> dict[str, str]:
     return {} if trace.energy_j is None else {"energy_j": f"{trace.energy_j:.4g}"}
 
 
-def _why(trace: TaskTrace) -> str:
-    return f"{trace.verdict}: {trace.reason}" if trace.reason else str(trace.verdict)
-
-
 def _span(trace: TaskTrace, known_as: str, model: str) -> "Span":
     from mlflow.entities import Span, SpanType
     from mlflow.tracing.constant import SpanAttributeKey
 
-    digest = _hash(trace, known_as)
+    digest = _hash(trace.task_id, trace.sample, known_as)
     attributes = {
         SpanAttributeKey.REQUEST_ID: f"tr-{digest}",
         SpanAttributeKey.SPAN_TYPE: SpanType.LLM,

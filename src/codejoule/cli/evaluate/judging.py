@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from codejoule.cli.evaluate.report import Report, truth_text
+from codejoule.cli.evaluate.report import Report, SuiteFacts, truth_text
+from codejoule.cli.evaluate.shard import Shard
+from codejoule.cli.evaluate.shards import SHARD, Part, merge_parts, samples_checksum
 from codejoule.common.progress import pause
 from codejoule.config import ConfigError, UserError, write_whole
 from codejoule.config.schema import EvaluatorConfig, EvaluatorIsolation, Split
@@ -25,6 +27,7 @@ from codejoule.evaluation import (
     canonical_sample,
     check_ground_truth,
     compare_verdicts,
+    environment_facts,
     holds_samples,
     judge_one,
     judge_resuming,
@@ -44,6 +47,8 @@ from codejoule.suites import load_suite_named, sanitize
 GROUND_TRUTH = "ground_truth.json"
 VERDICTS = "verdicts.jsonl"
 RESULTS = "eval_results.json"
+PASS_AT_K = "pass_at_k.json"
+SUMMARY = "summary.json"
 
 _One = TypeVar("_One", SampleRow, RecordedVerdict)
 
@@ -51,10 +56,7 @@ _One = TypeVar("_One", SampleRow, RecordedVerdict)
 def _asked(args: argparse.Namespace) -> tuple[Suite, EvaluatorConfig, float]:
     """The suite, how to judge it, and the time limit per sample [s]; makes ``--out``."""
     if args.out is not None:
-        try:
-            args.out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"--out {args.out}: cannot be made: {error.strerror}") from error
+        _make(args.out)
     suite = load_suite_named(args.suite)
     config = EvaluatorConfig(
         timeout_s=args.timeout_s,
@@ -64,6 +66,13 @@ def _asked(args: argparse.Namespace) -> tuple[Suite, EvaluatorConfig, float]:
         isolation=EvaluatorIsolation(args.isolation),
     )
     return suite, with_python(config, suite.tasks), config.timeout_s or suite.timeout_s
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {folder}: cannot be made: {error.strerror}") from error
 
 
 def check_canonical(args: argparse.Namespace) -> None:
@@ -111,7 +120,8 @@ def _judge_canonical(
 def judge_samples(args: argparse.Namespace) -> None:
     """Judge, write into ``--out``, print."""
     suite, config, timeout_s = _asked(args)
-    samples, others = _read_submission(args, suite)
+    submitted, others = _read_submission(args, suite)
+    samples = submitted if args.shard is None else _part(args, submitted)
     if args.compare is not None:
         others = list(read_eval_results(args.compare))
     for option in (args.samples, args.compare):
@@ -142,23 +152,64 @@ def judge_samples(args: argparse.Namespace) -> None:
     ids = {verdict.task_id for verdict in verdicts}
     tasks = [task for task in suite.tasks if task.task_id in ids]
     report = Report(
-        suite=suite,
+        suite=SuiteFacts.of(suite),
         verdicts=verdicts,
         kept=progress.kept,
         wall_s=wall_s,
         timeout_s=timeout_s,
         config=config,
+        environment=environment_facts(config),
         sandbox=facts[0] if facts else None,
         truth=truth or cached_ground_truth(tasks, config=config, timeout_s=timeout_s),
         agreement=compare_verdicts(verdicts, others) if others else None,
     )
-    summary, files = _write(args, report, samples, truth)
+    part = Part(
+        shard=args.shard or Shard(number=1, count=1),
+        samples=len(submitted),
+        checksum=samples_checksum(submitted),
+        known=_known(args, suite),
+        truth_asked=truth is not None,
+        report=report,
+        solutions=[sample.solution for sample in samples],
+    )
+    own = [VERDICTS, GROUND_TRUTH] if args.ground_truth else [VERDICTS]
+    if args.shard is not None:
+        part.write(args.out)
+        own.append(SHARD)
+    _tell(args, part, own)
+
+
+def merge(args: argparse.Namespace) -> None:
+    """Make one evaluation of its parts, in ``--out``; print."""
+    part = merge_parts(args.merge)
+    for folder in args.merge:
+        if folder.resolve() == args.out.resolve():
+            raise ConfigError(f"--out {args.out}: is one of the parts; choose another folder")
+    _make(args.out)
+    _tell(args, part, [])
+
+
+def _part(args: argparse.Namespace, submitted: Sequence[Sample]) -> list[Sample]:
+    shard: Shard = args.shard
+    if shard.count > len(submitted):
+        raise ConfigError(
+            f"--shard {shard}: {args.samples} has {len(submitted)} samples, and no part may be "
+            f"empty; choose at most {len(submitted)} parts"
+        )
+    return shard.of(submitted)
+
+
+def _tell(args: argparse.Namespace, part: Part, others: Sequence[str]) -> None:
+    """Write the files of results, and print; `others` are files that are there already."""
+    summary, files = _write(args.out, part)
     pause()
     if args.json:
         print(summary)
         return
-    print(visible(report.text()))
-    print(visible(f"Written to {args.out}: {', '.join(files)}"))
+    if args.shard is not None:
+        print(f"part      {args.shard}: every rate below is over the samples of this part")
+    print(visible(part.report.text()))
+    print(visible(f"Written to {args.out}: {', '.join([*files, *others])}"))
 
 
 def _as_json(report: dict[str, Any]) -> str:
@@ -169,26 +220,27 @@ def _of_truth(truth: GroundTruth) -> dict[str, Any]:
     return {"gt_pass_rate": truth.pass_rate, "failed_tasks": truth.failed_tasks}
 
 
-def _write(
-    args: argparse.Namespace, report: Report, samples: Sequence[Sample], truth: GroundTruth | None
-) -> tuple[str, list[str]]:
-    """Write the files of results; the summary, and the files' names."""
-    solutions = [sample.solution for sample in samples]
-    write_eval_results(args.out / RESULTS, report.verdicts, solutions)
-    # By option, else by the file's name, else by the suite.
+def _known(args: argparse.Namespace, suite: Suite) -> dict[str, str]:
+    """What is known of the samples: by option, else by the file's name, else by the suite."""
     name = told_by_name(args.samples)
     known = {
         "model": args.model or name.get("model"),
         "split": args.split or name.get("split"),
-        "subset": name.get("subset") or subset_of(report.suite.name),
+        "subset": name.get("subset") or subset_of(suite.name),
     }
-    of_truth = {} if truth is None else _of_truth(truth)
-    write_pass_at_k(args.out / "pass_at_k.json", report.verdicts, **known, **of_truth)
-    said = {key: value for key, value in known.items() if value is not None}
-    summary = _as_json(said | report.to_json())
-    write_whole(args.out / "summary.json", summary + "\n")
-    written = [RESULTS, "pass_at_k.json", "summary.json", VERDICTS]
-    return summary, [*written, GROUND_TRUTH] if args.ground_truth else written
+    return {key: value for key, value in known.items() if value is not None}
+
+
+def _write(folder: Path, part: Part) -> tuple[str, list[str]]:
+    """Write the files of results; the summary, and the files' names."""
+    report = part.report
+    write_eval_results(folder / RESULTS, report.verdicts, part.solutions)
+    asked = report.truth if part.truth_asked else None
+    of_truth = {} if asked is None else _of_truth(asked)
+    write_pass_at_k(folder / PASS_AT_K, report.verdicts, **part.known, **of_truth)
+    summary = _as_json({**part.known, **report.to_json()})
+    write_whole(folder / SUMMARY, summary + "\n")
+    return summary, [RESULTS, PASS_AT_K, SUMMARY]
 
 
 def _read_submission(

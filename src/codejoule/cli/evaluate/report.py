@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -14,7 +14,6 @@ from codejoule.evaluation import (
     NO_EXPECTED_OUTPUTS,
     GroundTruth,
     VerdictAgreement,
-    environment_facts,
     pass_rates,
 )
 from codejoule.sandbox import SandboxFacts
@@ -26,10 +25,31 @@ _MOST_NAMES = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SuiteFacts:
+    """What a report tells of a suite."""
+
+    name: str
+    """Its name."""
+    source: str
+    """Where its tasks come from."""
+    checksum: str
+    """SHA-256 of its tasks."""
+    tasks: int
+    """How many it has."""
+
+    @classmethod
+    def of(cls, suite: Suite) -> Self:
+        """Those of `suite`."""
+        return cls(
+            name=suite.name, source=suite.source, checksum=suite.checksum, tasks=len(suite.tasks)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """One evaluation of submitted samples."""
 
-    suite: Suite
+    suite: SuiteFacts
     """The tasks."""
     verdicts: Sequence[Verdict]
     """One per sample."""
@@ -41,6 +61,8 @@ class Report:
     """Time limit per sample [s]."""
     config: EvaluatorConfig
     """The evaluator's settings."""
+    environment: Mapping[str, Any]
+    """What ran the samples, by `environment_facts`."""
     sandbox: SandboxFacts | None
     """What isolated the samples that were judged now; None where all were kept."""
     truth: GroundTruth | None
@@ -63,7 +85,7 @@ class Report:
         )
         lines.append(
             f"samples   {len(self.verdicts)}, of which {passed}; "
-            f"{len(tasks)} of the suite's {len(self.suite.tasks)} tasks"
+            f"{len(tasks)} of the suite's {self.suite.tasks} tasks"
         )
         if unjudged := self._tasks_with(SHORT_OF_MEMORY):
             lines.append(
@@ -94,7 +116,7 @@ class Report:
             "suite": self.suite.name,
             "source": self.suite.source,
             "checksum": self.suite.checksum,
-            "suite_tasks": len(self.suite.tasks),
+            "suite_tasks": self.suite.tasks,
             "tasks": len(tasks),
             "samples": len(self.verdicts),
             "samples_unjudged": sum(v.status is Status.unjudged for v in self.verdicts),
@@ -133,7 +155,7 @@ class Report:
         }
         if self.sandbox is not None:
             content["sandbox"] = to_json(self.sandbox)
-        return content | {"environment": environment_facts(self.config)}
+        return content | {"environment": dict(self.environment)}
 
     def _by_tests(self) -> dict[str, Sequence[Verdict]]:
         """The verdicts, and where there are further tests those by the base tests before them."""
@@ -148,16 +170,16 @@ class Report:
     def _whole_suite(self, tasks: Mapping[str, int]) -> list[str]:
         """What a file that holds a part only says of the whole."""
         lines = []
-        missing = len(self.suite.tasks) - len(tasks)
+        missing = self.suite.tasks - len(tasks)
         by_base_tests = [v.of_base_tests() for v in self.verdicts]
         rates = pass_rates(by_base_tests)
         if missing and rates:
             first, rate = next(iter(rates.items()))
             judged = {v.task_id for v in by_base_tests if v.status is not Status.unjudged}
-            least = rate * len(judged) / len(self.suite.tasks)
+            least = rate * len(judged) / self.suite.tasks
             lines.append(
                 f"partial   over the {len(tasks)} tasks that have samples; {missing} of the "
-                f"suite's {len(self.suite.tasks)} have none (pass@{first} over all is at least "
+                f"suite's {self.suite.tasks} have none (pass@{first} over all is at least "
                 f"{least:.4f})"
             )
         fewest, most = min(tasks.values()), max(tasks.values())
