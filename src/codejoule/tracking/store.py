@@ -211,6 +211,20 @@ class Store:
         with explained(self.uri, f"read run {run_id}"):
             return dict(self._client.get_run(run_id).data.metrics)
 
+    def fetch_artifact(self, run_id: str, name: str, folder: Path) -> Path | None:
+        """Copy one artifact of a run into `folder`; None where the run has none of that name."""
+        with explained(self.uri, f"read {name} of run {run_id}"):
+            if all(file.path != name for file in self._client.list_artifacts(run_id)):
+                return None
+            return Path(self._client.download_artifacts(run_id, name, str(folder)))
+
+    def unlisted(self, run_id: str, files: Sequence[Path]) -> list[str]:
+        """The names of those `files` that the store does not list among the artifacts of a run with
+        the size that they have here."""
+        with explained(self.uri, f"list the artifacts of run {run_id}"):
+            listed = {file.path: file.file_size for file in self._client.list_artifacts(run_id)}
+        return [file.name for file in files if listed.get(file.name) != file.stat().st_size]
+
     def find_finished(self, fingerprint: str) -> str | None:
         """Run id of the latest finished run with this fingerprint."""
         query = (
