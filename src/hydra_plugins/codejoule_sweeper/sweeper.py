@@ -3,11 +3,14 @@
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
+
+from codejoule.config.compose import SweepComposer
 
 
 @dataclass
@@ -52,9 +55,10 @@ class CheckedSweeper(BasicSweeper):
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
         """Done for all batches at once, before the first."""
 
-    def _compose(self, job: Sequence[str]) -> Any:
+    @cached_property
+    def _compose(self) -> SweepComposer:
         assert self.hydra_context is not None and self.config is not None
-        return self.hydra_context.config_loader.load_sweep_config(self.config, list(job))
+        return SweepComposer(self.hydra_context.config_loader, self.config)
 
     def _ordered(
         self, batches: Sequence[Sequence[Sequence[str]]]
