@@ -4,7 +4,7 @@ A schema inside a group would be listed among the group's choices; here it stand
 ``schema/`` and each YAML extends it with ``- /schema/GROUP@_here_``.
 """
 
-import copy
+import pickle
 from collections.abc import Sequence
 from dataclasses import is_dataclass
 from typing import TYPE_CHECKING, get_type_hints
@@ -112,7 +112,7 @@ class SweepComposer:
         self._sweep = sweep
         self._groups = set(loader.list_groups(""))
         self._parsed: dict[str, Override] = {}
-        self._composed: dict[tuple[str, ...], DictConfig] = {}
+        self._composed: dict[tuple[str, ...], bytes] = {}
 
     def __call__(self, job: Sequence[str]) -> DictConfig:
         """The configuration of the job with these overrides; ``hydra.job`` may be that of another.
@@ -122,8 +122,10 @@ class SweepComposer:
         if any(not self._is_choice(override) for override in choices):
             return self._loader.load_sweep_config(self._sweep, list(job))
         if choices not in self._composed:
-            self._composed[choices] = self._loader.load_sweep_config(self._sweep, list(choices))
-        config = copy.deepcopy(self._composed[choices])
+            composed = self._loader.load_sweep_config(self._sweep, list(choices))
+            self._composed[choices] = pickle.dumps(composed)
+        # A sixth of the time of `copy.deepcopy`.
+        config: DictConfig = pickle.loads(self._composed[choices])
         try:
             for each in map(self._parse, values):
                 OmegaConf.update(config, each.key_or_group, each.value(), merge=True)

@@ -61,5 +61,5 @@ def release_journal(store: Store, run_id: str, folder: Path) -> None:
             )  # fmt: skip
             return
         # First: without it nothing is left to be confirmed, wherever this is broken off.
-        journal.unlink()
+        journal.unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)

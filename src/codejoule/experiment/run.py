@@ -103,7 +103,8 @@ def _announce(name: str, hydra: Any, sweep: SweepRef | None) -> str:
     as it is called there."""
     title = name
     if sweep is not None:
-        title = f"{hydra.job.num + 1}{'' if sweep.jobs is None else f'/{sweep.jobs}'} {name}"
+        number = sweep.skipped + hydra.job.num + 1
+        title = f"{number}{'' if sweep.jobs is None else f'/{sweep.jobs}'} {name}"
     display, schedule = watcher(), schedule_here()
     if sweep is not None and schedule is not None:
         schedule.begin(hydra.job.num)
