@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from codejoule.experiment import isolation, job_process
-from tests.experiment.job import Sweep, children_running, run_main, runs_of, start_main
+from tests.experiment.job import Sweep, children_running, left_by, run_main, runs_of, start_main
 from tests.warm import Job
 
 JOBS = ("batch=b1,b8", "suite.limit=24", "evaluator=none")
@@ -78,9 +78,8 @@ def test_a_child_process_decodes_what_this_process_decodes(killed: Sweep) -> Non
         killed.folder, "isolation=inline", *JOBS[1:], "batch=b8", "tracking.experiment=inline"
     )
     assert done.returncode == 0, done.stderr
-    journals = killed.folder / "mlruns/journals"
-    (inline,) = journals.glob("inline/*/artifacts/samples.jsonl")
-    isolated = journals / "codejoule" / inline.parents[1].name / "artifacts/samples.jsonl"
+    (inline,) = left_by("inline", killed.folder, "samples.jsonl")
+    (isolated,) = left_by("codejoule", killed.folder, "samples.jsonl")
     assert isolated.read_text() == inline.read_text()
 
 

@@ -26,6 +26,7 @@ from codejoule.evaluation import GroundTruth
 from codejoule.experiment.artifacts import write_artifacts
 from codejoule.experiment.devices import known_card
 from codejoule.experiment.evaluation_stage import Bench, known_ground_truth
+from codejoule.experiment.kept_journal import pack_journal
 from codejoule.experiment.plan import Plan
 from codejoule.experiment.records import Judgement, Results, read_results, task_records
 from codejoule.experiment.shares import Numbered, opens, paces, sessions, shares_of
@@ -60,7 +61,10 @@ def log_results(
     tracked.log(
         metrics=metrics,
         tags=tags,
-        artifacts=write_artifacts(plan, artifacts, results, records, truth),
+        artifacts=[
+            *write_artifacts(plan, artifacts, results, records, truth),
+            pack_journal(folder, artifacts),
+        ],
         dataset=plan.suite,
     )
     tracked.log_traces(traces, model=plan.experiment.model.name)

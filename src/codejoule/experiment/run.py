@@ -44,6 +44,12 @@ from codejoule.experiment.identity import git_commit
 from codejoule.experiment.isolation import generate_isolated
 from codejoule.experiment.job_log import log_file, output_in
 from codejoule.experiment.judging import judge_configured, judge_run
+from codejoule.experiment.kept_journal import (
+    RUN_ID,
+    recorded_run,
+    release_journal,
+    unpack_journal,
+)
 from codejoule.experiment.plan import Plan, loaded_quant, make_plan
 from codejoule.experiment.results import headline, log_results
 from codejoule.experiment.schedule import schedule_here
@@ -67,7 +73,6 @@ from codejoule.tracking import (
 from codejoule.tracking.entries import Batch, Judged
 
 _log = logging.getLogger(__name__)
-_RUN_ID = "run_id"
 _EXTENDS = "extends"
 
 
@@ -117,7 +122,8 @@ def _announce(name: str, hydra: Any, sweep: SweepRef | None) -> str:
     as it is called there."""
     title = name
     if sweep is not None:
-        title = f"{hydra.job.num + 1}{'' if sweep.jobs is None else f'/{sweep.jobs}'} {name}"
+        number = sweep.skipped + hydra.job.num + 1
+        title = f"{number}{'' if sweep.jobs is None else f'/{sweep.jobs}'} {name}"
     display, schedule = watcher(), schedule_here()
     if sweep is not None and schedule is not None:
         schedule.begin(hydra.job.num)
@@ -217,6 +223,7 @@ def _run(plan: Plan, folder: Path, store: Store, *, sweep: SweepRef | None) -> O
     finished = store.find_finished(plan.fingerprint)
     if finished is not None and experiment.on_finished is OnFinished.skip:
         _log.info("%s has finished before (run %s): skipped", name, finished)
+        release_journal(store, finished, folder)  # of one that was killed when all was recorded
         return Outcome(name=name, state=State.skipped, sweep=parent, run_id=finished)
     generated = store.find_generated(plan.fingerprint)
     if generated is not None and experiment.on_finished is OnFinished.skip:
@@ -228,15 +235,16 @@ def _run(plan: Plan, folder: Path, store: Store, *, sweep: SweepRef | None) -> O
         return _judged(name, generated, figures, sweep)
     # Only a run that was broken off is continued: the journal of one that has finished, or
     # that was deleted from the store, is no new measurement.
-    resume = store.find_unfinished(_recorded_run(folder))
+    resume = store.find_unfinished(recorded_run(folder))
     if resume is None:
         shutil.rmtree(folder, ignore_errors=True)
-        _take_over(plan, folder)
+        _take_over(plan, folder, store)
     tags = {"codejoule.fingerprint": plan.fingerprint, CONFIGURATION: plan.configuration}
     if (extended := folder / _EXTENDS).exists():
         tags["codejoule.extends"] = extended.read_text(encoding="utf-8")
     tracked = _start(store, experiment, name=name, sweep=sweep, tags=tags, resume=resume)
     figures = _execute(plan, folder, tracked)
+    release_journal(store, tracked.run_id, folder)
     return Outcome(
         name=name, state=State.finished, sweep=parent, run_id=tracked.run_id, figures=figures
     )
@@ -257,23 +265,22 @@ def _judged(
     )
 
 
-def _take_over(plan: Plan, folder: Path) -> None:
+def _take_over(plan: Plan, folder: Path, store: Store) -> None:
     """Begin with what the run of fewer tasks that ``suite.extends`` names has finished."""
     experiment, tasks = plan.experiment, plan.experiment.suite.extends
     if tasks is None:
         return
     suite = dataclasses.replace(experiment.suite, limit=tasks, extends=None)
     smaller = make_plan(dataclasses.replace(experiment, suite=suite))
-    earlier = journal_folder(experiment.tracking, smaller.fingerprint)
-    found, run_id = earlier / "journal.jsonl", _recorded_run(earlier)
+    run_id = store.find_finished(smaller.fingerprint)
     whole = zip(smaller.batches, plan.batches, strict=False)
     if not all(batch == longer[: len(batch)] for batch, longer in whole):
         why = "its batches are others (batch.order=suite keeps them)"
-    elif run_id is None or not found.exists():
-        why = f"it has left no journal ({found})"
+    elif run_id is None:
+        why = "the store has no finished run of them"
+    elif unpack_journal(store, run_id, folder) is None:
+        why = f"run {run_id} has no journal among its artifacts"
     else:
-        folder.mkdir(parents=True)
-        shutil.copyfile(found, folder / found.name)
         write_whole(folder / _EXTENDS, run_id)
         return
     _log.warning(
@@ -326,17 +333,11 @@ def _params(experiment: ExperimentConfig) -> dict[str, object]:
     return params
 
 
-def _recorded_run(folder: Path) -> str | None:
-    """MLflow run that the journal in `folder` belongs to; None before it has one."""
-    note = folder / _RUN_ID
-    return note.read_text(encoding="utf-8") if note.exists() else None
-
-
 def _execute(plan: Plan, folder: Path, tracked: TrackedRun) -> tuple[str, ...]:
     name = run_name(plan.experiment)
     artifacts = folder / "artifacts"
     try:
-        write_whole(folder / _RUN_ID, tracked.run_id)
+        write_whole(folder / RUN_ID, tracked.run_id)
         if not has_generated(plan, folder):
             # Before the model's process starts: one more on a GPU would disturb who meters it.
             with on_free_devices(plan, name) as plan:

@@ -71,6 +71,11 @@ class StoredRun:
     metrics: Mapping[str, float]
     """The latest value of each of its metrics."""
 
+    @property
+    def fingerprint(self) -> str | None:
+        """What it is known again by."""
+        return self.tags.get(FINGERPRINT)
+
     @classmethod
     def of(cls, run: "Run") -> Self:
         """As MLflow's client has it."""
@@ -320,6 +325,13 @@ class Store:
                 return None
             return Path(self._client.download_artifacts(run_id, name, str(folder)))
 
+    def unlisted(self, run_id: str, files: Sequence[Path]) -> list[str]:
+        """The names of those `files` that the store does not list among the artifacts of a run with
+        the size that they have here."""
+        with explained(self.uri, f"list the artifacts of run {run_id}"):
+            listed = {file.path: file.file_size for file in self._client.list_artifacts(run_id)}
+        return [file.name for file in files if listed.get(file.name) != file.stat().st_size]
+
     def find_finished(self, fingerprint: str) -> str | None:
         """Run id of the latest finished run with this fingerprint, now or when it generated, whose
         samples are not still to be judged."""
@@ -350,6 +362,17 @@ class Store:
         with explained(self.uri, "search for finished runs"):
             runs = self._client.search_runs(
                 [self.experiment_id], query, order_by=["attributes.end_time DESC"]
+            )
+        return [StoredRun.of(run) for run in runs]
+
+    def latest_finished(self, *, most: int, name: str | None = None) -> list[StoredRun]:
+        """The latest finished runs, `most` of them, the last to end first; of those with this
+        `name` alone, where one is given. One search, which takes milliseconds for each run."""
+        named = "" if name is None else f" and attributes.run_name = '{name}'"
+        query = f"tags.`{_KIND}` = 'run' and attributes.status = 'FINISHED'{named}"
+        with explained(self.uri, "search for finished runs"):
+            runs = self._client.search_runs(
+                [self.experiment_id], query, max_results=most, order_by=["attributes.end_time DESC"]
             )
         return [StoredRun.of(run) for run in runs]
 
