@@ -42,9 +42,7 @@ def test_a_job_whose_worker_dies_is_begun_anew_and_continues(
 def test_a_job_that_stays_lost_is_told_and_costs_the_others_nothing(
     ray_nodes: RayNodes, folder: Path, long: Results
 ) -> None:
-    started = sweep(
-        folder, ray_nodes, "ray-lost", *LONG, "hydra.launcher.remote.max_retries=0"
-    )
+    started = sweep(folder, ray_nodes, "ray-lost", *LONG, "hydra.launcher.remote.max_retries=0")
     started.job_at_work().send_signal(signal.SIGKILL)
     done = started.ended()
     assert done.returncode == 1

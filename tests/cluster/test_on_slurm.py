@@ -50,7 +50,9 @@ def test_a_job_that_is_killed_is_told_and_costs_the_others_nothing(
     done = started.ended()
     assert done.returncode == 1
     assert "2 jobs: 1 finished, 1 failed: starter-" in done.stdout
-    assert f"_{place} has ended without a result (state FAILED); its finished batches" in done.stdout
+    assert (
+        f"_{place} has ended without a result (state FAILED); its finished batches" in done.stdout
+    )
     assert "Killed" in done.stdout, "the end of the job's log is told"
     again = sweep(folder, slurm, "slurm-killed", *LONG).ended()
     assert again.returncode == 0, again.stdout
@@ -69,7 +71,9 @@ def test_a_job_whose_node_is_wanted_is_queued_again_and_continues_in_its_run(
     number = job.partition("_")[0]
     before = {run.info.run_id for run in started.wait_for("runs", lambda: runs(experiment))}
     slurm.command("scancel", "--signal", notice, f"{number}_{place}")
-    started.wait_for("a job in the queue", lambda: [f"{number}_{place}", "PENDING"] in slurm.jobs("%i", "%T"))
+    started.wait_for(
+        "a job in the queue", lambda: [f"{number}_{place}", "PENDING"] in slurm.jobs("%i", "%T")
+    )
     done = started.ended()
     assert done.returncode == 0, done.stdout
     assert "2 jobs: 2 finished." in done.stdout
@@ -102,10 +106,10 @@ def log_of_last(folder: Path) -> str:
     return "".join(log.read_text("utf-8") for log in last.glob(".submitit/*/*_log.out"))
 
 
-def test_a_partition_that_does_not_exist_is_said_before_any_run(
-    slurm: Slurm, folder: Path
-) -> None:
-    done = sweep(folder, slurm, "slurm-refused", "suite.limit=2", "hydra.launcher.partition=x").ended()
+def test_a_partition_that_does_not_exist_is_said_before_any_run(slurm: Slurm, folder: Path) -> None:
+    done = sweep(
+        folder, slurm, "slurm-refused", "suite.limit=2", "hydra.launcher.partition=x"
+    ).ended()
     assert done.returncode == 1
     assert "hydra/launcher=slurm: Slurm takes no jobs: " in done.stdout
     assert "invalid partition specified: x" in done.stdout
