@@ -7,7 +7,8 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from codejoule.config import UserError, conf_folder, extras
+from codejoule.config import ConfigError, UserError, conf_folder, extras
+from codejoule.config.compose import compose_sweep
 from hydra_plugins.codejoule_launchers.ray import RayLauncher
 from hydra_plugins.codejoule_launchers.slurm import SlurmLauncher
 
@@ -56,3 +57,17 @@ def test_a_machine_without_slurm_is_no_place_for_its_launcher(
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(UserError, match="sbatch and squeue not found: start the sweep where"):
         set_up(SlurmLauncher(**options("slurm")))
+
+
+def test_a_typo_in_a_launchers_key_is_told_with_where_the_keys_are() -> None:
+    with pytest.raises(ConfigError) as raised:
+        compose_sweep(["hydra/launcher=slurm", "hydra.launcher.partion=gpu"])
+    assert str(raised.value) == (
+        "hydra.launcher.partion=gpu: no such key; --cfg hydra --package hydra.launcher in its "
+        "place, and without -m, shows the keys that there are"
+    )
+
+
+@pytest.mark.parametrize("name", ["joblib", "slurm", "ray"])
+def test_every_launcher_composes_as_it_is(name: str) -> None:
+    assert len(compose_sweep([f"hydra/launcher={name}", "batch=b1,b4"])) == 2
