@@ -198,12 +198,11 @@ def test_a_card_is_held_whatever_meters_the_job(name: MeterName) -> None:
 
 
 @pytest.mark.parametrize(("scope", "apart"), [("auto", True), ("gpu+cpu", False)])
-def test_a_package_that_is_part_of_two_figures_is_one_jobs_at_a_time(
-    scope: str, apart: bool
-) -> None:
+def test_a_package_that_is_part_of_a_figure_is_one_jobs_at_a_time(scope: str, apart: bool) -> None:
+    """That of a job that judges, which takes a package for itself."""
     meter = MeterConfig(scope=MeterScope[scope], on_metered_device=OnMeteredDevice.error)
     plan = Plan(machine(*CARDS), meter=meter)
-    with started(plan), as_somebody_else():
+    with somebody_on("GPU-0", "rapl-package-0"):
         if apart:
             with started(plan) as (uuids, _):
                 assert uuids == ["GPU-1"]

@@ -185,10 +185,11 @@ def _lost(job: RemoteJob, error: BaseException) -> JobReturn:
     from codejoule.tracking import prepare_store
 
     config = job.composed(str(job.number))
-    # joblib tells the exit code in words alone: "... are {SIGKILL(-9)}".
-    code = re.search(r"\{(.*)\}", str(error))
-    how = f"died with {code[1]}" if code else "was interrupted"
-    hint = ""
+    how, hint = "was interrupted", ""
+    if isinstance(error, BrokenProcessPool):
+        # joblib tells the exit code in words alone: "... are {SIGKILL(-9)}".
+        code = re.search(r"\{(.*)\}", str(error))
+        how = f"died with {code[1]}" if code else f"died ({str(error).partition(chr(10))[0]})"
     if "SIGKILL" in how:
         hint = " (the kernel kills with SIGKILL when the machine runs out of memory)"
     why = (
