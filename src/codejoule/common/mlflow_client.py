@@ -54,6 +54,8 @@ def mlflow_client(uri: str) -> "MlflowClient":
 
         if "MLFLOW_LOGGING_LEVEL" not in os.environ:
             logging.getLogger("mlflow").setLevel(logging.WARNING)
+        # A lost server is told once, by us.
+        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
         # It logs the traceback of every error of a database; we tell that error once.
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
