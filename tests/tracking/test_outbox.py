@@ -1,14 +1,22 @@
 """Runs whose tracking server goes away are kept, and uploaded once and completely."""
 
+import contextlib
 import dataclasses
+import subprocess
+import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import mlflow.tracking
 import pytest
+import requests
 from mlflow.entities import Run
 from mlflow.tracing.client import TracingClient
 
+from codejoule.cli import main
+from codejoule.config import UserError
 from codejoule.config.schema import TrackingConfig, TrackingName
 from codejoule.domain import Suite
 from codejoule.tracking import Outbox, Store, TaskTrace, prepare_store, upload
@@ -180,3 +188,125 @@ def test_sweep_that_begins_without_its_server_and_ends_with_it_is_one_sweep(
     for name in ("job", "second"):
         check_whole(bench, runs[name], tmp_path, parent=parent)
     assert runs["job"].info.start_time < runs["second"].info.start_time
+
+
+class Interrupted(BaseException):
+    """What an upload is broken off by."""
+
+
+def test_upload_that_is_broken_off_at_any_request_leaves_no_duplicate(
+    bench, server, tmp_path, monkeypatch
+):
+    store = bench.open()
+    run = begin(store, store.start_sweep("sweep", [], {}))
+    record(run, tmp_path / "files")
+    run.finish("FINISHED")
+    store.end_sweep(run_of_sweep(bench), "FINISHED")
+    server.start()
+
+    request, left = requests.Session.request, [0]
+
+    def broken_off(*args, **kwargs):
+        answer = request(*args, **kwargs)
+        left[0] -= 1
+        if left[0] == 0:
+            raise Interrupted
+        return answer
+
+    monkeypatch.setattr(requests.Session, "request", broken_off)
+    tries = 0
+    # The server does what it is asked each time, and this process never learns of it.
+    while bench.outbox.told() is not None:
+        tries += 1
+        left[0] = 6 + tries * 5
+        with contextlib.suppress(Interrupted):
+            upload(bench.outbox)
+    monkeypatch.undo()
+    assert tries > 5
+
+    runs = {each.data.tags["mlflow.runName"]: each for each in bench.there()}
+    assert len(bench.there()) == 2 == len(runs)
+    check_whole(bench, runs["job"], tmp_path, parent=runs["sweep"].info.run_id)
+
+
+def run_of_sweep(bench: Bench) -> str:
+    return min(bench.outbox.all_waiting(), key=lambda run: run_start(bench, run.run_id)).known_as
+
+
+def run_start(bench: Bench, run_id: str) -> int:
+    client = mlflow.tracking.MlflowClient(f"sqlite:///{bench.outbox.folder}/mlflow.db")
+    return int(client.get_run(run_id).info.start_time)
+
+
+@pytest.mark.slow
+def test_two_uploads_at_once_make_every_run_once(bench, server, tmp_path):
+    store = bench.open()
+    sweep = store.start_sweep("sweep", [], {})
+    for number in range(3):
+        run = begin(store, sweep, f"job{number}", f"f{number}")
+        record(run, tmp_path / "files")
+        run.finish("FINISHED")
+    store.end_sweep(sweep, "FINISHED")
+    server.start()
+    command = [sys.executable, "-m", "codejoule", "sync", "--tracking-dir", bench.tracking.dir]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = "".join(process.communicate(timeout=120)[0] for process in both)
+    assert [process.returncode for process in both] == [0, 0]
+    assert "uploaded and confirmed 3 jobs and 1 sweep (6 files" in said
+    assert sorted(run.data.tags["mlflow.runName"] for run in bench.there()) == [
+        "job0", "job1", "job2", "sweep",
+    ]  # fmt: skip
+
+
+def test_sync_says_what_it_did_and_what_it_cannot(bench, server, tmp_path, capsys):
+    tracking = ["--tracking-dir", bench.tracking.dir]
+    assert main(["sync", *tracking]) == 0
+    assert capsys.readouterr().out == f"Nothing waits in {bench.tracking.dir}.\n"
+    run = begin(bench.open(), None)
+    assert main(["sync", *tracking]) == 2
+    said = capsys.readouterr().err
+    assert f"the tracking server {server.uri} does not answer (connection refused)" in said
+    assert f"nothing is lost: 1 run waits in {bench.outbox.folder}" in said
+    server.start()
+    assert main(["sync", *tracking]) == 0
+    assert "0 jobs and 0 sweeps (0 files, 0.0 MiB, 0 traces sent); still under way: job." in (
+        capsys.readouterr().out
+    )
+    run.finish("FAILED")
+    assert main(["sync", *tracking]) == 0
+    assert "uploaded and confirmed 1 job and 0 sweeps" in capsys.readouterr().out
+    (there,) = bench.there()
+    assert there.info.status == "FAILED"
+    # Its journal still names it by the id that it had here.
+    assert bench.open().find_unfinished(run.run_id) == there.info.run_id
+
+
+@pytest.mark.parametrize(
+    ("status", "away"), [(401, False), (403, False), (500, False), (503, True)]
+)
+def test_refusal_is_an_error_and_an_outage_is_none(tmp_path, status, away, with_database):
+    class Answering(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(b"no")
+
+        def do_POST(self):
+            self.do_GET()
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as stub:
+        threading.Thread(target=stub.serve_forever, args=[0.01], daemon=True).start()
+        uri = f"http://127.0.0.1:{stub.server_port}"
+        tracking = TrackingConfig(name=TrackingName.server, uri=uri, dir=f"{tmp_path}/mlruns")
+        try:
+            if away:
+                assert prepare_store(tracking).away
+            else:
+                with pytest.raises(UserError, match=r"the tracking server cannot be used.*login"):
+                    prepare_store(tracking)
+        finally:
+            stub.shutdown()
+    assert Outbox(tracking.folder, uri).known_down is away

@@ -23,6 +23,7 @@ EXTRAS: Mapping[str, Mapping[str, str]] = {
         "hydra/launcher=submitit_local": "hydra-submitit-launcher",
     },
     "ray": {"hydra/launcher=ray": "hydra-ray-launcher"},
+    "server": {"codejoule server": "psycopg"},
     "optuna": {"hydra/sweeper=optuna": "hydra-optuna-sweeper"},
 }
 """Extras of the package; the choices that need each, and the distribution that such a choice is

@@ -267,8 +267,9 @@ class _Upload:
         for path, size in content.files.items():
             if sizes.get(path) != size:
                 above = str(Path(path).parent)
-                file = str(self._files(waiting) / path)
-                client.log_artifact(target, file, None if above == "." else above)
+                file = self._files(waiting) / path
+                with patience(READING.for_file(file)):
+                    client.log_artifact(target, str(file), None if above == "." else above)
                 self._done.files += 1
                 self._done.file_bytes += size
         self._send_traces(waiting, target)
