@@ -10,10 +10,9 @@ from mlflow.tracking import MlflowClient
 
 from tests import warm
 from tests.experiment.job import clean_env, main
-from tests.tracking.conftest import Server, server
+from tests.mlflow_server import Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-assert server
 
 SWEEP = ("-m", "quant=none,gptq4", "batch=b1,b8", "suite.limit=4", "evaluator=none")
 
@@ -25,7 +24,7 @@ def start_sweep(folder: Path, uri: str) -> warm.Job:
 
 def sync(folder: Path) -> str:
     env = clean_env() | {"CODEJOULE_HOME": str(folder)}
-    program = str(Path(__file__).with_name("codejoule.py"))
+    program = str(Path(__file__).with_name("command.py"))
     done = warm.run([program, "sync"], env=env)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -54,10 +53,10 @@ def kept(said: str) -> list[str]:
     return re.findall(r"warning: (\S.*) is kept in \S+, since the tracking server", said)
 
 
-def test_sweep_goes_on_when_its_server_is_killed(store, server: Server):
-    server.start()
-    job = start_sweep(store, server.uri)
-    client = MlflowClient(server.uri)
+def test_sweep_goes_on_when_its_server_is_killed(store, mlflow_server: Server):
+    mlflow_server.start()
+    job = start_sweep(store, mlflow_server.uri)
+    client = MlflowClient(mlflow_server.uri)
     while True:  # until the second job is under way
         experiments = client.search_experiments(filter_string="name = 'codejoule'")
         ids = [each.experiment_id for each in experiments]
@@ -66,7 +65,7 @@ def test_sweep_goes_on_when_its_server_is_killed(store, server: Server):
             break
         assert job.poll() is None, job.communicate()
         time.sleep(0.2)
-    server.kill()
+    mlflow_server.kill()
     killed_s = time.monotonic()
     done = job.completed(timeout=300)
     print(
@@ -76,25 +75,25 @@ def test_sweep_goes_on_when_its_server_is_killed(store, server: Server):
     assert len(kept(done.stderr)) == 4  # three jobs and the sweep
     assert "4 jobs: 4 finished." in done.stdout
     assert "4 runs wait in " in done.stdout
-    server.start()
+    mlflow_server.start()
     assert "uploaded and confirmed 3 jobs and 1 sweep" in sync(store)
     assert sync(store).startswith("Nothing waits")
-    check(store, server.uri)
+    check(store, mlflow_server.uri)
     # All of it is known to be finished.
-    again = start_sweep(store, server.uri).completed(timeout=120)
+    again = start_sweep(store, mlflow_server.uri).completed(timeout=120)
     assert "4 jobs: 0 finished, 4 had finished before." in again.stdout
 
 
-def test_sweep_without_a_server_is_kept_and_uploaded(store, server: Server):
+def test_sweep_without_a_server_is_kept_and_uploaded(store, mlflow_server: Server):
     began_s = time.monotonic()
-    done = start_sweep(store, server.uri).completed(timeout=300)
+    done = start_sweep(store, mlflow_server.uri).completed(timeout=300)
     print(f"\nended after {time.monotonic() - began_s:.1f} s\n{done.stdout}\n{done.stderr}")
     assert done.returncode == 0, done.stderr
     assert len(kept(done.stderr)) == 5
     # Nothing is measured twice meanwhile.
-    again = start_sweep(store, server.uri).completed(timeout=120)
+    again = start_sweep(store, mlflow_server.uri).completed(timeout=120)
     assert "4 jobs: 0 finished, 4 had finished before." in again.stdout
-    server.start()
+    mlflow_server.start()
     sync(store)
     assert sync(store).startswith("Nothing waits")
-    check(store, server.uri)
+    check(store, mlflow_server.uri)

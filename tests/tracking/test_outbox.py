@@ -62,8 +62,10 @@ class Bench:
 
 
 @pytest.fixture
-def bench(server, tmp_path, empty_database):
-    made = Bench(TrackingConfig(name=TrackingName.server, uri=server.uri, dir=f"{tmp_path}/mlruns"))
+def bench(mlflow_server, tmp_path, empty_database):
+    made = Bench(
+        TrackingConfig(name=TrackingName.server, uri=mlflow_server.uri, dir=f"{tmp_path}/mlruns")
+    )
     # MLflow's migrations take a second.
     made.outbox.folder.mkdir(parents=True)
     (made.outbox.folder / "mlflow.db").write_bytes(empty_database.read_bytes())
@@ -114,13 +116,13 @@ def check_whole(bench: Bench, run: Run, tmp_path: Path, parent: str) -> None:
 
 
 def test_run_that_loses_its_server_midway_is_kept_whole_and_uploaded_once(
-    bench, server, tmp_path, caplog
+    bench, mlflow_server, tmp_path, caplog
 ):
-    server.start()
+    mlflow_server.start()
     store = bench.open()
     sweep = store.start_sweep("sweep", [], {})
     run = begin(store, sweep)
-    server.kill()
+    mlflow_server.kill()
 
     began_s = time.monotonic()
     record(run, tmp_path / "files")
@@ -139,9 +141,11 @@ def test_run_that_loses_its_server_midway_is_kept_whole_and_uploaded_once(
     record(other, tmp_path / "files")
     other.finish("FINISHED")
     bench.open().end_sweep(sweep, "FINISHED")
-    assert bench.outbox.told().startswith(f"3 runs wait in {bench.outbox.folder} for {server.uri}:")
+    assert bench.outbox.told().startswith(
+        f"3 runs wait in {bench.outbox.folder} for {mlflow_server.uri}:"
+    )
 
-    server.start()
+    mlflow_server.start()
     local = {each.known_as: each for each in bench.outbox.all_waiting()}
     done = upload(bench.outbox)
     assert not done.failures
@@ -163,7 +167,7 @@ def test_run_that_loses_its_server_midway_is_kept_whole_and_uploaded_once(
 
 
 def test_sweep_that_begins_without_its_server_and_ends_with_it_is_one_sweep(
-    bench, server, tmp_path
+    bench, mlflow_server, tmp_path
 ):
     store = bench.open()
     assert store.away
@@ -172,7 +176,7 @@ def test_sweep_that_begins_without_its_server_and_ends_with_it_is_one_sweep(
     record(first, tmp_path / "files")
     first.finish("FINISHED")
 
-    server.start()
+    mlflow_server.start()
     second = begin(bench.open(), sweep, "second", "f2")
     record(second, tmp_path / "files")
     second.finish("FINISHED")
@@ -195,14 +199,14 @@ class Interrupted(BaseException):
 
 
 def test_upload_that_is_broken_off_at_any_request_leaves_no_duplicate(
-    bench, server, tmp_path, monkeypatch
+    bench, mlflow_server, tmp_path, monkeypatch
 ):
     store = bench.open()
     run = begin(store, store.start_sweep("sweep", [], {}))
     record(run, tmp_path / "files")
     run.finish("FINISHED")
     store.end_sweep(run_of_sweep(bench), "FINISHED")
-    server.start()
+    mlflow_server.start()
 
     request, left = requests.Session.request, [0]
 
@@ -239,7 +243,7 @@ def run_start(bench: Bench, run_id: str) -> int:
 
 
 @pytest.mark.slow
-def test_two_uploads_at_once_make_every_run_once(bench, server, tmp_path):
+def test_two_uploads_at_once_make_every_run_once(bench, mlflow_server, tmp_path):
     store = bench.open()
     sweep = store.start_sweep("sweep", [], {})
     for number in range(3):
@@ -247,7 +251,7 @@ def test_two_uploads_at_once_make_every_run_once(bench, server, tmp_path):
         record(run, tmp_path / "files")
         run.finish("FINISHED")
     store.end_sweep(sweep, "FINISHED")
-    server.start()
+    mlflow_server.start()
     command = [sys.executable, "-m", "codejoule", "sync", "--tracking-dir", bench.tracking.dir]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     said = "".join(process.communicate(timeout=120)[0] for process in both)
@@ -258,16 +262,16 @@ def test_two_uploads_at_once_make_every_run_once(bench, server, tmp_path):
     ]  # fmt: skip
 
 
-def test_sync_says_what_it_did_and_what_it_cannot(bench, server, tmp_path, capsys):
+def test_sync_says_what_it_did_and_what_it_cannot(bench, mlflow_server, tmp_path, capsys):
     tracking = ["--tracking-dir", bench.tracking.dir]
     assert main(["sync", *tracking]) == 0
     assert capsys.readouterr().out == f"Nothing waits in {bench.tracking.dir}.\n"
     run = begin(bench.open(), None)
     assert main(["sync", *tracking]) == 2
     said = capsys.readouterr().err
-    assert f"the tracking server {server.uri} does not answer (connection refused)" in said
+    assert f"the tracking server {mlflow_server.uri} does not answer (connection refused)" in said
     assert f"nothing is lost: 1 run waits in {bench.outbox.folder}" in said
-    server.start()
+    mlflow_server.start()
     assert main(["sync", *tracking]) == 0
     assert "0 jobs and 0 sweeps (0 files, 0.0 MiB, 0 traces sent); still under way: job." in (
         capsys.readouterr().out
