@@ -7,10 +7,11 @@ PY := $(BIN)/python
 STAMP := $(VENV)/.installed-$(shell { sed '/^\[tool\.ruff\]/,$$d' pyproject.toml; cat constraints.txt; } | sha256sum | cut -c 1-16)
 SYSTEM_PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 PORT ?= 5000
+HOST ?= 127.0.0.1
 ALONE := tests/sandbox tests/evaluation tests/measurement
 
 .DEFAULT_GOAL := help
-.PHONY: help setup browser eval-env vllm-env demo ui analysis doctor check format test test-slow test-gpu test-cluster docs starter-suite starter-model clean
+.PHONY: help setup browser eval-env vllm-env demo ui server analysis doctor check format test test-slow test-gpu test-cluster docs starter-suite starter-model clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -40,6 +41,9 @@ demo: setup ## fresh clone to results: sweep the bundled model and print the com
 
 ui: $(STAMP) ## MLflow UI on the project's store (PORT=5000, or the next that is free)
 	@$(BIN)/codejoule ui --port $(PORT)
+
+server: $(STAMP) ## MLflow on PostgreSQL for a team, with logins (HOST=127.0.0.1 PORT=5000 SERVER_DIR=...)
+	@$(BIN)/codejoule server --host $(HOST) --port $(PORT) $(if $(SERVER_DIR),--dir $(SERVER_DIR))
 
 analysis: $(STAMP) ## tables, statistics and one HTML report from the runs in MLflow
 	@$(BIN)/codejoule analyze

@@ -39,7 +39,7 @@ class Server:
         self.services.start(
             "server",
             [
-                __import__("os").environ.get("TRIAL_PYTHON", sys.executable),
+                sys.executable,
                 "-m",
                 "codejoule",
                 "server",

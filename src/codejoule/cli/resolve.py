@@ -242,8 +242,15 @@ class Resolver:
         each task, in the order of the tasks, and the energy of loading [J]."""
         tracking = self.experiments[0].tracking
         store = prepare_store(tracking)
-        frame = load_runs(store.uri, store.experiment, run_ids={str(outcome.run_id)}).frame
-        figures, _ = read_tasks(frame, uri=store.uri)
+        found = store.located([str(outcome.run_id)])
+        if not found:
+            raise UserError(
+                f"{outcome.name} (run {outcome.run_id}) is on the tracking server, which does not "
+                "answer, so its figures cannot be read; start the same command again when it does"
+            )
+        ((uri, ids),) = found.items()
+        frame = load_runs(uri, store.experiment, run_ids=ids).frame
+        figures, _ = read_tasks(frame, uri=uri)
         order = np.argsort(figures.order[0])
         energy_j = figures.energy_j[0] + np.nan_to_num(figures.evaluation_j[0])
         passed = figures.passed[0]

@@ -194,7 +194,8 @@ def open_sweep(config: DictConfig, *, jobs: int | None) -> None:
     folder = Path(config.hydra.sweep.dir).absolute()
     experiment = to_experiment(config)
     store = prepare_store(experiment.tracking)
-    say(f"Runs are recorded in {store.uri}, experiment {store.experiment}.")
+    if not store.away:  # else each run says where it is kept
+        say(f"Runs are recorded in {store.uri}, experiment {store.experiment}.")
     store.close_stale()
     name = f"{folder.parent.name}_{folder.name}"
     overrides = list(config.hydra.overrides.task)

@@ -7,7 +7,7 @@ import math
 import socket
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -23,7 +23,9 @@ from codejoule.tracking.client import (
     explained,
     give_reserve,
 )
+from codejoule.tracking.outbox import Outbox
 from codejoule.tracking.process import Processes
+from codejoule.tracking.served import FINGERPRINT, PARENT, Place, ServedClient
 from codejoule.tracking.traces import TaskTrace, log_traces
 
 if TYPE_CHECKING:
@@ -37,8 +39,6 @@ _log = logging.getLogger(__name__)
 
 _KIND = "codejoule.kind"
 _HOST = "codejoule.host"
-_FINGERPRINT = "codejoule.fingerprint"
-_PARENT = "mlflow.parentRunId"
 _ERROR = "codejoule.error"
 _NOTE = "mlflow.note.content"
 _DIGEST_LENGTH = 36
@@ -48,8 +48,8 @@ class TrackedRun:
     """A run in the store. Its errors are `UserError`: the store is gone, full or read-only."""
 
     def __init__(
-        self, client: "MlflowClient", *, uri: str, experiment_id: str, processes: Processes,
-        run_id: str,
+        self, client: "MlflowClient | ServedClient", *, uri: str, experiment_id: str,
+        processes: Processes, run_id: str,
     ) -> None:  # fmt: skip
         self.run_id = run_id
         self._experiment_id = experiment_id
@@ -86,10 +86,22 @@ class TrackedRun:
 
     def log_traces(self, traces: Sequence[TaskTrace], *, model: str) -> None:
         """Record the traces of tasks that `model` answered."""
-        log_traces(
-            traces, uri=self._uri, experiment_id=self._experiment_id, run_id=self.run_id,
-            model=model,
-        )  # fmt: skip
+
+        def record(place: Place) -> None:
+            log_traces(
+                traces, uri=place.uri, experiment_id=place.experiment_id, run_id=place.run_id,
+                known_as=self.run_id, model=model,
+            )  # fmt: skip
+
+        if isinstance(self._client, ServedClient):
+            self._client.anywhere(self.run_id, record)
+        else:
+            record(
+                Place(
+                    client=self._client, uri=self._uri, experiment_id=self._experiment_id,
+                    run_id=self.run_id,
+                )
+            )  # fmt: skip
 
     def finish(self, status: RunStatus) -> None:
         """End the run, if need be in room that was kept for this."""
@@ -141,8 +153,8 @@ class Store:
     that fails raises `UserError`."""
 
     def __init__(
-        self, client: "MlflowClient", *, uri: str, experiment: str, experiment_id: str,
-        processes: Processes,
+        self, client: "MlflowClient | ServedClient", *, uri: str, experiment: str,
+        experiment_id: str, processes: Processes,
     ) -> None:  # fmt: skip
         self.uri = uri
         self.experiment = experiment
@@ -188,7 +200,7 @@ class Store:
         where that is given, and keeps the params that it has (MLflow's params cannot change). A run
         to resume that is no longer in the store is made anew, with a warning: `TrackedRun.run_id`
         says which it is."""
-        own = {_KIND: "run"} | ({_PARENT: parent_run_id} if parent_run_id else {})
+        own = {_KIND: "run"} | ({PARENT: parent_run_id} if parent_run_id else {})
         known: set[str] = set()
         broken_off = self._find(resume_run_id) if resume_run_id else None
         if broken_off is None:
@@ -211,16 +223,38 @@ class Store:
         with explained(self.uri, f"read run {run_id}"):
             return dict(self._client.get_run(run_id).data.metrics)
 
+    @property
+    def outbox(self) -> Outbox | None:
+        """Where runs wait for the server; None for a store on disk."""
+        return self._client.outbox if isinstance(self._client, ServedClient) else None
+
+    @property
+    def away(self) -> bool:
+        """Whether it is a server's, which does not answer."""
+        return isinstance(self._client, ServedClient) and self._client.server is None
+
+    def located(self, run_ids: Iterable[str]) -> dict[str, set[str]]:
+        """The ids of runs in the stores that they are read from, by the stores' addresses. Runs of
+        a server that cannot be reached are left out."""
+        if not isinstance(self._client, ServedClient):
+            return {self.uri: set(run_ids)}
+        found: dict[str, set[str]] = {}
+        for place in filter(None, map(self._client.place, run_ids)):
+            found.setdefault(place.uri, set()).add(place.run_id)
+        return found
+
     def find_finished(self, fingerprint: str) -> str | None:
         """Run id of the latest finished run with this fingerprint."""
         query = (
-            f"tags.`{_FINGERPRINT}` = '{fingerprint}' and tags.`{_KIND}` = 'run' "
+            f"tags.`{FINGERPRINT}` = '{fingerprint}' and tags.`{_KIND}` = 'run' "
             "and attributes.status = 'FINISHED'"
         )
         with explained(self.uri, "search for finished runs"):
             runs = self._client.search_runs(
                 [self.experiment_id], query, max_results=1, order_by=["attributes.end_time DESC"]
             )
+        if not runs and isinstance(self._client, ServedClient):
+            return self._client.finished(fingerprint)
         return str(runs[0].info.run_id) if runs else None
 
     def find_unfinished(self, run_id: str | None) -> str | None:
