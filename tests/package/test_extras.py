@@ -19,6 +19,7 @@ BROUGHT_BY_OTHERS = {
     "triton": "PyTorch brings it where it can use it",
     "vllm": "it has an environment of its own",
     "codejoule": "ourselves",
+    "codejoule_amdsmi": "ourselves",
     "hydra_plugins": "ourselves",
 }
 
@@ -57,11 +58,10 @@ def test_the_smallest_extra_is_named(module: str, command: str | None) -> None:
 
 
 def test_every_requirement_is_pinned() -> None:
-    """Except for Ray's launcher, which needs another cloudpickle than MLflow's newest."""
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pinned = {plain(line.partition("==")[0]) for line in lines if "==" in line}
     wanted = {plain(re.match(r"[\w.-]+", line)[0]) for line in requires("codejoule") or ()}  # type: ignore[index]
-    assert wanted - pinned == {"hydra-ray-launcher"}
+    assert wanted - pinned == set()
 
 
 def plain(name: str) -> str:
