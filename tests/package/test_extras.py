@@ -19,7 +19,6 @@ BROUGHT_BY_OTHERS = {
     "triton": "PyTorch brings it where it can use it",
     "vllm": "it has an environment of its own",
     "codejoule": "ourselves",
-    "codejoule_amdsmi": "ourselves",
     "hydra_plugins": "ourselves",
 }
 
