@@ -53,7 +53,7 @@ def server(place: Path) -> Iterator[Server]:
     found, before = Server(place / "server"), dict(os.environ)
     try:
         found.start()
-        os.environ.update(found.env)
+        os.environ.update(found.env | {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"})
         yield found
     finally:
         os.environ.clear()

@@ -36,7 +36,16 @@ class Server:
         """Start PostgreSQL and MLflow."""
         port = self.uri.rpartition(":")[2]
         options = ["--dir", self._data, "--port", port, "--workers", "2"]
-        self.services.start("server", [sys.executable, "-m", "codejoule", "server", *options])
+        self.services.start(
+            "server",
+            [
+                sys.executable,
+                "-m",
+                "codejoule",
+                "server",
+                *options,
+            ],
+        )
         self.services.wait_for("the server", self._answers, within_s=180)
 
     def stop(self) -> None:

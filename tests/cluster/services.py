@@ -12,7 +12,6 @@ from pathlib import Path
 
 import psutil
 
-
 _all: "list[Services]" = []
 
 

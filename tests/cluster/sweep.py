@@ -22,7 +22,7 @@ from tests.experiment.job import clean_env
 
 DEMO = ("quant=none,gptq8,gptq4", "batch=b1,b8", "suite.limit=12")
 """The sweep of ``make demo``, on fewer tasks."""
-LONG = ("quant=none,gptq8", "batch=b4", "suite=starter_large", "suite.limit=200")
+LONG = ("quant=none,gptq8", "batch=b4", "suite=starter_large", "suite.limit=80")
 """Jobs that take long enough to be killed meanwhile."""
 _ENDS_S = 400.0
 _T = TypeVar("_T")
@@ -63,7 +63,7 @@ class Started:
         self._said.seek(0)
         return self._said.read()
 
-    def job_at_work(self, batches: int = 5) -> psutil.Process:
+    def job_at_work(self, batches: int = 3) -> psutil.Process:
         """A process that runs a job of it and has at least so many batches done."""
 
         def found() -> psutil.Process | None:
@@ -88,7 +88,7 @@ class Started:
 def start(folder: Path, experiment: str, *overrides: str, **env: str) -> Started:
     """``codejoule run -m``, recorded on the server."""
     # Its own file: nobody reads a pipe meanwhile.
-    said = tempfile.TemporaryFile("w+")
+    said = tempfile.TemporaryFile("w+")  # noqa: SIM115
     process = subprocess.Popen(
         [
             sys.executable, "-m", "codejoule", "run", "-m", *overrides, "meter=cpu_estimate",

@@ -35,7 +35,7 @@ def test_a_job_whose_worker_dies_is_begun_anew_and_continues(
     done = started.ended()
     assert done.returncode == 0, done.stdout
     assert "2 jobs: 2 finished." in done.stdout
-    assert "of 200 sequences were done before" in logs(folder)
+    assert "of 80 sequences were done before" in logs(folder)
     assert results("ray-worker") == long
 
 
@@ -64,7 +64,7 @@ def test_ctrl_c_cancels_the_jobs_and_the_same_command_goes_on(
     assert "interrupted: what had not ended was cancelled" in done.stdout
     again = sweep(folder, ray_nodes, "ray-interrupted", *LONG).ended()
     assert again.returncode == 0, again.stdout
-    assert "of 200 sequences were done before" in logs(folder)
+    assert "of 80 sequences were done before" in logs(folder)
     assert results("ray-interrupted") == long
 
 

@@ -78,7 +78,7 @@ def test_a_job_whose_node_is_wanted_is_queued_again_and_continues_in_its_run(
     assert done.returncode == 0, done.stdout
     assert "2 jobs: 2 finished." in done.stdout
     log = log_of(folder, place)
-    assert "of 200 sequences were done before" in log and "Requeued job" in log
+    assert "of 80 sequences were done before" in log and "Requeued job" in log
     assert results(experiment) == long
     assert before <= {run.info.run_id for run in runs(experiment)}, "in the same run"
 
@@ -97,7 +97,7 @@ def test_ctrl_c_cancels_the_jobs_and_the_same_command_goes_on(
     assert parent.info.status == "KILLED"
     again = sweep(folder, slurm, "slurm-interrupted", *LONG).ended()
     assert again.returncode == 0, again.stdout
-    assert "of 200 sequences were done before" in log_of_last(folder)
+    assert "of 80 sequences were done before" in log_of_last(folder)
     assert results("slurm-interrupted") == long
 
 

@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -54,6 +54,8 @@ def mlflow_client(uri: str) -> "MlflowClient":
 
         if "MLFLOW_LOGGING_LEVEL" not in os.environ:
             logging.getLogger("mlflow").setLevel(logging.WARNING)
+        # A lost server is told once, by us.
+        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
         # It logs the traceback of every error of a database; we tell that error once.
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
@@ -73,6 +75,11 @@ class Patience:
     """How often a request is sent again; the second time after 2 s, the third after 4 s more."""
     timeout_s: int
     """How long one request waits for a connection, and for an answer."""
+
+    def for_file(self, path: Path) -> "Patience":
+        """With time for a server to store a file, at 4 MiB/s."""
+        size_bytes = path.stat().st_size if path.exists() else 0
+        return replace(self, timeout_s=self.timeout_s + size_bytes // 2**22)
 
 
 BRIEF = Patience(retries=0, timeout_s=2)

@@ -22,6 +22,7 @@ EXTRAS: Mapping[str, Mapping[str, str]] = {
         "hydra/launcher=slurm": "submitit",
     },
     "ray": {"hydra/launcher=ray": "ray", "evaluator=ray": "ray"},
+    "server": {"codejoule server": "psycopg"},
     "optuna": {"hydra/sweeper=optuna": "hydra-optuna-sweeper"},
 }
 """Extras of the package; the choices that need each, and the distribution that such a choice is

@@ -115,7 +115,7 @@ class ServedClient:
         known_as = self.outbox.canonical(run_id)
         if self._server is not None and self.outbox.waiting(known_as) is None:
             try:
-                with patience(RECORDING):
+                with patience(RECORDING if file is None else RECORDING.for_file(file)):
                     found = work(replace(self._server, run_id=known_as))
             except Exception as error:
                 self._lose(error)

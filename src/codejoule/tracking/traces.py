@@ -5,7 +5,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -14,14 +14,18 @@ from codejoule.common.mlflow_client import is_server
 from codejoule.config import UserError
 from codejoule.domain import TaskRecord
 from codejoule.tracking.client import cut, explained
+from codejoule.tracking.served import Place
 
 if TYPE_CHECKING:
-    from mlflow.entities import Feedback, Span, TraceInfo
+    from mlflow.entities import Feedback, Span, Trace, TraceInfo
 
 TEXT_LENGTH = 10_000
 """Longest prompt and answer in a trace [characters]."""
 _PREVIEW_LENGTH = 1000
 _NS = 1_000_000_000
+_PAGE = 500
+"""Traces of one search; MLflow's own limit."""
+_SOURCE = "mlflow.assessment.sourceRunId"
 _T = TypeVar("_T")
 
 
@@ -124,6 +128,56 @@ def judge_traces(records: Sequence[TaskRecord], *, uri: str, run_id: str, known_
             list(pool.map(judge, records))
 
 
+def traces_of(place: Place, run_id: str) -> "list[Trace]":
+    """The traces of a run, with their spans."""
+    from mlflow.tracing.client import TracingClient
+
+    client, found, token = TracingClient(place.uri), [], None
+    while True:
+        page = client.search_traces(
+            locations=[place.experiment_id], run_id=run_id, max_results=_PAGE, page_token=token
+        )
+        found += page
+        token = page.token
+        if not token:
+            return found
+
+
+def copy_traces(traces: "Sequence[Trace]", place: Place, run_id: str) -> None:
+    """Record traces of another store for a run of this one. Doing so again changes nothing."""
+    from mlflow.tracing.client import TracingClient
+
+    if not traces:
+        return
+    client = TracingClient(place.uri)
+    infos = [_moved(trace.info, place.experiment_id, run_id) for trace in traces]
+    with ThreadPoolExecutor(8 if is_server(place.uri) else 1) as pool:
+        list(pool.map(client.start_trace, infos))
+    client.log_spans(place.experiment_id, [span for trace in traces for span in trace.data.spans])
+
+
+def _moved(info: "TraceInfo", experiment_id: str, run_id: str) -> "TraceInfo":
+    """With what `_info` gave it, and without what its store has added."""
+    from mlflow.entities import TraceLocation
+    from mlflow.tracing.constant import (
+        TRACE_SCHEMA_VERSION_KEY,
+        TraceMetadataKey,
+        TraceTagKey,
+    )
+
+    kept = (TRACE_SCHEMA_VERSION_KEY, TraceMetadataKey.TOKEN_USAGE)
+    metadata = {key: info.trace_metadata[key] for key in kept if key in info.trace_metadata}
+    own = (TraceTagKey.TRACE_NAME, "energy_j")
+    for assessment in info.assessments:
+        assessment.metadata = {**(assessment.metadata or {}), _SOURCE: run_id}
+    return replace(
+        info,
+        trace_location=TraceLocation.from_experiment_id(experiment_id),
+        trace_metadata={**metadata, TraceMetadataKey.SOURCE_RUN: run_id},
+        tags={key: info.tags[key] for key in own if key in info.tags},
+    )
+
+
 def _hash(task_id: str, sample: int, known_as: str) -> str:
     """32 hexadecimal digits that are always the same for this sample of this run."""
     name = json.dumps([known_as, task_id, sample])
@@ -171,7 +225,7 @@ def _feedback(
         value=verdict == "pass",
         source=AssessmentSource(source_type="CODE", source_id="codejoule"),
         rationale=f"{verdict}: {reason}" if reason else verdict,
-        metadata={"mlflow.assessment.sourceRunId": run_id},
+        metadata={_SOURCE: run_id},
     )
     # MLflow would take another id each time.
     feedback.assessment_id = f"a-{digest}"

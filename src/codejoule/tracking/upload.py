@@ -5,7 +5,7 @@ import hashlib
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import rmtree
 from typing import TYPE_CHECKING
@@ -26,16 +26,15 @@ from codejoule.tracking.served import (
     create_once,
     runs_of_uuid,
 )
+from codejoule.tracking.traces import copy_traces, traces_of
 
 if TYPE_CHECKING:
-    from mlflow.entities import DatasetInput, Metric, Run, Trace
+    from mlflow.entities import DatasetInput, Metric, Run
 
 _KIND = "codejoule.kind"
 _NAME = "mlflow.runName"
 _TRIES = 3
 """How often a run is uploaded that changes meanwhile, or does not arrive as it was sent."""
-_PAGE = 500
-"""Traces of one search; MLflow's own limit."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -268,8 +267,9 @@ class _Upload:
         for path, size in content.files.items():
             if sizes.get(path) != size:
                 above = str(Path(path).parent)
-                file = str(self._files(waiting) / path)
-                client.log_artifact(target, file, None if above == "." else above)
+                file = self._files(waiting) / path
+                with patience(READING.for_file(file)):
+                    client.log_artifact(target, str(file), None if above == "." else above)
                 self._done.files += 1
                 self._done.file_bytes += size
         self._send_traces(waiting, target)
@@ -283,43 +283,25 @@ class _Upload:
             yield from map(_point, self._server.client.get_metric_history(target, name))
 
     def _send_traces(self, waiting: Waiting, target: str) -> None:
-        from mlflow.entities import TraceLocation
-        from mlflow.tracing.client import TracingClient
-        from mlflow.tracing.constant import TraceMetadataKey
-
-        own = _traces(self._local, waiting.run_id)
-        if not own:
-            return
-        have = {trace.info.trace_id: trace for trace in _traces(self._server, target)}
-        client = TracingClient(self._server.uri)
+        own = traces_of(self._local, waiting.run_id)
+        have = {
+            trace.info.trace_id: len(trace.data.spans)
+            for trace in (traces_of(self._server, target) if own else ())
+        }
         missing = [
-            trace
-            for trace in own
-            if trace.info.trace_id not in have
-            or len(have[trace.info.trace_id].data.spans) < len(trace.data.spans)
+            trace for trace in own if have.get(trace.info.trace_id, -1) < len(trace.data.spans)
         ]
-        for trace in missing:
-            for assessment in trace.info.assessments:
-                assessment.metadata = {
-                    **(assessment.metadata or {}),
-                    "mlflow.assessment.sourceRunId": target,
-                }
-            metadata = {**trace.info.trace_metadata, TraceMetadataKey.SOURCE_RUN: target}
-            place = TraceLocation.from_experiment_id(self._server.experiment_id)
-            client.start_trace(replace(trace.info, trace_location=place, trace_metadata=metadata))
-        if missing:
-            spans = [span for trace in missing for span in trace.data.spans]
-            client.log_spans(self._server.experiment_id, spans)
-            self._done.traces += len(missing)
+        copy_traces(missing, self._server, target)
+        self._done.traces += len(missing)
 
     def _same(self, content: _Content, waiting: Waiting, target: str) -> bool:
         """Whether the server has all of it; the content of every file is read back."""
         there = self._server.client.get_run(target)
         sizes = dict(_listed(self._server, target))
-        own = {trace.info.trace_id for trace in _traces(self._local, waiting.run_id)}
+        own = {trace.info.trace_id for trace in traces_of(self._local, waiting.run_id)}
         traces = {
             trace.info.trace_id
-            for trace in (_traces(self._server, target) if own else ())
+            for trace in (traces_of(self._server, target) if own else ())
             if trace.data.spans
         }
         metrics = set(map(_point, content.metrics))
@@ -370,9 +352,9 @@ class _Upload:
 
     def _clear(self, waiting: Waiting) -> None:
         """Give back the room that it took."""
-        traces = [trace.info.trace_id for trace in _traces(self._local, waiting.run_id)]
+        traces = [trace.info.trace_id for trace in traces_of(self._local, waiting.run_id)]
         if traces:
-            self._local.client.delete_traces(self._local.experiment_id, trace_ids=traces)
+            self._local.client.deletetraces_of(self._local.experiment_id, trace_ids=traces)
         self._local.client.delete_run(waiting.run_id)
         rmtree(self._files(waiting).parent, ignore_errors=True)
 
@@ -396,20 +378,6 @@ def _listed(place: Place, run_id: str, path: str | None = None) -> Iterator[tupl
             yield from _listed(place, run_id, each.path)
         else:
             yield each.path, each.file_size
-
-
-def _traces(place: Place, run_id: str) -> "list[Trace]":
-    from mlflow.tracing.client import TracingClient
-
-    client, found, token = TracingClient(place.uri), [], None
-    while True:
-        page = client.search_traces(
-            locations=[place.experiment_id], run_id=run_id, max_results=_PAGE, page_token=token
-        )
-        found += page
-        token = page.token
-        if not token:
-            return found
 
 
 def _digest(path: Path) -> bytes:

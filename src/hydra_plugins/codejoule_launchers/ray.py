@@ -1,5 +1,6 @@
 """``hydra/launcher=ray``: each job of a sweep is a task of Ray."""
 
+import signal
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -69,6 +70,7 @@ class RayLauncher(Launcher):
         # codejoule is imported before a job could say where it is.
         runtime = dict(own.pop("runtime_env", None) or {})
         runtime["env_vars"] = {**python_path(), **runtime.get("env_vars", {})}
+        on_term = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(**own, runtime_env=runtime)
         except (ConnectionError, ValueError) as error:
@@ -78,6 +80,9 @@ class RayLauncher(Launcher):
                 "runs (hydra.launcher.init.address=HOST:6379), or let the sweep start one on this "
                 "machine (hydra.launcher.init.address=local)"
             ) from error
+        finally:
+            # Ray takes it, and leaves a sweep without its summary.
+            signal.signal(signal.SIGTERM, on_term)
 
 
 def _run(job: RemoteJob) -> JobReturn:
