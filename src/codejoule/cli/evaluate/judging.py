@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -10,12 +11,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from codejoule.cli.evaluate.report import Report, truth_text
-from codejoule.common.progress import pause
+from codejoule.cli.evaluate.submission import Submission
+from codejoule.common.lazily import Lazily
+from codejoule.common.progress import doing, pause
 from codejoule.config import ConfigError, UserError, write_whole
 from codejoule.config.schema import EvaluatorConfig, EvaluatorIsolation, Split
 from codejoule.domain import SCHEMA_VERSION, Status, Suite, Task, Verdict, visible
 from codejoule.evaluation import (
     GroundTruth,
+    Outcomes,
     Progress,
     RecordedVerdict,
     Sample,
@@ -25,11 +29,11 @@ from codejoule.evaluation import (
     canonical_sample,
     check_ground_truth,
     compare_verdicts,
+    each_sample_in,
     holds_samples,
     judge_one,
     judge_resuming,
     read_eval_results,
-    read_sample_file,
     subset_of,
     told_by_name,
     with_expected_outputs,
@@ -137,22 +141,26 @@ def judge_samples(args: argparse.Namespace) -> None:
             on_start=facts.append,
             on_verdict=progress.add,
         )
-    wall_s = time.monotonic() - start_s
+        wall_s = time.monotonic() - start_s
+        doing("writing the results")
+        solutions = Lazily(len(samples), lambda place: samples[place].solution)
+        write_eval_results(args.out / RESULTS, verdicts, solutions)
+        outcomes = Outcomes(verdicts)
     # Of the judged tasks alone it is enough for their pass@k.
-    ids = {verdict.task_id for verdict in verdicts}
+    ids = {outcome.task_id for outcome in outcomes}
     tasks = [task for task in suite.tasks if task.task_id in ids]
     report = Report(
         suite=suite,
-        verdicts=verdicts,
+        verdicts=outcomes,
         kept=progress.kept,
         wall_s=wall_s,
         timeout_s=timeout_s,
         config=config,
         sandbox=facts[0] if facts else None,
         truth=truth or cached_ground_truth(tasks, config=config, timeout_s=timeout_s),
-        agreement=compare_verdicts(verdicts, others) if others else None,
+        agreement=compare_verdicts(outcomes, others) if others else None,
     )
-    summary, files = _write(args, report, samples, truth)
+    summary, files = _write(args, report, truth)
     pause()
     if args.json:
         print(summary)
@@ -170,11 +178,9 @@ def _of_truth(truth: GroundTruth) -> dict[str, Any]:
 
 
 def _write(
-    args: argparse.Namespace, report: Report, samples: Sequence[Sample], truth: GroundTruth | None
+    args: argparse.Namespace, report: Report, truth: GroundTruth | None
 ) -> tuple[str, list[str]]:
-    """Write the files of results; the summary, and the files' names."""
-    solutions = [sample.solution for sample in samples]
-    write_eval_results(args.out / RESULTS, report.verdicts, solutions)
+    """Write the files of results that sum up; the summary, and the names of all files."""
     # By option, else by the file's name, else by the suite.
     name = told_by_name(args.samples)
     known = {
@@ -193,7 +199,7 @@ def _write(
 
 def _read_submission(
     args: argparse.Namespace, suite: Suite
-) -> tuple[list[Sample], list[RecordedVerdict]]:
+) -> tuple[Sequence[Sample], list[RecordedVerdict]]:
     """The samples at ``--samples`` as programs for the tasks of `suite`, in the file's order, and
     the verdicts that the file itself holds. Raises ConfigError, naming file and line, for what
     cannot be read or joined."""
@@ -206,25 +212,26 @@ def _read_submission(
         counts[task.task_id] += 1
         return task, dataclasses.replace(one, task_id=task.task_id, sample=number)
 
+    def of_samples() -> Iterator[tuple[str, int, str]]:
+        for task, row in (joined(one, one.where) for one in each_sample_in(path)):
+            if args.sanitize:
+                raw = row.unsanitized_after(task.complete_prompt)
+                program = sanitize(raw, task.entry_point, task.tested_names)
+            else:
+                program = row.program_after(task.complete_prompt)
+            yield task.task_id, row.sample, program
+
+    tasks = {task.task_id: task for task in suite.tasks}
+    folder = args.out or Path(tempfile.gettempdir())
     if path.name.endswith((".json", ".json.gz")) and not holds_samples(path):
         if args.sanitize:
             raise ConfigError(f"--sanitize: the programs of {path} have been judged as they are")
         judged = [joined(one, str(path)) for one in read_eval_results(path)]
-        samples = [
-            Sample.of(task, one.uncalibrated(task.code_prompt), sample=one.sample)
-            for task, one in judged
-        ]
-        return samples, [one for _, one in judged]
-    submitted = (joined(one, one.where) for one in read_sample_file(path))
-    samples = []
-    for task, row in submitted:
-        if args.sanitize:
-            raw = row.unsanitized_after(task.complete_prompt)
-            program = sanitize(raw, task.entry_point, task.tested_names)
-        else:
-            program = row.program_after(task.complete_prompt)
-        samples.append(Sample.of(task, program, sample=row.sample))
-    return samples, []
+        programs = (
+            (task.task_id, one.sample, one.uncalibrated(task.code_prompt)) for task, one in judged
+        )
+        return Submission(tasks, programs, folder), [one for _, one in judged]
+    return Submission(tasks, of_samples(), folder), []
 
 
 def _task_finder(suite: Suite) -> Callable[[str, str], Task]:
