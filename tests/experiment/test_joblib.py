@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -45,11 +46,9 @@ class Quick:
 @pytest.fixture
 def run_quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
     """Runs such jobs, two at once; what each returned, or the error of its worker."""
-    from joblib.externals.cloudpickle import register_pickle_by_value
+    from cloudpickle import register_pickle_by_value
 
-    import tests.experiment.test_joblib as here
-
-    register_pickle_by_value(here)
+    register_pickle_by_value(sys.modules[__name__])
     monkeypatch.setattr(joblib, "_worked", lambda returned: True)
     monkeypatch.setattr(joblib, "_lost", lambda job, error: returning(error))
 
