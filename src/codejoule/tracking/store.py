@@ -25,7 +25,7 @@ from codejoule.tracking.client import (
 )
 from codejoule.tracking.outbox import Outbox
 from codejoule.tracking.process import Processes
-from codejoule.tracking.served import FINGERPRINT, PARENT, Place, ServedClient
+from codejoule.tracking.served import ERROR, FINGERPRINT, PARENT, Place, ServedClient
 from codejoule.tracking.traces import TaskTrace, log_traces
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ _log = logging.getLogger(__name__)
 
 _KIND = "codejoule.kind"
 _HOST = "codejoule.host"
-_ERROR = "codejoule.error"
 _NOTE = "mlflow.note.content"
 _DIGEST_LENGTH = 36
 
@@ -338,8 +337,8 @@ class Store:
                 tags=[RunTag(key, cut(value, TAG_LENGTH)) for key, value in merged.items()],
                 synchronous=True,
             )
-            if _ERROR in known_tags:
-                self._client.delete_tag(run_id, _ERROR)
+            if ERROR in known_tags:
+                self._client.delete_tag(run_id, ERROR)
             self._client.update_run(run_id, status="RUNNING")
 
     def _log_params(self, run_id: str, params: Mapping[str, object]) -> None:
