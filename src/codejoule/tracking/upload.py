@@ -360,7 +360,7 @@ class _Upload:
         """Give back the room that it took."""
         traces = [trace.info.trace_id for trace in traces_of(self._local, waiting.run_id)]
         if traces:
-            self._local.client.deletetraces_of(self._local.experiment_id, trace_ids=traces)
+            self._local.client.delete_traces(self._local.experiment_id, trace_ids=traces)
         self._local.client.delete_run(waiting.run_id)
         rmtree(self._files(waiting).parent, ignore_errors=True)
 
