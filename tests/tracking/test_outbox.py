@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import shutil
 import subprocess
 import sys
 import threading
@@ -115,6 +116,7 @@ def check_whole(bench: Bench, run: Run, tmp_path: Path, parent: str) -> None:
     assert all(trace.info.assessments[0].value is True for trace in traces)
 
 
+@pytest.mark.slow
 def test_run_that_loses_its_server_midway_is_kept_whole_and_uploaded_once(
     bench, mlflow_server, tmp_path, caplog
 ):
@@ -198,6 +200,7 @@ class Interrupted(BaseException):
     """What an upload is broken off by."""
 
 
+@pytest.mark.slow
 def test_upload_that_is_broken_off_at_any_request_leaves_no_duplicate(
     bench, mlflow_server, tmp_path, monkeypatch
 ):
@@ -288,7 +291,7 @@ def test_sync_says_what_it_did_and_what_it_cannot(bench, mlflow_server, tmp_path
 @pytest.mark.parametrize(
     ("status", "away"), [(401, False), (403, False), (500, False), (503, True)]
 )
-def test_refusal_is_an_error_and_an_outage_is_none(tmp_path, status, away, with_database):
+def test_refusal_is_an_error_and_an_outage_is_none(tmp_path, status, away, empty_database):
     class Answering(BaseHTTPRequestHandler):
         def do_GET(self):
             self.send_response(status)
@@ -305,6 +308,9 @@ def test_refusal_is_an_error_and_an_outage_is_none(tmp_path, status, away, with_
         threading.Thread(target=stub.serve_forever, args=[0.01], daemon=True).start()
         uri = f"http://127.0.0.1:{stub.server_port}"
         tracking = TrackingConfig(name=TrackingName.server, uri=uri, dir=f"{tmp_path}/mlruns")
+        folder = Outbox(tracking.folder, uri).folder
+        folder.mkdir(parents=True)
+        shutil.copy(empty_database, folder)
         try:
             if away:
                 assert prepare_store(tracking).away

@@ -16,13 +16,13 @@ from mlflow.tracking import MlflowClient
 
 from codejoule.config import ConfigError, UserError
 from codejoule.config.schema import TrackingConfig, TrackingName
-from codejoule.tracking import prepare_store
+from codejoule.tracking import Outbox, prepare_store
 
 PREPARE = """
 import sys
 from pathlib import Path
 from codejoule.config.schema import TrackingConfig
-from codejoule.tracking import prepare_store
+from codejoule.tracking import Outbox, prepare_store
 
 store = prepare_store(TrackingConfig(dir=f"{sys.argv[1]}/mlruns"))
 run = store.start_run(name=sys.argv[2], parent_run_id=None, tags={}, params={"a": 1})
@@ -106,11 +106,14 @@ def test_moved_store_is_a_user_error(store, project, tmp_path_factory):
         prepare_store(TrackingConfig(dir=f"{elsewhere}/mlruns"))
 
 
-def test_server_that_does_not_answer_is_known_within_seconds(tmp_path, with_database):
+def test_server_that_does_not_answer_is_known_within_seconds(tmp_path, empty_database):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         uri = f"http://127.0.0.1:{free.getsockname()[1]}"
     config = TrackingConfig(name=TrackingName.server, uri=uri, dir=f"{tmp_path}/mlruns")
+    folder = Outbox(config.folder, uri).folder
+    folder.mkdir(parents=True)
+    shutil.copy(empty_database, folder)
     started_s = time.monotonic()
     store = prepare_store(config)
     assert time.monotonic() - started_s < 20

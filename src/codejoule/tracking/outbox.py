@@ -6,6 +6,7 @@ import json
 import os
 import re
 import secrets
+import shlex
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -88,7 +89,11 @@ class Outbox:
     def command(self) -> str:
         """The command that uploads what waits."""
         usual = self.tracking.absolute() == (home() / "mlruns").absolute()
-        return "codejoule sync" if usual else f"codejoule sync --tracking-dir {self.tracking}"
+        return (
+            "codejoule sync"
+            if usual
+            else f"codejoule sync --tracking-dir {shlex.quote(str(self.tracking))}"
+        )
 
     def told(self) -> str | None:
         """A sentence on what waits; None where nothing does."""

@@ -32,9 +32,10 @@ UUID = "codejoule.uuid"
 SERVER_RUN = "codejoule.server_run"
 """Tag of a run in the outbox that was begun on the server: its id there."""
 FINGERPRINT = "codejoule.fingerprint"
+ERROR = "codejoule.error"
 _ENDED = ("FINISHED", "FAILED", "KILLED")
 _OF_A_RUN = frozenset(
-    ("log_inputs", "set_tag", "delete_tag", "log_metric", "log_param", "log_dict", "log_text",
+    ("log_inputs", "set_tag", "log_metric", "log_param", "log_dict", "log_text",
      "log_artifacts")
 )  # fmt: skip
 """MLflow's functions that are passed on as they are; a run's id is their first argument."""
@@ -182,6 +183,24 @@ class ServedClient:
             file=Path(local_path),
         )
 
+    def delete_tag(self, run_id: str, key: str) -> None:
+        """MLflow's; a tag that is not there is none that is missing."""
+        from mlflow.exceptions import MlflowException
+
+        def delete(place: Place) -> None:
+            try:
+                place.client.delete_tag(place.run_id, key)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+
+        self.anywhere(run_id, delete)
+        known_as = self.outbox.canonical(run_id)
+        note = self.outbox.note(known_as)
+        if note is not None:
+            kept = {name: value for name, value in note.tags.items() if name != key}
+            self.outbox.write_note(known_as, replace(note, tags=kept))
+
     def create_run(self, experiment_id: str, *, run_name: str, tags: Mapping[str, str]) -> "Run":
         """MLflow's, in this client's experiment."""
         start_ms = _now_ms()
@@ -274,7 +293,7 @@ class ServedClient:
             return
         run = self.get_run(run_id)
         if self._server is not None and self.outbox.waiting(run.info.run_id) is None:
-            self.outbox.write_note(run.info.run_id, _noted(run))
+            self.outbox.write_note(run.info.run_id, noted(run))
 
     def set_terminated(self, run_id: str, status: str, end_time: int | None = None) -> None:
         """MLflow's."""
@@ -419,10 +438,12 @@ def runs_of_uuid(place: Place, own: str) -> "list[Run]":
     return sorted(found, key=lambda run: (run.info.start_time, run.info.run_id))
 
 
-def _noted(run: "Run") -> Note:
+def noted(run: "Run") -> Note:
+    """What a run of the server's is, to go on without it."""
     return Note(
         name=run.info.run_name,
         start_time_ms=run.info.start_time,
+        end_time_ms=run.info.end_time,
         status=run.info.status,
         tags=dict(run.data.tags),
         params=dict(run.data.params),

@@ -26,7 +26,7 @@ from codejoule.tracking.client import (
 )
 from codejoule.tracking.outbox import Outbox
 from codejoule.tracking.process import Processes
-from codejoule.tracking.served import FINGERPRINT, PARENT, Place, ServedClient
+from codejoule.tracking.served import ERROR, FINGERPRINT, PARENT, Place, ServedClient
 from codejoule.tracking.traces import TaskTrace, judge_traces, log_traces
 
 if TYPE_CHECKING:
@@ -49,7 +49,6 @@ CONFIGURATION = "codejoule.configuration"
 """Tag with the hash of what a run's configuration asks for."""
 GENERATED_AS = "codejoule.fingerprint_generated"
 """Tag with the fingerprint that a run was generated with, where it was judged otherwise."""
-_ERROR = "codejoule.error"
 _NOTE = "mlflow.note.content"
 _DIGEST_LENGTH = 36
 
@@ -457,8 +456,8 @@ class Store:
                 tags=[RunTag(key, cut(value, TAG_LENGTH)) for key, value in merged.items()],
                 synchronous=True,
             )
-            if _ERROR in known_tags:
-                self._client.delete_tag(run_id, _ERROR)
+            if ERROR in known_tags:
+                self._client.delete_tag(run_id, ERROR)
             self._client.update_run(run_id, status="RUNNING")
 
     def _log_params(self, run_id: str, params: Mapping[str, object]) -> None:

@@ -18,12 +18,14 @@ from codejoule.tracking.client import PARAMS_PER_BATCH
 from codejoule.tracking.outbox import Finished, Outbox, Waiting
 from codejoule.tracking.prepare import open_served, prepare_store
 from codejoule.tracking.served import (
+    ERROR,
     FINGERPRINT,
     PARENT,
     SERVER_RUN,
     UUID,
     Place,
     create_once,
+    noted,
     runs_of_uuid,
 )
 from codejoule.tracking.traces import copy_traces, traces_of
@@ -273,6 +275,8 @@ class _Upload:
                 self._done.files += 1
                 self._done.file_bytes += size
         self._send_traces(waiting, target)
+        if waiting.whole and ERROR in there.data.tags and ERROR not in content.tags:
+            client.delete_tag(target, ERROR)  # it was continued, and has got over it
         if content.ended and _end(there) != (content.status, content.end_time_ms):
             client.set_terminated(target, content.status, content.end_time_ms)
 
@@ -331,16 +335,18 @@ class _Upload:
             if not self._content(waiting).same(content):
                 return False
             self._outbox.uploaded(waiting, target)
-        sweep = content.tags.get(_KIND) == "sweep"
-        if waiting.whole:
-            self._done.sweeps += sweep
-            self._done.runs += not sweep
+        there = self._server.client.get_run(target)
+        sweep = there.data.tags.get(_KIND) == "sweep"
+        self._done.sweeps += sweep
+        self._done.runs += not sweep
         fingerprint = content.tags.get(FINGERPRINT)
         if content.status == "FINISHED" and fingerprint is not None:
             known = Finished(run_id=target, metrics={m.key: m.value for m in content.metrics})
             self._outbox.finish(self._experiment, fingerprint, known)
-        if content.ended:
+        if content.status == "FINISHED":
             self._outbox.forget(target)
+        elif content.ended:
+            self._outbox.write_note(target, noted(there))
         self._clear(waiting)
         return True
 
@@ -354,7 +360,7 @@ class _Upload:
         """Give back the room that it took."""
         traces = [trace.info.trace_id for trace in traces_of(self._local, waiting.run_id)]
         if traces:
-            self._local.client.deletetraces_of(self._local.experiment_id, trace_ids=traces)
+            self._local.client.delete_traces(self._local.experiment_id, trace_ids=traces)
         self._local.client.delete_run(waiting.run_id)
         rmtree(self._files(waiting).parent, ignore_errors=True)
 
