@@ -141,9 +141,7 @@ def _cancel(left: Sequence[Any]) -> None:
     running = list(left)
     while running and time.monotonic() < until_s:
         _, running = ray.wait(running, timeout=1.0)
-    say(
-        f"{len(left)} {'job' if len(left) == 1 else 'jobs'} of Ray cancelled; finished batches are kept."
-    )
+    say(f"{len(left)} {'job' if len(left) == 1 else 'jobs'} of Ray cancelled; finished batches are kept.")
 
 
 def _plain(node: DictConfig) -> dict[str, Any]:

@@ -45,9 +45,7 @@ class SlurmLauncher(Launcher):
 
     def __init__(self, **options: Any) -> None:
         self._options = {
-            key: OmegaConf.to_container(value, resolve=True)
-            if OmegaConf.is_config(value)
-            else value
+            key: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
             for key, value in options.items()
         }
 
@@ -312,10 +310,8 @@ def _how_it_ended(job_id: str) -> str:
         done = _call("sacct", "-n", "-X", "-P", "-j", job_id, "-o", "State")
         state = done.stdout.strip() if done is not None and done.returncode == 0 else None
     said = f"state {state}" if state else "Slurm no longer knows it"
-    return (
-        f"it has ended without a result ({said}); finished batches are kept, and the same "
+    return f"it has ended without a result ({said}); finished batches are kept, and the same " \
         "command continues after them"
-    )
 
 
 def _facts(line: str) -> Mapping[str, str]:
