@@ -7,10 +7,11 @@ PY := $(BIN)/python
 STAMP := $(VENV)/.installed-$(shell { sed '/^\[tool\.ruff\]/,$$d' pyproject.toml; cat constraints.txt; } | sha256sum | cut -c 1-16)
 SYSTEM_PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 PORT ?= 5000
+HOST ?= 127.0.0.1
 ALONE := tests/sandbox tests/evaluation tests/measurement
 
 .DEFAULT_GOAL := help
-.PHONY: help setup browser eval-env vllm-env demo ui analysis doctor check format test test-slow test-gpu docs starter-suite starter-model clean
+.PHONY: help setup browser eval-env vllm-env demo ui server analysis doctor check format test test-slow test-gpu test-cluster docs starter-suite starter-model clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -41,6 +42,9 @@ demo: setup ## fresh clone to results: sweep the bundled model and print the com
 ui: $(STAMP) ## MLflow UI on the project's store (PORT=5000, or the next that is free)
 	@$(BIN)/codejoule ui --port $(PORT)
 
+server: $(STAMP) ## MLflow on PostgreSQL for a team, with logins (HOST=127.0.0.1 PORT=5000 SERVER_DIR=...)
+	@$(BIN)/codejoule server --host $(HOST) --port $(PORT) $(if $(SERVER_DIR),--dir $(SERVER_DIR))
+
 analysis: $(STAMP) ## tables, statistics and one HTML report from the runs in MLflow
 	@$(BIN)/codejoule analyze
 
@@ -58,15 +62,21 @@ format: $(STAMP) ## format the code
 
 test: setup browser ## fresh clone to green: the test suite (on two cores 4 to 8 minutes, once installed)
 	@# The sandbox and the sampler have time limits and use both cores: not beside other tests.
-	@$(PY) -m pytest -m 'not slow and not gpu' $(ALONE)
+	@$(PY) -m pytest -m 'not slow and not gpu and not cluster' $(ALONE)
 	@# The files in their order: ordered by their number of tests, those of few long ones come last.
-	@$(PY) -m pytest -m 'not slow and not gpu' -n 2 --dist loadfile --no-loadscope-reorder $(ALONE:%=--ignore=%)
+	@$(PY) -m pytest -m 'not slow and not gpu and not cluster' -n 2 --dist loadfile --no-loadscope-reorder $(ALONE:%=--ignore=%)
 
 test-slow: setup ## the tests that take minutes
 	@$(PY) -m pytest -m slow
 
 test-gpu: setup ## the tests that need an NVIDIA GPU
 	@$(PY) -m pytest -m gpu
+
+test-cluster: setup ## the tests that need Slurm, Ray and PostgreSQL, installed where that is possible
+	@for each in slurmctld:slurmctld slurmd:slurmd sbatch:slurm-client slurmdbd:slurmdbd munged:munge mariadbd:mariadb-server pg_ctlcluster:postgresql; do \
+		PATH=$$PATH:/usr/sbin .ci/install-package $${each%:*} $${each#*:} "the tests that need it are skipped"; done
+	@$(PY) -m pip install --quiet --constraint constraints.txt --editable '.[cluster,ray,server]'
+	@$(PY) -m pytest -m cluster
 
 docs: $(STAMP) ## build the documentation in site/, with every warning an error
 	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict

@@ -23,7 +23,7 @@ class Finder:
         """Called by Python for whatever is imported."""
         if name != NAME or (found := PathFinder.find_spec(name)) is None:
             return None
-        found.loader = _Loader(found.loader)  # type: ignore[arg-type]
+        found.loader = _Loader(found.loader)  # type: ignore[assignment]
         return found
 
 

@@ -7,10 +7,12 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.mlflow_server import Server
 
 # Two test processes share two cores; for models as small as these, threads only wait for one
 # another. Read when torch and numpy's libraries are imported, here and in processes from here.
@@ -65,3 +67,14 @@ def with_database(empty_database: Path) -> Callable[[Path], Path]:
         return folder
 
     return project
+
+
+@pytest.fixture
+def mlflow_server(tmp_path: Path, empty_database: Path) -> Iterator[Server]:
+    """A server with an empty store, which is not started yet."""
+    folder = tmp_path / "server"
+    folder.mkdir()
+    shutil.copy(empty_database, folder)
+    made = Server(folder)
+    yield made
+    made.kill()

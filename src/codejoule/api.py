@@ -271,11 +271,13 @@ def run(*overrides: str) -> list[Run]:
             raise error.__cause__ or error from None
         assert outcome.run_id is not None
         store = prepare_store(experiment.tracking)
+        # Kept in the outbox where a server did not answer.
+        ((uri, ids),) = store.located([outcome.run_id]).items() or ((store.uri, {outcome.run_id}),)
         runs.append(
             Run(
                 name=outcome.name,
-                run_id=outcome.run_id,
-                tracking_uri=store.uri,
+                run_id=next(iter(ids)),
+                tracking_uri=uri,
                 skipped=outcome.state is State.skipped,
                 metrics=store.metrics(outcome.run_id),
             )

@@ -7,9 +7,17 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
+
+_all: "list[Services]" = []
+
+
+def logs_of_all() -> str:
+    """What the daemons that run now have written last."""
+    return "\n".join(services.logs() for services in _all)
 
 
 class Services:
@@ -18,6 +26,7 @@ class Services:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._running: list[tuple[str, subprocess.Popen[bytes]]] = []
+        _all.append(self)
 
     def start(
         self,
@@ -50,6 +59,10 @@ class Services:
                 raise RuntimeError(f"{what}: {why}\n{self.logs()}")
             time.sleep(0.2)
 
+    def forget(self, process: subprocess.Popen[bytes]) -> None:
+        """A program that a test has ended."""
+        self._running = [entry for entry in self._running if entry[1] is not process]
+
     def logs(self, lines: int = 25) -> str:
         """The ends of all log files."""
         texts = []
@@ -63,6 +76,7 @@ class Services:
         for _, process in reversed(self._running):
             end(process)
         self._running.clear()
+        _all.remove(self)
 
 
 def end(process: subprocess.Popen[bytes], *, within_s: float = 20) -> None:
@@ -70,20 +84,13 @@ def end(process: subprocess.Popen[bytes], *, within_s: float = 20) -> None:
     family = _family(process.pid)
     if process.poll() is None:
         process.terminate()
-        try:
+        with suppress(subprocess.TimeoutExpired):
             process.wait(within_s)
-        except subprocess.TimeoutExpired:
-            pass
     for member in family:
-        if member.is_running():
-            try:
-                member.kill()
-            except psutil.NoSuchProcess:
-                continue
-    try:
+        with suppress(psutil.NoSuchProcess):
+            member.kill()
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait()
 
 

@@ -174,6 +174,7 @@ class Slurm:
                 "AccountingStorageHost": "127.0.0.1",
                 "AccountingStoragePort": ports["dbd"],
                 "AccountingStoragePass": self._munge,
+                "AccountingStorageTRES": "gres/gpu",
                 "JobAcctGatherType": "jobacct_gather/none",
             }
         node = (

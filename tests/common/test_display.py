@@ -111,6 +111,20 @@ def test_without_a_terminal_lasting_work_gets_a_line_at_once_and_then_one_in_30_
     ]
 
 
+def test_beside_others_each_line_says_what_it_is_about(clock: Clock) -> None:
+    stream = io.StringIO()
+    display = Display(stream, ProgressMode.plain, beside_others=True, clock=clock)
+    display.say("before it is known")
+    display.heading("2/4 starter-none-b8")
+    display.say("warning: it is hot")
+    display.say("2/4 starter-none-b8: 3 J per task")
+    assert stream.getvalue().splitlines() == [
+        "before it is known",
+        "2/4 starter-none-b8: warning: it is hot",
+        "2/4 starter-none-b8: 3 J per task",
+    ]
+
+
 def test_a_quiet_display_says_nothing(clock: Clock) -> None:
     stream = Terminal()
     display = _display(stream, clock, "none")

@@ -1,10 +1,14 @@
 """Running the real main job in a folder of its own."""
 
+import gzip
+import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -31,6 +35,30 @@ def runs_of(experiment: str, folder: Path) -> list[Run]:
     client = MlflowClient(f"sqlite:///{folder}/mlruns/mlflow.db")
     (found,) = client.search_experiments(filter_string=f"name = '{experiment}'")
     return list(client.search_runs([found.experiment_id]))
+
+
+def left_by(experiment: str, folder: Path, name: str) -> list[Path]:
+    """That artifact of each finished run in the store below `folder`."""
+    found = [
+        Path(run.info.artifact_uri.removeprefix("file://")) / name
+        for run in runs_of(experiment, folder)
+        if run.info.status == "FINISHED" and run.data.tags["codejoule.kind"] == "run"
+    ]
+    assert all(path.exists() for path in found), found
+    return found
+
+
+def entries_of(folder: Path) -> list[dict[str, Any]]:
+    """The whole entries of the only journal below `folder`: beside the store, or, once its run has
+    finished, in it. None before there is a journal."""
+    for file in folder.glob("mlruns/journals/*/*/journal.jsonl"):
+        with suppress(FileNotFoundError):  # the run has just finished
+            lines = file.read_text(encoding="utf-8").split("\n")[:-1]
+            return [json.loads(line) for line in lines]
+    for file in folder.glob("mlruns/artifacts/*/artifacts/journal.jsonl.gz"):
+        with gzip.open(file, "rt", encoding="utf-8") as text:
+            return [json.loads(line) for line in text]
+    return []
 
 
 def run_main(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from codejoule.experiment import isolation, job_process
-from tests.experiment.job import Sweep, children_running, run_main, runs_of, start_main
+from tests.experiment.job import Sweep, children_running, left_by, run_main, runs_of, start_main
 from tests.warm import Job
 
 JOBS = ("batch=b1,b8", "suite.limit=24", "evaluator=none")
@@ -78,9 +78,8 @@ def test_a_child_process_decodes_what_this_process_decodes(killed: Sweep) -> Non
         killed.folder, "isolation=inline", *JOBS[1:], "batch=b8", "tracking.experiment=inline"
     )
     assert done.returncode == 0, done.stderr
-    journals = killed.folder / "mlruns/journals"
-    (inline,) = journals.glob("inline/*/artifacts/samples.jsonl")
-    isolated = journals / "codejoule" / inline.parents[1].name / "artifacts/samples.jsonl"
+    (inline,) = left_by("inline", killed.folder, "samples.jsonl")
+    (isolated,) = left_by("codejoule", killed.folder, "samples.jsonl")
     assert isolated.read_text() == inline.read_text()
 
 
@@ -100,20 +99,6 @@ def test_the_model_ends_with_a_sweep_that_is_killed(store: Path) -> None:
     while any(Path(f"/proc/{pid}").exists() for pid in (server, child)):
         assert time.monotonic() < deadline
         time.sleep(0.005)
-
-
-def test_ctrl_c_ends_the_model_and_the_sweep(store: Path) -> None:
-    process = decoding(store, new_session=True)
-    (server,), child = children_of(process.pid), child_of(process.pid)
-    os.killpg(process.pid, signal.SIGINT)
-    done = process.completed(timeout=60)
-    assert done.returncode == 130
-    assert "the same command continues" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert not any(Path(f"/proc/{pid}").exists() for pid in (server, child))
-    assert [
-        run.info.status for run in runs_of("codejoule", store) if "b1" in run.info.run_name
-    ] == ["KILLED"]
 
 
 def test_a_library_that_no_fork_would_bear_is_left_to_the_jobs(

@@ -9,7 +9,7 @@ import pytest
 
 from codejoule.config import UserError
 from codejoule.generation.vllm.environment import find_vllm
-from tests.experiment.job import run_main, runs_of
+from tests.experiment.job import left_by, run_main, runs_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -26,7 +26,7 @@ def artifacts(folder: Path, *overrides: str) -> Path:
     """What a run on the CPU, judging left out, leaves behind."""
     done = run_main(folder, "device=cpu", "evaluator=none", *overrides)
     assert done.returncode == 0, done.stderr
-    (found,) = folder.glob("mlruns/journals/*/*/artifacts")
+    (found,) = left_by("codejoule", folder, "")
     return found
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.experiment.job import run_main, start_main
+from tests.experiment.job import entries_of, left_by, run_main, start_main
 
 # Each batch prints nothing, so the points are recognised by what is on disk.
 OVERRIDES = ("batch=b4", "suite.limit=24", "generation=sample", "generation.n_samples=2")
@@ -19,11 +19,7 @@ SAMPLES = 48
 
 def entries(folder: Path) -> list[str]:
     """Kinds of the journal's whole lines, in order; none before there is a journal."""
-    journals = list(folder.glob("mlruns/journals/*/*/journal.jsonl"))
-    if not journals:
-        return []
-    lines = journals[0].read_text(encoding="utf-8").split("\n")[:-1]
-    return [json.loads(line)["kind"] for line in lines]
+    return [entry["kind"] for entry in entries_of(folder)]
 
 
 POINTS: dict[str, Callable[[Path], bool]] = {
@@ -49,7 +45,7 @@ def start_and_kill(folder: Path, reached: Callable[[Path], bool]) -> None:
 
 def outcome(folder: Path) -> tuple[list[dict[str, str]], dict[str, list[str]]]:
     """Samples and verdicts of the only finished run."""
-    (samples,) = folder.glob("mlruns/journals/*/*/artifacts/samples.jsonl")
+    (samples,) = left_by("codejoule", folder, "samples.jsonl")
     results = json.loads((samples.parent / "eval_results.json").read_text(encoding="utf-8"))
     verdicts = {task: [row["status"] for row in rows] for task, rows in results["eval"].items()}
     return [json.loads(line) for line in samples.read_text(encoding="utf-8").splitlines()], verdicts
@@ -72,6 +68,7 @@ def check_same(folder: Path, uninterrupted: Path) -> None:
     assert verdicts == expected_verdicts
     assert entries(folder).count("batch") == BATCHES, "no batch missing, none twice"
     assert entries(folder).count("verdicts") == SAMPLES, "no verdict missing, none twice"
+    assert not list(folder.glob("mlruns/journals/*/*/")), "a finished run leaves no journal"
 
 
 def test_a_run_killed_at_every_point_in_turn_ends_like_one_never_killed(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.experiment.job import run_main, runs_of, start_main
+from tests.experiment.job import left_by, run_main, runs_of, start_main
 from tests.experiment.test_isolation import child_of, children_of, journal_of
 from tests.experiment.test_vllm_runs import OVERRIDES as VLLM
 from tests.experiment.test_vllm_runs import environment
@@ -28,7 +28,7 @@ def taken_over(folder: Path) -> dict[str, bool]:
 
 
 def samples(folder: Path, experiment: str) -> list[str]:
-    files = folder.glob(f"mlruns/journals/{experiment}/*/artifacts/samples.jsonl")
+    files = left_by(experiment, folder, "samples.jsonl")
     return sorted(file.read_text(encoding="utf-8") for file in files)
 
 

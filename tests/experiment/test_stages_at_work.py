@@ -4,13 +4,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from codejoule.config.schema import EvaluatorConfig, MeterConfig, OnMeteredDevice, Stage
 from codejoule.domain import EnergyScope, EnergySource, Status, Verdict
-from codejoule.experiment import evaluation_stage
+from codejoule.experiment import assignment, evaluation_stage
 from codejoule.experiment import run as run_module
 from codejoule.experiment.evaluation_stage import Bench, _Slices
 from codejoule.experiment.records import read_results
@@ -19,9 +20,6 @@ from codejoule.measurement import Meter, Work, at_work, jobs
 from codejoule.measurement.counter import CumulativeCounter
 from codejoule.tracking import Journal
 from codejoule.tracking.entries import EngineSetUp, Loaded, MeterFacts
-
-HARDWARE: Any = object()
-"""Which machine it is does not matter here."""
 
 
 @contextmanager
@@ -54,14 +52,15 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Work, tuple[str, ..
         bench = Bench(
             name=name, tasks=(), evaluator=EvaluatorConfig(), meter=plan.meter, timeout_s=1.0
         )
-        with bench.at_work(HARDWARE):
+        with bench.at_work(plan.hardware):
             look()
 
     for stage in ("generate_isolated", "log_results"):
         monkeypatch.setattr(run_module, stage, look)
     monkeypatch.setattr(run_module, "evaluate", evaluate)
+    monkeypatch.setattr(run_module, "has_generated", lambda plan, folder: False)
     monkeypatch.setattr(run_module, "run_name", lambda experiment: "mine")
-    monkeypatch.setattr(run_module, "metered_devices", lambda *_: ("GPU-1",))
+    monkeypatch.setattr(assignment, "packages_of_generation", lambda *_, **__: ())
     monkeypatch.setattr(evaluation_stage, "metered_packages", lambda *_: ("rapl-package-0",))
     return found
 
@@ -88,7 +87,8 @@ class Plan:
         self.evaluator: Any = self
         self.name, self.stage = "sandbox", Stage.all
         self.meter = MeterConfig(on_metered_device=on_metered_device)
-        self.hardware, self.gpus = None, (0,)
+        self.hardware, self.gpus = SimpleNamespace(gpus=[SimpleNamespace(uuid="GPU-1")]), (0,)
+        self.isolated = False
 
 
 def test_each_stage_is_known_with_its_devices(
@@ -99,6 +99,18 @@ def test_each_stage_is_known_with_its_devices(
         ("mine", Work.generation, ("GPU-1",)),
         ("mine", Work.evaluation, ("rapl-package-0",)),
     ], "logging the results is no work that distorts"
+
+
+def test_a_run_that_has_generated_waits_for_no_gpu(
+    seen: list[tuple[str, Work, tuple[str, ...]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "has_generated", lambda plan, folder: True)
+    with as_somebody_else():
+        theirs = at_work("theirs", Work.generation, devices=["GPU-1"])
+        theirs.__enter__()
+    _execute(Plan(), tmp_path, Tracked())  # type: ignore[arg-type]
+    theirs.__exit__(None, None, None)
+    assert [work for name, work, _ in seen if name == "mine"] == [Work.evaluation]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from codejoule.experiment.plan import loaded_quant
 from codejoule.generation import engine_class
 from codejoule.models import check_model_config
 from tests import warm
-from tests.experiment.job import ROOT, children_running, run_main, runs_of, start_main
+from tests.experiment.job import ROOT, children_running, entries_of, run_main, runs_of, start_main
 
 FAKE = Path(__file__).parents[1] / "generation" / "fake_vllm"
 TASKS = 24
@@ -35,9 +35,7 @@ def environment(**wrong: float) -> dict[str, str]:
 
 def windows_done(folder: Path) -> list[int]:
     """How many sequences ended in each window."""
-    (journal,) = list(folder.glob("mlruns/journals/*/*/journal.jsonl")) or [None]
-    lines = journal.read_text(encoding="utf-8").split("\n")[:-1] if journal else []
-    entries = [json.loads(line) for line in lines]
+    entries = entries_of(folder)
     return [len(e["payload"]["completions"]) for e in entries if e["kind"] == "batch"]
 
 

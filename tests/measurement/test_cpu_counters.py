@@ -3,6 +3,7 @@
 import logging
 import shutil
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from codejoule.config import ConfigError, UserError
 from codejoule.config.schema import MeterConfig, MeterName, MeterScope
 from codejoule.domain import FIRST_TOKEN, EnergyScope, EnergySource, TaskRecord
 from codejoule.domain.metrics import RunFacts, WindowFacts, run_metrics
-from codejoule.measurement import Meter, open_meter
+from codejoule.measurement import Meter, Work, at_work, jobs, open_meter
 from codejoule.measurement.counter import Counter
 from codejoule.measurement.cpu import CpuCounters, rapl_counter
 
@@ -27,6 +28,7 @@ def _meter(open_ledger: Any, *, in_scope: bool) -> Meter:
         idle_s=1.0,
         ledger=ledger,
         cpu=CpuCounters(rapl_counter(), in_scope=in_scope),
+        others=jobs.OtherJobs(),
     )
 
 
@@ -92,6 +94,29 @@ def test_with_the_scope_gpu_and_cpu_it_is_part_of_the_figure(open_ledger: Any, r
     assert metrics["energy_gpu_net_j"] == gpu_j - idle_power_w * reading.latency_s
     assert metrics["energy_cpu_j"] == reading.energy_by_device_j["cpu:0"]
     assert abs(metrics["energy_crosscheck_rel"]) < 0.03
+
+
+@pytest.mark.parametrize(
+    ("work", "told"), [(Work.evaluation, False), (Work.generation, False), (Work.standby, True)]
+)
+def test_a_package_on_which_two_jobs_worked_is_in_neithers_figures(
+    open_ledger: Any, rapl: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: Work,
+    told: bool,
+) -> None:  # fmt: skip
+    monkeypatch.setenv(jobs.PLACE, str(tmp_path))
+    with _meter(open_ledger, in_scope=False) as meter:
+        own, jobs._lineage = jobs._lineage, lambda: ("1@elsewhere",)
+        theirs = at_work("theirs", work)
+        theirs.__enter__()
+        jobs._lineage = own
+        with meter.window("beside") as beside:
+            time.sleep(0.3)
+        theirs.__exit__(None, None, None)
+        with meter.window("alone") as alone:
+            time.sleep(0.3)
+        assert beside.reading.energy_j == pytest.approx(200 * beside.reading.latency_s, rel=0.03)
+        assert ("cpu:0" in beside.reading.energy_out_of_scope_j) is told
+        assert "cpu:0" in alone.reading.energy_out_of_scope_j
 
 
 def test_a_cpu_counter_that_fails_beside_ends_its_figures_with_a_word(

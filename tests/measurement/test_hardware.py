@@ -2,11 +2,12 @@ import json
 import subprocess
 import sys
 from dataclasses import asdict
+from itertools import permutations
 from typing import Any
 
 import pytest
 
-from codejoule.measurement import detect_hardware
+from codejoule.measurement import detect_gpus, detect_hardware, showing
 
 
 def test_gpus_are_listed_with_what_a_meter_needs_to_know(nvml: Any, no_rapl: None) -> None:
@@ -30,6 +31,22 @@ def test_the_first_gpu_is_the_one_cuda_calls_zero(
     hardware = detect_hardware()
     assert [gpu.index for gpu in hardware.gpus] == [1]
     assert [gpu.index for gpu in hardware.hidden_gpus] == [0]
+
+
+@pytest.mark.parametrize("setting", [None, "1,0", "GPU-bbbb, 0", "1", "0,GPU-bbbb0000-2,7"])
+def test_a_process_sees_the_cards_that_it_is_shown(
+    nvml: Any, no_rapl: None, monkeypatch: pytest.MonkeyPatch, setting: str | None
+) -> None:
+    if setting is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", setting)
+    hardware = detect_hardware()
+    for count in range(1, len(hardware.gpus) + 1):
+        for numbers in permutations(range(len(hardware.gpus)), count):
+            with monkeypatch.context() as inner:
+                for name, value in showing(hardware, numbers).items():
+                    inner.setenv(name, value)
+                seen = [gpu.uuid for gpu in detect_gpus()[0]]
+                assert seen == [hardware.gpus[number].uuid for number in numbers]
 
 
 @pytest.mark.parametrize(

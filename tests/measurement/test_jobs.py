@@ -69,20 +69,39 @@ with at_work("first", Work.generation, devices=sys.argv[1:]):
     print("has it", flush=True)
     time.sleep(60)
 """
+CHOOSING = """
+import sys, time
+from codejoule.measurement import Choice, Work, at_work
+count, *among = sys.argv[1:]
+with at_work("first", Work.generation, choice=Choice(count=int(count), among=tuple(among))) as got:
+    print(*got, flush=True)
+    time.sleep(60)
+"""
 
 
 @contextmanager
 def process(*devices: str) -> Iterator[subprocess.Popen[str]]:
     """A real one that works with these devices."""
+    with started(PROCESS, *devices) as process:
+        said(process)
+        yield process
+
+
+@contextmanager
+def started(code: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(
-        [sys.executable, "-c", PROCESS, *devices], stdout=subprocess.PIPE, text=True
-    ) as started:
+        [sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True,
+    ) as process:  # fmt: skip
         try:
-            assert started.stdout is not None
-            started.stdout.readline()
-            yield started
+            yield process
         finally:
-            started.kill()
+            process.kill()
+
+
+def said(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
 
 
 def test_a_device_that_is_metered_stops_the_second_with_a_word() -> None:
@@ -119,6 +138,46 @@ def test_the_second_waits_for_the_first_and_says_so_once(
         assert waiting.stdout.readline() == "has it\n"
         waiting.kill()
         assert waiting.communicate()[1] == ""
+
+
+def test_jobs_take_the_cards_that_are_free_and_the_third_waits_for_one() -> None:
+    cards = ("GPU-1", "GPU-2")
+    with started(CHOOSING, "1", *cards) as first, started(CHOOSING, "1", *cards) as second:
+        assert {said(first), said(second)} == set(cards)
+        some = jobs.Choice(count=1, among=cards)
+        busy = (
+            r"1 of 2 GPUs are needed, and too few are free: GPU-1 is being metered by first "
+            rf"\(process ({first.pid}|{second.pid}), .*; GPU-2 is being metered by first"
+        )
+        with (
+            pytest.raises(UserError, match=busy),
+            at_work("third", Work.generation, choice=some, on_metered_device=ERROR),
+        ):
+            pass
+        with started(CHOOSING, "1", *cards) as third:
+            assert third.stderr is not None
+            assert "this job waits" in third.stderr.readline()
+            second.kill()
+            assert said(third) in cards
+
+
+def test_a_job_that_lacks_one_of_two_cards_holds_none() -> None:
+    with process("GPU-2"), started(CHOOSING, "2", "GPU-1", "GPU-2") as waiting:
+        assert waiting.stderr is not None
+        assert "2 of 2 GPUs are needed" in waiting.stderr.readline()
+        # It looks now and then, and has it for that moment.
+        with at_work("other", Work.generation, devices=["GPU-1"]):
+            pass
+
+
+def test_what_a_metered_command_starts_takes_a_card_each_of_the_commands() -> None:
+    cards = ("GPU-1", "GPU-2")
+    with (
+        at_work("command", Work.command, devices=cards),
+        started(CHOOSING, "1", *cards) as first,
+        started(CHOOSING, "1", *cards) as second,
+    ):
+        assert {said(first), said(second)} == set(cards)
 
 
 def test_a_killed_job_leaves_nothing_behind() -> None:

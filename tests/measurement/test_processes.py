@@ -6,12 +6,23 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from types import SimpleNamespace
 
+import pynvml
 import pytest
 
 from codejoule.config import UserError
 from codejoule.config.schema import MeterConfig, MeterName
-from codejoule.measurement import Meter, ServerProcesses, detect_hardware, find_server, open_meter
+from codejoule.measurement import (
+    Gpu,
+    Meter,
+    ServerProcesses,
+    detect_hardware,
+    find_server,
+    in_use,
+    open_meter,
+)
 
 
 @pytest.fixture
@@ -54,6 +65,52 @@ def test_the_process_that_listens_is_found() -> None:
                 pids=(os.getpid(),), gpus=tuple(range(len(hardware.gpus)))
             )
     assert find_server(f"http://127.0.0.1:{port}/v1", hardware).pids == ()
+
+
+class Driver:
+    """NVML, which answers while it is initialised."""
+
+    def __init__(self, computing: dict[str, list[int]], monkeypatch: pytest.MonkeyPatch) -> None:
+        self.open = 0
+        self.computing = computing
+        monkeypatch.setattr(pynvml, "nvmlInit", lambda: self.count(1))
+        monkeypatch.setattr(pynvml, "nvmlShutdown", lambda: self.count(-1))
+        monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByUUID", self.handle)
+        monkeypatch.setattr(
+            pynvml, "nvmlDeviceGetComputeRunningProcesses",
+            lambda uuid: [SimpleNamespace(pid=pid) for pid in self.computing[uuid]],
+        )  # fmt: skip
+
+    def count(self, step: int) -> None:
+        self.open += step
+
+    def handle(self, uuid: str) -> str:
+        if not self.open:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_UNINITIALIZED)
+        return uuid
+
+
+CARDS = tuple(
+    Gpu(index=n, name="H200", uuid=f"GPU-{n}", memory_bytes=1, driver="1", energy_counter=True,
+        mig=False)
+    for n in range(3)
+)  # fmt: skip
+
+
+def test_the_gpus_of_a_server_are_those_that_it_computes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    driver = Driver({"GPU-0": [1], "GPU-1": [os.getpid()], "GPU-2": []}, monkeypatch)
+    hardware = replace(detect_hardware(), gpus=CARDS)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        found = find_server(f"http://127.0.0.1:{listening.getsockname()[1]}/v1", hardware)
+    assert found == ServerProcesses(pids=(os.getpid(),), gpus=(1,))
+    assert driver.open == 0
+
+
+def test_a_gpu_is_in_use_where_others_compute(busy: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    Driver({"GPU-0": [os.getpid(), busy], "GPU-1": [1, busy], "GPU-2": []}, monkeypatch)
+    assert in_use(CARDS) == {"GPU-1"}, "what this process has started is its own"
 
 
 @pytest.mark.parametrize(

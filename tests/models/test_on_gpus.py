@@ -1,6 +1,5 @@
 """Kernels on a real GPU, and a model spread over two."""
 
-import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -19,6 +18,7 @@ from codejoule.models.placement import Placement
 from codejoule.models.quantization import quantizer_of
 from codejoule.models.quantization.packed_words import one_in_each_place
 from codejoule.models.value_proof import prove_values
+from tests.experiment.job import entries_of
 
 SHAPE = {
     "model_type": "qwen2", "vocab_size": 320, "hidden_size": 256, "intermediate_size": 512,
@@ -164,8 +164,7 @@ def test_a_run_on_two_gpus_meters_both(tmp_path: Path) -> None:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    (journal,) = tmp_path.glob("mlruns/journals/*/*/journal.jsonl")
-    entries = [json.loads(line) for line in journal.read_text().splitlines()]
+    entries = entries_of(tmp_path)
     (load_entry,) = [entry["payload"] for entry in entries if entry["kind"] == "load"]
     assert load_entry["meter"]["devices"] == ["gpu:0", "gpu:1"]
     batches = [entry["payload"]["reading"] for entry in entries if entry["kind"] == "batch"]

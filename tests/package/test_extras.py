@@ -57,11 +57,10 @@ def test_the_smallest_extra_is_named(module: str, command: str | None) -> None:
 
 
 def test_every_requirement_is_pinned() -> None:
-    """Except for Ray's launcher, which needs another cloudpickle than MLflow's newest."""
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pinned = {plain(line.partition("==")[0]) for line in lines if "==" in line}
     wanted = {plain(re.match(r"[\w.-]+", line)[0]) for line in requires("codejoule") or ()}  # type: ignore[index]
-    assert wanted - pinned == {"hydra-ray-launcher"}
+    assert wanted - pinned == set()
 
 
 def plain(name: str) -> str:

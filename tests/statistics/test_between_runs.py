@@ -12,11 +12,14 @@ from scipy import stats
 
 from codejoule.statistics import (
     ASSUMED,
+    REPEATS,
     RunVariance,
     compare_runs,
+    moderated_variance,
     pooled_run_variance,
     reference_variance,
     smallest_ratio,
+    variance_words,
 )
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -111,3 +114,13 @@ def test_the_shipped_reference_is_what_the_golden_files_say() -> None:
     for key, (sd_log, df) in found.items():
         assert float(shipped[key]["sd_log"]) == pytest.approx(sd_log, abs=6e-5)
         assert int(shipped[key]["df"]) == df
+
+
+def test_the_reference_moderates_a_variance_of_few_repeats() -> None:
+    few = RunVariance(sd_log=0.05, df=2.0, source=REPEATS)
+    found = moderated_variance(few, RunVariance(sd_log=0.01, df=4.0, source=ASSUMED))
+    assert found.df == 6
+    assert found.sd_log == pytest.approx(math.sqrt((2 * 0.05**2 + 4 * 0.01**2) / 6))
+    assert variance_words(found) == (
+        "runs differ by 3 %, from repeats and the reference with 6 degrees of freedom"
+    )

@@ -106,15 +106,16 @@ def test_moved_store_is_a_user_error(store, project, tmp_path_factory):
         prepare_store(TrackingConfig(dir=f"{elsewhere}/mlruns"))
 
 
-def test_server_that_does_not_answer_is_told_within_seconds(tmp_path):
+def test_server_that_does_not_answer_is_known_within_seconds(tmp_path, with_database):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         uri = f"http://127.0.0.1:{free.getsockname()[1]}"
-    config = TrackingConfig(name=TrackingName.server, uri=uri)
+    config = TrackingConfig(name=TrackingName.server, uri=uri, dir=f"{tmp_path}/mlruns")
     started_s = time.monotonic()
-    with pytest.raises(UserError, match=r"tracking\.uri=.*cannot be used.*tracking=local"):
-        prepare_store(config)
+    store = prepare_store(config)
     assert time.monotonic() - started_s < 20
+    assert store.away
+    assert store.uri.startswith(f"sqlite:///{tmp_path}/mlruns/outbox/127.0.0.1_")
     assert "MLFLOW_HTTP_REQUEST_MAX_RETRIES" not in os.environ
 
 
@@ -136,7 +137,9 @@ def test_server_that_refuses_is_told_with_its_reason(tmp_path):
     threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
     try:
         config = TrackingConfig(
-            name=TrackingName.server, uri=f"http://127.0.0.1:{server.server_port}"
+            name=TrackingName.server,
+            uri=f"http://127.0.0.1:{server.server_port}",
+            dir=f"{tmp_path}/mlruns",
         )
         with pytest.raises(UserError, match="no entry"):
             prepare_store(config)

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 _PAGE = 1000
 _IDS = 500
 _NEWEST = 1000
-"""How many runs of each engine and energy source are read to learn how much runs vary."""
+"""How many runs of each engine and energy source are read at most to learn how much runs vary."""
+_FEWEST = 200
+"""How many are read where fewer than these are asked for. MLflow takes milliseconds for each."""
 _TIMES = ("started_ms", "ended_ms")
 _NO_JOBS = ("sweep", "analysis")
 _SWEEP = "codejoule.sweep"
@@ -93,7 +95,8 @@ def load_runs(
             for own in searches
             for run in _search(client, home, *own, where=where, newest=newest)
         ]
-        every = _of_apparatus(client, found, newest or _NEWEST)
+        bound = min(_NEWEST, max(_FEWEST, len(found)))
+        every = _of_apparatus(client, found, newest or bound)
     found.sort(key=lambda run: int(run.info.start_time))
     found = [run for run in found if run.data.tags.get("codejoule.kind") not in _NO_JOBS]
     foreign = [run for run in found if run.data.tags.get("codejoule.kind") != "run"]

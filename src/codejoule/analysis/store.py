@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlparse
 
-from codejoule.common.mlflow_client import is_server, mlflow_client, patience, store_problem
+from codejoule.common.mlflow_client import (
+    READING,
+    is_server,
+    mlflow_client,
+    patience,
+    store_problem,
+)
 
 # Not from the package's face: analysis must not depend on what composes configurations.
 from codejoule.config.errors import UserError
@@ -42,7 +48,7 @@ def reading(uri: str) -> Iterator["MlflowClient"]:
         what = "is a folder" if database.exists() else "does not exist"
         raise UserError(f"there are no runs yet: {database} {what}. {MAKE_RUNS}")
     try:
-        with patience(retries=2, timeout_s=30):
+        with patience(READING):
             yield mlflow_client(uri)
     except Exception as error:
         from mlflow.exceptions import MlflowException

@@ -40,7 +40,20 @@ def build_parser() -> tuple[
     argparse.ArgumentParser, Mapping[str, Callable[[argparse.Namespace], int]]
 ]:
     """The parser of all commands, and by a command's name what takes its arguments."""
-    from codejoule.cli import analyze, doctor, env, estimate, evaluate, gate, meter, new, plan, ui
+    from codejoule.cli import (
+        analyze,
+        doctor,
+        env,
+        estimate,
+        evaluate,
+        gate,
+        meter,
+        new,
+        plan,
+        server,
+        sync,
+        ui,
+    )
     from codejoule.thesis import command as thesis
 
     parser: argparse.ArgumentParser = _Parser(
@@ -60,6 +73,8 @@ def build_parser() -> tuple[
         "import-thesis": (thesis.add_import_parser, thesis.run),
         "new": (new.add_parser, new.run),
         "ui": (ui.add_parser, ui.run),
+        "server": (server.add_parser, server.run),
+        "sync": (sync.add_parser, sync.run),
         "doctor": (doctor.add_parser, doctor.run),
         "env": (env.add_parser, env.run),
         "meter": (meter.add_parser, meter.run),

@@ -6,8 +6,9 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from codejoule.common.mlflow_client import is_server
 from codejoule.common.progress import doing, pause
-from codejoule.config import UserError, default_store
+from codejoule.config import UserError, default_store, home
 from codejoule.config.credentials import refuse_credentials
 from codejoule.domain import visible
 
@@ -135,6 +136,8 @@ def run(args: argparse.Namespace) -> int:
         f"Runs of experiment {loaded.experiment} in {loaded.uri}",
         f"Written to {args.out}: {', '.join(path.name for path in written)}",
     ]
+    if (told := _waiting(uri)) is not None:
+        tail.append(f"{told}.")
     if args.log:
         run_id = log_report(loaded, written[-1])
         tail.append(f"In MLflow: report/index.html of run {run_id}")
@@ -155,6 +158,13 @@ def run(args: argparse.Namespace) -> int:
         print(visible("".join(f"\n{note}" for note in notes)))
     print("\n".join(tail))
     return 0
+
+
+def _waiting(uri: str) -> str | None:
+    """A sentence on runs that wait here for the server at `uri`; None where there are none."""
+    from codejoule.tracking import Outbox
+
+    return Outbox(home() / "mlruns", uri).told() if is_server(uri) else None
 
 
 def _options(args: argparse.Namespace) -> "Options":

@@ -218,7 +218,7 @@ def _examine(hardware: Hardware, asked: Asked) -> list[Finding]:
         lambda: [_evaluation_environment(asked.python)],
         lambda: [_vllm(asked.vllm)],
         lambda: [_hub(), _hub_token(), _hub_cache()],
-        lambda: [_tracking_store(asked.store)],
+        lambda: [_tracking_store(asked.store), *_outboxes(asked.store)],
         lambda: _tracking_server(asked.server),
         lambda: [_installed(None), *map(_installed, EXTRAS)],
     ]
@@ -371,6 +371,14 @@ def _tracking_store(folder: Path) -> Finding:
     detail = f"{database} {state}" if writable else f"{target} cannot be written"
     fix = "make it writable, or choose another folder with tracking.dir=..."
     return Finding("tracking", writable, detail, fix)
+
+
+def _outboxes(folder: Path) -> Iterable[Finding]:
+    """Runs that wait for a server; nothing where there are none."""
+    from codejoule.tracking import Outbox
+
+    said = (box.told() for box in Outbox.below(folder.absolute()))
+    return [Finding("outbox", True, told) for told in said if told is not None]
 
 
 def _installed(extra: str | None) -> Finding:

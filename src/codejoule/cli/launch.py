@@ -3,7 +3,6 @@ one message and an exit code."""
 
 import logging
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from codejoule.config.compose import register_schemas
 from codejoule.config.credentials import refuse_credentials_in
 from codejoule.config.explain import explain
 from codejoule.domain import visible
+from codejoule.experiment import stopping
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -31,7 +31,9 @@ def job(config: "DictConfig") -> object:
     from codejoule.experiment.run import run_job
     from codejoule.experiment.sweep import Summary
 
-    found = run_job(config)
+    # A launcher's process has no handlers yet.
+    with stopping.listening():
+        found = run_job(config)
     if not isinstance(found, Summary):
         return found
     print_summary(found)
@@ -42,11 +44,19 @@ def launch(arguments: Sequence[str]) -> int:
     """Run Hydra with these arguments, flags and overrides, and return the process's exit code. A
     wrong configuration, or something outside that the user can put right, is one message on stderr
     and exit code 1; ``HYDRA_FULL_ERROR=1`` brings the traceback back. After a sweep the comparison
-    table and the failed jobs are printed, and any failed job makes the exit code 1."""
+    table and the failed jobs are printed, and any failed job makes the exit code 1. Ctrl-C, and
+    SIGTERM (Slurm, docker stop, kill), end it with exit code 130: the first time what is under way
+    is finished and kept, the second time at once."""
+    with stopping.listening():
+        try:
+            return _launch(arguments)
+        except KeyboardInterrupt:  # while it summed up
+            return stopping.EXIT_CODE
+
+
+def _launch(arguments: Sequence[str]) -> int:
     import hydra
 
-    # A job that is told to end (Slurm, docker stop, kill) ends like one that is interrupted.
-    signal.signal(signal.SIGTERM, _interrupt)
     # A log file that cannot be written is no reason for a traceback at each line of it.
     logging.raiseExceptions = False
     traceback_wanted = os.environ.get(_FULL_ERROR) == "1"
@@ -64,9 +74,10 @@ def launch(arguments: Sequence[str]) -> int:
         except BrokenPipeError:
             # The reader (`| head`) has gone; nothing may be written at exit either.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        except KeyboardInterrupt:
-            code, interrupted = 130, True
-            failure = "interrupted; the same command continues where this stopped"
+        except KeyboardInterrupt as interrupt:
+            code, interrupted = stopping.EXIT_CODE, True
+            kept = "".join(f": {note}" for note in getattr(interrupt, "__notes__", ()))
+            failure = f"interrupted{kept}; the same command continues where this stopped"
         except Exception as error:
             display.pause()
             text = explain(error, arguments)
@@ -100,7 +111,3 @@ def _finish_sweep(*, interrupted: bool) -> int:
         print(f"error: {visible(str(error))}", file=sys.stderr)
         code = 1
     return code
-
-
-def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from codejoule.analysis import load_runs, read_tasks
 from codejoule.cli.estimate.forecast import forecast
-from codejoule.cli.plan.history import read_history, store_of
+from codejoule.cli.plan.history import History, read_history, store_of
 from codejoule.cli.plan.jobs import target_of
 from codejoule.config import ConfigError, UserError
 from codejoule.config.schema import (
@@ -30,7 +30,13 @@ from codejoule.domain.metrics import J_PER_KWH
 from codejoule.experiment.plan import loaded_alike
 from codejoule.experiment.sweep import Outcome, State
 from codejoule.measurement import detect_hardware
-from codejoule.statistics import ASSUMED, RunVariance
+from codejoule.statistics import (
+    ASSUMED,
+    REPEATS,
+    RunVariance,
+    moderated_variance,
+    reference_variance,
+)
 from codejoule.statistics.race import Answer, Job, Question, Race, Rules
 from codejoule.statistics.run_pairs import variance_words
 from codejoule.suites import load_suite
@@ -242,8 +248,15 @@ class Resolver:
         each task, in the order of the tasks, and the energy of loading [J]."""
         tracking = self.experiments[0].tracking
         store = prepare_store(tracking)
-        frame = load_runs(store.uri, store.experiment, run_ids={str(outcome.run_id)}).frame
-        figures, _ = read_tasks(frame, uri=store.uri)
+        found = store.located([str(outcome.run_id)])
+        if not found:
+            raise UserError(
+                f"{outcome.name} (run {outcome.run_id}) is on the tracking server, which does not "
+                "answer, so its figures cannot be read; start the same command again when it does"
+            )
+        ((uri, ids),) = found.items()
+        frame = load_runs(uri, store.experiment, run_ids=ids).frame
+        figures, _ = read_tasks(frame, uri=uri)
         order = np.argsort(figures.order[0])
         energy_j = figures.energy_j[0] + np.nan_to_num(figures.evaluation_j[0])
         passed = figures.passed[0]
@@ -411,4 +424,11 @@ def _between(experiments: Sequence[ExperimentConfig], options: Options) -> list[
     first = replace(experiments[0], gpu=GpuConfig(name=DETECTED_GPU))
     target = target_of(first, detect_hardware())
     history = read_history(store_of(first.tracking), first.tracking.experiment, target.runs_there)
-    return [history.variance(own.engine.name.value, target.source.value) for own in experiments]
+    return [_variance(history, own.engine.name.value, target.source.value) for own in experiments]
+
+
+def _variance(history: History, engine: str, source: str) -> RunVariance:
+    """By repeats, moderated by the reference: the bound of a variance from two or three repeats
+    alone is so wide that it would leave fivefold differences open."""
+    found, reference = history.variance(engine, source), reference_variance(engine, source)
+    return moderated_variance(found, reference) if found.source == REPEATS else found

@@ -29,18 +29,28 @@ def print_summary(summary: Summary, *, compare: bool = True) -> None:
         shown.heading("")
         shown.left = str
     good = [o for o in summary.outcomes if o.state is not State.failed and o.run_id is not None]
-    store, comparison = None, ""
+    store, comparison, elsewhere = None, "", ""
     if good and compare:
         doing("comparing the runs")
         store = prepare_store(summary.tracking)
-        ids = {str(outcome.run_id) for outcome in good}
-        analysis, comparison = _compare(store, ids, longest=summary.answer is not None)
-        if summary.run_id is not None and not summary.only_skipped:
-            failures = [f"{o.name} failed: {o.error}" for o in summary.failed]
-            note = sweep_note(analysis, failures)
-            store.describe_sweep(summary.run_id, note=note, **best_figures(analysis))
+        found = store.located(str(outcome.run_id) for outcome in good)
+        uri, ids = max(found.items(), key=lambda place: len(place[1]), default=(store.uri, set()))
+        if len(ids) < len(good):
+            elsewhere = (
+                f"{len(good) - len(ids)} of {len(good)} runs are in another store and are not "
+                "compared here, since the tracking server was away for a while"
+            )
+        if ids:
+            analysis, comparison = _compare(
+                uri, store.experiment, ids, longest=summary.answer is not None
+            )
+            if summary.run_id is not None and not summary.only_skipped:
+                failures = [f"{o.name} failed: {o.error}" for o in summary.failed]
+                note = sweep_note(analysis, [*failures, *filter(None, [elsewhere])])
+                figures = best_figures(analysis) if not elsewhere else {"metrics": {}, "tags": {}}
+                store.describe_sweep(summary.run_id, note=note, **figures)
     pause()
-    for text in filter(None, (summary.answer, comparison)):
+    for text in filter(None, (summary.answer, comparison, elsewhere and f"{elsewhere}.")):
         print(visible(f"\n{text}"))
     reasons: dict[str | None, list[str]] = {}
     for outcome in summary.failed:
@@ -50,13 +60,19 @@ def print_summary(summary: Summary, *, compare: bool = True) -> None:
     print(visible(f"\n{_counts(summary)}"))
     if store is None or (isinstance(shown, Display) and shown.mode is ProgressMode.none):
         return
+    if store.outbox is not None and (told := store.outbox.told()) is not None:
+        print(visible(f"{told}."))
+    if store.away:
+        return
     if not summary.failed and not summary.missing:
         print(f"Next: {_next(store, summary.tracking)}.")
     print(f"Runs in MLflow: {_link(store, summary.tracking)}")
 
 
-def _compare(store: Store, run_ids: set[str], *, longest: bool) -> tuple[Analysis, str]:
-    loaded = load_runs(store.uri, store.experiment, run_ids=run_ids)
+def _compare(
+    uri: str, experiment: str, run_ids: set[str], *, longest: bool
+) -> tuple[Analysis, str]:
+    loaded = load_runs(uri, experiment, run_ids=run_ids)
     if longest:  # a sweep with a goal: the looks at fewer tasks have told what they could
         tasks = loaded.frame["metrics.tasks"]
         loaded = replace(loaded, frame=loaded.frame[tasks == tasks.max()].reset_index(drop=True))

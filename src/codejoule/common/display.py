@@ -35,12 +35,16 @@ class Display:
         stream: TextIO,
         mode: ProgressMode = ProgressMode.auto,
         *,
+        beside_others: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`beside_others`: others write to the stream at the same time, and each line says what it
+        is about."""
         self.mode = mode
         self.left: Callable[[], str] = str
         """What is said of the time that is left; empty where nothing is known."""
         self._stream = stream
+        self._beside_others = beside_others
         self._clock = clock
         self._lock = threading.RLock()
         self._ended = threading.Event()
@@ -82,6 +86,8 @@ class Display:
         if self.mode is ProgressMode.none:
             return
         with self._lock:
+            if self._beside_others and not text.startswith(self._heading):
+                text = f"{self._heading}: {text}"
             self._write((_ERASE if self._shown else "") + visible(text) + "\n")
             self._shown = False
             self._told_s = self._clock()
@@ -154,13 +160,15 @@ def _columns(stream: TextIO) -> int:
 
 
 @contextmanager
-def displayed(mode: ProgressMode = ProgressMode.auto) -> Iterator[Display]:
+def displayed(
+    mode: ProgressMode = ProgressMode.auto, *, beside_others: bool = False
+) -> Iterator[Display]:
     """Inside, what is told is shown on standard error, as it is now: what becomes of that later,
     in a job whose libraries write to its log file, does not matter."""
     stream = sys.stderr
     with suppress(OSError, ValueError, AttributeError):  # it is no file
         stream = os.fdopen(os.dup(sys.stderr.fileno()), "w", errors="backslashreplace")
-    display = Display(stream, mode)
+    display = Display(stream, mode, beside_others=beside_others)
     try:
         with told_to(display):
             yield display

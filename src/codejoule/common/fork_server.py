@@ -7,11 +7,13 @@ files, exit code and signals, and nothing that it sets reaches the server or ano
 
 import atexit
 import json
+import os
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Self
 
 _MESSAGE_BYTES = 2**17
@@ -111,6 +113,12 @@ class Fork:
             self.close()
         return self.returncode
 
+    def send_signal(self, number: int) -> None:
+        """Send it a signal, unless it is known to have ended."""
+        if self.returncode is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
     def close(self) -> None:
         """Have it killed, unless it has ended."""
         self._reply.close()
@@ -120,6 +128,6 @@ class Fork:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is KeyboardInterrupt:
-            # A terminal interrupts it, too: it may clean up.
+            # It may have been interrupted, too, and clean up.
             self.poll(_UNWIND_S)
         self.close()

@@ -20,6 +20,8 @@ from codejoule.common.imports import importing
 _MESSAGE_BYTES = 2**17
 _MOST_FILES = 8
 _PR_SET_PDEATHSIG = 1
+_TO_ALL = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+"""What a terminal sends to all processes of a group, and Slurm to all of a job's step."""
 _code = 0
 
 
@@ -36,8 +38,8 @@ class Order:
 def serve(channel: socket.socket, prepare: Callable[[], None]) -> Order | None:
     """Call `prepare`, which imports, and fork for each order. Returns in each fork its order, and
     None in the server when nobody can order anything any more. Either ends with `leave`."""
-    # A terminal interrupts all processes of a group. The server ends with its channel.
-    on_interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The server ends with its channel, and with nothing else that others are told to end by.
+    handlers = {number: signal.signal(number, signal.SIG_IGN) for number in _TO_ALL}
     # Handlers run in reverse: after those of all libraries.
     atexit.register(_skip_teardown)
     with importing():
@@ -71,13 +73,21 @@ def serve(channel: socket.socket, prepare: Callable[[], None]) -> Order | None:
                     each.close()
                 for one in running:
                     os.close(one.ended)
-                signal.signal(signal.SIGINT, on_interrupt)
+                for number, handler in handlers.items():
+                    signal.signal(number, handler)
                 _set_back(message["undo"])
                 return Order(message["order"], tuple(files))
             _tell(reply, pid)
             running.append(_Running(pid, os.pidfd_open(pid), reply))
         for file in files:
             os.close(file)
+
+
+def begin_anew(command: list[str]) -> NoReturn:
+    """Become another program, which does not inherit what `serve` ignores."""
+    for number in _TO_ALL:
+        signal.signal(number, signal.SIG_DFL)
+    os.execv(command[0], command)
 
 
 def threads() -> list[str]:
@@ -123,10 +133,16 @@ def _fork() -> int:
     server = os.getpid()
     pid = os.fork()
     if pid == 0:
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != server:  # it died before the line above
-            os._exit(1)
+        die_with(server)
     return pid
+
+
+def die_with(parent: int) -> None:
+    """Have the kernel kill this process when its parent has ended. To the kernel that is the thread
+    that has started it."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before the line above
+        os._exit(1)
 
 
 def _tell(reply: socket.socket, answer: int | str) -> None:

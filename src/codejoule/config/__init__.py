@@ -13,7 +13,13 @@ from codejoule.config.installation import (
     settle_home,
     user_cache,
 )
-from codejoule.config.writing import full_disk, nearest_folder, require_room, write_whole
+from codejoule.config.writing import (
+    full_disk,
+    nearest_folder,
+    require_room,
+    write_whole,
+    writing_whole,
+)
 
 __all__ = [
     "ConfigError",
@@ -33,4 +39,5 @@ __all__ = [
     "settle_home",
     "user_cache",
     "write_whole",
+    "writing_whole",
 ]

@@ -180,6 +180,9 @@ def _near(key: str) -> str:
     """What stands where `key` was looked for, the nearest name first."""
     hints = get_type_hints(ExperimentConfig)
     parts = key.split(".")
+    if parts[0] == "hydra":
+        shown = f"--cfg hydra --package {'.'.join(parts[:-1])}"
+        return f"{shown} in its place, and without -m, shows the keys that there are"
     for depth, part in enumerate(parts):
         if not is_dataclass(hints.get(part)):
             where = ".".join(parts[:depth]) or "the configuration"

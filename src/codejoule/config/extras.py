@@ -18,10 +18,11 @@ EXTRAS: Mapping[str, Mapping[str, str]] = {
     "run": {},
     "gpu": {"quant=bnb_nf4": "bitsandbytes", "quant=bnb_int8": "bitsandbytes"},
     "cluster": {
-        "hydra/launcher=joblib": "hydra-joblib-launcher",
+        "hydra/launcher=joblib": "joblib",
         "hydra/launcher=slurm": "submitit",
     },
     "ray": {"hydra/launcher=ray": "ray", "evaluator=ray": "ray"},
+    "server": {"codejoule server": "psycopg"},
     "optuna": {"hydra/sweeper=optuna": "hydra-optuna-sweeper"},
 }
 """Extras of the package; the choices that need each, and the distribution that such a choice is

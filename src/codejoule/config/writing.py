@@ -5,7 +5,10 @@ import os
 import secrets
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from codejoule.config.errors import UserError
 
@@ -18,13 +21,20 @@ def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file, and the folders above it, so that it has all of `content` or is as before. Text
     is written in UTF-8. A power cut leaves no half of it either. Raises `UserError` where the file
     cannot be written."""
-    data = content if isinstance(content, bytes) else content.encode("utf-8")
+    with writing_whole(path) as file:
+        file.write(content if isinstance(content, bytes) else content.encode("utf-8"))
+
+
+@contextmanager
+def writing_whole(path: Path) -> Iterator[IO[bytes]]:
+    """The same for content that is written in pieces, inside: the file has all of it, or is as
+    before where that fails."""
     half = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with half.open("xb") as file:
-                file.write(data)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             half.replace(path)

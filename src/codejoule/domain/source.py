@@ -5,6 +5,7 @@ import io
 import re
 import warnings
 from collections.abc import Sequence
+from functools import lru_cache
 
 BOM = "\ufeff"
 """The byte-order mark that some editors write in front of a text; no parser takes it."""
@@ -85,6 +86,7 @@ def join_sources(parts: Sequence[str]) -> str:
     return "".join(f"{text}\n" for text in future_first(parts) if text)
 
 
+@lru_cache(maxsize=8192)
 def imported_modules(source: str) -> tuple[str, ...]:
     """Modules that a program imports.
 

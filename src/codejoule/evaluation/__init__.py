@@ -6,6 +6,7 @@ from codejoule.evaluation.formats import (
     SampleRow,
     VerdictAgreement,
     compare_verdicts,
+    each_sample_in,
     holds_samples,
     pass_rates,
     read_eval_results,
@@ -24,6 +25,7 @@ from codejoule.evaluation.ground_truth import (
     write_ground_truth,
 )
 from codejoule.evaluation.judge import judge, judge_one
+from codejoule.evaluation.outcomes import Outcomes
 from codejoule.evaluation.progress import Progress
 from codejoule.evaluation.resume import (
     VerdictLog,
@@ -38,6 +40,7 @@ from codejoule.evaluation.sample import Sample
 __all__ = [
     "NO_EXPECTED_OUTPUTS",
     "GroundTruth",
+    "Outcomes",
     "Progress",
     "RecordedVerdict",
     "Sample",
@@ -48,6 +51,7 @@ __all__ = [
     "canonical_sample",
     "check_ground_truth",
     "compare_verdicts",
+    "each_sample_in",
     "environment_facts",
     "environment_name",
     "find_environment",

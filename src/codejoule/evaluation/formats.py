@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import re
+from array import array
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,8 @@ from codejoule.common.files import (
     read_bytes,
     read_lines,
 )
-from codejoule.config import ConfigError, write_whole
+from codejoule.common.lazily import Lazily
+from codejoule.config import ConfigError, write_whole, writing_whole
 from codejoule.domain import BOM, Status, Verdict, future_first, pass_at_k, visible
 
 _LOGGER = logging.getLogger(__name__)
@@ -94,17 +96,20 @@ def read_sample_file(path: Path) -> list[SampleRow]:
     warning. Raises ConfigError, naming the line, for what is missing, empty, not of this form,
     a link, or larger than any sample.
     """
+    return list(each_sample_in(path))
+
+
+def each_sample_in(path: Path) -> Iterator[SampleRow]:
+    """As `read_sample_file`, one at a time."""
     counts: Counter[str] = Counter()
-    samples = []
     for where, row in _folder(path) if path.is_dir() else _json_lines(path):
         task_id = str(row["task_id"])
         found = {key: row.get(key) for key in _TEXTS}
         texts = {key: text and text.removeprefix(BOM) for key, text in found.items()}
-        samples.append(SampleRow(task_id=task_id, sample=counts[task_id], where=where, **texts))
+        yield SampleRow(task_id=task_id, sample=counts[task_id], where=where, **texts)
         counts[task_id] += 1
-    if not samples:
+    if not counts:
         raise ConfigError(f"{path}: no samples in it; one JSON object per line is expected")
-    return samples
 
 
 def holds_samples(path: Path) -> bool:
@@ -279,20 +284,34 @@ def write_eval_results(path: Path, verdicts: Sequence[Verdict], solutions: Seque
     order. `solutions` holds the program of each verdict. Beyond BigCodeBench's keys each
     sample has its ``reason``, and for EvalPlus' formats, whose keys they are, ``base_status``
     and ``plus_status`` (of all tests)."""
-    rows: dict[str, list[dict[str, Any]]] = {}
-    for verdict, solution in zip(verdicts, solutions, strict=True):
-        row: dict[str, Any] = {
-            "task_id": verdict.task_id,
-            "solution": solution,
-            "status": verdict.status.value,
-            "details": dict(verdict.details),
-            "reason": verdict.reason,
-        }
-        if verdict.base is not None:
-            row |= {"base_status": verdict.base.value, "plus_status": verdict.status.value}
-        rows.setdefault(verdict.task_id, []).append(row)
+    places: dict[str, array[int]] = {}
+    for place, verdict in enumerate(verdicts):
+        places.setdefault(verdict.task_id, array("q")).append(place)
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
-    write_whole(path, json.dumps({"date": now, "eval": rows}, indent=2) + "\n")
+    # Row by row: all of them in one text take several times their size in memory.
+    with writing_whole(path) as file:
+        file.write(f'{{\n  "date": "{now}",\n  "eval": {{'.encode())
+        for task, (task_id, own) in enumerate(places.items()):
+            file.write(f"{',' if task else ''}\n    {json.dumps(task_id)}: [".encode())
+            for number, place in enumerate(own):
+                text = json.dumps(_result(verdicts[place], solutions[place]), indent=2)
+                indented = text.replace("\n", "\n      ")
+                file.write(f"{',' if number else ''}\n      {indented}".encode())
+            file.write(b"\n    ]")
+        file.write(b"\n  }\n}\n" if places else b"}\n}\n")
+
+
+def _result(verdict: Verdict, solution: str) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "task_id": verdict.task_id,
+        "solution": solution,
+        "status": verdict.status.value,
+        "details": dict(verdict.details),
+        "reason": verdict.reason,
+    }
+    if verdict.base is not None:
+        row |= {"base_status": verdict.base.value, "plus_status": verdict.status.value}
+    return row
 
 
 def pass_rates(
@@ -322,7 +341,7 @@ def write_pass_at_k(path: Path, verdicts: Sequence[Verdict], **known: Any) -> No
     unknown = known.keys() - set(_ORDER)
     assert not unknown, f"not in BigCodeBench's pass_at_k.json: {unknown}"
     known["calibrated"] = True
-    base = [verdict.of_base_tests() for verdict in verdicts]
+    base = Lazily(len(verdicts), lambda place: verdicts[place].of_base_tests())
     content: dict[str, Any] = {f"pass@{k}": rate for k, rate in pass_rates(base).items()}
     if any(verdict.base is not None for verdict in verdicts):
         content |= {f"pass@{k}_plus": rate for k, rate in pass_rates(verdicts).items()}

@@ -77,7 +77,7 @@ def check_ground_truth(
             on_kept=on_kept,
             on_verdict=on_verdict,
         )
-    return GroundTruth(verdicts=tuple(verdicts))
+        return GroundTruth(verdicts=tuple(verdicts))
 
 
 def cached_ground_truth(

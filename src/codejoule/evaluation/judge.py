@@ -8,6 +8,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterable, Sequence
 
+from codejoule.common.lazily import Lazily
 from codejoule.config import UserError
 from codejoule.config.schema import EvaluatorConfig
 from codejoule.domain import Status, Verdict
@@ -41,25 +42,45 @@ def judge(
     ``config.isolation`` says so.
     """
     todo = list(samples)
+    verdicts: dict[int, Verdict] = {}
 
-    def settle(verdict: Verdict) -> None:
-        if verdict.status is not Status.unjudged:
-            on_verdict(verdict)
+    def note(place: int, verdict: Verdict) -> None:
+        verdicts[place] = verdict
+        on_verdict(verdict)
+
+    judge_each(todo, config=config, timeout_s=timeout_s, on_verdict=note, on_start=on_start)
+    return [verdicts[place] for place in range(len(todo))]
+
+
+def judge_each(
+    samples: Sequence[Sample],
+    *,
+    config: EvaluatorConfig,
+    timeout_s: float,
+    on_verdict: Callable[[int, Verdict], None],
+    on_start: Callable[[SandboxFacts], None] = lambda _: None,
+) -> None:
+    """As `judge`, but verdicts are told alone, each with the place of its sample, and held by
+    nobody; a sample is asked for (by any thread) when it is its turn."""
+    short: list[int] = []
+
+    def settle(place: int, verdict: Verdict) -> None:
+        if verdict.status is Status.unjudged:
+            short.append(place)
+        else:
+            on_verdict(place, verdict)
 
     judge_once = functools.partial(_judge_once, timeout_s=timeout_s)
-    verdicts = judge_once(todo, config=config, on_verdict=settle, on_start=on_start)
-    short = [index for index, v in enumerate(verdicts) if v.status is Status.unjudged]
+    judge_once(samples, config=config, on_verdict=settle, on_start=on_start)
     if short:
         _LOGGER.info("%d samples found too little memory: judged again, one at a time", len(short))
-    again = judge_once(
-        [todo[index] for index in short],
+    short.sort()
+    judge_once(
+        Lazily(len(short), lambda number: samples[short[number]]),
         config=dataclasses.replace(config, workers=1),
-        on_verdict=on_verdict,
+        on_verdict=lambda number, verdict: on_verdict(short[number], verdict),
         on_start=lambda _: None,
     )
-    for index, verdict in zip(short, again, strict=True):
-        verdicts[index] = verdict
-    return verdicts
 
 
 def judge_one(sample: Sample, *, config: EvaluatorConfig, timeout_s: float) -> tuple[Verdict, str]:
@@ -80,12 +101,12 @@ def _judge_once(
     *,
     config: EvaluatorConfig,
     timeout_s: float,
-    on_verdict: Callable[[Verdict], None],
+    on_verdict: Callable[[int, Verdict], None],
     on_start: Callable[[SandboxFacts], None],
-) -> list[Verdict]:
+) -> None:
     """Judge each once, whatever memory the others take meanwhile."""
     if not todo:
-        return []
+        return
     memory = HostMemory()
     cores = len(os.sched_getaffinity(0))
     count = workers_for(min(config.workers or cores, len(todo)), memory)
@@ -101,7 +122,7 @@ def _judge_once(
     for thread in threads:
         thread.start()
     try:
-        return _collect(len(todo), pool.done, on_verdict, on_start)
+        _collect(len(todo), pool.done, on_verdict, on_start)
     except BaseException:
         pool.stop.set()
         for sandbox in sandboxes:
@@ -125,9 +146,9 @@ class _Pool:
     ) -> None:
         self._judge_sample = judge_sample
         self.admission = admission
-        self._pending: queue.SimpleQueue[tuple[int, Sample]] = queue.SimpleQueue()
-        for one in enumerate(todo):
-            self._pending.put(one)
+        self._todo = todo
+        # Of CPython's own iterators a step is atomic.
+        self._pending = iter(range(len(todo)))
         self.done: queue.SimpleQueue[tuple[int, Verdict] | SandboxFacts | BaseException]
         self.done = queue.SimpleQueue()
         self.stop = threading.Event()
@@ -147,13 +168,13 @@ class _Pool:
                         if not started:
                             self.done.put(sandbox.start())
                             started = True
-                        index, sample = self._pending.get_nowait()
-                        verdict, _ = self._judge_sample(sample, sandbox)
+                        index = next(self._pending, None)
+                        if index is None:
+                            return
+                        verdict, _ = self._judge_sample(self._todo[index], sandbox)
                         if verdict.status is Status.unjudged:
                             self.admission.allow_fewer()
                     self.done.put((index, verdict))
-            except queue.Empty:
-                return
             except BaseException as error:
                 if spare and not started and isinstance(error, UserError):
                     # Nobody waits for it: the others do the work, as they would without it.
@@ -165,12 +186,11 @@ class _Pool:
 def _collect(
     count: int,
     done: "queue.SimpleQueue[tuple[int, Verdict] | SandboxFacts | BaseException]",
-    on_verdict: Callable[[Verdict], None],
+    on_verdict: Callable[[int, Verdict], None],
     on_start: Callable[[SandboxFacts], None],
-) -> list[Verdict]:
-    verdicts: dict[int, Verdict] = {}
+) -> None:
     started = False
-    while len(verdicts) < count:
+    while count:
         outcome = done.get()
         if isinstance(outcome, BaseException):
             raise outcome
@@ -187,6 +207,5 @@ def _collect(
             started = True
             continue
         index, verdict = outcome
-        verdicts[index] = verdict
-        on_verdict(verdict)
-    return [verdicts[index] for index in range(count)]
+        count -= 1
+        on_verdict(index, verdict)

@@ -11,15 +11,18 @@ import json
 import logging
 import os
 import re
+from array import array
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
+from codejoule.common.lazily import Lazily
 from codejoule.config import UserError, full_disk, user_cache
 from codejoule.config.schema import EvaluatorConfig
 from codejoule.domain import EXPECTED_OUTPUT, Status, Verdict, from_json, to_json
-from codejoule.evaluation.judge import judge
+from codejoule.evaluation.judge import judge_each
+from codejoule.evaluation.places import Places
 from codejoule.evaluation.ruling import KEPT_OUTPUT
 from codejoule.evaluation.sample import Sample
 from codejoule.sandbox import SandboxFacts, describe_interpreter
@@ -33,56 +36,95 @@ _NOT_OF_THE_VERDICT = (
 """Settings that change no verdict, or whose meaning is in an identity already."""
 
 
+_NOWHERE = -1
+_USUAL_LINE_BYTES = 4096
+
+
+def _verdict_in(line: bytes) -> tuple[str, Verdict]:
+    """The key and the verdict on a line; ValueError, KeyError or TypeError where it is none."""
+    row: dict[str, Any] = json.loads(line)
+    key, verdict = row["key"], from_json(Verdict, row["verdict"])
+    if not isinstance(key, str):
+        raise TypeError("the key is no text")
+    return key, verdict
+
+
 class VerdictLog:
     """A JSONL file of verdicts, ``{"key": identity, "verdict": {...}}`` per line.
 
     A verdict that `add` has returned from outlives this process, however it ends. What cannot
     be read (half a line, or one by another version) is no verdict: its sample is judged anew.
-    Several processes may add to one file, each line being written at once.
+    Several processes may add to one file, each line being written at once. What is held in memory
+    of a verdict is its place in the file.
     """
 
     def __init__(self, path: Path, *, fresh: bool = False) -> None:
         """Open `path`, made where missing; with `fresh` what it holds is not looked at."""
         self.path = path
-        self._verdicts: dict[str, Verdict] = {}
+        self._places = Places()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
             self._file = os.open(path, flags, 0o644)
-            content = path.read_bytes()
-            if content and not content.endswith(b"\n"):
+            size = os.fstat(self._file).st_size
+            if size and os.pread(self._file, 1, size - 1) != b"\n":
                 # A writer was killed in mid-line; what follows must not become part of it.
                 os.write(self._file, b"\n")
+            if not fresh:
+                self._read(size)
         except OSError as error:
             raise self._unwritable(error) from error
-        if not fresh:
-            self._read(content)
 
-    def _read(self, content: bytes) -> None:
-        unread = 0
-        for line in filter(bytes.strip, content.split(b"\n")):
-            try:
-                row: dict[str, Any] = json.loads(line)
-                self._verdicts[row["key"]] = from_json(Verdict, row["verdict"])
-            except (ValueError, KeyError, TypeError):
-                unread += 1
+    def _read(self, size: int) -> None:
+        unread, place = 0, 0
+        with self.path.open("rb") as lines:
+            while place < size and (line := lines.readline()):
+                if line.strip():
+                    try:
+                        key, _ = _verdict_in(line)
+                        self._places.put(key, place)
+                    except (ValueError, KeyError, TypeError):
+                        unread += 1
+                place += len(line)
         if unread:
             _LOGGER.warning("%s: %d lines are no verdicts; left out", self.path, unread)
 
     def find(self, key: str) -> Verdict | None:
         """The verdict under `key`, the last one added; None where there is none."""
-        return self._verdicts.get(key)
+        place = self.place(key)
+        return None if place is None else self.at(place)
 
-    def add(self, key: str, verdict: Verdict) -> None:
-        """Keep `verdict` under `key`; raises UserError where the disk does not take it."""
+    def place(self, key: str) -> int | None:
+        """Where the file has it [bytes from its beginning]."""
+        # Two keys may share what the index knows them by.
+        return next((at for at in self._places.find(key) if self._line(at)[0] == key), None)
+
+    def at(self, place: int) -> Verdict:
+        """The verdict at a place in the file. May be called by any thread."""
+        return self._line(place)[1]
+
+    def _line(self, place: int) -> tuple[str, Verdict]:
+        line, length = b"", _USUAL_LINE_BYTES
+        while not line.endswith(b"\n"):
+            read = os.pread(self._file, length, place)
+            line = read[: read.find(b"\n") + 1]
+            length *= 4
+        return _verdict_in(line)
+
+    def add(self, key: str, verdict: Verdict) -> int:
+        """Keep `verdict` under `key`, and say at which place; raises UserError where the disk does
+        not take it."""
         line = json.dumps({"key": key, "verdict": to_json(verdict)}).encode("ascii") + b"\n"
         try:
             written = os.write(self._file, line)
             if written < len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            # Where this was appended, whatever other processes have added meanwhile.
+            place = os.lseek(self._file, 0, os.SEEK_CUR) - len(line)
         except OSError as error:
             raise self._unwritable(error) from error
-        self._verdicts[key] = verdict
+        self._places.put(key, place)
+        return place
 
     def _unwritable(self, error: OSError) -> UserError:
         why = full_disk(error, self.path) or error.strerror
@@ -93,6 +135,7 @@ class VerdictLog:
 
     def __exit__(self, *_: object) -> None:
         os.close(self._file)
+        self._file = -1  # another file may be given its number
 
 
 def judge_resuming(
@@ -105,36 +148,51 @@ def judge_resuming(
     on_start: Callable[[SandboxFacts], None] = lambda _: None,
     on_verdict: Callable[[Verdict], None] = lambda _: None,
     keeps: Callable[[Verdict], bool] = lambda verdict: verdict.status is not Status.unjudged,
-) -> list[Verdict]:
+) -> Sequence[Verdict]:
     """As `judge`, but a verdict that `log` holds under the same program, tests, limits and
     environment is kept, and each new one is on disk before `on_verdict` hears of it, unless
     `keeps` says no: then the sample is judged again by the next call, as one is that could not
-    be judged. `on_kept` hears at the start which were kept."""
-    setting = setting_identity(config, timeout_s=timeout_s)
-    keys = {(sample.task_id, sample.sample): sample_identity(setting, sample) for sample in samples}
-    kept = [verdict for key in keys.values() if (verdict := log.find(key)) is not None]
-    on_kept(kept)
+    be judged. `on_kept` hears at the start which were kept.
 
-    def note(verdict: Verdict) -> None:
+    What is returned reads each verdict from `log` when it is asked for, which must be open: of a
+    sample, its place there is held, and what `keeps` does not keep."""
+    setting = setting_identity(config, timeout_s=timeout_s)
+    places = array("q", (_known(log, setting, sample) for sample in samples))
+    kept = array("q", (place for place in places if place != _NOWHERE))
+    on_kept(Lazily(len(kept), lambda number: log.at(kept[number])))
+    missing = array("q", (number for number, place in enumerate(places) if place == _NOWHERE))
+    left = Lazily(len(missing), lambda number: samples[missing[number]])
+    others: dict[int, Verdict] = {}
+
+    def note(number: int, verdict: Verdict) -> None:
+        which = missing[number]
         if keeps(verdict):
-            log.add(keys[verdict.task_id, verdict.sample], verdict)
+            places[which] = log.add(sample_identity(setting, samples[which]), verdict)
+        else:
+            others[which] = verdict
         on_verdict(verdict)
 
-    missing = [s for s in samples if log.find(keys[s.task_id, s.sample]) is None]
-    new = judge(
-        with_expected_outputs(missing, config=config, timeout_s=timeout_s),
+    judge_each(
+        with_expected_outputs(left, config=config, timeout_s=timeout_s),
         config=config,
         timeout_s=timeout_s,
         on_start=on_start,
         on_verdict=note,
     )
-    known = {(verdict.task_id, verdict.sample): verdict for verdict in (*kept, *new)}
-    return [known[sample.task_id, sample.sample] for sample in samples]
+    return Lazily(
+        len(samples),
+        lambda number: others[number] if places[number] == _NOWHERE else log.at(places[number]),
+    )
+
+
+def _known(log: VerdictLog, setting: str, sample: Sample) -> int:
+    place = log.place(sample_identity(setting, sample))
+    return _NOWHERE if place is None else place
 
 
 def with_expected_outputs(
     samples: Sequence[Sample], *, config: EvaluatorConfig, timeout_s: float
-) -> list[Sample]:
+) -> Sequence[Sample]:
     """`samples`, those whose tests leave it open with what the canonical solutions return.
 
     They are run by themselves, under the same limits and in the same environment as the samples,
@@ -149,7 +207,7 @@ def with_expected_outputs(
         if EXPECTED_OUTPUT in test
     }
     if not references:
-        return list(samples)
+        return samples
     path = user_cache() / "expected_outputs" / f"{setting_identity(config, timeout_s=timeout_s)}"
 
     def outputs(verdict: Verdict) -> list[str] | None:
@@ -171,18 +229,21 @@ def with_expected_outputs(
             ),
             keeps=lambda verdict: outputs(verdict) is not None,
         )
+        told = [(verdict, outputs(verdict)) for verdict in verdicts]
     expected = {}
-    for verdict in verdicts:
+    for verdict, found in told:
         which, _ = references[verdict.task_id, verdict.sample]
-        expected[which] = outputs(verdict)
-        if expected[which] is None:
+        expected[which] = found
+        if found is None:
             passed = verdict.status is Status.passed
             _LOGGER.warning(
                 "%s: its canonical solution does not tell what its tests expect (%s), so that no "
                 "sample of it can be judged here",
                 verdict.task_id, "it is too much" if passed else verdict.reason,
             )  # fmt: skip
-    return [dataclasses.replace(sample, expected=expected) for sample in samples]
+    return Lazily(
+        len(samples), lambda number: dataclasses.replace(samples[number], expected=expected)
+    )
 
 
 def _reference(sample: Sample, test: str, part: int) -> Sample:

@@ -28,6 +28,7 @@ from codejoule.evaluation import (
     judge,
     with_expected_outputs,
 )
+from codejoule.experiment import stopping
 from codejoule.experiment.plan import Plan
 from codejoule.experiment.shares import in_order
 from codejoule.measurement import (
@@ -141,6 +142,7 @@ def _judge(
         nonlocal unjudged
         unjudged += verdict.status is Status.unjudged
         progress.add(verdict)
+        stopping.check()
 
     if bench.evaluator.spread is EvaluatorSpread.here:
         judge_here(samples, bench, hardware=hardware, keep=journal.append, on_verdict=note)
@@ -177,7 +179,8 @@ def judge_here(
     ):
 
         def note(verdict: Verdict) -> None:
-            slices.add(verdict)
+            with stopping.finishing():
+                slices.add(verdict)
             on_verdict(verdict)
 
         judge(
@@ -190,7 +193,8 @@ def judge_here(
 
 
 class _Slices:
-    """Keeps verdicts as they come, each slice of time with its energy."""
+    """Keeps verdicts as they come, each slice of time with its energy. After a request to stop,
+    what the last slice holds is kept, too, once it is long enough."""
 
     def __init__(
         self,
@@ -212,7 +216,11 @@ class _Slices:
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        if error is None:
+        if isinstance(error, stopping.Stopped) and self._verdicts:
+            if self._measured:
+                time.sleep(max(0.0, self._since_s + _SLICE_S - time.monotonic()))
+            self._settle()
+        elif error is None:
             self._settle()
         else:
             self._stack.__exit__(kind, error, traceback)
@@ -220,10 +228,13 @@ class _Slices:
     def add(self, verdict: Verdict) -> None:
         """Take a verdict; on return it is on disk, unless its slice is still too short."""
         self._verdicts.append(verdict)
-        measured = self._meter.source is not EnergySource.estimate
-        if not measured or time.monotonic() - self._since_s >= _SLICE_S:
+        if not self._measured or time.monotonic() - self._since_s >= _SLICE_S:
             self._settle()
             self._open()
+
+    @property
+    def _measured(self) -> bool:
+        return self._meter.source is not EnergySource.estimate
 
     def _open(self) -> None:
         self._since_s = time.monotonic()

@@ -4,17 +4,19 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 from codejoule.common.progress import doing
 from codejoule.config import UserError
 from codejoule.domain import EnergyReading, EnergySource, PowerSample, Prompt
 from codejoule.domain.text import duration
 from codejoule.domain.text import number as figure
+from codejoule.experiment import stopping
 from codejoule.experiment.idle import measure_idle
 from codejoule.experiment.memory import check_memory
 from codejoule.experiment.memory_use import BatchLimit, is_out_of_memory, out_of_memory
@@ -63,22 +65,61 @@ def generate(plan: Plan, folder: Path, kept: Kept | None = None) -> None:
                 raise out_of_memory(error, plan, None, can_halve=False) from error
 
 
-def _left(plan: Plan, journal: Journal) -> dict[int, tuple[int, ...]]:
+def has_generated(plan: Plan, folder: Path) -> bool:
+    """Whether the journal in `folder` holds all that `generate` would generate."""
+    with Journal(folder) as journal:
+        return not _left(plan, journal)
+
+
+def _left(plan: Plan, journal: Journal) -> Mapping[int, tuple[int, ...]]:
     """Of each planned batch that is not done, the places of its requests that are left."""
-    done = {
-        (completion.task_id, completion.sample)
-        for entry in journal.entries(Batch)
-        for completion in entry.completions
-    }
-    places = {
-        number: tuple(
+    if journal not in _lefts:
+        _lefts[journal] = _Left(plan)
+    return _lefts[journal].after(journal)
+
+
+class _Left:
+    """What is left, as far as a journal has been read: of a hundred thousand batches none is read
+    twice."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._read = 0
+        # Batches of one size share their places.
+        places = {size: tuple(range(size)) for size in set(map(len, plan.batches))}
+        self._places = {number: places[len(batch)] for number, batch in enumerate(plan.batches)}
+
+    def after(self, journal: Journal) -> Mapping[int, tuple[int, ...]]:
+        """What is left after what the journal holds by now."""
+        refills = self._plan.experiment.engine.facts.refills
+        done: dict[int, set[int]] = {}
+        for entry in journal.each(Batch, since=self._read):
+            self._read += 1
+            # Of an engine that refills, a window is part of the one batch that there is.
+            number = 0 if refills else entry.batch
+            done.setdefault(number, set()).update(self._done(number, entry))
+        for number, places in done.items():
+            left = tuple(place for place in self._places.get(number, ()) if place not in places)
+            # In its place: batches come in their order, what is left of one before the next.
+            if left:
+                self._places[number] = left
+            else:
+                self._places.pop(number, None)
+        return self._places
+
+    def _done(self, number: int, entry: Batch) -> Iterable[int]:
+        """The places of an entry's requests in the planned batch of that number."""
+        if entry.slice is not None:
+            return entry.slice.places
+        ended = {(completion.task_id, completion.sample) for completion in entry.completions}
+        return [
             place
-            for place, request in enumerate(batch)
-            if (request.task.task_id, request.sample) not in done
-        )
-        for number, batch in enumerate(plan.batches)
-    }
-    return {number: left for number, left in places.items() if left}
+            for place, request in enumerate(self._plan.batches[number])
+            if (request.task.task_id, request.sample) in ended
+        ]
+
+
+_lefts: WeakKeyDictionary[Journal, _Left] = WeakKeyDictionary()
 
 
 def _prompts(plan: Plan, number: int, places: Sequence[int]) -> list[Prompt]:
@@ -145,8 +186,10 @@ class _Decoding:
         self.began_s = time.monotonic()
         self._tell()
         decode = self._refill if config.facts.refills else self._decode
-        while left := _left(self.plan, journal):
-            decode(*next(iter(left.items())))
+        with stopping.finishing():
+            while left := _left(self.plan, journal):
+                decode(*next(iter(left.items())))
+                stopping.check()
         self._keep_power(at_least=1)
 
     def _book(self, entry: Batch) -> None:
@@ -258,8 +301,8 @@ class _Decoding:
         self._prepare()
 
     def _refill(self, number: int, places: Sequence[int]) -> None:
-        """All that is left, in one go; sequences that have ended are on record when it fails. Those
-        that memory was too small for are then left."""
+        """All that is left, in one go; sequences that have ended are on record when it fails, and
+        when a stop is asked for. Those that had not ended are then left."""
         at_once = min(self.limit.size, len(places))
         done = len(self.plan.batches[number]) - len(places)
         error: Exception | None = None
@@ -271,7 +314,7 @@ class _Decoding:
                     at_once=at_once,
                     window_tasks=self.plan.window_tasks,
                     shortest_s=self.meter.shortest_s,
-                    first=len(self.journal.entries(Batch)),
+                    first=self.journal.count(Batch),
                 )
                 told = self.engine.stream(
                     _prompts(self.plan, number, places),
@@ -289,6 +332,8 @@ class _Decoding:
                         session.take(ended)
                         for entry in session.settled():
                             self._book(entry)
+                        if stopping.asked():
+                            break
             for entry in session.rest():
                 self._book(replace(entry, memory_peak_bytes=None if error else self.peak_bytes()))
         except UserError:

@@ -19,7 +19,7 @@ from codejoule.common.fork_server import Fork, ForkServer, ForkServerError
 from codejoule.common.progress import doing, relay
 from codejoule.config import UserError, python_path, write_whole
 from codejoule.config.typed import to_plain
-from codejoule.experiment import job_process
+from codejoule.experiment import job_process, stopping
 from codejoule.experiment.generation_stage import generate
 from codejoule.experiment.plan import Plan
 
@@ -41,7 +41,12 @@ def generate_isolated(plan: Plan, folder: Path) -> None:
     config = yaml.safe_dump(to_plain(plan.experiment), sort_keys=False)
     write_whole(folder / job_process.CONFIG, config)
     (folder / job_process.ERROR).unlink(missing_ok=True)
-    order = {"folder": str(folder), "fingerprint": plan.fingerprint, "directory": str(Path.cwd())}
+    order = {
+        "folder": str(folder),
+        "fingerprint": plan.fingerprint,
+        "gpus": [plan.hardware.gpus[number].uuid for number in plan.gpus],
+        "directory": str(Path.cwd()),
+    }
     doing("starting the job's process", "it imports its libraries")
     try:
         pipes = [os.pipe() for _ in range(job_process.FILES)]
@@ -52,7 +57,7 @@ def generate_isolated(plan: Plan, folder: Path) -> None:
             finally:
                 for end in ends:
                     os.close(end)
-            with job:
+            with job, stopping.handing_on(lambda: job.send_signal(stopping.ORDER)):
                 last_words = _follow(written, told)
                 code = job.wait()
     except ForkServerError as error:
@@ -60,6 +65,8 @@ def generate_isolated(plan: Plan, folder: Path) -> None:
             f"the process that jobs are forked from: {error}. isolation=inline runs them in the "
             "sweep's own process"
         ) from error
+    if code in (stopping.EXIT_CODE, -stopping.ORDER):
+        stopping.check()
     if code != 0:
         raise _death(code, last_words, folder)
 
@@ -68,7 +75,7 @@ class _Shared:
     """A process that several jobs share, one after the other."""
 
     def __init__(
-        self, loads: str, server: ForkServer, order: Mapping[str, str], files: Sequence[int]
+        self, loads: str, server: ForkServer, order: Mapping[str, object], files: Sequence[int]
     ) -> None:
         self.loads = loads
         self.server = server
@@ -76,9 +83,13 @@ class _Shared:
         with theirs:
             self._fork = server.fork(order, files=[*files, theirs.fileno()])
 
-    def start(self, order: Mapping[str, str], files: Sequence[int]) -> None:
+    def start(self, order: Mapping[str, object], files: Sequence[int]) -> None:
         """Give it another job."""
         socket.send_fds(self._channel, [json.dumps(order).encode()], list(files))
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal."""
+        self._fork.send_signal(number)
 
     def wait(self) -> int:
         """The job's exit code. A job that fails ends the process."""
@@ -111,15 +122,31 @@ _shared: dict[int, _Shared] = {}
 """The one there is, by the process that it works for."""
 
 
-def _start(plan: Plan, order: Mapping[str, str], files: Sequence[int]) -> Fork | _Shared:
+def standing_by() -> bool:
+    """Whether a process with a loaded model waits for this one's next job."""
+    shared = _shared.get(os.getpid())
+    return shared is not None and shared.there
+
+
+def end_shared() -> None:
+    """End that process, where there is one: its memory is needed."""
+    shared = _shared.pop(os.getpid(), None)
+    if shared is not None:
+        shared.end()
+
+
+def _start(plan: Plan, order: Mapping[str, object], files: Sequence[int]) -> Fork | _Shared:
     """The process that the job has to itself, or the one that has what the job would load."""
-    server, earlier = _server(), _shared.pop(os.getpid(), None)
-    if earlier is not None:
-        if earlier.loads == plan.loads and earlier.server is server and earlier.there:
-            earlier.start(order, files)
-            return _shared.setdefault(os.getpid(), earlier)
-        # Its memory is needed.
-        earlier.end()
+    server, earlier = _server(), _shared.get(os.getpid())
+    if (
+        earlier is not None
+        and earlier.loads == plan.loads
+        and earlier.server is server
+        and earlier.there
+    ):
+        earlier.start(order, files)
+        return earlier
+    end_shared()
     if plan.loads is None:
         return server.fork(order, files=files)
     return _shared.setdefault(os.getpid(), _Shared(plan.loads, server, order, files))

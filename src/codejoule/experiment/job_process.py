@@ -9,7 +9,6 @@ starts threads, and is always left to the jobs.
 import json
 import logging
 import os
-import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -21,11 +20,12 @@ from typing import Any
 
 import yaml
 
-from codejoule.common.forking import leave, serve, threads
+from codejoule.common.forking import begin_anew, leave, serve, threads
 from codejoule.common.progress import OWN, Pipe, told_to
 from codejoule.config import UserError, write_whole
 from codejoule.config.explain import explain
 from codejoule.config.typed import from_plain
+from codejoule.experiment import stopping
 from codejoule.experiment.generation_stage import generate
 from codejoule.experiment.model_stage import Kept
 from codejoule.experiment.plan import make_plan
@@ -73,11 +73,8 @@ def _prepare(left_out: Sequence[str], channel: int) -> None:
                 why = " and ".join(problems)
                 print(f"importing {name} {why}: each job imports it anew", file=sys.stderr)
                 rest = [*left_out, name, str(channel)]
-                signal.signal(signal.SIGINT, signal.SIG_DFL)  # `serve` ignores it
-                os.execv(
-                    sys.executable,
-                    [sys.executable, "-P", "-m", "codejoule.experiment.job_process", *rest],
-                )
+                program = [sys.executable, "-P", "-m", "codejoule.experiment.job_process"]
+                begin_anew([*program, *rest])
 
 
 def _problems() -> list[str]:
@@ -145,6 +142,13 @@ def _run(order: Mapping[str, Any], kept: Kept | None) -> int:
             raise UserError(
                 "tasks or weights changed on disk while the job was starting; run it again"
             )
+        gpus = [plan.hardware.gpus[number].uuid for number in plan.gpus]
+        if gpus != order["gpus"]:
+            raise UserError(
+                f"the job was given {' and '.join(order['gpus'])}, and its process sees "
+                f"{' and '.join(gpus) or 'no GPU'}: the energy of another GPU would be measured; "
+                "name the GPUs by their UUIDs in CUDA_VISIBLE_DEVICES (nvidia-smi -L)"
+            )
         generate(plan, folder, kept)
     except Exception as error:
         message = explain(error, ())
@@ -156,8 +160,8 @@ def _run(order: Mapping[str, Any], kept: Kept | None) -> int:
         except UserError:  # the disk is full: the parent quotes what is said here
             print(message, file=sys.stderr)
         return 2
-    except KeyboardInterrupt:  # the parent was interrupted too, and says so
-        return 130
+    except KeyboardInterrupt:  # the parent was asked to stop, and says so
+        return stopping.EXIT_CODE
     return 0
 
 
@@ -166,6 +170,7 @@ def _main() -> int:
     found = serve(socket.socket(fileno=int(channel)), partial(_prepare, left_out, int(channel)))
     if found is None:
         return 0
+    stopping.obey_orders()
     files, shared = found.files[:FILES], found.files[FILES:]
     return _work(found.order, files, socket.socket(fileno=shared[0]) if shared else None)
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from hydra.core.utils import JobReturn, JobStatus
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 
 from codejoule.config.typed import to_experiment
 from codejoule.experiment.run import run_name
@@ -21,5 +21,7 @@ def lost_job(config: DictConfig, why: str) -> JobReturn:
         name = run_name(to_experiment(config))
         folder.mkdir(parents=True, exist_ok=True)
         Outcome(name=name, state=State.failed, sweep=sweep.run_id, error=why).save(folder)
+    with open_dict(config.hydra.runtime):
+        config.hydra.runtime.output_dir = str(folder)
     # As of a job that failed and said so: the summary makes it the sweep's exit code.
-    return JobReturn(status=JobStatus.COMPLETED, _return_value=None, cfg=config)
+    return JobReturn(status=JobStatus.COMPLETED, _return_value=None, cfg=config, hydra_cfg=config)

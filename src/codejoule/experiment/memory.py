@@ -190,9 +190,10 @@ def check_memory(
     )
     remedies = _remedies(memory, room_bytes)
     if on_gpus:
-        more = f"spread it over more GPUs (gpus={len(hardware.gpus)})"
-        none = "show it more GPUs (CUDA_VISIBLE_DEVICES)"
-        remedies.append(more if used < len(hardware.gpus) else none)
+        # A job's process sees its own; the others of this machine are hidden from it.
+        there = len(hardware.gpus) + len(hardware.hidden_gpus)
+        if used < there:
+            remedies.append(f"spread it over more GPUs (gpus={there}, CUDA_VISIBLE_DEVICES)")
     remedies.append("end what else uses the memory, choose a smaller model or a larger machine")
     work, needed = memory.workload, memory_needed(memory.workload)
     message = (

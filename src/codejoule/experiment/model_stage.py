@@ -279,7 +279,9 @@ def _record(
     taken_over: bool = False,
 ) -> None:
     model = model | ({"taken_over": True} if taken_over else {})
-    facts = MeterFacts(source=meter.source, scope=meter.scope, devices=meter.devices)
+    facts = MeterFacts(
+        source=meter.source, scope=meter.scope, devices=meter.devices, uuids=meter.uuids
+    )
     journal.append(Loaded(reading=reading, model=model, meter=facts))
 
 

@@ -68,6 +68,8 @@ class Results:
     """The last load of the model."""
     loads: int
     """How often the model was loaded: more than once means that the run was continued."""
+    cards: tuple[str, ...]
+    """UUIDs of the GPUs whose counters gave its energy, those of all sessions."""
     quantize: EnergyReading | None
     """Quantizing the weights, by this run or by the earlier one whose checkpoint it found; None
     where no run here did, or where that one's energy came from another source."""
@@ -121,6 +123,7 @@ def read_results(folder: Path) -> Results:
             judged=judged,
             load=loads[-1],
             loads=len(loads),
+            cards=tuple(dict.fromkeys(uuid for load in loads for uuid in load.meter.uuids)),
             quantize=_comparable(entries(Quantized), batches),
             engine=entries(EngineSetUp)[-1],
             compile=tuple(entry.reading for entry in entries(Compiled)),

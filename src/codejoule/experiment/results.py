@@ -26,6 +26,7 @@ from codejoule.evaluation import GroundTruth
 from codejoule.experiment.artifacts import write_artifacts
 from codejoule.experiment.devices import known_card
 from codejoule.experiment.evaluation_stage import Bench, known_ground_truth
+from codejoule.experiment.kept_journal import pack_journal
 from codejoule.experiment.plan import Plan
 from codejoule.experiment.records import Judgement, Results, read_results, task_records
 from codejoule.experiment.shares import Numbered, opens, paces, sessions, shares_of
@@ -60,7 +61,10 @@ def log_results(
     tracked.log(
         metrics=metrics,
         tags=tags,
-        artifacts=write_artifacts(plan, artifacts, results, records, truth),
+        artifacts=[
+            *write_artifacts(plan, artifacts, results, records, truth),
+            pack_journal(folder, artifacts),
+        ],
         dataset=plan.suite,
     )
     tracked.log_traces(traces, model=plan.experiment.model.name)
@@ -114,6 +118,8 @@ def tags_of(plan: Plan, results: Results) -> dict[str, str]:
         tags["codejoule.batch_reduced_to"] = str(results.out_of_memory[-1].reduced_to)
     if plan.gpus:
         tags["codejoule.gpu"] = plan.gpu_name
+    if results.cards:
+        tags["codejoule.gpu_uuid"] = ", ".join(results.cards)
     if results.idle is not None and results.idle.source is not None:
         tags["codejoule.idle_power"] = results.idle.source.value
     return tags | judging_tags(results.judged)

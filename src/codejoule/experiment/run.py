@@ -6,7 +6,7 @@ import logging
 import shutil
 import time
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,12 +35,21 @@ from codejoule.config.schema import (
 from codejoule.config.typed import to_experiment, to_plain
 from codejoule.domain import SCHEMA_VERSION
 from codejoule.domain.text import duration
+from codejoule.experiment import stopping
+from codejoule.experiment.assignment import on_free_devices
 from codejoule.experiment.compile_caches import keep_compiled_code
 from codejoule.experiment.evaluation_stage import evaluate
+from codejoule.experiment.generation_stage import has_generated
 from codejoule.experiment.identity import git_commit
 from codejoule.experiment.isolation import generate_isolated
 from codejoule.experiment.job_log import log_file, output_in
 from codejoule.experiment.judging import judge_configured, judge_run
+from codejoule.experiment.kept_journal import (
+    RUN_ID,
+    recorded_run,
+    release_journal,
+    unpack_journal,
+)
 from codejoule.experiment.plan import Plan, loaded_quant, make_plan
 from codejoule.experiment.results import headline, log_results
 from codejoule.experiment.schedule import schedule_here
@@ -51,12 +60,19 @@ from codejoule.experiment.sweep import (
     SweepRef,
     current_sweep,
 )
-from codejoule.measurement import Work, at_work, metered_devices
 from codejoule.models import check_model_config
-from codejoule.tracking import CONFIGURATION, RunStatus, Store, TrackedRun, hold, prepare_store
+from codejoule.tracking import (
+    CONFIGURATION,
+    Journal,
+    RunStatus,
+    Store,
+    TrackedRun,
+    hold,
+    prepare_store,
+)
+from codejoule.tracking.entries import Batch, Judged
 
 _log = logging.getLogger(__name__)
-_RUN_ID = "run_id"
 _EXTENDS = "extends"
 
 
@@ -82,8 +98,11 @@ def run_job(config: DictConfig) -> Summary | tuple[float, ...] | float | None:
     with _shown(experiment.progress), output_in(log_file()):
         title = _announce(run_name(experiment), hydra, sweep)
         outcome = _outcome(experiment, hydra, sweep, title)
+    if (schedule := schedule_here()) is not None:
+        schedule.end(hydra.job.num, worked=outcome.state is State.finished)
     outcome.save(Path(hydra.runtime.output_dir))
     if sweep is not None:
+        stopping.check()
         ours = hydra.sweeper._target_.startswith("hydra_plugins.codejoule_sweeper.")
         return None if ours else _objectives(experiment, outcome)
     return Summary(run_id=None, jobs=1, tracking=experiment.tracking, outcomes=(outcome,))
@@ -94,7 +113,8 @@ def _shown(mode: ProgressMode) -> AbstractContextManager[object]:
     others: it gets no live line."""
     if watcher() is not None:
         return nullcontext()
-    return displayed(ProgressMode.plain if mode is ProgressMode.auto else mode)
+    mode = ProgressMode.plain if mode is ProgressMode.auto else mode
+    return displayed(mode, beside_others=True)
 
 
 def _announce(name: str, hydra: Any, sweep: SweepRef | None) -> str:
@@ -102,7 +122,8 @@ def _announce(name: str, hydra: Any, sweep: SweepRef | None) -> str:
     as it is called there."""
     title = name
     if sweep is not None:
-        title = f"{hydra.job.num + 1}{'' if sweep.jobs is None else f'/{sweep.jobs}'} {name}"
+        number = sweep.skipped + hydra.job.num + 1
+        title = f"{number}{'' if sweep.jobs is None else f'/{sweep.jobs}'} {name}"
     display, schedule = watcher(), schedule_here()
     if sweep is not None and schedule is not None:
         schedule.begin(hydra.job.num)
@@ -139,8 +160,6 @@ def _outcome(
             _log.error("%s failed", name)
         run_id = error.run_id if isinstance(error, RunFailedError) else None
         return Outcome(name=name, state=State.failed, sweep=sweep.run_id, run_id=run_id, error=text)
-    if outcome.state is State.finished and (schedule := schedule_here()) is not None:
-        schedule.end()
     if outcome.figures:
         figures = [*outcome.figures, duration(time.monotonic() - began_s)]
         say(f"{title}: {', '.join(figures)}")
@@ -204,6 +223,7 @@ def _run(plan: Plan, folder: Path, store: Store, *, sweep: SweepRef | None) -> O
     finished = store.find_finished(plan.fingerprint)
     if finished is not None and experiment.on_finished is OnFinished.skip:
         _log.info("%s has finished before (run %s): skipped", name, finished)
+        release_journal(store, finished, folder)  # of one that was killed when all was recorded
         return Outcome(name=name, state=State.skipped, sweep=parent, run_id=finished)
     generated = store.find_generated(plan.fingerprint)
     if generated is not None and experiment.on_finished is OnFinished.skip:
@@ -215,15 +235,16 @@ def _run(plan: Plan, folder: Path, store: Store, *, sweep: SweepRef | None) -> O
         return _judged(name, generated, figures, sweep)
     # Only a run that was broken off is continued: the journal of one that has finished, or
     # that was deleted from the store, is no new measurement.
-    resume = store.find_unfinished(_recorded_run(folder))
+    resume = store.find_unfinished(recorded_run(folder))
     if resume is None:
         shutil.rmtree(folder, ignore_errors=True)
-        _take_over(plan, folder)
+        _take_over(plan, folder, store)
     tags = {"codejoule.fingerprint": plan.fingerprint, CONFIGURATION: plan.configuration}
     if (extended := folder / _EXTENDS).exists():
         tags["codejoule.extends"] = extended.read_text(encoding="utf-8")
     tracked = _start(store, experiment, name=name, sweep=sweep, tags=tags, resume=resume)
     figures = _execute(plan, folder, tracked)
+    release_journal(store, tracked.run_id, folder)
     return Outcome(
         name=name, state=State.finished, sweep=parent, run_id=tracked.run_id, figures=figures
     )
@@ -244,23 +265,22 @@ def _judged(
     )
 
 
-def _take_over(plan: Plan, folder: Path) -> None:
+def _take_over(plan: Plan, folder: Path, store: Store) -> None:
     """Begin with what the run of fewer tasks that ``suite.extends`` names has finished."""
     experiment, tasks = plan.experiment, plan.experiment.suite.extends
     if tasks is None:
         return
     suite = dataclasses.replace(experiment.suite, limit=tasks, extends=None)
     smaller = make_plan(dataclasses.replace(experiment, suite=suite))
-    earlier = journal_folder(experiment.tracking, smaller.fingerprint)
-    found, run_id = earlier / "journal.jsonl", _recorded_run(earlier)
+    run_id = store.find_finished(smaller.fingerprint)
     whole = zip(smaller.batches, plan.batches, strict=False)
     if not all(batch == longer[: len(batch)] for batch, longer in whole):
         why = "its batches are others (batch.order=suite keeps them)"
-    elif run_id is None or not found.exists():
-        why = f"it has left no journal ({found})"
+    elif run_id is None:
+        why = "the store has no finished run of them"
+    elif unpack_journal(store, run_id, folder) is None:
+        why = f"run {run_id} has no journal among its artifacts"
     else:
-        folder.mkdir(parents=True)
-        shutil.copyfile(found, folder / found.name)
         write_whole(folder / _EXTENDS, run_id)
         return
     _log.warning(
@@ -313,35 +333,42 @@ def _params(experiment: ExperimentConfig) -> dict[str, object]:
     return params
 
 
-def _recorded_run(folder: Path) -> str | None:
-    """MLflow run that the journal in `folder` belongs to; None before it has one."""
-    note = folder / _RUN_ID
-    return note.read_text(encoding="utf-8") if note.exists() else None
-
-
 def _execute(plan: Plan, folder: Path, tracked: TrackedRun) -> tuple[str, ...]:
-    name, meter = run_name(plan.experiment), plan.experiment.meter
-    waiting = meter.on_metered_device
+    name = run_name(plan.experiment)
     artifacts = folder / "artifacts"
     try:
-        write_whole(folder / _RUN_ID, tracked.run_id)
-        # Before the model's process starts: one more on a GPU would disturb who meters it.
-        devices = metered_devices(meter, plan.hardware, plan.gpus)
-        with at_work(name, Work.generation, devices=devices, on_metered_device=waiting):
-            generate_isolated(plan, folder)
+        write_whole(folder / RUN_ID, tracked.run_id)
+        if not has_generated(plan, folder):
+            # Before the model's process starts: one more on a GPU would disturb who meters it.
+            with on_free_devices(plan, name) as plan:
+                generate_isolated(plan, folder)
         judges = plan.experiment.evaluator.name is not EvaluatorName.none
         if judges and plan.experiment.stage is Stage.all:
             evaluate(plan, folder, name=name)
         doing("recording the run")
-        figures = headline(*log_results(plan, folder, artifacts, tracked))
+        with stopping.finishing():
+            figures = headline(*log_results(plan, folder, artifacts, tracked))
     except KeyboardInterrupt as interrupt:
+        interrupt.add_note(_kept(plan, folder))
         _fail(tracked, interrupt, "KILLED", artifacts)
         raise
     except Exception as error:
         _fail(tracked, error, "FAILED", artifacts)
         raise RunFailedError(tracked.run_id) from error
-    tracked.finish("FINISHED")
+    with stopping.finishing():
+        tracked.finish("FINISHED")
     return figures
+
+
+def _kept(plan: Plan, folder: Path) -> str:
+    """What a run that was stopped leaves to continue from, in words."""
+    total = sum(map(len, plan.batches))
+    with suppress(UserError), Journal(folder) as journal:
+        done = sum(len(entry.completions) for entry in journal.entries(Batch))
+        judged = sum(len(entry.verdicts) for entry in journal.entries(Judged))
+        told = f", and the verdicts on {judged} of them" if judged else ""
+        return f"{run_name(plan.experiment)} keeps {done} of {total} samples{told}"
+    return f"{run_name(plan.experiment)} keeps what is in {folder}"
 
 
 def _fail(

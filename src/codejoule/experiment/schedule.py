@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Callable, Sequence
+from heapq import heapreplace
 
 from codejoule.domain.text import duration
 
 
 class Schedule:
-    """The jobs of a sweep that this process runs one after the other."""
+    """The jobs of a sweep, which are begun in their order."""
 
     def __init__(
         self, expected_s: Sequence[float | None], clock: Callable[[], float] = time.monotonic
@@ -15,30 +16,37 @@ class Schedule:
         """`expected_s` is what each job was predicted to take [s]; None where nothing tells it."""
         self._expected_s = expected_s
         self._clock = clock
+        self.at_once = 1
+        """How many run at the same time."""
         self._took_s: dict[int, float] = {}
-        self._number, self._began_s = 0, clock()
+        self._began_s: dict[int, float] = {}
+        self._next = 0
 
     def begin(self, number: int) -> None:
         """Job `number` begins; the first is 0."""
-        self._number, self._began_s = number, self._clock()
+        self._began_s[number] = self._clock()
+        self._next = max(self._next, number + 1)
 
-    def end(self) -> None:
-        """It has ended, and did all its work: what it took tells what others will take."""
-        self._took_s[self._number] = self._clock() - self._began_s
+    def end(self, number: int, *, worked: bool) -> None:
+        """It has ended. Where it did all its work, what it took tells what others will take."""
+        took_s = self._clock() - self._began_s.pop(number)
+        if worked:
+            self._took_s[number] = took_s
 
     def left_s(self) -> float | None:
-        """Time that the job under way and those after it still take [s]; None where that is not
+        """Time that the jobs under way and those after them still take [s]; None where that is not
         known. What finished jobs took corrects the predictions of the others, and stands for
         those that nothing predicts."""
-        left_s = 0.0
-        for number in range(self._number, len(self._expected_s)):
+        busy_s = [0.0] * self.at_once
+        for number in (*self._began_s, *range(self._next, len(self._expected_s))):
             expected_s = self._of(number)
             if expected_s is None:
                 return None
-            if number == self._number:
-                expected_s = max(expected_s - (self._clock() - self._began_s), 0.0)
-            left_s += expected_s
-        return left_s
+            if number in self._began_s:
+                expected_s = max(expected_s - (self._clock() - self._began_s[number]), 0.0)
+            # The next job is that of whoever has ended first.
+            heapreplace(busy_s, busy_s[0] + expected_s)
+        return max(busy_s)
 
     def left(self) -> str:
         """The same for a reader; empty where it is not known."""

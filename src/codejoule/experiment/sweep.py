@@ -122,6 +122,8 @@ class SweepRef:
     """Jobs that are planned; None where another sweeper decides as it goes."""
     tracking: TrackingConfig
     """Where its runs are."""
+    skipped: int = 0
+    """Jobs that had finished before, and were not launched."""
 
 
 def check_jobs(
@@ -198,12 +200,16 @@ def _same_names(experiments: Sequence[ExperimentConfig]) -> list[str]:
     ]
 
 
-def open_sweep(config: DictConfig, *, jobs: int | None) -> None:
-    """Make the store and the parent run; the sweep's folder says which it is."""
+def open_sweep(
+    config: DictConfig, *, jobs: int | None, finished: Sequence[tuple[str, str]] = ()
+) -> None:
+    """Make the store and the parent run; the sweep's folder says which it is. `finished` are those
+    of its jobs that have finished before, by name and MLflow run: they are not launched."""
     folder = Path(config.hydra.sweep.dir).absolute()
     experiment = to_experiment(config)
     store = prepare_store(experiment.tracking)
-    say(f"Runs are recorded in {store.uri}, experiment {store.experiment}.")
+    if not store.away:  # else each run says where it is kept
+        say(f"Runs are recorded in {store.uri}, experiment {store.experiment}.")
     store.close_stale()
     name = f"{folder.parent.name}_{folder.name}"
     overrides = list(config.hydra.overrides.task)
@@ -216,7 +222,12 @@ def open_sweep(config: DictConfig, *, jobs: int | None) -> None:
             "codejoule.sweep.seed": str(experiment.sweep.seed),
         },
     )
-    sweep = SweepRef(run_id=run_id, name=name, jobs=jobs, tracking=experiment.tracking)
+    sweep = SweepRef(
+        run_id=run_id, name=name, jobs=jobs, tracking=experiment.tracking, skipped=len(finished)
+    )
+    for number, (job, earlier) in enumerate(finished):
+        outcome = Outcome(name=job, state=State.skipped, sweep=run_id, run_id=earlier)
+        outcome.save(folder / "finished_before" / str(number))
     file = folder / f"sweep-{run_id}.json"
     write_whole(file, json.dumps(to_json(sweep)))
     os.environ[_FILE] = str(file)

@@ -36,6 +36,8 @@ class Counter:
         self.devices = tuple(devices)
         self.source = source
         self.scope = scope
+        self.uuids: Mapping[str, str] = {}
+        """UUID of each device that has one."""
 
     def synchronize(self) -> None:
         """Wait for the devices to finish what they were given."""

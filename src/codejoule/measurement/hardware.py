@@ -2,7 +2,7 @@
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,6 +149,20 @@ def visible_gpus(setting: str | None, uuids: Sequence[str]) -> tuple[int, ...]:
             )
         chosen.append(index)
     return tuple(chosen)
+
+
+def showing(hardware: Hardware, gpus: Sequence[int]) -> Mapping[str, str]:
+    """Variables with which a process that has not used CUDA yet sees these of `hardware.gpus` and
+    no others, as its ``cuda:0``, ``cuda:1`` and so on. Each is named as CUDA_VISIBLE_DEVICES names
+    it here, else by its number in ``nvidia-smi``: Zeus and vLLM take no UUID there."""
+    setting = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if setting is None:
+        names = [str(gpu.index) for gpu in hardware.gpus]
+    else:
+        names = [part.strip() for part in setting.split(",")]
+    chosen = ",".join(names[number] for number in gpus)
+    # CUDA's own order puts the fastest first.
+    return {"CUDA_VISIBLE_DEVICES": chosen, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 
 
 def _index(entry: str, setting: str, uuids: Sequence[str]) -> int | None:

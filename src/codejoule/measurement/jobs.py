@@ -7,7 +7,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -27,6 +27,8 @@ processor need one that they share, too."""
 _KEPT_S = 3600.0
 """How long the note of a job that has ended stays, for windows that began before it."""
 _NOTE_BYTES = 2**16
+_LOOK_S = 0.2
+"""How often a job that waits looks whether what it needs is free [s]."""
 _HALF = "new-"
 
 
@@ -36,6 +38,8 @@ class Work(Enum):
     generation = "generation"
     evaluation = "evaluation"
     command = "command"
+    standby = "standby"
+    """It keeps a model loaded for its next job, and computes nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,29 +69,39 @@ class Job:
         return f"{name} (process {pid}, since {time.ctime(self.since_s)})"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """Devices of which any will do."""
+
+    count: int
+    """How many are needed."""
+    among: tuple[str, ...]
+    """The devices, those that are liked best first."""
+
+
 @contextmanager
 def at_work(
     name: str,
     work: Work,
     *,
     devices: Sequence[str] = (),
+    choice: Choice | None = None,
     on_metered_device: OnMeteredDevice = OnMeteredDevice.wait,
-) -> Iterator[None]:
-    """Announce a job while inside, and reserve `devices` for it (see `metered_devices`). A
-    device that another job has is waited for, or is a `UserError`; what this process or an ancestor
-    of it has already (``codejoule meter -- codejoule run``) is shared. The kernel ends all of
-    it with the process. Raises `UserError` where jobs cannot meet."""
+) -> Iterator[tuple[str, ...]]:
+    """Announce a job while inside, and reserve `devices` for it (see `metered_devices`), and as
+    many free ones of a `choice`, which are given. Where another job has what is needed, this one
+    holds nothing and waits for all of it at once, or raises `UserError`. What this process or an
+    ancestor of it has already (``codejoule meter -- codejoule run``) is shared. The kernel ends all
+    of it with the process. Raises `UserError` where jobs cannot meet."""
     files: list[int] = []
     try:
         with _explained():
             folder, own = _meeting_place(), _lineage()
-            # In one order everywhere, so that no two jobs wait for each other.
-            for device in sorted(devices):
-                _take(device, folder, own, files, on_metered_device)
-            now_s, taken = time.time(), tuple(devices)
+            chosen = _reserve(devices, choice, folder, own, files, on_metered_device)
+            now_s, taken = time.time(), (*devices, *chosen)
             job = Job(name=name, work=work, devices=taken, processes=own, since_s=now_s)
             _announce(job, folder, files)
-        yield
+        yield chosen
     finally:
         for file in files:
             os.close(file)
@@ -137,26 +151,81 @@ def _explained() -> Iterator[None]:
         ) from error
 
 
+def _reserve(
+    devices: Sequence[str],
+    choice: Choice | None,
+    folder: Path,
+    own: Sequence[str],
+    files: list[int],
+    on_metered: OnMeteredDevice,
+) -> tuple[str, ...]:
+    """Lock them all, put the locks into `files`, which is empty, and give the devices that were
+    chosen. Nothing is held while something is missing, so that no two jobs wait for each other."""
+    told = False
+    while True:
+        jobs = _living(folder, {})
+        lacking = [each for each in devices if not _take(each, folder, jobs, own, files)]
+        found: list[str] = []
+        if choice is not None and not lacking:
+            for each in choice.among:
+                if len(found) < choice.count and _take(each, folder, jobs, own, files):
+                    found.append(each)
+        if not lacking and (choice is None or len(found) == choice.count):
+            return tuple(found)
+        while files:
+            os.close(files.pop())
+        if not told:
+            others = [job for job in jobs if job.process not in own]
+            holders = {device: job for job in others for device in job.devices}
+            _say_busy(lacking, found, choice, holders, on_metered)
+            told = True
+        time.sleep(_LOOK_S)
+
+
 def _take(
-    device: str, folder: Path, own: Sequence[str], files: list[int], on_metered: OnMeteredDevice
-) -> None:
-    holders = [job for job in _living(folder, {}) if device in job.devices]
-    if any(job.process in own for job in holders):
-        return
-    files.append(_open_lock(folder / f"{device}.lock"))
+    device: str, folder: Path, jobs: Sequence[Job], own: Sequence[str], files: list[int]
+) -> bool:
+    """Whether this job has it from now on; its lock is put into `files`. What an ancestor has is
+    shared with this process, but not among the ancestor's descendants."""
+    holding = {job.process for job in jobs if device in job.devices}
+    nearest = next((process for process in own if process in holding), None)
+    if nearest == own[0]:
+        return True
+    within = "" if nearest is None else f"-in-{nearest}"
+    file = _open_lock(folder / f"{device}{within}.lock")
     try:
-        fcntl.flock(files[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        holder = str(holders[0]) if holders else "another job of codejoule"
-        busy = f"{device} is being metered by {holder}, and its counter is everybody's"
-        if on_metered is OnMeteredDevice.error:
-            raise UserError(
-                f"{busy}: wait until it has ended, choose another GPU (CUDA_VISIBLE_DEVICES), or "
-                "let the job wait by itself (meter.on_metered_device=wait)"
-            ) from error
-        _log.warning("%s: this job waits until that one has ended", busy)
-        doing("waiting for a device that another job meters")
-        fcntl.flock(files[-1], fcntl.LOCK_EX)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(file)
+        return False
+    files.append(file)
+    return True
+
+
+def _say_busy(
+    lacking: Sequence[str],
+    found: Sequence[str],
+    choice: Choice | None,
+    holders: Mapping[str, Job],
+    on_metered: OnMeteredDevice,
+) -> None:
+    """Tell who has what is wanted, and that this job waits; `UserError` where it shall not."""
+    front = ""
+    if choice is not None and not lacking:
+        lacking = [each for each in choice.among if each not in found]
+        front = f"{choice.count} of {len(choice.among)} GPUs are needed, and too few are free: "
+    busy = "; ".join(
+        f"{device} is being metered by {holders.get(device, 'another job of codejoule')}"
+        for device in lacking
+    )
+    text = f"{front}{busy}, and its counter is everybody's"
+    if on_metered is OnMeteredDevice.error:
+        raise UserError(
+            f"{text}: wait until it has ended, choose another GPU (CUDA_VISIBLE_DEVICES), or "
+            "let the job wait by itself (meter.on_metered_device=wait)"
+        )
+    _log.warning("%s: this job waits until that one has ended", text)
+    doing("waiting for a device that another job meters")
 
 
 def _open_lock(path: Path) -> int:

@@ -54,6 +54,8 @@ class Meter:
         self.source = counter.source
         self.scope = self._sources.scope
         self.devices = (*counter.devices, *(cpu.devices if cpu and cpu.in_scope else ()))
+        self.uuids = tuple(counter.uuids.values())
+        """UUIDs of the GPUs whose counters give the energy."""
         self._ledger = ledger
         self._cpu = cpu
         self._recorded_idle_w = recorded_idle_w

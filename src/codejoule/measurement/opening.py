@@ -167,11 +167,19 @@ def metered_devices(
     GPUs, outside of the scope, are none of them: jobs on several GPUs of a machine may run at
     once."""
     source, _ = energy_sources(config, gpu=bool(gpus))
-    own = source is EnergySource.rapl or config.scope is MeterScope["gpu+cpu"]
-    packages = metered_packages(config, hardware) if own else ()
+    packages = packages_of_generation(config, hardware, gpu=bool(gpus))
     if source is EnergySource.nvml:
         return (*(hardware.gpus[number].uuid for number in gpus), *packages)
     return packages
+
+
+def packages_of_generation(
+    config: MeterConfig, hardware: Hardware, *, gpu: bool
+) -> tuple[str, ...]:
+    """The RAPL packages that give the energy of generation, or a part of it."""
+    source, _ = energy_sources(config, gpu=gpu)
+    own = source is EnergySource.rapl or config.scope is MeterScope["gpu+cpu"]
+    return metered_packages(config, hardware) if own else ()
 
 
 def metered_packages(config: MeterConfig, hardware: Hardware) -> tuple[str, ...]:

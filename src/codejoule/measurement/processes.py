@@ -2,8 +2,10 @@
 
 import ipaddress
 import logging
+import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -59,6 +61,32 @@ def foreign_among(listed: Sequence[int], own: set[int]) -> list[int]:
     return others
 
 
+def in_use(gpus: Sequence["Gpu"]) -> set[str]:
+    """UUIDs of those on which processes compute that this one has not started; none where the
+    driver does not tell."""
+    own = family(os.getpid())
+    with _driver():
+        return {gpu.uuid for gpu in gpus if not own.issuperset(_computing_on(_handle(gpu)))}
+
+
+@contextmanager
+def _driver() -> Iterator[None]:
+    """NVML answers inside; a machine without it has no GPU to ask about."""
+    import pynvml
+
+    pynvml.nvmlInit()
+    try:
+        yield
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _handle(gpu: "Gpu") -> Any:
+    import pynvml
+
+    return pynvml.nvmlDeviceGetHandleByUUID(gpu.uuid)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerProcesses:
     """The processes that answer at an address of this machine."""
@@ -77,7 +105,14 @@ def find_server(url: str, hardware: "Hardware") -> ServerProcesses:
     host, port = _address(url)
     pids = _listening(port)
     own = sorted({member for pid in pids for member in family(pid)})
-    found = tuple(n for n, gpu in enumerate(hardware.gpus) if _computes_on(gpu, own))
+    found: tuple[int, ...] = ()
+    if hardware.gpus:
+        with _driver():
+            found = tuple(
+                number
+                for number, gpu in enumerate(hardware.gpus)
+                if not set(own).isdisjoint(_computing_on(_handle(gpu)))
+            )
     if hardware.gpus and not found:
         logger.warning(
             "engine=server: the driver does not say on which GPU the server at %s:%d computes "
@@ -133,13 +168,3 @@ def _listening(port: int) -> set[int]:
         and found.laddr.port == port
         and found.pid
     }
-
-
-def _computes_on(gpu: "Gpu", pids: Sequence[int]) -> bool:
-    import pynvml
-
-    try:
-        handle = pynvml.nvmlDeviceGetHandleByUUID(gpu.uuid)
-    except pynvml.NVMLError:
-        return False
-    return any(pid in pids for pid in _computing_on(handle))

@@ -7,6 +7,7 @@ another's tick (ctypes lets go of the interpreter meanwhile)."""
 import argparse
 import os
 import select
+import signal
 import struct
 import sys
 import threading
@@ -213,6 +214,9 @@ def main() -> None:
     """Sample the NVML devices named on the command line into an inherited file."""
     import pynvml
 
+    # Slurm tells all processes of a step to end, and the run then finishes its window.
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
     parser = argparse.ArgumentParser(prog="codejoule.measurement.recorder")
     parser.add_argument("--file", type=int, required=True)
     parser.add_argument("--uuid", action="append", required=True)

@@ -148,7 +148,8 @@ class Window:
 
     def _see_others(self) -> None:
         if self._sources.others is not None:
-            self._jobs += self._sources.others.since(self._start_s or time())
+            found = self._sources.others.since(self._start_s or time())
+            self._jobs += [job for job in found if job.work is not Work.standby]
 
     def _concurrent(self) -> tuple[str, ...]:
         """The jobs that worked meanwhile, one of each process."""
@@ -204,7 +205,8 @@ class Window:
             energy_j=energy_j,
             energy_net_j=net_j,
             energy_by_device_j=devices_j,
-            energy_out_of_scope_j={} if sources.cpu_in_scope else self._cpu_j,
+            # Their counters are everybody's: what several jobs took is no job's figure.
+            energy_out_of_scope_j={} if sources.cpu_in_scope or self._jobs else self._cpu_j,
             marks_s=dict(self._marks_s),
             energy_at_marks_j=at_marks_j,
             uncertainty_j=entry.uncertainty_j if entry else None,

@@ -17,6 +17,8 @@ REPEATS = "repeats"
 """The source of a variance that runs of the same store have shown."""
 ASSUMED = "assumed"
 """The source of a variance that was measured elsewhere, or that the user states."""
+MODERATED = "repeats and reference"
+"""The source of a variance of few repeats, which one measured elsewhere moderates."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +30,7 @@ class RunVariance:
     df: float
     """Degrees of freedom of its estimate; inf where it is taken as known."""
     source: str
-    """`REPEATS` or `ASSUMED`."""
+    """`REPEATS`, `ASSUMED` or `MODERATED`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +87,29 @@ def pooled_run_variance(groups: Iterable[ArrayLike]) -> RunVariance | None:
     if sd_log <= ROUNDING:
         return None
     return RunVariance(sd_log=sd_log, df=float(df), source=REPEATS)
+
+
+def moderated_variance(repeats: RunVariance, reference: RunVariance) -> RunVariance:
+    """Moderate the variance of few repeats by one that was measured elsewhere.
+
+    Parameters
+    ----------
+    repeats, reference : RunVariance
+        Both with finite degrees of freedom.
+
+    Returns
+    -------
+    RunVariance
+        Their mean, weighted by degrees of freedom, with the degrees of freedom of both.
+
+    References
+    ----------
+    Smyth (2004), Stat. Appl. Genet. Mol. Biol. 3(1), 3: the moderated variance, the reference in
+    place of the prior that is estimated there.
+    """
+    df = repeats.df + reference.df
+    square = (repeats.df * repeats.sd_log**2 + reference.df * reference.sd_log**2) / df
+    return RunVariance(sd_log=math.sqrt(square), df=df, source=MODERATED)
 
 
 def upper_sd(variance: RunVariance, error: float) -> float:

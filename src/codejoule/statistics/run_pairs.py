@@ -5,7 +5,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from codejoule.domain.text import p_words
-from codejoule.statistics.between_runs import ASSUMED, RunRatio, RunVariance, compare_runs
+from codejoule.statistics.between_runs import (
+    ASSUMED,
+    MODERATED,
+    RunRatio,
+    RunVariance,
+    compare_runs,
+)
 from codejoule.statistics.statistic import Method, PairTasks, Row, Statistic, pair_words
 
 
@@ -32,7 +38,8 @@ def variance_words(variance: RunVariance) -> str:
     spread = f"runs differ by {100 * variance.sd_log:.2g} %"
     if variance.source == ASSUMED:
         return f"{spread}, assumed"
-    return f"{spread}, from repeats with {variance.df:.0f} degrees of freedom"
+    both = " and the reference" if variance.source == MODERATED else ""
+    return f"{spread}, from repeats{both} with {variance.df:.0f} degrees of freedom"
 
 
 def _run_pairs(of: PairTasks, method: Method) -> Iterator[Row]:

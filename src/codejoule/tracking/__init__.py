@@ -9,6 +9,7 @@ from codejoule.tracking.files import (
     write_windows_parquet,
 )
 from codejoule.tracking.journal import Journal, hold
+from codejoule.tracking.outbox import Outbox
 from codejoule.tracking.prepare import prepare_store
 from codejoule.tracking.store import (
     CONFIGURATION,
@@ -22,6 +23,7 @@ from codejoule.tracking.store import (
     TrackedRun,
 )
 from codejoule.tracking.traces import TaskTrace, spread
+from codejoule.tracking.upload import Uploaded, upload
 from codejoule.tracking.views import VIEW
 
 __all__ = [
@@ -32,17 +34,20 @@ __all__ = [
     "STAGE",
     "VIEW",
     "Journal",
+    "Outbox",
     "RunStatus",
     "Store",
     "StoredRun",
     "TaskTrace",
     "TrackedRun",
+    "Uploaded",
     "as_text",
     "hold",
     "power_figure",
     "prepare_store",
     "read_tasks_parquet",
     "spread",
+    "upload",
     "write_power_parquet",
     "write_tasks_parquet",
     "write_windows_parquet",

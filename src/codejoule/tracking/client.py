@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codejoule.common.imports import importing
-from codejoule.common.mlflow_client import mlflow_client, store_problem
+from codejoule.common.mlflow_client import is_server, mlflow_client, outage, store_problem
 from codejoule.config import UserError, write_whole
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
+
+
+class OutageError(UserError):
+    """A server that cannot be reached."""
 
 
 def open_client(uri: str) -> "MlflowClient":
@@ -24,8 +28,9 @@ def open_client(uri: str) -> "MlflowClient":
 
 @contextmanager
 def explained(uri: str, doing: str) -> Iterator[None]:
-    """Turn a failing store (server gone, access denied, disk full) into a `UserError`. A value that
-    MLflow refuses is a bug of ours and passes through."""
+    """Turn a failing store (access denied, disk full) into a `UserError`, and a server that cannot
+    be reached into an `OutageError`. A value that MLflow refuses is a bug of ours and passes
+    through."""
     try:
         yield
     except Exception as error:
@@ -43,7 +48,8 @@ def explained(uri: str, doing: str) -> Iterator[None]:
                 f"tracking store {uri} was written by an older MLflow: back it up, then run "
                 f"`mlflow db upgrade {uri}`"
             ) from error
-        raise UserError(
+        kind = OutageError if is_server(uri) and outage(error) is not None else UserError
+        raise kind(
             f"tracking store {uri}: cannot {doing}: {store_problem(uri, error)}. What the run has "
             "finished is in its journal: put the store right and start the same command again"
         ) from error

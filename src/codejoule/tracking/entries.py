@@ -64,6 +64,8 @@ class MeterFacts:
     """Which devices it covers."""
     devices: tuple[str, ...]
     """Those devices."""
+    uuids: tuple[str, ...] = ()
+    """UUIDs of the GPUs among them whose counters are read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,8 @@ import fcntl
 import json
 import logging
 import os
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,18 +23,20 @@ class Journal:
     has returned from survives a kill and a power cut. Opening takes the directory for this process
     until `close` (or death): a second process gets a `UserError` with the holder's pid. An
     unfinished last line, which no `append` has returned from, is cut off; a damaged line before it
-    is a `UserError` with its number."""
+    is a `UserError` with its number. Entries stay on disk: what is held of one in memory are its
+    place and its length."""
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.path = directory / "journal.jsonl"
-        self._typed: dict[int, Entry] = {}
+        self._index: dict[str, array[int]] = {}
+        self._size = self._entries = 0
         with ExitStack() as held:
             held.callback(os.close, _take(directory / "journal.lock"))
-            self._file, content = _open(self.path)
+            self._file, length = _open(self.path)
             held.callback(os.close, self._file)
-            self._entries, self._size = _read(content, self.path)
-            if dropped := len(content) - self._size:
+            self._read()
+            if dropped := length - self._size:
                 _log.warning("%s: dropped an unfinished last line of %d bytes", self.path, dropped)
                 os.ftruncate(self._file, self._size)
                 os.fsync(self._file)
@@ -46,23 +49,25 @@ class Journal:
     def entries(self, kind: type[_Entry]) -> list[_Entry]:
         """All entries of one kind, in the order they were appended. Raises `UserError` for one that
         another version of codejoule has written otherwise."""
-        found = []
-        for number, (name, payload) in enumerate(self._entries):
-            if name != kind.kind:
-                continue
-            if number not in self._typed:
-                try:
-                    self._typed[number] = kind.of_payload(payload)
-                except (KeyError, TypeError, ValueError) as error:
-                    raise UserError(
-                        f"{self.path}: entry {number + 1} ({name}) is of another version of "
-                        f"codejoule ({type(error).__name__}: {error}), so this run cannot be "
-                        f"continued; delete {self.path.parent} to run it afresh"
-                    ) from error
-            entry = self._typed[number]
-            assert isinstance(entry, kind)
-            found.append(entry)
-        return found
+        return list(self.each(kind))
+
+    def each(self, kind: type[_Entry], *, since: int = 0) -> Iterator[_Entry]:
+        """As `entries`, one at a time, from that with the number `since` on: each is read when it
+        is asked for, and held by nobody."""
+        for number in range(since, self.count(kind)):
+            entry, place, length = self._index[kind.kind][3 * number : 3 * number + 3]
+            try:
+                yield kind.of_payload(self._payload(place, length))
+            except (KeyError, TypeError, ValueError) as error:
+                raise UserError(
+                    f"{self.path}: entry {entry} ({kind.kind}) is of another version of "
+                    f"codejoule ({type(error).__name__}: {error}), so this run cannot be "
+                    f"continued; delete {self.path.parent} to run it afresh"
+                ) from error
+
+    def count(self, kind: type[Entry]) -> int:
+        """How many entries of one kind there are."""
+        return len(self._index.get(kind.kind, ())) // 3
 
     def append_payload(self, kind: str, payload: dict[str, Any]) -> None:
         """Add one entry as JSON has it; on return it is on disk. NaN stays NaN. Raises `UserError`
@@ -81,13 +86,40 @@ class Journal:
                 f"{self.path}: cannot write to the run's journal: "
                 f"{full_disk(error, self.path) or again}; it continues from here"
             ) from error
-        self._size += len(line)
-        # What a later process would read, so that both see tuples as lists.
-        self._entries.append((kind, json.loads(text)["payload"]))
+        self._note(kind, len(line))
 
     def payloads(self, kind: str) -> list[dict[str, Any]]:
         """Payloads of all entries of one kind, in the order they were appended."""
-        return [payload for name, payload in self._entries if name == kind]
+        index = self._index.get(kind, array("q"))
+        return [self._payload(index[at + 1], index[at + 2]) for at in range(0, len(index), 3)]
+
+    def _payload(self, place: int, length: int) -> dict[str, Any]:
+        payload: dict[str, Any] = json.loads(os.pread(self._file, length, place))["payload"]
+        return payload
+
+    def _note(self, kind: str, length: int) -> None:
+        """Note an entry at the end: its number from 1, its place and its length [bytes]."""
+        self._entries += 1
+        self._index.setdefault(kind, array("q")).extend((self._entries, self._size, length))
+        self._size += length
+
+    def _read(self) -> None:
+        """Note all whole entries."""
+        with self.path.open("rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                kind = _kind_of(line) if line.endswith(b"\n") else None
+                if kind is not None:
+                    self._note(kind, len(line))
+                    continue
+                rest = list(lines)
+                # A power cut may leave a newline behind with zeros before it.
+                if not rest:
+                    return
+                raise UserError(
+                    f"{self.path}: line {number} of {number + _whole(rest)} is damaged, so what "
+                    f"this run has done is not known; restore the file, or delete "
+                    f"{self.path.parent} to run it afresh"
+                )
 
     def close(self) -> None:
         """Give the directory back; the journal cannot be used afterwards."""
@@ -133,7 +165,8 @@ def _take(path: Path, *, wait: bool = False) -> int:
     return lock
 
 
-def _open(path: Path) -> tuple[int, bytes]:
+def _open(path: Path) -> tuple[int, int]:
+    """The file, made where missing, and its length [bytes]."""
     new = not path.exists()
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
     if new:
@@ -141,36 +174,21 @@ def _open(path: Path) -> tuple[int, bytes]:
         directory = os.open(path.parent, os.O_RDONLY)
         os.fsync(directory)
         os.close(directory)
-    return file, path.read_bytes()
+    return file, os.fstat(file).st_size
 
 
-def _read(content: bytes, path: Path) -> tuple[list[tuple[str, dict[str, Any]]], int]:
-    """All whole entries, and the length of what holds them [bytes]."""
-    entries: list[tuple[str, dict[str, Any]]] = []
-    size = 0
-    *lines, torn = content.split(b"\n")
-    for number, line in enumerate(lines, start=1):
-        entry = _parse(line)
-        if entry is None:
-            # A power cut may leave a newline behind with zeros before it.
-            if number == len(lines) and not torn:
-                break
-            raise UserError(
-                f"{path}: line {number} of {len(lines)} is damaged, so what this run has done is "
-                f"not known; restore the file, or delete {path.parent} to run it afresh"
-            )
-        entries.append(entry)
-        size += len(line) + 1
-    return entries, size
+def _whole(lines: Sequence[bytes]) -> int:
+    return sum(line.endswith(b"\n") for line in lines)
 
 
-def _parse(line: bytes) -> tuple[str, dict[str, Any]] | None:
+def _kind_of(line: bytes) -> str | None:
+    """The kind of the entry on a line; None where it is no entry."""
     try:
         entry = json.loads(line)
         kind, payload = entry["kind"], entry["payload"]
     except (ValueError, KeyError, TypeError):
         return None
-    return (kind, payload) if isinstance(kind, str) and isinstance(payload, dict) else None
+    return kind if isinstance(kind, str) and isinstance(payload, dict) else None
 
 
 def _write_all(file: int, data: bytes) -> None:

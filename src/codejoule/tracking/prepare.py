@@ -3,15 +3,18 @@
 import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlparse
 
-from codejoule.common.mlflow_client import is_server, patience
+from codejoule.common.mlflow_client import BRIEF, OPENING, is_server, outage, patience
 from codejoule.config import ConfigError, UserError, first_line
 from codejoule.config.schema import TrackingConfig, TrackingName
-from codejoule.tracking.client import explained, keep_reserve, open_client
+from codejoule.tracking.client import OutageError, explained, keep_reserve, open_client
+from codejoule.tracking.outbox import Outbox
 from codejoule.tracking.process import Processes
+from codejoule.tracking.served import Place, ServedClient
 from codejoule.tracking.store import Store
 from codejoule.tracking.views import TAG, view_tag
 
@@ -22,18 +25,61 @@ if TYPE_CHECKING:
 
 def prepare_store(config: TrackingConfig) -> Store:
     """Open the configured store, making its database and experiment where they are missing. Safe
-    when many processes do so at once. Raises `UserError` for a folder that cannot be written, a
-    deleted experiment, a store of another MLflow version and a server that does not answer within
-    seconds; `ConfigError` for a folder name that no SQLite address can hold."""
+    when many processes do so at once. A server that does not answer within seconds is stood in for
+    by its outbox. Raises `UserError` for a folder that cannot be written, a deleted experiment, a
+    store of another MLflow version and a server that refuses; `ConfigError` for a folder name that
+    no SQLite address can hold."""
     folder = config.folder
     if config.name is TrackingName.server:
         assert config.uri is not None, "the schema checks tracking.uri"
-        processes = Processes(folder.absolute() / "processes" / quote(config.uri, safe=""))
-        return _on_server(config.uri, config.experiment, processes)
-    return _on_disk(folder.resolve(), config.experiment)
+        address = quote(config.uri.rstrip("/"), safe="")
+        processes = Processes(folder.absolute() / "processes" / address)
+        served = open_served(folder.absolute(), config.uri, config.experiment)
+        uri = (served.server or served.local).uri
+        return Store(
+            served, uri=uri, experiment=config.experiment, experiment_id=served.experiment_id,
+            processes=processes,
+        )  # fmt: skip
+    folder = folder.resolve()
+    place = _on_disk(folder, config.experiment)
+    return Store(
+        place.client, uri=place.uri, experiment=config.experiment,
+        experiment_id=place.experiment_id, processes=Processes(folder / "processes" / "local"),
+    )  # fmt: skip
 
 
-def _on_disk(folder: Path, experiment: str) -> Store:
+def open_served(folder: Path, uri: str, experiment: str) -> ServedClient:
+    """A client of the server at `uri`, with its outbox below the tracking `folder`. Raises as
+    `prepare_store`."""
+    if not is_server(uri):
+        raise ConfigError(
+            f"tracking.uri={uri}: not the address of a server; it looks like http://host:5000 "
+            "(tracking=local needs none)"
+        )
+    outbox = Outbox(folder, uri)
+    server, why = None, ""
+    try:
+        with patience(BRIEF if outbox.known_down else OPENING):
+            client = open_client(uri)
+            found = _experiment(client, uri, experiment, artifact_location=None)
+        server = Place(client=client, uri=uri, experiment_id=found.experiment_id)
+        outbox.note_up()
+    except OutageError as error:
+        why = outage(error) or ""
+        outbox.note_down()
+    except UserError as error:
+        raise UserError(
+            f"tracking.uri={uri}: the tracking server cannot be used: "
+            f"{first_line(error.__cause__ or error)[:200]}. Check the address and "
+            "your login, or use tracking=local"
+        ) from error
+    return ServedClient(
+        outbox, server=server, why=why, experiment=experiment,
+        open_local=partial(_on_disk, outbox.folder, experiment),
+    )  # fmt: skip
+
+
+def _on_disk(folder: Path, experiment: str) -> Place:
     if any(character in str(folder) for character in "%?#"):
         raise ConfigError(
             f"tracking.dir={folder}: MLflow cannot open a store below a folder with %, ? or # "
@@ -55,32 +101,7 @@ def _on_disk(folder: Path, experiment: str) -> Store:
             f"{found.artifact_location}, outside this folder (was the store moved or copied?); "
             "move it back, or choose another name with tracking.experiment=..."
         )
-    return Store(
-        client, uri=uri, experiment=experiment, experiment_id=found.experiment_id,
-        processes=Processes(folder / "processes" / "local"),
-    )  # fmt: skip
-
-
-def _on_server(uri: str, experiment: str, processes: Processes) -> Store:
-    if not is_server(uri):
-        raise ConfigError(
-            f"tracking.uri={uri}: not the address of a server; it looks like http://host:5000 "
-            "(tracking=local needs none)"
-        )
-    try:
-        with patience(retries=1, timeout_s=5):
-            client = open_client(uri)
-            found = _experiment(client, uri, experiment, artifact_location=None)
-    except UserError as error:
-        raise UserError(
-            f"tracking.uri={uri}: the tracking server cannot be used: "
-            f"{first_line(error.__cause__ or error)[:200]}. Check the address and "
-            "that the server runs, or use tracking=local"
-        ) from error
-    return Store(
-        client, uri=uri, experiment=experiment, experiment_id=found.experiment_id,
-        processes=processes,
-    )  # fmt: skip
+    return Place(client=client, uri=uri, experiment_id=found.experiment_id)
 
 
 @contextmanager

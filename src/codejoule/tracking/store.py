@@ -7,7 +7,7 @@ import math
 import socket
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,9 @@ from codejoule.tracking.client import (
     explained,
     give_reserve,
 )
+from codejoule.tracking.outbox import Outbox
 from codejoule.tracking.process import Processes
+from codejoule.tracking.served import FINGERPRINT, PARENT, Place, ServedClient
 from codejoule.tracking.traces import TaskTrace, judge_traces, log_traces
 
 if TYPE_CHECKING:
@@ -38,7 +40,6 @@ _log = logging.getLogger(__name__)
 
 _KIND = "codejoule.kind"
 _HOST = "codejoule.host"
-_FINGERPRINT = "codejoule.fingerprint"
 STAGE = "codejoule.stage"
 """Tag that says how far a finished run has gone: `GENERATED` or `JUDGED`."""
 GENERATED = "generated"
@@ -48,7 +49,6 @@ CONFIGURATION = "codejoule.configuration"
 """Tag with the hash of what a run's configuration asks for."""
 GENERATED_AS = "codejoule.fingerprint_generated"
 """Tag with the fingerprint that a run was generated with, where it was judged otherwise."""
-_PARENT = "mlflow.parentRunId"
 _ERROR = "codejoule.error"
 _NOTE = "mlflow.note.content"
 _DIGEST_LENGTH = 36
@@ -71,6 +71,11 @@ class StoredRun:
     metrics: Mapping[str, float]
     """The latest value of each of its metrics."""
 
+    @property
+    def fingerprint(self) -> str | None:
+        """What it is known again by."""
+        return self.tags.get(FINGERPRINT)
+
     @classmethod
     def of(cls, run: "Run") -> Self:
         """As MLflow's client has it."""
@@ -88,8 +93,8 @@ class TrackedRun:
     """A run in the store. Its errors are `UserError`: the store is gone, full or read-only."""
 
     def __init__(
-        self, client: "MlflowClient", *, uri: str, experiment_id: str, processes: Processes,
-        run_id: str,
+        self, client: "MlflowClient | ServedClient", *, uri: str, experiment_id: str,
+        processes: Processes, run_id: str,
     ) -> None:  # fmt: skip
         self.run_id = run_id
         self._experiment_id = experiment_id
@@ -131,14 +136,34 @@ class TrackedRun:
 
     def log_traces(self, traces: Sequence[TaskTrace], *, model: str) -> None:
         """Record the traces of tasks that `model` answered."""
-        log_traces(
-            traces, uri=self._uri, experiment_id=self._experiment_id, run_id=self.run_id,
-            model=model,
-        )  # fmt: skip
+
+        def record(place: Place) -> None:
+            log_traces(
+                traces, uri=place.uri, experiment_id=place.experiment_id, run_id=place.run_id,
+                known_as=self.run_id, model=model,
+            )  # fmt: skip
+
+        self._anywhere(record)
 
     def judge_traces(self, records: Sequence[TaskRecord]) -> None:
         """Add the verdicts of these samples to their traces."""
-        judge_traces(records, uri=self._uri, run_id=self.run_id)
+
+        def record(place: Place) -> None:
+            judge_traces(records, uri=place.uri, run_id=place.run_id, known_as=self.run_id)
+
+        self._anywhere(record)
+
+    def _anywhere(self, record: Callable[[Place], None]) -> None:
+        """Do what MLflow's client has no function for, where the run is recorded."""
+        if isinstance(self._client, ServedClient):
+            self._client.anywhere(self.run_id, record)
+            return
+        record(
+            Place(
+                client=self._client, uri=self._uri, experiment_id=self._experiment_id,
+                run_id=self.run_id,
+            )
+        )  # fmt: skip
 
     def finish(self, status: RunStatus) -> None:
         """End the run, if need be in room that was kept for this."""
@@ -190,8 +215,8 @@ class Store:
     that fails raises `UserError`."""
 
     def __init__(
-        self, client: "MlflowClient", *, uri: str, experiment: str, experiment_id: str,
-        processes: Processes,
+        self, client: "MlflowClient | ServedClient", *, uri: str, experiment: str,
+        experiment_id: str, processes: Processes,
     ) -> None:  # fmt: skip
         self.uri = uri
         self.experiment = experiment
@@ -237,7 +262,7 @@ class Store:
         where that is given, and keeps the params that it has (MLflow's params cannot change). A run
         to resume that is no longer in the store is made anew, with a warning: `TrackedRun.run_id`
         says which it is."""
-        own = {_KIND: "run"} | ({_PARENT: parent_run_id} if parent_run_id else {})
+        own = {_KIND: "run"} | ({PARENT: parent_run_id} if parent_run_id else {})
         known: set[str] = set()
         broken_off = self._find(resume_run_id) if resume_run_id else None
         if broken_off is None:
@@ -260,6 +285,26 @@ class Store:
         with explained(self.uri, f"read run {run_id}"):
             return dict(self._client.get_run(run_id).data.metrics)
 
+    @property
+    def outbox(self) -> Outbox | None:
+        """Where runs wait for the server; None for a store on disk."""
+        return self._client.outbox if isinstance(self._client, ServedClient) else None
+
+    @property
+    def away(self) -> bool:
+        """Whether it is a server's, which does not answer."""
+        return isinstance(self._client, ServedClient) and self._client.server is None
+
+    def located(self, run_ids: Iterable[str]) -> dict[str, set[str]]:
+        """The ids of runs in the stores that they are read from, by the stores' addresses. Runs of
+        a server that cannot be reached are left out."""
+        if not isinstance(self._client, ServedClient):
+            return {self.uri: set(run_ids)}
+        found: dict[str, set[str]] = {}
+        for place in filter(None, map(self._client.place, run_ids)):
+            found.setdefault(place.uri, set()).add(place.run_id)
+        return found
+
     def read(self, run_id: str) -> StoredRun | None:
         """What the store says of a run of this experiment; None where it has none."""
         run = self._get(run_id)
@@ -280,18 +325,27 @@ class Store:
                 return None
             return Path(self._client.download_artifacts(run_id, name, str(folder)))
 
+    def unlisted(self, run_id: str, files: Sequence[Path]) -> list[str]:
+        """The names of those `files` that the store does not list among the artifacts of a run with
+        the size that they have here."""
+        with explained(self.uri, f"list the artifacts of run {run_id}"):
+            listed = {file.path: file.file_size for file in self._client.list_artifacts(run_id)}
+        return [file.name for file in files if listed.get(file.name) != file.stat().st_size]
+
     def find_finished(self, fingerprint: str) -> str | None:
         """Run id of the latest finished run with this fingerprint, now or when it generated, whose
         samples are not still to be judged."""
-        for tag in (_FINGERPRINT, GENERATED_AS):
+        for tag in (FINGERPRINT, GENERATED_AS):
             for run in self._ended(tag, fingerprint):
                 if run.tags.get(STAGE) != GENERATED:
                     return run.run_id
-        return None
+        return (
+            self._client.finished(fingerprint) if isinstance(self._client, ServedClient) else None
+        )
 
     def find_generated(self, fingerprint: str) -> str | None:
         """Run id of the latest run with this fingerprint whose samples are still to be judged."""
-        found = self._ended(_FINGERPRINT, fingerprint)
+        found = self._ended(FINGERPRINT, fingerprint)
         return next((run.run_id for run in found if run.tags.get(STAGE) == GENERATED), None)
 
     def find_configured(self, configuration: str) -> list[StoredRun]:
@@ -308,6 +362,17 @@ class Store:
         with explained(self.uri, "search for finished runs"):
             runs = self._client.search_runs(
                 [self.experiment_id], query, order_by=["attributes.end_time DESC"]
+            )
+        return [StoredRun.of(run) for run in runs]
+
+    def latest_finished(self, *, most: int, name: str | None = None) -> list[StoredRun]:
+        """The latest finished runs, `most` of them, the last to end first; of those with this
+        `name` alone, where one is given. One search, which takes milliseconds for each run."""
+        named = "" if name is None else f" and attributes.run_name = '{name}'"
+        query = f"tags.`{_KIND}` = 'run' and attributes.status = 'FINISHED'{named}"
+        with explained(self.uri, "search for finished runs"):
+            runs = self._client.search_runs(
+                [self.experiment_id], query, max_results=most, order_by=["attributes.end_time DESC"]
             )
         return [StoredRun.of(run) for run in runs]
 

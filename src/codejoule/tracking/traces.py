@@ -5,7 +5,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -14,14 +14,18 @@ from codejoule.common.mlflow_client import is_server
 from codejoule.config import UserError
 from codejoule.domain import TaskRecord
 from codejoule.tracking.client import cut, explained
+from codejoule.tracking.served import Place
 
 if TYPE_CHECKING:
-    from mlflow.entities import Feedback, Span, TraceInfo
+    from mlflow.entities import Feedback, Span, Trace, TraceInfo
 
 TEXT_LENGTH = 10_000
 """Longest prompt and answer in a trace [characters]."""
 _PREVIEW_LENGTH = 1000
 _NS = 1_000_000_000
+_PAGE = 500
+"""Traces of one search; MLflow's own limit."""
+_SOURCE = "mlflow.assessment.sourceRunId"
 _T = TypeVar("_T")
 
 
@@ -62,10 +66,18 @@ def spread(rows: Sequence[_T], most: int) -> list[_T]:
 
 
 def log_traces(
-    traces: Sequence[TaskTrace], *, uri: str, experiment_id: str, run_id: str, model: str
+    traces: Sequence[TaskTrace],
+    *,
+    uri: str,
+    experiment_id: str,
+    run_id: str,
+    known_as: str,
+    model: str,
 ) -> None:
     """Record the traces of a run: one request for each trace and its verdict, and one for the spans
-    of all. Doing so again changes nothing. Raises `UserError` where the store fails, or is too old.
+    of all. Doing so again changes nothing: they are named after the id that the run is `known_as`,
+    which is another than `run_id` in an outbox. Raises `UserError` where the store fails, or is too
+    old.
 
     `TracingClient` is the one part of MLflow's tracing that takes what was measured earlier (3.17);
     its public functions trace what is happening now.
@@ -76,12 +88,12 @@ def log_traces(
         return
     with explained(uri, f"record the traces of run {run_id}"):
         client = TracingClient(uri)
-        infos = [_info(trace, experiment_id, run_id) for trace in traces]
+        infos = [_info(trace, experiment_id, run_id, known_as) for trace in traces]
         # A server takes several requests at a time, SQLite one.
         with ThreadPoolExecutor(8 if is_server(uri) else 1) as pool:
             list(pool.map(client.start_trace, infos))
         try:
-            client.log_spans(experiment_id, [_span(trace, run_id, model) for trace in traces])
+            client.log_spans(experiment_id, [_span(trace, known_as, model) for trace in traces])
         except NotImplementedError as error:
             raise UserError(
                 f"tracking.traces: {uri} takes no traces ({error}); run a newer MLflow there, or "
@@ -89,7 +101,7 @@ def log_traces(
             ) from error
 
 
-def judge_traces(records: Sequence[TaskRecord], *, uri: str, run_id: str) -> None:
+def judge_traces(records: Sequence[TaskRecord], *, uri: str, run_id: str, known_as: str) -> None:
     """Add verdicts to the traces of a run that were recorded without them; samples that have no
     trace are passed over. Doing so again changes nothing. Raises `UserError` where the store
     fails."""
@@ -100,7 +112,7 @@ def judge_traces(records: Sequence[TaskRecord], *, uri: str, run_id: str) -> Non
         return
 
     def judge(record: TaskRecord) -> None:
-        digest = _hash(record.task_id, record.sample, run_id)
+        digest = _hash(record.task_id, record.sample, known_as)
         try:
             info = client.get_trace_info(f"tr-{digest}")
         except MlflowException as error:
@@ -116,13 +128,63 @@ def judge_traces(records: Sequence[TaskRecord], *, uri: str, run_id: str) -> Non
             list(pool.map(judge, records))
 
 
-def _hash(task_id: str, sample: int, run_id: str) -> str:
+def traces_of(place: Place, run_id: str) -> "list[Trace]":
+    """The traces of a run, with their spans."""
+    from mlflow.tracing.client import TracingClient
+
+    client, found, token = TracingClient(place.uri), [], None
+    while True:
+        page = client.search_traces(
+            locations=[place.experiment_id], run_id=run_id, max_results=_PAGE, page_token=token
+        )
+        found += page
+        token = page.token
+        if not token:
+            return found
+
+
+def copy_traces(traces: "Sequence[Trace]", place: Place, run_id: str) -> None:
+    """Record traces of another store for a run of this one. Doing so again changes nothing."""
+    from mlflow.tracing.client import TracingClient
+
+    if not traces:
+        return
+    client = TracingClient(place.uri)
+    infos = [_moved(trace.info, place.experiment_id, run_id) for trace in traces]
+    with ThreadPoolExecutor(8 if is_server(place.uri) else 1) as pool:
+        list(pool.map(client.start_trace, infos))
+    client.log_spans(place.experiment_id, [span for trace in traces for span in trace.data.spans])
+
+
+def _moved(info: "TraceInfo", experiment_id: str, run_id: str) -> "TraceInfo":
+    """With what `_info` gave it, and without what its store has added."""
+    from mlflow.entities import TraceLocation
+    from mlflow.tracing.constant import (
+        TRACE_SCHEMA_VERSION_KEY,
+        TraceMetadataKey,
+        TraceTagKey,
+    )
+
+    kept = (TRACE_SCHEMA_VERSION_KEY, TraceMetadataKey.TOKEN_USAGE)
+    metadata = {key: info.trace_metadata[key] for key in kept if key in info.trace_metadata}
+    own = (TraceTagKey.TRACE_NAME, "energy_j")
+    for assessment in info.assessments:
+        assessment.metadata = {**(assessment.metadata or {}), _SOURCE: run_id}
+    return replace(
+        info,
+        trace_location=TraceLocation.from_experiment_id(experiment_id),
+        trace_metadata={**metadata, TraceMetadataKey.SOURCE_RUN: run_id},
+        tags={key: info.tags[key] for key in own if key in info.tags},
+    )
+
+
+def _hash(task_id: str, sample: int, known_as: str) -> str:
     """32 hexadecimal digits that are always the same for this sample of this run."""
-    name = json.dumps([run_id, task_id, sample])
+    name = json.dumps([known_as, task_id, sample])
     return hashlib.sha256(name.encode()).hexdigest()[:32]
 
 
-def _info(trace: TaskTrace, experiment_id: str, run_id: str) -> "TraceInfo":
+def _info(trace: TaskTrace, experiment_id: str, run_id: str, known_as: str) -> "TraceInfo":
     from mlflow.entities import TraceInfo, TraceLocation, TraceState
     from mlflow.tracing.constant import (
         TRACE_SCHEMA_VERSION,
@@ -132,7 +194,7 @@ def _info(trace: TaskTrace, experiment_id: str, run_id: str) -> "TraceInfo":
     )
 
     return TraceInfo(
-        trace_id=f"tr-{_hash(trace.task_id, trace.sample, run_id)}",
+        trace_id=f"tr-{_hash(trace.task_id, trace.sample, known_as)}",
         trace_location=TraceLocation.from_experiment_id(experiment_id),
         request_time=round(trace.start_s * 1000),
         execution_duration=round(trace.latency_s * 1000),
@@ -146,7 +208,7 @@ def _info(trace: TaskTrace, experiment_id: str, run_id: str) -> "TraceInfo":
         },
         tags={TraceTagKey.TRACE_NAME: _name(trace), **_energy(trace)},
         assessments=_feedback(
-            _hash(trace.task_id, trace.sample, run_id), run_id, trace.verdict, trace.reason
+            _hash(trace.task_id, trace.sample, known_as), run_id, trace.verdict, trace.reason
         ),
     )
 
@@ -163,7 +225,7 @@ def _feedback(
         value=verdict == "pass",
         source=AssessmentSource(source_type="CODE", source_id="codejoule"),
         rationale=f"{verdict}: {reason}" if reason else verdict,
-        metadata={"mlflow.assessment.sourceRunId": run_id},
+        metadata={_SOURCE: run_id},
     )
     # MLflow would take another id each time.
     feedback.assessment_id = f"a-{digest}"
@@ -175,11 +237,11 @@ def _energy(trace: TaskTrace) -> dict[str, str]:
     return {} if trace.energy_j is None else {"energy_j": f"{trace.energy_j:.4g}"}
 
 
-def _span(trace: TaskTrace, run_id: str, model: str) -> "Span":
+def _span(trace: TaskTrace, known_as: str, model: str) -> "Span":
     from mlflow.entities import Span, SpanType
     from mlflow.tracing.constant import SpanAttributeKey
 
-    digest = _hash(trace.task_id, trace.sample, run_id)
+    digest = _hash(trace.task_id, trace.sample, known_as)
     attributes = {
         SpanAttributeKey.REQUEST_ID: f"tr-{digest}",
         SpanAttributeKey.SPAN_TYPE: SpanType.LLM,

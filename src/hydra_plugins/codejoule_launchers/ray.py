@@ -1,8 +1,8 @@
 """``hydra/launcher=ray``: each job of a sweep is a task of Ray."""
 
+import signal
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from hydra.core.utils import JobReturn
@@ -59,6 +59,7 @@ class RayLauncher(Launcher):
 
     def _connect(self) -> None:
         import ray
+
         from codejoule.common.progress import doing
         from codejoule.config import UserError, python_path
 
@@ -69,15 +70,19 @@ class RayLauncher(Launcher):
         # codejoule is imported before a job could say where it is.
         runtime = dict(own.pop("runtime_env", None) or {})
         runtime["env_vars"] = {**python_path(), **runtime.get("env_vars", {})}
+        on_term = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(**own, runtime_env=runtime)
         except (ConnectionError, ValueError) as error:
             raise UserError(
-                f"hydra/launcher=ray: {str(error).splitlines()[0]} Start a cluster (ray start --head here, "
-                "ray start --address=HOST:6379 on each further node), name one that runs "
-                "(hydra.launcher.init.address=HOST:6379), or let the sweep start one on this machine "
-                "(hydra.launcher.init.address=local)"
+                f"hydra/launcher=ray: {str(error).splitlines()[0]} Start a cluster (ray start "
+                "--head here, ray start --address=HOST:6379 on each further node), name one that "
+                "runs (hydra.launcher.init.address=HOST:6379), or let the sweep start one on this "
+                "machine (hydra.launcher.init.address=local)"
             ) from error
+        finally:
+            # Ray takes it, and leaves a sweep without its summary.
+            signal.signal(signal.SIGTERM, on_term)
 
 
 def _run(job: RemoteJob) -> JobReturn:
@@ -98,8 +103,8 @@ def _wait(jobs: Mapping[Any, RemoteJob]) -> list[JobReturn]:
             ended, left = ray.wait(left, timeout=1.0)
             for task in ended:
                 returned[task] = _returned(task, jobs[task])
-    except KeyboardInterrupt:
-        _cancel(left)
+    except KeyboardInterrupt as interrupt:
+        _cancel(left, interrupt)
         raise
     return [returned[task] for task in jobs]
 
@@ -129,10 +134,11 @@ def _tell(left: Sequence[Any], jobs: int) -> None:
     doing("waiting for Ray", f"{jobs - len(left)} of {jobs} jobs have ended")
 
 
-def _cancel(left: Sequence[Any]) -> None:
+def _cancel(left: Sequence[Any], interrupt: KeyboardInterrupt) -> None:
     """Interrupt what has not ended, and wait a little until it has kept what it can."""
     import ray
-    from codejoule.common.progress import doing, say
+
+    from codejoule.common.progress import doing
 
     for task in left:
         ray.cancel(task)
@@ -141,7 +147,7 @@ def _cancel(left: Sequence[Any]) -> None:
     running = list(left)
     while running and time.monotonic() < until_s:
         _, running = ray.wait(running, timeout=1.0)
-    say(f"{len(left)} {'job' if len(left) == 1 else 'jobs'} of Ray cancelled; finished batches are kept.")
+    interrupt.add_note("what had not ended was cancelled, and its finished batches are kept")
 
 
 def _plain(node: DictConfig) -> dict[str, Any]:

@@ -2,14 +2,16 @@
 
 import logging
 import os
+import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
@@ -44,8 +46,10 @@ class SlurmLauncher(Launcher):
     leaves on disk, and from ``squeue``: accounting is not needed."""
 
     def __init__(self, **options: Any) -> None:
-        self._options = {
-            key: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+        self._options: dict[str, Any] = {
+            key: OmegaConf.to_container(value, resolve=True)
+            if OmegaConf.is_config(value)
+            else value
             for key, value in options.items()
         }
 
@@ -90,6 +94,7 @@ class SlurmLauncher(Launcher):
 
     def _submit(self, calls: "Sequence[_OnNode]") -> "list[SlurmJob[Any]]":
         import submitit
+
         from codejoule.config import UserError, python_path
 
         own = dict(self._options)
@@ -97,7 +102,7 @@ class SlurmLauncher(Launcher):
             own.pop("submitit_folder"), max_num_timeout=own.pop("max_num_timeout")
         )
         memory_gb = own.pop("mem_gb")
-        exports = [f"export {key}={_quoted(value)}" for key, value in python_path().items()]
+        exports = [f"export {key}={shlex.quote(value)}" for key, value in python_path().items()]
         # Where jobs start with an empty environment, srun would empty it again.
         own["setup"] = ["export SLURM_EXPORT_ENV=ALL", *exports, *own["setup"]]
         own["additional_parameters"] = {"requeue": True, **own["additional_parameters"]}
@@ -109,14 +114,14 @@ class SlurmLauncher(Launcher):
                 stderr_to_stdout=True,
                 **own,
             )
-            return list(executor.submit_array(calls))
+            return cast("list[SlurmJob[Any]]", executor.submit_array(calls))
         except (submitit.core.utils.FailedJobError, ValueError) as error:
             raise UserError(f"hydra/launcher=slurm: Slurm takes no jobs: {error}") from error
 
 
 class _OnNode:
-    """A job as submitit calls it on a node. submitit's handler of SIGUSR2 queues the job again; here
-    that is done when the batch at work has ended, and for SIGTERM as well."""
+    """A job as submitit calls it on a node. submitit's handler of SIGUSR2 queues the job again at
+    once; here that is done when the batch at work has ended, and for SIGTERM as well."""
 
     def __init__(self, job: RemoteJob, notice_s: float) -> None:
         self.job = job
@@ -139,7 +144,8 @@ class _OnNode:
 
 
 class _Notice:
-    """Slurm's word that a job's time on its node is over."""
+    """Slurm's word that a job's time on its node is over. What is under way is finished and kept
+    first, if that takes no longer than Slurm waits."""
 
     def __init__(self, requeue: Any, notice_s: float) -> None:
         """`requeue` is submitit's handler: it ends this process."""
@@ -151,27 +157,23 @@ class _Notice:
             signal.signal(number, self._take)
 
     def _take(self, number: int, frame: FrameType | None) -> None:
+        from codejoule.experiment import stopping
+
         if self._given is None:
             self._given = number
             whole_s = self._notice_s if number == signal.SIGUSR2 else _KILL_WAIT_S
-            late = threading.Timer(max(0.0, whole_s - _MARGIN_S), self._end)
+            late = threading.Timer(max(0.0, whole_s - _MARGIN_S), self.follow)
             late.daemon = True
             late.start()
-        raise KeyboardInterrupt
+        stopping.ask(signal.Signals(number).name)
 
     def follow(self) -> None:
-        """Queue the job again, if that is what Slurm's word was about: ends this process."""
-        if self._given is not None:
-            self._end()
-
-    def _end(self) -> None:
-        """Also where the batch takes longer than Slurm waits."""
-        assert self._given is not None
-        if not self._once.acquire(blocking=False):
+        """Queue the job again and end this process, unless Slurm does that, or has cancelled it.
+        Does nothing where Slurm has said nothing."""
+        if self._given is None or not self._once.acquire(blocking=False):
             return
         if _ending():
-            # It was cancelled, or Slurm queues it again by itself.
-            raise SystemExit(1)
+            sys.exit(1)
         self._requeue(self._given, None)
 
 
@@ -202,8 +204,8 @@ class _Waiting:
         """Wait for all; in their order. An interrupt cancels them."""
         try:
             self._until_all_ended()
-        except KeyboardInterrupt:
-            self._cancel()
+        except KeyboardInterrupt as interrupt:
+            self._cancel(interrupt)
             raise
         return [self._returned[place] for place in range(len(self._sent))]
 
@@ -220,8 +222,8 @@ class _Waiting:
             time.sleep(_LOOK_S)
 
     def _ask(self) -> None:
-        """Ask Slurm which jobs there are. One that it has no more, and that has left no result for a
-        while, is lost."""
+        """Ask Slurm which jobs there are. One that it no longer has, and that has left no result
+        for a while, is lost."""
         from codejoule.common.progress import doing
 
         states = _states([job.job_id for job in self._jobs.values()])
@@ -240,27 +242,28 @@ class _Waiting:
     def _end(self, place: int) -> None:
         """Take what the job has returned, or say that it is lost."""
         job, sent = self._jobs.pop(place), self._sent[place]
-        import submitit
+        from submitit.core.utils import UncompletedJobError
 
+        from codejoule.experiment.lost import lost_job
+
+        how = "has failed"
         try:
-            if not _has_result(job):
-                raise submitit.core.utils.UncompletedJobError(_how_it_ended(job.job_id))
-            self._returned[place] = job.results()[0]
-        except submitit.core.utils.UncompletedJobError as error:
-            from codejoule.experiment.lost import lost_job
+            if _has_result(job):
+                self._returned[place] = job.results()[0]
+                return
+            how = _how_it_ended(job.job_id)
+        except UncompletedJobError:  # the log says it best
+            pass
+        words = "\n  ".join(_last_lines(job.paths.stdout))
+        why = (
+            f"Slurm job {job.job_id} {how}; its finished batches are kept, and the same command "
+            f"continues after them. Its log ({job.paths.stdout}) ends with:\n  {words or 'nothing'}"
+        )
+        self._returned[place] = lost_job(sent.composed(job.job_id), why)
 
-            # submitit frames a traceback, whose last line says what it was.
-            lines = [line for line in str(error).splitlines() if line.strip()]
-            traces = [line for line in lines if not line.startswith(("-", "You can", "or at", " "))]
-            why = f"Slurm job {job.job_id}: {traces[-1]}"
-            log = job.paths.stdout
-            words = "\n  ".join(_last_lines(log))
-            why += f". Its log ({log}) ends with:\n  {words}" if words else f" ({log})"
-            self._returned[place] = lost_job(sent.composed(job.job_id), why)
-
-    def _cancel(self) -> None:
+    def _cancel(self, interrupt: KeyboardInterrupt) -> None:
         """Cancel what has not ended, and wait a little until it has kept what it can."""
-        from codejoule.common.progress import doing, say
+        from codejoule.common.progress import doing
 
         ids = [job.job_id for job in self._jobs.values()]
         if not ids:
@@ -270,25 +273,24 @@ class _Waiting:
             doing("cancelling the jobs of Slurm", command)
             done = _call("scancel", *ids)
             if done is None or done.returncode != 0:
-                say(f"These jobs of Slurm could not be cancelled and go on: {command}")
+                interrupt.add_note(f"these jobs of Slurm could not be cancelled: {command}")
                 return
             until_s = time.monotonic() + _KILL_WAIT_S + _MARGIN_S
             while time.monotonic() < until_s and (states := _states(ids)) != {}:
                 doing("waiting for the jobs of Slurm to stop", ", ".join(states or ()))
                 time.sleep(_LOOK_S)
-            say(
-                f"{len(ids)} {'job' if len(ids) == 1 else 'jobs'} of Slurm cancelled "
-                f"({', '.join(ids)}); finished batches are kept."
+            interrupt.add_note(
+                f"{command} has cancelled what had not ended, and its finished batches are kept"
             )
-        except KeyboardInterrupt:
-            say(f"Jobs of Slurm may still run; cancel them with: {command}")
+        except KeyboardInterrupt as again:
+            again.add_note(f"jobs of Slurm may still run, which {command} cancels")
             raise
 
 
 def _has_result(job: "SlurmJob[Any]") -> bool:
     folder = job.paths.folder
     # Listing a folder makes a network file system look again.
-    return folder.is_dir() and job.paths.result_pickle.name in os.listdir(folder)
+    return folder.is_dir() and job.paths.result_pickle.name in os.listdir(folder)  # noqa: PTH208
 
 
 def _states(ids: Sequence[str]) -> dict[str, str] | None:
@@ -309,9 +311,7 @@ def _how_it_ended(job_id: str) -> str:
     if state is None:
         done = _call("sacct", "-n", "-X", "-P", "-j", job_id, "-o", "State")
         state = done.stdout.strip() if done is not None and done.returncode == 0 else None
-    said = f"state {state}" if state else "Slurm no longer knows it"
-    return f"it has ended without a result ({said}); finished batches are kept, and the same " \
-        "command continues after them"
+    return f"has ended without a result ({f'state {state}' if state else 'nothing more is known'})"
 
 
 def _facts(line: str) -> Mapping[str, str]:
@@ -333,9 +333,3 @@ def _call(*command: str) -> "subprocess.CompletedProcess[str] | None":
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
-
-
-def _quoted(text: str) -> str:
-    import shlex
-
-    return shlex.quote(text)

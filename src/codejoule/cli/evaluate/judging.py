@@ -3,21 +3,25 @@
 import argparse
 import dataclasses
 import json
+import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from codejoule.cli.evaluate.report import Report, SuiteFacts, truth_text
 from codejoule.cli.evaluate.shard import Shard
 from codejoule.cli.evaluate.shards import SHARD, Part, merge_parts, samples_checksum
-from codejoule.common.progress import pause
+from codejoule.cli.evaluate.submission import Submission
+from codejoule.common.lazily import Lazily
+from codejoule.common.progress import doing, pause
 from codejoule.config import ConfigError, UserError, write_whole
 from codejoule.config.schema import EvaluatorConfig, EvaluatorIsolation, Split
 from codejoule.domain import SCHEMA_VERSION, Status, Suite, Task, Verdict, visible
 from codejoule.evaluation import (
     GroundTruth,
+    Outcomes,
     Progress,
     RecordedVerdict,
     Sample,
@@ -27,12 +31,12 @@ from codejoule.evaluation import (
     canonical_sample,
     check_ground_truth,
     compare_verdicts,
+    each_sample_in,
     environment_facts,
     holds_samples,
     judge_one,
     judge_resuming,
     read_eval_results,
-    read_sample_file,
     subset_of,
     told_by_name,
     with_expected_outputs,
@@ -147,13 +151,19 @@ def judge_samples(args: argparse.Namespace) -> None:
             on_start=facts.append,
             on_verdict=progress.add,
         )
-    wall_s = time.monotonic() - start_s
+        wall_s = time.monotonic() - start_s
+        doing("writing the results")
+        solutions = Lazily(len(samples), lambda place: samples[place].solution)
+        write_eval_results(args.out / RESULTS, verdicts, solutions)
+        outcomes = Outcomes(verdicts)
+        # A part leaves all of them for those that merge it.
+        whole = [] if args.shard is None else list(verdicts)
     # Of the judged tasks alone it is enough for their pass@k.
-    ids = {verdict.task_id for verdict in verdicts}
+    ids = {outcome.task_id for outcome in outcomes}
     tasks = [task for task in suite.tasks if task.task_id in ids]
     report = Report(
         suite=SuiteFacts.of(suite),
-        verdicts=verdicts,
+        verdicts=outcomes,
         kept=progress.kept,
         wall_s=wall_s,
         timeout_s=timeout_s,
@@ -161,22 +171,23 @@ def judge_samples(args: argparse.Namespace) -> None:
         environment=environment_facts(config),
         sandbox=facts[0] if facts else None,
         truth=truth or cached_ground_truth(tasks, config=config, timeout_s=timeout_s),
-        agreement=compare_verdicts(verdicts, others) if others else None,
+        agreement=compare_verdicts(outcomes, others) if others else None,
     )
-    part = Part(
-        shard=args.shard or Shard(number=1, count=1),
-        samples=len(submitted),
-        checksum=samples_checksum(submitted),
-        known=_known(args, suite),
-        truth_asked=truth is not None,
-        report=report,
-        solutions=[sample.solution for sample in samples],
-    )
+    known = _known(args, suite)
     own = [VERDICTS, GROUND_TRUTH] if args.ground_truth else [VERDICTS]
     if args.shard is not None:
+        part = Part(
+            shard=args.shard,
+            samples=len(submitted),
+            checksum=samples_checksum(submitted),
+            known=known,
+            truth_asked=truth is not None,
+            report=dataclasses.replace(report, verdicts=whole),
+            solutions=[sample.solution for sample in samples],
+        )
         part.write(args.out)
         own.append(SHARD)
-    _tell(args, part, own)
+    _tell(args, report, own, known=known, truth_asked=truth is not None)
 
 
 def merge(args: argparse.Namespace) -> None:
@@ -186,10 +197,11 @@ def merge(args: argparse.Namespace) -> None:
         if folder.resolve() == args.out.resolve():
             raise ConfigError(f"--out {args.out}: is one of the parts; choose another folder")
     _make(args.out)
-    _tell(args, part, [])
+    write_eval_results(args.out / RESULTS, part.report.verdicts, part.solutions)
+    _tell(args, part.report, [], known=part.known, truth_asked=part.truth_asked)
 
 
-def _part(args: argparse.Namespace, submitted: Sequence[Sample]) -> list[Sample]:
+def _part(args: argparse.Namespace, submitted: Sequence[Sample]) -> Sequence[Sample]:
     shard: Shard = args.shard
     if shard.count > len(submitted):
         raise ConfigError(
@@ -199,17 +211,28 @@ def _part(args: argparse.Namespace, submitted: Sequence[Sample]) -> list[Sample]
     return shard.of(submitted)
 
 
-def _tell(args: argparse.Namespace, part: Part, others: Sequence[str]) -> None:
-    """Write the files of results, and print; `others` are files that are there already."""
-    summary, files = _write(args.out, part)
+def _tell(
+    args: argparse.Namespace,
+    report: Report,
+    others: Sequence[str],
+    *,
+    known: Mapping[str, str],
+    truth_asked: bool,
+) -> None:
+    """Write the files of results that sum up, and print; `others` are files that are there beside
+    these and the results."""
+    of_truth = _of_truth(report.truth) if truth_asked and report.truth is not None else {}
+    write_pass_at_k(args.out / PASS_AT_K, report.verdicts, **known, **of_truth)
+    summary = _as_json({**known, **report.to_json()})
+    write_whole(args.out / SUMMARY, summary + "\n")
     pause()
     if args.json:
         print(summary)
         return
     if args.shard is not None:
         print(f"part      {args.shard}: every rate below is over the samples of this part")
-    print(visible(part.report.text()))
-    print(visible(f"Written to {args.out}: {', '.join([*files, *others])}"))
+    print(visible(report.text()))
+    print(visible(f"Written to {args.out}: {', '.join([RESULTS, PASS_AT_K, SUMMARY, *others])}"))
 
 
 def _as_json(report: dict[str, Any]) -> str:
@@ -231,21 +254,9 @@ def _known(args: argparse.Namespace, suite: Suite) -> dict[str, str]:
     return {key: value for key, value in known.items() if value is not None}
 
 
-def _write(folder: Path, part: Part) -> tuple[str, list[str]]:
-    """Write the files of results; the summary, and the files' names."""
-    report = part.report
-    write_eval_results(folder / RESULTS, report.verdicts, part.solutions)
-    asked = report.truth if part.truth_asked else None
-    of_truth = {} if asked is None else _of_truth(asked)
-    write_pass_at_k(folder / PASS_AT_K, report.verdicts, **part.known, **of_truth)
-    summary = _as_json({**part.known, **report.to_json()})
-    write_whole(folder / SUMMARY, summary + "\n")
-    return summary, [RESULTS, PASS_AT_K, SUMMARY]
-
-
 def _read_submission(
     args: argparse.Namespace, suite: Suite
-) -> tuple[list[Sample], list[RecordedVerdict]]:
+) -> tuple[Sequence[Sample], list[RecordedVerdict]]:
     """The samples at ``--samples`` as programs for the tasks of `suite`, in the file's order, and
     the verdicts that the file itself holds. Raises ConfigError, naming file and line, for what
     cannot be read or joined."""
@@ -258,25 +269,26 @@ def _read_submission(
         counts[task.task_id] += 1
         return task, dataclasses.replace(one, task_id=task.task_id, sample=number)
 
+    def of_samples() -> Iterator[tuple[str, int, str]]:
+        for task, row in (joined(one, one.where) for one in each_sample_in(path)):
+            if args.sanitize:
+                raw = row.unsanitized_after(task.complete_prompt)
+                program = sanitize(raw, task.entry_point, task.tested_names)
+            else:
+                program = row.program_after(task.complete_prompt)
+            yield task.task_id, row.sample, program
+
+    tasks = {task.task_id: task for task in suite.tasks}
+    folder = args.out or Path(tempfile.gettempdir())
     if path.name.endswith((".json", ".json.gz")) and not holds_samples(path):
         if args.sanitize:
             raise ConfigError(f"--sanitize: the programs of {path} have been judged as they are")
         judged = [joined(one, str(path)) for one in read_eval_results(path)]
-        samples = [
-            Sample.of(task, one.uncalibrated(task.code_prompt), sample=one.sample)
-            for task, one in judged
-        ]
-        return samples, [one for _, one in judged]
-    submitted = (joined(one, one.where) for one in read_sample_file(path))
-    samples = []
-    for task, row in submitted:
-        if args.sanitize:
-            raw = row.unsanitized_after(task.complete_prompt)
-            program = sanitize(raw, task.entry_point, task.tested_names)
-        else:
-            program = row.program_after(task.complete_prompt)
-        samples.append(Sample.of(task, program, sample=row.sample))
-    return samples, []
+        programs = (
+            (task.task_id, one.sample, one.uncalibrated(task.code_prompt)) for task, one in judged
+        )
+        return Submission(tasks, programs, folder), [one for _, one in judged]
+    return Submission(tasks, of_samples(), folder), []
 
 
 def _task_finder(suite: Suite) -> Callable[[str, str], Task]:

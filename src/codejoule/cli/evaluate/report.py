@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from codejoule.common.lazily import Lazily
 from codejoule.config.schema import EvaluatorConfig, EvaluatorIsolation
 from codejoule.domain import Status, Suite, Verdict, pass_at_1_interval, to_json
 from codejoule.domain.verdict import SHORT_OF_MEMORY
@@ -161,7 +162,10 @@ class Report:
         """The verdicts, and where there are further tests those by the base tests before them."""
         if all(v.base is None for v in self.verdicts):
             return {"": self.verdicts}
-        return {_BASE_TESTS: [v.of_base_tests() for v in self.verdicts], _ALL_TESTS: self.verdicts}
+        return {_BASE_TESTS: self._by_base_tests(), _ALL_TESTS: self.verdicts}
+
+    def _by_base_tests(self) -> Sequence[Verdict]:
+        return Lazily(len(self.verdicts), lambda place: self.verdicts[place].of_base_tests())
 
     def _tasks_with(self, reason: str) -> list[str]:
         found = (v for v in self.verdicts if v.reason.removeprefix("plus ") == reason)
@@ -171,7 +175,7 @@ class Report:
         """What a file that holds a part only says of the whole."""
         lines = []
         missing = self.suite.tasks - len(tasks)
-        by_base_tests = [v.of_base_tests() for v in self.verdicts]
+        by_base_tests = self._by_base_tests()
         rates = pass_rates(by_base_tests)
         if missing and rates:
             first, rate = next(iter(rates.items()))
@@ -195,7 +199,7 @@ def _passed(verdicts: Sequence[Verdict]) -> int:
 def _rates(
     verdicts: Sequence[Verdict], tests: str, *, among: Collection[str] | None = None, of: int = 0
 ) -> list[str]:
-    chosen = [v for v in verdicts if among is None or v.task_id in among]
+    chosen = verdicts if among is None else [v for v in verdicts if v.task_id in among]
     rates = pass_rates(chosen)
     note = f"  {tests}" if tests else ""
     if among is not None:

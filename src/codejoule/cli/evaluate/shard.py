@@ -28,10 +28,10 @@ class Shard:
             raise argparse.ArgumentTypeError(f"{text}: must be I/N with I from 1 to N, such as 3/8")
         return cls(number=int(found[1]), count=int(found[2]))
 
-    def of(self, samples: Sequence[_One]) -> list[_One]:
+    def of(self, samples: Sequence[_One]) -> Sequence[_One]:
         """Its samples, with the numbers that they have in the whole file: those seed their random
         numbers."""
-        return list(samples[self.number - 1 :: self.count])
+        return samples[self.number - 1 :: self.count]
 
     def __str__(self) -> str:
         return f"{self.number}/{self.count}"

@@ -22,8 +22,11 @@ SHARD = "shard.json"
 
 def samples_checksum(samples: Sequence[Sample]) -> str:
     """SHA-256 (hex) over all samples of a submission: those of every part are the same."""
-    facts = [[s.task_id, s.sample, s.solution] for s in samples]
-    return hashlib.sha256(json.dumps(facts).encode("ascii")).hexdigest()
+    digest = hashlib.sha256()
+    for sample in samples:
+        facts = [sample.task_id, sample.sample, sample.solution]
+        digest.update(json.dumps(facts).encode("ascii"))
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

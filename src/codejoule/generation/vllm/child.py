@@ -60,6 +60,8 @@ class Child:
                 stdout=self._written,
                 stderr=subprocess.STDOUT,
                 env=environment,
+                # Its processes for further GPUs would heed a terminal's Ctrl-C.
+                start_new_session=True,
             )
 
     def say(self, message: Mapping[str, Any]) -> None:

@@ -9,7 +9,6 @@ Private parts of vLLM are used only in the functions below `VERSIONS`.
 """
 
 import collections
-import contextlib
 import ctypes
 import json
 import os
@@ -233,6 +232,9 @@ class Served:
 def main():
     """Serve the pipe whose number is the argument, until it is closed or the parent ends."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    # Who has started this decides when it ends: what is under way may have to be finished.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
     pipe = socket.socket(fileno=int(sys.argv[1]))
     lines = pipe.makefile("r", encoding="utf-8")
 
@@ -290,5 +292,4 @@ def serve(served, pipe, say):
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):
-        main()
+    main()
