@@ -13,11 +13,12 @@ from codejoule.analysis import load_runs
 from codejoule.cli import main
 from codejoule.config import ConfigError, UserError
 from codejoule.config.compose import compose_experiment
-from codejoule.config.schema import TrackingConfig
+from codejoule.config.schema import TrackingConfig, TrackingName
 from codejoule.experiment import evaluation_stage
 from codejoule.experiment.identity import configuration
 from codejoule.experiment.judging import _Record
 from codejoule.tracking import Store, StoredRun, prepare_store, read_tasks_parquet
+from tests.mlflow_server import Server
 
 
 def run(folder: Path, *overrides: str) -> codejoule.Run:
@@ -219,3 +220,25 @@ def test_the_stage_and_the_machine_that_judges_are_no_part_of_what_a_run_is() ->
     ):
         assert configuration(compose_experiment(own)) == plain
     assert configuration(compose_experiment(["evaluator.timeout_s=7"])) != plain
+
+
+@pytest.mark.slow
+def test_a_machine_that_shares_nothing_but_the_server_judges(
+    tmp_path: Path, mlflow_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mlflow_server.start()
+    place = ["tracking=server", f"tracking.uri={mlflow_server.uri}", "suite.limit=4", "batch=b8"]
+    (made,) = codejoule.run(
+        *place, "meter=cpu_estimate", f"tracking.dir={tmp_path}/gpu", "stage=generate"
+    )
+    monkeypatch.setenv("CODEJOULE_HOME", str(tmp_path / "cpu"))
+    assert main(["evaluate", "--tracking-uri", mlflow_server.uri, "--run", made.run_id]) == 0
+    config = TrackingConfig(
+        name=TrackingName.server, uri=mlflow_server.uri, dir=str(tmp_path / "other")
+    )
+    judged = prepare_store(config).read(made.run_id)
+    assert judged is not None
+    assert judged.tags["codejoule.stage"] == "judged"
+    assert "pass_at_1" in judged.metrics and "energy_per_solved_task_j" in judged.metrics
+    (after,) = codejoule.run(*place, "meter=cpu_estimate", f"tracking.dir={tmp_path}/third")
+    assert (after.run_id, after.skipped) == (made.run_id, True)
