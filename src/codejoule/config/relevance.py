@@ -22,7 +22,8 @@ _LOCATING_KEYS = (
 _OFF = {"quant": "none", "evaluator": "none", "gpu": "detected"}
 """The choice of a group with which its other keys do nothing."""
 _OF_THE_STORE = (
-    "tracking", "sweep", "stage", "evaluator.spread", "evaluator.address", "evaluator.shard_samples",
+    "tracking", "sweep", "stage",
+    "evaluator.spread", "evaluator.address", "evaluator.shard_samples",
 )  # fmt: skip
 """Keys that say where a run is recorded, when it started, how far it went and which machines judged
 it, which its place, its parent and its tags say, too."""
