@@ -50,10 +50,10 @@ class RayNodes:
         """End all nodes."""
         self.services.stop()
 
-    def workers(self, node: int) -> list[psutil.Process]:
-        """The processes of a node (1, 2, ...) that run a job."""
+    def workers(self, node: int, task: str = "_run") -> list[psutil.Process]:
+        """The processes of a node (1, 2, ...) that run a job, or another task."""
         family = psutil.Process(self._nodes[node].pid).children(recursive=True)
-        return [each for each in family if each.cmdline()[:1] == ["ray::_run"]]
+        return [each for each in family if each.cmdline()[:1] == [f"ray::{task}"]]
 
     def kill_node(self, node: int) -> None:
         """End a node and all that runs on it at once, as a machine that loses its power."""

@@ -136,11 +136,11 @@ def test_a_config_survives_the_way_to_a_child_process() -> None:
 
 
 def test_the_estimator_s_assumptions_are_no_part_of_what_a_run_is() -> None:
-    from codejoule.experiment.identity import fingerprint
+    from codejoule.experiment.identity import identity
 
-    plain = fingerprint(to_experiment(composed()), {})
+    plain = identity(to_experiment(composed()), {})
     assumed = composed("gpu=h200", "suite.prompt_tokens=9")
-    assert fingerprint(to_experiment(assumed), {}) == plain
+    assert identity(to_experiment(assumed), {}) == plain
 
 
 def _numbers(schema: type, prefix: str = "") -> list[str]:

@@ -43,7 +43,7 @@ def test_measured_energy_comes_in_slices_that_add_up_and_is_shared_by_cpu_time(
     monkeypatch.setattr(evaluation_stage, "_SLICE_S", 0.0)
     flow = Flow()
     with Journal(tmp_path) as journal, _meter(flow, EnergySource.rapl) as meter:
-        with _Slices(journal, meter, watts_per_core=3.5) as slices:
+        with _Slices(journal.append, meter, watts_per_core=3.5, cpu=None) as slices:
             for number, (cpu_s, energy_j) in enumerate([(1.0, 5.0), (3.0, 1.0), (4.0, 2.0)]):
                 flow.energy_j += energy_j
                 slices.add(_verdict(number, cpu_s))
@@ -60,7 +60,7 @@ def test_measured_energy_comes_in_slices_that_add_up_and_is_shared_by_cpu_time(
 def test_a_slice_is_not_shorter_than_its_counter_can_resolve(tmp_path: Path) -> None:
     flow = Flow()
     with Journal(tmp_path) as journal, _meter(flow, EnergySource.rapl) as meter:
-        with _Slices(journal, meter, watts_per_core=3.5) as slices:
+        with _Slices(journal.append, meter, watts_per_core=3.5, cpu=None) as slices:
             for number in range(4):
                 flow.energy_j += 1.0
                 slices.add(_verdict(number, 1.0))
@@ -72,7 +72,7 @@ def test_with_an_estimate_each_verdict_is_on_disk_at_once_and_stays_when_judging
     tmp_path: Path,
 ) -> None:
     def judge_two_and_fail(journal: Journal, meter: Meter) -> None:
-        with _Slices(journal, meter, watts_per_core=2.0) as slices:
+        with _Slices(journal.append, meter, watts_per_core=2.0, cpu=None) as slices:
             slices.add(_verdict(0, 1.5))
             slices.add(_verdict(1, 2.5))
             raise RuntimeError

@@ -18,7 +18,7 @@ from codejoule.config.schema import (
     Variant,
 )
 from codejoule.config.typed import from_plain, to_experiment, to_plain
-from codejoule.experiment.identity import fingerprint
+from codejoule.experiment.identity import configuration, identity
 from codejoule.experiment.plan import Plan, make_plan
 from codejoule.models import tokenizer
 from codejoule.suites import prompts
@@ -112,7 +112,8 @@ def test_a_setting_that_can_change_a_result_makes_another_run(key: str, value: o
     place = plain[groups[0]] if groups else plain
     assert place[last] != value
     place[last] = value
-    assert fingerprint(from_plain(plain), {}) != fingerprint(before, {})
+    assert identity(from_plain(plain), {}) != identity(before, {})
+    assert configuration(from_plain(plain)) != configuration(before)
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from codejoule.config.schema import MeterConfig, OnMeteredDevice
+from codejoule.config.schema import EvaluatorConfig, MeterConfig, OnMeteredDevice, Stage
 from codejoule.domain import EnergyScope, EnergySource, Status, Verdict
-from codejoule.experiment import assignment
+from codejoule.experiment import assignment, evaluation_stage
 from codejoule.experiment import run as run_module
-from codejoule.experiment.evaluation_stage import _Slices
+from codejoule.experiment.evaluation_stage import Bench, _Slices
 from codejoule.experiment.records import read_results
 from codejoule.experiment.run import RunFailedError, _execute
 from codejoule.measurement import Meter, Work, at_work, jobs
@@ -48,12 +48,20 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Work, tuple[str, ..
         found.extend((job.name, job.work, job.devices) for job in others.since(time.time()))
         return {}, EnergySource.estimate
 
-    for stage in ("generate_isolated", "evaluate", "log_results"):
+    def evaluate(plan: Any, _: object, *, name: str) -> None:
+        bench = Bench(
+            name=name, tasks=(), evaluator=EvaluatorConfig(), meter=plan.meter, timeout_s=1.0
+        )
+        with bench.at_work(plan.hardware):
+            look()
+
+    for stage in ("generate_isolated", "log_results"):
         monkeypatch.setattr(run_module, stage, look)
+    monkeypatch.setattr(run_module, "evaluate", evaluate)
     monkeypatch.setattr(run_module, "has_generated", lambda plan, folder: False)
     monkeypatch.setattr(run_module, "run_name", lambda experiment: "mine")
     monkeypatch.setattr(assignment, "packages_of_generation", lambda *_, **__: ())
-    monkeypatch.setattr(run_module, "metered_packages", lambda *_: ("rapl-package-0",))
+    monkeypatch.setattr(evaluation_stage, "metered_packages", lambda *_: ("rapl-package-0",))
     return found
 
 
@@ -77,7 +85,7 @@ class Plan:
     def __init__(self, on_metered_device: OnMeteredDevice = OnMeteredDevice.error) -> None:
         self.experiment: Any = self
         self.evaluator: Any = self
-        self.name = "sandbox"
+        self.name, self.stage = "sandbox", Stage.all
         self.meter = MeterConfig(on_metered_device=on_metered_device)
         self.hardware, self.gpus = SimpleNamespace(gpus=[SimpleNamespace(uuid="GPU-1")]), (0,)
         self.isolated = False
@@ -140,7 +148,7 @@ def test_who_worked_while_samples_were_judged_is_in_the_journal(tmp_path: Path) 
     with (
         Journal(tmp_path / "journal") as journal,
         Meter(counter, sample_period_s=60, idle_s=0, others=jobs.OtherJobs()) as meter,
-        _Slices(journal, meter, watts_per_core=1.0) as slices,
+        _Slices(journal.append, meter, watts_per_core=1.0, cpu=None) as slices,
     ):
         slices.add(verdict)
         with as_somebody_else():

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from codejoule.config.schema import EvaluatorConfig, MeterConfig
 from codejoule.domain import (
     Completion,
     EnergyReading,
@@ -47,9 +48,9 @@ def _verdict(number: int, status: Status, reason: str) -> Verdict:
 
 def _plan() -> Any:
     task = SimpleNamespace(task_id="t/1", domains=())
-    evaluator = SimpleNamespace(ground_truth=None)
+    experiment = SimpleNamespace(evaluator=EvaluatorConfig(), meter=MeterConfig())
     return SimpleNamespace(
-        suite=SimpleNamespace(tasks=(task,)), experiment=SimpleNamespace(evaluator=evaluator)
+        suite=SimpleNamespace(tasks=(task,)), experiment=experiment, timeout_s=1.0, hardware=None
     )
 
 
@@ -75,6 +76,6 @@ def test_it_is_judged_again_on_resume_and_no_other_is(
         journal.append(Judged(source=EnergySource.rapl, verdicts=judged))
     again: list[Any] = []
     monkeypatch.setattr(evaluation_stage, "_samples", lambda *_: VERDICTS)
-    monkeypatch.setattr(evaluation_stage, "_judge", lambda *arguments: again.extend(arguments[-1]))
-    evaluation_stage.evaluate(_plan(), tmp_path)
+    monkeypatch.setattr(evaluation_stage, "_judge", lambda samples, *_: again.extend(samples))
+    evaluation_stage.evaluate(_plan(), tmp_path, name="mine")
     assert [sample.sample for sample in again] == [1]

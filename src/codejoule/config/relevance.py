@@ -21,9 +21,12 @@ _LOCATING_KEYS = (
 
 _OFF = {"quant": "none", "evaluator": "none", "gpu": "detected"}
 """The choice of a group with which its other keys do nothing."""
-_OF_THE_STORE = ("tracking", "sweep", "stage")
-"""Groups that say where a run is recorded, when it started and how far it went, which its place,
-its parent and its tags say, too."""
+_OF_THE_STORE = (
+    "tracking", "sweep", "stage",
+    "evaluator.spread", "evaluator.address", "evaluator.shard_samples",
+)  # fmt: skip
+"""Keys that say where a run is recorded, when it started, how far it went and which machines judged
+it, which its place, its parent and its tags say, too."""
 _EMPTY: tuple[object, ...] = (None, {}, [], "null", "{}", "[]")
 """Values that say nothing, in a configuration and as MLflow's texts."""
 
@@ -48,7 +51,7 @@ def in_use(row: Mapping[str, object]) -> dict[str, object]:
         key: value
         for key, value in row.items()
         if value not in _EMPTY
-        and key.partition(".")[0] not in _OF_THE_STORE
+        and not _among(key, _OF_THE_STORE)
         and not (
             key.startswith(tuple(f"{group}." for group in unused)) and not key.endswith(".name")
         )

@@ -344,6 +344,12 @@ class _Record:
         write_json(folder / IDENTITY, identity)
         config = {**self.found.config, "evaluator": to_plain(self.experiment)["evaluator"]}
         write_whole(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+        now = store.read(run.run_id)
+        if now is None or now.tags.get(STAGE) != run.tags.get(STAGE):
+            raise UserError(
+                f"run {run.run_id} was judged or deleted by another process meanwhile, so that "
+                "these verdicts are not recorded"
+            )
         tracked = store.track(run.run_id)
         new = {k: v for k, v in _judging_params(self.experiment).items() if k not in run.params}
         tracked.log(metrics=metrics, params=new, artifacts=sorted(folder.iterdir()))

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+from argparse import ArgumentTypeError
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,7 +107,7 @@ class Part:
                 report=report,
                 solutions=row["solutions"],
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, ArgumentTypeError) as error:
             raise ConfigError(
                 f"{file}: not of this version of codejoule ({type(error).__name__}: {error}); "
                 "judge this part again"
