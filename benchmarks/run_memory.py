@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from unittest.mock import patch
 
 from codejoule.config.compose import compose_experiment
 from codejoule.domain import (
@@ -54,9 +55,7 @@ def reading(number: int) -> EnergyReading:
 def write_journal(plan: Plan, folder: Path) -> None:
     """The file alone: an entry that is appended would be synced to disk."""
     sync = "codejoule.tracking.journal.os.fsync"
-    from unittest.mock import patch
-
-    with patch(sync), Journal(folder) as journal:
+    with patch(sync, lambda file: None), Journal(folder) as journal:
         journal.append(Loaded(reading=None, model={"device": "cpu", "kernels": []}, meter=METER))
         journal.append(EngineSetUp({}))
         for number, batch in enumerate(plan.batches):
