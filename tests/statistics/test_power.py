@@ -63,3 +63,9 @@ def test_the_smallest_difference_in_energy_is_resolved_in_80_percent(runs: int, 
         seen = RunVariance(sd_log=told, df=df, source="repeats")
         resolved += compare_runs(a, b, variance=seen).p_value <= 0.05
     assert resolved / 3000 == pytest.approx(0.8, abs=0.04)
+
+
+def test_a_difference_larger_than_a_number_can_be_is_infinite() -> None:
+    """Two hundred configurations have 19,900 pairs, and two repeats one degree of freedom."""
+    known = RunVariance(sd_log=0.2, df=1, source="repeats")
+    assert smallest_ratio(1, 1, variance=known, confidence=1 - 0.05 / 19_900) == math.inf

@@ -9,7 +9,8 @@ import math
 import re
 from array import array
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -172,11 +173,14 @@ def _json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         yield where, row
 
 
-def write_samples(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
+def write_samples(path: Path, rows: Iterable[Mapping[str, str]]) -> None:
     """Write `rows` (``task_id``, ``solution``, perhaps ``raw_solution``) as JSONL, gzipped
     where `path` ends in ``.gz``."""
-    content = "".join(json.dumps(dict(row)) + "\n" for row in rows).encode("utf-8")
-    write_whole(path, gzip.compress(content) if path.suffix == ".gz" else content)
+    with writing_whole(path) as whole:
+        packed = path.suffix == ".gz"
+        with gzip.open(whole, "wb") if packed else nullcontext(whole) as file:
+            for row in rows:
+                file.write(json.dumps(dict(row)).encode("ascii") + b"\n")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

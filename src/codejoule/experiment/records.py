@@ -164,10 +164,11 @@ def task_records(plan: Plan, batches: Sequence[Batch], verdicts: Verdicts) -> li
     domains = {task.task_id: task.domains for task in plan.suite.tasks}
     shares = [shares_of(entries) for entries in sessions(batches)]
     energies_j = {key: energy for each in shares for key, energy in each.by_sample_j.items()}
+    readings = {window: reading for each in shares for window, reading in each.kept.items()}
     size = block_tasks(plan, batches)
     records: list[TaskRecord] = []
     for window, entry, completion in in_order(batches):
-        kept = next(each.kept[window] for each in shares if window in each.kept)
+        kept = readings[window]
         energy_j, net_j = energies_j[completion.task_id, completion.sample]
         pace = completion.pace
         records.append(

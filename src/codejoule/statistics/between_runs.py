@@ -259,7 +259,7 @@ def smallest_ratio(
     -------
     float
         Ratio above 1: 1.03 is a difference of 3 %. As much less than 1, its inverse is resolved
-        as well.
+        as well. Infinity where it is larger than a number can be.
 
     Notes
     -----
@@ -277,7 +277,10 @@ def smallest_ratio(
 
     highest = 2 * critical + 10
     shift = float(optimize.brentq(missing, 0.0, highest))
-    return math.exp(shift * error)
+    try:
+        return math.exp(shift * error)
+    except OverflowError:
+        return math.inf
 
 
 def _standard_error(runs_a: int, runs_b: int, variance: RunVariance, counter_rel: float) -> float:

@@ -1,6 +1,7 @@
 """A plan as text, as JSON, and in two lines."""
 
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -126,7 +127,8 @@ def _job(job: PlannedJob) -> dict[str, Any]:
 
 
 def _resolved(found: Resolution) -> dict[str, Any]:
-    return {"energy_rel": dict(found.energy_rel), "pass_at_1": found.pass_at_1}
+    energy_rel = {engine: _finite(rel) for engine, rel in found.energy_rel.items()}
+    return {"energy_rel": energy_rel, "pass_at_1": found.pass_at_1}
 
 
 def _row(job: PlannedJob) -> tuple[str, ...]:
@@ -251,6 +253,8 @@ def _count(number: int, what: str) -> str:
 def _percent(share: float | None) -> str:
     if share is None:
         return "not known"
+    if share == math.inf:
+        return "more than can be counted"
     return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.2g} %"
 
 
@@ -264,7 +268,7 @@ def _most_memory(jobs: Sequence[PlannedJob]) -> int | None:
 
 
 def _finite(value: float) -> float | None:
-    return value if value < float("inf") else None
+    return value if value < math.inf else None
 
 
 def _kwh(energy_j: float | None) -> float | None:
