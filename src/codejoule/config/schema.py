@@ -369,6 +369,7 @@ class TrackingConfig(Ranged, prefix="tracking."):
     dir: str | None = None
     uri: str | None = None
     traces: int = at_least(0, 200, "must be 0 (off) or more")
+    lease_s: float = at_least(1, 60.0, "must be at least 1 [s]")
 
     @property
     def folder(self) -> Path:

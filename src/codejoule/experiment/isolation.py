@@ -30,18 +30,24 @@ _server_of: dict[tuple[int, frozenset[tuple[str, str]]], ForkServer] = {}
 """
 
 
-def generate_isolated(plan: Plan, folder: Path) -> None:
+def generate_isolated(plan: Plan, folder: Path, lease: Path) -> None:
     """Run `generate` where the plan says. In a child, CUDA state, memory and crashes stay with the
     child: one that dies raises `UserError` with its exit status and the last lines it wrote. It is
     forked from a process that has imported its libraries, one for all jobs of this process; with
-    ``isolation=shared`` it stays for a next job that takes what it has loaded."""
+    ``isolation=shared`` it stays for a next job that takes what it has loaded. It writes nothing
+    once the lease whose file is `lease` is lost."""
     if not plan.isolated:
         generate(plan, folder)
         return
     config = yaml.safe_dump(to_plain(plan.experiment), sort_keys=False)
     write_whole(folder / job_process.CONFIG, config)
     (folder / job_process.ERROR).unlink(missing_ok=True)
-    order = {"folder": str(folder), "fingerprint": plan.fingerprint, "directory": str(Path.cwd())}
+    order = {
+        "folder": str(folder),
+        "fingerprint": plan.fingerprint,
+        "directory": str(Path.cwd()),
+        "lease": str(lease),
+    }
     doing("starting the job's process", "it imports its libraries")
     try:
         pipes = [os.pipe() for _ in range(job_process.FILES)]

@@ -51,7 +51,16 @@ from codejoule.experiment.sweep import (
 )
 from codejoule.measurement import Work, at_work, metered_devices, metered_packages
 from codejoule.models import check_model_config
-from codejoule.tracking import Journal, RunStatus, Store, TrackedRun, hold, prepare_store
+from codejoule.tracking import (
+    Journal,
+    Lease,
+    RunStatus,
+    Store,
+    TrackedRun,
+    detach,
+    guarded,
+    prepare_store,
+)
 from codejoule.tracking.entries import Batch, Judged
 
 _log = logging.getLogger(__name__)
@@ -183,33 +192,71 @@ def run(experiment: ExperimentConfig, *, sweep: SweepRef | None) -> Outcome:
         plan = make_plan(experiment)
     except Exception as error:
         tracked = _start(store, experiment, name=name, sweep=sweep)
-        _fail(tracked, error, "FAILED", None)
+        _fail(tracked, error, "FAILED", None, None)
         raise RunFailedError(tracked.run_id) from error
+    if (before := _finished(plan, store, sweep)) is not None:
+        return before
     folder = journal_folder(experiment.tracking, plan.fingerprint)
-    with hold(folder.with_name(f"{folder.name}.lock"), wait=sweep is not None):
+    with (
+        Lease(folder, lease_s=experiment.tracking.lease_s, wait=sweep is not None) as lease,
+        guarded(folder, lease.check),
+    ):
         store.close_stale()
-        return _run(plan, folder, store, sweep=sweep)
+        if lease.silent is not None and (taken := store.find_unfinished(_recorded_run(folder))):
+            store.take_over(taken, str(lease.owner))
+        if experiment.tracking.name is TrackingName.server:
+            lease.on_server(store.uri, store.experiment_id, plan.fingerprint)
+        return _run(plan, folder, store, lease, sweep=sweep)
 
 
-def _run(plan: Plan, folder: Path, store: Store, *, sweep: SweepRef | None) -> Outcome:
-    """The run, held by no other process."""
+def _finished(plan: Plan, store: Store, sweep: SweepRef | None) -> Outcome | None:
+    """What becomes of a configuration that has finished and is not run again."""
+    finished = store.find_finished(plan.fingerprint)
+    if finished is None or plan.experiment.on_finished is not OnFinished.skip:
+        return None
+    name, parent = run_name(plan.experiment), None if sweep is None else sweep.run_id
+    _log.info("%s has finished before (run %s): skipped", name, finished)
+    return Outcome(name=name, state=State.skipped, sweep=parent, run_id=finished)
+
+
+def _run(
+    plan: Plan, folder: Path, store: Store, lease: Lease, *, sweep: SweepRef | None
+) -> Outcome:
+    """The run, owned by no other process that is seen from here."""
     experiment, name = plan.experiment, run_name(plan.experiment)
     parent = None if sweep is None else sweep.run_id
-    finished = store.find_finished(plan.fingerprint)
-    if finished is not None and experiment.on_finished is OnFinished.skip:
-        _log.info("%s has finished before (run %s): skipped", name, finished)
-        return Outcome(name=name, state=State.skipped, sweep=parent, run_id=finished)
+    lease.wait_for_claims()
+    if (before := _finished(plan, store, sweep)) is not None:
+        return before
     # Only a run that was broken off is continued: the journal of one that has finished, or
     # that was deleted from the store, is no new measurement.
     resume = store.find_unfinished(_recorded_run(folder))
+    tags = {"codejoule.fingerprint": plan.fingerprint, **lease.tags}
     if resume is None:
         shutil.rmtree(folder, ignore_errors=True)
         _take_over(plan, folder)
-    tags = {"codejoule.fingerprint": plan.fingerprint}
+        if lease.deposed:
+            tags["codejoule.replaces"] = lease.deposed[-1].run_id
+            _log.warning(
+                "%s of %s has ended without a word; its journal is not in %s, so that the run is "
+                "begun anew", name, lease.deposed[-1], experiment.tracking.folder,
+            )  # fmt: skip
+    elif lease.silent is not None:
+        # Who is silent may wake up: neither its journal nor its run in MLflow is this one's.
+        detach(folder)
+        tags["codejoule.continues"], resume = resume, None
     if (extended := folder / _EXTENDS).exists():
         tags["codejoule.extends"] = extended.read_text(encoding="utf-8")
     tracked = _start(store, experiment, name=name, sweep=sweep, tags=tags, resume=resume)
-    figures = _execute(plan, folder, tracked)
+    try:
+        claimed = lease.claim(tracked.run_id)
+    except BaseException:
+        store.withdraw(tracked.run_id, keep=resume is not None)
+        raise
+    if not claimed:
+        store.withdraw(tracked.run_id, keep=resume is not None)
+        return _run(plan, folder, store, lease, sweep=sweep)
+    figures = _execute(plan, folder, tracked, lease)
     return Outcome(
         name=name, state=State.finished, sweep=parent, run_id=tracked.run_id, figures=figures
     )
@@ -282,7 +329,7 @@ def _recorded_run(folder: Path) -> str | None:
     return note.read_text(encoding="utf-8") if note.exists() else None
 
 
-def _execute(plan: Plan, folder: Path, tracked: TrackedRun) -> tuple[str, ...]:
+def _execute(plan: Plan, folder: Path, tracked: TrackedRun, lease: Lease) -> tuple[str, ...]:
     name, meter = run_name(plan.experiment), plan.experiment.meter
     waiting = meter.on_metered_device
     artifacts = folder / "artifacts"
@@ -291,20 +338,21 @@ def _execute(plan: Plan, folder: Path, tracked: TrackedRun) -> tuple[str, ...]:
         # Before the model's process starts: one more on a GPU would disturb who meters it.
         devices = metered_devices(meter, plan.hardware, plan.gpus)
         with at_work(name, Work.generation, devices=devices, on_metered_device=waiting):
-            generate_isolated(plan, folder)
+            generate_isolated(plan, folder, lease.path)
         if plan.experiment.evaluator.name is not EvaluatorName.none:
             devices = metered_packages(meter, plan.hardware)
             with at_work(name, Work.evaluation, devices=devices, on_metered_device=waiting):
                 evaluate(plan, folder)
         doing("recording the run")
         with stopping.finishing():
+            lease.check()
             figures = headline(*log_results(plan, folder, artifacts, tracked))
     except KeyboardInterrupt as interrupt:
         interrupt.add_note(_kept(plan, folder))
-        _fail(tracked, interrupt, "KILLED", artifacts)
+        _fail(tracked, interrupt, "KILLED", artifacts, lease)
         raise
     except Exception as error:
-        _fail(tracked, error, "FAILED", artifacts)
+        _fail(tracked, error, "FAILED", artifacts, lease)
         raise RunFailedError(tracked.run_id) from error
     with stopping.finishing():
         tracked.finish("FINISHED")
@@ -323,11 +371,17 @@ def _kept(plan: Plan, folder: Path) -> str:
 
 
 def _fail(
-    tracked: TrackedRun, error: BaseException, status: RunStatus, artifacts: Path | None
+    tracked: TrackedRun,
+    error: BaseException,
+    status: RunStatus,
+    artifacts: Path | None,
+    lease: Lease | None,
 ) -> None:
-    """Record the end of a run that did not finish; a store that fails now hides no error.
-    `artifacts` are made again when the run is continued: where the disk is full, they make room for
-    the few bytes that are recorded here."""
+    """Record the end of a run that did not finish, unless it is another's; a store that fails now
+    hides no error. `artifacts` are made again when the run is continued: where the disk is full,
+    they make room for the few bytes that are recorded here."""
+    if lease is not None and lease.lost:
+        return
     if artifacts is not None:
         shutil.rmtree(artifacts, ignore_errors=True)
     try:

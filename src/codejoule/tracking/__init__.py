@@ -6,7 +6,8 @@ from codejoule.tracking.files import (
     write_tasks_parquet,
     write_windows_parquet,
 )
-from codejoule.tracking.journal import Journal, hold
+from codejoule.tracking.journal import Journal, detach, guarded
+from codejoule.tracking.lease import Fence, Lease, LostLeaseError
 from codejoule.tracking.prepare import prepare_store
 from codejoule.tracking.store import RunStatus, Store, TrackedRun
 from codejoule.tracking.traces import TaskTrace, spread
@@ -14,12 +15,16 @@ from codejoule.tracking.views import VIEW
 
 __all__ = [
     "VIEW",
+    "Fence",
     "Journal",
+    "Lease",
+    "LostLeaseError",
     "RunStatus",
     "Store",
     "TaskTrace",
     "TrackedRun",
-    "hold",
+    "detach",
+    "guarded",
     "power_figure",
     "prepare_store",
     "spread",
