@@ -39,6 +39,7 @@ TrackingName = StrEnum("TrackingName", "local server")
 Device = StrEnum("Device", "auto cpu cuda")
 Isolation = StrEnum("Isolation", "auto process inline shared shared_repeats")
 OnFinished = StrEnum("OnFinished", "skip rerun")
+OnOtherGpu = StrEnum("OnOtherGpu", "fail anew")
 OnOutOfMemory = StrEnum("OnOutOfMemory", "halve fail")
 Preflight = StrEnum("Preflight", "fail warn")
 Order = StrEnum("Order", "given shuffled")
@@ -428,6 +429,7 @@ class ExperimentConfig(Ranged):
     preflight: Preflight = Preflight.fail
     isolation: Isolation = Isolation.auto
     on_finished: OnFinished = OnFinished.skip
+    on_other_gpu: OnOtherGpu = OnOtherGpu.fail
     repeat: int = at_least(1, 1)
     progress: ProgressMode = ProgressMode.auto
 

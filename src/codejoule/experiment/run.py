@@ -39,6 +39,12 @@ from codejoule.experiment.evaluation_stage import evaluate
 from codejoule.experiment.identity import git_commit
 from codejoule.experiment.isolation import generate_isolated
 from codejoule.experiment.job_log import log_file, output_in
+from codejoule.experiment.other_gpu import (
+    begun_elsewhere,
+    forget_gpu,
+    note_gpu,
+    refuse_other_gpu,
+)
 from codejoule.experiment.plan import Plan, loaded_quant, make_plan
 from codejoule.experiment.results import headline, log_results
 from codejoule.experiment.schedule import schedule_here
@@ -59,6 +65,7 @@ from codejoule.tracking import (
     TrackedRun,
     detach,
     guarded,
+    is_owned,
     prepare_store,
 )
 from codejoule.tracking.entries import Batch, Judged
@@ -231,6 +238,12 @@ def _run(
     # Only a run that was broken off is continued: the journal of one that has finished, or
     # that was deleted from the store, is no new measurement.
     resume = store.find_unfinished(_recorded_run(folder))
+    if resume is None and (begun := begun_elsewhere(plan, folder)) is not None:
+        other, gpu = begun
+        broken_off = store.find_unfinished(_recorded_run(other))
+        if broken_off is not None and not is_owned(other, lease_s=experiment.tracking.lease_s):
+            refuse_other_gpu(plan, gpu, broken_off)
+    note_gpu(plan, folder)
     tags = {"codejoule.fingerprint": plan.fingerprint, **lease.tags}
     if resume is None:
         shutil.rmtree(folder, ignore_errors=True)
@@ -238,8 +251,8 @@ def _run(
         if lease.deposed:
             tags["codejoule.replaces"] = lease.deposed[-1].run_id
             _log.warning(
-                "%s of %s has ended without a word; its journal is not in %s, so that the run is "
-                "begun anew", name, lease.deposed[-1], experiment.tracking.folder,
+                "%s of %s gives no sign of life any more; its journal is not in %s, so that the run "
+                "is begun anew", name, lease.deposed[-1], experiment.tracking.folder,
             )  # fmt: skip
     elif lease.silent is not None:
         # Who is silent may wake up: neither its journal nor its run in MLflow is this one's.
@@ -257,6 +270,7 @@ def _run(
         store.withdraw(tracked.run_id, keep=resume is not None)
         return _run(plan, folder, store, lease, sweep=sweep)
     figures = _execute(plan, folder, tracked, lease)
+    forget_gpu(plan, folder)
     return Outcome(
         name=name, state=State.finished, sweep=parent, run_id=tracked.run_id, figures=figures
     )

@@ -7,7 +7,7 @@ from codejoule.tracking.files import (
     write_windows_parquet,
 )
 from codejoule.tracking.journal import Journal, detach, guarded
-from codejoule.tracking.lease import Fence, Lease, LostLeaseError
+from codejoule.tracking.lease import Fence, Lease, LostLeaseError, is_owned
 from codejoule.tracking.prepare import prepare_store
 from codejoule.tracking.store import RunStatus, Store, TrackedRun
 from codejoule.tracking.traces import TaskTrace, spread
@@ -25,6 +25,7 @@ __all__ = [
     "TrackedRun",
     "detach",
     "guarded",
+    "is_owned",
     "power_figure",
     "prepare_store",
     "spread",

@@ -180,7 +180,7 @@ class Lease:
         if self._wait and not told:
             _log.warning("%s is working on this run: this job waits for its end", who)
         doing(f"waiting for {who}" if self._wait else f"looking whether {who} lives")
-        time.sleep(min(0.5, self.lease_s / 20))
+        time.sleep(_pause_s(self.lease_s))
         return True
 
     def _tell_away(self, error: Exception) -> None:
@@ -212,3 +212,22 @@ class Lease:
                 self._renewed_s = time.monotonic()
             except LostLeaseError as error:
                 self._lost = str(error)
+
+
+def is_owned(folder: Path, *, lease_s: float) -> bool:
+    """Whether somebody works on the run whose journal lies in `folder`. An owner on another host is
+    looked at until he gives a sign of life, or has given none for `lease_s`."""
+    files, watch = LeaseFiles(folder), Watch(lease_s)
+    while (last := files.last()) is not None and not last.word:
+        if last.owner.lives is not None:
+            return last.owner.lives
+        watch.look(str(last.number), last.sign)
+        if watch.heard(str(last.number)) or watch.run_out(str(last.number)):
+            return watch.heard(str(last.number))
+        doing(f"looking whether {last.owner} lives")
+        time.sleep(_pause_s(lease_s))
+    return False
+
+
+def _pause_s(lease_s: float) -> float:
+    return min(0.5, lease_s / 20)
