@@ -38,6 +38,8 @@ WRONG = {
     "device=tpu": "device=tpu: no such choice; choose one of auto, cpu, cuda",
     "model.weights=torrent": "model.weights=torrent: no such choice; choose one of hub, local, random, bundled",
     "on_finished=ask": "on_finished=ask: no such choice; choose one of skip, rerun",
+    "on_other_gpu=mix": "on_other_gpu=mix: no such choice; choose one of fail, anew",
+    "tracking.lease_s=0.5": "tracking.lease_s=0.5: must be at least 1 [s]",
     # values out of range
     "batch.size=-1": "batch.size=-1: prompts decoded together; must be at least 1",
     "suite.limit=0": "suite.limit=0: a run needs at least 1 task; use null for the whole suite",

@@ -18,7 +18,7 @@ from codejoule.experiment.records import read_results
 from codejoule.experiment.run import RunFailedError, _execute
 from codejoule.measurement import Meter, Work, at_work, jobs
 from codejoule.measurement.counter import CumulativeCounter
-from codejoule.tracking import Journal
+from codejoule.tracking import Journal, Lease
 from codejoule.tracking.entries import EngineSetUp, Loaded, MeterFacts
 
 
@@ -94,7 +94,8 @@ class Plan:
 def test_each_stage_is_known_with_its_devices(
     seen: list[tuple[str, Work, tuple[str, ...]]], tmp_path: Path
 ) -> None:
-    _execute(Plan(), tmp_path, Tracked())  # type: ignore[arg-type]
+    with Lease(tmp_path, lease_s=60, wait=False) as lease:
+        _execute(Plan(), tmp_path, Tracked(), lease)  # type: ignore[arg-type]
     assert seen == [
         ("mine", Work.generation, ("GPU-1",)),
         ("mine", Work.evaluation, ("rapl-package-0",)),
@@ -127,7 +128,8 @@ def test_a_run_stops_before_a_stage_whose_device_is_metered(
         theirs = at_work("theirs", Work.generation, devices=[device])
         theirs.__enter__()
     try:
-        _execute(Plan(), tmp_path, tracked)  # type: ignore[arg-type]
+        with Lease(tmp_path, lease_s=60, wait=False) as lease:
+            _execute(Plan(), tmp_path, tracked, lease)  # type: ignore[arg-type]
     except RunFailedError:
         assert f"{device} is being metered by theirs (process 1" in tracked.tags["codejoule.error"]
         assert (tracked.status, [work for _, work, _ in seen]) == ("FAILED", stages)

@@ -3,6 +3,7 @@
 import signal
 import time
 from pathlib import Path
+from socket import gethostname
 
 import pytest
 from mlflow.entities import Run
@@ -35,7 +36,8 @@ def test_a_second_process_leaves_a_running_run_alone(store: Path) -> None:
     first.send_signal(signal.SIGSTOP)
     second = run_main(store, *same)
     assert second.returncode == 1
-    assert f"process {first.pid} is working on this run" in second.stderr
+    assert f"process {first.pid} on {gethostname()} (since " in second.stderr
+    assert "is working on this run; wait until it has ended, or end it there" in second.stderr
     assert only_run(store).info.status == "RUNNING"
     first.send_signal(signal.SIGCONT)
     first.communicate(timeout=120)

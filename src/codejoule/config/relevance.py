@@ -6,7 +6,7 @@ from codejoule.domain.engines import KEYS_OUTSIDE
 
 _OUTSIDE = ("tracking", "sweep", "carbon", "cost", "gpu")
 _OUTSIDE_KEYS = (
-    "on_finished", "isolation", "preflight", "progress",
+    "on_finished", "on_other_gpu", "isolation", "preflight", "progress",
     "evaluator.workers", "evaluator.ground_truth", "evaluator.spread",
     "evaluator.address", "evaluator.shard_samples", "stage",
     "model.license", "model.gated", "model.path", "suite.path", "suite.prompt_tokens",

@@ -40,6 +40,7 @@ TrackingName = StrEnum("TrackingName", "local server")
 Device = StrEnum("Device", "auto cpu cuda")
 Isolation = StrEnum("Isolation", "auto process inline shared shared_repeats")
 OnFinished = StrEnum("OnFinished", "skip rerun")
+OnOtherGpu = StrEnum("OnOtherGpu", "fail anew")
 OnOutOfMemory = StrEnum("OnOutOfMemory", "halve fail")
 Preflight = StrEnum("Preflight", "fail warn")
 Order = StrEnum("Order", "given shuffled")
@@ -374,6 +375,7 @@ class TrackingConfig(Ranged, prefix="tracking."):
     dir: str | None = None
     uri: str | None = None
     traces: int = at_least(0, 200, "must be 0 (off) or more")
+    lease_s: float = at_least(1, 60.0, "must be at least 1 [s]")
 
     @property
     def folder(self) -> Path:
@@ -432,6 +434,7 @@ class ExperimentConfig(Ranged):
     preflight: Preflight = Preflight.fail
     isolation: Isolation = Isolation.auto
     on_finished: OnFinished = OnFinished.skip
+    on_other_gpu: OnOtherGpu = OnOtherGpu.fail
     stage: Stage = Stage.all
     repeat: int = at_least(1, 1)
     progress: ProgressMode = ProgressMode.auto

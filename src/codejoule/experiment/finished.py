@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from codejoule.common.progress import doing
 from codejoule.config.schema import ExperimentConfig, OnFinished, Stage
-from codejoule.experiment.kept_journal import release_journal
 from codejoule.experiment.plan import make_plan
 from codejoule.experiment.run import journal_folder, run_name
 from codejoule.tracking import GENERATED, STAGE, Store, prepare_store
@@ -68,8 +67,9 @@ class _Known:
             # The job says so itself, and is recorded as failed.
             _log.info("%s cannot be planned yet: %s", name, error)
             return None
+        if journal_folder(experiment.tracking, fingerprint).exists():
+            return None  # the job takes it before it looks
         run_id = self._runs.get(fingerprint) or self._store.find_finished(fingerprint)
         if run_id is not None:
             _log.info("%s has finished before (run %s): skipped", name, run_id)
-            release_journal(self._store, run_id, journal_folder(experiment.tracking, fingerprint))
         return run_id

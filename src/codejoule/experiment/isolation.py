@@ -30,11 +30,12 @@ _server_of: dict[tuple[int, frozenset[tuple[str, str]]], ForkServer] = {}
 """
 
 
-def generate_isolated(plan: Plan, folder: Path) -> None:
+def generate_isolated(plan: Plan, folder: Path, lease: Path) -> None:
     """Run `generate` where the plan says. In a child, CUDA state, memory and crashes stay with the
     child: one that dies raises `UserError` with its exit status and the last lines it wrote. It is
     forked from a process that has imported its libraries, one for all jobs of this process; with
-    ``isolation=shared`` it stays for a next job that takes what it has loaded."""
+    ``isolation=shared`` it stays for a next job that takes what it has loaded. It writes nothing
+    once the lease whose file is `lease` is lost."""
     if not plan.isolated:
         generate(plan, folder)
         return
@@ -46,6 +47,7 @@ def generate_isolated(plan: Plan, folder: Path) -> None:
         "fingerprint": plan.fingerprint,
         "gpus": [plan.hardware.gpus[number].uuid for number in plan.gpus],
         "directory": str(Path.cwd()),
+        "lease": str(lease),
     }
     doing("starting the job's process", "it imports its libraries")
     try:

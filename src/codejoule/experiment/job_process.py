@@ -30,6 +30,7 @@ from codejoule.experiment.generation_stage import generate
 from codejoule.experiment.model_stage import Kept
 from codejoule.experiment.plan import make_plan
 from codejoule.models import compat, import_libraries
+from codejoule.tracking import Fence, guarded
 
 CONFIG = "config.yaml"
 """File with the job's configuration."""
@@ -137,7 +138,9 @@ def _run(order: Mapping[str, Any], kept: Kept | None) -> int:
     folder = Path(order["folder"])
     plain = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
     try:
-        plan = make_plan(from_plain(plain))
+        experiment = from_plain(plain)
+        fence = Fence(Path(order["lease"]), experiment.tracking.lease_s)
+        plan = make_plan(experiment)
         if plan.fingerprint != order["fingerprint"]:
             raise UserError(
                 "tasks or weights changed on disk while the job was starting; run it again"
@@ -149,7 +152,8 @@ def _run(order: Mapping[str, Any], kept: Kept | None) -> int:
                 f"{' and '.join(gpus) or 'no GPU'}: the energy of another GPU would be measured; "
                 "name the GPUs by their UUIDs in CUDA_VISIBLE_DEVICES (nvidia-smi -L)"
             )
-        generate(plan, folder, kept)
+        with guarded(folder, fence.check):
+            generate(plan, folder, kept)
     except Exception as error:
         message = explain(error, ())
         if message is None:

@@ -50,10 +50,10 @@ from codejoule.tracking import (
     JUDGED,
     STAGE,
     Journal,
+    Lease,
     Store,
     StoredRun,
     as_text,
-    hold,
     read_tasks_parquet,
     spread,
     write_tasks_parquet,
@@ -137,8 +137,8 @@ def judge_run(
     other tasks than are found here; and where judging gives less than the run has already.
     """
     doing(f"reading run {run_id}")
-    with hold(folder_of(f"judging-{run_id}.lock"), wait=False):
-        scratch = folder_of(f"judging-{run_id}")
+    scratch = folder_of(f"judging-{run_id}")
+    with Lease(scratch, lease_s=experiment.tracking.lease_s, wait=False):
         try:
             found = _read(store, run_id, scratch / "downloads")
             if found.judged and not again:

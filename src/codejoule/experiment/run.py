@@ -50,6 +50,12 @@ from codejoule.experiment.kept_journal import (
     release_journal,
     unpack_journal,
 )
+from codejoule.experiment.other_gpu import (
+    begun_elsewhere,
+    forget_gpu,
+    note_gpu,
+    refuse_other_gpu,
+)
 from codejoule.experiment.plan import Plan, loaded_quant, make_plan
 from codejoule.experiment.results import headline, log_results
 from codejoule.experiment.schedule import schedule_here
@@ -64,10 +70,13 @@ from codejoule.models import check_model_config
 from codejoule.tracking import (
     CONFIGURATION,
     Journal,
+    Lease,
     RunStatus,
     Store,
     TrackedRun,
-    hold,
+    detach,
+    guarded,
+    is_owned,
     prepare_store,
 )
 from codejoule.tracking.entries import Batch, Judged
@@ -208,23 +217,44 @@ def run(experiment: ExperimentConfig, *, sweep: SweepRef | None) -> Outcome:
         plan = make_plan(experiment)
     except Exception as error:
         tracked = _start(store, experiment, name=name, sweep=sweep)
-        _fail(tracked, error, "FAILED", None)
+        _fail(tracked, error, "FAILED", None, None)
         raise RunFailedError(tracked.run_id) from error
     folder = journal_folder(experiment.tracking, plan.fingerprint)
-    with hold(folder.with_name(f"{folder.name}.lock"), wait=sweep is not None):
+    if not folder.exists() and (before := _finished(plan, store, sweep)) is not None:
+        return before
+    with (
+        Lease(folder, lease_s=experiment.tracking.lease_s, wait=sweep is not None) as lease,
+        guarded(folder, lease.check),
+    ):
         store.close_stale()
-        return _run(plan, folder, store, sweep=sweep)
+        if lease.silent is not None and (taken := store.find_unfinished(recorded_run(folder))):
+            store.take_over(taken, str(lease.owner))
+        if experiment.tracking.name is TrackingName.server and not store.away:
+            lease.on_server(store.uri, store.experiment_id, plan.fingerprint)
+        return _run(plan, folder, store, lease, sweep=sweep)
 
 
-def _run(plan: Plan, folder: Path, store: Store, *, sweep: SweepRef | None) -> Outcome:
-    """The run, held by no other process."""
+def _finished(plan: Plan, store: Store, sweep: SweepRef | None) -> Outcome | None:
+    """What becomes of a configuration that has finished and is not run again."""
+    finished = store.find_finished(plan.fingerprint)
+    if finished is None or plan.experiment.on_finished is not OnFinished.skip:
+        return None
+    name, parent = run_name(plan.experiment), None if sweep is None else sweep.run_id
+    _log.info("%s has finished before (run %s): skipped", name, finished)
+    return Outcome(name=name, state=State.skipped, sweep=parent, run_id=finished)
+
+
+def _run(
+    plan: Plan, folder: Path, store: Store, lease: Lease, *, sweep: SweepRef | None
+) -> Outcome:
+    """The run, owned by no other process that is seen from here."""
     experiment, name = plan.experiment, run_name(plan.experiment)
     parent = None if sweep is None else sweep.run_id
-    finished = store.find_finished(plan.fingerprint)
-    if finished is not None and experiment.on_finished is OnFinished.skip:
-        _log.info("%s has finished before (run %s): skipped", name, finished)
-        release_journal(store, finished, folder)  # of one that was killed when all was recorded
-        return Outcome(name=name, state=State.skipped, sweep=parent, run_id=finished)
+    lease.wait_for_claims()
+    if (before := _finished(plan, store, sweep)) is not None:
+        assert before.run_id is not None
+        release_journal(store, before.run_id, folder)  # of one that was killed after its last word
+        return before
     generated = store.find_generated(plan.fingerprint)
     if generated is not None and experiment.on_finished is OnFinished.skip:
         if experiment.stage is Stage.generate:
@@ -236,14 +266,43 @@ def _run(plan: Plan, folder: Path, store: Store, *, sweep: SweepRef | None) -> O
     # Only a run that was broken off is continued: the journal of one that has finished, or
     # that was deleted from the store, is no new measurement.
     resume = store.find_unfinished(recorded_run(folder))
+    if resume is None and (begun := begun_elsewhere(plan, folder)) is not None:
+        other, gpu = begun
+        broken_off = store.find_unfinished(recorded_run(other))
+        if broken_off is not None and not is_owned(other, lease_s=experiment.tracking.lease_s):
+            refuse_other_gpu(plan, gpu, broken_off)
+    note_gpu(plan, folder)
+    tags = {
+        "codejoule.fingerprint": plan.fingerprint,
+        CONFIGURATION: plan.configuration,
+        **lease.tags,
+    }
     if resume is None:
         shutil.rmtree(folder, ignore_errors=True)
         _take_over(plan, folder, store)
-    tags = {"codejoule.fingerprint": plan.fingerprint, CONFIGURATION: plan.configuration}
+        if lease.deposed:
+            tags["codejoule.replaces"] = lease.deposed[-1].run_id
+            _log.warning(
+                "%s of %s gives no sign of life any more; its journal is not in %s, so the run "
+                "is begun anew", name, lease.deposed[-1], experiment.tracking.folder,
+            )  # fmt: skip
+    elif lease.silent is not None:
+        # Who is silent may wake up: neither its journal nor its run in MLflow is this one's.
+        detach(folder)
+        tags["codejoule.continues"], resume = resume, None
     if (extended := folder / _EXTENDS).exists():
         tags["codejoule.extends"] = extended.read_text(encoding="utf-8")
     tracked = _start(store, experiment, name=name, sweep=sweep, tags=tags, resume=resume)
-    figures = _execute(plan, folder, tracked)
+    try:
+        claimed = lease.claim(tracked.run_id)
+    except BaseException:
+        store.withdraw(tracked.run_id, keep=resume is not None)
+        raise
+    if not claimed:
+        store.withdraw(tracked.run_id, keep=resume is not None)
+        return _run(plan, folder, store, lease, sweep=sweep)
+    figures = _execute(plan, folder, tracked, lease)
+    forget_gpu(plan, folder)
     release_journal(store, tracked.run_id, folder)
     return Outcome(
         name=name, state=State.finished, sweep=parent, run_id=tracked.run_id, figures=figures
@@ -333,7 +392,7 @@ def _params(experiment: ExperimentConfig) -> dict[str, object]:
     return params
 
 
-def _execute(plan: Plan, folder: Path, tracked: TrackedRun) -> tuple[str, ...]:
+def _execute(plan: Plan, folder: Path, tracked: TrackedRun, lease: Lease) -> tuple[str, ...]:
     name = run_name(plan.experiment)
     artifacts = folder / "artifacts"
     try:
@@ -341,19 +400,20 @@ def _execute(plan: Plan, folder: Path, tracked: TrackedRun) -> tuple[str, ...]:
         if not has_generated(plan, folder):
             # Before the model's process starts: one more on a GPU would disturb who meters it.
             with on_free_devices(plan, name) as plan:
-                generate_isolated(plan, folder)
+                generate_isolated(plan, folder, lease.path)
         judges = plan.experiment.evaluator.name is not EvaluatorName.none
         if judges and plan.experiment.stage is Stage.all:
             evaluate(plan, folder, name=name)
         doing("recording the run")
         with stopping.finishing():
+            lease.check()
             figures = headline(*log_results(plan, folder, artifacts, tracked))
     except KeyboardInterrupt as interrupt:
         interrupt.add_note(_kept(plan, folder))
-        _fail(tracked, interrupt, "KILLED", artifacts)
+        _fail(tracked, interrupt, "KILLED", artifacts, lease)
         raise
     except Exception as error:
-        _fail(tracked, error, "FAILED", artifacts)
+        _fail(tracked, error, "FAILED", artifacts, lease)
         raise RunFailedError(tracked.run_id) from error
     with stopping.finishing():
         tracked.finish("FINISHED")
@@ -372,11 +432,17 @@ def _kept(plan: Plan, folder: Path) -> str:
 
 
 def _fail(
-    tracked: TrackedRun, error: BaseException, status: RunStatus, artifacts: Path | None
+    tracked: TrackedRun,
+    error: BaseException,
+    status: RunStatus,
+    artifacts: Path | None,
+    lease: Lease | None,
 ) -> None:
-    """Record the end of a run that did not finish; a store that fails now hides no error.
-    `artifacts` are made again when the run is continued: where the disk is full, they make room for
-    the few bytes that are recorded here."""
+    """Record the end of a run that did not finish, unless it is another's; a store that fails now
+    hides no error. `artifacts` are made again when the run is continued: where the disk is full,
+    they make room for the few bytes that are recorded here."""
+    if lease is not None and lease.lost:
+        return
     if artifacts is not None:
         shutil.rmtree(artifacts, ignore_errors=True)
     try:

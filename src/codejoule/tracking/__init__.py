@@ -8,7 +8,8 @@ from codejoule.tracking.files import (
     write_tasks_parquet,
     write_windows_parquet,
 )
-from codejoule.tracking.journal import Journal, hold
+from codejoule.tracking.journal import Journal, detach, guarded
+from codejoule.tracking.lease import Fence, Lease, LostLeaseError, is_owned
 from codejoule.tracking.outbox import Outbox
 from codejoule.tracking.prepare import prepare_store
 from codejoule.tracking.store import (
@@ -33,7 +34,10 @@ __all__ = [
     "JUDGED",
     "STAGE",
     "VIEW",
+    "Fence",
     "Journal",
+    "Lease",
+    "LostLeaseError",
     "Outbox",
     "RunStatus",
     "Store",
@@ -42,7 +46,9 @@ __all__ = [
     "TrackedRun",
     "Uploaded",
     "as_text",
-    "hold",
+    "detach",
+    "guarded",
+    "is_owned",
     "power_figure",
     "prepare_store",
     "read_tasks_parquet",

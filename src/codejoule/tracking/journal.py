@@ -1,20 +1,24 @@
 """The journal of a run: what it has finished is on disk before it goes on."""
 
+import errno
 import fcntl
 import json
 import logging
 import os
+import shutil
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from codejoule.common.progress import doing
 from codejoule.config import UserError, full_disk
 from codejoule.tracking.entries import Entry
 
 _Entry = TypeVar("_Entry", bound=Entry)
+_guards: dict[Path, Callable[[], None]] = {}
+"""What is asked before anything is written to the journal of a directory."""
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _log = logging.getLogger(__name__)
 
 
@@ -29,6 +33,8 @@ class Journal:
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.path = directory / "journal.jsonl"
+        self._guard = _guards.get(directory.absolute(), _nothing)
+        self._guard()
         self._index: dict[str, array[int]] = {}
         self._size = self._entries = 0
         with ExitStack() as held:
@@ -71,8 +77,9 @@ class Journal:
 
     def append_payload(self, kind: str, payload: dict[str, Any]) -> None:
         """Add one entry as JSON has it; on return it is on disk. NaN stays NaN. Raises `UserError`
-        where the disk does not take it (the journal is then as before), and TypeError for a payload
-        that JSON cannot hold."""
+        where the disk does not take it (the journal is then as before), TypeError for a payload
+        that JSON cannot hold, and what the directory's guard raises."""
+        self._guard()
         text = json.dumps({"kind": kind, "payload": payload})
         line = text.encode("ascii") + b"\n"
         try:
@@ -133,33 +140,46 @@ class Journal:
 
 
 @contextmanager
-def hold(path: Path, *, wait: bool = False) -> Iterator[None]:
-    """Hold the lock file at `path`, made where missing, while inside. Where another process holds
-    it, raises `UserError` with its pid, or logs that and waits."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = _take(path, wait=wait)
+def guarded(directory: Path, check: Callable[[], None]) -> Iterator[None]:
+    """Inside, this process writes nothing to the journal in `directory` unless `check` returns."""
+    _guards[directory.absolute()] = check
     try:
         yield
     finally:
-        os.close(lock)
+        del _guards[directory.absolute()]
 
 
-def _take(path: Path, *, wait: bool = False) -> int:
-    """Lock the directory; the kernel gives it back when this process ends, however it ends."""
+def detach(directory: Path) -> None:
+    """Give the directory's journal to this process alone: what another one still has open is from
+    here on a file of its own, and so is its lock."""
+    journal = directory / "journal.jsonl"
+    if journal.exists():
+        copy = directory / "journal.jsonl.copy"
+        shutil.copyfile(journal, copy)
+        copy.replace(journal)
+    (directory / "journal.lock").unlink(missing_ok=True)
+
+
+def _nothing() -> None:
+    """Asks nothing."""
+
+
+def _take(path: Path) -> int:
+    """Lock the directory; the kernel gives it back when this process ends, however it ends. Not
+    every share has locks: the run's lease does not need them."""
     lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         holder = os.pread(lock, 32, 0).decode("ascii", "replace").strip() or "unknown"
-        if not wait:
-            os.close(lock)
-            raise UserError(
-                f"{path}: process {holder} is working on this run; wait until it has ended, "
-                f"or end it (kill {holder}) and start again"
-            ) from error
-        _log.warning("process %s is working on this run: this job waits for its end", holder)
-        doing(f"waiting for process {holder}, which is working on this run")
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        os.close(lock)
+        raise UserError(
+            f"{path}: process {holder} is working on this run; wait until it has ended, "
+            f"or end it (kill {holder}) and start again"
+        ) from error
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
     os.ftruncate(lock, 0)
     os.pwrite(lock, f"{os.getpid()}\n".encode("ascii"), 0)
     return lock

@@ -5,9 +5,13 @@ import json
 import os
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from codejoule.config import write_whole
+
+_WHOLE_MACHINE = "pid:[4026531836]"
+"""The namespace of processes that are in no container (PROC_PID_INIT_INO of Linux)."""
 
 
 def process_facts() -> dict[str, str]:
@@ -21,21 +25,38 @@ def process_facts() -> dict[str, str]:
         "pid": str(pid),
         "pid_namespace": str(Path("/proc/self/ns/pid").readlink()),
         "process_start": start,
+        "machine": _machine(),
     }
 
 
-def has_died(facts: Mapping[str, str]) -> bool:
-    """Whether the process with these `process_facts` has certainly ended. False where that cannot
-    be known: another host, or another container of this one."""
+def _machine() -> str:
+    """What this installation of an operating system is known by (machine-id(5)); empty where it has
+    nothing of the kind."""
+    with suppress(OSError):
+        return Path("/etc/machine-id").read_text(encoding="ascii").strip()
+    return ""
+
+
+def lives(facts: Mapping[str, str]) -> bool | None:
+    """Whether the process with these `process_facts` lives. None where that cannot be known:
+    another host, or another container of this one."""
     mine = process_facts()
     if facts["host"] != mine["host"]:
-        return False
+        return None
     if facts["boot_id"] != mine["boot_id"]:
-        return True
+        # Two hosts may have one name, as containers of a set do, that share a folder.
+        ours = facts.get("machine") == mine["machine"] != ""
+        whole = facts["pid_namespace"] == mine["pid_namespace"] == _WHOLE_MACHINE
+        return False if ours and whole else None
     if facts["pid_namespace"] != mine["pid_namespace"]:
-        return False
+        return None
     # A pid is given out again after a while; pid and start time together are not.
-    return _process_start(int(facts["pid"])) != facts["process_start"]
+    return _process_start(int(facts["pid"])) == facts["process_start"]
+
+
+def has_died(facts: Mapping[str, str]) -> bool:
+    """Whether the process with these `process_facts` has certainly ended."""
+    return lives(facts) is False
 
 
 class Processes:

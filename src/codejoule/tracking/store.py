@@ -24,6 +24,7 @@ from codejoule.tracking.client import (
     explained,
     give_reserve,
 )
+from codejoule.tracking.lease.claims import TAKEN
 from codejoule.tracking.outbox import Outbox
 from codejoule.tracking.process import Processes
 from codejoule.tracking.served import ERROR, FINGERPRINT, PARENT, Place, ServedClient
@@ -240,6 +241,17 @@ class Store:
         if not keep:
             with explained(self.uri, f"delete run {run_id}"):
                 self._client.delete_run(run_id)
+
+    def withdraw(self, run_id: str, *, keep: bool) -> None:
+        """Take back a run of which nothing has been done; one that was there before is kept."""
+        self.end_sweep(run_id, "KILLED", keep=keep)
+
+    def take_over(self, run_id: str, owner: str) -> None:
+        """Close the run of an owner who has lost it to `owner`: what it still writes there is
+        nobody's."""
+        run = self._tracked(run_id)
+        run.log(tags={TAKEN: f"{owner} has taken the run over"})
+        run.finish("KILLED")
 
     def describe_sweep(
         self, run_id: str, *, note: str, metrics: Mapping[str, float], tags: Mapping[str, str]
