@@ -214,7 +214,7 @@ def workers_of(job: Job) -> list[int]:
 def test_a_killed_worker_fails_its_job_alone_and_the_same_command_continues_it(
     store: Path,
 ) -> None:
-    jobs = ("-m", "batch=b1,b2,b4", "suite=starter_large", "suite.limit=64", "evaluator=none")
+    jobs = ("-m", "batch=b1,b4,b8", "suite=starter_large", "suite.limit=128", "evaluator=none")
     job = start_main(store, *jobs, *TWO_AT_ONCE)
     wait_for_batches(store, job, 2)
     killed, _ = workers_of(job)
@@ -234,7 +234,7 @@ def test_a_killed_worker_fails_its_job_alone_and_the_same_command_continues_it(
 
 @pytest.mark.slow
 def test_a_sweep_that_is_interrupted_stops_its_jobs_and_continues_later(store: Path) -> None:
-    jobs = ("-m", "batch=b1,b2,b4", "suite=starter_large", "suite.limit=64", "evaluator=none")
+    jobs = ("-m", "batch=b1,b4,b8", "suite=starter_large", "suite.limit=128", "evaluator=none")
     job = start_main(store, *jobs, *TWO_AT_ONCE)
     wait_for_batches(store, job, 2)
     workers = workers_of(job)
@@ -252,7 +252,7 @@ def test_a_sweep_that_is_interrupted_stops_its_jobs_and_continues_later(store: P
 
 @pytest.mark.slow
 def test_workers_end_with_a_sweep_that_is_killed(store: Path) -> None:
-    job = start_main(store, "-m", "batch=b1,b2", "suite=starter_large", "suite.limit=64",
+    job = start_main(store, "-m", "batch=b1,b4", "suite=starter_large", "suite.limit=128",
                      "evaluator=none", *TWO_AT_ONCE)  # fmt: skip
     wait_for_batches(store, job, 1)
     workers = workers_of(job)
