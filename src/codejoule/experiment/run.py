@@ -251,8 +251,8 @@ def _run(
         if lease.deposed:
             tags["codejoule.replaces"] = lease.deposed[-1].run_id
             _log.warning(
-                "%s of %s gives no sign of life any more; its journal is not in %s, so that the run "
-                "is begun anew", name, lease.deposed[-1], experiment.tracking.folder,
+                "%s of %s gives no sign of life any more; its journal is not in %s, so that it is "
+                "begun anew", name, lease.deposed[-1], experiment.tracking.folder,
             )  # fmt: skip
     elif lease.silent is not None:
         # Who is silent may wake up: neither its journal nor its run in MLflow is this one's.
