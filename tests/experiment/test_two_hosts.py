@@ -159,7 +159,7 @@ def test_the_run_of_a_dead_host_is_begun_anew_where_only_the_server_is_shared(
     second = Host("node2", tmp_path / "node2", *where, f"tracking.dir={tmp_path}/node2/own")
     said = second.text()
     assert "gives no sign of life any more; its journal is not in" in said
-    assert "so that the run is begun anew" in said
+    assert "so that it is begun anew" in said
     by_status = {run.info.status: run for run in jobs(server)}
     dead, ours = by_status["KILLED"], by_status["FINISHED"]
     assert ours.data.tags["codejoule.replaces"] == dead.info.run_id

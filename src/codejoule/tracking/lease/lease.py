@@ -56,7 +56,7 @@ class Lease:
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
-        self._thread.join()
+        self._thread.join(timeout=1)  # a server that is gone may hold it longer
         assert self._file is not None
         if self._lost is None:
             self._file.end()
