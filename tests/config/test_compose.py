@@ -1,6 +1,7 @@
 """Every choice of every group composes and is what it says."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import get_args, get_type_hints
@@ -10,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from codejoule.config import ConfigError
-from codejoule.config.compose import register_schemas
+from codejoule.config.compose import SweepComposer, compose_sweep, register_schemas
 from codejoule.config.schema import ExperimentConfig
 from codejoule.config.typed import from_plain, to_experiment, to_plain
 
@@ -176,3 +177,24 @@ def test_the_power_of_a_core_is_above_zero(value: float) -> None:
     config.meter.cpu_watts_per_core = value
     with pytest.raises(ConfigError, match=rf"^meter\.cpu_watts_per_core={value}: must be above 0"):
         to_experiment(config)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("batch=b1,b4", "generation=sample", "generation.temperature=0.2,0.8", "repeat=1,2"),
+        ("model=starter,qwen_7b", "quant=none,awq", "suite.stop=[a,b]", "model.name=x,y"),
+        ("+experiment=smoke", "generation.seed=1,2"),
+    ],
+)
+def test_jobs_that_are_composed_together_are_as_hydra_composes_each(
+    overrides: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = compose_sweep(overrides)
+
+    class Each(SweepComposer):
+        def __call__(self, job: Sequence[str]) -> DictConfig:
+            return self._loader.load_sweep_config(self._sweep, list(job))
+
+    monkeypatch.setattr("codejoule.config.compose.SweepComposer", Each)
+    assert together == compose_sweep(overrides)

@@ -36,7 +36,7 @@ _NOT_OF_THE_VERDICT = (
 """Settings that change no verdict, or whose meaning is in an identity already."""
 
 
-_NOWHERE = -1
+_NOWHERE = _CLOSED = -1
 _USUAL_LINE_BYTES = 4096
 
 
@@ -100,10 +100,14 @@ class VerdictLog:
         return next((at for at in self._places.find(key) if self._line(at)[0] == key), None)
 
     def at(self, place: int) -> Verdict:
-        """The verdict at a place in the file. May be called by any thread."""
+        """The verdict at a place in the file, also of a log that is closed."""
         return self._line(place)[1]
 
     def _line(self, place: int) -> tuple[str, Verdict]:
+        if self._file == _CLOSED:
+            with self.path.open("rb") as lines:
+                lines.seek(place)
+                return _verdict_in(lines.readline())
         line, length = b"", _USUAL_LINE_BYTES
         while not line.endswith(b"\n"):
             read = os.pread(self._file, length, place)
@@ -135,7 +139,7 @@ class VerdictLog:
 
     def __exit__(self, *_: object) -> None:
         os.close(self._file)
-        self._file = -1  # another file may be given its number
+        self._file = _CLOSED  # another file may be given its number
 
 
 def judge_resuming(
@@ -154,8 +158,8 @@ def judge_resuming(
     `keeps` says no: then the sample is judged again by the next call, as one is that could not
     be judged. `on_kept` hears at the start which were kept.
 
-    What is returned reads each verdict from `log` when it is asked for, which must be open: of a
-    sample, its place there is held, and what `keeps` does not keep."""
+    What is returned reads each verdict from `log` when it is asked for: of a sample, its place
+    there is held, and what `keeps` does not keep."""
     setting = setting_identity(config, timeout_s=timeout_s)
     places = array("q", (_known(log, setting, sample) for sample in samples))
     kept = array("q", (place for place in places if place != _NOWHERE))

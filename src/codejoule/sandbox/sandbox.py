@@ -9,13 +9,13 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Self
 
 from codejoule.config import UserError
 from codejoule.config.schema import EvaluatorConfig, EvaluatorIsolation
 from codejoule.sandbox._inside.messages import encode_frame, receive_frame
 from codejoule.sandbox._inside.processes import cpu_of_tree_s, kill, proportional_bytes, tree
+from codejoule.sandbox.folder import SamplesFolder
 from codejoule.sandbox.interpreter import describe_interpreter
 from codejoule.sandbox.launch import launch
 
@@ -120,7 +120,7 @@ class Sandbox:
         """Limit of a program."""
         self._process: subprocess.Popen[bytes] | None = None
         self._sock: socket.socket | None = None
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: SamplesFolder | None = None
         self._aborted = self._evicted = self._running = False
         self._count = 0
 
@@ -148,19 +148,15 @@ class Sandbox:
 
     def _greet(self) -> dict[str, Any]:
         if not self._confined:
-            self._folder = tempfile.TemporaryDirectory(
-                prefix="codejoule-samples-",
-                dir=Path(tempfile.gettempdir()).resolve(),
-                ignore_cleanup_errors=True,
-            )
+            self._folder = SamplesFolder()
             # Passable, but not readable, for the user that programs become where we are root.
-            Path(self._folder.name).chmod(0o711 if os.geteuid() == 0 else 0o700)
+            self._folder.path.chmod(0o711 if os.geteuid() == 0 else 0o700)
         with tempfile.TemporaryFile() as words:
             self._process, self._sock = launch(
                 self._interpreter,
                 preimport=self._preimport,
                 words=words,
-                folder=None if self._folder is None else self._folder.name,
+                folder=None if self._folder is None else str(self._folder.path),
             )
             self._sock.settimeout(_GREETING_S)
             try:
@@ -257,7 +253,7 @@ class Sandbox:
             process.kill()
             process.wait()
         if self._folder is not None:
-            self._folder.cleanup()
+            self._folder.delete()
 
     def abort(self) -> None:
         """From another thread: make a `run` that is under way raise `WorkerLostError` soon,
