@@ -41,7 +41,6 @@ def start(
 
         monkeypatch.setattr(run_module, "make_plan", replayed)
         monkeypatch.setattr(run_module, "generate_isolated", interrupted)
-        monkeypatch.setattr(run_module, "metered_devices", lambda *_: ())
         run(dataclasses.replace(experiment, on_other_gpu=on_other_gpu), sweep=None)
 
     return start

@@ -109,7 +109,8 @@ def test_a_run_that_has_generated_waits_for_no_gpu(
     with as_somebody_else():
         theirs = at_work("theirs", Work.generation, devices=["GPU-1"])
         theirs.__enter__()
-    _execute(Plan(), tmp_path, Tracked())  # type: ignore[arg-type]
+    with Lease(tmp_path, lease_s=60, wait=False) as lease:
+        _execute(Plan(), tmp_path, Tracked(), lease)  # type: ignore[arg-type]
     theirs.__exit__(None, None, None)
     assert [work for name, work, _ in seen if name == "mine"] == [Work.evaluation]
 

@@ -40,6 +40,10 @@ def _without_new(payload):
         assert pace.pop("begun_s", None) is None and pace.pop("arrived_s", None) is None
     if "completions" in payload:
         assert payload.pop("slice") is None
+    if "verdicts" in payload:
+        assert payload.pop("host") is payload.pop("cpu") is None
+    if "meter" in payload:
+        assert not payload["meter"].pop("uuids")
     if "temperature_c" in payload:  # of the GPUs at rest
         assert payload.pop("source") is None
     return payload
