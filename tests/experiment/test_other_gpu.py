@@ -36,7 +36,11 @@ def start(
 
         def replayed(asked: ExperimentConfig) -> Plan:
             return dataclasses.replace(
-                plan, experiment=asked, hardware=hardware, gpus=(0,), fingerprint=gpu
+                plan,
+                experiment=asked,
+                hardware=hardware,
+                gpus=(0,),
+                identity={**plan.identity, "gpu": gpu},
             )
 
         monkeypatch.setattr(run_module, "make_plan", replayed)
