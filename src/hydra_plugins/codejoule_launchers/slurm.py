@@ -2,6 +2,7 @@
 
 import logging
 import os
+import pickle
 import shlex
 import shutil
 import signal
@@ -124,7 +125,10 @@ class _OnNode:
     once; here that is done when the batch at work has ended, and for SIGTERM as well."""
 
     def __init__(self, job: RemoteJob, notice_s: float) -> None:
-        self.job = job
+        import cloudpickle
+
+        # As it was sent: what a job has imported and opened meanwhile cannot all be pickled.
+        self.job: bytes = cloudpickle.dumps(job)
         self.notice_s = notice_s
 
     def checkpoint(self) -> Any:
@@ -135,9 +139,10 @@ class _OnNode:
 
     def __call__(self) -> JobReturn:
         """Run the job until it has ended, or Slurm wants its node back."""
+        job: RemoteJob = pickle.loads(self.job)
         notice = _Notice(signal.getsignal(signal.SIGUSR2), self.notice_s)
         try:
-            return self.job.run(_job_id())
+            return job.run(_job_id())
         except KeyboardInterrupt:
             notice.follow()
             raise
