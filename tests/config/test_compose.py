@@ -43,7 +43,8 @@ def test_every_choice_composes(group: str, choice: str, monkeypatch: pytest.Monk
     part = getattr(experiment, group)
     if hasattr(part, "name"):
         name = part.name if isinstance(part.name, str) else part.name.value
-        assert name == choice
+        # evaluator=ray is the same sandbox on other machines, and no other result.
+        assert name == {"ray": "sandbox"}.get(choice, choice)
     # Text for text, as fingerprints see it: 10 is no 10.0.
     plain = to_plain(experiment)
     assert json.dumps(to_plain(from_plain(plain))) == json.dumps(plain)
