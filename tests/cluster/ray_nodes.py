@@ -76,23 +76,24 @@ class RayNodes:
             )
         )  # fmt: skip
         # One after the other: two at once on one host hinder each other.
-        self.services.wait_for(f"node {number}", lambda: self._alive() == number + 1, within_s=120)
+        self.services.wait_for(f"node {number}", lambda: host in self._alive(), within_s=120)
 
     def _whole_env(self) -> dict[str, str]:
         # `ray start` joins a cluster only if it is told so, with the option.
         return {**os.environ, **self.env, "RAY_ADDRESS": ""}
 
-    def _alive(self) -> int:
+    def _alive(self) -> list[str]:
+        """The addresses of the nodes that the head takes for alive."""
         done = subprocess.run(
-            [sys.executable, "-c", _COUNT, self.address],
+            [sys.executable, "-c", _ALIVE, self.address],
             env=self._whole_env(), capture_output=True, text=True, check=False,
         )  # fmt: skip
-        return int(done.stdout) if done.returncode == 0 else 0
+        return done.stdout.split()
 
 
-_COUNT = """
+_ALIVE = """
 import sys
 from ray._raylet import GcsClient
 nodes = GcsClient(address=sys.argv[1]).get_all_node_info(timeout=5)
-print(sum(node.state == 0 for node in nodes.values()))
+print(*(node.node_manager_address for node in nodes.values() if node.state == 0))
 """

@@ -74,10 +74,8 @@ def test_jobs_of_a_node_that_dies_go_on_elsewhere(
     started = sweep(folder, ray_nodes, "ray-node", *LONG)
     started.job_at_work()
     ray_nodes.kill_node(2)
-    try:
-        done = started.ended()
-    finally:
-        ray_nodes.add_node()
+    done = started.ended()
+    ray_nodes.add_node()
     assert done.returncode == 0, done.stdout
     assert "2 jobs: 2 finished." in done.stdout
     assert results("ray-node") == long

@@ -177,6 +177,10 @@ class _Notice:
         Does nothing where Slurm has said nothing."""
         if self._given is None or not self._once.acquire(blocking=False):
             return
+        if threading.current_thread() is threading.main_thread():
+            # Slurm sends SIGTERM once more when it is asked to queue the job again.
+            for number in _NOTICES:
+                signal.signal(number, signal.SIG_IGN)
         if _ending():
             sys.exit(1)
         self._requeue(self._given, None)
