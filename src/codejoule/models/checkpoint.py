@@ -21,6 +21,7 @@ from codejoule.models.check import (
     BUNDLED_ROOT,
     check_model_config,
     published_checkpoint,
+    refuse_making,
     refuse_quantized_experts,
 )
 from codejoule.models.declared import (
@@ -31,7 +32,7 @@ from codejoule.models.declared import (
 )
 from codejoule.models.folder import MANIFEST, read_config, weight_files
 from codejoule.models.gguf import gguf_facts, reader_versions, unpack
-from codejoule.models.hub import fetch
+from codejoule.models.hub import fetch, fetch_config
 
 _NOT_READ = (
     ".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx",
@@ -104,6 +105,7 @@ def locate_checkpoint(
     found = replace(found, quantization=quantization_label(quant))
     if declared is not None or not METHODS[quant.method.name].packed:
         return found
+    refuse_making(quant, found.source)
     return _to_be_quantized(found, quant, cache_dir, calibration_id)
 
 
@@ -173,6 +175,9 @@ def _hub(model: ModelConfig, quant: QuantConfig) -> Checkpoint:
             ", or random weights of the same architecture, whose energy and speed are real "
             "(model.weights=random)"
         )
+    if not model.architecture:
+        # A model that nothing here can run is refused before its weights are downloaded.
+        read_config(fetch_config(repository, revision, remedy=remedy))
     folder, commit = fetch(repository, revision, remedy=remedy)
     return Checkpoint(
         weights=model.weights,
