@@ -234,6 +234,11 @@ class EngineConfig(EngineKeys, Ranged, prefix="engine."):
             self._require(bool(getattr(self, key)), key, f"engine={self.name.name} needs {what}")
 
     @property
+    def cache_dtype(self) -> str | None:
+        """Dtype of keys and values; None for the model's."""
+        return None if self.kv_dtype == "auto" else self.kv_dtype
+
+    @property
     def facts(self) -> EngineFacts:
         """What the chosen engine is."""
         return ENGINES[self.name]

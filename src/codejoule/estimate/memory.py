@@ -149,11 +149,12 @@ def memory_needed(work: Workload) -> MemoryEstimate:
     dtype and once in float32. To the largest of these comes the largest quantized layer, unpacked.
     Kernels' workspaces are not in it.
     """
-    cached = kv_cache_bytes(work.architecture, tokens=work.cached_tokens, dtype=work.dtype)
+    a = work.architecture
+    cached = round(a.cached_tokens(work.cached_tokens)) * a.attention.cached_width
     weights = weight_bytes(work.architecture, work.quantization, dtype=work.dtype)
     return MemoryEstimate(
         weights_bytes=weights.total_bytes,
-        kv_cache_bytes=work.batch * cached,
+        kv_cache_bytes=work.batch * cached * work.cache_number_bytes,
         activations_bytes=max(_prefill(work), _decode(work), _logits(work)) + _unpacked(work),
         context_bytes=CONTEXT_BYTES,
     )

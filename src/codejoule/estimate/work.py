@@ -59,7 +59,7 @@ def prefill_work(work: Workload) -> Work:
         cache_bytes=work.batch
         * a.cached_tokens(work.prompt_tokens)
         * a.attention.cached_width
-        * work.number_bytes,
+        * work.cache_number_bytes,
         experts=experts,
     )
 
@@ -94,7 +94,7 @@ def decode_work(work: Workload, *, expands_heads: bool = False) -> Work:
     return Work(
         flop=2.0 * work.batch * count_parameters(a).active + 2 * cached * products,
         weights_bytes=weights,
-        cache_bytes=cached * width * work.number_bytes,
+        cache_bytes=cached * width * work.cache_number_bytes,
         experts=experts,
     )
 
