@@ -56,7 +56,7 @@ def test_each_format_is_known_by_what_its_checkpoint_declares(name: str) -> None
 @pytest.mark.parametrize(
     ("fields", "text"),
     [
-        (BLOCK | {"weight_block_size": None}, "only blocks of .128, 128. with dynamic inputs"),
+        (BLOCK | {"weight_block_size": [64, 64]}, "only blocks of .128, 128. with dynamic inputs"),
         (BLOCK | {"activation_scheme": "static"}, "activation_scheme=static: only blocks"),
         (compressed(INT8 | {"strategy": "tensor"}, INT8), "strategy='tensor'"),
         (compressed(INT8, INT8, kv_cache_scheme={"num_bits": 8}), "kv_cache_scheme: scales for"),

@@ -32,7 +32,7 @@ from codejoule.models.declared import (
 )
 from codejoule.models.folder import MANIFEST, read_config, weight_files
 from codejoule.models.gguf import gguf_facts, reader_versions, unpack
-from codejoule.models.hub import fetch, fetch_config
+from codejoule.models.hub import fetch
 
 _NOT_READ = (
     ".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx",
@@ -175,10 +175,7 @@ def _hub(model: ModelConfig, quant: QuantConfig) -> Checkpoint:
             ", or random weights of the same architecture, whose energy and speed are real "
             "(model.weights=random)"
         )
-    if not model.architecture:
-        # A model that nothing here can run is refused before its weights are downloaded.
-        read_config(fetch_config(repository, revision, remedy=remedy))
-    folder, commit = fetch(repository, revision, remedy=remedy)
+    folder, commit = fetch(repository, revision, remedy=remedy, check=read_config)
     return Checkpoint(
         weights=model.weights,
         source=f"hub:{repository}@{commit}",

@@ -17,7 +17,9 @@ class Fp8Block(ServedQuantizer):
     """Inputs get scales of their own, one for 128 numbers of a token, at each step."""
 
     def declared(self, fields: Mapping[str, Any]) -> DeclaredQuantization | None:
-        """By the size of its blocks; `ConfigError` for other scales, of which there are many."""
+        """By the size of its blocks; None where scales belong to whole tensors."""
+        if fields.get("weight_block_size") is None:
+            return None
         block, scheme = fields.get("weight_block_size"), fields.get("activation_scheme", "dynamic")
         if block != _BLOCK or scheme != "dynamic":
             raise ConfigError(
