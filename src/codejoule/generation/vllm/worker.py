@@ -100,7 +100,8 @@ def inspect(model):
         # On the CPU vLLM packs weights anew and releases the tensors.
         weight = next((p for p in module.parameters(recurse=False) if p.ndim > 1), None)
         scheme = getattr(module, "scheme", None)
-        kernel = getattr(method, "kernel", None) or getattr(method, "fp8_linear", None)
+        holders = ((method, "kernel"), (method, "fp8_linear"), (scheme, "kernel"))
+        kernel = next((k for owner, name in holders if (k := getattr(owner, name, None))), None)
         config = getattr(method, "quant_config", None)
         layers.append(
             {
