@@ -41,7 +41,7 @@ WRONG = {
     "model=qwen3_8b engine=server engine.url=http://127.0.0.1:1/v1 generation.thinking=on": "generation.thinking=on: engine=server cannot do that",
     "model=qwen3_8b generation.max_new_tokens=64 generation.thinking=budget generation.thinking_tokens=64": "generation.thinking_tokens=64: the limit on new tokens, 64, leaves no room for an answer",
     # methods that an engine has not
-    "model=gpt_oss_20b quant=mxfp4": "engine.name=generate: engine=generate has no mxfp4; choose a quant of none, gptq, awq, bnb, torchao, fp8, or engine=vllm",
+    "model=gpt_oss_20b quant=mxfp4": "engine.name=generate: engine=generate has no mxfp4 of a mixture of experts; choose a quant of none, gptq, or engine=vllm",
     "engine=vllm quant=bnb_nf4": "engine.name=vllm: engine=vllm has no bnb; choose a quant of none, gptq, awq, fp8, fp8_block, w4a16, w8a8, fp8_dynamic, mxfp4, nvfp4, or engine=generate or engine=static",
     "model=qwen3_coder_30b engine=graph quant=fp8": "engine.name=graph: engine=graph has no fp8 of a mixture of experts; choose a quant of none, gptq, or engine=vllm",
     # wrong types

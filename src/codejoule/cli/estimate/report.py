@@ -197,7 +197,8 @@ def _verdict(forecast: Forecast, remedies: Sequence[str]) -> str:
 def _notes(forecast: Forecast) -> list[str]:
     work = forecast.workload
     notes = []
-    if work.quantization.packed and work.quantization.group_size != _USUAL_GROUP:
+    packed, chosen = work.quantization.packed, work.quantization.facts.group_sizes is None
+    if packed and chosen and work.quantization.group_size != _USUAL_GROUP:
         notes.append(f"Quantized in groups of {work.quantization.group_size} (-1: whole rows).")
     total = work.prompt_tokens + work.new_tokens
     if total > work.architecture.context_tokens:
