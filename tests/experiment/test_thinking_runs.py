@@ -90,7 +90,7 @@ def test_thinking_has_tokens_and_energy_of_its_own(folder: Path, tmp_path: Path)
     assert 10 <= figures["thinking_tokens"] <= figures["output_tokens"] <= 400
     share = figures["energy_thinking_j"] / figures["energy_generation_j"]
     assert 0 < share <= 1
-    (rows,) = (tmp_path / "mlruns").rglob("tasks.parquet")
+    (rows,) = (tmp_path / "mlruns").rglob(f"{run.info.run_id}/artifacts/tasks.parquet")
     table = pq.read_table(rows).to_pylist()
     assert sum(row["thinking_tokens"] for row in table) == figures["thinking_tokens"]
     by_hand = sum(r["energy_j"] * r["thinking_tokens"] / r["output_tokens"] for r in table)
