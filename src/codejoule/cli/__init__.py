@@ -40,7 +40,19 @@ def build_parser() -> tuple[
     argparse.ArgumentParser, Mapping[str, Callable[[argparse.Namespace], int]]
 ]:
     """The parser of all commands, and by a command's name what takes its arguments."""
-    from codejoule.cli import analyze, doctor, env, estimate, evaluate, gate, meter, new, plan, ui
+    from codejoule.cli import (
+        analyze,
+        doctor,
+        env,
+        estimate,
+        evaluate,
+        gate,
+        meter,
+        new,
+        plan,
+        published,
+        ui,
+    )
     from codejoule.thesis import command as thesis
 
     parser: argparse.ArgumentParser = _Parser(
@@ -58,6 +70,7 @@ def build_parser() -> tuple[
         "analyze": (analyze.add_parser, analyze.run),
         "thesis": (thesis.add_parser, thesis.run),
         "import-thesis": (thesis.add_import_parser, thesis.run),
+        "import-published": (published.add_parser, published.run),
         "new": (new.add_parser, new.run),
         "ui": (ui.add_parser, ui.run),
         "doctor": (doctor.add_parser, doctor.run),

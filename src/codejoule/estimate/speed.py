@@ -62,6 +62,14 @@ ENGINE_SPEEDS: Mapping[str, EngineSpeed] = {
         host_s_per_layer=0.0,
         expands_heads=False,
     ),
+    "vllm": EngineSpeed(
+        bandwidth_efficiency=0.925,
+        compute_efficiency=1.0,
+        kernel_s_per_layer=51.0e-6,
+        sequence_s=15.3e-6,
+        host_s_per_layer=0.0,
+        expands_heads=False,
+    ),
 }
 """Speeds by the name of the engine in the group ``engine``; for other engines no speed is known.
 

@@ -8,6 +8,7 @@ from codejoule.tracking.files import (
 )
 from codejoule.tracking.journal import Journal, hold
 from codejoule.tracking.prepare import prepare_store
+from codejoule.tracking.published import PublishedRun, record_published
 from codejoule.tracking.store import RunStatus, Store, TrackedRun
 from codejoule.tracking.traces import TaskTrace, spread
 from codejoule.tracking.views import VIEW
@@ -15,6 +16,7 @@ from codejoule.tracking.views import VIEW
 __all__ = [
     "VIEW",
     "Journal",
+    "PublishedRun",
     "RunStatus",
     "Store",
     "TaskTrace",
@@ -22,6 +24,7 @@ __all__ = [
     "hold",
     "power_figure",
     "prepare_store",
+    "record_published",
     "spread",
     "write_power_parquet",
     "write_tasks_parquet",

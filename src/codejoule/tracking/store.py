@@ -206,6 +206,12 @@ class Store:
             raise
         return tracked
 
+    def describe_published(
+        self, run_id: str, metrics: Mapping[str, float], tags: Mapping[str, str]
+    ) -> None:
+        """Bring what is said of a finished run of published figures up to date."""
+        self._tracked(run_id).log(metrics=metrics, tags=tags)
+
     def metrics(self, run_id: str) -> dict[str, float]:
         """The metrics of a run."""
         with explained(self.uri, f"read run {run_id}"):
