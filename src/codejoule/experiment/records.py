@@ -159,6 +159,7 @@ def task_records(plan: Plan, batches: Sequence[Batch], verdicts: Verdicts) -> li
                 domains=domains[completion.task_id],
                 verdict_plus=_outcome(verdict) if verdict and verdict.base else None,
                 block=None if size is None else len(records) // size,
+                thinking_tokens=completion.thinking_tokens,
             )
         )
     return records

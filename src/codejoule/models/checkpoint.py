@@ -21,6 +21,7 @@ from codejoule.models.check import (
     BUNDLED_ROOT,
     check_model_config,
     published_checkpoint,
+    refuse_making,
     refuse_quantized_experts,
 )
 from codejoule.models.declared import (
@@ -104,6 +105,7 @@ def locate_checkpoint(
     found = replace(found, quantization=quantization_label(quant))
     if declared is not None or not METHODS[quant.method.name].packed:
         return found
+    refuse_making(quant, found.source)
     return _to_be_quantized(found, quant, cache_dir, calibration_id)
 
 
@@ -173,7 +175,7 @@ def _hub(model: ModelConfig, quant: QuantConfig) -> Checkpoint:
             ", or random weights of the same architecture, whose energy and speed are real "
             "(model.weights=random)"
         )
-    folder, commit = fetch(repository, revision, remedy=remedy)
+    folder, commit = fetch(repository, revision, remedy=remedy, check=read_config)
     return Checkpoint(
         weights=model.weights,
         source=f"hub:{repository}@{commit}",
