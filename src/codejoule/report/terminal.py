@@ -5,7 +5,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from codejoule.analysis import GroupAnalysis, setting_columns
+from codejoule.analysis import GroupAnalysis, ratio_curves, setting_columns
 from codejoule.analysis.families import heading
 from codejoule.domain.metrics import J_PER_KWH, KWH_FROM_J
 from codejoule.domain.text import number
@@ -105,8 +105,19 @@ def render_group(group: GroupAnalysis) -> str:
     lines += ["", render_table(group.evidence.table)]
     lines += ["", "Doubts:", *_listed(answer.doubts)] if answer.doubts else []
     lines += ["", "Against the unquantized model:", *notes] if notes else []
+    pays = _listed(quantization_pays(group))
+    lines += ["", "Where quantization pays:", *pays] if pays else []
     lines += ["", "Findings:", *_listed(s for s in group.findings if s not in group.notes)]
     return "\n".join(lines)
+
+
+def quantization_pays(group: GroupAnalysis) -> list[str]:
+    """A sentence for each quantized model that was run at several batches."""
+    return [
+        f"{curve.label} ({', '.join(filter(None, (curve.names['kernel'], curve.names['card'])))}): "
+        f"{curve.conclusion}"
+        for curve in ratio_curves(group.evidence)
+    ]
 
 
 def _listed(sentences: Iterable[str]) -> list[str]:

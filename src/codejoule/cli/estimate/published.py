@@ -52,7 +52,7 @@ def _predicted(figure: PublishedFigure, model: ModelConfig | None) -> tuple[floa
     own = json.dumps(figure.architecture) if figure.architecture else None
     name = figure.model if own or model is None else model.name
     try:
-        work = _work_of(name, own, figure.quantization, figure.dtype)
+        work = _work_of(name, own, figure.quantization, figure.dtype, figure.engine)
     except (ConfigError, UserError) as error:
         return str(error)
     prompt, answer = figure.prompt_tokens or PROMPT_TOKENS, figure.output_tokens or OUTPUT_TOKENS
@@ -100,7 +100,7 @@ def _card_of(name: str) -> estimate.Card | None:
 
 @lru_cache(maxsize=256)
 def _work_of(
-    name: str, architecture: str | None, quantization: str, dtype: str
+    name: str, architecture: str | None, quantization: str, dtype: str, engine: str
 ) -> ConfiguredWorkload:
     """A workload of a preset, or of the model of that ``config.json``, its lengths yet to be set.
 
@@ -109,7 +109,11 @@ def _work_of(
     names = sorted(quant.name for quant in choices("quant", QuantConfig))
     if quantization not in names:
         raise ConfigError(f"the quantization {quantization} is none of {', '.join(names)}")
-    overrides = [f"quant={quantization}", *([f"model.dtype={dtype}"] if dtype else [])]
+    overrides = [
+        f"quant={quantization}",
+        f"engine={engine}",
+        *([f"model.dtype={dtype}"] if dtype else []),
+    ]
     if architecture is None:
         return workload_of(compose_experiment([f"model={name}", *overrides]))
     experiment = compose_experiment(overrides)
