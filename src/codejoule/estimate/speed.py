@@ -75,12 +75,13 @@ ENGINE_SPEEDS: Mapping[str, EngineSpeed] = {
 
 Fitted with `calibrate_speed` to the unquantized runs of fixed length in
 ``tests/golden/h200_engines.csv`` and, for generate and static, to ``tests/golden/h200_speed.csv``
-too, from a prior of 0.7 and 0.5 of the peaks and 50 us per layer and sequence: a machine's host
+too; of vllm to its unquantized batches in ``tests/golden/h200_vllm.csv``; from a prior of 0.7 and 0.5 of the peaks and 50 us per layer and sequence: a machine's host
 and an engine's version change them. Calibrate with runs of your own.
 """
 
 POWER = PowerModel(active_share=0.059, bandwidth_share=0.961, compute_share=1.573)
 """Shares of the power limit, fitted with `calibrate_power` to the same runs."""
 
-MEASURED_WITH = "20 unquantized runs on H200s"
-"""What both were fitted to, in words."""
+MEASURED_WITH = "28 unquantized runs on H200s"
+"""What both were fitted to, in words: power to those of generate, static and graph, vllm's speed to
+eight of its own."""
