@@ -74,9 +74,10 @@ ENGINE_SPEEDS: Mapping[str, EngineSpeed] = {
 """Speeds by the name of the engine in the group ``engine``; for other engines no speed is known.
 
 Fitted with `calibrate_speed` to the unquantized runs of fixed length in
-``tests/golden/h200_engines.csv`` and, for generate and static, to ``tests/golden/h200_speed.csv``
-too; of vllm to its unquantized batches in ``tests/golden/h200_vllm.csv``; from a prior of 0.7 and 0.5 of the peaks and 50 us per layer and sequence: a machine's host
-and an engine's version change them. Calibrate with runs of your own.
+``tests/golden/h200_engines.csv``, for generate and static to ``tests/golden/h200_speed.csv`` too,
+and for vllm to ``tests/golden/h200_vllm.csv``, from a prior of 0.7 and 0.5 of the peaks and 50 us
+per layer and sequence: a machine's host and an engine's version change them. Calibrate with runs of
+your own.
 """
 
 POWER = PowerModel(active_share=0.059, bandwidth_share=0.961, compute_share=1.573)
