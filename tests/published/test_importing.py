@@ -166,10 +166,12 @@ def test_predictions_of_an_earlier_version_are_brought_up_to_date(
     run = load_runs(uri, "again").frame.iloc[0]
     name = "predicted_energy_per_output_token_j"
     MlflowClient(uri).log_metric(run["run_id"], name, 99.0)
+    MlflowClient(uri).set_tag(run["run_id"], "codejoule.not_predicted", "was not known then")
     bring(project, file, "again")
     (frame,) = (load_runs(uri, "again").frame,)
     assert list(frame["run_id"]) == [run["run_id"]]
     assert frame.iloc[0][f"metrics.{name}"] == run[f"metrics.{name}"]
+    assert "tags.codejoule.not_predicted" not in frame
 
 
 def test_a_model_without_a_preset_is_described_by_its_row_or_by_its_config(

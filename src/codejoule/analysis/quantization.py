@@ -12,7 +12,7 @@ from codejoule.analysis.evidence import Evidence
 from codejoule.analysis.families import heading, setting_text
 from codejoule.analysis.table import Table
 from codejoule.domain.text import number
-from codejoule.statistics import Crossing, find_crossing, run_ratio
+from codejoule.statistics import Crossing, compare_runs, find_crossing
 
 _SERIES = ("model", "quant", "engine", "kernel", "card", "settings")
 _FIGURES = ("batch", "ratio", "ci_low", "ci_high", "verdict")
@@ -168,8 +168,12 @@ def _verdict(low: float, high: float) -> str:
 
 def _ratio(evidence: Evidence, i: int, base: int) -> tuple[float, float, float]:
     """Ratio of energies with its interval; of energy per token where runs are not compared."""
-    found = run_ratio(evidence.compare(i, base))
-    if found is not None:
+    runs_j, variance = [evidence.run_energy_j[place] for place in (i, base)], None
+    if evidence.same_tasks and all(own.size and (own > 0).all() for own in runs_j):
+        variance = evidence.variance(i, base)
+    if variance is not None:
+        counter_rel = max(evidence.counter_rel[i], evidence.counter_rel[base])
+        found = compare_runs(*runs_j, variance=variance, counter_rel=counter_rel)
         return found.ratio, found.low, found.high
     per_token = evidence.table[_PER_TOKEN].to_numpy(dtype=float)[[i, base]]
     if np.isnan(per_token).any() or not per_token[1]:

@@ -6,12 +6,10 @@ from pathlib import PurePosixPath
 
 from codejoule.domain import visible
 from codejoule.published.figures import PublishedFigure
-from codejoule.tracking import PublishedRun, Store, record_published
+from codejoule.tracking import NOT_PREDICTED, PublishedRun, Store, record_published
 
 FIGURE_TAG = "codejoule.published_figure"
 """Tag that holds the whole figure as one line of JSON."""
-REASON_TAG = "codejoule.not_predicted"
-"""Tag that says why there is no prediction."""
 PREDICTED = "predicted_energy_per_output_token_j"
 """Metric of the prediction."""
 
@@ -86,7 +84,7 @@ def _run(figure: PublishedFigure, prediction: Prediction) -> PublishedRun:
         tags={key: visible(value) for key, value in tags.items() if value},
         predictions={} if predicted is None else {PREDICTED: predicted},
         prediction_tags={
-            REASON_TAG if predicted is None else "codejoule.prediction": prediction.words
+            NOT_PREDICTED if predicted is None else "codejoule.prediction": prediction.words
         },
     )
 

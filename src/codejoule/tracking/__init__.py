@@ -8,12 +8,13 @@ from codejoule.tracking.files import (
 )
 from codejoule.tracking.journal import Journal, hold
 from codejoule.tracking.prepare import prepare_store
-from codejoule.tracking.published import PublishedRun, record_published
+from codejoule.tracking.published import NOT_PREDICTED, PublishedRun, record_published
 from codejoule.tracking.store import RunStatus, Store, TrackedRun
 from codejoule.tracking.traces import TaskTrace, spread
 from codejoule.tracking.views import VIEW
 
 __all__ = [
+    "NOT_PREDICTED",
     "VIEW",
     "Journal",
     "PublishedRun",

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from codejoule.tracking.store import Store
 
+NOT_PREDICTED = "codejoule.not_predicted"
+"""Tag that says why the estimator says nothing of a figure."""
 _PUBLISHED = {
     "codejoule.published": "true",
     "codejoule.energy_source": "published",
@@ -81,4 +83,6 @@ def record_published(
 def _predict_again(store: Store, run_id: str, run: PublishedRun) -> None:
     known = store.metrics(run_id)
     if any(known.get(name) != value for name, value in run.predictions.items()):
-        store.describe_published(run_id, run.predictions, run.prediction_tags)
+        store.describe_published(
+            run_id, run.predictions, run.prediction_tags, without=NOT_PREDICTED
+        )
