@@ -21,11 +21,12 @@ _ENERGY_NOTE = (
 
 def import_results(store: Store) -> tuple[int, int]:
     """Add what the store does not have; how many were added, and how many were there."""
-    runs = [_run(row) for row in published_configurations()]
+    runs = [published_run(row) for row in published_configurations()]
     return record_published(store, runs, sweep="thesis", command="thesis import")
 
 
-def _run(row: PublishedResult) -> PublishedRun:
+def published_run(row: PublishedResult) -> PublishedRun:
+    """The row as it is recorded."""
     return PublishedRun(
         identity=f"thesis {astuple(row)}",
         name=f"thesis-{row.model}-{row.quant}-b{row.batch_size}",

@@ -44,6 +44,17 @@ class PublishedRun:
         """Its ``codejoule.fingerprint``."""
         return hashlib.sha256(self.identity.encode()).hexdigest()
 
+    @property
+    def recorded_tags(self) -> dict[str, str]:
+        """Every tag that it is recorded with."""
+        return {
+            **_PUBLISHED,
+            "codejoule.fingerprint": self.fingerprint,
+            "codejoule.source": self.source,
+            **self.tags,
+            **self.prediction_tags,
+        }
+
 
 def record_published(
     store: Store, runs: Sequence[PublishedRun], *, sweep: str, command: str
@@ -65,13 +76,7 @@ def record_published(
         tracked = store.start_run(
             name=run.name,
             parent_run_id=parent,
-            tags={
-                **_PUBLISHED,
-                "codejoule.fingerprint": run.fingerprint,
-                "codejoule.source": run.source,
-                **run.tags,
-                **run.prediction_tags,
-            },
+            tags=run.recorded_tags,
             params=run.params,
         )
         tracked.log(metrics={**run.metrics, **run.predictions}, tags=_ELSEWHERE)
