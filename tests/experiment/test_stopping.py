@@ -157,7 +157,7 @@ def test_the_last_slice_of_judging_is_kept_once_it_can_be_measured(
     with Journal(tmp_path) as journal, Meter(counter, sample_period_s=1.0, idle_s=0.0) as meter:
 
         def judge_one_and_stop() -> None:
-            with _Slices(journal, meter, watts_per_core=3.5) as slices:
+            with _Slices(journal.append, meter, watts_per_core=3.5, cpu=None) as slices:
                 slices.add(verdict)
                 raise stopping.Stopped
 
