@@ -3,11 +3,12 @@
 import pickle
 import threading
 
-from hydra_plugins.codejoule_launchers._job import RemoteJob
-from hydra_plugins.codejoule_launchers.slurm import _OnNode
-
 
 def test_what_a_job_has_opened_meanwhile_does_not_keep_it_from_being_queued_again() -> None:
+    # Here, since Hydra imports its plugins anew when another test has it look for them.
+    from hydra_plugins.codejoule_launchers._job import RemoteJob
+    from hydra_plugins.codejoule_launchers.slurm import _OnNode
+
     job = RemoteJob(
         hydra_context=None, task_function=print, config=None, overrides=["batch=b4"],  # type: ignore[arg-type]
         number=3, environment={"CODEJOULE_X": "1"}, _state={},
