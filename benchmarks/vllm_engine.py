@@ -162,7 +162,8 @@ def started(
     config.python = options.python
     chosen = with_group_size(experiment.quant, model.architecture)
     folder = Path(tempfile.mkdtemp())
-    write_config(model.architecture, quantizer_of(chosen.method.name).declaration(chosen), folder)
+    declared = quantizer_of(chosen.method.name).declaration(chosen, model.architecture)
+    write_config(model.architecture, declared, folder)
     kind = engine_class(config.name)
     source = ModelSource(
         folder=folder, random_seed=0, quant=chosen, dtype="bfloat16", device=DEVICE,

@@ -8,8 +8,8 @@ SOURCE = Path(__file__).parents[1] / "src" / "codejoule"
 
 LARGE = """
     accelerate bitsandbytes datasets defuser gguf gptqmodel httpx huggingface_hub hydra jinja2
-    matplotlib mlflow optimum pandas psutil pyarrow pynvml safetensors scikit_posthocs scipy
-    statsmodels tokenizers torch torchao transformers triton vllm zeus
+    matplotlib mlflow optimum pandas psutil pyarrow pynvml ray requests safetensors
+    scikit_posthocs scipy statsmodels tokenizers torch torchao transformers triton vllm zeus
 """
 """Libraries that cost time, or that say something of this machine's devices alone: imported where
 they are used, so that ``--cfg job`` and ``--help`` do without them."""
@@ -17,6 +17,7 @@ they are used, so that ``--cfg job`` and ``--help`` do without them."""
 EXCEPTIONS = {
     "cli codejoule": "a command's rooms are imported when it is called",
     "thesis/command.py codejoule": "commands, as in cli",
+    "experiment/evaluation_stage.py codejoule": "the nodes of a Ray cluster judge by this module",
     "experiment/callback.py codejoule": "Hydra imports it for each `--cfg job`: 0.6 s so",
     "experiment/callback.py omegaconf": "the same",
     "generation/graph/gemv.py codejoule": "its kernels need triton, which is there with a GPU alone",

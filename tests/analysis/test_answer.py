@@ -24,7 +24,7 @@ from codejoule.analysis.findings import findings
 from codejoule.analysis.tasks import _figures
 from codejoule.config.schema import TrackingConfig
 from codejoule.statistics import Method, Resampler, RunVariance
-from codejoule.thesis.importing import _tags, published_metrics
+from codejoule.thesis.importing import published_metrics, published_run
 from codejoule.thesis.results import published_configurations
 from codejoule.tracking import prepare_store
 from tests.analysis.conftest import Recorder
@@ -115,7 +115,7 @@ def thesis():
         {
             "run_id": str(i), "run_name": str(i), "sweep": None, "started_ms": i,
             **dict.fromkeys(COMPARABLE.values()),
-            **{f"tags.{k}": v for k, v in _tags(row).items()},
+            **{f"tags.{k}": v for k, v in published_run(row).recorded_tags.items()},
             **{f"metrics.{k}": v for k, v in published_metrics(row).items()},
             "params.model.name": row.model, "params.quant.name": row.quant,
             "params.batch.size": str(row.batch_size), "params.engine.name": None,

@@ -158,7 +158,7 @@ def test_without_an_installation_nothing_is_said_to_be_there(
     monkeypatch.setattr(doctor, "distributions", lambda extra: [])
     assert doctor.run(_parse()) == 1
     out = capsys.readouterr().out
-    assert out.count("not known, since codejoule is not installed in this Python") == 6
+    assert out.count("not known, since codejoule is not installed in this Python") == 7
     works = out.splitlines()[-1].partition("Works: ")[2].partition(".")[0]
     assert not {"run", "evaluate", "engine=vllm"} & set(works.split("; "))
 
@@ -212,7 +212,7 @@ def test_what_a_run_lacks_every_use_of_a_run_lacks(
     doctor.run(_parse("--json"))
     missing = json.loads(capsys.readouterr().out)["missing"]
     assert {"sandbox", "hub"} <= set(missing["suite=bigcodebench"])
-    assert "sandbox" in missing["hydra/launcher=ray"]
+    assert "sandbox" in missing["hydra/launcher=ray, evaluator=ray"]
 
 
 def test_gpus_and_what_auto_takes_are_listed(

@@ -225,17 +225,17 @@ def test_a_model_that_cannot_be_had_does_not_end_the_table(
 def test_what_else_varies_has_a_column_and_what_is_not_known_says_why(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    lists = ["model=qwen_7b", "engine=graph,vllm", "suite=humaneval,mbpp", "gpu=h100"]
+    lists = ["model=qwen_7b", "engine=graph,continuous", "suite=humaneval,mbpp", "gpu=h100"]
     assert main(["estimate", *lists]) == 0
     out = capsys.readouterr().out
     head, *rows = (line.split() for line in out.splitlines()[2:7])
     assert head[:6] == ["model", "quant", "batch", "gpu", "engine", "suite"]
     assert [(row[4], row[-1] == "-") for row in rows] == [
-        ("graph", False), ("graph", False), ("vllm", True), ("vllm", True)
+        ("graph", False), ("graph", False), ("continuous", True), ("continuous", True)
     ]  # fmt: skip
     assert (
-        "Not predicted for qwen_7b none 1 h100 vllm humaneval, qwen_7b none 1 h100 vllm mbpp: no "
-        "measurement of engine=vllm is on file"
+        "Not predicted for qwen_7b none 1 h100 continuous humaneval, qwen_7b none 1 h100 continuous mbpp: no "
+        "measurement of engine=continuous is on file"
     ) in out
 
 

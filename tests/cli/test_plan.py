@@ -74,8 +74,8 @@ def test_what_cannot_be_predicted_is_said_and_never_zero(
         assert job["generation_s"] is None and job["energy_kwh"] is None
         assert "the estimator knows GPUs alone" in job["not_predicted"]
     assert plan["total"]["energy_kwh"] is None
-    plan = planned(capsys, *ON_A_CARD[1:], "model=qwen_7b", "engine=vllm", nowhere)
-    assert "no speed of engine=vllm is on file" in plan["jobs"][0]["not_predicted"]
+    plan = planned(capsys, *ON_A_CARD[1:], "model=qwen_7b", "engine=continuous", nowhere)
+    assert "no speed of engine=continuous is on file" in plan["jobs"][0]["not_predicted"]
     assert main(["plan", "device=cpu", "batch=b1,b8", nowhere]) == 0
     out = capsys.readouterr().out
     assert "time and energy of 2 cannot be predicted" in out

@@ -197,7 +197,7 @@ def test_choices_of_the_working_directory_are_added_to_codejoules(own_conf: Path
     assert (experiment.model.id, experiment.suite.hub_id) == ("me/coder", "me/x")
     jobs = compose_sweep(["+experiment=ours", "batch=b1,b8"])
     assert [(job.model.name, job.batch.size) for job in jobs] == [("mine", 1), ("mine", 8)]
-    assert "llama_8b, mine, qwen_0_5b" in refused("model=nonesuch")
+    assert "llama_8b, mine, qwen3_" in refused("model=nonesuch")
 
 
 def test_a_file_named_like_one_of_codejoules_is_refused_where_it_is_chosen(

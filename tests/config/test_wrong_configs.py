@@ -19,8 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 WRONG = {
     # unknown choices and groups
-    "quant=gptq3": "quant=gptq3: no such choice; did you mean gptq4 or gptq8? choose one of awq, bnb_int8, bnb_nf4, fp8, gptq4, gptq8, none, torchao_int8",
-    "model=gpt5": "model=gpt5: no such choice; choose one of deepseek_coder_16b, llama_8b, ",
+    "quant=gptq3": "quant=gptq3: no such choice; did you mean gptq4 or gptq8? choose one of awq, bnb_int8, bnb_nf4, fp8, fp8_block, fp8_dynamic, gptq4, gptq8, mxfp4, none, nvfp4, torchao_int8, w4a16, w8a8",
+    "model=gpt5": "model=gpt5: no such choice; choose one of deepseek_coder_16b, gpt_oss_20b, llama_1b, ",
     "batch=b3": "batch=b3: no such choice; choose one of b1, b4, b8, b16, b32, b64, or any size: batch.size=3",
     "batch=8": "batch=8: a choice is a name; choose one of b1, b4, b8, b16, b32, b64, or any size: batch.size=8",
     "+experiment=nothing": "experiment=nothing: no such choice; choose one of engines, frontier, smoke, thesis_awq, thesis_batch_size, thesis_finetuning, thesis_gptq, thesis_granularity, thesis_model_size",
@@ -30,6 +30,20 @@ WRONG = {
     "suite.limits=3": "suite.limits=3: no such key; did you mean suite.limit?",
     "+temperature=1": "temperature: no such key; the configuration has ",
     "+batch.sise=1": "batch.sise: no such key; batch has size",
+    # thinking
+    "generation.thinking=hard": "generation.thinking=hard: no such choice; choose one of off, on, budget",
+    "generation.thinking=budget": "generation.thinking_tokens=null: generation.thinking=budget needs a number of tokens",
+    "generation.thinking_tokens=9": "generation.thinking_tokens=9: generation.thinking=off has no budget; leave it null, or choose generation.thinking=budget",
+    "model=qwen_7b_base generation.thinking=on": "generation.thinking=on: model=qwen_7b_base is a base model",
+    "model=qwen3_8b model.weights=random generation.thinking=on": "generation.thinking=on: model.weights=random thinks nothing",
+    "model=qwen3_8b generation.stop=complete generation.thinking=on": "generation.thinking=on: generation.stop=complete reads an answer that was begun",
+    "model=qwen3_8b engine=graph generation.thinking=budget generation.thinking_tokens=9": "generation.thinking=budget: engine=graph cannot do that; choose engine=generate or engine=static, or generation.thinking=off",
+    "model=qwen3_8b engine=server engine.url=http://127.0.0.1:1/v1 generation.thinking=on": "generation.thinking=on: engine=server cannot do that",
+    "model=qwen3_8b generation.max_new_tokens=64 generation.thinking=budget generation.thinking_tokens=64": "generation.thinking_tokens=64: the limit on new tokens, 64, leaves no room for an answer",
+    # methods that an engine has not
+    "model=gpt_oss_20b quant=mxfp4": "engine.name=generate: engine=generate has no mxfp4 of a mixture of experts; choose a quant of none, gptq, or engine=vllm",
+    "engine=vllm quant=bnb_nf4": "engine.name=vllm: engine=vllm has no bnb; choose a quant of none, gptq, awq, fp8, fp8_block, w4a16, w8a8, fp8_dynamic, mxfp4, nvfp4, or engine=generate or engine=static",
+    "model=qwen3_coder_30b engine=graph quant=fp8": "engine.name=graph: engine=graph has no fp8 of a mixture of experts; choose a quant of none, gptq, or engine=vllm",
     # wrong types
     "batch.size=many": "batch.size=many: must be a whole number",
     "batch.size=1.5": "batch.size=1.5: must be a whole number",

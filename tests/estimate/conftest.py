@@ -41,6 +41,25 @@ TINY: dict[str, dict[str, Any]] = {
         "kv_lora_rank": 64, "q_lora_rank": None, "qk_nope_head_dim": 32, "qk_rope_head_dim": 16,
         "v_head_dim": 48, "max_position_embeddings": 512, "tie_word_embeddings": False,
     },
+    "qwen3": {
+        "model_type": "qwen3", "vocab_size": 320, "hidden_size": 128, "intermediate_size": 512,
+        "num_hidden_layers": 3, "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 32,
+        "max_position_embeddings": 512, "tie_word_embeddings": True,
+    },
+    "qwen3_moe": {
+        "model_type": "qwen3_moe", "vocab_size": 320, "hidden_size": 128,
+        "intermediate_size": 100, "moe_intermediate_size": 96, "num_hidden_layers": 3,
+        "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 32, "num_experts": 8,
+        "num_experts_per_tok": 2, "max_position_embeddings": 512, "tie_word_embeddings": False,
+    },
+    # Every second layer forgets what lies more than 15 tokens back.
+    "gpt_oss": {
+        "model_type": "gpt_oss", "vocab_size": 320, "hidden_size": 128, "intermediate_size": 96,
+        "num_hidden_layers": 3, "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 32,
+        "num_local_experts": 8, "num_experts_per_tok": 2, "sliding_window": 16,
+        "max_position_embeddings": 512, "tie_word_embeddings": False,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+    },
 }  # fmt: skip
 
 

@@ -137,7 +137,36 @@ def off(run: MeasuredRun, engine: EngineSpeed, power: PowerModel) -> tuple[float
 
 
 def test_what_is_on_file_says_how_many_runs_it_was_fitted_to() -> None:
-    assert f"{len(unquantized())} unquantized runs on H200s" == MEASURED_WITH
+    known = len(unquantized()) + len(vllm_runs())
+    assert f"{known} unquantized runs on H200s" == MEASURED_WITH
+
+
+def vllm_runs() -> list[MeasuredRun]:
+    """7B through vLLM, unquantized, at every batch that was measured."""
+    known = next(each.run for each in unquantized() if each.model == "qwen_7b")
+    return [
+        replace(
+            known,
+            batch=int(row["case"]),
+            new_tokens=256,
+            latency_s=int(row["case"]) * 256 / float(row["tokens_per_s"]),
+            energy_j=int(row["case"]) * 256 * float(row["j_per_token"]),
+        )
+        for row in rows("h200_vllm.csv")
+        if row["quant"] == "none" and row["case"].isdigit()
+    ]
+
+
+def test_what_is_on_file_of_vllm_is_what_its_runs_give() -> None:
+    fitted = calibrate_speed(vllm_runs(), prior=PRIOR)
+    for field in EngineSpeed.__dataclass_fields__:
+        assert getattr(fitted, field) == pytest.approx(
+            getattr(ENGINE_SPEEDS["vllm"], field), rel=0.01
+        )
+    for run in vllm_runs():
+        time, energy = off(run, ENGINE_SPEEDS["vllm"], POWER)
+        assert abs(time) < 0.04, run.batch
+        assert abs(energy) < 0.10, run.batch
 
 
 def test_what_is_on_file_of_the_engines_is_what_the_h200_s_runs_give() -> None:

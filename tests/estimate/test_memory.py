@@ -8,12 +8,13 @@ import pytest
 
 from codejoule.domain import Architecture, Quantization, Workload
 from codejoule.estimate import (
+    kv_cache_bytes,
     kv_cache_bytes_per_token,
     largest_batch,
     memory_needed,
 )
 
-from .conftest import TINY, built, fields_of
+from .conftest import MODELS, TINY, built, fields_of
 
 NONE = Quantization()
 BATCH, PROMPT, NEW = 6, 40, 5
@@ -37,6 +38,36 @@ def test_the_cache_is_what_transformers_keeps_at_the_end_of_a_generation(family:
         )
     )
     assert ours.kv_cache_bytes == kept
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_cache_of_every_model_is_what_transformers_keeps(model: str) -> None:
+    import torch
+
+    tokens, fields = 300, fields_of(model)
+    pairs = fields["model_type"] == "gpt_oss"
+    net = built(fields | {"num_hidden_layers": 2, "layer_types": None}, "meta").to(torch.bfloat16)
+    for layer in net.model.layers:
+        # Which experts a token takes cannot be told without numbers.
+        layer.mlp.forward = lambda hidden: (hidden, None) if pairs else hidden
+    ids = torch.zeros((1, tokens), dtype=torch.long, device="meta")
+    with torch.no_grad():
+        cache = net(ids, use_cache=True, logits_to_keep=1).past_key_values
+    kept = [layer.keys.nbytes + layer.values.nbytes for layer in cache.layers]
+    whole = Architecture.from_config(fields)
+    assert whole.layers % 2 == 0 or len(set(kept)) == 1
+    ours = kv_cache_bytes(whole, tokens=tokens, dtype="bfloat16")
+    assert ours == sum(kept) * whole.layers / 2
+
+
+def test_a_sliding_window_stops_growing_and_the_other_layers_do_not() -> None:
+    oss = Architecture.from_config(fields_of("gpt_oss_20b"))
+    assert oss.window is not None and (oss.window.tokens, oss.window.layers) == (128, 12)
+    width = 2 * 8 * 64 * 2
+    for tokens, seen in ((1, 1), (127, 127), (128, 127), (5000, 127)):
+        found = kv_cache_bytes(oss, tokens=tokens, dtype="bfloat16")
+        assert found == 12 * width * (tokens + seen)
+    assert kv_cache_bytes_per_token(oss, dtype="bfloat16") == 24 * width
 
 
 def test_latent_attention_caches_latents_and_one_rotary_key() -> None:

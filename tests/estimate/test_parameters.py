@@ -35,7 +35,7 @@ def test_latent_queries_are_counted_as_transformers_does() -> None:
     assert {part: getattr(count, part) for part in parts} == parts
 
 
-@pytest.mark.parametrize("family", ["qwen2", "llama"])
+@pytest.mark.parametrize("family", ["qwen2", "llama", "qwen3"])
 def test_linear_layers_are_those_of_the_model(family: str) -> None:
     import torch
 
@@ -74,6 +74,14 @@ def test_deepseek_uses_the_2_4_billion_parameters_that_its_authors_state(
         ({"model_type": "gpt2"}, "model_type=gpt2: its layers are not known to the estimator"),
         ({"hidden_size": None}, "hidden_size=None: the estimator needs a whole number"),
         ({"use_sliding_window": True}, "use_sliding_window=true: "),
+        ({"layer_types": ["linear_attention", "full_attention"]}, "some of its layers have linear"),
+        (
+            {"text_config": {"layer_types": ["linear_attention"]}},
+            "choose a model with attention in",
+        ),
+        ({"model_type": "qwen3_next", "linear_num_value_heads": 32}, "model_type=qwen3_next: some"),
+        ({"model_type": "qwen3_moe", "mlp_only_layers": [0]}, "experts in every layer alone"),
+        ({"model_type": "gpt_oss", "layer_types": ["chunked_attention"] * 3}, "layer_types="),
     ],
 )
 def test_what_is_not_known_is_refused_and_not_guessed(change: dict[str, Any], text: str) -> None:
@@ -96,7 +104,8 @@ def part_of(name: str) -> str:
     for mark, part in (
         ("embed_tokens", "embeddings"), ("lm_head", "head"), ("norm", "norms"),
         ("self_attn", "attention"), (".shared_experts.", "shared_experts"),
-        (".experts.", "routed_experts"), (".mlp.gate.", "router"), (".mlp.", "mlp"),
+        (".experts.", "routed_experts"), (".mlp.gate.", "router"), (".mlp.router.", "router"),
+        (".mlp.", "mlp"),
     ):  # fmt: skip
         if mark in name:
             return part

@@ -18,7 +18,7 @@ from codejoule.evaluation import (
     judge,
     with_expected_outputs,
 )
-from codejoule.evaluation.resume import judge as asked
+from codejoule.evaluation.resume import judge_each as asked
 from codejoule.suites import load_suite_named
 
 DATA = Path(__file__).parents[1] / "suites" / "data"
@@ -146,11 +146,11 @@ def check(text):
 def test_outputs_are_asked_for_once_and_kept(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     count: list[int] = []
 
-    def counting(samples: Any, **how: Any) -> list[Verdict]:
+    def counting(samples: Any, **how: Any) -> None:
         count.append(len(samples))
-        return asked(samples, **how)
+        asked(samples, **how)
 
-    monkeypatch.setattr("codejoule.evaluation.resume.judge", counting)
+    monkeypatch.setattr("codejoule.evaluation.resume.judge_each", counting)
     task = tasks_of("humaneval_plus")["widest_gap"]
     for number in range(2):
         sample = Sample.of(task, "def widest_gap(values):\n    return 3", sample=number)

@@ -48,7 +48,7 @@ def read(file: Path) -> Any:
 
 
 def test_a_shard_is_every_nth_sample() -> None:
-    parts = [Shard(number=number, count=3).of("abcdefgh") for number in (1, 2, 3)]
+    parts = [list(Shard(number=number, count=3).of("abcdefgh")) for number in (1, 2, 3)]
     assert parts == [list("adg"), list("beh"), list("cf")]
 
 

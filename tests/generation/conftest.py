@@ -69,6 +69,23 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "topk_group": 1,
         "topk_method": "greedy",
     },
+    "qwen3": {"model_type": "qwen3", "head_dim": 48},
+    "qwen3_moe": {
+        "model_type": "qwen3_moe",
+        "head_dim": 32,
+        "num_experts": 8,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 64,
+    },
+    # Shorter than the prompts, so that what a layer forgets is seen.
+    "gpt_oss": {
+        "model_type": "gpt_oss",
+        "head_dim": 32,
+        "num_local_experts": 8,
+        "num_experts_per_tok": 2,
+        "sliding_window": 16,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+    },
 }
 """What a tiny model of each family has that the tiny Qwen2 has not."""
 

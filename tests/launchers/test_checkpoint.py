@@ -3,10 +3,11 @@
 import pickle
 import threading
 
+from hydra_plugins.codejoule_launchers._job import RemoteJob
+
 
 def test_what_a_job_has_opened_meanwhile_does_not_keep_it_from_being_queued_again() -> None:
-    # Here, since Hydra imports its plugins anew when another test has it look for them.
-    from hydra_plugins.codejoule_launchers._job import RemoteJob
+    # Here, since Hydra's scan of its plugins loads their modules anew.
     from hydra_plugins.codejoule_launchers.slurm import _OnNode
 
     job = RemoteJob(

@@ -7,10 +7,11 @@ import yaml
 from codejoule.config.schema import Method, QuantConfig
 from codejoule.models.declared import input_widths, with_group_size
 
-# The largest that divides every layer's inputs: 4864 = 38 x 128, 10944 = 171 x 64.
-GROUP_SIZES = {"deepseek_coder_16b": 64}
+# The largest that divides every layer's inputs: 4864 = 38 x 128, 10944 = 171 x 64, 2880 = 45 x 64.
+GROUP_SIZES = {"deepseek_coder_16b": 64, "gpt_oss_20b": 64}
 CONF = Path(__file__).parents[2] / "conf"
-# Parameters as the hub counts them in the published safetensors files.
+# Parameters as the hub counts them in the published safetensors files (of gpt-oss-20b, which is
+# published in MXFP4: as its authors count them, arXiv:2508.10925: 20.91 B, 3.61 B active).
 PARAMETERS = {
     "qwen_0_5b": 494_032_768,
     "qwen_1_5b": 1_543_714_304,
@@ -23,6 +24,18 @@ PARAMETERS = {
     "qwen_7b_base": 7_615_616_512,
     "qwen_14b_base": 14_770_033_664,
     "qwen_coder_7b": 7_615_616_512,
+    "qwen_coder_0_5b": 494_032_768,
+    "qwen_coder_1_5b": 1_543_714_304,
+    "qwen_coder_3b": 3_085_938_688,
+    "qwen_coder_14b": 14_770_033_664,
+    "qwen_coder_32b": 32_763_876_352,
+    "qwen3_4b": 4_022_468_096,
+    "qwen3_8b": 8_190_735_360,
+    "qwen3_14b": 14_768_307_200,
+    "qwen3_coder_30b": 30_532_122_624,
+    "gpt_oss_20b": 20_914_757_184,
+    "llama_1b": 1_235_814_400,
+    "llama_3b": 3_212_749_824,
     "llama_8b": 8_030_261_248,
     "deepseek_coder_16b": 15_706_484_224,
 }
@@ -42,6 +55,7 @@ def names(group: str) -> list[str]:
 def test_every_model_of_the_design_has_a_file() -> None:
     assert names("model") == sorted([*PARAMETERS, "starter"])
     extras = ["bnb_int8", "bnb_nf4", "fp8", "torchao_int8"]
+    extras += ["fp8_block", "fp8_dynamic", "w4a16", "w8a8", "mxfp4", "nvfp4"]
     assert names("quant") == sorted(["none", "gptq8", "gptq4", "awq", *extras])
 
 
@@ -83,4 +97,5 @@ def test_published_quantizations_belong_to_the_model_that_names_them() -> None:
 
 
 def test_only_llama_is_gated() -> None:
-    assert [name for name in PARAMETERS if read("model", name)["gated"]] == ["llama_8b"]
+    gated = [name for name in PARAMETERS if read("model", name)["gated"]]
+    assert gated == ["llama_1b", "llama_3b", "llama_8b"]

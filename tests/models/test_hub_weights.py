@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from codejoule.common.progress import told_to
-from codejoule.config import UserError
+from codejoule.config import ConfigError, UserError
 from codejoule.config.schema import Method, ModelConfig, QuantConfig, Weights
 from codejoule.models import load_model, locate_checkpoint
 from codejoule.models.checkpoint import Checkpoint
@@ -91,14 +92,14 @@ class Hub(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def hub(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def hub(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hub]]:
     handler = type("Served", (Hub,), {"folder": tiny_folder})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.delenv("HF_TOKEN", raising=False)
-    yield
+    yield handler
     server.shutdown()
     thread.join()
     server.server_close()
@@ -224,6 +225,29 @@ def test_a_disk_too_small_is_told_before_the_download(
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
     with pytest.raises(UserError, match=r"needs .* GiB, but .* has 0\.0 GiB free; .*HF_HOME"):
         locate(model(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"layer_types": ["linear_attention"]}, "some of its layers have linear attention"),
+        (
+            {"quantization_config": {"quant_method": "mxfp4"}},
+            "its weights are quantized with mxfp4",
+        ),
+    ],
+)
+def test_what_would_not_run_is_refused_before_its_weights_are_downloaded(
+    change: dict[str, Any], text: str, hub: type[Hub], tiny_folder: Path, tmp_path: Path
+) -> None:
+    hub.folder = tmp_path / "other"
+    shutil.copytree(tiny_folder, hub.folder)
+    config = json.loads((tiny_folder / "config.json").read_text())
+    (hub.folder / "config.json").write_text(json.dumps(config | change))
+    with pytest.raises(ConfigError, match=text):
+        locate(model(), tmp_path / "cache")
+    there = {file.name for file in (tmp_path / "cache").rglob("snapshots/*/*")}
+    assert there == {"config.json"}
 
 
 @pytest.mark.usefixtures("hub")

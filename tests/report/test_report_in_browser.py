@@ -305,3 +305,79 @@ def test_print_opens_every_section_and_hides_the_controls(page):
     assert box is not None
     assert box["height"] > 0
     assert hidden
+
+
+@pytest.fixture(scope="module")
+def with_curves(tmp_path_factory, with_database):
+    """Two quantizations at four batches beside the unquantized model, and published figures."""
+    from codejoule.cli import main
+    from codejoule.config.schema import TrackingConfig
+    from codejoule.tracking import prepare_store
+
+    folder = with_database(tmp_path_factory.mktemp("curves"))
+    store = prepare_store(TrackingConfig(experiment="curves", dir=f"{folder}/mlruns"))
+    ratios = {"none": (1, 1, 1, 1), "gptq4": (0.5, 0.6, 0.9, 1.3), "awq": (0.6, 0.6, 0.7, 0.8)}
+    for quant, own in ratios.items():
+        for batch, ratio in zip((1, 8, 32, 128), own, strict=True):
+            write_run(
+                store, folder, quant=quant, batch=batch, engine="vllm",
+                energy_j=np.full(8, 10 * ratio / batch), passed=np.arange(8) < 5,
+            )  # fmt: skip
+    figures = folder / "figures.csv"
+    figures.write_text(
+        "model,card,engine,quantization,batch,energy_per_output_token_j,method,source\n"
+        "Qwen/Qwen2.5-7B-Instruct,H100,vllm,none,8,0.4,wattmeter,An invented paper\n"
+        "Qwen/Qwen2.5-7B-Instruct,H100,vllm,none,64,0.1,wattmeter,An invented paper\n"
+        "Qwen/Qwen2.5-7B-Instruct,H100,vllm,hqq4,8,0.2,wattmeter,An invented paper\n"
+        "Qwen/Qwen2.5-7B-Instruct,H100,vllm,hqq4,64,0.12,wattmeter,An invented paper\n"
+    )
+    where = [f"tracking.dir={folder}/mlruns", "tracking.experiment=curves"]
+    assert main(["import-published", str(figures), *where]) == 0
+    loaded = load_runs(store.uri, "curves")
+    return write_report(analyse(loaded), loaded, folder / "out")
+
+
+@pytest.mark.parametrize("width", [1200, 390])
+def test_the_curve_of_quantization_is_drawn_and_stays_on_the_page(browser, with_curves, width):
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    said = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto(with_curves.as_uri())
+    assert said == []
+    assert page.locator("#curves .curve").count() == 2
+    marks = page.locator("#curves .mark")
+    assert marks.count() == 8
+    assert marks.first.get_attribute("aria-label").startswith("qwen_7b awq vllm, batch 1: 0.6")
+    legend = page.locator("#curves-legend").inner_text()
+    assert "qwen_7b awq vllm: pays at every batch measured, 1 to 128" in legend
+    assert "qwen_7b gptq4 vllm: pays up to batch 32, costs from 128 on: crosses at about" in legend
+    svg = page.locator("#curves svg").bounding_box()
+    for node in page.locator("#curves text, #curves .mark").all():
+        box = node.bounding_box()
+        assert box["x"] >= svg["x"] - 1
+        assert box["x"] + box["width"] <= svg["x"] + svg["width"] + 1
+    ticks = [node.bounding_box() for node in page.locator("#curves .tick").all()]
+    for a, b in combinations(ticks, 2):
+        assert (
+            a["x"] + a["width"] <= b["x"] or b["x"] + b["width"] <= a["x"]
+            or a["y"] + a["height"] <= b["y"] + 4 or b["y"] + b["height"] <= a["y"] + 4
+        )  # fmt: skip
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.close()
+
+
+def test_published_figures_are_labelled_and_have_their_prediction(browser, with_curves):
+    page = browser.new_page(viewport={"width": 1200, "height": 900})
+    page.goto(with_curves.as_uri())
+    article = page.locator("article.published")
+    assert article.locator(".badge.published").inner_text() == "published"
+    assert "published figures of An invented paper" in article.inner_text()
+    heads = [head.strip() for head in article.locator("thead th").all_inner_texts()]
+    assert "predicted J/token" in heads
+    assert "error" in heads
+    assert "the quantization hqq4 is none of" in page.locator("#doubts").inner_text()
+    page.locator("#group").select_option("1")
+    assert page.locator("#curves .curve").count() == 1
+    assert "nothing is shown by them" in page.locator("#curves-caption").inner_text()
+    page.close()

@@ -14,6 +14,7 @@ from codejoule.analysis.comparison import (
 from codejoule.analysis.evidence import Evidence, gather
 from codejoule.analysis.goal import Goal
 from codejoule.analysis.power import PowerProfile, power_profiles
+from codejoule.analysis.quantization import RatioCurve, ratio_curves
 from codejoule.analysis.runs import LoadedRuns, load_runs
 from codejoule.analysis.store import MAKE_RUNS
 from codejoule.analysis.table import Table
@@ -23,8 +24,9 @@ from codejoule.analysis.variances import apparatus, largest_variance
 
 __all__ = [
     "COMPARABLE", "MAKE_RUNS", "Analysis", "Answer", "Attempt", "Evidence", "Goal", "Group",
-    "GroupAnalysis", "LoadedRuns", "Options", "PowerProfile", "RunAttempts", "Table",
+    "GroupAnalysis", "LoadedRuns", "Options", "PowerProfile", "RatioCurve", "RunAttempts", "Table",
     "TaskFigures", "analyse", "analyse_group", "answer", "apparatus", "comparable_groups",
     "comparison_table", "front_energy", "gather", "largest_variance", "load_runs",
-    "make_tables", "power_profiles", "read_attempts", "read_tasks", "setting_columns",
+    "make_tables", "power_profiles", "ratio_curves", "read_attempts", "read_tasks",
+    "setting_columns",
 ]  # fmt: skip

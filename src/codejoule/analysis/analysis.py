@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,11 @@ from codejoule.analysis.tasks import TaskFigures, read_tasks
 from codejoule.analysis.variances import Apparatus
 from codejoule.domain import SCHEMA_VERSION
 from codejoule.statistics import MARGIN, Method, Resampler, RunVariance
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_REASON = "tags.codejoule.not_predicted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +111,12 @@ def analyse(loaded: LoadedRuns, options: Options | None = None) -> Analysis:
     analysed = [analyse_group(group, figures, options, loaded.variances) for group in groups]
     with artifacts(loaded.frame, "samples.jsonl", uri=loaded.uri) as find:
         notes = [
-            baseline_notes(a.group.frame, a.evidence, a.tables.get("accuracy_pairs"), find)
+            baseline_notes(
+                a.group.frame,
+                a.evidence,
+                None if a.group.published else a.tables.get("accuracy_pairs"),
+                find,
+            )
             for a in analysed
         ]
     return Analysis(
@@ -114,7 +124,7 @@ def analyse(loaded: LoadedRuns, options: Options | None = None) -> Analysis:
         uri=loaded.uri,
         runs=len(loaded.frame),
         left_out=loaded.left_out,
-        notes=(*unread, *_apart(groups)),
+        notes=(*unread, *_apart(groups), *_not_predicted(loaded.frame)),
         groups=tuple(replace(a, notes=own) for a, own in zip(analysed, notes, strict=True)),
     )
 
@@ -153,4 +163,16 @@ def _apart(groups: list[Group]) -> list[str]:
     return [
         f"The runs are of {len(groups)} kinds that are not compared with one another: they differ "
         f"in {', '.join(names)}. --mix puts kinds together."
+    ]
+
+
+def _not_predicted(frame: "pd.DataFrame") -> list[str]:
+    """Say of which published figures there is no prediction, and why."""
+    if _REASON not in frame:
+        return []
+    counts = frame[_REASON].dropna().value_counts(sort=False)
+    return [
+        f"Nothing is predicted of {count} published {'figure' if count == 1 else 'figures'}: "
+        f"{reason}."
+        for reason, count in counts.items()
     ]

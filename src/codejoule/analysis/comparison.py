@@ -37,9 +37,11 @@ COMPARABLE = {
     "machine": "tags.codejoule.host",
     "concurrent jobs": "tags.codejoule.concurrent",
     "published": "tags.codejoule.published",
+    "source": "tags.codejoule.source",
 }
 """What must be equal before two figures can be compared. ``published`` is ``true`` for figures
-from the literature and absent for runs of one's own; ``concurrent jobs`` is absent where no other
+from the literature and absent for runs of one's own, as is ``source``, which says where they are
+printed; ``concurrent jobs`` is absent where no other
 job of codejoule worked on the machine meanwhile."""
 
 IDENTITY = (
@@ -51,6 +53,7 @@ FIGURES = (
     "pass_at_1_plus_ci_low", "pass_at_1_plus_ci_high", "energy_generation_j", "energy_total_j",
     "energy_per_output_token_j", "energy_per_task_j", "energy_per_solved_task_j",
     "pass_at_1_per_kwh", "throughput_tokens_per_s", "latency_s", "output_tokens", "carbon_g",
+    "predicted_energy_per_output_token_j",
 )  # fmt: skip
 """Columns of the table that are means over the runs of a configuration."""
 
@@ -85,22 +88,34 @@ class Group:
         return self.facts.get("weights") == "random"
 
     @property
+    def _split(self) -> list[str]:
+        split = self.facts.get("split")
+        return [split or "unknown split"] if split or not self.published else []
+
+    @property
+    def _tasks(self) -> str:
+        if "metrics.tasks" not in self.frame:
+            return "unknown"
+        counts = sorted(set(self.frame["metrics.tasks"].dropna()))
+        return ", ".join(f"{count:.0f}" for count in counts) or "unknown"
+
+    @property
     def title(self) -> str:
         """One line that names the group."""
         suite = self.facts.get("suite", "unknown suite")
         scope = self.facts.get("energy scope", "unknown scope")
         source = self.facts.get("energy source", "unknown source")
         where = self.facts.get("GPU") or self.facts.get("machine", "unknown machine")
-        tasks = ", ".join(f"{count:.0f}" for count in sorted(set(self.frame["metrics.tasks"])))
         parts = [
-            f"suite {suite} ({self.facts.get('split', 'unknown split')}, {tasks} tasks)",
+            f"suite {suite} ({', '.join([*self._split, f'{self._tasks} tasks'])})",
             f"energy: {source} ({scope})",
             f"on {where}",
         ]
         if "concurrent jobs" in self.facts:
             parts.append(f"beside other jobs of codejoule ({self.facts['concurrent jobs']})")
         if self.published:
-            parts.append("published figures")
+            source = self.facts.get("source", "")
+            parts.append(f"published figures{f' of {source}' if source else ''}")
         if self.random:
             parts.append("random weights: pass@1 means nothing")
         if self.mixed:

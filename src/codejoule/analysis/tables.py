@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from codejoule.analysis.comparison import front_energy
 from codejoule.analysis.evidence import Evidence, Unit
 from codejoule.analysis.findings import disagreement_table
+from codejoule.analysis.quantization import quantization_tables
 from codejoule.analysis.table import Table
 from codejoule.domain.metrics import J_PER_KWH
 from codejoule.statistics import (
@@ -54,7 +55,7 @@ def make_tables(
     wanted = [s for s in STATISTICS if accuracy or not s.needs_accuracy]
     if names is not None:
         return {s.name: statistic_table(s, evidence, method) for s in wanted if s.name in names}
-    tables = [summary_table(evidence), reductions_table(evidence)]
+    tables = [summary_table(evidence), reductions_table(evidence), *quantization_tables(evidence)]
     tables += [statistic_table(statistic, evidence, method) for statistic in wanted]
     if accuracy:
         tables.append(efficiency_table(evidence, resampler=method.resampler))

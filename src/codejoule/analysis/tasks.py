@@ -73,7 +73,9 @@ def read_tasks(runs: "pd.DataFrame", *, uri: str) -> tuple[TaskFigures, tuple[st
         with ThreadPoolExecutor(_THREADS) as pool:
             found = dict(zip(runs["run_id"], pool.map(read, runs["run_id"]), strict=True))
     tables = [(run_id, table) for run_id, table in found.items() if table is not None]
-    absent = [run_id for run_id, table in found.items() if table is None]
+    # Published figures never have them; a sentence on each would say nothing.
+    printed = set(runs["run_id"][runs["tags.codejoule.published"].notna()])
+    absent = [run_id for run_id, table in found.items() if table is None and run_id not in printed]
     random = set(runs["run_id"][runs["tags.codejoule.weights"] == "random"])
     figures = _figures(tables)
     figures.passed[[run_id in random for run_id in figures.run_ids]] = np.nan

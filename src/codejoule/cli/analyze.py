@@ -40,7 +40,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         default="",
         help="compare runs although they differ in this: suite, split, tasks, energy source, "
         "energy scope, evaluation energy source, weights, length, GPU, machine, "
-        "concurrent jobs, published",
+        "concurrent jobs, published, source",
     )
     parser.add_argument(
         "--min-pass-at-1",

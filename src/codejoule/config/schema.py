@@ -13,7 +13,16 @@ from typing import Any
 
 from codejoule.config.installation import home
 from codejoule.config.ranged import Ranged, above, at_least, ranged
-from codejoule.domain.engines import ENGINES, OWN_KEYS, EngineFacts, EngineKeys, engines_with
+from codejoule.domain.architecture import routed_experts
+from codejoule.domain.engines import (
+    ENGINES,
+    OWN_KEYS,
+    EngineFacts,
+    EngineKeys,
+    engines_for,
+    engines_with,
+    methods_of,
+)
 from codejoule.domain.quantization import METHODS
 from codejoule.domain.suite import LIMITS_OF_BUNDLED, SuiteLimits, limits_of
 
@@ -27,6 +36,7 @@ QuantSource = StrEnum("QuantSource", "auto hub local")
 BatchOrder = StrEnum("BatchOrder", "suite length")
 Stop = StrEnum("Stop", "benchmark complete")
 Split = StrEnum("Split", "complete instruct")
+Thinking = StrEnum("Thinking", "off on budget")
 MeterName = StrEnum("MeterName", "auto zeus cpu_estimate replay")
 MeterScope = Enum("MeterScope", {"auto": "auto", "gpu+cpu": "gpu+cpu"})
 """By a call, since OmegaConf knows a choice by its name, and this one is no identifier."""
@@ -162,8 +172,21 @@ class GenerationConfig(Ranged, prefix="generation."):
         1, None, "must be at least 1, or null for the suite's own limit"
     )
     stop: Stop = Stop.benchmark
+    thinking: Thinking = Thinking.off
+    thinking_tokens: int | None = at_least(
+        1, None, "the budget of generation.thinking=budget; must be at least 1, or null"
+    )
 
     def _check(self) -> None:
+        limited = self.thinking is Thinking.budget
+        self._require(
+            limited == (self.thinking_tokens is not None),
+            "thinking_tokens",
+            "generation.thinking=budget needs a number of tokens"
+            if limited
+            else f"generation.thinking={self.thinking.name} has no budget; leave it null, or "
+            "choose generation.thinking=budget",
+        )
         if self.do_sample:
             self._require(
                 self.temperature is not None and self.temperature > 0,
@@ -212,6 +235,11 @@ class EngineConfig(EngineKeys, Ranged, prefix="engine."):
             self._require(not number or 0 < value < math.inf, key, "must be above 0 and finite")
         for key, what in self.facts.needs.items():
             self._require(bool(getattr(self, key)), key, f"engine={self.name.name} needs {what}")
+
+    @property
+    def cache_dtype(self) -> str | None:
+        """Dtype of keys and values; None for the model's."""
+        return None if self.kv_dtype == "auto" else self.kv_dtype
 
     @property
     def facts(self) -> EngineFacts:
@@ -463,6 +491,8 @@ class ExperimentConfig(Ranged):
             "model.weights=random writes no programs, and each of its sequences has exactly "
             "max_new_tokens tokens; choose generation.stop=benchmark, or real weights",
         )
+        if self.generation.thinking is not Thinking.off:
+            self._check_thinking(self.generation.thinking.name)
         spread = self.engine.tensor_parallel or 1
         if spread > 1:
             self._require(
@@ -471,13 +501,7 @@ class ExperimentConfig(Ranged):
                 f"engine.tensor_parallel={spread} takes as many GPUs; leave it null",
             )
             self.gpus = spread
-        methods = self.engine.facts.methods
-        self._require(
-            not methods or self.quant.method.name in methods,
-            "engine.name",
-            f"engine={self.engine.name.name} has no {self.quant.method.name}; choose a quant of "
-            f"{', '.join(methods)}, or another engine",
-        )
+        self._check_quantization()
         open_loops = [name.name for name, facts in ENGINES.items() if facts.arrivals]
         self._require(
             self.batch.arrival_rate_per_s is None or self.engine.facts.arrivals,
@@ -491,4 +515,60 @@ class ExperimentConfig(Ranged):
             "suite.path",
             f"its tasks are not {self.suite.name}'s, and would be recorded as if they were; name "
             "them: suite.name=...",
+        )
+
+    def _check_thinking(self, asked: str) -> None:
+        """Whether this model can think with this engine, and has room for an answer."""
+        others = [name.name for name, facts in ENGINES.items() if asked in facts.thinking]
+        self._require(
+            asked in self.engine.facts.thinking,
+            "generation.thinking",
+            f"engine={self.engine.name.name} cannot do that; choose "
+            + " or ".join(f"engine={name}" for name in others)
+            + ", or generation.thinking=off",
+        )
+        self._require(
+            self.model.variant is not Variant.base,
+            "generation.thinking",
+            f"model={self.model.name} is a base model, which continues text; choose "
+            "generation.thinking=off or an instruct model",
+        )
+        self._require(
+            self.model.weights is not Weights.random,
+            "generation.thinking",
+            "model.weights=random thinks nothing, and each of its sequences has exactly "
+            "max_new_tokens tokens; choose generation.thinking=off, or real weights",
+        )
+        self._require(
+            self.generation.stop is Stop.benchmark,
+            "generation.thinking",
+            "generation.stop=complete reads an answer that was begun as a program, and a model "
+            "that thinks begins its answer itself; choose generation.stop=benchmark",
+        )
+        budget, limit = self.generation.thinking_tokens, self.generation.max_new_tokens
+        limit = limit or self.suite.limits.max_new_tokens
+        self._require(
+            budget is None or budget < limit,
+            "generation.thinking_tokens",
+            f"the limit on new tokens, {limit}, leaves no room for an answer; raise "
+            "generation.max_new_tokens",
+        )
+
+    def _check_quantization(self) -> None:
+        """Whether the engine runs the method at all, and of this model where that is on file."""
+        method, engine = self.quant.method.name, self.engine.name.name
+        # Experts that nobody quantizes are refused with the model.
+        experts = (
+            self.quant.bits is not None
+            and routed_experts(self.model.architecture) > 0
+            and bool(METHODS[method].experts)
+        )
+        there = methods_of(self.engine.facts, experts=experts)
+        others = engines_for(method, experts=experts)
+        of = " of a mixture of experts" if experts else ""
+        self._require(
+            method in there,
+            "engine.name",
+            f"engine={engine} has no {method}{of}; choose a quant of {', '.join(there)}, or "
+            + " or ".join(f"engine={name}" for name in others),
         )

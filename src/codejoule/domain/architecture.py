@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from codejoule.domain.attention import Attention
+from codejoule.domain.attention import Attention, SlidingWindow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +51,8 @@ class MixtureOfExperts:
     """Width of one expert."""
     first_dense_layers: int
     """Layers at the bottom that have an ordinary MLP."""
+    bias: bool = False
+    """Whether routed experts and their router have biases."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,14 +81,17 @@ class Architecture:
     """Dtype of the published weights; None where the configuration names none."""
     moe: MixtureOfExperts | None = None
     """Mixture of experts; None for a dense model."""
+    window: SlidingWindow | None = None
+    """Layers with a sliding window; None where every layer sees the whole context."""
 
     @classmethod
     def from_config(cls, fields: Mapping[str, Any]) -> "Architecture":
         """Read the top level of a ``config.json``, as in ``model.architecture`` of ``conf/model``.
 
-        Raises `ValueError` for a family that is not in `FAMILIES`, a missing field, or
-        sliding-window attention.
+        Raises `ValueError` for a family that is not in `FAMILIES`, a missing field, or a sliding
+        window in a family of which that is not known.
         """
+        refuse_linear_attention(fields)
         family = FAMILIES.get(str(fields.get("model_type")))
         if family is None:
             raise ValueError(
@@ -95,7 +100,8 @@ class Architecture:
             )
         if fields.get("use_sliding_window"):
             raise ValueError(
-                "use_sliding_window=true: the estimator knows only attention over the whole context"
+                "use_sliding_window=true: in this family the estimator knows only attention over "
+                "the whole context"
             )
         dtype = fields.get("dtype") or fields.get("torch_dtype")
         hidden, heads = read_count(fields, "hidden_size"), read_count(fields, "num_attention_heads")
@@ -132,6 +138,24 @@ class Architecture:
         """Layers with an ordinary MLP."""
         return self.layers - self.moe_layers
 
+    def cached_tokens(self, tokens: float) -> float:
+        """Tokens that the cache holds, counted once for each layer, where a sequence has so many:
+        a layer with a sliding window keeps the last alone."""
+        if self.window is None:
+            return self.layers * tokens
+        kept = min(tokens, self.window.cached_tokens)
+        return (self.layers - self.window.layers) * tokens + self.window.layers * kept
+
+    def seen_pairs(self, tokens: int) -> float:
+        """Pairs of a prompt's token and one that it sees, over all layers, where half of the square
+        that is seen counts."""
+        whole = tokens * tokens / 2
+        if self.window is None:
+            return self.layers * whole
+        width = min(tokens, self.window.tokens)
+        band = tokens * width - width * width / 2
+        return (self.layers - self.window.layers) * whole + self.window.layers * band
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
@@ -141,10 +165,13 @@ class Family:
     """transformers' name of it."""
     read: Callable[..., dict[str, Any]]
     """Fields of `Architecture` from a ``config.json`` and the ``heads``, ``kv_heads`` and
-    ``head_dim`` that it has: ``attention``, ``mlp_bias``, and ``moe`` of a mixture of experts.
-    Raises `ValueError`."""
+    ``head_dim`` that it has: ``attention``, ``mlp_bias``, ``moe`` of a mixture of experts, and
+    ``window`` where some layers have a sliding one. Raises `ValueError`."""
     compiled_step: bool
-    """Whether its layers are Llama's in all but biases, which ``engine=graph`` compiles."""
+    """Whether its layers are Llama's in all but biases and norms of queries and keys, which
+    ``engine=graph`` compiles."""
+    slots: bool = True
+    """Whether a softmax over all that is cached is its attention, as ``engine=graph`` computes."""
     embedding: str = "model.embed_tokens"
     """Path of the embedding in transformers' model."""
     rotary: str = "model.rotary_emb"
@@ -187,7 +214,7 @@ def linear_layers(architecture: Architecture) -> tuple[LinearLayers, ...]:
         shared, layers = _gated_mlp(a, moe.shared * moe.intermediate_size), a.moe_layers
         if moe.shared:
             blocks.append(("shared_experts", shared, layers, layers))
-        routed = _gated_mlp(a, moe.intermediate_size, bias=False)
+        routed = _gated_mlp(a, moe.intermediate_size, bias=moe.bias)
         blocks.append(("routed_experts", routed, layers * moe.routed, layers * moe.active))
     return tuple(
         LinearLayers(
@@ -214,6 +241,35 @@ def _gated_mlp(
         "up_proj": (a.hidden_size, width, biased),
         "down_proj": (width, a.hidden_size, biased),
     }
+
+
+_LINEAR = "linear_attention"
+_EXPERTS = ("n_routed_experts", "num_experts", "num_local_experts")
+
+
+def routed_experts(config: Mapping[str, Any]) -> int:
+    """How many experts each layer of a ``config.json`` chooses from; 0 for a dense model."""
+    return next((int(config[key]) for key in _EXPERTS if config.get(key)), 0)
+
+
+def refuse_linear_attention(config: Mapping[str, Any]) -> None:
+    """Refuse a ``config.json`` with layers of linear attention; `ValueError`.
+
+    Such layers keep a state of fixed size beside the others' cache, in dtypes of their own. Batches
+    that are padded, slots that are filled anew and pages know nothing of it.
+    """
+    inner = config.get("text_config")
+    for fields in (config, inner if isinstance(inner, Mapping) else {}):
+        # Qwen3-Next's configs of 2025 have no list of layers.
+        hybrid = _LINEAR in (fields.get("layer_types") or ()) or "linear_num_value_heads" in fields
+        if hybrid:
+            raise ValueError(
+                f"model_type={config.get('model_type')}: some of its layers have linear attention, "
+                "whose state neither the estimate of memory nor any engine here knows; choose a "
+                "model with attention in every layer (model=qwen3_8b, or "
+                "model=qwen3_coder_30b as a mixture of experts), or serve it yourself "
+                "(vllm serve ...) and measure that with engine=server"
+            )
 
 
 def read_count(fields: Mapping[str, Any], key: str) -> int:

@@ -1,7 +1,22 @@
-"""Attention: its projections, and what it keeps in memory for each token."""
+"""Attention: its projections, how far it sees, and what it keeps in memory for each token."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlidingWindow:
+    """Layers whose tokens see the last tokens alone."""
+
+    tokens: int
+    """How many a token sees, itself among them."""
+    layers: int
+    """How many layers are so; the others see everything."""
+
+    @property
+    def cached_tokens(self) -> int:
+        """Tokens that such a layer needs to keep for the next one."""
+        return self.tokens - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +77,17 @@ class Attention:
         """Weights of normalizations inside, per layer."""
         return 0
 
+    @property
+    def own_weights(self) -> int:
+        """Weights that are in no projection and no normalization, per layer."""
+        return 0
+
+    @property
+    def score_matrices(self) -> int:
+        """Squares of a prompt's length that every head holds at once; 0 for attention that is
+        computed piece by piece."""
+        return 0
+
     def projections(self, hidden_size: int) -> Mapping[str, tuple[int, int, bool]]:
         """Its linear layers in their order by transformers' name: inputs, outputs, and whether
         there is a bias; `hidden_size` is the width of the residual stream."""
@@ -72,3 +98,13 @@ class Attention:
             "v_proj": (hidden_size, keys, self.qkv_bias),
             "o_proj": (queries, hidden_size, self.output_bias),
         }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NormedAttention(Attention):
+    """Attention that normalizes each head's queries and keys (Qwen3)."""
+
+    @property
+    def norm_weights(self) -> int:
+        """One vector for queries, one for keys, which all heads share."""
+        return 2 * self.head_dim

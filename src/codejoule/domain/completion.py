@@ -114,6 +114,9 @@ class Completion:
     """Why it ended."""
     pace: Pace | None = None
     """When it was decoded; None where all sequences of its window begin together."""
+    thinking_tokens: int | None = None
+    """Those of the output tokens that came before the answer, what ends the thinking included; no
+    part of `text`. None where the model was not to think."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,6 +171,9 @@ class TaskRecord:
     block: int | None = None
     """Number of the block of requests that statistics treat as one observation, for an engine that
     refills; None where the accounting window is that block."""
+    thinking_tokens: int | None = None
+    """Those of the output tokens that came before the answer; None without ``generation.thinking``.
+    """
 
 
 TASK_COLUMNS = tuple(f.name for f in fields(TaskRecord))

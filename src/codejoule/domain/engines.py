@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import Enum
 
+from codejoule.domain.quantization import METHODS, TRANSFORMERS, VLLM, QuantizationMethod
+
 
 class EngineName(Enum):
     """The engines, as the configuration names them."""
@@ -56,10 +58,14 @@ class EngineFacts:
     runs_already: bool = False
     """Whether somebody else serves that model already. What it says of itself is then not
     checked."""
+    thinking: tuple[str, ...] = ("off", "on")
+    """Values of ``generation.thinking`` that it knows: ``on`` needs the tokens of an answer, and
+    ``budget`` a way to put others in place of those that the model chooses."""
     one_device: bool = False
     """Whether the whole model must lie on one device."""
-    methods: tuple[str, ...] = ()
-    """The quantization methods that it runs; empty for all."""
+    loader: str | None = TRANSFORMERS
+    """What loads its model, and so decides which quantization methods it runs; None where that is
+    somebody else's affair."""
     keys: tuple[str, ...] = ()
     """Those of `OWN_KEYS` that it knows."""
     needs: Mapping[str, str] = field(default_factory=dict)
@@ -67,8 +73,10 @@ class EngineFacts:
 
 
 ENGINES: Mapping[EngineName, EngineFacts] = {
-    EngineName.generate: EngineFacts(cache=KvCache.dynamic),
-    EngineName.static: EngineFacts(cache=KvCache.static, compiles=True),
+    EngineName.generate: EngineFacts(cache=KvCache.dynamic, thinking=("off", "on", "budget")),
+    EngineName.static: EngineFacts(
+        cache=KvCache.static, compiles=True, thinking=("off", "on", "budget")
+    ),
     EngineName.graph: EngineFacts(
         cache=KvCache.slots,
         refills=True,
@@ -90,6 +98,8 @@ ENGINES: Mapping[EngineName, EngineFacts] = {
         repeats=False,
         owns_model=True,
         runs_already=True,
+        loader=None,
+        thinking=("off",),
         keys=("window_tasks", "url", "served_model", "timeout_s"),
         needs={
             "url": "the address of an OpenAI-compatible server on this host, e.g. "
@@ -103,7 +113,7 @@ ENGINES: Mapping[EngineName, EngineFacts] = {
         compiles=True,
         repeats=False,
         owns_model=True,
-        methods=("none", "gptq", "awq", "fp8"),
+        loader=VLLM,
         keys=(
             "window_tasks",
             "python",
@@ -149,6 +159,26 @@ OWN_KEYS = tuple(each.name for each in fields(EngineKeys) if each.default is Non
 
 KEYS_OUTSIDE = tuple(each.name for each in fields(EngineKeys) if each.metadata.get("outside"))
 """Keys that change no result."""
+
+
+def methods_of(engine: EngineFacts, *, experts: bool = False) -> tuple[str, ...]:
+    """The quantization methods that an engine runs; with `experts` of a mixture of experts."""
+
+    def loaders(facts: QuantizationMethod) -> tuple[str, ...]:
+        return facts.experts if experts else facts.loaders
+
+    return tuple(
+        name for name, facts in METHODS.items() if engine.loader in (None, *loaders(facts))
+    )
+
+
+def engines_for(method: str, *, experts: bool = False) -> tuple[str, ...]:
+    """The engines with a model of their own loading that run a quantization method."""
+    return tuple(
+        name.name
+        for name, facts in ENGINES.items()
+        if facts.loader is not None and method in methods_of(facts, experts=experts)
+    )
 
 
 def engines_with(key: str) -> tuple[EngineName, ...]:

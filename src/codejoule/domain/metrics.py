@@ -170,7 +170,9 @@ def run_metrics(
     benchmark's own.
     """
     _check(records, facts)
-    metrics = _counts(records) | _time(facts) | _energy(facts) | _steady_state(facts)
+    metrics = (
+        _counts(records) | _thinking(records) | _time(facts) | _energy(facts) | _steady_state(facts)
+    )
     metrics |= _ratios(metrics)
     return _known(metrics) | judged_metrics(
         records,
@@ -250,6 +252,19 @@ def _counts(records: Sequence[TaskRecord]) -> _Figures:
         "output_tokens": sum(r.output_tokens for r in records),
         "prompt_tokens": sum(r.prompt_tokens for r in records),
     }
+
+
+def _thinking(records: Sequence[TaskRecord]) -> _Figures:
+    """Tokens before answers, and their share of each sample's energy, by their number; nothing for
+    a run that does not think."""
+    thoughts = [r.thinking_tokens for r in records if r.thinking_tokens is not None]
+    if len(thoughts) < len(records):
+        return {}
+    shares_j = [
+        None if r.energy_j is None else r.energy_j * (thought / r.output_tokens)
+        for r, thought in zip(records, thoughts, strict=True)
+    ]
+    return {"thinking_tokens": sum(thoughts), "energy_thinking_j": _sum_or_none(shares_j)}
 
 
 def _time(facts: RunFacts) -> _Figures:

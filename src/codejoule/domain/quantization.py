@@ -5,10 +5,18 @@ from dataclasses import dataclass
 
 from codejoule.domain.architecture import LinearLayers
 
+TRANSFORMERS = "transformers"
+"""Loads the model in this process, for every engine there."""
+VLLM = "vllm"
+"""Loads it in vLLM's process."""
+
 _NF4_BLOCK = 64
 """Weights that share one absmax in bitsandbytes' 4-bit layers (its default)."""
 _NF4_TABLE_BYTES = 16 * 4
 """The 16 values of NF4 in float32, which each layer keeps."""
+_FP8_BLOCK = 128
+"""Rows and columns that share a scale."""
+_ADA, _AMPERE = "NVIDIA Ada, Hopper, Blackwell", "NVIDIA Ampere, Ada, Hopper, Blackwell"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,9 +62,22 @@ class QuantizationMethod:
     bits: tuple[int, ...] = ()
     """Bits that it can store a weight in; empty for ``none``."""
     packed: bool = False
-    """Whether weights of a group share a scale and are packed into 32-bit words, those of routed
-    experts too; such weights are in a checkpoint of their own. Others are made from unquantized
-    weights while those are loaded, which leaves routed experts as they are."""
+    """Whether quantized weights are in a checkpoint of their own. Others are made from unquantized
+    weights while those are loaded."""
+    made_here: bool = True
+    """Whether such a checkpoint can be made on this machine."""
+    written_as: tuple[str, ...] = ()
+    """Names of the method in a checkpoint's ``quantization_config``, beside its own."""
+    loaders: tuple[str, ...] = (TRANSFORMERS,)
+    """What computes with it as it is stored: `TRANSFORMERS`, `VLLM`, or both."""
+    experts: tuple[str, ...] = ()
+    """Those of them that quantize routed experts, too; the others refuse a mixture of experts."""
+    packed_floats: bool = False
+    """Whether bytes hold two small floats each, with exponents in bytes of their own."""
+    experts_only: bool = False
+    """Whether nothing but routed experts is quantized."""
+    expert_biases: bool = False
+    """Whether it takes experts that have biases."""
     group_sizes: Mapping[int, int] | None = None
     """The group size that goes with so many bits; None where it can be chosen."""
     cuda_dtypes: tuple[str, ...] = ()
@@ -66,6 +87,10 @@ class QuantizationMethod:
     weights."""
     capability: tuple[int, int] | None = None
     """Compute capability of the oldest GPUs that support it; None for any, and for CPUs."""
+    oldest_gpus: str = ""
+    """Their name."""
+    vllm_classes: tuple[str, ...] = ()
+    """Parts of the names of vLLM's classes for it, one of which each layer's has."""
     int8_bits: tuple[int, ...] = ()
     """The number of bits with which it multiplies in int8. With others it unpacks to the model's
     dtype."""
@@ -116,8 +141,45 @@ def _fp8(layer: LinearLayers, _: Quantization) -> tuple[int, int]:
     return layer.weights, 4 * layer.out_features
 
 
+def _fp8_block(layer: LinearLayers, _: Quantization) -> tuple[int, int]:
+    blocks = -(-layer.in_features // _FP8_BLOCK) * -(-layer.out_features // _FP8_BLOCK)
+    return layer.weights, 4 * blocks
+
+
+def _by_output(layer: LinearLayers, _: Quantization) -> tuple[int, int]:
+    """A byte for each weight, and a 16-bit scale for each output."""
+    return layer.weights, 2 * layer.out_features
+
+
+def _w4a16(layer: LinearLayers, quantization: Quantization) -> tuple[int, int]:
+    """``weight_packed``; ``weight_scale`` in 16 bits, and ``weight_shape``."""
+    inputs = layer.in_features
+    assert quantization.group_size is not None
+    size = inputs if quantization.group_size == -1 else quantization.group_size
+    if inputs % size:
+        raise ValueError(
+            f"group_size={size}: {layer.name} has {inputs} inputs, which do not divide by it"
+        )
+    return layer.weights // 2, 2 * layer.out_features * (inputs // size) + 2 * 8
+
+
+def _mxfp4(layer: LinearLayers, _: Quantization) -> tuple[int, int]:
+    """Two weights a byte, and an exponent for 32 of them."""
+    return layer.weights // 2, layer.weights // 32
+
+
+def _nvfp4(layer: LinearLayers, _: Quantization) -> tuple[int, int]:
+    """Two weights a byte, an fp8 scale for 16 of them, and a float32 for weights and for inputs."""
+    return layer.weights // 2, layer.weights // 16 + 2 * 4
+
+
 METHODS: Mapping[str, QuantizationMethod] = {
-    "none": QuantizationMethod(),
+    "none": QuantizationMethod(
+        loaders=(TRANSFORMERS, VLLM),
+        experts=(TRANSFORMERS, VLLM),
+        expert_biases=True,
+        vllm_classes=("Unquantized",),
+    ),
     "gptq": QuantizationMethod(
         bits=(4, 8),
         packed=True,
@@ -125,6 +187,9 @@ METHODS: Mapping[str, QuantizationMethod] = {
         cuda_dtypes=("float16", "bfloat16"),
         # What AWQ's CUDA kernels take; GPTQ's take it too, and the two stay comparable.
         gpu_dtype="float16",
+        loaders=(TRANSFORMERS, VLLM),
+        experts=(TRANSFORMERS, VLLM),
+        vllm_classes=("GPTQ", "MoeWNA16"),
         layouts=("gptq", "gptq_v2"),
         libraries=("gptqmodel",),
         layer_bytes=_packed_with_order,
@@ -136,6 +201,9 @@ METHODS: Mapping[str, QuantizationMethod] = {
         # As transformers 5 runs it.
         cuda_dtypes=("float16",),
         gpu_dtype="float16",
+        # gptqmodel makes no such experts, and published ones are read by nobody here.
+        loaders=(TRANSFORMERS, VLLM),
+        vllm_classes=("AWQ",),
         layouts=("gemm",),
         libraries=("gptqmodel",),
         layer_bytes=_packed,
@@ -161,10 +229,99 @@ METHODS: Mapping[str, QuantizationMethod] = {
         group_sizes={8: -1},
         # The only one that torchao scales by rows; vLLM takes the others, too.
         gpu_dtype="bfloat16",
+        loaders=(TRANSFORMERS, VLLM),
+        # torchao sees no experts in transformers 5, which keeps those of a layer in one tensor.
+        experts=(VLLM,),
+        vllm_classes=("Fp8",),
         # Ada. Older GPUs, and vLLM on a CPU, cannot multiply in fp8.
         capability=(8, 9),
+        oldest_gpus=_ADA,
         libraries=("torchao",),
         layer_bytes=_fp8,
+    ),
+    "fp8_block": QuantizationMethod(
+        bits=(8,),
+        packed=True,
+        made_here=False,
+        written_as=("fp8",),
+        group_sizes={8: _FP8_BLOCK},
+        # transformers multiplies by kernels that it downloads.
+        loaders=(VLLM,),
+        experts=(VLLM,),
+        vllm_classes=("Fp8",),
+        gpu_dtype="bfloat16",
+        capability=(8, 9),
+        oldest_gpus=_ADA,
+        layer_bytes=_fp8_block,
+    ),
+    "w4a16": QuantizationMethod(
+        bits=(4,),
+        packed=True,
+        made_here=False,
+        written_as=("compressed-tensors",),
+        # transformers unpacks it to 16 bits at the first forward, and would measure those.
+        loaders=(VLLM,),
+        experts=(VLLM,),
+        vllm_classes=("CompressedTensorsWNA16",),
+        layer_bytes=_w4a16,
+    ),
+    "w8a8": QuantizationMethod(
+        bits=(8,),
+        packed=True,
+        made_here=False,
+        written_as=("compressed-tensors",),
+        group_sizes={8: -1},
+        loaders=(VLLM,),
+        vllm_classes=("CompressedTensorsW8A8Int8",),
+        int8_bits=(8,),
+        layer_bytes=_by_output,
+    ),
+    "fp8_dynamic": QuantizationMethod(
+        bits=(8,),
+        packed=True,
+        made_here=False,
+        written_as=("compressed-tensors",),
+        group_sizes={8: -1},
+        loaders=(VLLM,),
+        experts=(VLLM,),
+        vllm_classes=("CompressedTensorsW8A8Fp8",),
+        gpu_dtype="bfloat16",
+        capability=(8, 9),
+        oldest_gpus=_ADA,
+        layer_bytes=_by_output,
+    ),
+    "mxfp4": QuantizationMethod(
+        bits=(4,),
+        packed=True,
+        made_here=False,
+        packed_floats=True,
+        group_sizes={4: 32},
+        # transformers has kernels that it downloads, and else unpacks it.
+        loaders=(VLLM,),
+        experts=(VLLM,),
+        experts_only=True,
+        expert_biases=True,
+        vllm_classes=("Mxfp4",),
+        gpu_dtype="bfloat16",
+        # Marlin's kernel of vLLM; only Blackwell multiplies in fp4.
+        capability=(8, 0),
+        oldest_gpus=_AMPERE,
+        layer_bytes=_mxfp4,
+    ),
+    "nvfp4": QuantizationMethod(
+        bits=(4,),
+        packed=True,
+        made_here=False,
+        packed_floats=True,
+        written_as=("compressed-tensors", "modelopt"),
+        group_sizes={4: 16},
+        loaders=(VLLM,),
+        experts=(VLLM,),
+        vllm_classes=("CompressedTensorsW4A4", "ModelOptNvFp4", "ModelOptFp4"),
+        gpu_dtype="bfloat16",
+        capability=(10, 0),
+        oldest_gpus="NVIDIA Blackwell",
+        layer_bytes=_nvfp4,
     ),
 }
 """Every method, by the name that the configuration has for it."""

@@ -2,6 +2,10 @@
 
 import math
 
+THINKING_END = "</think>"
+"""What ends the thinking of a model that thinks before it answers, in Qwen's and DeepSeek's
+chats."""
+
 
 def number(value: float, *, digits: int = 3) -> str:
     """A figure with `digits` significant digits and no exponent; a dash where undefined."""

@@ -6,6 +6,7 @@ from codejoule.domain.architecture import Architecture
 from codejoule.domain.quantization import METHODS, Quantization
 
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+_CACHE_BYTES = {"fp8": 1}
 
 
 def dtype_bytes(dtype: str) -> int:
@@ -71,24 +72,33 @@ class Workload:
     quantization: Quantization
     """How its linear layers are stored, with the group size in force."""
     dtype: str
-    """``float32``, ``float16`` or ``bfloat16``, of everything unquantized, the cache included."""
+    """``float32``, ``float16`` or ``bfloat16``, of everything unquantized."""
     batch: int
     """Sequences decoded together."""
     prompt_tokens: int
     """Length to which prompts are padded."""
     new_tokens: int
     """Tokens generated for each sequence, or the limit on them."""
+    kv_dtype: str | None = None
+    """``fp8`` for keys and values of a byte each; None for `dtype`."""
 
     def __post_init__(self) -> None:
         for name in ("batch", "prompt_tokens", "new_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: must be at least 1")
         dtype_bytes(self.dtype)
+        if self.kv_dtype is not None and self.kv_dtype not in _CACHE_BYTES:
+            raise ValueError(f"kv_dtype={self.kv_dtype}: choose {', '.join(_CACHE_BYTES)} or None")
 
     @property
     def number_bytes(self) -> int:
         """Bytes of an unquantized number."""
         return dtype_bytes(self.dtype)
+
+    @property
+    def cache_number_bytes(self) -> int:
+        """Bytes of a number in the cache."""
+        return self.number_bytes if self.kv_dtype is None else _CACHE_BYTES[self.kv_dtype]
 
     @property
     def cached_tokens(self) -> int:

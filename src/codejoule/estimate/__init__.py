@@ -6,6 +6,7 @@ from codejoule.estimate.generation import GenerationEstimate, estimate_generatio
 from codejoule.estimate.memory import (
     CONTEXT_BYTES,
     MemoryEstimate,
+    kv_cache_bytes,
     kv_cache_bytes_per_token,
     largest_batch,
     memory_needed,
@@ -48,6 +49,7 @@ __all__ = [
     "decode_bound",
     "decode_work",
     "estimate_generation",
+    "kv_cache_bytes",
     "kv_cache_bytes_per_token",
     "largest_batch",
     "memory_needed",

@@ -15,8 +15,31 @@ _LARGEST_BATCH = 2**20
 _FLOAT32 = 4
 
 
+def kv_cache_bytes(architecture: Architecture, *, tokens: int, dtype: str) -> int:
+    """Bytes of keys and values of one sequence of so many tokens, over all layers.
+
+    Parameters
+    ----------
+    architecture : Architecture
+        The decoder.
+    tokens : int
+        Length of the sequence, prompt included.
+    dtype : str
+        Dtype of keys and values: the model's.
+
+    Returns
+    -------
+    int
+        Exact for transformers' dynamic cache, and what any engine needs at least. A layer with a
+        sliding window of :math:`w` tokens keeps the last :math:`w - 1`.
+    """
+    cached = architecture.cached_tokens(tokens) * architecture.attention.cached_width
+    return round(cached) * dtype_bytes(dtype)
+
+
 def kv_cache_bytes_per_token(architecture: Architecture, *, dtype: str) -> int:
-    r"""Bytes that one token of one sequence adds to the key-value cache, over all layers.
+    r"""Bytes that one token of one sequence adds to the key-value cache, over all layers, until a
+    sliding window is full.
 
     Parameters
     ----------
@@ -38,7 +61,8 @@ def kv_cache_bytes_per_token(architecture: Architecture, *, dtype: str) -> int:
     .. math:: KV = 2\, l\, h_{kv}\, d\, p, \qquad KV_{MLA} = l\,(r_{kv} + d_r)\, p
 
     where latent attention caches its latent of rank :math:`r_{kv}` and one rotary key of width
-    :math:`d_r` for all heads. Equation 3.23 of Buis (2024) multiplies by the number of
+    :math:`d_r` for all heads. Layers with a sliding window stop growing with it (`kv_cache_bytes`).
+    Equation 3.23 of Buis (2024) multiplies by the number of
     parameters instead of layers, and by all heads times the model's width instead of key-value
     heads times a head's; eq. 3.25 divides by the group size what eq. 3.24 had multiplied too often.
 
@@ -112,9 +136,11 @@ def memory_needed(work: Workload) -> MemoryEstimate:
     over a padded batch. Prefill of :math:`t = b s` tokens holds, in numbers, in
 
     - attention :math:`t (2 m + 4 h d)`, since grouped-query keys and values are repeated for
-      every head; in latent attention queries, and keys and values of every head;
+      every head; in latent attention queries, and keys and values of every head; with attention
+      sinks the scores of every head thrice, :math:`3 b h s^2`;
     - an MLP :math:`t (3 m + 3 d_{ff})`;
-    - :math:`k` experts of width :math:`j` per token :math:`t (3 m + k m + 4 k j)`.
+    - :math:`k` experts of width :math:`j` per token :math:`t (4 m + k \max(m + 4 j, 4 m))`, since
+      results are ordered anew; with biases, a copy of which goes to each token, :math:`m + 9 j`.
 
     A decode step holds one layer's keys, of which the dynamic cache makes a second copy when it
     grows; latent attention's expansion of the *whole* cache; and, for unquantized experts on a
@@ -123,11 +149,12 @@ def memory_needed(work: Workload) -> MemoryEstimate:
     dtype and once in float32. To the largest of these comes the largest quantized layer, unpacked.
     Kernels' workspaces are not in it.
     """
-    cached = kv_cache_bytes_per_token(work.architecture, dtype=work.dtype)
+    a = work.architecture
+    cached = round(a.cached_tokens(work.cached_tokens)) * a.attention.cached_width
     weights = weight_bytes(work.architecture, work.quantization, dtype=work.dtype)
     return MemoryEstimate(
         weights_bytes=weights.total_bytes,
-        kv_cache_bytes=work.batch * work.cached_tokens * cached,
+        kv_cache_bytes=work.batch * cached * work.cache_number_bytes,
         activations_bytes=max(_prefill(work), _decode(work), _logits(work)) + _unpacked(work),
         context_bytes=CONTEXT_BYTES,
     )
@@ -212,10 +239,17 @@ def place_layers(
 
 def _prefill(work: Workload) -> int:
     a, batch, tokens = work.architecture, work.batch, work.prompt_tokens
-    widest = max(2 * a.hidden_size + a.attention.prefill_width, *_mlps(a))
+    attention = batch * tokens * (2 * a.hidden_size + a.attention.prefill_width)
+    matrix = a.attention.heads * batch * tokens * tokens
+    # Scores that are written out are returned with the attention's output, and live on.
+    kept = min(a.attention.score_matrices, 1) * matrix
+    widest = max(
+        attention + a.attention.score_matrices * matrix,
+        *(batch * tokens * width + kept for width in _mlps(a)),
+    )
     # One sequence has no padding, and causal attention over it needs no mask.
     masks = 2 * batch * tokens * tokens if batch > 1 else 0
-    return batch * tokens * widest * work.number_bytes + masks
+    return widest * work.number_bytes + masks
 
 
 def _mlps(a: Architecture) -> list[int]:
@@ -223,8 +257,9 @@ def _mlps(a: Architecture) -> list[int]:
     residuals = 3 * a.hidden_size
     found = [residuals + 3 * a.intermediate_size] if a.dense_layers else []
     if a.moe is not None and a.moe_layers:
-        per_expert = a.hidden_size + 4 * a.moe.intermediate_size
-        found.append(residuals + a.moe.active * per_expert)
+        between = a.hidden_size + (9 if a.moe.bias else 4) * a.moe.intermediate_size
+        per_expert = max(between, 4 * a.hidden_size)
+        found.append(residuals + a.hidden_size + a.moe.active * per_expert)
         found.append(residuals + 3 * a.moe.shared * a.moe.intermediate_size)
     return found
 

@@ -62,17 +62,27 @@ ENGINE_SPEEDS: Mapping[str, EngineSpeed] = {
         host_s_per_layer=0.0,
         expands_heads=False,
     ),
+    "vllm": EngineSpeed(
+        bandwidth_efficiency=0.925,
+        compute_efficiency=1.0,
+        kernel_s_per_layer=51.0e-6,
+        sequence_s=15.3e-6,
+        host_s_per_layer=0.0,
+        expands_heads=False,
+    ),
 }
 """Speeds by the name of the engine in the group ``engine``; for other engines no speed is known.
 
 Fitted with `calibrate_speed` to the unquantized runs of fixed length in
-``tests/golden/h200_engines.csv`` and, for generate and static, to ``tests/golden/h200_speed.csv``
-too, from a prior of 0.7 and 0.5 of the peaks and 50 us per layer and sequence: a machine's host
-and an engine's version change them. Calibrate with runs of your own.
+``tests/golden/h200_engines.csv``, for generate and static to ``tests/golden/h200_speed.csv`` too,
+and for vllm to ``tests/golden/h200_vllm.csv``, from a prior of 0.7 and 0.5 of the peaks and 50 us
+per layer and sequence: a machine's host and an engine's version change them. Calibrate with runs of
+your own.
 """
 
 POWER = PowerModel(active_share=0.059, bandwidth_share=0.961, compute_share=1.573)
 """Shares of the power limit, fitted with `calibrate_power` to the same runs."""
 
-MEASURED_WITH = "20 unquantized runs on H200s"
-"""What both were fitted to, in words."""
+MEASURED_WITH = "28 unquantized runs on H200s"
+"""What both were fitted to, in words: power to those of generate, static and graph, vllm's speed to
+eight of its own."""

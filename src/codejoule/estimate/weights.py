@@ -13,7 +13,7 @@ class ParameterCount:
     embeddings: int
     """The embedding matrix."""
     attention: int
-    """Projections of the attention, biases included."""
+    """Projections of the attention, biases included, and attention sinks."""
     mlp: int
     """Ordinary MLPs."""
     shared_experts: int
@@ -81,9 +81,10 @@ def count_parameters(architecture: Architecture) -> ParameterCount:
     :math:`r_q (m + h (d_n + d_r))`), :math:`m (r_{kv} + d_r)` and
     :math:`r_{kv} h (d_n + d_v)` for keys and values, and :math:`h d_v m` out of it; its latents
     are normalized (:math:`r_{kv}`, :math:`r_q`). A layer of :math:`E` experts of width :math:`j`,
-    of which :math:`E_s` are shared beside them, has :math:`3 m j (E + E_s) + m E`. Equations 3.14
-    to 3.18 count two matrices per expert instead of three, and multiply :math:`j` by 1.5 "for
-    overhead"; there is none.
+    of which :math:`E_s` are shared beside them, has :math:`3 m j (E + E_s) + m E`; where experts
+    and router have biases, :math:`(2 j + m + 1) E` more. Normalized queries and keys have
+    :math:`2 d` per layer, attention sinks :math:`h`. Equations 3.14 to 3.18 count two matrices per
+    expert instead of three, and multiply :math:`j` by 1.5 "for overhead"; there is none.
 
     References
     ----------
@@ -105,10 +106,14 @@ def count_parameters(architecture: Architecture) -> ParameterCount:
         part: sum(layer.number * layer.parameters for layer in layers if layer.part == part)
         for part in ("attention", "mlp", "shared_experts", "routed_experts")
     }
+    by_part["attention"] += a.layers * a.attention.own_weights
     embeddings = a.vocab_size * a.hidden_size
-    router = 0 if a.moe is None else a.moe_layers * a.moe.routed * a.hidden_size
+    router = 0
+    if a.moe is not None:
+        router = a.moe_layers * a.moe.routed * (a.hidden_size + a.moe.bias)
     norms = a.layers * (2 * a.hidden_size + a.attention.norm_weights) + a.hidden_size
     passed = sum(layer.active * layer.parameters for layer in layers)
+    passed += a.layers * a.attention.own_weights
     return ParameterCount(
         embeddings=embeddings,
         **by_part,
@@ -181,10 +186,15 @@ def weight_bytes(
     - ``bnb``, 4 bits (NF4): :math:`i o / 2`, one float32 per 64 weights, the table of 16 values;
     - ``bnb``, 8 bits: :math:`i o`, one float32 per output; ``torchao``: :math:`i o`, one
       float32 scale and one int8 zero point per output (0.18); ``fp8``: :math:`i o`, one float32
-      scale per output.
+      scale per output; ``fp8_block``: :math:`i o`, one float32 for 128 x 128 weights;
+    - compressed-tensors, ``w8a8``: :math:`i o`, a 16-bit scale per output; ``w4a16``:
+      :math:`i o / 2`, :math:`2 o i / g`, and the shape;
+    - ``mxfp4``: :math:`i o / 2 + i o / 32`, of routed experts alone; ``nvfp4``:
+      :math:`i o / 2 + i o / 16` and two float32.
 
     gptqmodel keeps biases of quantized layers in float16. bitsandbytes and torchao see no routed
     experts in transformers 5, which keeps a layer's experts in one tensor: they stay in `dtype`.
+    vLLM's ``fp8`` quantizes them.
     GPU kernels that repack (Marlin) keep the packed weights' and scales' size and drop ``g_idx``
     and, for symmetric GPTQ, ``qzeros``: memory then lies up to 1 % (4 bits, group 128) below this.
 
@@ -193,13 +203,15 @@ def weight_bytes(
     """
     width = dtype_bytes(dtype)
     count = count_parameters(architecture)
-    unquantized = width * float(count.embeddings + count.head + count.norms + count.router)
+    sinks = architecture.layers * architecture.attention.own_weights
+    unquantized = width * float(count.embeddings + count.head + count.norms + count.router + sinks)
     facts = quantization.facts
     quantized = overhead = 0.0
     for layer in linear_layers(architecture):
         routed = layer.part == "routed_experts"
         number = layer.number * (routed_share if routed else 1.0)
-        if facts.layer_bytes is None or (routed and not facts.packed):
+        left = facts.experts_only if not routed else not facts.experts
+        if facts.layer_bytes is None or left:
             unquantized += number * layer.parameters * width
             continue
         weights, extra = facts.layer_bytes(layer, quantization)
@@ -254,4 +266,4 @@ def _first(a: Architecture, layers: int) -> Architecture:
     moe = a.moe
     if moe is not None:
         moe = replace(moe, first_dense_layers=min(layers, moe.first_dense_layers))
-    return replace(a, layers=layers, moe=moe)
+    return replace(a, layers=layers, moe=moe, window=None)

@@ -42,7 +42,8 @@ def prefill_work(work: Workload) -> Work:
     Notes
     -----
     :math:`2 b s (n_a - v m) + 2 b v m` for the weights, since the head is applied to the last
-    position alone, and :math:`2 l b s^2 h d` for scores and values (half of the square is masked).
+    position alone, and :math:`2 l b s^2 h d` for scores and values (half of the square is masked; a
+    layer with a window of :math:`w < s` tokens has :math:`2 b (2 s w - w^2) h d`).
     Replaces equations 3.27 and 3.28 of Buis (2024), which have the head at every position, no
     attention, all experts, and two bytes per parameter whatever the quantization.
     """
@@ -51,11 +52,14 @@ def prefill_work(work: Workload) -> Work:
     tokens = work.batch * work.prompt_tokens
     weights, experts = _weights_read(work, tokens=tokens)
     body = count_parameters(a).active - head
-    attention = a.layers * tokens * work.prompt_tokens * a.attention.per_head_width
+    attention = 2 * work.batch * a.seen_pairs(work.prompt_tokens) * a.attention.per_head_width
     return Work(
         flop=2 * tokens * body + 2 * work.batch * head + attention,
         weights_bytes=weights,
-        cache_bytes=tokens * a.layers * a.attention.cached_width * work.number_bytes,
+        cache_bytes=work.batch
+        * a.cached_tokens(work.prompt_tokens)
+        * a.attention.cached_width
+        * work.cache_number_bytes,
         experts=experts,
     )
 
@@ -84,13 +88,13 @@ def decode_work(work: Workload, *, expands_heads: bool = False) -> Work:
     """
     a = work.architecture
     weights, experts = _weights_read(work, tokens=work.batch)
-    cached = work.batch * work.mean_cached_tokens
+    cached = work.batch * a.cached_tokens(work.mean_cached_tokens)
     products = a.attention.per_head_width + a.attention.step_products
     width = a.attention.written_out_width if expands_heads else a.attention.cached_width
     return Work(
-        flop=2.0 * work.batch * count_parameters(a).active + 2 * a.layers * cached * products,
+        flop=2.0 * work.batch * count_parameters(a).active + 2 * cached * products,
         weights_bytes=weights,
-        cache_bytes=cached * a.layers * width * work.number_bytes,
+        cache_bytes=cached * width * work.cache_number_bytes,
         experts=experts,
     )
 

@@ -142,6 +142,7 @@ def _workload(
         batch=min(experiment.batch.size, len(suite.tasks) * experiment.generation.n_samples),
         prompt_tokens=math.ceil((longest + _TEMPLATE_BYTES) / per_token),
         new_tokens=experiment.generation.max_new_tokens or suite.max_new_tokens,
+        kv_dtype=experiment.engine.cache_dtype,
     )
 
 

@@ -211,7 +211,7 @@ def _source(plan: Plan, folder: Path) -> ModelSource:
     place = checkpoint.path
     if place is None:
         place = folder / "random"
-        write_config(config, quantizer_of(quant.method.name).declaration(quant), place)
+        write_config(config, quantizer_of(quant.method.name).declaration(quant, config), place)
     own = config.get("dtype") or config.get("torch_dtype")
     return ModelSource(
         folder=place,

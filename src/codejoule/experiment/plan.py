@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from codejoule.common.progress import doing
-from codejoule.config import UserError, home
+from codejoule.config import ConfigError, UserError, home
 from codejoule.config.schema import (
     BatchOrder,
     EvaluatorConfig,
@@ -23,11 +23,13 @@ from codejoule.config.schema import (
     QuantConfig,
     Split,
     Stage,
+    Thinking,
     Variant,
     Weights,
 )
 from codejoule.config.typed import to_plain
 from codejoule.domain import Prompt, Suite, Task
+from codejoule.domain.text import THINKING_END
 from codejoule.evaluation import environment_name, with_python
 from codejoule.experiment.devices import choose_device, gpus_in_use, name_of_gpus
 from codejoule.experiment.identity import configuration, fingerprint, identity, prompts_checksum
@@ -282,8 +284,13 @@ def ask(
     can be had without its tokenizer. Raises `ConfigError` for a tokenizer that cannot put the tasks
     into a chat."""
 
+    asked = experiment.generation.thinking
+    thinking = asked is not Thinking.off
+
     def render(messages: list[dict[str, str]]) -> str:
-        text = tokenizer.apply_chat_template(messages, tokenize=False)
+        text = tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=thinking, enable_thinking=thinking
+        )
         assert isinstance(text, str)
         return text
 
@@ -291,9 +298,17 @@ def ask(
     if variant is not Variant.base:
         tokenizer = load_tokenizer(checkpoint, experiment.model)
         variant = variant or (Variant.instruct if tokenizer.chat_template else Variant.base)
+        if thinking and THINKING_END not in str(tokenizer.chat_template):
+            raise ConfigError(
+                f"generation.thinking={asked.name} with model={experiment.model.name}: its chat "
+                f"template knows no thinking (it has no {THINKING_END}); choose "
+                "generation.thinking=off, or a model that thinks (model=qwen3_8b)"
+            )
     model = dataclasses.replace(experiment.model, variant=variant)
     prompts = {
-        task.task_id: build_prompt(task, split=split, variant=variant, sample=0, render_chat=render)
+        task.task_id: build_prompt(
+            task, split=split, variant=variant, sample=0, render_chat=render, thinking=thinking
+        )
         for task in suite.tasks
     }
     return dataclasses.replace(experiment, model=model), prompts

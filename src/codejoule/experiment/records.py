@@ -193,6 +193,7 @@ def task_records(plan: Plan, batches: Sequence[Batch], verdicts: Verdicts) -> li
                 evaluation_energy_j=None,
                 domains=domains[completion.task_id],
                 block=None if size is None else len(records) // size,
+                thinking_tokens=completion.thinking_tokens,
             )
         )
     return with_verdicts(records, verdicts)

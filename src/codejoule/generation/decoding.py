@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from codejoule.config.schema import GenerationConfig
+from codejoule.config.schema import Thinking as ThinkingMode
 from codejoule.domain import Prompt
 from codejoule.generation.text_stop import EndFinder, TextStop
+from codejoule.generation.thinking import Thinking
 
 if TYPE_CHECKING:
     import transformers
@@ -30,6 +32,12 @@ class Decoding:
 
     def __post_init__(self) -> None:
         assert not (self.fixed_length and self.program_end), "a fixed length ends with no program"
+
+    def thinking(self, tokenizer: "transformers.PreTrainedTokenizerBase") -> Thinking | None:
+        """How sequences think before they answer; None where they do not."""
+        if self.generation.thinking is ThinkingMode.off:
+            return None
+        return Thinking.of(tokenizer, budget=self.generation.thinking_tokens)
 
     @property
     def ends_by_text(self) -> bool:

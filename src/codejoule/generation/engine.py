@@ -238,12 +238,19 @@ class LocalEngine(Engine):
         self._tokens = PromptTokens(model, tokenizer)
         self._pieces = Pieces(tokenizer)
         self._end_tokens = decoding.end_tokens((model.generation_config, model.config), tokenizer)
+        self._thinking = decoding.thinking(tokenizer)
 
     def _begin(self, prompt: Prompt) -> DecodedSequence:
         """The sequence that will answer `prompt`: what ends one, where its text is cut and how its
         tokens are counted is the same for all engines."""
         stop = self._decoding.text_stop(prompt)
-        return DecodedSequence(prompt, self._pieces, end_tokens=self._end_tokens, stop=stop)
+        return DecodedSequence(
+            prompt,
+            self._pieces,
+            end_tokens=self._end_tokens,
+            stop=stop,
+            thinking=self._thinking,
+        )
 
 
 def engine_class(name: EngineName) -> Any:

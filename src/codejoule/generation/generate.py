@@ -9,6 +9,7 @@ from codejoule.generation.compat import attention_implementation
 from codejoule.generation.engine import Ended, LocalEngine, Window
 from codejoule.generation.finite import not_finite
 from codejoule.generation.sequence import DecodedSequence
+from codejoule.generation.thinking import ThinkingBudget
 
 if TYPE_CHECKING:
     import torch
@@ -50,7 +51,7 @@ class GenerateEngine(LocalEngine):
                 batch.ids,
                 attention_mask=batch.mask,
                 generation_config=self._settings(window.max_new_tokens),
-                logits_processor=LogitsProcessorList([watch]),
+                logits_processor=LogitsProcessorList([watch, *self._forced(sequences)]),
                 stopping_criteria=StoppingCriteriaList([_TokenWatch(sequences, window.mark)]),
             )
         watch.check()
@@ -63,6 +64,13 @@ class GenerateEngine(LocalEngine):
             completions=dict(enumerate(completions)),
             positions=len(prompts) * (batch.width + steps),
         )
+
+    def _forced(self, sequences: Sequence[DecodedSequence]) -> list[ThinkingBudget]:
+        """What takes a choice from the model. After the watch, which must see the model's own."""
+        thinking = self._thinking
+        if thinking is None or thinking.budget is None:
+            return []
+        return [ThinkingBudget(sequences, thinking)]
 
     def _settings(self, max_new_tokens: int) -> "transformers.GenerationConfig":
         return self._decoding.settings(

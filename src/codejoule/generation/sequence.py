@@ -4,7 +4,9 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from codejoule.domain import Completion, FinishReason, Prompt
+from codejoule.domain.text import THINKING_END
 from codejoule.generation.text_stop import TextStop
+from codejoule.generation.thinking import Thinking
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -51,8 +53,15 @@ class DecodedSequence:
     go on feeding the padding of a finished row."""
 
     def __init__(
-        self, prompt: Prompt, pieces: Pieces, *, end_tokens: Collection[int], stop: TextStop
+        self,
+        prompt: Prompt,
+        pieces: Pieces,
+        *,
+        end_tokens: Collection[int],
+        stop: TextStop,
+        thinking: Thinking | None = None,
     ) -> None:
+        """With `thinking` the answer, and what ends it, begins behind that."""
         self._prompt = prompt
         self._pieces = pieces
         self._end_tokens = end_tokens
@@ -61,13 +70,21 @@ class DecodedSequence:
         self._unread: list[int] = []
         self._count = 0
         self._reason: FinishReason | None = None
+        self._thinking = thinking
+        self._thoughts = ""
+        self.thinks = thinking is not None
+        """Whether it has not begun its answer."""
+        self.thought: int | None = None if thinking is None else 0
+        """Tokens before its answer, so far; None for one that does not think."""
 
     def feed(self, token: int) -> bool:
         """Take the next token; whether the sequence has ended."""
         if self._reason is None:
             self._count += 1
             self._unread.append(token)
-            if self._stop.in_force:
+            if self.thinks:
+                self._think(token)
+            elif self._stop.in_force:
                 self._read()
             self._reason = FinishReason.eos if token in self._end_tokens else self._stop.reason
         return self._reason is not None
@@ -75,7 +92,9 @@ class DecodedSequence:
     def completion(self, *, prompt_tokens: int) -> Completion:
         """The completion so far; if the sequence has not ended, the limit on new tokens ended
         it."""
-        text = "".join(self._texts) + self._pieces.text(self._unread)
+        # What it was still thinking is no answer.
+        rest = "" if self.thinks else self._pieces.text(self._unread)
+        text = "".join(self._texts) + rest
         return Completion(
             task_id=self._prompt.task_id,
             sample=self._prompt.sample,
@@ -83,14 +102,35 @@ class DecodedSequence:
             prompt_tokens=prompt_tokens,
             output_tokens=self._count,
             finish_reason=self._reason or FinishReason.length,
+            thinking_tokens=self.thought,
         )
 
+    def _think(self, token: int) -> None:
+        assert self._thinking is not None
+        self.thought = self._count
+        if (piece := self._piece()) is not None:
+            self._thoughts += piece
+        _, ended, answer = self._thoughts.partition(THINKING_END)
+        # It may be a special token, which leaves no text.
+        if not ended and token != self._thinking.end_token:
+            return
+        self.thinks = False
+        self._unread.clear()
+        if answer:
+            self._texts.append(answer)
+            self._stop.feed(answer)
+
     def _read(self) -> None:
+        if (piece := self._piece()) is not None:
+            self._texts.append(piece)
+            self._stop.feed(piece)
+
+    def _piece(self) -> str | None:
+        """The text of the unread tokens; None where the rest of a character is still to come."""
         # The bytes of one character may be spread over tokens: it is read when they are there.
         first = len(self._unread) == 1
         piece = self._pieces.of(self._unread[0]) if first else self._pieces.text(self._unread)
         if piece.endswith(_HALF_CHARACTER) and len(self._unread) < _LONGEST_WAIT:
-            return
+            return None
         self._unread.clear()
-        self._texts.append(piece)
-        self._stop.feed(piece)
+        return piece

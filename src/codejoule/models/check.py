@@ -15,7 +15,7 @@ from codejoule.config.schema import (
     QuantSource,
     Weights,
 )
-from codejoule.domain import METHODS
+from codejoule.domain import METHODS, Architecture, QuantizationMethod
 from codejoule.models.declared import declared_quantization, refuse_differences, with_group_size
 from codejoule.models.folder import has_experts, read_config
 from codejoule.models.quantization import quantizer_of
@@ -69,6 +69,8 @@ def check_model_config(
         )
     elif config and published_checkpoint(model, quant) is None:
         with_group_size(quant, config)
+    if local and config and declared is None:
+        refuse_making(quant, f"model.path={model.path}")
     if model.path is not None and not local:
         raise ConfigError(
             f"model.path={model.path}: used only with model.weights=local, but "
@@ -93,7 +95,8 @@ def check_on_device(model: ModelConfig, quant: QuantConfig, device: str | None) 
 
 def check_capability(quant: QuantConfig, device: str) -> None:
     """Refuse a method whose products `device` (``cpu`` or ``cuda``) has not; `UserError`."""
-    oldest = METHODS[quant.method.name].capability
+    facts = METHODS[quant.method.name]
+    oldest = facts.capability
     if oldest is None:
         return
     found = "the CPU"
@@ -106,8 +109,18 @@ def check_capability(quant: QuantConfig, device: str) -> None:
         found = f"this GPU (compute capability {there[0]}.{there[1]})"
     raise UserError(
         f"quant={quant.name}: {found} has no products of that kind; they need a GPU of compute "
-        f"capability {oldest[0]}.{oldest[1]} or newer (NVIDIA Ada, Hopper, Blackwell). Choose "
-        "another quant (torchao_int8 and gptq8 have eight bits, too), or another device"
+        f"capability {oldest[0]}.{oldest[1]} or newer ({facts.oldest_gpus}). Choose another quant "
+        f"({_alike(facts)}), or another device"
+    )
+
+
+def _alike(facts: QuantizationMethod) -> str:
+    """What has as many bits and needs no such GPU."""
+    four = facts.bits == (4,)
+    return (
+        "gptq4, awq and w4a16 have four bits, too"
+        if four
+        else ("torchao_int8 and gptq8 have eight bits, too")
     )
 
 
@@ -125,6 +138,8 @@ def _check_hub(model: ModelConfig, quant: QuantConfig) -> None:
             "model.weights=local model.path=FOLDER"
             + (", or model.weights=bundled" if model.name in bundled_models() else "")
         )
+    if model.architecture and published_checkpoint(model, quant) is None:
+        refuse_making(quant, f"model={model.name}")
     wanted = quant.bits is not None and quant.source is QuantSource.hub
     if wanted and quant.name not in model.quantized:
         published = ", ".join(sorted(model.quantized)) or "none"
@@ -132,6 +147,17 @@ def _check_hub(model: ModelConfig, quant: QuantConfig) -> None:
             f"quant.source=hub with quant={quant.name}: no such checkpoint of {model.id} is "
             f"published (published: {published}); use quant.source=local to quantize here, or "
             f"name one with +model.quantized.{quant.name}=REPOSITORY"
+        )
+
+
+def refuse_making(quant: QuantConfig, of: str) -> None:
+    """Refuse unquantized weights where nothing here can make `quant` of them; `ConfigError`."""
+    facts = METHODS[quant.method.name]
+    if facts.packed and not facts.made_here:
+        raise ConfigError(
+            f"quant={quant.name} with {of}: such weights are not made here, and no checkpoint of "
+            f"them is on file; name one with model=ORG/NAME or model=/path/to/folder, or with "
+            f"+model.quantized.{quant.name}=ORG/NAME, or use model.weights=random"
         )
 
 
@@ -148,9 +174,20 @@ def _local_config(model: ModelConfig) -> dict[str, Any]:
 
 def refuse_quantized_experts(architecture: Mapping[str, Any], quant: QuantConfig) -> None:
     """Refuse what leaves a mixture of experts unquantized, or cannot quantize it."""
-    takes = quant.bits is None or quantizer_of(quant.method.name).takes_experts
-    if not takes and has_experts(architecture):
+    if quant.bits is None or not has_experts(architecture):
+        return
+    facts, kind = METHODS[quant.method.name], architecture.get("model_type")
+    if not facts.experts:
         raise ConfigError(
-            f"quant={quant.name} with a mixture of experts ({architecture.get('model_type')}): "
-            f"{quant.method.name} cannot quantize its layers; use quant=gptq4, gptq8 or none"
+            f"quant={quant.name} with a mixture of experts ({kind}): {quant.method.name} cannot "
+            "quantize its layers; use quant=gptq4, gptq8 or none"
+        )
+    try:
+        moe = Architecture.from_config(architecture).moe
+    except ValueError:
+        return  # of a family that is not known: what loads it says what it can
+    if moe is not None and moe.bias and not facts.expert_biases:
+        raise ConfigError(
+            f"quant={quant.name} with experts that have biases ({kind}): {quant.method.name} knows "
+            "none; use quant=mxfp4 (engine=vllm), in which they are published, or none"
         )

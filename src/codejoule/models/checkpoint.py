@@ -21,6 +21,7 @@ from codejoule.models.check import (
     BUNDLED_ROOT,
     check_model_config,
     published_checkpoint,
+    refuse_making,
     refuse_quantized_experts,
 )
 from codejoule.models.declared import (
@@ -32,6 +33,7 @@ from codejoule.models.declared import (
 from codejoule.models.folder import MANIFEST, read_config, weight_files
 from codejoule.models.gguf import gguf_facts, reader_versions, unpack
 from codejoule.models.hub import fetch
+from codejoule.models.quantization.base import DeclaredQuantization
 
 _NOT_READ = (
     ".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx",
@@ -95,16 +97,25 @@ def locate_checkpoint(
         )
     assert found.path is not None
     config = read_config(found.path)
-    refuse_quantized_experts(config, quant)
-    declared = declared_quantization(config)
-    if declared is not None:
-        remedy = "leave these quant.* keys as they are, or quantize here with quant.source=local"
-        refuse_differences(declared, quant, where=found.source, remedy=remedy)
+    declared = _declared(config, quant, found.source)
     quant = with_group_size(quant, config)
     found = replace(found, quantization=quantization_label(quant))
     if declared is not None or not METHODS[quant.method.name].packed:
         return found
+    refuse_making(quant, found.source)
     return _to_be_quantized(found, quant, cache_dir, calibration_id)
+
+
+def _declared(
+    config: Mapping[str, Any], quant: QuantConfig, source: str
+) -> DeclaredQuantization | None:
+    """What a checkpoint with this ``config.json`` declares, where that is what `quant` says."""
+    refuse_quantized_experts(config, quant)
+    declared = declared_quantization(config)
+    if declared is not None:
+        remedy = "leave these quant.* keys as they are, or quantize here with quant.source=local"
+        refuse_differences(declared, quant, where=source, remedy=remedy)
+    return declared
 
 
 def quantization_label(quant: QuantConfig) -> str:
@@ -173,7 +184,13 @@ def _hub(model: ModelConfig, quant: QuantConfig) -> Checkpoint:
             ", or random weights of the same architecture, whose energy and speed are real "
             "(model.weights=random)"
         )
-    folder, commit = fetch(repository, revision, remedy=remedy)
+    folder, commit = fetch(
+        repository,
+        revision,
+        remedy=remedy,
+        # What would not be run is not downloaded.
+        check=lambda folder: _declared(read_config(folder), quant, f"hub:{repository}"),
+    )
     return Checkpoint(
         weights=model.weights,
         source=f"hub:{repository}@{commit}",

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from codejoule.config import ConfigError
 from codejoule.config.schema import QuantConfig
-from codejoule.domain import METHODS, Quantization
+from codejoule.domain import METHODS, Architecture, Quantization, linear_layers
 from codejoule.models.quantization import quantizer_of
 from codejoule.models.quantization.base import DeclaredQuantization
 from codejoule.models.quantization.packed_config import LAYOUT_FIELDS, agreed, word
@@ -28,9 +28,12 @@ def declared_quantization(config: Mapping[str, object]) -> DeclaredQuantization 
     layout = agreed(fields, word, *LAYOUT_FIELDS)
     by_layout = (name for name, facts in METHODS.items() if layout in facts.layouts)
     method = agreed(fields, word, "quant_method", "method") or next(by_layout, _OLDEST)
-    if method not in METHODS:
-        return DeclaredQuantization(method=method)
-    return quantizer_of(method).declared(fields)
+    for name, facts in METHODS.items():
+        if facts.packed and method in (name, *facts.written_as):
+            found = quantizer_of(name).declared(fields)
+            if found is not None:
+                return found
+    return DeclaredQuantization(method=method)
 
 
 def refuse_differences(
@@ -52,7 +55,8 @@ def with_group_size(quant: QuantConfig, config: Mapping[str, object]) -> QuantCo
     Where none is asked for: that of a quantized checkpoint, else the largest of 128, 64 and 32
     that divides the inputs of every layer. Raises `ConfigError` for one that does not.
     """
-    if not METHODS[quant.method.name].packed:
+    facts = METHODS[quant.method.name]
+    if not facts.packed or facts.group_sizes is not None:
         return quant
     declared = declared_quantization(config)
     if declared is not None:
@@ -98,4 +102,9 @@ def input_widths(config: Mapping[str, object]) -> dict[str, int]:
         "moe_intermediate_size": expert,
         "n_shared_experts x moe_intermediate_size": number("n_shared_experts") * expert,
     }
-    return {name: width for name, width in widths.items() if width}
+    try:
+        # The width of an ordinary MLP stands in the configuration of models that have none.
+        there = {layer.in_features for layer in linear_layers(Architecture.from_config(config))}
+    except ValueError:
+        there = set(widths.values())
+    return {name: width for name, width in widths.items() if width and width in there}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codejoule.config import ConfigError
+from codejoule.domain.architecture import refuse_linear_attention, routed_experts
 from codejoule.models.compat import attention_of
 from codejoule.models.declared import declared_quantization
 
@@ -23,13 +24,12 @@ INDEX = "model.safetensors.index.json"
 QUANTIZATION_FILES = ("quantize_config.json", "quant_config.json")
 """Where quantizers keep what newer ones write into ``config.json``, too."""
 _PARTS = ("qweight", "qzeros", "scales", "g_idx", "bias", "weight")
-_EXPERTS = ("n_routed_experts", "num_experts", "num_local_experts")
 _EXPERT = re.compile(r"(.*\.experts\.)\d+(\..*)")
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The folder's ``config.json``; raises `ConfigError` where it cannot be read or understood, and
-    where the quantization stands in another file alone."""
+    """The folder's ``config.json``; raises `ConfigError` where it cannot be read or understood, for
+    layers of linear attention, and where the quantization stands in another file alone."""
     file = folder / "config.json"
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
@@ -41,8 +41,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(config, dict) or "model_type" not in config:
         raise ConfigError(f"{file}: names no model_type; it is not a transformers checkpoint")
     try:
+        refuse_linear_attention(config)
         declared = declared_quantization(config)
-    except ConfigError as error:
+    except ValueError as error:
         raise ConfigError(f"{folder}: {error}") from error
     apart = [name for name in QUANTIZATION_FILES if (folder / name).exists()]
     if apart and declared is None:
@@ -67,7 +68,7 @@ def missing_experts(folder: Path, config: dict[str, Any]) -> list[str]:
     """Tensors that some experts of a layer have in `folder`, and others lack."""
     from safetensors import safe_open
 
-    number = next((config[key] for key in _EXPERTS if config.get(key)), 0)
+    number = routed_experts(config)
     names: set[str] = set()
     for file in weight_files(folder):
         with safe_open(file, framework="np") as tensors:
@@ -88,7 +89,7 @@ def move_whole(work: Path, target: Path) -> None:
 
 def has_experts(config: Mapping[str, Any]) -> bool:
     """Whether a ``config.json`` describes a mixture of experts."""
-    return any(config.get(key) for key in _EXPERTS)
+    return routed_experts(config) > 0
 
 
 def read_tensors(

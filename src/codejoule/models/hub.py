@@ -2,14 +2,14 @@
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from codejoule.common.hub import TIMEOUT_S, Refusal, download_bar, hub_errors, refusal_of, said
 from codejoule.common.progress import doing
-from codejoule.config import UserError, require_room
+from codejoule.config import ConfigError, UserError, require_room
 from codejoule.domain.text import size
 from codejoule.models.folder import has_chat_template, has_tokenizer, weight_files
 
@@ -20,12 +20,15 @@ _TOKENIZER = ("tokenizer_config.json", "chat_template.jinja", "chat_template.jso
 _PATTERNS = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 
 
-def fetch(repository: str, revision: str, *, remedy: str) -> tuple[Path, str]:
+def fetch(
+    repository: str, revision: str, *, remedy: str, check: Callable[[Path], object] = Path
+) -> tuple[Path, str]:
     """Folder and commit of a repository's snapshot, downloaded unless it is in the cache.
 
     Asks the hub which commit `revision` is; where the hub cannot be reached within seconds
     or keeps its door shut, a complete snapshot in the cache serves. Otherwise raises
-    `UserError` that ends with `remedy`.
+    `UserError` that ends with `remedy`. `check` is given the folder as soon as ``config.json`` is
+    there, and may refuse it before the weights are downloaded.
     """
     from huggingface_hub import HfApi, constants
 
@@ -56,9 +59,15 @@ def fetch(repository: str, revision: str, *, remedy: str) -> tuple[Path, str]:
     require_room(cache, needed, what=f"{repository}: needs", remedy=full)
     doing(f"downloading {repository}", size(needed))
     try:
+        options: dict[str, Any] = {"endpoint": api.endpoint}
+        first = _snapshot(repository, revision, cache, patterns=["config.json"], **options)
+        if (first / "config.json").exists():
+            check(first)
         # By its name, so that the cache knows later, without the hub, what the name stands for.
         bar = download_bar(repository, needed)
-        folder = _snapshot(repository, revision, cache, endpoint=api.endpoint, tqdm_class=bar)
+        folder = _snapshot(repository, revision, cache, tqdm_class=bar, **options)
+    except ConfigError:
+        raise
     except hub_errors() as error:
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(f"{repository}: the disk of {cache} is full; {full}") from error

@@ -7,12 +7,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codejoule.analysis import Analysis, LoadedRuns
+from codejoule.analysis import Analysis, LoadedRuns, ratio_curves
 from codejoule.analysis.store import reading, relocated
 from codejoule.config.errors import UserError
 from codejoule.config.writing import write_whole
 from codejoule.report.frontier import frontier_figure, is_drawable
-from codejoule.report.terminal import legend, table_columns
+from codejoule.report.quantization import quantization_figure
+from codejoule.report.terminal import legend, quantization_pays, table_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,10 +42,11 @@ def write_tables(analysis: Analysis, folder: Path) -> list[Path]:
 
 
 def write_comparison(analysis: Analysis, folder: Path) -> list[Path]:
-    """Write what the terminal shows, and the front.
+    """Write what the terminal shows, the front, and where quantization pays.
 
-    ``comparison.csv``, ``comparison.md``, ``frontier.svg`` and ``.png`` (numbered where there are
-    several groups).
+    ``comparison.csv``, ``comparison.md``, ``frontier.svg`` and ``.png``, and where quantized models
+    were run at several batches ``quantization.svg`` and ``.png`` (numbered where there are several
+    groups).
     """
     import pandas as pd
 
@@ -57,12 +59,17 @@ def write_comparison(analysis: Analysis, folder: Path) -> list[Path]:
     write_whole(csv, whole.to_csv(index=False))
     write_whole(markdown, _markdown(analysis))
     written = [csv, markdown]
-    for stale in folder.glob("frontier*"):
+    for stale in (*folder.glob("frontier*"), *folder.glob("quantization*")):
         stale.unlink()
     for number, group in enumerate(analysis.groups, start=1):
         stem = "frontier" if len(analysis.groups) == 1 else f"frontier_{number}"
         for ending in ("svg", "png") if is_drawable(group.evidence.table) else ():
             frontier_figure(group.evidence.table, folder / f"{stem}.{ending}")
+            written.append(folder / f"{stem}.{ending}")
+        curves = ratio_curves(group.evidence)
+        stem = stem.replace("frontier", "quantization")
+        for ending in ("svg", "png") if curves else ():
+            quantization_figure(curves, folder / f"{stem}.{ending}")
             written.append(folder / f"{stem}.{ending}")
     return written
 
@@ -86,6 +93,8 @@ def _markdown(analysis: Analysis) -> str:
         parts += [f"## {group.group.title}", markdown_table(table), *legend(table)]
         if group.notes:
             parts.append("\n".join(f"- {note}" for note in group.notes))
+        if pays := quantization_pays(group):
+            parts += ["### Where quantization pays", "\n".join(f"- {said}" for said in pays)]
     return "\n\n".join(parts) + "\n"
 
 

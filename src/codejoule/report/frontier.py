@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Okabe and Ito (2008): colours that can be told apart with every common colour vision.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _NAMES = 12
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
 def frontier_figure(table: "pd.DataFrame", path: Path) -> None:
@@ -27,9 +27,15 @@ def frontier_figure(table: "pd.DataFrame", path: Path) -> None:
     the format. The same table gives the same SVG. The axis says where the energy is an estimate.
     Raises ValueError if no configuration has both energy and pass@1.
     """
+    write_figure(_draw(table), path)
+
+
+def write_figure(figure: "Figure", path: Path) -> None:
+    """Write a figure; the ending of `path` decides the format, and the same figure gives the same
+    SVG."""
     import matplotlib as mpl
 
-    figure, content = _draw(table), BytesIO()
+    content = BytesIO()
     if path.suffix != ".svg":
         figure.savefig(content, format=path.suffix.removeprefix("."), dpi=150)
         write_whole(path, content.getvalue())
@@ -84,8 +90,8 @@ def _points(axes: "Axes", shown: "pd.DataFrame", x: "pd.Series[float]") -> None:
             x[rows.index],
             p,
             yerr=[low, high],
-            fmt=_MARKERS[batches[batch] % len(_MARKERS)],
-            color=_COLOURS[quants[quant] % len(_COLOURS)],
+            fmt=MARKERS[batches[batch] % len(MARKERS)],
+            color=COLOURS[quants[quant] % len(COLOURS)],
             elinewidth=0.8,
             capsize=2,
             markersize=6,

@@ -14,7 +14,9 @@ from codejoule.analysis import (
     GroupAnalysis,
     LoadedRuns,
     PowerProfile,
+    RatioCurve,
     power_profiles,
+    ratio_curves,
 )
 from codejoule.analysis.families import heading, setting_text, short_names
 from codejoule.config.writing import write_whole
@@ -37,6 +39,8 @@ _POINT = (
     "pass_at_1", "pass_at_1_ci_low", "pass_at_1_ci_high", "energy_per_solved_task_j",
     "energy_per_task_j", "energy_per_output_token_j", "energy_total_j", "throughput_tokens_per_s",
 )  # fmt: skip
+_QUANTIZATION = ("quantization_pays", "quantization_by_batch")
+"""Tables that stand beside the curves."""
 _HEADINGS = {"J/solved": "J per correct program", "J/token": "J per token"}
 
 
@@ -83,7 +87,12 @@ def _view(number: int, group: GroupAnalysis) -> dict[str, Any]:
         "labels": [group.evidence.labels[i] for i in ranked(group)],
         "findings": [s for s in group.findings if s not in pairs],
         "pairs": [*pairs, *(note for note in group.notes if note not in pairs)],
-        "tables": [table for table in group.tables.values() if len(table.frame)],
+        "quantization": [group.tables[name] for name in _QUANTIZATION if name in group.tables],
+        "tables": [
+            table
+            for name, table in group.tables.items()
+            if len(table.frame) and name not in _QUANTIZATION
+        ],
         "predictions": predictions_table(group),
         "provenance": provenance(group),
         "runs": runs_table(group),
@@ -110,9 +119,9 @@ def _figures(analysis: Analysis, loaded: LoadedRuns) -> dict[str, Any]:
 
     ``groups``, each with ``short``, ``kind`` (`_kind`), ``total_estimate``, ``configurations``
     (settings and figures), ``tasks`` (a list per configuration and figure; ``configurations`` says
-    of which), ``attempts`` (`group_attempts`) and ``power`` (one per run); ``texts``; ``cut``:
-    sentences that say what did not fit. Figures have four digits, those that are undefined are
-    null.
+    of which), ``attempts`` (`group_attempts`), ``curves`` (`ratio_curves`) and ``power`` (one per
+    run); ``texts``; ``cut``: sentences that say what did not fit. Figures have four digits, those
+    that are undefined are null.
     """
     cut: list[str] = []
     room, texts = MOST_TASK_ROWS, Texts()
@@ -141,9 +150,23 @@ def _figures(analysis: Analysis, loaded: LoadedRuns) -> dict[str, Any]:
                 "tasks": tasks,
                 "attempts": attempts,
                 "power": power.get(g, []),
+                "curves": [_curve(curve) for curve in ratio_curves(group.evidence)],
             }
         )
     return {"groups": groups, "texts": texts.held, "cut": cut}
+
+
+def _curve(curve: RatioCurve) -> dict[str, Any]:
+    """A curve as the script draws it."""
+    return {
+        "label": curve.label,
+        "batches": list(curve.batches),
+        **{
+            name: [_rounded(v) for v in getattr(curve, name)]
+            for name in ("ratios", "lows", "highs")
+        },
+        "conclusion": curve.conclusion,
+    }
 
 
 def _kind(group: GroupAnalysis) -> str:

@@ -5,7 +5,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from codejoule.analysis import GroupAnalysis, setting_columns
+from codejoule.analysis import GroupAnalysis, ratio_curves, setting_columns
 from codejoule.analysis.families import heading
 from codejoule.domain.metrics import J_PER_KWH, KWH_FROM_J
 from codejoule.domain.text import number
@@ -25,6 +25,8 @@ _ROWS, _DOUBTS, _STEPS = 5, 5, 3
 """Rows that the table gets at least, and the most doubts and steps of the ladder."""
 
 _ACCURACY = "pass@1 [95 % CI]"
+PREDICTED = "predicted J/token"
+"""Heading of what the estimator says of published figures."""
 _ALWAYS = ("model", "quant", "batch")
 
 Column = tuple[str, list[str]]
@@ -103,8 +105,19 @@ def render_group(group: GroupAnalysis) -> str:
     lines += ["", render_table(group.evidence.table)]
     lines += ["", "Doubts:", *_listed(answer.doubts)] if answer.doubts else []
     lines += ["", "Against the unquantized model:", *notes] if notes else []
+    pays = _listed(quantization_pays(group))
+    lines += ["", "Where quantization pays:", *pays] if pays else []
     lines += ["", "Findings:", *_listed(s for s in group.findings if s not in group.notes)]
     return "\n".join(lines)
+
+
+def quantization_pays(group: GroupAnalysis) -> list[str]:
+    """A sentence for each quantized model that was run at several batches."""
+    return [
+        f"{curve.label} ({', '.join(filter(None, (curve.names['kernel'], curve.names['card'])))}): "
+        f"{curve.conclusion}"
+        for curve in ratio_curves(group.evidence)
+    ]
 
 
 def _listed(sentences: Iterable[str]) -> list[str]:
@@ -148,17 +161,26 @@ def table_columns(table: "pd.DataFrame") -> tuple[list[Column], list[Column]]:
     large = bool(table["energy_generation_j"].max() >= KWH_FROM_J)
     energy, per = ("kWh", J_PER_KWH) if large else ("J", 1.0)
     judged = bool(table["pass_at_1"].notna().any())
+    published = bool((table["energy_source"] == "published").all())
     for title, name, marked, unit in (
         (f"energy {energy}", "energy_generation_j", estimated, per),
         (f"total {energy}", "energy_total_j", total, per),
         ("J/token", "energy_per_output_token_j", estimated, 1.0),
+        (PREDICTED, "predicted_energy_per_output_token_j", True, 1.0),
         ("J/solved", "energy_per_solved_task_j", total, 1.0),
         ("tokens/s", "throughput_tokens_per_s", False, 1.0),
     ):
-        if judged or title != "J/solved":
+        shown = title != PREDICTED or table[name].notna().any()
+        if shown and (judged or title != "J/solved"):
             cells = [number(float(value) / unit) for value in table[name]]
             mark = "~" if marked else ""
             figures.append((title, [cell if cell == "-" else mark + cell for cell in cells]))
+        if title == PREDICTED and shown:
+            errors = table[name] / table["energy_per_output_token_j"] - 1
+            figures.append(("error", ["-" if math.isnan(e) else f"{e:+.0%}" for e in errors]))
+    if published:
+        # What nobody printed needs no column of dashes.
+        figures = [(title, cells) for title, cells in figures if set(cells) != {"-"}]
     if judged:
         figures.append(("front", ["*" if on else "" for on in table["pareto"]]))
     return settings, figures
@@ -227,7 +249,7 @@ def _all(table: "pd.DataFrame", name: str) -> str:
 
 
 def _source(source: str) -> str:
-    return "estimated" if source == "estimate" else f"by {source}"
+    return {"estimate": "estimated", "published": "as published"}.get(source, f"by {source}")
 
 
 def _width(column: Column) -> int:

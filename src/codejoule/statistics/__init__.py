@@ -29,6 +29,7 @@ from codejoule.statistics.between_runs import (
     smallest_ratio,
 )
 from codejoule.statistics.clusters import Resampler, cluster_means, cluster_sums, clusters
+from codejoule.statistics.crossing import Crossing, find_crossing
 from codejoule.statistics.log_ratio import ENERGY_PAIRS, paired_log_ratio
 from codejoule.statistics.mixed import MIXED_MODEL, MIXED_PAIRS, MixedModel, mixed_model
 from codejoule.statistics.pareto import Resampled, front_probability, pareto_front, resample
@@ -71,10 +72,12 @@ STATISTICS = (
 
 __all__ = [
     "ACCURACY_PAIRS", "ALPHA", "ASSUMED", "ENERGY_PAIRS", "KEYS", "MARGIN", "REPEATS", "ROUNDING",
-    "RUN_PAIRS", "STATISTICS", "Method", "MixedModel", "PairTasks", "PairedAccuracy", "Resampled",
+    "RUN_PAIRS", "STATISTICS", "Crossing", "Method", "MixedModel", "PairTasks", "PairedAccuracy",
+    "Resampled",
     "Resampler", "Row", "RunRatio", "RunTasks", "RunVariance", "SetTasks", "Statistic", "at_least",
     "cliffs_delta", "cluster_means", "cluster_sums", "clusters", "compare_runs", "dunn",
-    "durbin_watson", "friedman", "front_probability", "hac_lags", "hac_regression", "has_spread",
+    "durbin_watson", "find_crossing", "friedman", "front_probability", "hac_lags",
+    "hac_regression", "has_spread",
     "holm", "kruskal_wallis", "levene", "lower_bound", "mixed_model", "moderated_variance",
     "paired_accuracy",
     "paired_log_ratio", "pareto_front", "percent_words", "pooled_run_variance",

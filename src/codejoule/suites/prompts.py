@@ -27,11 +27,13 @@ def build_prompt(
     variant: Variant,
     sample: int,
     render_chat: Callable[[list[dict[str, str]]], str] | None,
+    thinking: bool = False,
 ) -> Prompt:
     """The request for one sample of one task. A base model continues the raw ``complete_prompt``.
     An instruct model gets the task as a user turn, and its answer is begun for it up to the open
     code fence: `render_chat` applies the tokenizer's chat template to messages of ``role`` and
-    ``content``, and its text is cut where the answer begins. Raises `ConfigError` for a base model
+    ``content``, and its text is cut where the answer begins. With `thinking` nothing is begun for
+    it: the messages are the user's turn alone. Raises `ConfigError` for a base model
     on the instruct split and for an instruct model without a usable chat template."""
     if variant is Variant.base:
         if split is Split.instruct:
@@ -41,7 +43,7 @@ def build_prompt(
             )
         text = task.complete_prompt
     else:
-        text = _chat(task, split, render_chat)
+        text = _chat(task, split, render_chat, thinking=thinking)
     return Prompt(
         task_id=task.task_id,
         sample=sample,
@@ -73,7 +75,11 @@ def stops_for(suite: Suite, variant: Variant) -> tuple[str, ...]:
 
 
 def _chat(
-    task: Task, split: Split, render_chat: Callable[[list[dict[str, str]]], str] | None
+    task: Task,
+    split: Split,
+    render_chat: Callable[[list[dict[str, str]]], str] | None,
+    *,
+    thinking: bool,
 ) -> str:
     if render_chat is None:
         raise ConfigError(
@@ -84,10 +90,10 @@ def _chat(
         request = f"{_INSTRUCTION}\n```\n{task.complete_prompt.strip()}\n```\n"
     else:
         request = f"{_INSTRUCTION}\n{task.instruct_prompt.strip()}\n"
-    messages = [
-        {"role": "user", "content": request},
-        {"role": "assistant", "content": f"{_RESPONSE}\n```python\n{_ANSWER}\n```\n"},
-    ]
+    messages = [{"role": "user", "content": request}]
+    if not thinking:
+        answer = f"{_RESPONSE}\n```python\n{_ANSWER}\n```\n"
+        messages.append({"role": "assistant", "content": answer})
     try:
         rendered = render_chat(messages)
     except Exception as error:  # a template is the model's own program and may raise anything
@@ -96,6 +102,8 @@ def _chat(
             f"({str(error).strip() or type(error).__name__}); set model.variant=base, or use a "
             "tokenizer with a chat template that takes a user's turn and an assistant's"
         ) from error
+    if thinking:
+        return rendered
     begun, found, _ = rendered.partition(_ANSWER)
     if not found:
         raise ConfigError(

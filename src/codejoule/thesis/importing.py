@@ -1,12 +1,11 @@
 """The thesis' published results in MLflow, beside one's own."""
 
-import hashlib
 from dataclasses import astuple
 
 from codejoule.domain.accuracy import wilson_interval
 from codejoule.domain.metrics import J_PER_KWH
 from codejoule.thesis.results import CITATION, GPU, TASKS, PublishedResult, published_configurations
-from codejoule.tracking import Store
+from codejoule.tracking import PublishedRun, Store, record_published
 
 _DERIVED = (
     "energy_generation_j", "energy_gpu_net_j", "energy_per_output_token_j", "energy_per_task_j",
@@ -22,24 +21,16 @@ _ENERGY_NOTE = (
 
 def import_results(store: Store) -> tuple[int, int]:
     """Add what the store does not have; how many were added, and how many were there."""
-    store.close_stale()
-    rows = published_configurations()
-    missing = [row for row in rows if store.find_finished(_fingerprint(row)) is None]
-    if not missing:
-        return 0, len(rows)
-    tags = {"codejoule.published": "true", "codejoule.source": CITATION}
-    parent = store.start_sweep("thesis", ["thesis import"], tags)
-    for row in missing:
-        _record(store, row, parent)
-    store.end_sweep(parent, "FINISHED")
-    return len(missing), len(rows) - len(missing)
+    runs = [published_run(row) for row in published_configurations()]
+    return record_published(store, runs, sweep="thesis", command="thesis import")
 
 
-def _record(store: Store, row: PublishedResult, parent: str) -> None:
-    tracked = store.start_run(
+def published_run(row: PublishedResult) -> PublishedRun:
+    """The row as it is recorded."""
+    return PublishedRun(
+        identity=f"thesis {astuple(row)}",
         name=f"thesis-{row.model}-{row.quant}-b{row.batch_size}",
-        parent_run_id=parent,
-        tags=_tags(row),
+        source=CITATION,
         params={
             "model.name": row.model,
             "quant.name": row.quant,
@@ -48,11 +39,9 @@ def _record(store: Store, row: PublishedResult, parent: str) -> None:
             "suite.name": "bigcodebench",
             "repeat": 1,
         },
+        metrics=published_metrics(row),
+        tags=_tags(row),
     )
-    # The run was not made where its import is: the process that a RUNNING run needs is gone now.
-    elsewhere = {"codejoule.host": "published"}
-    tracked.log(metrics=published_metrics(row), tags=elsewhere)
-    tracked.finish("FINISHED")
 
 
 def published_metrics(row: PublishedResult) -> dict[str, float]:
@@ -83,15 +72,10 @@ def _tags(row: PublishedResult) -> dict[str, str]:
     derived = [*_DERIVED, *([] if row.pass_at_1_per_kwh else ["pass_at_1_per_kwh"])]
     batch = "" if row.table != "5.18" else " Its batch is of samples of one task."
     return {
-        "codejoule.fingerprint": _fingerprint(row),
-        "codejoule.published": "true",
-        "codejoule.source": CITATION,
         "codejoule.source_table": row.table,
         "codejoule.source_model": row.printed_model,
         "codejoule.derived": ", ".join(derived),
-        "codejoule.energy_source": "published",
         "codejoule.energy_source_evaluation": "published",
-        "codejoule.energy_scope": "gpu",
         "codejoule.energy_note": _ENERGY_NOTE,
         "codejoule.weights": "hub",
         "codejoule.length": "free",
@@ -99,7 +83,3 @@ def _tags(row: PublishedResult) -> dict[str, str]:
         "mlflow.note.content": f"Published, not measured here: {row.printed_model} in table "
         f"{row.table} of {CITATION}.{batch}",
     }
-
-
-def _fingerprint(row: PublishedResult) -> str:
-    return hashlib.sha256(f"thesis {astuple(row)}".encode()).hexdigest()

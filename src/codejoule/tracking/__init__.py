@@ -12,6 +12,7 @@ from codejoule.tracking.journal import Journal, detach, guarded
 from codejoule.tracking.lease import Fence, Lease, LostLeaseError, is_owned
 from codejoule.tracking.outbox import Outbox
 from codejoule.tracking.prepare import prepare_store
+from codejoule.tracking.published import NOT_PREDICTED, PublishedRun, record_published
 from codejoule.tracking.store import (
     CONFIGURATION,
     GENERATED,
@@ -32,6 +33,7 @@ __all__ = [
     "GENERATED",
     "GENERATED_AS",
     "JUDGED",
+    "NOT_PREDICTED",
     "STAGE",
     "VIEW",
     "Fence",
@@ -39,6 +41,7 @@ __all__ = [
     "Lease",
     "LostLeaseError",
     "Outbox",
+    "PublishedRun",
     "RunStatus",
     "Store",
     "StoredRun",
@@ -52,6 +55,7 @@ __all__ = [
     "power_figure",
     "prepare_store",
     "read_tasks_parquet",
+    "record_published",
     "spread",
     "upload",
     "write_power_parquet",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _STRINGS = {"task_id", "finish_reason", "verdict", "verdict_reason", "verdict_plus", "device"}
 _INTEGERS = {
     "sample", "order", "batch", "batch_size", "prompt_tokens", "output_tokens", "block",
+    "thinking_tokens",
 }  # fmt: skip
 
 

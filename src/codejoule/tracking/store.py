@@ -291,6 +291,16 @@ class Store:
             raise
         return tracked
 
+    def describe_published(
+        self, run_id: str, metrics: Mapping[str, float], tags: Mapping[str, str], *, without: str
+    ) -> None:
+        """Bring what is said of a finished run of published figures up to date; the tag `without`
+        no longer holds."""
+        self._tracked(run_id).log(metrics=metrics, tags=tags)
+        with explained(self.uri, f"record run {run_id}"):
+            if without in self._client.get_run(run_id).data.tags:
+                self._client.delete_tag(run_id, without)
+
     def metrics(self, run_id: str) -> dict[str, float]:
         """The metrics of a run."""
         with explained(self.uri, f"read run {run_id}"):

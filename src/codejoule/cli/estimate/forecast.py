@@ -115,7 +115,9 @@ def forecast(
             calibration=_source(experiment, calibration, generation is not None),
             parameters=estimate.count_parameters(work.architecture),
             weights=estimate.weight_bytes(work.architecture, work.quantization, dtype=work.dtype),
-            cache_bytes=estimate.kv_cache_bytes_per_token(work.architecture, dtype=work.dtype),
+            cache_bytes=work.architecture.layers
+            * work.architecture.attention.cached_width
+            * work.cache_number_bytes,
             memory=estimate.memory_needed(work),
             largest_batch=estimate.largest_batch(work, memory_bytes=card.memory_bytes),
             decode=estimate.decode_bound(work, card=card),
@@ -161,6 +163,7 @@ def workload_of(
             prompt_tokens=prompt_tokens,
             new_tokens=experiment.generation.max_new_tokens
             or config_of_suite.limits.max_new_tokens,
+            kv_dtype=experiment.engine.cache_dtype,
         )
     except ConfigError:
         raise

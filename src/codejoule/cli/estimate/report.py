@@ -103,13 +103,16 @@ def _memory(forecast: Forecast) -> list[_Row]:
             f"{_gb(weights.quantized_bytes)} quantized, {_gb(weights.overhead_bytes)} scales and "
             f"indices, {_gb(weights.unquantized_bytes)} in {work.dtype}"
         )
-    per_token = forecast.cache_bytes
+    per_token, window = forecast.cache_bytes, work.architecture.window
+    cache = f"{per_token:,} bytes per token x {work.cached_tokens:,} tokens x {work.batch}"
+    if window is not None:
+        cache += f"; {window.layers} layers keep {window.cached_tokens} tokens at most"
     return [
         ("weights", _gb(memory.weights_bytes), quantized),
         (
             "KV cache",
             _gb(memory.kv_cache_bytes),
-            f"{per_token:,} bytes per token x {work.cached_tokens:,} tokens x {work.batch}",
+            cache,
         ),
         ("activations", _gb(memory.activations_bytes), "estimate"),
         ("CUDA context", _gb(memory.context_bytes), "estimate"),
@@ -194,7 +197,8 @@ def _verdict(forecast: Forecast, remedies: Sequence[str]) -> str:
 def _notes(forecast: Forecast) -> list[str]:
     work = forecast.workload
     notes = []
-    if work.quantization.packed and work.quantization.group_size != _USUAL_GROUP:
+    packed, chosen = work.quantization.packed, work.quantization.facts.group_sizes is None
+    if packed and chosen and work.quantization.group_size != _USUAL_GROUP:
         notes.append(f"Quantized in groups of {work.quantization.group_size} (-1: whole rows).")
     total = work.prompt_tokens + work.new_tokens
     if total > work.architecture.context_tokens:

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from codejoule.config import UserError
-from codejoule.domain import FAMILIES
+from codejoule.domain import FAMILIES, Architecture
 from codejoule.generation.compat import attention_implementation, sizes_vary
 from codejoule.generation.graph import attention
 from codejoule.generation.graph.dense import DenseLayer, DenseStep
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _DENSE = tuple(sorted(name for name, family in FAMILIES.items() if family.compiled_step))
-_KNOWN = (*_DENSE, *sorted(FAMILIES.keys() - set(_DENSE)))
+_OTHERS = sorted(name for name, family in FAMILIES.items() if not family.compiled_step)
+_KNOWN = (*_DENSE, *(name for name in _OTHERS if FAMILIES[name].slots))
 _ROPES_BY_LENGTH = ("dynamic", "longrope")
 """Rotary embeddings whose angles depend on how long a sequence is."""
 
@@ -36,6 +37,7 @@ class Decoder:
         `UserError` for a model that it cannot run."""
         _check(model)
         self._model = model
+        self._moe = Architecture.from_config(model.config.to_dict()).moe
         self._base: Any = model.base_model
         self._head: Any = model.get_output_embeddings()
         can = model.config.model_type in _DENSE and _plain(model)
@@ -81,13 +83,12 @@ class Decoder:
         many rows; either leaves the choice of experts on the device."""
         import torch
 
-        config = self._model.config
-        experts = getattr(config, "n_routed_experts", None)
-        if experts is not None:
+        moe = self._moe
+        if moe is not None:
             # Batched products copy the weights of every row's experts; grouped ones read each
             # expert once, but in bfloat16 alone without a look at what the experts are.
             grouped = self._model.dtype == torch.bfloat16
-            few = rows * config.num_experts_per_tok <= experts
+            few = rows * moe.active <= moe.routed
             self._model.set_experts_implementation(
                 "batched_mm" if few or not grouped else "grouped_mm"
             )
@@ -180,12 +181,12 @@ def _check(model: "PreTrainedModel") -> None:
     if config.model_type not in _KNOWN:
         raise UserError(
             f"engine=graph: runs models of type {', '.join(_KNOWN)}, not {config.model_type}; "
-            "choose engine=generate or engine=static"
+            "choose engine=generate, engine=static or engine=vllm"
         )
     if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
         raise UserError(
             "engine=graph: has no sliding-window attention, which this model uses; choose "
-            "engine=generate"
+            "engine=generate or engine=vllm"
         )
     places = {parameter.device for parameter in model.parameters()}
     if len(places) > 1:

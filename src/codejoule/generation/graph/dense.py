@@ -1,5 +1,5 @@
-"""Layers of Llama's and Qwen2's kind in compiled pieces, for one token per row. Between the
-products lie small pieces that torch.compile fuses; the products are cuBLAS's, or the packed
+"""Layers of Llama's, Qwen2's and Qwen3's kind in compiled pieces, for one token per row. Between
+the products lie small pieces that torch.compile fuses; the products are cuBLAS's, or the packed
 layer's (`opaque`)."""
 
 from collections.abc import Callable, Sequence
@@ -125,9 +125,15 @@ def _attend(
     cache: Any,
 ) -> Any:
     rows = x.shape[0]
+    # Qwen3's queries and keys are normalized, head by head.
+    norms = (getattr(attn, "q_norm", None), getattr(attn, "k_norm", None), None)
     query, key, value = (
-        states.view(rows, 1, -1, attn.head_dim).transpose(1, 2)
-        for states in _products(projections, joined, x)
+        (states if norm is None else norm(states)).transpose(1, 2)
+        for norm, states in zip(
+            norms,
+            (one.view(rows, 1, -1, attn.head_dim) for one in _products(projections, joined, x)),
+            strict=True,
+        )
     )
     query, key = rotate(query, key, rotary)
     key, value = cache.update(key, value)

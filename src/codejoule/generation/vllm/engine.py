@@ -60,6 +60,7 @@ class VllmEngine(Engine):
         )
         self._pieces = Pieces(tokenizer)
         self._end_tokens = decoding.end_tokens(model.end_token_owners, tokenizer)
+        self._thinking = decoding.thinking(tokenizer)
         self._child: Child | None = None
         self._facts: dict[str, Any] = {}
         self._windows = 0
@@ -103,6 +104,7 @@ class VllmEngine(Engine):
                 "engine": self._arguments(slots, longest),
                 "kernel": self._source.quant.kernel,
                 "fill": self._source.random_seed,
+                "packed_floats": METHODS[self._source.quant.method.name].packed_floats,
             }
         )
         message = self._child.hear()
@@ -252,7 +254,13 @@ class VllmEngine(Engine):
 
     def _begin(self, prompt: Prompt) -> DecodedSequence:
         stop = self._decoding.text_stop(prompt)
-        return DecodedSequence(prompt, self._pieces, end_tokens=self._end_tokens, stop=stop)
+        return DecodedSequence(
+            prompt,
+            self._pieces,
+            end_tokens=self._end_tokens,
+            stop=stop,
+            thinking=self._thinking,
+        )
 
     def _sampling(self, window: Window, prompt: Prompt) -> dict[str, Any]:
         generation = self._decoding.generation

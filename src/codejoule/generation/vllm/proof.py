@@ -6,10 +6,12 @@ from typing import Any
 
 from codejoule.config import UserError
 from codejoule.config.schema import EngineConfig
+from codejoule.domain import METHODS
 from codejoule.generation.engine import ModelSource
 
-_KINDS = {"none": "Unquantized", "gptq": "GPTQ", "awq": "AWQ", "fp8": "Fp8"}
-"""Part of the name of vLLM's class, for each method that vLLM has, too."""
+_ROUTERS = ("gate", "router")
+"""Last parts of the paths of what chooses experts. Most checkpoints leave it unquantized."""
+_PLAIN = METHODS["none"].vllm_classes
 
 
 def prove(found: Mapping[str, Any], source: ModelSource, config: EngineConfig) -> None:
@@ -19,18 +21,20 @@ def prove(found: Mapping[str, Any], source: ModelSource, config: EngineConfig) -
     layers = _linear(found)
     if not layers:
         raise _difference("linear layers", "some", "none that can be looked at")
-    kind = _KINDS[quant.method.name]
     for layer in layers:
-        if kind.lower() not in layer["method"].lower():
-            raise _difference(f"layer {layer['path']}", f"{kind} weights", layer["method"])
+        kinds, there = _kinds(layer, quant.method.name), classes_of(layer)
+        if not any(kind.lower() in there.lower() for kind in kinds):
+            raise _difference(f"layer {layer['path']}", f"{kinds[0]} weights", there)
+        if kinds == _PLAIN and layer["dtype"] not in (None, source.dtype):
+            raise _difference(f"dtype of {layer['path']}", source.dtype, layer["dtype"])
+        if kinds != METHODS[quant.method.name].vllm_classes:
+            continue
         if quant.kernel not in ("auto", kernel_of(layer)):
             raise _difference(f"kernel of {layer['path']}", quant.kernel, kernel_of(layer))
         if quant.bits is not None and layer["bits"] not in (None, quant.bits):
             raise _difference(f"bits of {layer['path']}", quant.bits, layer["bits"])
         if layer["device"] not in (None, source.device):
             raise _difference(f"device of {layer['path']}", source.device, layer["device"])
-        if kind == "Unquantized" and layer["dtype"] not in (None, source.dtype):
-            raise _difference(f"dtype of {layer['path']}", source.dtype, layer["dtype"])
     asked = {
         "dtype": source.dtype,
         "prefix_caching": bool(config.prefix_caching),
@@ -60,6 +64,19 @@ def _linear(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [each for each in found["layers"] if "Embedding" not in each["method"]]
 
 
+def _kinds(layer: Mapping[str, Any], method: str) -> tuple[str, ...]:
+    """Parts of names, one of which the class of a layer's weights must have."""
+    facts = METHODS[method]
+    if layer["path"].rpartition(".")[2] in _ROUTERS:
+        return (*_PLAIN, *facts.vllm_classes) if facts.bits else _PLAIN
+    return _PLAIN if facts.experts_only and not layer["experts"] else facts.vllm_classes
+
+
+def classes_of(layer: Mapping[str, Any]) -> str:
+    """vLLM's class for a layer's weights, with that of its scheme where it has one."""
+    return "/".join(filter(None, (layer["method"], layer["scheme"])))
+
+
 def kernel_of(layer: Mapping[str, Any]) -> str | None:
     """``machete`` of ``MacheteLinearKernel``; None where vLLM names none."""
     name = layer["kernel"]
@@ -70,7 +87,10 @@ def model_facts(found: Mapping[str, Any], source: ModelSource) -> dict[str, Any]
     """The same as ``model.json`` has it; layers that are alike but for their number as one entry
     with their count."""
     linear = _linear(found)
-    kinds = Counter("/".join(filter(None, (layer["method"], layer["kernel"]))) for layer in linear)
+    kinds = Counter(
+        "/".join(filter(None, (classes_of(layer), layer["kernel"]))) for layer in linear
+    )
+    plain = sum(1 for layer in linear if _PLAIN[0] in layer["method"])
     alike: Counter[tuple[tuple[str, Any], ...]] = Counter()
     for layer in found["layers"]:
         path = ".".join("N" if part.isdigit() else part for part in layer["path"].split("."))
@@ -91,8 +111,8 @@ def model_facts(found: Mapping[str, Any], source: ModelSource) -> dict[str, Any]
         "kernel": ", ".join(kernels) if quantized else None,
         "bits": source.quant.bits,
         "group_size": source.quant.group_size,
-        "linear_quantized": len(linear) if quantized else 0,
-        "linear_unquantized": 0 if quantized else len(linear),
+        "linear_quantized": len(linear) - plain,
+        "linear_unquantized": plain,
         "kernels": dict(kinds),
         "layers": [{**dict(facts), "count": count} for facts, count in alike.items()],
     }

@@ -21,6 +21,8 @@ import traceback
 
 VERSIONS = "0.26 to 0.32"
 """Of vLLM, for which the functions up to `main` were tried."""
+_EXPONENT = 121
+"""2 ** (121 - 127), beside 4-bit floats of up to 6."""
 
 
 def when_weights_are_there(tell):
@@ -57,8 +59,7 @@ def short(kernel):
 
 def fill(model, seed):
     """Draw weights anew. vLLM's dummy weights are tiny, packed ones are what the memory held, and
-    the energy of a multiplication depends on its numbers. Scales, and what fp8 was made of,
-    stay."""
+    the energy of a multiplication depends on its numbers. Scales stay."""
     import torch
 
     draws = {}
@@ -70,6 +71,10 @@ def fill(model, seed):
         if parameter.dtype in (torch.float32, torch.float16, torch.bfloat16):
             if parameter.ndim > 1:
                 parameter.data.normal_(std=0.02, generator=drawn)
+        elif parameter.dtype == torch.float8_e4m3fn:
+            # As wide as checkpoints have it, whose largest number in a block becomes 448.
+            drawn_here = torch.empty_like(parameter, dtype=torch.float32)
+            parameter.data.copy_(drawn_here.normal_(std=112, generator=drawn).clamp_(-448, 448))
         elif parameter.dtype in (torch.int32, torch.int64, torch.uint8, torch.int8):
             limits = torch.iinfo(parameter.dtype)
             parameter.data.random_(limits.min, limits.max, generator=drawn)
@@ -83,19 +88,27 @@ def inspect(model):
         if backend is not None and hasattr(backend, "get_name"):
             attention.add(backend.get_name())
         method = getattr(module, "quant_method", None)
+        # Some versions wrap the method of experts once weights are there.
+        method = getattr(method, "old_quant_method", None) or method
+        # All experts of a layer are one module, which has neither inputs nor outputs.
+        experts = "moe" in type(method).__name__.lower()
         if method is None or not (
-            hasattr(module, "output_size") or hasattr(module, "num_embeddings")
+            experts or hasattr(module, "output_size") or hasattr(module, "num_embeddings")
         ):
             continue
         # On the CPU vLLM packs weights anew and releases the tensors.
         weight = next((p for p in module.parameters(recurse=False) if p.ndim > 1), None)
-        kernel = getattr(method, "kernel", None) or getattr(method, "fp8_linear", None)
+        scheme = getattr(module, "scheme", None)
+        holders = ((method, "kernel"), (method, "fp8_linear"), (scheme, "kernel"))
+        kernel = next((k for owner, name in holders if (k := getattr(owner, name, None))), None)
         config = getattr(method, "quant_config", None)
         layers.append(
             {
                 "path": name,
                 "class": type(module).__name__,
                 "method": type(method).__name__,
+                "scheme": None if scheme is None else type(scheme).__name__,
+                "experts": experts,
                 "kernel": None if kernel is None else type(kernel).__name__,
                 "bits": getattr(config, "weight_bits", None),
                 "group_size": getattr(config, "group_size", None),
@@ -150,6 +163,31 @@ def settings_in_force(engine):
         "tensor_parallel": config.parallel_config.tensor_parallel_size,
         "speculative": None if speculative is None else speculative.method,
     }
+
+
+def fill_exponents(model):
+    """Give packed floats the scale of untrained weights: vLLM's dummy weights leave bytes as the
+    memory held them, and an exponent of 255 is no number. Before kernels lay weights out anew."""
+    import torch
+
+    for name, parameter in model.named_parameters():
+        if "scale" in name and parameter.dtype == torch.uint8:
+            parameter.data.fill_(_EXPONENT)
+        elif parameter.dtype == torch.uint8:
+            parameter.data.random_(0, 256)
+
+
+def dummy_weights_are_numbers():
+    """Have `fill_exponents` called after vLLM's dummy weights."""
+    from vllm.model_executor.model_loader.dummy_loader import DummyModelLoader
+
+    load = DummyModelLoader.load_weights
+
+    def load_weights(self, model, *rest, **options):
+        load(self, model, *rest, **options)
+        fill_exponents(model)
+
+    DummyModelLoader.load_weights = load_weights
 
 
 class Served:
@@ -270,6 +308,8 @@ def load(asked, say):
     from vllm.v1.engine.llm_engine import LLMEngine
 
     when_weights_are_there(lambda: say({"loaded": True}))
+    if asked["fill"] is not None and asked["packed_floats"]:
+        dummy_weights_are_numbers()
     engine = LLMEngine.from_engine_args(EngineArgs(**asked["engine"]))
     if asked["fill"] is not None:
         engine.apply_model(lambda model: fill(model, asked["fill"]))

@@ -1,5 +1,6 @@
 """AWQ, 4 bits (Lin et al. 2023), in the layout ``gemm``."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from codejoule.config.schema import QuantConfig
@@ -35,7 +36,7 @@ class Awq(PackedQuantizer):
         },
     )
 
-    def declaration(self, quant: QuantConfig) -> dict[str, Any]:
+    def declaration(self, quant: QuantConfig, architecture: Mapping[str, Any]) -> dict[str, Any]:
         """With zero points."""
         return {
             "quant_method": "awq",

@@ -111,8 +111,6 @@ class Quantizer:
 
     kernels: tuple[Kernel, ...] = ()
     """In the order in which its library prefers them."""
-    takes_experts = False
-    """Whether it can quantize a mixture of experts."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -258,14 +256,14 @@ class Quantizer:
     def check_stored(self, stored: StoredLayer, quant: QuantConfig, where: str, name: str) -> None:
         """Refuse what kernels would take for something else; `UserError` that names the layer."""
 
-    def declaration(self, quant: QuantConfig) -> dict[str, Any]:
-        """The ``quantization_config`` of a checkpoint in its usual layout; empty for a method whose
-        checkpoints are unquantized."""
+    def declaration(self, quant: QuantConfig, architecture: Mapping[str, Any]) -> dict[str, Any]:
+        """The ``quantization_config`` of a checkpoint of this `architecture` (a config.json) in its
+        usual layout; empty for a method whose checkpoints are unquantized."""
         return {}
 
-    def declared(self, fields: Mapping[str, Any]) -> DeclaredQuantization:
-        """What a ``quantization_config`` of this method means; `ConfigError` for what is not
-        understood."""
+    def declared(self, fields: Mapping[str, Any]) -> DeclaredQuantization | None:
+        """What a ``quantization_config`` with a name of this method means; None for another method
+        of that name. Raises `ConfigError` for what is not understood."""
         return DeclaredQuantization(method=self.name)
 
     def quantize(

@@ -1,5 +1,6 @@
 """GPTQ, 4 or 8 bits (Frantar et al. 2022)."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from codejoule.config import UserError
@@ -11,7 +12,6 @@ from codejoule.models.quantization.packed import PackedQuantizer, packed_kernels
 class Gptq(PackedQuantizer):
     """Numbers of a word lie along the inputs; ``g_idx`` has each input's group."""
 
-    takes_experts = True
     zero_offset = 1
     recipe = "GPTQConfig"
     # Its sums are better in float32 where speed allows.
@@ -47,7 +47,7 @@ class Gptq(PackedQuantizer):
                 "or in checkpoint_format (gptq keeps zero points less one, gptq_v2 as they are)"
             )
 
-    def declaration(self, quant: QuantConfig) -> dict[str, Any]:
+    def declaration(self, quant: QuantConfig, architecture: Mapping[str, Any]) -> dict[str, Any]:
         """With the layers named: without a checkpoint nobody can see which are quantized."""
         layers = (("q_proj", "k_proj", "v_proj"), ("o_proj",))
         inside = [[f"self_attn.{name}" for name in names] for names in layers]

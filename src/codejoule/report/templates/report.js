@@ -304,6 +304,64 @@
     byId("pareto-legend").replaceChildren(...rows);
   }
 
+  // Energy over that of the unquantized model, by batch; both axes are logarithmic.
+  function drawCurves() {
+    const home = byId("curves");
+    if (!home) return;
+    const own = group.curves;
+    byId("curves-caption").textContent = "";
+    byId("curves-legend").replaceChildren();
+    if (!own.length) return empty(home, "No quantized model here was run at two batches beside the unquantized one.");
+    const width = Math.max(280, home.clientWidth);
+    const height = Math.round(Math.min(440, Math.max(320, width * 0.55)));
+    const box = { left: 46, right: width - 14, top: 30, bottom: height - 46 };
+    const batches = [...new Set(own.flatMap((c) => c.batches))].sort((a, b) => a - b);
+    const values = own.flatMap((c) => [...c.ratios, ...c.lows, ...c.highs]).filter((v) => v !== null && v > 0);
+    const [low, high] = [Math.min(0.9, ...values) / 1.08, Math.max(1.1, ...values) * 1.08];
+    const part = (v, a, b) => Math.log(v / a) / Math.log(b / a);
+    const x = (v) => box.left + 12 + part(v, batches[0], batches.at(-1)) * (box.right - box.left - 24);
+    const y = (v) => box.bottom - part(v, low, high) * (box.bottom - box.top);
+    const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": `energy over that of the unquantized model by batch, ${several(own.length, "curve")}` });
+    let free = -Infinity;
+    for (const b of batches) {
+      svg.append(make("line", { class: "grid", x1: x(b), x2: x(b), y1: box.top, y2: box.bottom }));
+      if (x(b) < free) continue;
+      free = x(b) + 30;
+      svg.append(make("text", { class: "tick", x: x(b), y: box.bottom + 18, "text-anchor": "middle" }, tickText(b)));
+    }
+    const ticks = [0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10].filter((v) => v >= low && v <= high);
+    for (const v of ticks) {
+      svg.append(
+        make("line", { class: v === 1 ? "front" : "grid", x1: box.left, x2: box.right, y1: y(v), y2: y(v) }),
+        make("text", { class: "tick", x: box.left - 8, y: y(v) + 4, "text-anchor": "end" }, tickText(v)));
+    }
+    svg.append(
+      make("text", { x: box.right, y: height - 8, "text-anchor": "end" }, "batch, logarithmic"),
+      make("text", { x: 0, y: 14 }, `energy over unquantized${group.kind === "measured" ? "" : ` (${group.kind})`}`));
+    own.forEach((c, n) => {
+      const points = c.batches.map((b, i) => [x(b), y(c.ratios[i])]);
+      svg.append(make("path", { class: "curve", stroke: colour(n), d: `M${points.map((p) => p.join(" ")).join("L")}` }));
+      c.batches.forEach((b, i) => {
+        const [px, py] = points[i];
+        const known = c.lows[i] !== null && c.highs[i] !== null;
+        const text = `${c.label}, batch ${b}: ${digits(c.ratios[i])}${known ? ` [${digits(c.lows[i])}, ${digits(c.highs[i])}]` : ""}`;
+        const mark = make("g", { class: "mark", tabindex: 0, role: "img", "aria-label": text });
+        if (known) mark.append(make("line", { class: "interval", stroke: colour(n), x1: px, x2: px, y1: y(c.lows[i]), y2: y(c.highs[i]) }));
+        mark.append(
+          make("circle", { cx: px, cy: py, r: 4.5, fill: group.kind === "measured" ? colour(n) : "var(--back)", stroke: colour(n), "stroke-width": 2 }),
+          make("circle", { class: "halo", cx: px, cy: py, r: 11 }));
+        for (const event of ["mouseenter", "focus"]) mark.addEventListener(event, () => tip(home, px, py, text, width));
+        for (const event of ["mouseleave", "blur"]) mark.addEventListener(event, () => untip(home));
+        svg.append(mark);
+      });
+    });
+    home.replaceChildren(svg);
+    byId("curves-legend").replaceChildren(...own.map((c, n) => make("span", {}, swatch(make("path", { d: "M1 10H21", stroke: colour(n), "stroke-width": 3 })), `${c.label}: ${c.conclusion}`)));
+    const known = own.some((c) => c.lows.some((v) => v !== null));
+    byId("curves-caption").textContent = "Below the dashed line quantization takes less energy than the unquantized model with all other settings equal. " +
+      (known ? "Bars are 95 % intervals between runs." : "These figures have no intervals: nothing is shown by them.");
+  }
+
   // Power over time: a strip per run, all with the same axes, so that areas compare.
   const STRIPS = 12;
   function drawPower() {
@@ -489,6 +547,7 @@
 
   function drawFigures() {
     drawPareto();
+    drawCurves();
     drawPower();
   }
   function draw() {
