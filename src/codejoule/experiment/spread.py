@@ -98,6 +98,9 @@ class _Cluster:
     """What runs the samples here, and must there."""
     running: dict[Any, tuple[_Shard, Mapping[str, Any]]] = field(default_factory=dict)
     """Each task of Ray's with its shard and its node."""
+    lost: set[str] = field(default_factory=set)
+    """Nodes that are gone, by their ids: for a while Ray lists them as alive. One that comes back
+    has another id."""
 
     def judge(self, shards: Sequence[_Shard]) -> Iterator[list[Judged | SandboxSetUp]]:
         """What was found of each shard, as they end."""
@@ -133,11 +136,11 @@ class _Cluster:
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        busy = {node["NodeID"] for _, node in self.running.values()}
+        taken = {node["NodeID"] for _, node in self.running.values()} | self.lost
         own = _own_cores()
         for node in ray.nodes():
             cores = node["Resources"].get("CPU", 0.0) - own[node["NodeID"]]
-            if not waiting or not node["Alive"] or node["NodeID"] in busy or cores <= 0:
+            if not waiting or not node["Alive"] or node["NodeID"] in taken or cores <= 0:
                 continue
             # All of them: what else runs there would be in the node's energy.
             task = ray.remote(_judge_shard).options(
@@ -167,6 +170,11 @@ class _Cluster:
                 raise UserError(f"Ray's node {host}: {cause}") from error
             raise
         except ray.exceptions.RayError as error:
+            of_the_worker = (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError)
+            if not isinstance(error, of_the_worker):
+                self.lost.add(node["NodeID"])
+            if isinstance(error, ray.exceptions.TaskUnschedulableError):
+                return None  # it was gone before the shard began
             shard.losses += 1
             if shard.losses > _MOST_LOSSES:
                 tasks = ", ".join(dict.fromkeys(sample.task_id for sample in shard.samples))
