@@ -29,6 +29,8 @@ _T = TypeVar("_T")
 PARENT = "mlflow.parentRunId"
 UUID = "codejoule.uuid"
 """Tag of every run that is begun for a server: by it an upload finds what is there already."""
+TRACES_AS = "codejoule.traces_as"
+"""Tag of an uploaded run: the id that it had before, which its traces are named after."""
 SERVER_RUN = "codejoule.server_run"
 """Tag of a run in the outbox that was begun on the server: its id there."""
 FINGERPRINT = "codejoule.fingerprint"

@@ -27,7 +27,14 @@ from codejoule.tracking.client import (
 from codejoule.tracking.lease.claims import TAKEN
 from codejoule.tracking.outbox import Outbox
 from codejoule.tracking.process import Processes
-from codejoule.tracking.served import ERROR, FINGERPRINT, PARENT, Place, ServedClient
+from codejoule.tracking.served import (
+    ERROR,
+    FINGERPRINT,
+    PARENT,
+    TRACES_AS,
+    Place,
+    ServedClient,
+)
 from codejoule.tracking.traces import TaskTrace, judge_traces, log_traces
 
 if TYPE_CHECKING:
@@ -137,10 +144,12 @@ class TrackedRun:
     def log_traces(self, traces: Sequence[TaskTrace], *, model: str) -> None:
         """Record the traces of tasks that `model` answered."""
 
+        known_as = self._traces_as()
+
         def record(place: Place) -> None:
             log_traces(
                 traces, uri=place.uri, experiment_id=place.experiment_id, run_id=place.run_id,
-                known_as=self.run_id, model=model,
+                known_as=known_as, model=model,
             )  # fmt: skip
 
         self._anywhere(record)
@@ -148,10 +157,18 @@ class TrackedRun:
     def judge_traces(self, records: Sequence[TaskRecord]) -> None:
         """Add the verdicts of these samples to their traces."""
 
+        known_as = self._traces_as()
+
         def record(place: Place) -> None:
-            judge_traces(records, uri=place.uri, run_id=place.run_id, known_as=self.run_id)
+            judge_traces(records, uri=place.uri, run_id=place.run_id, known_as=known_as)
 
         self._anywhere(record)
+
+    def _traces_as(self) -> str:
+        """The id that the run's traces are named after."""
+        with explained(self._uri, f"read run {self.run_id}"):
+            tags = self._client.get_run(self.run_id).data.tags
+        return str(tags.get(TRACES_AS, self.run_id))
 
     def _anywhere(self, record: Callable[[Place], None]) -> None:
         """Do what MLflow's client has no function for, where the run is recorded."""

@@ -22,6 +22,7 @@ from codejoule.tracking.served import (
     FINGERPRINT,
     PARENT,
     SERVER_RUN,
+    TRACES_AS,
     UUID,
     Place,
     create_once,
@@ -255,7 +256,8 @@ class _Upload:
                 target, params=params[start : start + PARAMS_PER_BATCH], synchronous=True
             )
         known = set(self._history(target, content, there))
-        tags = content.tags.items() - there.data.tags.items()
+        named = {} if target == waiting.known_as else {TRACES_AS: waiting.known_as}
+        tags = (named | dict(content.tags)).items() - there.data.tags.items()
         client.log_batch(
             target,
             metrics=[metric for metric in content.metrics if _point(metric) not in known],
