@@ -199,6 +199,33 @@ def test_judging_that_was_broken_off_continues(
     assert not left
 
 
+def test_a_run_that_was_broken_off_while_it_judged_can_be_handed_over(
+    tmp_path: Path, with_database: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, judge_here = with_database(tmp_path), evaluation_stage.judge_here
+    judged: list[int] = []
+
+    def some(samples: Any, *args: Any, **more: Any) -> None:
+        judged.append(len(samples))
+        judge_here(samples[:3] if len(judged) == 1 else samples, *args, **more)
+        if len(judged) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluation_stage, "judge_here", some)
+    with pytest.raises(KeyboardInterrupt):
+        run(folder)
+    made = run(folder, "stage=generate")
+    before = stored(folder, made)
+    assert before.tags["codejoule.stage"] == "generated"
+    assert "pass_at_1" not in before.metrics
+    assert run(folder, "stage=evaluate").run_id == made.run_id
+    assert judged == [4, 1], "what had been judged is not judged again"
+    after = stored(folder, made)
+    assert after.tags["codejoule.stage"] == "judged"
+    assert after.metrics["energy_evaluation_j"] > before.metrics["energy_evaluation_j"] > 0
+    assert run(folder).skipped
+
+
 def test_judging_without_a_run_says_how_to_make_one(
     tmp_path: Path, with_database: Callable[[Path], Path]
 ) -> None:

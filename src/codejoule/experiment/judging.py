@@ -229,9 +229,9 @@ def _verdicts(
     recorded = {(one.task_id, one.sample): one for one in results}
     found = []
     for record in records:
-        one = recorded[record.task_id, record.sample]
         if record.verdict is None or record.evaluation_s is None:
             continue
+        one = recorded[record.task_id, record.sample]
         found.append(
             JudgedSample(
                 task_id=record.task_id,
