@@ -16,8 +16,8 @@ from codejoule.config.compose import compose_experiment
 from codejoule.config.schema import TrackingConfig, TrackingName
 from codejoule.experiment import evaluation_stage
 from codejoule.experiment.identity import configuration
-from codejoule.experiment.judging import _Record
-from codejoule.tracking import Store, StoredRun, prepare_store, read_tasks_parquet
+from codejoule.experiment.judging import _Record, judge_run
+from codejoule.tracking import Outbox, Store, StoredRun, prepare_store, read_tasks_parquet
 from tests.mlflow_server import Server
 
 
@@ -231,6 +231,21 @@ def test_judging_without_a_run_says_how_to_make_one(
 ) -> None:
     with pytest.raises(UserError, match=r"no run of this configuration has generated .*stage=gen"):
         run(with_database(tmp_path), "stage=evaluate")
+
+
+def test_judging_while_the_server_is_away_says_so(tmp_path: Path) -> None:
+    tracking = TrackingConfig(
+        name=TrackingName.server, uri="http://127.0.0.1:9", dir=str(tmp_path / "mlruns")
+    )
+    Outbox(tracking.folder, "http://127.0.0.1:9").note_down()
+    place = ["tracking=server", f"tracking.uri={tracking.uri}", f"tracking.dir={tracking.dir}"]
+    with pytest.raises(UserError, match=r"server http://127.0.0.1:9 does not answer, which has"):
+        codejoule.run(*place, "stage=evaluate")
+    with pytest.raises(UserError, match=r"server http://127.0.0.1:9 does not answer, which has"):
+        judge_run(
+            prepare_store(tracking), "1234", compose_experiment(place),
+            folder_of=lambda name: tmp_path / name,
+        )  # fmt: skip
 
 
 def test_a_run_that_judges_nothing_has_one_stage() -> None:

@@ -12,6 +12,7 @@ from codejoule.tracking.journal import Journal, detach, guarded
 from codejoule.tracking.lease import Fence, Lease, LostLeaseError, is_owned
 from codejoule.tracking.outbox import Outbox
 from codejoule.tracking.prepare import prepare_store
+from codejoule.tracking.served import FINGERPRINT
 from codejoule.tracking.store import (
     CONFIGURATION,
     GENERATED,
@@ -29,6 +30,7 @@ from codejoule.tracking.views import VIEW
 
 __all__ = [
     "CONFIGURATION",
+    "FINGERPRINT",
     "GENERATED",
     "GENERATED_AS",
     "JUDGED",

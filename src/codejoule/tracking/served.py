@@ -141,7 +141,10 @@ class ServedClient:
     def _read(self, name: str, run_id: str, *args: Any, **kwargs: Any) -> Any:
         place = self.place(run_id)
         if place is None:
-            raise OutageError(f"{self.outbox.server} does not answer ({self._why})")
+            raise OutageError(
+                f"the tracking server {self.outbox.server} does not answer ({self._why}), which "
+                f"has run {run_id}; start the same command again when it does"
+            )
         with patience(RECORDING):
             return getattr(place.client, name)(place.run_id, *args, **kwargs)
 
