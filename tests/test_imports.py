@@ -8,8 +8,8 @@ SOURCE = Path(__file__).parents[1] / "src" / "codejoule"
 
 LARGE = """
     accelerate bitsandbytes datasets defuser gguf gptqmodel httpx huggingface_hub hydra jinja2
-    matplotlib mlflow optimum pandas psutil pyarrow pynvml safetensors scikit_posthocs scipy
-    statsmodels tokenizers torch torchao transformers triton vllm zeus
+    matplotlib mlflow optimum pandas psutil pyarrow pynvml ray requests safetensors
+    scikit_posthocs scipy statsmodels tokenizers torch torchao transformers triton vllm zeus
 """
 """Libraries that cost time, or that say something of this machine's devices alone: imported where
 they are used, so that ``--cfg job`` and ``--help`` do without them."""
@@ -18,6 +18,7 @@ EXCEPTIONS = {
     "cli codejoule": "a command's rooms are imported when it is called",
     "thesis/command.py codejoule": "commands, as in cli",
     "experiment/callback.py codejoule": "Hydra imports it for each `--cfg job`: 0.6 s so",
+    "experiment/evaluation_stage.py codejoule": "spread, which judges by it on each node of Ray",
     "experiment/callback.py omegaconf": "the same",
     "generation/graph/gemv.py codejoule": "its kernels need triton, which is there with a GPU alone",
 }
