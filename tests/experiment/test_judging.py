@@ -18,6 +18,7 @@ from codejoule.experiment import evaluation_stage
 from codejoule.experiment.identity import configuration
 from codejoule.experiment.judging import _Record, judge_run
 from codejoule.tracking import Outbox, Store, StoredRun, prepare_store, read_tasks_parquet
+from codejoule.tracking.outbox import Waiting
 from tests.mlflow_server import Server
 
 
@@ -233,15 +234,24 @@ def test_judging_without_a_run_says_how_to_make_one(
         run(with_database(tmp_path), "stage=evaluate")
 
 
-def test_judging_while_the_server_is_away_says_so(tmp_path: Path) -> None:
+def test_judging_while_the_server_is_away_says_so(tmp_path: Path, empty_database: Path) -> None:
     tracking = TrackingConfig(
         name=TrackingName.server, uri="http://127.0.0.1:9", dir=str(tmp_path / "mlruns")
     )
-    Outbox(tracking.folder, "http://127.0.0.1:9").note_down()
+    outbox = Outbox(tracking.folder, "http://127.0.0.1:9")
+    outbox.note_down()
+    shutil.copy(empty_database, outbox.folder / "mlflow.db")
     place = ["tracking=server", f"tracking.uri={tracking.uri}", f"tracking.dir={tracking.dir}"]
     with pytest.raises(UserError, match=r"server http://127.0.0.1:9 does not answer, which has"):
         codejoule.run(*place, "stage=evaluate")
     with pytest.raises(UserError, match=r"server http://127.0.0.1:9 does not answer, which has"):
+        judge_run(
+            prepare_store(tracking), "1234", compose_experiment(place),
+            folder_of=lambda name: tmp_path / name,
+        )  # fmt: skip
+    # As where it went away while the verdicts were recorded.
+    outbox.add(Waiting(known_as="1234", run_id="5678", experiment="codejoule", whole=False))
+    with pytest.raises(UserError, match=r"but for a part that waits in .*: codejoule sync"):
         judge_run(
             prepare_store(tracking), "1234", compose_experiment(place),
             folder_of=lambda name: tmp_path / name,

@@ -186,6 +186,14 @@ def judge_run(
 
 
 def _read(store: Store, run_id: str, folder: Path) -> _Generated:
+    outbox = store.outbox
+    waiting = None if outbox is None else outbox.waiting(outbox.canonical(run_id))
+    if outbox is not None and waiting is not None and not waiting.whole:
+        raise UserError(
+            f"run {run_id} is on the tracking server, but for a part that waits in {outbox.folder} "
+            f"since it did not answer: {outbox.command} uploads it; then start the same command "
+            "again"
+        )
     run = store.read(run_id)
     if run is None or run.tags.get("codejoule.kind") != "run":
         _check_answers(store)
