@@ -20,7 +20,18 @@ from codejoule.cli import main
 from codejoule.config import UserError
 from codejoule.config.schema import TrackingConfig, TrackingName
 from codejoule.domain import Suite
-from codejoule.tracking import Outbox, Store, TaskTrace, prepare_store, upload
+from codejoule.tracking import (
+    GENERATED,
+    GENERATED_AS,
+    JUDGED,
+    STAGE,
+    Outbox,
+    Store,
+    TaskTrace,
+    prepare_store,
+    upload,
+)
+from tests.tracking import served
 from tests.tracking.test_parquet import RECORD
 
 SUITE = Suite(
@@ -115,6 +126,29 @@ def check_whole(bench: Bench, run: Run, tmp_path: Path, parent: str) -> None:
     assert {trace.info.tags["mlflow.traceName"] for trace in traces} == {"a/1", "a/2"}
     assert all(len(trace.data.spans) == 1 for trace in traces)
     assert all(trace.info.assessments[0].value is True for trace in traces)
+
+
+def test_what_has_only_generated_is_not_taken_for_finished_while_its_server_is_away(
+    bench, tmp_path, empty_database
+):
+    database = tmp_path / "mlflow.db"
+    shutil.copy(empty_database, database)
+    with served.mlflow_server(database) as uri:
+        bench.tracking = dataclasses.replace(bench.tracking, uri=uri)
+        waits, judged = begin(bench.open(), None), begin(bench.open(), None, fingerprint="f2")
+        for run in (waits, judged):
+            run.log(tags={STAGE: GENERATED})
+            run.finish("FINISHED")
+        tags = {STAGE: JUDGED, "codejoule.fingerprint": "f3", GENERATED_AS: "f2"}
+        bench.open().track(judged.run_id).log(tags=tags)
+    bench.outbox.note_down()
+    shutil.copy(empty_database, bench.outbox.folder / "mlflow.db")
+    away = bench.open()
+    assert away.away
+    assert (away.find_finished("f1"), away.find_generated("f1")) == (None, waits.run_id)
+    for fingerprint in ("f2", "f3"):
+        assert away.find_finished(fingerprint) == judged.run_id
+        assert away.find_generated(fingerprint) is None
 
 
 @pytest.mark.slow

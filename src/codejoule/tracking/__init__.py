@@ -12,13 +12,9 @@ from codejoule.tracking.journal import Journal, detach, guarded
 from codejoule.tracking.lease import Fence, Lease, LostLeaseError, is_owned
 from codejoule.tracking.outbox import Outbox
 from codejoule.tracking.prepare import prepare_store
-from codejoule.tracking.served import FINGERPRINT
+from codejoule.tracking.served import FINGERPRINT, GENERATED, GENERATED_AS, JUDGED, STAGE
 from codejoule.tracking.store import (
     CONFIGURATION,
-    GENERATED,
-    GENERATED_AS,
-    JUDGED,
-    STAGE,
     RunStatus,
     Store,
     StoredRun,

@@ -30,7 +30,10 @@ from codejoule.tracking.process import Processes
 from codejoule.tracking.served import (
     ERROR,
     FINGERPRINT,
+    GENERATED,
+    GENERATED_AS,
     PARENT,
+    STAGE,
     TRACES_AS,
     Place,
     ServedClient,
@@ -48,15 +51,8 @@ _log = logging.getLogger(__name__)
 
 _KIND = "codejoule.kind"
 _HOST = "codejoule.host"
-STAGE = "codejoule.stage"
-"""Tag that says how far a finished run has gone: `GENERATED` or `JUDGED`."""
-GENERATED = "generated"
-"""Its samples are in the store, and no verdicts on them."""
-JUDGED = "judged"
 CONFIGURATION = "codejoule.configuration"
 """Tag with the hash of what a run's configuration asks for."""
-GENERATED_AS = "codejoule.fingerprint_generated"
-"""Tag with the fingerprint that a run was generated with, where it was judged otherwise."""
 _NOTE = "mlflow.note.content"
 _DIGEST_LENGTH = 36
 
@@ -367,14 +363,19 @@ class Store:
             for run in self._ended(tag, fingerprint):
                 if run.tags.get(STAGE) != GENERATED:
                     return run.run_id
-        return (
-            self._client.finished(fingerprint) if isinstance(self._client, ServedClient) else None
-        )
+        return self._known(fingerprint, generated=False)
+
+    def _known(self, fingerprint: str, *, generated: bool) -> str | None:
+        """What is known here of the runs of a server that is away."""
+        if not isinstance(self._client, ServedClient):
+            return None
+        return self._client.finished(fingerprint, generated=generated)
 
     def find_generated(self, fingerprint: str) -> str | None:
         """Run id of the latest run with this fingerprint whose samples are still to be judged."""
         found = self._ended(FINGERPRINT, fingerprint)
-        return next((run.run_id for run in found if run.tags.get(STAGE) == GENERATED), None)
+        own = next((run.run_id for run in found if run.tags.get(STAGE) == GENERATED), None)
+        return own or self._known(fingerprint, generated=True)
 
     def find_configured(self, configuration: str) -> list[StoredRun]:
         """Every run of that configuration that has generated, whether judged or not, the latest

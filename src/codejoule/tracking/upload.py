@@ -15,7 +15,7 @@ from codejoule.common.progress import doing
 from codejoule.config import UserError
 from codejoule.config.schema import TrackingConfig, TrackingName
 from codejoule.tracking.client import PARAMS_PER_BATCH
-from codejoule.tracking.outbox import Finished, Outbox, Waiting
+from codejoule.tracking.outbox import Outbox, Waiting
 from codejoule.tracking.prepare import open_served, prepare_store
 from codejoule.tracking.served import (
     ERROR,
@@ -26,6 +26,7 @@ from codejoule.tracking.served import (
     UUID,
     Place,
     create_once,
+    finished,
     noted,
     runs_of_uuid,
 )
@@ -343,8 +344,7 @@ class _Upload:
         self._done.runs += not sweep
         fingerprint = content.tags.get(FINGERPRINT)
         if content.status == "FINISHED" and fingerprint is not None:
-            known = Finished(run_id=target, metrics={m.key: m.value for m in content.metrics})
-            self._outbox.finish(self._experiment, fingerprint, known)
+            self._outbox.finish(self._experiment, fingerprint, finished(there))
         if content.status == "FINISHED":
             self._outbox.forget(target)
         elif content.ended:
