@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 
 from codejoule.config import UserError
 from codejoule.tracking import Fence, Journal, Lease, LostLeaseError, detach, guarded
+from codejoule.tracking.lease import files
 from codejoule.tracking.lease.files import LeaseFiles
 from codejoule.tracking.lease.owner import Owner, Watch
 from codejoule.tracking.lease.server import AwayError, LeaseServer
@@ -130,6 +131,19 @@ def test_a_journal_refuses_what_comes_after_the_lease_was_lost(folder: Path) -> 
         assert lease.lost
     with Journal(folder) as journal:
         assert journal.payloads("kept") == [{}] and journal.payloads("late") == []
+
+
+def test_the_next_owners_file_is_word_enough(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Lease(folder, lease_s=60, wait=False) as lease:
+        fence = Fence(lease.path, lease.lease_s)
+        lease.check()
+        fence.check()
+        with monkeypatch.context() as full_disk:
+            full_disk.setattr(files, "_append", lambda *_: None)
+            LeaseFiles(folder).take(Owner(), LeaseFiles(folder).last())
+        for holder in (lease, fence):
+            with pytest.raises(LostLeaseError, match="another process has taken the run over"):
+                holder.check()
 
 
 def test_what_a_late_writer_still_writes_reaches_nobody(folder: Path) -> None:
