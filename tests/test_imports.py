@@ -19,6 +19,7 @@ EXCEPTIONS = {
     "thesis/command.py codejoule": "commands, as in cli",
     "experiment/evaluation_stage.py codejoule": "the nodes of a Ray cluster judge by this module",
     "experiment/callback.py codejoule": "Hydra imports it for each `--cfg job`: 0.6 s so",
+    "experiment/evaluation_stage.py codejoule": "spread, which judges by it on each node of Ray",
     "experiment/callback.py omegaconf": "the same",
     "generation/graph/gemv.py codejoule": "its kernels need triton, which is there with a GPU alone",
 }

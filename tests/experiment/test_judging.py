@@ -16,8 +16,9 @@ from codejoule.config.compose import compose_experiment
 from codejoule.config.schema import TrackingConfig, TrackingName
 from codejoule.experiment import evaluation_stage
 from codejoule.experiment.identity import configuration
-from codejoule.experiment.judging import _Record
-from codejoule.tracking import Store, StoredRun, prepare_store, read_tasks_parquet
+from codejoule.experiment.judging import _Record, judge_run
+from codejoule.tracking import Outbox, Store, StoredRun, prepare_store, read_tasks_parquet
+from codejoule.tracking.outbox import Waiting
 from tests.mlflow_server import Server
 
 
@@ -199,11 +200,62 @@ def test_judging_that_was_broken_off_continues(
     assert not left
 
 
+def test_a_run_that_was_broken_off_while_it_judged_can_be_handed_over(
+    tmp_path: Path, with_database: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, judge_here = with_database(tmp_path), evaluation_stage.judge_here
+    judged: list[int] = []
+
+    def some(samples: Any, *args: Any, **more: Any) -> None:
+        judged.append(len(samples))
+        judge_here(samples[:3] if len(judged) == 1 else samples, *args, **more)
+        if len(judged) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluation_stage, "judge_here", some)
+    with pytest.raises(KeyboardInterrupt):
+        run(folder)
+    made = run(folder, "stage=generate")
+    before = stored(folder, made)
+    assert before.tags["codejoule.stage"] == "generated"
+    assert "pass_at_1" not in before.metrics
+    assert run(folder, "stage=evaluate").run_id == made.run_id
+    assert judged == [4, 1], "what had been judged is not judged again"
+    after = stored(folder, made)
+    assert after.tags["codejoule.stage"] == "judged"
+    assert after.metrics["energy_evaluation_j"] > before.metrics["energy_evaluation_j"] > 0
+    assert run(folder).skipped
+
+
 def test_judging_without_a_run_says_how_to_make_one(
     tmp_path: Path, with_database: Callable[[Path], Path]
 ) -> None:
     with pytest.raises(UserError, match=r"no run of this configuration has generated .*stage=gen"):
         run(with_database(tmp_path), "stage=evaluate")
+
+
+def test_judging_while_the_server_is_away_says_so(tmp_path: Path, empty_database: Path) -> None:
+    tracking = TrackingConfig(
+        name=TrackingName.server, uri="http://127.0.0.1:9", dir=str(tmp_path / "mlruns")
+    )
+    outbox = Outbox(tracking.folder, "http://127.0.0.1:9")
+    outbox.note_down()
+    shutil.copy(empty_database, outbox.folder / "mlflow.db")
+    place = ["tracking=server", f"tracking.uri={tracking.uri}", f"tracking.dir={tracking.dir}"]
+    with pytest.raises(UserError, match=r"server http://127.0.0.1:9 does not answer, which has"):
+        codejoule.run(*place, "stage=evaluate")
+    with pytest.raises(UserError, match=r"server http://127.0.0.1:9 does not answer, which has"):
+        judge_run(
+            prepare_store(tracking), "1234", compose_experiment(place),
+            folder_of=lambda name: tmp_path / name,
+        )  # fmt: skip
+    # As where it went away while the verdicts were recorded.
+    outbox.add(Waiting(known_as="1234", run_id="5678", experiment="codejoule", whole=False))
+    with pytest.raises(UserError, match=r"but for a part that waits in .*: codejoule sync"):
+        judge_run(
+            prepare_store(tracking), "1234", compose_experiment(place),
+            folder_of=lambda name: tmp_path / name,
+        )  # fmt: skip
 
 
 def test_a_run_that_judges_nothing_has_one_stage() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from codejoule.config import write_whole
+from codejoule.config import UserError, write_whole
 from codejoule.config.schema import TrackingConfig
 from codejoule.experiment.kept_journal import RUN_ID, pack_journal, release_journal, unpack_journal
 from codejoule.tracking import Journal, Store, prepare_store
@@ -53,6 +53,24 @@ def test_it_stays_where_an_artifact_is_not_whole_in_the_store(
         release_journal(opened, run_id, tmp_path / "journal")
     assert (tmp_path / "journal" / "journal.jsonl").exists()
     assert f"does not list {name} as it was written" in caplog.text
+
+
+def test_it_stays_where_the_store_cannot_be_asked_and_that_is_no_error_of_the_run(
+    opened: Store,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run_id = finished(opened, tmp_path / "journal")
+
+    def gone(*_: object) -> list[str]:
+        raise UserError("the server does not answer")
+
+    monkeypatch.setattr(opened, "unlisted", gone)
+    with caplog.at_level(logging.WARNING):
+        release_journal(opened, run_id, tmp_path / "journal")
+    assert (tmp_path / "journal" / "journal.jsonl").exists()
+    assert "the server does not answer" in caplog.text
 
 
 def test_that_of_another_run_stays(opened: Store, tmp_path: Path) -> None:

@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 
 from codejoule.config import UserError
 from codejoule.tracking import Fence, Journal, Lease, LostLeaseError, detach, guarded
+from codejoule.tracking.lease import files
 from codejoule.tracking.lease.files import LeaseFiles
 from codejoule.tracking.lease.owner import Owner, Watch
+from codejoule.tracking.lease.server import AwayError, LeaseServer
 from codejoule.tracking.process import lives, process_facts
 from tests.tracking.served import mlflow_server
 
@@ -130,6 +133,19 @@ def test_a_journal_refuses_what_comes_after_the_lease_was_lost(folder: Path) -> 
         assert journal.payloads("kept") == [{}] and journal.payloads("late") == []
 
 
+def test_the_next_owners_file_is_word_enough(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Lease(folder, lease_s=60, wait=False) as lease:
+        fence = Fence(lease.path, lease.lease_s)
+        lease.check()
+        fence.check()
+        with monkeypatch.context() as full_disk:
+            full_disk.setattr(files, "_append", lambda *_: None)
+            LeaseFiles(folder).take(Owner(), LeaseFiles(folder).last())
+        for holder in (lease, fence):
+            with pytest.raises(LostLeaseError, match="another process has taken the run over"):
+                holder.check()
+
+
 def test_what_a_late_writer_still_writes_reaches_nobody(folder: Path) -> None:
     with Journal(folder) as late:
         late.append_payload("kept", {})
@@ -195,3 +211,42 @@ def test_only_this_hosts_processes_are_known_to_have_died() -> None:
         assert lives(rebooted) is False
     else:
         assert lives(rebooted) is None
+
+
+def test_what_this_process_has_ended_keeps_nobody_waiting(folder: Path) -> None:
+    with Lease(folder, lease_s=60, wait=False) as lease:
+        assert lease.owner.lives
+        with pytest.raises(UserError, match="is working on this run"), lease_of(folder):
+            pass
+        assert lease.owner.lives
+    assert lease.owner.lives is False
+    # As where the disk was full, or the process interrupted, so that it left no word of its end.
+    lease.path.write_text(lease.owner.to_text() + "\n")
+    with lease_of(folder):
+        pass
+
+
+def lease_of(folder: Path) -> Lease:
+    return Lease(folder, lease_s=60, wait=False)
+
+
+def test_a_server_that_was_away_when_a_run_began_gets_signs_of_life_later(
+    folder: Path, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = MlflowClient(server)
+    with Lease(folder, lease_s=1, wait=False) as lease:
+        lease.on_server(server, "0", "print")
+        with monkeypatch.context() as away:
+            away.setattr(LeaseServer, "_ask", gone)
+            assert lease.wait_for_claims() is False
+            run = client.create_run("0", tags={"codejoule.fingerprint": "print", **lease.tags})
+            assert lease.claim(run.info.run_id)
+        before = run.data.tags["codejoule.lease"]
+        until_s = time.monotonic() + 30
+        while client.get_run(run.info.run_id).data.tags["codejoule.lease"] == before:
+            assert time.monotonic() < until_s
+            time.sleep(0.05)
+
+
+def gone(*_: object, **__: object) -> None:
+    raise AwayError("no answer")

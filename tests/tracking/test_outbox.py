@@ -20,7 +20,19 @@ from codejoule.cli import main
 from codejoule.config import UserError
 from codejoule.config.schema import TrackingConfig, TrackingName
 from codejoule.domain import Suite
-from codejoule.tracking import Outbox, Store, TaskTrace, prepare_store, upload
+from codejoule.tracking import (
+    GENERATED,
+    GENERATED_AS,
+    JUDGED,
+    STAGE,
+    Outbox,
+    Store,
+    TaskTrace,
+    prepare_store,
+    upload,
+)
+from tests.tracking import served
+from tests.tracking.test_parquet import RECORD
 
 SUITE = Suite(
     name="tiny",
@@ -114,6 +126,52 @@ def check_whole(bench: Bench, run: Run, tmp_path: Path, parent: str) -> None:
     assert {trace.info.tags["mlflow.traceName"] for trace in traces} == {"a/1", "a/2"}
     assert all(len(trace.data.spans) == 1 for trace in traces)
     assert all(trace.info.assessments[0].value is True for trace in traces)
+
+
+def test_what_has_only_generated_is_not_taken_for_finished_while_its_server_is_away(
+    bench, tmp_path, empty_database
+):
+    database = tmp_path / "mlflow.db"
+    shutil.copy(empty_database, database)
+    with served.mlflow_server(database) as uri:
+        bench.tracking = dataclasses.replace(bench.tracking, uri=uri)
+        waits, judged = begin(bench.open(), None), begin(bench.open(), None, fingerprint="f2")
+        for run in (waits, judged):
+            run.log(tags={STAGE: GENERATED})
+            run.finish("FINISHED")
+        tags = {STAGE: JUDGED, "codejoule.fingerprint": "f3", GENERATED_AS: "f2"}
+        bench.open().track(judged.run_id).log(tags=tags)
+    bench.outbox.note_down()
+    shutil.copy(empty_database, bench.outbox.folder / "mlflow.db")
+    away = bench.open()
+    assert away.away
+    assert (away.find_finished("f1"), away.find_generated("f1")) == (None, waits.run_id)
+    for fingerprint in ("f2", "f3"):
+        assert away.find_finished(fingerprint) == judged.run_id
+        assert away.find_generated(fingerprint) is None
+
+
+@pytest.mark.slow
+def test_verdicts_of_a_run_that_was_uploaded_reach_the_traces_that_it_has(
+    bench, mlflow_server, tmp_path
+):
+    bench.outbox.note_down()
+    run = begin(bench.open(), None)
+    run.log_traces([dataclasses.replace(trace("a/1"), verdict=None)], model="starter")
+    run.finish("FINISHED")
+    mlflow_server.start()
+    assert not upload(bench.outbox).failures
+    (there,) = bench.there()
+    assert there.info.run_id != run.run_id
+    # Another machine, which knows the run by the server's id alone.
+    elsewhere = dataclasses.replace(bench.tracking, dir=f"{tmp_path}/elsewhere")
+    uploaded = prepare_store(elsewhere).track(there.info.run_id)
+    uploaded.judge_traces([dataclasses.replace(RECORD, task_id="a/1", sample=0)])
+    uploaded.log_traces([trace("a/1")], model="starter")
+    (found,) = TracingClient(bench.tracking.uri).search_traces(
+        locations=[there.info.experiment_id], run_id=there.info.run_id
+    )
+    assert found.info.assessments
 
 
 @pytest.mark.slow

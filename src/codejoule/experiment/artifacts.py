@@ -55,9 +55,15 @@ def write_artifacts(
     rows = [{"task_id": c.task_id, "solution": s, "raw_solution": raw} for c, raw, s in made]
     write_samples(folder / "samples.jsonl", rows)
     if results.judged.verdicts:
-        verdicts = [results.judged.verdicts[c.task_id, c.sample] for c, _, _ in made]
-        bench = Bench.of(plan, name="")
-        write_judged(plan.experiment, plan.suite, bench, folder, verdicts, solutions, truth)
+        write_judged(
+            plan.experiment,
+            plan.suite,
+            Bench.of(plan, name=""),
+            folder,
+            [results.judged.verdicts.get((c.task_id, c.sample)) for c, _, _ in made],
+            solutions,
+            truth,
+        )
     config = yaml.safe_dump(to_plain(plan.experiment), sort_keys=False)
     write_whole(folder / "config.yaml", config)
     write_json(folder / IDENTITY, plan.identity)
@@ -94,18 +100,20 @@ def write_judged(
     suite: Suite,
     bench: Bench,
     folder: Path,
-    verdicts: Sequence[Verdict],
+    verdicts: Sequence[Verdict | None],
     solutions: Sequence[str],
     truth: GroundTruth | None,
 ) -> None:
-    """Write ``eval_results.json`` and ``pass_at_k.json`` (unless a sample could not be judged: then
-    the run has no pass@k); and, where it is known, ``ground_truth.json``. `solutions` are the
-    programs of the `verdicts`."""
-    write_eval_results(folder / "eval_results.json", verdicts, solutions)
-    if all(verdict.status is not Status.unjudged for verdict in verdicts):
+    """Write ``eval_results.json`` and ``pass_at_k.json`` (unless a sample has not been judged, or
+    could not be: then the run has no pass@k); and, where it is known, ``ground_truth.json``.
+    `solutions` are the programs of the `verdicts`."""
+    judged = [(v, s) for v, s in zip(verdicts, solutions, strict=True) if v is not None]
+    own = [verdict for verdict, _ in judged]
+    write_eval_results(folder / "eval_results.json", own, [solution for _, solution in judged])
+    if len(own) == len(verdicts) and all(v.status is not Status.unjudged for v in own):
         write_pass_at_k(
             folder / "pass_at_k.json",
-            verdicts,
+            own,
             model=_upstream_name(experiment),
             split=experiment.suite.split.value,
             subset=subset_of(suite.name),

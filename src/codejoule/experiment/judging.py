@@ -46,6 +46,7 @@ from codejoule.experiment.results import footprint, headline, judging_tags
 from codejoule.measurement import Hardware, detect_hardware
 from codejoule.suites import load_suite
 from codejoule.tracking import (
+    FINGERPRINT,
     GENERATED_AS,
     JUDGED,
     STAGE,
@@ -54,13 +55,13 @@ from codejoule.tracking import (
     Store,
     StoredRun,
     as_text,
+    guarded,
     read_tasks_parquet,
     spread,
     write_tasks_parquet,
 )
 from codejoule.tracking.entries import Judged
 
-_FINGERPRINT = "codejoule.fingerprint"
 _JUDGED_METRICS = (
     "pass_at_", "tasks_valid", "energy_evaluation_", "energy_total_", "energy_per_solved_",
     "carbon_", "energy_cost",
@@ -100,6 +101,7 @@ def judge_configured(
     `UserError` where no such run has generated, and as `judge_run` does."""
     runs = store.find_configured(configuration(experiment))
     if not runs:
+        _check_answers(store)
         raise UserError(
             f"stage=evaluate: no run of this configuration has generated in {store.uri}, "
             f"experiment {store.experiment}; make it with {_command()}"
@@ -110,6 +112,16 @@ def judge_configured(
     for run in reversed(todo):
         figures = judge_run(store, run.run_id, experiment, folder_of=folder_of, again=again)
     return (todo or runs)[0].run_id, figures
+
+
+def _check_answers(store: Store) -> None:
+    """Raises `UserError` where nobody can say what has generated."""
+    if store.away:
+        assert store.outbox is not None
+        raise UserError(
+            f"the tracking server {store.outbox.server} does not answer, which has the samples "
+            "that are to be judged; start the same command again when it does"
+        )
 
 
 def _command() -> str:
@@ -138,7 +150,7 @@ def judge_run(
     """
     doing(f"reading run {run_id}")
     scratch = folder_of(f"judging-{run_id}")
-    with Lease(scratch, lease_s=experiment.tracking.lease_s, wait=False):
+    with Lease(scratch, lease_s=experiment.tracking.lease_s, wait=False) as lease:
         try:
             found = _read(store, run_id, scratch / "downloads")
             if found.judged and not again:
@@ -161,7 +173,9 @@ def judge_run(
             folder = scratch / (f"again-{setting}" if again else setting)
             _check_settings(found, experiment)
             hardware = detect_hardware()
-            judgement = _judge(found, bench, folder, hardware, keep=not again)
+            with guarded(folder, lease.check):
+                judgement = _judge(found, bench, folder, hardware, keep=not again)
+            lease.check()
             figures = _Record(found, experiment, suite, bench, judgement, hardware).log(
                 store, folder / "artifacts"
             )
@@ -172,8 +186,17 @@ def judge_run(
 
 
 def _read(store: Store, run_id: str, folder: Path) -> _Generated:
+    outbox = store.outbox
+    waiting = None if outbox is None else outbox.waiting(outbox.canonical(run_id))
+    if outbox is not None and waiting is not None and not waiting.whole:
+        raise UserError(
+            f"run {run_id} is on the tracking server, but for a part that waits in {outbox.folder} "
+            f"since it did not answer: {outbox.command} uploads it; then start the same command "
+            "again"
+        )
     run = store.read(run_id)
     if run is None or run.tags.get("codejoule.kind") != "run":
+        _check_answers(store)
         raise UserError(
             f"run {run_id}: no run of codejoule's with this id in {store.uri}, experiment "
             f"{store.experiment}"
@@ -229,9 +252,9 @@ def _verdicts(
     recorded = {(one.task_id, one.sample): one for one in results}
     found = []
     for record in records:
-        one = recorded[record.task_id, record.sample]
         if record.verdict is None or record.evaluation_s is None:
             continue
+        one = recorded[record.task_id, record.sample]
         found.append(
             JudgedSample(
                 task_id=record.task_id,
@@ -407,10 +430,10 @@ class _Record:
     def _tags(self, identity: Mapping[str, Any]) -> dict[str, str]:
         run = self.found.run
         tags = judging_tags(self.judgement) | {STAGE: JUDGED}
-        if (now := fingerprint(identity)) != run.tags[_FINGERPRINT]:
+        if (now := fingerprint(identity)) != run.tags[FINGERPRINT]:
             # It is found by both: nothing is generated twice.
-            tags |= {GENERATED_AS: run.tags.get(GENERATED_AS, run.tags[_FINGERPRINT])}
-            tags |= {_FINGERPRINT: now}
+            tags |= {GENERATED_AS: run.tags.get(GENERATED_AS, run.tags[FINGERPRINT])}
+            tags |= {FINGERPRINT: now}
         if jobs := sorted(frozenset().union(*self.judgement.concurrent)):
             # No doubt about the run's energy of generation, which was measured before.
             tags["codejoule.concurrent_evaluation"] = "; ".join(jobs)

@@ -5,6 +5,7 @@ import logging
 import shutil
 from pathlib import Path
 
+from codejoule.config import UserError
 from codejoule.tracking import Store
 
 JOURNAL = "journal.jsonl"
@@ -45,14 +46,22 @@ def unpack_journal(store: Store, run_id: str, folder: Path) -> Path | None:
 
 def release_journal(store: Store, run_id: str, folder: Path) -> None:
     """Delete the journal and the artifacts in `folder`, of a run that has finished, once the store
-    lists every one of them with its size. What it does not list is logged, and all is kept."""
+    lists every one of them with its size. What it does not list is logged, and all is kept, as it
+    is where the store cannot be asked: the run has finished all the same."""
     journal, artifacts = folder / JOURNAL, folder / "artifacts"
-    if recorded_run(folder) != run_id:
+    recorded = recorded_run(folder)
+    if recorded is not None and store.outbox is not None:
+        recorded = store.outbox.canonical(recorded)  # it may have been uploaded since
+    if recorded != run_id:
         return
     if journal.exists():
         files = sorted(artifacts.iterdir()) if artifacts.is_dir() else []
         packed = [file.name for file in files if file.name == PACKED]
-        lacking = store.unlisted(run_id, files) if packed else [PACKED]
+        try:
+            lacking = store.unlisted(run_id, files) if packed else [PACKED]
+        except UserError as error:
+            _log.warning("run %s has finished, its journal stays in %s: %s", run_id, folder, error)
+            return
         if lacking:
             _log.warning(
                 "run %s has finished, but the store does not list %s as it was written: its "

@@ -9,9 +9,7 @@ import json
 from pathlib import Path
 
 from codejoule.config import UserError, write_whole
-from codejoule.config.relevance import flat, is_relevant
 from codejoule.config.schema import OnOtherGpu
-from codejoule.config.typed import to_plain
 from codejoule.experiment.plan import Plan
 
 _NO_GPU = "a machine's CPU"
@@ -56,12 +54,6 @@ def forget_gpu(plan: Plan, folder: Path) -> None:
 
 def _note(plan: Plan, folder: Path) -> Path:
     """Beside the journals, under what the configuration asks for, whatever it runs on."""
-    asked = {
-        key: value
-        for key, value in flat(to_plain(plan.experiment)).items()
-        if is_relevant(key) and key != "evaluator.python"
-    }
-    facts = [asked, plan.suite.checksum, plan.checkpoint.checksum]
-    text = json.dumps(facts, sort_keys=True, default=str)
-    name = hashlib.sha256(text.encode()).hexdigest()[:32]
+    facts = [plan.configuration, plan.suite.checksum, plan.checkpoint.checksum]
+    name = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
     return folder.with_name(f"{name}.gpu")

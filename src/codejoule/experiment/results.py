@@ -177,9 +177,11 @@ def _concurrent(windows: Sequence[frozenset[str]]) -> dict[str, str]:
 
 def stage_tags(experiment: ExperimentConfig, results: Results) -> dict[str, str]:
     """How far the run has gone; nothing where its samples are not to be judged."""
-    if experiment.stage is Stage.generate:
-        return {STAGE: GENERATED}
-    return {STAGE: JUDGED} if results.judged.verdicts else {}
+    samples = {(c.task_id, c.sample) for batch in results.batches for c in batch.completions}
+    if samples <= results.judged.verdicts.keys():
+        return {STAGE: JUDGED}
+    # Some may have been judged all the same: by a run of all stages that was broken off.
+    return {STAGE: GENERATED} if experiment.stage is Stage.generate else {}
 
 
 def validity_tag(results: Results, tags: Mapping[str, str]) -> dict[str, str]:

@@ -69,6 +69,7 @@ from codejoule.experiment.sweep import (
 from codejoule.models import check_model_config
 from codejoule.tracking import (
     CONFIGURATION,
+    FINGERPRINT,
     Journal,
     Lease,
     RunStatus,
@@ -273,7 +274,7 @@ def _run(
             refuse_other_gpu(plan, gpu, broken_off)
     note_gpu(plan, folder)
     tags = {
-        "codejoule.fingerprint": plan.fingerprint,
+        FINGERPRINT: plan.fingerprint,
         CONFIGURATION: plan.configuration,
         **lease.tags,
     }

@@ -244,16 +244,16 @@ class Sandbox:
     def stop(self) -> None:
         """End the worker and, with it, everything inside."""
         process, self._process = self._process, None
-        if process is None or self._sock is None:
-            return
-        self._sock.close()
-        try:
-            process.wait(timeout=2)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        if self._folder is not None:
-            self._folder.delete()
+        if process is not None and self._sock is not None:
+            self._sock.close()
+            try:
+                process.wait(timeout=2)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        folder, self._folder = self._folder, None
+        if folder is not None:  # also of a worker that did not start
+            folder.delete()
 
     def abort(self) -> None:
         """From another thread: make a `run` that is under way raise `WorkerLostError` soon,

@@ -13,12 +13,9 @@ from codejoule.tracking.lease import Fence, Lease, LostLeaseError, is_owned
 from codejoule.tracking.outbox import Outbox
 from codejoule.tracking.prepare import prepare_store
 from codejoule.tracking.published import NOT_PREDICTED, PublishedRun, record_published
+from codejoule.tracking.served import FINGERPRINT, GENERATED, GENERATED_AS, JUDGED, STAGE
 from codejoule.tracking.store import (
     CONFIGURATION,
-    GENERATED,
-    GENERATED_AS,
-    JUDGED,
-    STAGE,
     RunStatus,
     Store,
     StoredRun,
@@ -30,6 +27,7 @@ from codejoule.tracking.views import VIEW
 
 __all__ = [
     "CONFIGURATION",
+    "FINGERPRINT",
     "GENERATED",
     "GENERATED_AS",
     "JUDGED",

@@ -63,6 +63,8 @@ class Finished:
     """The server's id."""
     metrics: Mapping[str, float]
     """What it has measured."""
+    generated: bool
+    """Whether its samples were still to be judged."""
 
 
 class Outbox:

@@ -29,9 +29,18 @@ _T = TypeVar("_T")
 PARENT = "mlflow.parentRunId"
 UUID = "codejoule.uuid"
 """Tag of every run that is begun for a server: by it an upload finds what is there already."""
+TRACES_AS = "codejoule.traces_as"
+"""Tag of an uploaded run: the id that it had before, which its traces are named after."""
 SERVER_RUN = "codejoule.server_run"
 """Tag of a run in the outbox that was begun on the server: its id there."""
 FINGERPRINT = "codejoule.fingerprint"
+GENERATED_AS = "codejoule.fingerprint_generated"
+"""Tag with the fingerprint that a run was generated with, where it was judged otherwise."""
+STAGE = "codejoule.stage"
+"""Tag that says how far a finished run has gone: `GENERATED` or `JUDGED`."""
+GENERATED = "generated"
+"""Its samples are in the store, and no verdicts on them."""
+JUDGED = "judged"
 ERROR = "codejoule.error"
 _ENDED = ("FINISHED", "FAILED", "KILLED")
 _OF_A_RUN = frozenset(
@@ -139,7 +148,10 @@ class ServedClient:
     def _read(self, name: str, run_id: str, *args: Any, **kwargs: Any) -> Any:
         place = self.place(run_id)
         if place is None:
-            raise OutageError(f"{self.outbox.server} does not answer ({self._why})")
+            raise OutageError(
+                f"the tracking server {self.outbox.server} does not answer ({self._why}), which "
+                f"has run {run_id}; start the same command again when it does"
+            )
         with patience(RECORDING):
             return getattr(place.client, name)(place.run_id, *args, **kwargs)
 
@@ -164,7 +176,9 @@ class ServedClient:
             ),
         )
         known_as = self.outbox.canonical(run_id)
-        note = self.outbox.note(known_as) if params or tags else None
+        if not params and not tags:
+            return
+        note = self.outbox.note(known_as)
         if note is not None:
             self.outbox.write_note(
                 known_as,
@@ -174,6 +188,8 @@ class ServedClient:
                     tags={**note.tags, **{each.key: each.value for each in tags}},
                 ),
             )
+        elif any(each.key == STAGE for each in tags):  # a finished run, which has been judged
+            self._note_finished(known_as)
 
     def log_artifact(self, run_id: str, local_path: str) -> None:
         """MLflow's."""
@@ -278,13 +294,13 @@ class ServedClient:
             found += [self._known_as(run, waiting[run.info.run_id]) for run in own]
         return found[:max_results]
 
-    def finished(self, fingerprint: str) -> str | None:
+    def finished(self, fingerprint: str, *, generated: bool) -> str | None:
         """While the server is away: the run with this fingerprint that had finished there before,
-        as far as this folder knows."""
+        or `generated` alone, as far as this folder knows."""
         if self._server is not None:
             return None
         known = self.outbox.finished(self._experiment, fingerprint)
-        return None if known is None else known.run_id
+        return None if known is None or known.generated is not generated else known.run_id
 
     def update_run(self, run_id: str, status: str) -> None:
         """MLflow's; a run of the server's that is taken up again is noted."""
@@ -313,18 +329,20 @@ class ServedClient:
         if note is None or self.outbox.waiting(known_as) is not None:
             return
         if status == "FINISHED":
-            self._finish(known_as, note)
+            self.outbox.forget(known_as)
+            self._note_finished(known_as)
         else:
             self.outbox.write_note(known_as, replace(note, status=status, end_time_ms=end_ms))
 
-    def _finish(self, known_as: str, note: Note) -> None:
-        self.outbox.forget(known_as)
-        fingerprint = note.tags.get(FINGERPRINT)
-        if fingerprint is None or self._server is None:
+    def _note_finished(self, known_as: str) -> None:
+        """Keep what must be known of a finished run of the server's while that is away."""
+        if self._server is None:
             return
         run = self.get_run(known_as)
-        known = Finished(run_id=known_as, metrics=dict(run.data.metrics))
-        self.outbox.finish(self._experiment, fingerprint, known)
+        if self._server is not None and run.info.status == "FINISHED":
+            for tag in (FINGERPRINT, GENERATED_AS):
+                if (fingerprint := run.data.tags.get(tag)) is not None:
+                    self.outbox.finish(self._experiment, fingerprint, finished(run))
 
     def delete_run(self, run_id: str) -> None:
         """MLflow's."""
@@ -436,6 +454,15 @@ def runs_of_uuid(place: Place, own: str) -> "list[Run]":
     may be two, and everybody must keep the same."""
     found = place.client.search_runs([place.experiment_id], f"tags.`{UUID}` = '{own}'")
     return sorted(found, key=lambda run: (run.info.start_time, run.info.run_id))
+
+
+def finished(run: "Run") -> Finished:
+    """What must be known of a finished run of the server's while that is away."""
+    return Finished(
+        run_id=run.info.run_id,
+        metrics=dict(run.data.metrics),
+        generated=run.data.tags.get(STAGE) == GENERATED,
+    )
 
 
 def noted(run: "Run") -> Note:

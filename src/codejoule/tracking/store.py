@@ -27,7 +27,17 @@ from codejoule.tracking.client import (
 from codejoule.tracking.lease.claims import TAKEN
 from codejoule.tracking.outbox import Outbox
 from codejoule.tracking.process import Processes
-from codejoule.tracking.served import ERROR, FINGERPRINT, PARENT, Place, ServedClient
+from codejoule.tracking.served import (
+    ERROR,
+    FINGERPRINT,
+    GENERATED,
+    GENERATED_AS,
+    PARENT,
+    STAGE,
+    TRACES_AS,
+    Place,
+    ServedClient,
+)
 from codejoule.tracking.traces import TaskTrace, judge_traces, log_traces
 
 if TYPE_CHECKING:
@@ -41,15 +51,8 @@ _log = logging.getLogger(__name__)
 
 _KIND = "codejoule.kind"
 _HOST = "codejoule.host"
-STAGE = "codejoule.stage"
-"""Tag that says how far a finished run has gone: `GENERATED` or `JUDGED`."""
-GENERATED = "generated"
-"""Its samples are in the store, and no verdicts on them."""
-JUDGED = "judged"
 CONFIGURATION = "codejoule.configuration"
 """Tag with the hash of what a run's configuration asks for."""
-GENERATED_AS = "codejoule.fingerprint_generated"
-"""Tag with the fingerprint that a run was generated with, where it was judged otherwise."""
 _NOTE = "mlflow.note.content"
 _DIGEST_LENGTH = 36
 
@@ -137,10 +140,12 @@ class TrackedRun:
     def log_traces(self, traces: Sequence[TaskTrace], *, model: str) -> None:
         """Record the traces of tasks that `model` answered."""
 
+        known_as = self._traces_as()
+
         def record(place: Place) -> None:
             log_traces(
                 traces, uri=place.uri, experiment_id=place.experiment_id, run_id=place.run_id,
-                known_as=self.run_id, model=model,
+                known_as=known_as, model=model,
             )  # fmt: skip
 
         self._anywhere(record)
@@ -148,10 +153,18 @@ class TrackedRun:
     def judge_traces(self, records: Sequence[TaskRecord]) -> None:
         """Add the verdicts of these samples to their traces."""
 
+        known_as = self._traces_as()
+
         def record(place: Place) -> None:
-            judge_traces(records, uri=place.uri, run_id=place.run_id, known_as=self.run_id)
+            judge_traces(records, uri=place.uri, run_id=place.run_id, known_as=known_as)
 
         self._anywhere(record)
+
+    def _traces_as(self) -> str:
+        """The id that the run's traces are named after."""
+        with explained(self._uri, f"read run {self.run_id}"):
+            tags = self._client.get_run(self.run_id).data.tags
+        return str(tags.get(TRACES_AS, self.run_id))
 
     def _anywhere(self, record: Callable[[Place], None]) -> None:
         """Do what MLflow's client has no function for, where the run is recorded."""
@@ -360,14 +373,19 @@ class Store:
             for run in self._ended(tag, fingerprint):
                 if run.tags.get(STAGE) != GENERATED:
                     return run.run_id
-        return (
-            self._client.finished(fingerprint) if isinstance(self._client, ServedClient) else None
-        )
+        return self._known(fingerprint, generated=False)
+
+    def _known(self, fingerprint: str, *, generated: bool) -> str | None:
+        """What is known here of the runs of a server that is away."""
+        if not isinstance(self._client, ServedClient):
+            return None
+        return self._client.finished(fingerprint, generated=generated)
 
     def find_generated(self, fingerprint: str) -> str | None:
         """Run id of the latest run with this fingerprint whose samples are still to be judged."""
         found = self._ended(FINGERPRINT, fingerprint)
-        return next((run.run_id for run in found if run.tags.get(STAGE) == GENERATED), None)
+        own = next((run.run_id for run in found if run.tags.get(STAGE) == GENERATED), None)
+        return own or self._known(fingerprint, generated=True)
 
     def find_configured(self, configuration: str) -> list[StoredRun]:
         """Every run of that configuration that has generated, whether judged or not, the latest

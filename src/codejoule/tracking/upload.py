@@ -15,16 +15,18 @@ from codejoule.common.progress import doing
 from codejoule.config import UserError
 from codejoule.config.schema import TrackingConfig, TrackingName
 from codejoule.tracking.client import PARAMS_PER_BATCH
-from codejoule.tracking.outbox import Finished, Outbox, Waiting
+from codejoule.tracking.outbox import Outbox, Waiting
 from codejoule.tracking.prepare import open_served, prepare_store
 from codejoule.tracking.served import (
     ERROR,
     FINGERPRINT,
     PARENT,
     SERVER_RUN,
+    TRACES_AS,
     UUID,
     Place,
     create_once,
+    finished,
     noted,
     runs_of_uuid,
 )
@@ -255,7 +257,8 @@ class _Upload:
                 target, params=params[start : start + PARAMS_PER_BATCH], synchronous=True
             )
         known = set(self._history(target, content, there))
-        tags = content.tags.items() - there.data.tags.items()
+        named = {} if target == waiting.known_as else {TRACES_AS: waiting.known_as}
+        tags = (named | dict(content.tags)).items() - there.data.tags.items()
         client.log_batch(
             target,
             metrics=[metric for metric in content.metrics if _point(metric) not in known],
@@ -341,8 +344,7 @@ class _Upload:
         self._done.runs += not sweep
         fingerprint = content.tags.get(FINGERPRINT)
         if content.status == "FINISHED" and fingerprint is not None:
-            known = Finished(run_id=target, metrics={m.key: m.value for m in content.metrics})
-            self._outbox.finish(self._experiment, fingerprint, known)
+            self._outbox.finish(self._experiment, fingerprint, finished(there))
         if content.status == "FINISHED":
             self._outbox.forget(target)
         elif content.ended:

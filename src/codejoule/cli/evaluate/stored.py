@@ -51,7 +51,8 @@ def _tracking(uri: str, run_id: str) -> TrackingConfig:
                 raise
             raise UserError(
                 f"--run {run_id}: no such run in {uri}; a run's id is on its page in MLflow, and "
-                "--tracking-uri names another store"
+                "--tracking-uri names another store (one that waits for a server is there after "
+                "codejoule sync)"
             ) from error
     if is_server(uri):
         return TrackingConfig(name=TrackingName.server, uri=uri, experiment=experiment)

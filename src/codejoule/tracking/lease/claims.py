@@ -13,12 +13,12 @@ from dataclasses import asdict, dataclass
 
 from codejoule.tracking.lease.owner import LostLeaseError, Owner
 from codejoule.tracking.lease.server import LeaseServer
+from codejoule.tracking.served import FINGERPRINT
 
 LEASE = "codejoule.lease"
 """Tag with the owner of a run and his signs of life."""
 TAKEN = "codejoule.taken_over"
 """Tag that says who took a run over from an owner who gave none."""
-FINGERPRINT = "codejoule.fingerprint"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -161,9 +161,14 @@ def _read(path: Path, number: int) -> Seen | None:
 
 def _word(path: Path) -> str:
     """What was appended; empty where nothing was, or where the share is gone for a while."""
-    with suppress(OSError), path.open(encoding="utf-8") as file:
-        lines = file.read().splitlines()
-        return lines[1] if len(lines) > 1 else ""
+    with suppress(OSError):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        if len(lines) > 1:
+            return lines[1]
+        name, _, number = path.name.rpartition("-")
+        if path.with_name(f"{name}-{int(number) + 1}").exists():
+            # Whoever has linked it could not append here: the disk is full, or it was stopped.
+            return f"{_LOST}another process has taken the run over"
     return ""
 
 

@@ -35,6 +35,7 @@ class Lease:
         self._renewing = threading.Lock()
         self._renewed_s = time.monotonic()
         self._lost: str | None = None
+        self._told_away = False
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._live, daemon=True, name="lease")
         self.silent: Owner | None = None
@@ -49,13 +50,19 @@ class Lease:
         return self._file.path
 
     def __enter__(self) -> Self:
-        self._file = self._take()
-        self._renewed_s = time.monotonic()
-        self._thread.start()
+        self.owner.begin()
+        try:
+            self._file = self._take()
+            self._renewed_s = time.monotonic()
+            self._thread.start()
+        except BaseException:
+            self.owner.end()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
+        self.owner.end()
         self._thread.join(timeout=1)  # a server that is gone may hold it longer
         assert self._file is not None
         if self._lost is None:
@@ -112,6 +119,7 @@ class Lease:
             self._settle(larger)
             claims.hold()
         except AwayError as error:
+            # Signs of life go on all the same: others may be able to ask, now or later.
             self._tell_away(error)
         except BaseException:
             claims.mine = None
@@ -184,7 +192,9 @@ class Lease:
         return True
 
     def _tell_away(self, error: Exception) -> None:
-        self._claims = None
+        if self._told_away:
+            return
+        self._told_away = True
         _log.warning(
             "the tracking server cannot be asked whether another host works on this run (%s): "
             "only processes that share this tracking folder are seen", error,

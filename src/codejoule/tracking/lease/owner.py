@@ -17,6 +17,10 @@ class LostLeaseError(UserError):
     long: it must write nothing more of it."""
 
 
+_of_this_process: set[str] = set()
+"""Tokens of the owners in this process that own something, or want to."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owner:
     """A process that works on a run, or wants to."""
@@ -30,8 +34,19 @@ class Owner:
 
     @property
     def lives(self) -> bool | None:
-        """Whether its process lives; None where that cannot be known from here."""
+        """Whether its process lives; None where that cannot be known from here. One of this process
+        lives until it has ended, while another process may live on when its run has ended."""
+        if self.process == process_facts():
+            return self.token in _of_this_process
         return lives(self.process)
+
+    def begin(self) -> None:
+        """From here on it lives, in this process."""
+        _of_this_process.add(self.token)
+
+    def end(self) -> None:
+        """It lives no more, whatever is still said of it elsewhere."""
+        _of_this_process.discard(self.token)
 
     def to_text(self) -> str:
         """One line of JSON."""
