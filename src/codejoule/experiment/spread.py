@@ -1,6 +1,8 @@
 """Judging on the nodes of a Ray cluster (``evaluator=ray``), each with its own sandbox workers."""
 
 import logging
+import os
+import socket
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +21,8 @@ _log = logging.getLogger(__name__)
 
 _LOOK_S = 5.0
 """How often is looked for nodes that have joined [s]."""
+_REACH_S = 10.0
+"""How long the head may take to answer [s]."""
 _MOST_LOSSES = 3
 """How often a shard may be lost: what loses it may be in it."""
 
@@ -61,13 +65,14 @@ def _connected(address: str) -> Iterator[None]:
         return
     doing("connecting to Ray")
     try:
+        _reach(os.environ.get("RAY_ADDRESS", address) if address == "auto" else address)
         ray.init(
             address=address,
             log_to_driver=False,
             logging_level=logging.ERROR,
             runtime_env={"env_vars": python_path()},
         )
-    except (ConnectionError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(
             f"evaluator.address={address}: {str(error).splitlines()[0]} Start a cluster (ray start "
             "--head here, ray start --address=HOST:6379 on each further node), name one that runs "
@@ -77,6 +82,17 @@ def _connected(address: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """Raise ConnectionError where nobody listens at HOST:PORT: Ray would try for minutes (2.60)."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH_S).close()
+    except OSError as error:
+        raise ConnectionError(f"nobody answers at {host}:{port} ({error}).") from error
 
 
 @dataclass(slots=True, eq=False)
