@@ -17,7 +17,6 @@ they are used, so that ``--cfg job`` and ``--help`` do without them."""
 EXCEPTIONS = {
     "cli codejoule": "a command's rooms are imported when it is called",
     "thesis/command.py codejoule": "commands, as in cli",
-    "experiment/evaluation_stage.py codejoule": "the nodes of a Ray cluster judge by this module",
     "experiment/callback.py codejoule": "Hydra imports it for each `--cfg job`: 0.6 s so",
     "experiment/evaluation_stage.py codejoule": "spread, which judges by it on each node of Ray",
     "experiment/callback.py omegaconf": "the same",

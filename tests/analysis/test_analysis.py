@@ -234,7 +234,8 @@ def test_published_runs_are_shown_and_never_mixed_with_measured(recorder, tmp_pa
         run.finish("FINISHED")
     loaded = load_runs(recorder.store.uri, recorder.store.experiment)
     analysis = analyse(loaded, Options(goal=Goal(min_pass_at_1=0.40)))
-    assert "2 runs have no figures of single tasks" in analysis.notes[0]
+    # That a publication has none goes without saying.
+    assert not any("figures of single tasks" in note for note in analysis.notes)
     measured, published = analysis.groups
     assert (measured.group.published, published.group.published) == (False, True)
     assert "published figures" in published.group.title

@@ -54,8 +54,8 @@ def test_sweep_becomes_tables_figures_and_a_page(sweep, tmp_path, capsys):
     assert run(sweep, tmp_path / "out", "--full") == 0
     names = {p.name for p in (tmp_path / "out").iterdir()}
     assert names == {
-        "comparison.csv", "comparison.md", "frontier.svg", "frontier.png", "index.html",
-        "analysis.json", "tables",
+        "comparison.csv", "comparison.md", "frontier.svg", "frontier.png", "quantization.svg",
+        "quantization.png", "index.html", "analysis.json", "tables",
     }  # fmt: skip
     printed = capsys.readouterr().out
     assert "pass@1 [95 % CI]" in printed

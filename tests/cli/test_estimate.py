@@ -339,7 +339,7 @@ def test_time_and_energy_of_a_batch_are_predicted(capsys: pytest.CaptureFixture[
     out = capsys.readouterr().out
     for word in ("TTFT", "TPOT", "tokens/s", "energy per task", "idle power assumed"):
         assert word in out
-    assert "engine=generate as calibrated with 20 unquantized runs on H200s" in out
+    assert "engine=generate as calibrated with 28 unquantized runs on H200s" in out
 
 
 def test_a_card_without_a_peak_has_no_time_and_says_why(
