@@ -1,5 +1,6 @@
 """The account that a server runs under: PostgreSQL refuses to run as root."""
 
+import ctypes
 import os
 import pwd
 import shutil
@@ -78,8 +79,6 @@ class Account:
     ) -> "subprocess.Popen[bytes]":
         """Start a process in a session of its own, where a terminal's Ctrl-C does not reach it. It
         gets `last_signal` when this process dies."""
-        import ctypes
-
         libc = ctypes.CDLL(None)
         return subprocess.Popen(
             list(map(str, command)), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env,
