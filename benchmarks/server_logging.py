@@ -106,7 +106,7 @@ def _experiment(work: Path, tasks: int) -> ExperimentConfig:
     return compose_experiment(
         ["model=starter", "suite=starter_large", f"suite.path={suite}",
          f"suite.name=starter_{tasks}", "batch=b32",
-         "meter=cpu_estimate", "isolation=process"]
+         "meter=cpu_estimate", "isolation=process", "generation.max_new_tokens=512"]
     )  # fmt: skip
 
 
