@@ -104,8 +104,9 @@ def _experiment(work: Path, tasks: int) -> ExperimentConfig:
             row = {**rows[number % len(rows)], "task_id": f"BigCodeBench/{number}"}
             file.write(json.dumps(row) + "\n")
     return compose_experiment(
-        ["model=starter", "suite=starter_large", f"suite.path={suite}", "batch=b32",
-         "meter=cpu_estimate", "isolation=process"]
+        ["model=starter", "suite=starter_large", f"suite.path={suite}",
+         f"suite.name=starter_{tasks}", "batch=b32",
+         "meter=cpu_estimate", "isolation=process", "generation.max_new_tokens=512"]
     )  # fmt: skip
 
 

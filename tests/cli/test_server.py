@@ -47,7 +47,7 @@ def test_missing_postgresql_is_told_with_how_to_get_it(monkeypatch, tmp_path):
     monkeypatch.setattr(postgres, "_PLACES", ())
     with (
         pytest.raises(UserError, match=r"PostgreSQL is not installed.*apt-get install postgresql"),
-        postgres.started(tmp_path, Account.find(None), ("mlflow",)),
+        postgres.run_postgres(tmp_path, Account.find(None), ("mlflow",)),
     ):
         pass
     # Data of a version that is not there are not touched.
@@ -55,7 +55,7 @@ def test_missing_postgresql_is_told_with_how_to_get_it(monkeypatch, tmp_path):
     (tmp_path / "postgres" / "PG_VERSION").write_text("9\n")
     with (
         pytest.raises(UserError, match=r"PostgreSQL 9, which made .*apt-get install postgresql-9"),
-        postgres.started(tmp_path, Account.find(None), ("mlflow",)),
+        postgres.run_postgres(tmp_path, Account.find(None), ("mlflow",)),
     ):
         pass
 

@@ -3,9 +3,11 @@
 import fcntl
 import hashlib
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from shutil import rmtree
 from typing import TYPE_CHECKING
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 
 _KIND = "codejoule.kind"
 _NAME = "mlflow.runName"
+_AT_ONCE = 8
+"""Requests that are on their way together."""
 _TRIES = 3
 """How often a run is uploaded that changes meanwhile, or does not arrive as it was sent."""
 
@@ -286,8 +290,13 @@ class _Upload:
     def _history(
         self, target: str, content: _Content, there: "Run"
     ) -> Iterator[tuple[str, float, int, int]]:
-        for name in {metric.key for metric in content.metrics} & there.data.metrics.keys():
-            yield from map(_point, self._server.client.get_metric_history(target, name))
+        names = {metric.key for metric in content.metrics} & there.data.metrics.keys()
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            histories = list(
+                pool.map(partial(self._server.client.get_metric_history, target), names)
+            )
+        for history in histories:
+            yield from map(_point, history)
 
     def _send_traces(self, waiting: Waiting, target: str) -> None:
         own = traces_of(self._local, waiting.run_id)
@@ -319,14 +328,18 @@ class _Upload:
             and {*map(_dataset, content.inputs)} <= {*map(_dataset, there.inputs.dataset_inputs)}
             and own <= traces
             and content.files.items() <= sizes.items()
-            and all(self._same_file(path, waiting, target) for path in content.files)
+            and self._same_files(content.files, waiting, target)
             and (not content.ended or _end(there) == (content.status, content.end_time_ms))
         )
 
-    def _same_file(self, path: str, waiting: Waiting, target: str) -> bool:
-        with tempfile.TemporaryDirectory() as folder:
-            back = Path(self._server.client.download_artifacts(target, path, folder))
-            return _digest(back) == _digest(self._files(waiting) / path)
+    def _same_files(self, paths: Iterable[str], waiting: Waiting, target: str) -> bool:
+        def same(path: str) -> bool:
+            with tempfile.TemporaryDirectory() as folder:
+                back = Path(self._server.client.download_artifacts(target, path, folder))
+                return _digest(back) == _digest(self._files(waiting) / path)
+
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            return all(pool.map(same, paths))
 
     def _taken(self, content: _Content, waiting: Waiting, target: str) -> bool:
         """Take the run out of the outbox, unless it has changed since, or has not ended."""

@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from codejoule.cli.server.account import Account
-from codejoule.cli.server.postgres import address, last_words, started
+from codejoule.cli.server.postgres import address, last_words, run_postgres
 from codejoule.common.progress import doing, pause
 from codejoule.config import UserError, home, write_whole
 from codejoule.config.extras import how_to_install
@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with _alone(folder, account):
         doing("starting PostgreSQL")
-        with started(folder, account, ("mlflow", "logins")) as sockets:
+        with run_postgres(folder, account, ("mlflow", "logins")) as sockets:
             doing("starting MLflow")
             with _mlflow(args, folder, account, sockets) as process:
                 pause()

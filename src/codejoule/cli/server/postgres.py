@@ -23,7 +23,7 @@ _CONNECTIONS = 200
 
 
 @contextmanager
-def started(folder: Path, account: Account, databases: tuple[str, ...]) -> Iterator[Path]:
+def run_postgres(folder: Path, account: Account, databases: tuple[str, ...]) -> Iterator[Path]:
     """Run PostgreSQL on the data in `folder`, made where missing, with these databases. Yields the
     folder of its socket; stops it when left. Raises `UserError` where PostgreSQL is missing, is of
     another version than the data, or does not start."""
