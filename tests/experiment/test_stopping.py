@@ -135,12 +135,12 @@ def test_judging_stops_with_its_verdicts_kept(
     generate(plan, tmp_path)
     stopped_at(Judged, 3)
     with pytest.raises(stopping.Stopped):
-        evaluate(plan, tmp_path)
+        evaluate(plan, tmp_path, name="stopped")
     monkeypatch.undo()
     stopping._state.asked = None
     with Journal(tmp_path) as journal:
         assert len(journal.entries(Judged)) == 3
-    evaluate(plan, tmp_path)
+    evaluate(plan, tmp_path, name="stopped")
     assert len(read_results(tmp_path).verdicts) == 11
 
 

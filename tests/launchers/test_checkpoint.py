@@ -3,10 +3,13 @@
 import pickle
 import threading
 
+import pytest
+
 from hydra_plugins.codejoule_launchers._job import RemoteJob
 
 
 def test_what_a_job_has_opened_meanwhile_does_not_keep_it_from_being_queued_again() -> None:
+    pytest.importorskip("submitit", reason="pip install 'codejoule[cluster]'")
     # Here, since Hydra's scan of its plugins loads their modules anew.
     from hydra_plugins.codejoule_launchers.slurm import _OnNode
 

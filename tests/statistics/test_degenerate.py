@@ -51,6 +51,7 @@ def ratio(runs, count):
 
 
 KNOWN = s.RunVariance(sd_log=0.02, df=math.inf, source=s.ASSUMED)
+FEW = s.RunVariance(sd_log=0.02, df=2.0, source=s.REPEATS)
 
 
 def pair(x):
@@ -113,6 +114,11 @@ CALLS = {
     "pooled_run_variance": [lambda x: s.pooled_run_variance([x, 2 * x])],
     "compare_runs": [lambda x: s.compare_runs(x, 2 * x, variance=KNOWN)],
     "run_ratio": [lambda x: s.run_ratio(pair(x))],
+    "moderated_variance": [lambda x: s.moderated_variance(FEW, FEW)],
+    "find_crossing": [
+        lambda x: s.find_crossing(range(1, x.size + 1), x, x, x),
+        lambda x: s.find_crossing(range(1, x.size + 1), x, x / 2, 2 * x),
+    ],
     "smallest_ratio": [lambda x: s.smallest_ratio(x.size + 1, x.size + 1, variance=KNOWN)],
     "reference_variance": [lambda x: s.reference_variance("none", "none")],
     "pareto_front": [lambda x: s.pareto_front(x, x)],

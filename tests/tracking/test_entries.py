@@ -36,6 +36,7 @@ def _without_new(payload):
     assert reading.pop("zeus_j", None) is None
     assert not reading.pop("doubts", ())
     for completion in payload.get("completions") or ():
+        assert completion.pop("thinking_tokens") is None
         pace = completion["pace"] or {}
         assert pace.pop("begun_s", None) is None and pace.pop("arrived_s", None) is None
     if "completions" in payload:
