@@ -141,7 +141,7 @@ def test_judging_stops_with_its_verdicts_kept(
     with Journal(tmp_path) as journal:
         assert len(journal.entries(Judged)) == 3
     evaluate(plan, tmp_path, name="stopped")
-    assert len(read_results(tmp_path).verdicts) == 11
+    assert len(read_results(tmp_path).judgement.verdicts) == 11
 
 
 def test_the_last_slice_of_judging_is_kept_once_it_can_be_measured(
