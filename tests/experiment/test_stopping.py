@@ -13,7 +13,7 @@ from codejoule.experiment import evaluation_stage, stopping
 from codejoule.experiment.evaluation_stage import _Slices, evaluate
 from codejoule.experiment.generation_stage import generate
 from codejoule.experiment.plan import Plan
-from codejoule.experiment.records import read_results
+from codejoule.experiment.records import read_judgement, read_results
 from codejoule.measurement import Meter
 from codejoule.measurement.counter import CumulativeCounter
 from codejoule.tracking import Journal
@@ -141,7 +141,8 @@ def test_judging_stops_with_its_verdicts_kept(
     with Journal(tmp_path) as journal:
         assert len(journal.entries(Judged)) == 3
     evaluate(plan, tmp_path, name="stopped")
-    assert len(read_results(tmp_path).judgement.verdicts) == 11
+    with Journal(tmp_path) as journal:
+        assert len(read_judgement(journal).verdicts) == 11
 
 
 def test_the_last_slice_of_judging_is_kept_once_it_can_be_measured(
