@@ -68,6 +68,7 @@ def test_processes_of_one_host_take_turns_and_a_dead_one_loses_its_run_at_once(
     assert time.monotonic() - began_s < 60
 
 
+@pytest.mark.slow
 def test_processes_of_several_hosts_take_turns_and_take_over_from_the_dead(folder: Path) -> None:
     ones = [contender(folder, rounds=6, host=f"host{n}") for n in range(3)]
     dead = contender(folder, dies=1)

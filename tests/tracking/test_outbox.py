@@ -226,6 +226,7 @@ def test_run_that_loses_its_server_midway_is_kept_whole_and_uploaded_once(
     assert not list((bench.outbox.folder / "artifacts").glob("*"))
 
 
+@pytest.mark.slow
 def test_sweep_that_begins_without_its_server_and_ends_with_it_is_one_sweep(
     bench, mlflow_server, tmp_path
 ):
