@@ -24,10 +24,20 @@ from tests.experiment.test_isolation import child_of, children_of, decoding
 
 
 @pytest.fixture
-def listening() -> Iterator[None]:
+def listening(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As in a process of its own, whatever earlier tests have left in this one."""
+    monkeypatch.setattr(stopping, "_state", stopping._State())
+    before = {
+        number: signal.signal(number, usual)
+        for number, usual in (
+            (signal.SIGINT, signal.default_int_handler),
+            (signal.SIGTERM, signal.SIG_DFL),
+        )
+    }
     with stopping.listening():
         yield
-    stopping._state.asked = None
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def signalled(number: signal.Signals = signal.SIGINT) -> None:
