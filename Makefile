@@ -60,7 +60,7 @@ check: $(STAMP) ## ruff, mypy --strict, import-linter
 format: $(STAMP) ## format the code
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
 
-test: setup browser ## fresh clone to green: the test suite (on two cores 4 to 8 minutes, once installed)
+test: setup browser ## fresh clone to green: the test suite (on two cores about 14 minutes, once installed)
 	@# The sandbox and the sampler have time limits and use both cores: not beside other tests.
 	@$(PY) -m pytest -m 'not slow and not gpu and not cluster' $(ALONE)
 	@# The files in their order: ordered by their number of tests, those of few long ones come last.
