@@ -34,8 +34,6 @@ CASES = (
     "qwen3_coder_30b/none", "qwen3_coder_30b/fp8", "qwen3_coder_30b/fp8_block",
     "gpt_oss_20b/none", "gpt_oss_20b/mxfp4",
 )  # fmt: skip
-PREDICTED_AS = "graph"
-"""No speed of vLLM is on file."""
 
 
 def main() -> None:
@@ -73,6 +71,7 @@ def main() -> None:
 
 def report(found: dict[str, Any]) -> None:
     print("case                        batch  J/token  predicted   error  tokens/s  of none")
+    errors = []
     for case, rows in found.items():
         plain = {row["case"]: row for row in found.get(f"{case.partition('/')[0]}/none", ())}
         ratios = {}
@@ -80,6 +79,7 @@ def report(found: dict[str, Any]) -> None:
             size, j = row["case"], row["j_per_token"]
             guess = predicted(case, size)
             error = "-" if guess is None else f"{guess / j - 1:+.0%}"
+            errors += [] if guess is None else [abs(guess / j - 1)]
             if size in plain:
                 ratios[size] = j / plain[size]["j_per_token"]
             print(
@@ -87,6 +87,8 @@ def report(found: dict[str, Any]) -> None:
                 f"{row['tokens_per_s']:>10,.0f}{ratios.get(size, float('nan')):>9.2f}"
             )
         print(f"  {case}: {crossing(ratios)}")
+    if errors:
+        print(f"mean absolute error of {len(errors)} predictions: {sum(errors) / len(errors):.1%}")
 
 
 def predicted(case: str, size: int) -> float | None:
@@ -100,8 +102,8 @@ def predicted(case: str, size: int) -> float | None:
         architecture=architecture, quantization=quantization, dtype=dtype, batch=size,
         prompt_tokens=PROMPT, new_tokens=NEW,
     )  # fmt: skip
-    engine = ENGINE_SPEEDS[PREDICTED_AS]
-    made = estimate_generation(work, card=find_card(experiment.gpu), engine=engine, power=POWER)
+    speed = ENGINE_SPEEDS[experiment.engine.name.value]
+    made = estimate_generation(work, card=find_card(experiment.gpu), engine=speed, power=POWER)
     return None if made is None or made.energy_j is None else made.energy_j / (size * NEW)
 
 

@@ -50,6 +50,7 @@ def row(group, table, **wanted):
     return frame.iloc[0]
 
 
+@pytest.mark.slow
 def test_figures_of_tasks_are_read_as_they_were_written(loaded):
     figures, notes = read_tasks(loaded.frame, uri=loaded.uri)
     assert notes == ()

@@ -102,6 +102,7 @@ def test_page_needs_no_other_file_and_says_what_is_estimated(sweep, tmp_path):
     assert "~35.0" in page.text.partition("tokens/s")[2].partition("Energy and accuracy")[0]
 
 
+@pytest.mark.slow
 def test_page_is_logged_unless_that_is_declined(sweep, tmp_path, capsys):
     run(sweep, tmp_path, "--no-log")
     assert "In MLflow" not in capsys.readouterr().out
@@ -110,6 +111,7 @@ def test_page_is_logged_unless_that_is_declined(sweep, tmp_path, capsys):
     assert f"In MLflow: report/index.html of run {parent}" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_same_runs_give_the_same_page(sweep, tmp_path):
     run(sweep, tmp_path / "a")
     run(sweep, tmp_path / "b")

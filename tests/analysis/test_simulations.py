@@ -43,6 +43,7 @@ def test_rank_tests_of_single_tasks_are_fooled_by_shifts_and_the_verdict_is_not(
     assert found["shifts"]["Wilcoxon, one pair"] > found["shifts"]["log-ratio, one pair"]
 
 
+@pytest.mark.slow
 def test_single_runs_on_the_same_tasks_are_judged_at_five_percent_if_the_variance_is_right():
     found = rates("on_these_tasks", 2000, workers=1)
     for variance in ("of four configurations with three repeats", "assumed, true"):
@@ -53,6 +54,7 @@ def test_single_runs_on_the_same_tasks_are_judged_at_five_percent_if_the_varianc
     assert found["assumed, twice the true: interval misses"] < 0.005
 
 
+@pytest.mark.slow
 def test_the_first_sentence_claims_less_energy_of_eight_alike_in_few_simulations():
     found = rates("first", SIMULATIONS, workers=1)
     for what in ("less energy where there is none", "its interval misses, on tasks like these"):

@@ -185,6 +185,7 @@ def test_a_run_that_is_named_is_judged_by_what_it_needs(
     assert {item for item, found in findings.items() if found["required"]} == needed
 
 
+@pytest.mark.slow
 def test_what_is_asked_for_and_missing_fails_and_what_is_wrong_is_an_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

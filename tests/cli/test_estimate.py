@@ -77,6 +77,7 @@ def test_keys_of_a_job_mean_the_same_here(capsys: pytest.CaptureFixture[str]) ->
     assert report["decode_bound"]["compute_s"] is None
 
 
+@pytest.mark.slow
 def test_what_would_fit_is_named_and_does_fit(capsys: pytest.CaptureFixture[str]) -> None:
     job = ["model=qwen_14b", "suite=bigcodebench", "batch=b64"]
     report = estimated(capsys, *job, "gpu=l40s")
@@ -182,6 +183,7 @@ def test_a_line_of_the_table_is_what_one_configuration_takes(
     assert line["memory_bytes"] == most
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "tasks", "answer"),
     [
@@ -339,7 +341,7 @@ def test_time_and_energy_of_a_batch_are_predicted(capsys: pytest.CaptureFixture[
     out = capsys.readouterr().out
     for word in ("TTFT", "TPOT", "tokens/s", "energy per task", "idle power assumed"):
         assert word in out
-    assert "engine=generate as calibrated with 28 unquantized runs on H200s" in out
+    assert "engine=generate as calibrated with 36 runs on H200s, 28 of them unquantized" in out
 
 
 def test_a_card_without_a_peak_has_no_time_and_says_why(
@@ -399,6 +401,7 @@ def test_flags_that_do_not_go_together_are_one_message(
     assert text in refused(capsys, "gpu=h200", "model=qwen_7b", *arguments)
 
 
+@pytest.mark.slow
 def test_own_runs_calibrate_the_estimate(
     tracking_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -66,6 +66,7 @@ def test_every_job_is_composed_and_predicted_without_a_gpu(
     assert plan["resolves"]["pass_at_1"] is None, "random weights"
 
 
+@pytest.mark.slow
 def test_what_cannot_be_predicted_is_said_and_never_zero(
     nowhere: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -93,6 +94,7 @@ def test_presets_and_suites_of_the_hub_are_planned_without_a_download(
     assert planned(capsys, "+experiment=smoke", nowhere)["total"]["jobs"] == 2
 
 
+@pytest.mark.slow
 def test_repeats_resolve_less_and_more_tasks_tell_more_of_pass_at_1(
     nowhere: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -110,6 +112,7 @@ def test_repeats_resolve_less_and_more_tasks_tell_more_of_pass_at_1(
     assert [change["override"] for change in large["changes"]] == ["repeat=1,2,3"], "no more tasks"
 
 
+@pytest.mark.slow
 def test_earlier_runs_predict_and_tell_how_much_runs_and_verdicts_vary(
     history: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -188,9 +188,12 @@ def test_the_power_of_a_core_is_above_zero(value: float) -> None:
 @pytest.mark.parametrize(
     "overrides",
     [
-        ("batch=b1,b4", "generation=sample", "generation.temperature=0.2,0.8", "repeat=1,2"),
+        pytest.param(
+            ("batch=b1,b4", "generation=sample", "generation.temperature=0.2,0.8", "repeat=1,2"),
+            marks=pytest.mark.slow,
+        ),
         ("model=starter,qwen_7b", "quant=none,awq", "suite.stop=[a,b]", "model.name=x,y"),
-        ("+experiment=smoke", "generation.seed=1,2"),
+        pytest.param(("+experiment=smoke", "generation.seed=1,2"), marks=pytest.mark.slow),
     ],
 )
 def test_jobs_that_are_composed_together_are_as_hydra_composes_each(

@@ -39,6 +39,7 @@ def work_of(
     return Workload(architecture=architecture, quantization=quantization, **fields)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["qwen2", "llama"])
 def test_operations_of_prefill_are_those_that_pytorch_counts(family: str) -> None:
     import torch
@@ -145,7 +146,7 @@ def test_what_a_card_s_file_does_not_say_is_absent_or_assumed_and_never_zero() -
     assert unmetered.latency_s > 0
     assert unmetered.energy_j is None
     assert unmetered.mean_power_w is None
-    idle = PowerModel(active_share=0, bandwidth_share=0, compute_share=0)
+    idle = PowerModel(active_share=0, bandwidth_share=0, compute_share=0, four_bit_share=0)
     assert estimated(power=idle).mean_power_w == pytest.approx(77)
     unknown = replace(H200, idle_power_w=None)
     assert estimated(power=idle, card=unknown).mean_power_w == pytest.approx(77)

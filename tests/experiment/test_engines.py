@@ -153,6 +153,7 @@ def test_over_a_recording_windows_have_the_energy_that_the_card_then_took(
     add_up(results, task_records(plan, results.batches, {}))
 
 
+@pytest.mark.slow
 def test_arrivals_are_those_of_the_rate_and_of_the_seed(plan_for: Callable[..., Plan]) -> None:
     with told_server(lambda body: (200, [])) as url:
         open_loop = ("engine=server", f"engine.url={url}", "suite=starter_large",
@@ -209,6 +210,7 @@ def test_what_memory_is_too_small_for_is_decoded_with_fewer_slots_and_what_had_e
     assert memory_metrics(plan, results)["energy_broken_off_j"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("short_windows")
 @pytest.mark.parametrize("engine", ["graph", "continuous"])
 def test_a_killed_run_keeps_what_had_ended_and_books_apart_what_was_broken_off(

@@ -117,6 +117,7 @@ def test_a_command_whose_results_do_not_fit_says_so(
     assert "the disk is full" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("leaving_bytes", [100_000, 250_000])
 def test_a_sweep_says_why_its_jobs_failed_and_is_closed(
     small_disk: Path, with_database: Callable[[Path], Path], leaving_bytes: int

@@ -137,6 +137,7 @@ def test_a_chat_template_that_raises_is_one_sentence_before_anything_is_loaded(
     assert said in text and "set model.variant=base" in text
 
 
+@pytest.mark.slow
 def test_a_run_of_ones_own_model_has_its_name_and_stops_where_its_logits_are_nan(
     folder: Path, store: Path
 ) -> None:

@@ -61,6 +61,7 @@ def killed(
     return Sweep(folder=folder, done=process.completed(timeout=180))
 
 
+@pytest.mark.slow
 def test_a_killed_model_process_fails_its_job_and_the_sweep_goes_on(killed: Sweep) -> None:
     assert killed.done.returncode == 1
     assert "died with signal SIGKILL" in killed.done.stderr
@@ -91,6 +92,7 @@ def test_an_error_in_the_child_is_one_message(store: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_the_model_ends_with_a_sweep_that_is_killed(store: Path) -> None:
     process = decoding(store)
     (server,), child = children_of(process.pid), child_of(process.pid)

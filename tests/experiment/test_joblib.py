@@ -86,6 +86,7 @@ def test_a_worker_that_dies_takes_its_own_job_along_and_no_other(run_quick: Any)
     assert "SIGKILL" in str(second)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stubborn", [False, True])
 def test_an_interrupt_reaches_the_jobs_at_work_and_none_begins_after_it(
     run_quick: Any, tmp_path: Path, stubborn: bool

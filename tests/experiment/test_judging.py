@@ -172,6 +172,7 @@ def test_a_judged_run_is_refused_unless_it_shall_be_judged_again(
     assert "was made with 30.0, and MLflow's params cannot change" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_judging_that_was_broken_off_continues(
     tmp_path: Path, with_database: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,6 +201,7 @@ def test_judging_that_was_broken_off_continues(
     assert not left
 
 
+@pytest.mark.slow
 def test_a_run_that_was_broken_off_while_it_judged_can_be_handed_over(
     tmp_path: Path, with_database: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -187,6 +187,7 @@ def test_what_cannot_fit_is_told_before_it_is_downloaded(
         planned(*too_much, "preflight=warn")
 
 
+@pytest.mark.slow
 def test_predicted_memory_is_what_an_h200_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Source: benchmarks/models.py on one H200, docs/lab-notes/models.md."""
     big = replace(TWO, gpus=(replace(H100, memory_bytes=140 * GIB),))

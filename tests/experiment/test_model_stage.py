@@ -54,6 +54,7 @@ def already_quantized(checkpoint: Checkpoint, quant: QuantConfig, **_: Any) -> P
     return checkpoint.path
 
 
+@pytest.mark.slow
 def test_quantizing_has_a_reading_which_later_runs_on_its_result_have_too(
     plan_for: PlanFor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

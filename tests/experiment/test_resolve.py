@@ -43,6 +43,7 @@ def tasks(run: Run, folder: Path) -> pd.DataFrame:
     return pd.read_parquet(path)
 
 
+@pytest.mark.slow
 def test_a_longer_run_takes_over_what_a_shorter_one_has_done(store: Path) -> None:
     common = ("batch=b4", "suite.shuffle=3")
     assert run_main(store, *common, "suite.limit=8").returncode == 0
@@ -60,6 +61,7 @@ def test_a_longer_run_takes_over_what_a_shorter_one_has_done(store: Path) -> Non
     assert "1 run that one of more tasks has taken over" in loaded.left_out
 
 
+@pytest.mark.slow
 def test_where_nothing_can_be_taken_over_all_is_generated_and_said(store: Path) -> None:
     done = run_main(store, "batch=b8", "suite.limit=16", "suite.extends=8")
     assert done.returncode == 0, done.stderr

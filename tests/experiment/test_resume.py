@@ -71,6 +71,7 @@ def check_same(folder: Path, uninterrupted: Path) -> None:
     assert not list(folder.glob("mlruns/journals/*/*/")), "a finished run leaves no journal"
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_every_point_in_turn_ends_like_one_never_killed(
     uninterrupted: Path, store: Path
 ) -> None:

@@ -43,6 +43,7 @@ def test_a_job_takes_over_the_model_of_the_one_before_and_a_repeat_does_not(stor
     }
 
 
+@pytest.mark.slow
 def test_repeats_share_where_that_is_asked_for_and_decode_the_same(store: Path) -> None:
     for isolation in ("shared_repeats", "inline"):
         overrides = (f"isolation={isolation}", f"tracking.experiment={isolation}")

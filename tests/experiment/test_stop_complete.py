@@ -51,6 +51,7 @@ def answers(endless: Path, folder: Path, stop: str) -> list[tuple[Completion, st
     return [(completion, program) for completion, _, program in programs(plan, batches)]
 
 
+@pytest.mark.slow
 def test_programs_are_the_same_and_tokens_are_saved(endless: Path, tmp_path: Path) -> None:
     benchmark = answers(endless, tmp_path / "benchmark", "benchmark")
     complete = answers(endless, tmp_path / "complete", "complete")

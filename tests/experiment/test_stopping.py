@@ -180,6 +180,7 @@ def test_the_last_slice_of_judging_is_kept_once_it_can_be_measured(
     assert entry.verdicts[0].energy_j == pytest.approx(1.0)
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_ends_a_model_that_does_not_answer(store: Path) -> None:
     process = decoding(store, new_session=True)
     (server,), child = children_of(process.pid), child_of(process.pid)
@@ -200,6 +201,7 @@ def test_a_second_ctrl_c_ends_a_model_that_does_not_answer(store: Path) -> None:
     assert job.info.status == "KILLED"
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_told_to_end_keeps_its_batch_and_starts_no_other_job(store: Path) -> None:
     process = decoding(store, new_session=True)
     os.killpg(process.pid, signal.SIGTERM)

@@ -82,6 +82,7 @@ def test_the_parent_is_named_by_its_factors_and_says_what_came_out(
     assert parent.data.tags["codejoule.energy_source"] == "estimate"
 
 
+@pytest.mark.slow
 def test_a_sweep_in_which_all_was_skipped_leaves_no_parent(sweep: Sweep) -> None:
     before = {run.info.run_id for run in runs_of("codejoule", sweep.folder)}
     again = run_main(sweep.folder, "-m", "quant=none,gptq4", "batch=b1,b8", "suite.limit=12")
@@ -326,6 +327,7 @@ def test_a_finished_config_is_skipped_with_a_word_and_a_repeat_is_not(sweep: Swe
     assert names.count("starter-none-b8-r2") == 1
 
 
+@pytest.mark.slow
 def test_a_finished_config_runs_again_when_told_to(sweep: Sweep) -> None:
     again = run_main(sweep.folder, "batch=b8", "suite.limit=12", "on_finished=rerun")
     assert again.returncode == 0, again.stderr
@@ -349,6 +351,7 @@ def test_a_job_that_cannot_run_fails_alone(store: Path) -> None:
     assert status["starter-none-b1"] == "FINISHED"
 
 
+@pytest.mark.slow
 def test_a_shuffled_sweep_is_recorded_and_runs_every_job_once(store: Path) -> None:
     done = run_main(
         store, "-m", "sweep.order=shuffled", "sweep.seed=1", "repeat=1,2,3", "suite.limit=1",

@@ -47,6 +47,7 @@ def test_a_second_process_leaves_a_running_run_alone(store: Path) -> None:
     assert "codejoule.error" not in run.data.tags
 
 
+@pytest.mark.slow
 def test_a_job_told_to_end_is_killed_in_mlflow_and_continues_later(store: Path) -> None:
     process = start_and_wait_for_a_batch(store, "suite.limit=24")
     process.send_signal(signal.SIGTERM)
@@ -62,6 +63,7 @@ def test_a_job_told_to_end_is_killed_in_mlflow_and_continues_later(store: Path) 
     assert "codejoule.error" not in run.data.tags
 
 
+@pytest.mark.slow
 def test_a_sweep_in_an_earlier_sweeps_folder_counts_its_own_jobs(store: Path) -> None:
     folder = f"hydra.sweep.dir={store}/sweep"
     overrides = ("suite.limit=1", "evaluator=none")
@@ -73,7 +75,7 @@ def test_a_sweep_in_an_earlier_sweeps_folder_counts_its_own_jobs(store: Path) ->
     assert "1 job: 1 finished." in good.stdout
 
 
-@pytest.mark.parametrize("folders", ["one", "two"])
+@pytest.mark.parametrize("folders", ["one", pytest.param("two", marks=pytest.mark.slow)])
 def test_two_identical_sweeps_at_once_do_the_work_once_and_both_succeed(
     store: Path, folders: str
 ) -> None:
@@ -94,6 +96,7 @@ def test_two_identical_sweeps_at_once_do_the_work_once_and_both_succeed(
     assert all("codejoule.concurrent" not in run.data.tags for run in jobs), "they took turns"
 
 
+@pytest.mark.slow
 def test_a_run_beside_another_says_so_in_its_tags(store: Path) -> None:
     first = start_and_wait_for_a_batch(store, "suite.limit=24", "evaluator=none")
     first.send_signal(signal.SIGSTOP)

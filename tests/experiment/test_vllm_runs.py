@@ -100,6 +100,7 @@ def test_a_sweep_that_has_no_vllm_says_so_before_its_first_job(tmp_path: Path) -
     assert not (tmp_path / "mlruns" / "mlflow.db").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["frontier", "engines"])
 def test_the_presets_can_be_had_without_vllm(
     preset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -118,6 +119,7 @@ def test_the_presets_can_be_had_without_vllm(
         engine_class(vllm.name).check(vllm)
 
 
+@pytest.mark.slow
 def test_a_killed_vllm_is_told_and_the_same_command_continues(folder: Path) -> None:
     with half_done(folder) as (job, vllm):
         os.kill(vllm, signal.SIGKILL)
@@ -140,6 +142,7 @@ def test_vllm_ends_with_a_killed_run_which_continues(folder: Path) -> None:
     check_continued(folder)
 
 
+@pytest.mark.slow
 def test_an_interrupt_ends_the_run_and_vllm(folder: Path) -> None:
     with half_done(folder) as (job, vllm):
         os.killpg(job.pid, signal.SIGINT)

@@ -117,7 +117,10 @@ def test_the_prompts_end_in_every_way(
     assert len({completion.output_tokens for completion in reference(name)}) > 5
 
 
-@pytest.mark.parametrize("at_once", [1, 5, 32])
+@pytest.mark.parametrize(
+    "at_once",
+    [pytest.param(1, marks=pytest.mark.slow), 5, pytest.param(32, marks=pytest.mark.slow)],
+)
 @pytest.mark.parametrize("engine", ["generate", "static", "graph", "continuous"])
 @pytest.mark.parametrize("name", sorted(FAMILIES))
 def test_all_engines_give_the_same_tokens(
@@ -137,6 +140,7 @@ def test_all_engines_give_the_same_tokens(
         assert unpaced(decode(made, PROMPTS, at_once)) == wanted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["qwen2", "qwen3"])
 def test_what_is_compiled_gives_the_same_tokens_and_once_for_all_layers(
     name: str,

@@ -134,6 +134,7 @@ def test_a_format_is_at_most_two_files(followed: Callable[[str], Copy]) -> None:
     assert "1 of 2 canonical" in told
 
 
+@pytest.mark.slow
 def test_a_family_is_at_most_four_files(followed: Callable[[str], Copy]) -> None:
     copy = followed("family")
     assert len(copy.touched) <= 4
@@ -172,6 +173,7 @@ def test_a_quantization_is_at_most_three_files(followed: Callable[[str], Copy]) 
     assert weights["weights"]
 
 
+@pytest.mark.slow
 def test_an_engine_is_at_most_three_files(followed: Callable[[str], Copy]) -> None:
     copy = followed("engine")
     assert len(copy.touched) <= 3
@@ -182,6 +184,7 @@ def test_an_engine_is_at_most_three_files(followed: Callable[[str], Copy]) -> No
         assert json.loads(file.read_text(encoding="utf-8"))["proposed_tokens"] == 4
 
 
+@pytest.mark.slow
 def test_a_statistic_is_at_most_three_files(followed: Callable[[str], Copy]) -> None:
     copy = followed("statistic")
     assert len(copy.touched) <= 3

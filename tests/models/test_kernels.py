@@ -92,6 +92,7 @@ def test_the_kernel_that_is_compiled_answers_as_it_does_uncompiled(
     torch.testing.assert_close(compiled, plain, atol=1e-2, rtol=1e-2)
 
 
+@pytest.mark.slow
 def test_a_kernel_chosen_for_a_checkpoint_is_the_one_that_runs(
     quantized: Callable[..., Path],
     make_model: Callable[..., ModelConfig],

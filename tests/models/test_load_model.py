@@ -341,6 +341,7 @@ def test_loading_says_nothing_on_stdout_or_stderr(
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_libraries_are_prepared_whole_before_a_model_is_loaded(tiny_folder: Path) -> None:
     """The energy of loading is that of the model, and the first job's no larger than others'."""
     code = f"""

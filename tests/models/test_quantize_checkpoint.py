@@ -197,6 +197,7 @@ quantize_checkpoint(found, quant, calibration_texts=sys.argv[3:], device="cpu")
 """
 
 
+@pytest.mark.slow
 def test_workers_that_cannot_start_end_the_process_with_a_reason(
     tiny_folder: Path, tmp_path: Path, calibration_texts: list[str]
 ) -> None:

@@ -57,6 +57,7 @@ def writes(loaded: LoadedModel, tokens: int = 4) -> int:
     return int(made.shape[1]) - 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("architecture", "name", "kernel", "bits"), CASES)
 def test_what_is_quantized_here_loads_proven_and_close_to_its_base(
     architecture: str,

@@ -64,6 +64,7 @@ def test_a_row_per_configuration_has_what_the_runs_say(
     assert (random.length, random.pass_at_1) == ("fixed", None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["csv", "json"])
 def test_what_is_exported_imported_and_exported_again_is_the_same(
     measured: tuple[Path, str], tmp_path: Path, ending: str

@@ -174,6 +174,7 @@ def test_predictions_of_an_earlier_version_are_brought_up_to_date(
     assert "tags.codejoule.not_predicted" not in frame
 
 
+@pytest.mark.slow
 def test_a_model_without_a_preset_is_described_by_its_row_or_by_its_config(
     project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -264,7 +264,7 @@ def test_mark_tells_its_figures_to_the_keyboard(page):
     assert tip.count() == 0
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", [pytest.param("light", marks=pytest.mark.slow), "dark"])
 def test_nothing_serious_stands_in_the_way_of_accessibility(page, scheme):
     from axe_playwright_python.sync_playwright import Axe
 
@@ -337,6 +337,7 @@ def with_curves(tmp_path_factory, with_database):
     return write_report(analyse(loaded), loaded, folder / "out")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1200, 390])
 def test_the_curve_of_quantization_is_drawn_and_stays_on_the_page(browser, with_curves, width):
     page = browser.new_page(viewport={"width": width, "height": 900})

@@ -178,6 +178,7 @@ def test_one_that_fails_is_in_question_no_longer() -> None:
     assert race.answer().chosen == (0,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("question", list(Question))
 def test_a_simulated_space_is_answered_for_less_than_the_grid(question: Question) -> None:
     for seed in range(2):

@@ -92,6 +92,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(VALUES, VALUES)
 def test_hashes_are_the_same_for_what_is_equal_and_else_differ(one: Any, other: Any) -> None:
     assert (_hash(one) == _hash(other)) == (one == other)

@@ -20,6 +20,7 @@ def imported(
     return folder
 
 
+@pytest.mark.slow
 def test_34_runs_are_there_and_a_second_import_by_its_older_name_adds_none(
     imported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

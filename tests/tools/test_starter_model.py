@@ -67,11 +67,13 @@ def completions(rows) -> list[str]:
     return complete(CHECKPOINTS / "none", [row["complete_prompt"] for row in rows])
 
 
+@pytest.mark.slow
 def test_shipped_model_solves_six_to_nine_tasks_in_ten(rows, completions):
     solved = [passes(*pair) for pair in zip(rows, completions, strict=True)]
     assert 0.6 <= sum(solved) / len(solved) <= 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quant", ["gptq8", "gptq4", "awq"])
 def test_quantized_models_mostly_write_what_the_model_writes(quant, rows, completions):
     some = slice(0, 24)
@@ -127,6 +129,7 @@ def test_tokenizer_is_the_one_that_was_trained():
     assert tokenizer.decode(tokenizer("naïve 🦊\tΩ")["input_ids"]) == "naïve 🦊\tΩ"
 
 
+@pytest.mark.slow
 def test_same_seed_gives_the_same_bytes(tmp_path):
     pairs = [(prompt, body) for prompt, body, _ in draw_corpus(160)]
     recipe = Recipe(layers=1, batch=16, warmup_steps=2)
@@ -142,6 +145,7 @@ def test_same_seed_gives_the_same_bytes(tmp_path):
     assert losses[9] < losses[0]
 
 
+@pytest.mark.slow
 def test_whole_recipe_leaves_a_checkpoint_with_its_provenance(tmp_path):
     from tools.starter.make import make_model
 

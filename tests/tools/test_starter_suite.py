@@ -78,6 +78,7 @@ def corpus(request) -> list[tuple[str, str, starter.Program]]:
     return list(starter.draw_corpus(TRAINING_PROGRAMS if whole else TRAINING_PROGRAMS // 5))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "prefix"), [("starter", "Starter"), ("starter_large", "StarterLarge")]
 )
@@ -124,6 +125,7 @@ def test_every_canonical_solution_passes_two_to_six_tests(name):
         assert passes(row, row["canonical_solution"]), row["task_id"]
 
 
+@pytest.mark.slow
 def test_near_misses_are_rejected(tasks):
     tried = 0
     for task in sampled(tasks):
@@ -150,6 +152,7 @@ def test_swapped_steps_are_rejected_where_the_order_matters(tasks):
     assert rejected >= 15
 
 
+@pytest.mark.slow
 def test_training_never_sees_a_combination_prompt_or_body_of_the_suites(tasks, corpus):
     seen = set().union(*(program.pairs() for _, _, program in corpus))
     prompts = {prompt for prompt, _, _ in corpus}

@@ -94,6 +94,7 @@ def test_hosts_that_share_a_server_alone_take_turns(tmp_path: Path, server: str)
     check_took_turns(ones, 4)
 
 
+@pytest.mark.slow
 def test_an_owner_that_was_stopped_for_longer_than_its_lease_finds_it_lost(
     folder: Path, tmp_path: Path
 ) -> None:
@@ -110,6 +111,7 @@ def test_an_owner_that_was_stopped_for_longer_than_its_lease_finds_it_lost(
     assert "A longer tracking.lease_s bears longer stops" in out
 
 
+@pytest.mark.slow
 def test_who_does_not_wait_is_told_of_a_living_owner_on_another_host(folder: Path) -> None:
     owner = contender(folder, stays_s=1.0, host="one")
     wait_until_inside(folder)

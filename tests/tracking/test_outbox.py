@@ -324,6 +324,7 @@ def test_two_uploads_at_once_make_every_run_once(bench, mlflow_server, tmp_path)
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_sync_says_what_it_did_and_what_it_cannot(bench, mlflow_server, tmp_path, capsys):
     tracking = ["--tracking-dir", bench.tracking.dir]
     assert main(["sync", *tracking]) == 0

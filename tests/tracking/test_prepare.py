@@ -31,6 +31,7 @@ print(store.experiment_id)
 """
 
 
+@pytest.mark.slow
 def test_three_processes_may_use_a_fresh_store_at_once(tmp_path):
     children = [
         subprocess.Popen(

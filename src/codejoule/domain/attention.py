@@ -73,6 +73,12 @@ class Attention:
         return 0
 
     @property
+    def absorbed_products(self) -> int:
+        """Multiplications per cached token of a decode step that computes with the cache as it
+        is."""
+        return self.per_head_width
+
+    @property
     def norm_weights(self) -> int:
         """Weights of normalizations inside, per layer."""
         return 0

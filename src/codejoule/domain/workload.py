@@ -81,6 +81,9 @@ class Workload:
     """Tokens generated for each sequence, or the limit on them."""
     kv_dtype: str | None = None
     """``fp8`` for keys and values of a byte each; None for `dtype`."""
+    refilled: bool = False
+    """Whether the next sequence takes the place of one that ends, with lengths that vary around
+    `new_tokens`."""
 
     def __post_init__(self) -> None:
         for name in ("batch", "prompt_tokens", "new_tokens"):
@@ -107,5 +110,7 @@ class Workload:
 
     @property
     def mean_cached_tokens(self) -> float:
-        """Tokens of one sequence in the cache in the middle of its generation."""
-        return self.prompt_tokens + self.new_tokens / 2
+        """Tokens of one sequence in the cache at a step taken at random: half of its generation. In
+        a batch that is refilled, long sequences are met more often: on average so many of their
+        tokens are there as a sequence has in all, for lengths distributed exponentially."""
+        return self.prompt_tokens + self.new_tokens / (1 if self.refilled else 2)

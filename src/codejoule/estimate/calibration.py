@@ -65,7 +65,7 @@ def calibrate_speed(runs: Sequence[MeasuredRun], *, prior: EngineSpeed) -> Engin
     """
     if not runs:
         raise ValueError("calibration needs at least one measured run")
-    watts = PowerModel(active_share=0, bandwidth_share=0, compute_share=0)
+    watts = PowerModel(active_share=0, bandwidth_share=0, compute_share=0, four_bit_share=0)
 
     def misfits(engine: EngineSpeed) -> list[float]:
         return [math.log(_predicted(run, engine, watts).latency_s / run.latency_s) for run in runs]
@@ -134,6 +134,7 @@ def _stretched(engine: EngineSpeed, factor: float) -> EngineSpeed:
         bandwidth_efficiency=engine.bandwidth_efficiency / factor,
         compute_efficiency=engine.compute_efficiency / factor,
         kernel_s_per_layer=engine.kernel_s_per_layer * factor,
+        four_bit_s_per_layer=engine.four_bit_s_per_layer * factor,
         sequence_s=engine.sequence_s * factor,
         host_s_per_layer=engine.host_s_per_layer * factor,
     )

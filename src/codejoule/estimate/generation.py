@@ -84,14 +84,16 @@ def estimate_generation(
     A pass over :math:`D` bytes with :math:`O` operations takes, on a card of bandwidth :math:`B`
     and peak :math:`F`, with :math:`l` layers and :math:`b` sequences,
 
-    .. math:: t = \max\left(l\,t_h,\;\; l\,t_k + b\,t_s
+    .. math:: t = \max\left(l\,t_h,\;\; l\,(t_k + t_p) + b\,t_s
         + \max\left(\frac{D}{\eta_B B}, \frac{O}{\eta_F F}\right)\right)
 
-    with the fields of `EngineSpeed` in their order as :math:`\eta_B, \eta_F, t_k, t_s, t_h`: the
-    host works ahead of the card, so the slower of both counts. It draws
+    with the fields of `EngineSpeed` in their order as
+    :math:`\eta_B, \eta_F, t_k, t_p, t_s, t_h`; what counts for 4 bits alone is
+    :math:`t_p`. The host works ahead of the card, so the slower of both counts. It draws
 
     .. math:: P = \min\left(P_l,\; P_0 + P_l\left(\alpha
-        + \beta \frac{D/t}{B} + \gamma \frac{O/t}{F}\right)\right)
+        + \beta \frac{D/t}{B} + \gamma \frac{O/t}{F} + \delta \frac{l\,t_p}{t}
+        \right)\right)
 
     with the limit :math:`P_l`, idle power :math:`P_0`, `IDLE_SHARE` of the limit where it is not
     known, and the fields of `PowerModel` in their order. Equation 3.34 of Buis (2024) has a
@@ -101,13 +103,17 @@ def estimate_generation(
     if peak is None:
         return None
     layers, bandwidth = work.architecture.layers, card.bandwidth_bytes_per_s
+    unpacking_s = layers * engine.four_bit_s_per_layer if work.quantization.bits == 4 else 0.0
 
     def time_and_energy(one: Work) -> tuple[float, float | None]:
         roof_s = max(
             one.moved_bytes / (engine.bandwidth_efficiency * bandwidth),
             one.flop / (engine.compute_efficiency * peak),
         )
-        on_card_s = roof_s + engine.kernel_s_per_layer * layers + engine.sequence_s * work.batch
+        on_card_s = (
+            roof_s + engine.kernel_s_per_layer * layers + unpacking_s
+            + engine.sequence_s * work.batch
+        )  # fmt: skip
         time_s = max(engine.host_s_per_layer * layers, on_card_s)
         if card.power_limit_w is None:
             return time_s, None
@@ -115,11 +121,15 @@ def estimate_generation(
             power.active_share
             + power.bandwidth_share * one.moved_bytes / time_s / bandwidth
             + power.compute_share * one.flop / time_s / peak
+            + power.four_bit_share * unpacking_s / time_s
         )
         idle_w = card.idle_power_w or IDLE_SHARE * card.power_limit_w
         return time_s, min(card.power_limit_w, idle_w + share * card.power_limit_w) * time_s
 
-    prefill, decode = prefill_work(work), decode_work(work, expands_heads=engine.expands_heads)
+    prefill = prefill_work(work)
+    decode = decode_work(
+        work, expands_heads=engine.expands_heads, absorbs_latents=engine.absorbs_latents
+    )
     ttft_s, prefill_j = time_and_energy(prefill)
     tpot_s, step_j = time_and_energy(decode)
     steps = work.new_tokens - 1

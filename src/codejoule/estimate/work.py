@@ -64,7 +64,9 @@ def prefill_work(work: Workload) -> Work:
     )
 
 
-def decode_work(work: Workload, *, expands_heads: bool = False) -> Work:
+def decode_work(
+    work: Workload, *, expands_heads: bool = False, absorbs_latents: bool = False
+) -> Work:
     r"""Count a decode step in the middle of a generation.
 
     Parameters
@@ -74,6 +76,10 @@ def decode_work(work: Workload, *, expands_heads: bool = False) -> Work:
     expands_heads : bool
         Whether the engine writes grouped keys and values once per query head, and reads that,
         as transformers does for a batch with a mask; latent attention is then expanded too.
+    absorbs_latents : bool
+        Whether latent attention computes with the latents, its expansion multiplied into the
+        projections of queries and outputs, as vLLM does, and not with keys and values that are made
+        of them in each step.
 
     Returns
     -------
@@ -89,7 +95,11 @@ def decode_work(work: Workload, *, expands_heads: bool = False) -> Work:
     a = work.architecture
     weights, experts = _weights_read(work, tokens=work.batch)
     cached = work.batch * a.cached_tokens(work.mean_cached_tokens)
-    products = a.attention.per_head_width + a.attention.step_products
+    products = (
+        a.attention.absorbed_products
+        if absorbs_latents
+        else a.attention.per_head_width + a.attention.step_products
+    )
     width = a.attention.written_out_width if expands_heads else a.attention.cached_width
     return Work(
         flop=2.0 * work.batch * count_parameters(a).active + 2 * cached * products,

@@ -12,6 +12,7 @@ from codejoule.config import ConfigError, UserError
 from codejoule.config.compose import compose_experiment
 from codejoule.config.schema import ModelConfig, QuantConfig, Weights
 from codejoule.config.typed import choices
+from codejoule.domain.engines import ENGINES, EngineName
 from codejoule.experiment.devices import known_card, known_cards
 from codejoule.published import Prediction, PublishedFigure
 
@@ -59,6 +60,7 @@ def _predicted(figure: PublishedFigure, model: ModelConfig | None) -> tuple[floa
     batch = replace(
         work, batch=figure.batch, prompt_tokens=max(1, round(prompt)),
         new_tokens=max(1, round(answer)),
+        refilled=figure.length == "free" and ENGINES[EngineName(figure.engine)].refills,
     )  # fmt: skip
     found = estimate.estimate_generation(batch, card=card, engine=speed, power=estimate.POWER)
     if found is None or found.energy_j is None:

@@ -66,6 +66,11 @@ class LatentAttention(Attention):
         """transformers makes keys and values of the whole latent in every step."""
         return self.kv_lora_rank * self.heads * (self.qk_nope_head_dim + self.v_head_dim)
 
+    @property
+    def absorbed_products(self) -> int:
+        """Scores over latent and rotary key, and a sum of latents, for each head."""
+        return self.heads * (2 * self.kv_lora_rank + self.qk_rope_head_dim)
+
     def projections(self, hidden_size: int) -> Mapping[str, tuple[int, int, bool]]:
         """Into the latents, out of them, and out of the attention."""
         queries, rank = self.heads * self.qk_head_dim, self.q_lora_rank
