@@ -24,7 +24,7 @@ _NEWEST = 1000
 _FEWEST = 200
 """How many are read where fewer than these are asked for. MLflow takes milliseconds for each."""
 _TIMES = ("started_ms", "ended_ms")
-_NO_JOBS = ("sweep", "analysis")
+_NO_JOBS = ("sweep", "analysis", "finetune")
 _SWEEP = "codejoule.sweep"
 _SWEEPS = "tags.`codejoule.kind` = 'sweep'"
 _STAGE, _GENERATED = "codejoule.stage", "generated"
