@@ -1,11 +1,11 @@
-"""What training a LoRA adapter of Qwen2.5-7B takes on one NVIDIA GPU: energy, J/token, tokens/s, and
-whether the ledger's windows add up to the whole.
+"""What training a LoRA adapter of Qwen2.5-7B takes on one NVIDIA GPU: energy, J/token, tokens/s,
+and whether the ledger's windows add up to the whole.
 
     python benchmarks/finetune.py --out DIR [--batch 8] [--length 1024] [--steps 60]
 
-Random weights and no network: what is learnt means nothing, energy and speed are real. It is one run
-with stage=finetune, of about two minutes; its store is made in DIR, and ``finetune.json`` there has
-the figures. Needs peft (extra finetune).
+Random weights and no network: what is learnt means nothing, energy and speed are real. It is one
+run with stage=finetune, of about two minutes; its store is made in DIR, and ``finetune.json`` there
+has the figures. Needs peft (extra finetune).
 """
 
 import argparse
