@@ -46,9 +46,8 @@ def main() -> None:
     command = [
         sys.executable, "-m", "codejoule", "run", "stage=finetune", f"model={options.model}",
         "model.weights=random", f"finetune.data={texts}", f"finetune.batch={options.batch}",
-        f"finetune.max_length={options.length}", "finetune.epochs=null",
-        f"finetune.steps={options.steps}", f"tracking.dir={out / 'mlruns'}", "progress=plain",
-        "on_finished=rerun", *options.overrides,
+        f"finetune.max_length={options.length}", f"finetune.steps={options.steps}",
+        f"tracking.dir={out / 'mlruns'}", "progress=plain", "on_finished=rerun", *options.overrides,
     ]  # fmt: skip
     print(" ".join(command), flush=True)
     subprocess.run(command, check=True)

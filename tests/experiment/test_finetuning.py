@@ -26,7 +26,7 @@ from codejoule.suites import load_suite_named
 from tests.experiment.job import run_main, runs_of
 
 STARTER = checkout() / "src/codejoule/models/starter/none"
-TRAIN = ("stage=finetune", "finetune.data=starter_large", "finetune.epochs=null")
+TRAIN = ("stage=finetune", "finetune.data=starter_large")
 
 
 @pytest.fixture
@@ -43,7 +43,6 @@ def plan_of(tmp_path: Path) -> Callable[..., Plan]:
     [
         (["stage=finetune", "quant=gptq4"], "trains beside unquantized weights"),
         (["stage=finetune", "engine=static"], "needs no engine"),
-        (["stage=finetune", "finetune.steps=3"], "one of them is null"),
         (["stage=finetune", "finetune.rank=0"], "finetune.rank=0: must be at least 1"),
         (["stage=finetune", "finetune.target_modules=[]"], "adapts nothing"),
         (["model.adapter=runs:/a", "model.weights=random", "model=qwen_7b"], "merge_adapter=false"),

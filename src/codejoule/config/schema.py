@@ -445,8 +445,10 @@ class CostConfig(Ranged, prefix="cost."):
 @dataclass(kw_only=True)
 class FinetuneConfig(Ranged, prefix="finetune."):
     data: str | None = None
-    epochs: int | None = at_least(1, 3, "must be at least 1, or null with finetune.steps")
-    steps: int | None = at_least(1, None, "must be at least 1, or null with finetune.epochs")
+    epochs: int = at_least(1, 3)
+    steps: int | None = at_least(
+        1, None, "must be at least 1, or null for as many as finetune.epochs takes"
+    )
     batch: int = at_least(1, 8)
     max_length: int = at_least(8, 1024, "must be at least 8 [tokens]")
     rank: int = at_least(1, 16)
@@ -459,14 +461,6 @@ class FinetuneConfig(Ranged, prefix="finetune."):
     )
     gradient_checkpointing: bool = False
     seed: int = 0
-
-    def _check(self) -> None:
-        self._require(
-            (self.epochs is None) != (self.steps is None),
-            "steps",
-            "training has as many steps as finetune.epochs or finetune.steps says, and one of "
-            "them is null",
-        )
 
 
 @dataclass(kw_only=True)

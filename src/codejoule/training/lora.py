@@ -99,7 +99,7 @@ class LoraTrainer:
         self._device = model.device
         self._half = model.dtype if model.dtype != torch.float32 else None
         per_epoch = math.ceil(self.texts / config.batch)
-        self.steps = config.steps or per_epoch * (config.epochs or 1)
+        self.steps = config.steps or per_epoch * config.epochs
         """Steps there will be."""
 
     def train(self) -> Iterator[Step]:
