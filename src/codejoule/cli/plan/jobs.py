@@ -101,6 +101,12 @@ def plan_jobs(
 def _planned(
     experiment: ExperimentConfig, target: Target, history: History, suite: Suite | None
 ) -> PlannedJob:
+    if experiment.stage is Stage.finetune:
+        return PlannedJob(
+            name=run_name(experiment), experiment=experiment, tasks=None, basis=None,
+            generation_s=None, other_s=None, energy_j=None, memory_bytes=None, fits=None,
+            why="what training takes is not predicted",
+        )  # fmt: skip
     tasks = tasks_of(experiment, suite)
     generation_s = other_s = energy_j = memory_bytes = fits = None
     basis, why = None, ""
