@@ -11,7 +11,7 @@ import platform
 import random
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -179,12 +179,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m tools.starter.make")
     parser.add_argument("what", choices=("suite", "model", "quantize", "texts"))
     what = parser.parse_args().what
-    {
+    makers: dict[str, Callable[[], None]] = {
         "suite": make_suites,
         "model": make_model,
         "quantize": make_quantized,
         "texts": make_texts,
-    }[what]()
+    }
+    makers[what]()
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from codejoule.cli.estimate.benchmark import (
 from codejoule.cli.estimate.forecast import ConfiguredWorkload, default_calibration, workload_of
 from codejoule.cli.plan.history import History, on_device
 from codejoule.config import ConfigError, UserError
-from codejoule.config.schema import DETECTED_GPU, Device, ExperimentConfig
+from codejoule.config.schema import DETECTED_GPU, Device, ExperimentConfig, Stage
 from codejoule.domain import EnergySource, Suite
 from codejoule.experiment.devices import find_card
 from codejoule.experiment.run import run_name
