@@ -132,8 +132,7 @@ def adapter_tags(plan: Plan) -> dict[str, str]:
     adapter = plan.checkpoint.adapter
     if adapter is None:
         return {}
-    own = adapter.to_json()
-    learnt = seen_in_training(own.get("trained", {}), plan.suite.tasks)
+    learnt = seen_in_training(adapter.trained, plan.suite.tasks)
     if not learnt.startswith("none"):
         logger.warning("model.adapter=%s: %s", plan.experiment.model.adapter, learnt)
     return {

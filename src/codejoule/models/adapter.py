@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,14 +42,18 @@ class Adapter:
     merged: bool
     """Whether it is merged into the weights."""
 
+    trained: Mapping[str, Any]
+    """What it says of its training; empty for one that was trained elsewhere."""
+
     def to_json(self) -> dict[str, Any]:
         """What is recorded of it."""
+        told = {k: v for k, v in self.trained.items() if not k.endswith("_hashes")}
         return {
             "checksum": self.checksum,
             "base": self.base,
             "base_name": self.base_name,
             "merged": self.merged,
-            **({} if (own := _provenance(self.folder)) is None else {"trained": own}),
+            "trained": told,
         }
 
 
@@ -70,13 +75,14 @@ def find_adapter(folder: Path, model: ModelConfig) -> Adapter:
     digest = hashlib.sha256()
     for name in (CONFIG, WEIGHTS):
         digest.update((folder / name).read_bytes())
-    own = _provenance(folder) or {}
+    own = _provenance(folder)
     return Adapter(
         folder=folder,
         checksum=digest.hexdigest(),
         base=own.get("base"),
         base_name=own.get("base_name") or config.get("base_model_name_or_path"),
         merged=model.merge_adapter,
+        trained=own,
     )
 
 
@@ -191,9 +197,9 @@ def _prove_base(adapter: Adapter, base: "Checkpoint", model: ModelConfig) -> Non
     )
 
 
-def _provenance(folder: Path) -> dict[str, Any] | None:
+def _provenance(folder: Path) -> dict[str, Any]:
     file = folder / PROVENANCE
     if not file.is_file():
-        return None
+        return {}
     found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return found
