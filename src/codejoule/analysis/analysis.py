@@ -108,6 +108,15 @@ def analyse(loaded: LoadedRuns, options: Options | None = None) -> Analysis:
     Raises `UserError` if the store fails.
     """
     options = options or Options()
+    if loaded.frame.empty:  # only adapters were trained
+        return Analysis(
+            experiment=loaded.experiment,
+            uri=loaded.uri,
+            runs=0,
+            left_out=loaded.left_out,
+            notes=training_notes(loaded.trained, ()),
+            groups=(),
+        )
     figures, unread = read_tasks(loaded.frame, uri=loaded.uri)
     groups = comparable_groups(loaded.frame, mix=options.mix)
     analysed = [

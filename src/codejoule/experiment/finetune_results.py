@@ -68,7 +68,7 @@ def log_finetuning(
     metrics |= {k: float(v) for k, v in others.items() if v is not None and not math.isnan(v)}
     if "energy_finetune_j" in metrics:
         metrics |= footprint(plan.experiment, metrics["energy_finetune_j"] / J_PER_KWH)
-    adapter = folder / ARTIFACT
+    adapter, use = folder / ARTIFACT, f"model.adapter=runs:/{tracked.run_id}/{ARTIFACT}"
     found = find_adapter(adapter, plan.experiment.model)
     tags = {
         "codejoule.energy_source": load.meter.source.value,
@@ -80,8 +80,7 @@ def log_finetuning(
         "codejoule.trained_on": f"{facts['texts']} texts of {facts['data']}; {facts['left_out']} "
         f"left out, which hold a task of {facts['evaluated_suite']} "
         f"({facts['evaluated_tasks']} tasks)",
-        NOTE: f"Use it: `model={plan.experiment.model.name} "
-        f"model.adapter=runs:/{tracked.run_id}/{ARTIFACT}`",
+        NOTE: f"Use it: `model={plan.experiment.model.name} {use}`",
     }
     if plan.gpus:
         tags["codejoule.gpu"] = plan.gpu_name
@@ -107,7 +106,7 @@ def log_finetuning(
     write_json(artifacts / "model.json", load.model)
     files = [*sorted(artifacts.iterdir()), pack_journal(folder, artifacts), adapter]
     tracked.log(metrics=metrics, tags=tags, artifacts=files, dataset=None)
-    return _headline(metrics, load.meter.source)
+    return *_headline(metrics, load.meter.source), use
 
 
 def _lines(losses: Sequence[float]) -> str:
