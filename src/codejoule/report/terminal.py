@@ -167,7 +167,10 @@ def table_columns(table: "pd.DataFrame") -> tuple[list[Column], list[Column]]:
         if name not in _ALWAYS and table[name].nunique(dropna=False) > 1
     ]
     settings = [(name, [str(v) for v in table[name]]) for name in _ALWAYS]
-    settings += [(heading(name, varying), [str(v) for v in table[name]]) for name in varying]
+    settings += [
+        (heading(name, varying), ["-" if v is None else str(v) for v in table[name]])
+        for name in varying
+    ]
     if (table["runs"] > 1).any():
         settings.append(("runs", [str(v) for v in table["runs"]]))
     figures = []
