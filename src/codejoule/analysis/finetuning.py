@@ -65,7 +65,8 @@ def finetuning_table(evidence: Evidence, trained: Trained, resampler: Resampler)
             "Break-even: energy of training over what a solved task takes less than with the "
             "reference, generation and evaluation; absent where it does not take less, and where "
             "training and inference have energy from different sources. Its interval is a "
-            "bootstrap over tasks; without an upper end, training may never be paid back.",
+            "bootstrap over tasks and holds the variance between runs, assumed where there are no "
+            "repeats; without an upper end, training may never be paid back.",
         ),
         labels={
             "break_even_solved_tasks": "break-even [solved tasks]",
@@ -152,20 +153,25 @@ def _row(
 def _interval(
     evidence: Evidence, i: int, base: int, cost_j: float, resampler: Resampler
 ) -> tuple[float, float]:
-    """Of the break-even, by a bootstrap over the tasks that both have."""
+    """Of the break-even, by a bootstrap over the tasks that both have, energies spread as much as
+    runs differ; NaN where that is not known."""
     pair, figures = [i, base], evidence.figures
+    variance = evidence.variance(i, base)
     judged = ~np.isnan(evidence.passed[pair]).any(axis=0)
     tasks = np.asarray(evidence.complete[pair].all(axis=0) & judged)
     labels = evidence.clusters(pair, tasks)
-    if not labels.size or labels.max() + 1 < _FEWEST_CLUSTERS:
+    if variance is None or not labels.size or labels.max() + 1 < _FEWEST_CLUSTERS:
         return math.nan, math.nan
     energy_j = figures.energy_j + figures.evaluation_j
     own_j = [energy_j[evidence.rows[place]][:, tasks] for place in pair]
     if any(np.isnan(own).any() for own in own_j):
         return math.nan, math.nan
-    drawn = resample(own_j, evidence.passed[pair][:, tasks], labels, resampler=resampler)
+    runs = np.sqrt([len(own) for own in own_j])
+    means_j = [own.mean(axis=0, keepdims=True) for own in own_j]
+    drawn = resample(means_j, evidence.passed[pair][:, tasks], labels, resampler=resampler)
+    spread = np.exp(resampler.rng.normal(0, variance.sd_log / runs, drawn.energy_j.shape))
     with np.errstate(divide="ignore", invalid="ignore"):
-        each_j = drawn.energy_j / (drawn.pass_at_1 * tasks.sum())
+        each_j = drawn.energy_j * spread / (drawn.pass_at_1 * tasks.sum())
         saved_j = each_j[:, 1] - each_j[:, 0]
     if not np.isfinite(saved_j).all():
         return math.nan, math.nan
