@@ -82,10 +82,11 @@ def _train(plan: Plan, folder: Path, journal: Journal, meter: Meter) -> None:
     steps.settle(wait=True)
     adapter = folder / ARTIFACT
     shutil.rmtree(adapter, ignore_errors=True)
-    trainer.save(adapter)
+    model = plan.experiment.model
+    trainer.save(adapter, base=model.id or model.name)
     facts = {
         "base": plan.checkpoint.checksum,
-        "base_name": f"{plan.experiment.model.name} ({plan.checkpoint.source})",
+        "base_name": f"{model.name} ({plan.checkpoint.source})",
         "trainable_parameters": trainer.trainable_parameters,
         "parameters": trainer.parameters,
         "steps": trainer.steps,

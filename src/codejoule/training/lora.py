@@ -126,9 +126,13 @@ class LoraTrainer:
                 positions=ids.numel(),
             )
 
-    def save(self, folder: Path) -> None:
-        """Write the adapter, as peft reads it."""
+    def save(self, folder: Path, *, base: str) -> None:
+        """Write the adapter, as peft reads it; `base` names the model, whose folder on this machine
+        is nobody else's affair."""
+        self._peft.peft_config["default"].base_model_name_or_path = base
         self._peft.save_pretrained(str(folder))
+        # A form with nothing filled in.
+        (folder / "README.md").unlink(missing_ok=True)
 
     def _encode(
         self, tokenizer: "PreTrainedTokenizerBase", example: Example
