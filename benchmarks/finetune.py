@@ -3,29 +3,24 @@ and whether the ledger's windows add up to the whole.
 
     python benchmarks/finetune.py --out DIR [--batch 8] [--length 1024] [--steps 60]
 
-Random weights and no network: what is learnt means nothing, energy and speed are real. It is one
-run with stage=finetune, of about two minutes; its store is made in DIR, and ``finetune.json`` there
-has the figures. Needs peft (extra finetune).
+Random weights and no network: what is learnt means nothing, energy and speed are real. It is what
+a run with stage=finetune does, without MLflow, and takes about two minutes. ``finetune.json`` in
+DIR has the figures. Needs peft (extra finetune).
 """
 
 import argparse
 import json
-import subprocess
-import sys
+import os
+import time
 from pathlib import Path
 
-import pyarrow.parquet as pq
-from mlflow.tracking import MlflowClient
-
+from codejoule.config.compose import compose_experiment
+from codejoule.domain.finetuning import finetune_metrics
+from codejoule.experiment.finetune_stage import train
+from codejoule.experiment.plan import make_plan
 from codejoule.suites import load_suite_named
-
-SHOWN = (
-    "energy_finetune_j", "energy_finetune_net_j", "energy_finetune_uncertainty_j",
-    "energy_finetune_windows_rel", "energy_per_trained_token_j", "trained_tokens",
-    "throughput_trained_tokens_per_s", "finetune_s", "finetune_steps", "finetune_windows",
-    "mean_power_w", "idle_power_w", "energy_load_j", "memory_peak_bytes", "trainable_parameters",
-    "padding_share", "loss_first", "loss_last",
-)  # fmt: skip
+from codejoule.tracking import Journal
+from codejoule.tracking.entries import Idle, Loaded, Trained, TrainedSteps
 
 
 def main() -> None:
@@ -34,48 +29,69 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--model", default="qwen_7b")
+    parser.add_argument("--weights", default="random")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--length", type=int, default=1024)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--overrides", nargs="*", default=[])
     options = parser.parse_args()
-    out = options.out.absolute()
-    out.mkdir(parents=True, exist_ok=True)
-    texts = out / "texts.jsonl"
+    began, out = time.monotonic(), options.out.absolute()
+    folder = out / f"{options.model}-b{options.batch}-l{options.length}-s{options.steps}"
+    folder.mkdir(parents=True)
+    os.environ["CODEJOULE_HOME"] = str(out)
+    texts = folder / "texts.jsonl"
     texts.write_text("".join(_lines(options.batch * options.steps, options.length)))
-    command = [
-        sys.executable, "-m", "codejoule", "run", "stage=finetune", f"model={options.model}",
-        "model.weights=random", f"finetune.data={texts}", f"finetune.batch={options.batch}",
-        f"finetune.max_length={options.length}", f"finetune.steps={options.steps}",
-        f"tracking.dir={out / 'mlruns'}", "progress=plain", "on_finished=rerun", *options.overrides,
-    ]  # fmt: skip
-    print(" ".join(command), flush=True)
-    subprocess.run(command, check=True)
-    client = MlflowClient(f"sqlite:///{out / 'mlruns' / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name("codejoule")
-    run = client.search_runs(
-        [experiment.experiment_id], "tags.`codejoule.kind` = 'finetune'", max_results=1
-    )[0]
-    windows = pq.read_table(
-        client.download_artifacts(run.info.run_id, "windows.parquet", str(out))
-    ).to_pydict()
-    metrics, whole_j = run.data.metrics, sum(windows["energy_j"])
-    whole_j /= 1 + metrics["energy_finetune_windows_rel"]
-    found = {
-        "gpu": run.data.tags.get("codejoule.gpu"),
-        "validity": run.data.tags["codejoule.validity"],
-        "windows_j": windows["energy_j"],
-        "windows_s": windows["latency_s"],
-        "whole_j": whole_j,
-        **{name: metrics[name] for name in SHOWN if name in metrics},
+    experiment = compose_experiment(
+        [
+            "stage=finetune", "evaluator=none", f"model={options.model}",
+            f"model.weights={options.weights}", f"finetune.data={texts}",
+            f"finetune.batch={options.batch}", f"finetune.max_length={options.length}",
+            f"finetune.steps={options.steps}", *options.overrides,
+        ]
+    )  # fmt: skip
+    plan = make_plan(experiment)
+    print(f"{time.monotonic() - began:.0f} s: planned, on {plan.gpu_name or 'the CPU'}", flush=True)
+    train(plan, folder)
+    print(f"{time.monotonic() - began:.0f} s: trained", flush=True)
+    with Journal(folder) as journal:
+        (trained,), (loaded,) = journal.entries(Trained), journal.entries(Loaded)
+        windows, (idle,) = journal.entries(TrainedSteps), journal.entries(Idle)
+    readings = [entry.reading for entry in windows]
+    metrics = finetune_metrics(
+        readings,
+        trained.reading,
+        [loss for entry in windows for loss in entry.losses],
+        tokens=sum(entry.tokens for entry in windows),
+        learned_tokens=sum(entry.learned_tokens for entry in windows),
+        positions=sum(entry.positions for entry in windows),
+    )
+    own = {
+        "gpu": plan.gpu_name,
+        "source": trained.reading.source.value,
+        "trainable_parameters": trained.facts["trainable_parameters"],
+        "parameters": trained.facts["parameters"],
+        "memory_peak_bytes": trained.memory_peak_bytes,
+        "idle_power_w": idle.power_w,
+        "energy_load_j": None if loaded.reading is None else loaded.reading.energy_j,
+        "whole_j": trained.reading.energy_j,
+        "whole_s": trained.reading.latency_s,
+        "whole_integrated_j": trained.reading.integrated_j,
+        "doubts": sorted({doubt.value for each in readings for doubt in each.doubts}),
+        "versions": trained.facts["versions"],
+        "windows": [
+            {"steps": len(w.losses), "j": w.reading.energy_j, "s": w.reading.latency_s}
+            for w in windows
+        ],
     }
-    (out / "finetune.json").write_text(json.dumps(found, indent=1) + "\n")
-    print(f"{options.model}, batch {options.batch} x {options.length} tokens, {found['gpu']}")
-    for name in SHOWN:
-        print(f"  {name:<34}{metrics.get(name, float('nan')):>18,.6g}")
+    (out / "finetune.json").write_text(json.dumps(metrics | own, indent=1) + "\n")
+    print(f"{options.model}, batch {options.batch} x {options.length} tokens, {own['gpu']}")
+    for name, value in (metrics | own).items():
+        if isinstance(value, int | float):
+            print(f"  {name:<34}{value:>20,.6g}")
+    total_j, whole_j = sum(reading.energy_j for reading in readings), trained.reading.energy_j
     print(
-        f"  {len(windows['energy_j'])} windows add up to {sum(windows['energy_j']):,.3f} J, the "
-        f"window around them has {whole_j:,.3f} J; validity {found['validity']}"
+        f"  {len(windows)} windows add up to {total_j:,.3f} J, the window around them has "
+        f"{whole_j:,.3f} J ({total_j / whole_j - 1:+.5%}); doubts: {own['doubts'] or 'none'}"
     )
 
 
