@@ -120,7 +120,7 @@ class LoraTrainer:
             self._optimizer.zero_grad(set_to_none=True)
             yield Step(
                 # Read here, so that a step that is given has been made on a GPU, too.
-                loss=float(found.loss),
+                loss=float(found.loss.detach()),
                 tokens=sum(len(row) for row, _, _ in rows),
                 learned_tokens=sum(len(row) - max(first, 1) for row, first, _ in rows),
                 positions=ids.numel(),
@@ -130,7 +130,8 @@ class LoraTrainer:
         """Write the adapter, as peft reads it; `base` names the model, whose folder on this machine
         is nobody else's affair."""
         self._peft.peft_config["default"].base_model_name_or_path = base
-        self._peft.save_pretrained(str(folder))
+        # "auto" asks the hub whether the vocabulary has grown, which no training here does.
+        self._peft.save_pretrained(str(folder), save_embedding_layers=False)
         # A form with nothing filled in.
         (folder / "README.md").unlink(missing_ok=True)
 
