@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import signal
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +25,7 @@ from codejoule.experiment.training_data import seen_in_training, task_hash
 from codejoule.models.adapter import CONFIG, PROVENANCE, WEIGHTS, with_adapter
 from codejoule.models.checkpoint import Checkpoint
 from codejoule.suites import load_suite_named
-from tests.experiment.job import run_main, runs_of
+from tests.experiment.job import entries_of, run_main, runs_of, start_main
 
 STARTER = checkout() / "src/codejoule/models/starter/none"
 TRAIN = ("stage=finetune", "finetune.data=starter_large")
@@ -262,3 +264,23 @@ def test_an_adapter_is_refused_beside_another_model(trained: SimpleNamespace) ->
     done = run_main(trained.folder, *trained.own, f"model={other}", trained.adapter, **trained.home)
     assert done.returncode == 1
     assert "the adapter was trained with starter" in done.stderr
+
+
+@pytest.mark.slow
+def test_training_that_was_killed_begins_anew_and_keeps_what_it_took(tmp_path: Path) -> None:
+    asked = (*TRAIN, "finetune.steps=30", "finetune.batch=8", "isolation=inline")
+    job = start_main(tmp_path, *asked)
+    while [entry["kind"] for entry in entries_of(tmp_path)].count("train") < 1:
+        assert job.poll() is None, job.communicate()
+        time.sleep(0.05)
+    job.send_signal(signal.SIGKILL)
+    job.wait()
+    done = run_main(tmp_path, *asked)
+    assert done.returncode == 0, done.stderr
+    (run,) = runs_of("codejoule", tmp_path)
+    metrics = run.data.metrics
+    assert (run.info.status, metrics["finetune_steps"]) == ("FINISHED", 30)
+    assert metrics["energy_broken_off_j"] > 0
+    windows = pq.read_table(_artifacts(run) / "windows.parquet")
+    assert sum(windows["energy_j"].to_pylist()) == pytest.approx(metrics["energy_finetune_j"])
+    assert not list((tmp_path / "mlruns" / "journals").rglob("adapter"))
