@@ -9,7 +9,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "codejoule"
 LARGE = """
     accelerate bitsandbytes datasets defuser gguf gptqmodel httpx huggingface_hub hydra jinja2
     matplotlib mlflow optimum pandas psutil pyarrow pynvml ray requests safetensors
-    scikit_posthocs scipy statsmodels tokenizers torch torchao transformers triton vllm zeus
+    peft scikit_posthocs scipy statsmodels tokenizers torch torchao transformers triton vllm zeus
 """
 """Libraries that cost time, or that say something of this machine's devices alone: imported where
 they are used, so that ``--cfg job`` and ``--help`` do without them."""

@@ -147,7 +147,7 @@ def test_what_is_no_model_is_told_with_what_would_help(
         "./empty": "holds no config.json",
         "./outer": "these folders in it do: checkpoint-500",
         "./ggufs": "give the GGUF file itself: model=./ggufs/x-Q4_0.gguf",
-        "./adapter": "merge both with peft's merge_and_unload()",
+        "./adapter": "an adapter (LoRA) without its model: model=MODEL model.adapter=",
         f"{made}/model.safetensors": f"a file of a checkpoint; give its folder: model={made}",
         "pointer.gguf": "does not begin like a GGUF file",
         "./notes.txt": "a file that is no GGUF",

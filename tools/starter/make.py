@@ -1,6 +1,6 @@
 """Make the bundled starter suites, the starter model and its quantized checkpoints.
 
-Run as ``python -m tools.starter.make suite``, ``... model`` or ``... quantize``.
+Run as ``python -m tools.starter.make suite``, ``... model``, ``... quantize`` or ``... texts``.
 """
 
 import argparse
@@ -11,7 +11,7 @@ import platform
 import random
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,9 +32,11 @@ from tools.starter import suite as grammar
 from tools.starter.suite.sampling import SEED
 
 TRAINING_PROGRAMS = 50_000
+FINETUNING_PROGRAMS = 2_000
 CALIBRATION_TEXTS = 128
 DATA = Path(codejoule.suites.__file__).parent / "data"
 CHECKPOINTS = Path(codejoule.models.__file__).parent / "starter"
+TEXTS = Path("outputs") / "starter-texts.jsonl"
 _PROVENANCE = "PROVENANCE.json"
 _KEPT = ("config.json", "generation_config.json", "model.safetensors", "quantize_config.json",
          "tokenizer.json", "tokenizer_config.json")  # fmt: skip
@@ -56,6 +58,16 @@ def make_suites(folder: Path = DATA) -> None:
         tasks = grammar.draw_tasks(parts, held_out=held_out, rng=random.Random(name))
         write_whole(folder / f"{name}.jsonl", grammar.dump_rows(tasks, prefix=prefix))
         print(f"{folder / name}.jsonl: {len(tasks)} tasks")
+
+
+def make_texts(file: Path = TEXTS, *, programs: int = FINETUNING_PROGRAMS) -> None:
+    """Write programs like those of the harder half of ``starter_large`` (longer ones, rare
+    operations as often as others), for ``stage=finetune``; none has a held-out pair, and so none is
+    an evaluated task."""
+    drawn = grammar.draw_corpus(programs, name="finetuning", lengths={5: 1, 6: 1}, rare_weight=1.0)
+    rows = [json.dumps({"prompt": prompt, "completion": body}) for prompt, body, _ in drawn]
+    write_whole(file, "".join(f"{row}\n" for row in rows))
+    print(f"{file}: {len(rows)} texts")
 
 
 def make_model(folder: Path = CHECKPOINTS, *, programs: int = TRAINING_PROGRAMS) -> None:
@@ -163,11 +175,17 @@ def _report(step: int, steps: int, loss: float) -> None:
 
 
 def main() -> None:
-    """Run one of the three from the command line."""
+    """Run one of these from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m tools.starter.make")
-    parser.add_argument("what", choices=("suite", "model", "quantize"))
+    parser.add_argument("what", choices=("suite", "model", "quantize", "texts"))
     what = parser.parse_args().what
-    {"suite": make_suites, "model": make_model, "quantize": make_quantized}[what]()
+    makers: dict[str, Callable[[], None]] = {
+        "suite": make_suites,
+        "model": make_model,
+        "quantize": make_quantized,
+        "texts": make_texts,
+    }
+    makers[what]()
 
 
 if __name__ == "__main__":

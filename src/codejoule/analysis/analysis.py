@@ -11,6 +11,8 @@ from codejoule.analysis.baseline import baseline_notes
 from codejoule.analysis.comparison import Group, comparable_groups
 from codejoule.analysis.evidence import Evidence, gather
 from codejoule.analysis.findings import findings
+from codejoule.analysis.finetuning import NAME as FINETUNING
+from codejoule.analysis.finetuning import Trained, finetuning_table, training_notes
 from codejoule.analysis.goal import Goal
 from codejoule.analysis.runs import LoadedRuns
 from codejoule.analysis.store import artifacts
@@ -106,9 +108,21 @@ def analyse(loaded: LoadedRuns, options: Options | None = None) -> Analysis:
     Raises `UserError` if the store fails.
     """
     options = options or Options()
+    if loaded.frame.empty:  # only adapters were trained
+        return Analysis(
+            experiment=loaded.experiment,
+            uri=loaded.uri,
+            runs=0,
+            left_out=loaded.left_out,
+            notes=training_notes(loaded.trained, ()),
+            groups=(),
+        )
     figures, unread = read_tasks(loaded.frame, uri=loaded.uri)
     groups = comparable_groups(loaded.frame, mix=options.mix)
-    analysed = [analyse_group(group, figures, options, loaded.variances) for group in groups]
+    analysed = [
+        analyse_group(group, figures, options, loaded.variances, loaded.trained) for group in groups
+    ]
+    tuned = [a.tables[FINETUNING] for a in analysed if FINETUNING in a.tables]
     with artifacts(loaded.frame, "samples.jsonl", uri=loaded.uri) as find:
         notes = [
             baseline_notes(
@@ -124,7 +138,12 @@ def analyse(loaded: LoadedRuns, options: Options | None = None) -> Analysis:
         uri=loaded.uri,
         runs=len(loaded.frame),
         left_out=loaded.left_out,
-        notes=(*unread, *_apart(groups), *_not_predicted(loaded.frame)),
+        notes=(
+            *training_notes(loaded.trained, tuned),
+            *unread,
+            *_apart(groups),
+            *_not_predicted(loaded.frame),
+        ),
         groups=tuple(replace(a, notes=own) for a, own in zip(analysed, notes, strict=True)),
     )
 
@@ -134,8 +153,10 @@ def analyse_group(
     figures: TaskFigures,
     options: Options,
     variances: Mapping[Apparatus, RunVariance] | None = None,
+    trained: Trained = (),
 ) -> GroupAnalysis:
-    """Analyse one group; `figures` may hold further runs, and `variances` are of the whole store.
+    """Analyse one group; `figures` may hold further runs, `variances` are of the whole store, and
+    `trained` are the runs that trained the adapters with which some may run.
 
     With random weights nothing that rests on pass@1 is said.
     """
@@ -145,6 +166,9 @@ def analyse_group(
     tables = make_tables(evidence, method, names=options.statistics, accuracy=not group.random)
     said = () if options.statistics is not None else findings(evidence, tables)
     found = answer(evidence, options.goal, resampler=resampler, margin=options.margin)
+    tuned = finetuning_table(evidence, trained, resampler)
+    if tuned is not None:
+        tables[FINETUNING] = tuned
     if options.statistics is None:
         tables["candidates"] = found.candidates
     if group.random:

@@ -219,6 +219,9 @@ def comparison_table(runs: "pd.DataFrame", *, mix: Collection[str] = ()) -> "pd.
     extra = [column for column in params if _needs_column(frame, column)]
     rows = [_row(same, extra) for _, same in frame.groupby(key, sort=False)]
     table = _sorted(pd.DataFrame(rows))
+    for name in set(setting_columns(table)) - set(SHOWN):
+        # pandas makes NaN of an absent one among texts.
+        table[name] = table[name].astype(object).where(table[name].notna(), None)
     table["pareto"] = pareto_front(table[front_energy(table)], table["pass_at_1"])
     return table
 

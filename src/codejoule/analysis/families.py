@@ -51,14 +51,15 @@ class Family:
 def configuration_labels(table: "pd.DataFrame", settings: Sequence[str]) -> list[str]:
     """Short names, one per row of a `comparison_table`, that tell all rows apart.
 
-    E.g. ``qwen_7b gptq4 b8``: model, quantization and batch size always, others where they vary.
+    E.g. ``qwen_7b gptq4 b8``: model, quantization and batch size always, others where they vary
+    and are not absent.
     """
     varying = [n for n in settings if table[n].nunique(dropna=False) > 1]
     further = [name for name in varying if name not in ("model", "quant", "batch")]
     return [
         " ".join(
             [str(row["model"]), str(row["quant"]), f"b{row['batch']}"]
-            + [setting_text(name, row[name], further) for name in further]
+            + [setting_text(name, row[name], further) for name in further if row[name] is not None]
         )
         for row in table.to_dict("records")
     ]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from codejoule.analysis.comparison import IDENTITY, superseded
+from codejoule.analysis.finetuning import KIND
 from codejoule.analysis.store import MAKE_RUNS, reading
 from codejoule.analysis.variances import Apparatus, apparatus, run_variances
 from codejoule.config.errors import UserError
@@ -24,11 +25,12 @@ _NEWEST = 1000
 _FEWEST = 200
 """How many are read where fewer than these are asked for. MLflow takes milliseconds for each."""
 _TIMES = ("started_ms", "ended_ms")
-_NO_JOBS = ("sweep", "analysis")
+_NO_JOBS = ("sweep", "analysis", KIND)
 _SWEEP = "codejoule.sweep"
 _SWEEPS = "tags.`codejoule.kind` = 'sweep'"
 _STAGE, _GENERATED = "codejoule.stage", "generated"
 _FINISHED = "tags.`codejoule.kind` = 'run' and attributes.status = 'FINISHED'"
+_TRAINED = f"tags.`codejoule.kind` = '{KIND}' and attributes.status = 'FINISHED'"
 _EXAMPLE = "--where \"params.model.name = 'starter' and metrics.pass_at_1 > 0.5\""
 
 
@@ -48,6 +50,8 @@ class LoadedRuns:
     """The store they were read from."""
     experiment: str
     """The experiment they belong to."""
+    trained: tuple[Mapping[str, Any], ...] = ()
+    """A row, as of `frame`, for each finished run that has trained an adapter, oldest first."""
     variances: Mapping[Apparatus, RunVariance] = field(default_factory=dict)
     """How much repeats of each apparatus differ, in all experiments of the store."""
 
@@ -97,6 +101,7 @@ def load_runs(
         ]
         bound = min(_NEWEST, max(_FEWEST, len(found)))
         every = _of_apparatus(client, found, newest or bound)
+        trained = _search(client, home, _TRAINED, newest=newest)
     found.sort(key=lambda run: int(run.info.start_time))
     found = [run for run in found if run.data.tags.get("codejoule.kind") not in _NO_JOBS]
     foreign = [run for run in found if run.data.tags.get("codejoule.kind") != "run"]
@@ -132,7 +137,7 @@ def load_runs(
     frame = frame[~late].reset_index(drop=True)
     return LoadedRuns(
         frame=frame, left_out=tuple(left_out), uri=uri, experiment=experiment,
-        variances=run_variances(_frame(every)),
+        trained=tuple(map(_row, trained)), variances=run_variances(_frame(every)),
     )  # fmt: skip
 
 
@@ -261,6 +266,7 @@ def _row(run: "Run") -> dict[str, Any]:
         "dataset_digest": datasets[0].dataset.digest if datasets else None,
         # Runs of earlier versions have the params that say nothing, too.
         **{f"params.{key}": value for key, value in in_use(run.data.params).items()},
+        **{f"params.{k}": v for k, v in run.data.params.items() if k.startswith(f"{KIND}.")},
         **{f"metrics.{key}": value for key, value in run.data.metrics.items()},
         **{f"tags.{key}": value for key, value in run.data.tags.items()},
     }

@@ -23,6 +23,7 @@ EXTRAS: Mapping[str, Mapping[str, str]] = {
     },
     "ray": {"hydra/launcher=ray": "ray", "evaluator=ray": "ray"},
     "server": {"codejoule server": "psycopg"},
+    "finetune": {"stage=finetune": "peft", "model.adapter": "peft"},
     "optuna": {"hydra/sweeper=optuna": "hydra-optuna-sweeper"},
 }
 """Extras of the package; the choices that need each, and the distribution that such a choice is

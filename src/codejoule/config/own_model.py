@@ -66,8 +66,8 @@ def check_place(path: Path, setting: str) -> None:
     inside = sorted(file.parent.name for file in path.glob("*/config.json"))
     if (path / "adapter_config.json").is_file():
         help_ = (
-            "this is an adapter (LoRA) without its model: merge both with peft's "
-            "merge_and_unload(), save that with save_pretrained, and give its folder"
+            f"this is an adapter (LoRA) without its model: model=MODEL model.adapter={path}, with "
+            "the model that it was trained with"
         )
     elif files:
         help_ = f"give the GGUF file itself: {setting.rstrip('/')}/{files[0]}"

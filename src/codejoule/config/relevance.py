@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from codejoule.domain.engines import KEYS_OUTSIDE
 
-_OUTSIDE = ("tracking", "sweep", "carbon", "cost", "gpu")
+_OUTSIDE = ("tracking", "sweep", "carbon", "cost", "gpu", "finetune")
 _OUTSIDE_KEYS = (
     "on_finished", "on_other_gpu", "isolation", "preflight", "progress",
     "evaluator.workers", "evaluator.ground_truth", "evaluator.spread",
@@ -17,16 +17,20 @@ _LOCATING_KEYS = (
     "model.id", "model.revision", "model.quantized",
     "suite.limit", "suite.shuffle", "suite.task_ids", "suite.format",
     "suite.hub_id", "suite.hub_revision", "suite.hub_split", "suite.hub_file",
+    "model.adapter", "model.merge_adapter",
 )  # fmt: skip
 
 _OFF = {"quant": "none", "evaluator": "none", "gpu": "detected"}
 """The choice of a group with which its other keys do nothing."""
 _OF_THE_STORE = (
-    "tracking", "sweep", "stage",
+    "tracking", "sweep", "stage", "finetune",
     "evaluator.spread", "evaluator.address", "evaluator.shard_samples",
 )  # fmt: skip
 """Keys that say where a run is recorded, when it started, how far it went and which machines judged
-it, which its place, its parent and its tags say, too."""
+it, which its place, its parent and its tags say, too; and how a model is trained, which a run that
+trains has among its params."""
+_USUAL = {"model.merge_adapter": ("True", True)}
+"""Values that say nothing, of keys that have another than null for that."""
 _EMPTY: tuple[object, ...] = (None, {}, [], "null", "{}", "[]")
 """Values that say nothing, in a configuration and as MLflow's texts."""
 
@@ -51,6 +55,7 @@ def in_use(row: Mapping[str, object]) -> dict[str, object]:
         key: value
         for key, value in row.items()
         if value not in _EMPTY
+        and value not in _USUAL.get(key, ())
         and not _among(key, _OF_THE_STORE)
         and not (
             key.startswith(tuple(f"{group}." for group in unused)) and not key.endswith(".name")

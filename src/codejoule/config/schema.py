@@ -54,7 +54,7 @@ OnOtherGpu = StrEnum("OnOtherGpu", "fail anew")
 OnOutOfMemory = StrEnum("OnOutOfMemory", "halve fail")
 Preflight = StrEnum("Preflight", "fail warn")
 Order = StrEnum("Order", "given shuffled")
-Stage = StrEnum("Stage", "all generate evaluate")
+Stage = StrEnum("Stage", "all generate evaluate finetune")
 ProgressMode = StrEnum("ProgressMode", "auto plain none")
 
 BUNDLED_SUITES = tuple(LIMITS_OF_BUNDLED)
@@ -95,6 +95,8 @@ class ModelConfig(Ranged, prefix="model."):
     architecture: dict[str, Any] = field(default_factory=dict)
     license: str | None = None
     gated: bool = False
+    adapter: str | None = None
+    merge_adapter: bool = True
 
 
 @dataclass(kw_only=True)
@@ -441,6 +443,27 @@ class CostConfig(Ranged, prefix="cost."):
 
 
 @dataclass(kw_only=True)
+class FinetuneConfig(Ranged, prefix="finetune."):
+    data: str | None = None
+    epochs: int = at_least(1, 3)
+    steps: int | None = at_least(
+        1, None, "must be at least 1, or null for as many as finetune.epochs takes"
+    )
+    batch: int = at_least(1, 8)
+    max_length: int = at_least(8, 1024, "must be at least 8 [tokens]")
+    rank: int = at_least(1, 16)
+    alpha: float = above(0, 32.0, "must be above 0")
+    learning_rate: float = above(0, 2e-4, "must be above 0")
+    target_modules: list[str] | None = ranged(
+        None,
+        lambda names: len(names) > 0,
+        "an empty list adapts nothing; use null for every linear layer of the decoder",
+    )
+    gradient_checkpointing: bool = False
+    seed: int = 0
+
+
+@dataclass(kw_only=True)
 class ExperimentConfig(Ranged):
     """One run, whole: what `codejoule.experiment` builds everything from."""
 
@@ -457,6 +480,7 @@ class ExperimentConfig(Ranged):
     sweep: SweepConfig = field(default_factory=SweepConfig)
     carbon: CarbonConfig = field(default_factory=CarbonConfig)
     cost: CostConfig = field(default_factory=CostConfig)
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     device: Device = Device.auto
     gpus: int | None = at_least(1, None, "must be at least 1, or null for as few as hold the model")
     preflight: Preflight = Preflight.fail
@@ -474,7 +498,8 @@ class ExperimentConfig(Ranged):
             "device=cpu uses none; leave it null",
         )
         self._require(
-            self.stage is Stage.all or self.evaluator.name is not EvaluatorName.none,
+            self.stage in (Stage.all, Stage.finetune)
+            or self.evaluator.name is not EvaluatorName.none,
             "stage",
             "evaluator=none judges nothing, so that there is one stage; use all, or choose "
             "evaluator=sandbox",
@@ -493,6 +518,10 @@ class ExperimentConfig(Ranged):
         )
         if self.generation.thinking is not Thinking.off:
             self._check_thinking(self.generation.thinking.name)
+        if self.model.adapter is not None:
+            self._check_adapter()
+        if self.stage is Stage.finetune:
+            self._check_finetune()
         spread = self.engine.tensor_parallel or 1
         if spread > 1:
             self._require(
@@ -552,6 +581,56 @@ class ExperimentConfig(Ranged):
             "generation.thinking_tokens",
             f"the limit on new tokens, {limit}, leaves no room for an answer; raise "
             "generation.max_new_tokens",
+        )
+
+    def _check_adapter(self) -> None:
+        """Whether an adapter can be had with this model, quantization and engine."""
+        if self.model.merge_adapter:
+            self._require(
+                self.model.weights is not Weights.random,
+                "model.merge_adapter",
+                "random weights lie in no folder that an adapter could be merged into, and merged "
+                "they would take the energy of the model without it; use model.merge_adapter=false",
+            )
+            self._require(
+                not self.engine.facts.runs_already,
+                "model.adapter",
+                f"engine={self.engine.name.name} is given its model by somebody else; serve the "
+                "tuned model, name it with model.name, and leave model.adapter null",
+            )
+            return
+        self._require(
+            self.quant.bits is None,
+            "model.merge_adapter",
+            "an adapter is not run beside quantized weights; with model.merge_adapter=true it is "
+            "merged into the unquantized ones, which are then quantized here",
+        )
+        others = [name.name for name, facts in ENGINES.items() if facts.adapters]
+        self._require(
+            self.engine.facts.adapters,
+            "model.merge_adapter",
+            f"engine={self.engine.name.name} runs no adapter beside the model; use "
+            "model.merge_adapter=true, or choose "
+            + " or ".join(f"engine={name}" for name in others),
+        )
+
+    def _check_finetune(self) -> None:
+        """Whether this model can be trained here."""
+        self._require(
+            self.quant.bits is None,
+            "quant.name",
+            "stage=finetune trains beside unquantized weights; use quant=none. The tuned model can "
+            "be quantized: merged (model.adapter), it is quantized here",
+        )
+        self._require(
+            self.model.adapter is None,
+            "model.adapter",
+            "stage=finetune trains a new adapter, of a model without one; leave it null",
+        )
+        self._require(
+            self.engine.name.name == "generate",
+            "engine.name",
+            "stage=finetune generates nothing and needs no engine; leave engine=generate",
         )
 
     def _check_quantization(self) -> None:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from hydra.conf import HydraConf
 
 _Schema = TypeVar("_Schema")
+ADAPTER_OF_RUN = "runs:/"
+"""How ``model.adapter`` begins that names the artifact of a run and no folder."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -162,6 +165,8 @@ def _check_paths(experiment: ExperimentConfig | DictConfig) -> None:
         "evaluator.python": experiment.evaluator.python,
         "quant.calibration.path": experiment.quant.calibration.path,
     }
+    if not str(experiment.model.adapter).startswith(ADAPTER_OF_RUN):
+        named["model.adapter"] = experiment.model.adapter
     for key, value in named.items():
         if value is not None and not Path(value).expanduser().exists():
             raise ConfigError(

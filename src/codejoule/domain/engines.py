@@ -61,6 +61,8 @@ class EngineFacts:
     thinking: tuple[str, ...] = ("off", "on")
     """Values of ``generation.thinking`` that it knows: ``on`` needs the tokens of an answer, and
     ``budget`` a way to put others in place of those that the model chooses."""
+    adapters: bool = False
+    """Whether it runs an adapter (LoRA) beside the model (``model.merge_adapter=false``)."""
     one_device: bool = False
     """Whether the whole model must lie on one device."""
     loader: str | None = TRANSFORMERS
@@ -73,9 +75,11 @@ class EngineFacts:
 
 
 ENGINES: Mapping[EngineName, EngineFacts] = {
-    EngineName.generate: EngineFacts(cache=KvCache.dynamic, thinking=("off", "on", "budget")),
+    EngineName.generate: EngineFacts(
+        cache=KvCache.dynamic, adapters=True, thinking=("off", "on", "budget")
+    ),
     EngineName.static: EngineFacts(
-        cache=KvCache.static, compiles=True, thinking=("off", "on", "budget")
+        cache=KvCache.static, compiles=True, adapters=True, thinking=("off", "on", "budget")
     ),
     EngineName.graph: EngineFacts(
         cache=KvCache.slots,

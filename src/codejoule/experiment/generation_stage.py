@@ -17,6 +17,7 @@ from codejoule.domain import EnergyReading, EnergySource, PowerSample, Prompt
 from codejoule.domain.text import duration
 from codejoule.domain.text import number as figure
 from codejoule.experiment import stopping
+from codejoule.experiment.finetune_stage import has_trained, train
 from codejoule.experiment.idle import measure_idle
 from codejoule.experiment.memory import check_memory
 from codejoule.experiment.memory_use import BatchLimit, is_out_of_memory, out_of_memory
@@ -45,7 +46,10 @@ def generate(plan: Plan, folder: Path, kept: Kept | None = None) -> None:
     before the one after the next. Where memory is too small, fewer sequences are decoded at once,
     as ``batch.on_out_of_memory`` says. What `kept` has of an earlier job is taken over, and it
     keeps what is loaded now. Raises `UserError` when memory does not suffice, and whatever the
-    rooms raise."""
+    rooms raise. A plan to train an adapter is carried out by `train`."""
+    if plan.training is not None:
+        train(plan, folder)
+        return
     with Journal(folder) as journal:
         left = _left(plan, journal)
         if not left:
@@ -67,6 +71,8 @@ def generate(plan: Plan, folder: Path, kept: Kept | None = None) -> None:
 
 def has_generated(plan: Plan, folder: Path) -> bool:
     """Whether the journal in `folder` holds all that `generate` would generate."""
+    if plan.training is not None:
+        return has_trained(folder)
     with Journal(folder) as journal:
         return not _left(plan, journal)
 

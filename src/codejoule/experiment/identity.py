@@ -7,13 +7,13 @@ import platform
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib.metadata import distributions
 from typing import Any
 
 from codejoule.config import checkout, installed_versions
 from codejoule.config.relevance import flat, is_relevant, is_setting
-from codejoule.config.schema import ExperimentConfig
+from codejoule.config.schema import ExperimentConfig, Stage
 from codejoule.config.typed import to_plain
 from codejoule.domain import METHODS, Prompt
 from codejoule.experiment.compile_caches import compile_caches
@@ -29,14 +29,23 @@ _LIBRARIES = (
 )
 
 
-def identity(experiment: ExperimentConfig, found: Mapping[str, object]) -> dict[str, Any]:
+def identity(
+    experiment: ExperimentConfig,
+    found: Mapping[str, object],
+    *,
+    groups: Collection[str] | None = None,
+) -> dict[str, Any]:
     """All that can change a run's result, as JSON has it. `found` holds what this machine made of
     the configuration: checksums of weights, tasks and prompts, the device and its name, threads,
     energy sources, limits in force. It takes the place of the keys that asked for it, so that
     ``device=auto`` and ``device=cpu`` are one run where they mean the same. The git commit and
     output paths are left out on purpose: a finished run stays finished when the project moves
-    on."""
-    asked = {key: value for key, value in flat(to_plain(experiment)).items() if is_relevant(key)}
+    on. Where `groups` are given, no other part of the configuration can change anything."""
+    asked = {
+        key: value
+        for key, value in flat(to_plain(experiment)).items()
+        if is_relevant(key) and (groups is None or key.partition(".")[0] in groups)
+    }
     facts = {
         "asked": {key: value for key, value in asked.items() if key not in found},
         "found": dict(found),
@@ -59,7 +68,8 @@ def configuration(experiment: ExperimentConfig) -> str:
         key: value
         for key, value in flat(to_plain(experiment)).items()
         # A path, which another machine may have elsewhere. What is there is in the identity.
-        if is_setting(key) and key != "evaluator.python"
+        if (is_setting(key) and key != "evaluator.python")
+        or (experiment.stage is Stage.finetune and key.startswith("finetune."))
     }
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:32]
 

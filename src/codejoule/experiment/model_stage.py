@@ -104,12 +104,15 @@ def open_engine(
         return engine, engine.memory_peak_bytes
     first = kept.model is None
     memory = PeakMemory(plan.device, gpus=plan.gpus, own_process=plan.isolated and first)
-    loaded, reading = _load(plan, meter, kept) if first else (kept.model, None)
+    reading = None
+    if first:
+        kept.model, reading = load(plan, meter)
+    loaded = kept.model
     assert loaded is not None
     meter.require_devices(gpus_of(loaded.model))
     times = kernel_times(loaded.model, rows=plan.experiment.batch.size)
     timed = {} if times is None else {"kernel_times": asdict(times)}
-    _record(journal, meter, reading, loaded.facts.to_json() | timed, taken_over=not first)
+    record_loaded(journal, meter, reading, loaded.facts.to_json() | timed, taken_over=not first)
     if times is not None:
         _tell_slow_kernels(plan, times)
     doing("checking the model with one prompt")
@@ -120,17 +123,18 @@ def open_engine(
     return engine, memory.read
 
 
-def _load(plan: Plan, meter: Meter, kept: Kept) -> tuple[LoadedModel, EnergyReading]:
+def load(plan: Plan, meter: Meter) -> tuple[LoadedModel, EnergyReading]:
+    """The model that `plan` asks for, on its device, and what loading it took."""
     # This is not loading a model, and only the first job of a process (or a machine) does it.
     model = plan.experiment.model
     doing("importing libraries")
     quant = prepare_libraries(model, plan.experiment.quant, device=plan.device)
     doing(f"loading {_weights(plan)}")
     with meter.window("load") as window:
-        kept.model = load_model(
+        loaded = load_model(
             plan.checkpoint, model, quant, device=plan.device, device_map=plan.device_map
         )
-    return kept.model, window.reading
+    return loaded, window.reading
 
 
 def _weights(plan: Plan) -> str:
@@ -194,10 +198,11 @@ def _with_its_own_model(
         "quantization": plan.checkpoint.quantization,
         "source": plan.checkpoint.source,
         "checksum": plan.checkpoint.checksum,
+        "adapter": None if plan.checkpoint.adapter is None else plan.checkpoint.adapter.to_json(),
         "tokenizer": type(tokenizer).__name__,
     }
     reading = load.reading if loads else None
-    _record(journal, meter, reading, facts | engine.model_facts(), taken_over=not loads)
+    record_loaded(journal, meter, reading, facts | engine.model_facts(), taken_over=not loads)
     if loads:
         journal.append(Compiled(reading=compiled.reading))
     return engine
@@ -255,7 +260,7 @@ def _served(plan: Plan, served: ServedModel, meter: Meter, journal: Journal) -> 
         "tokenizer": type(tokenizer).__name__,
         "device": plan.device,
     }
-    _record(journal, meter, None, facts | engine.model_facts())
+    record_loaded(journal, meter, None, facts | engine.model_facts())
     return engine
 
 
@@ -270,7 +275,7 @@ def _check_meter(plan: Plan, meter: Meter) -> None:
         )
 
 
-def _record(
+def record_loaded(
     journal: Journal,
     meter: Meter,
     reading: EnergyReading | None,
@@ -278,6 +283,7 @@ def _record(
     *,
     taken_over: bool = False,
 ) -> None:
+    """Put on record what was loaded, and what meters the run."""
     model = model | ({"taken_over": True} if taken_over else {})
     facts = MeterFacts(
         source=meter.source, scope=meter.scope, devices=meter.devices, uuids=meter.uuids

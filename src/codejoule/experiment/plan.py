@@ -31,9 +31,15 @@ from codejoule.config.typed import to_plain
 from codejoule.domain import Prompt, Suite, Task
 from codejoule.domain.text import THINKING_END
 from codejoule.evaluation import environment_name, with_python
+from codejoule.experiment.adapters import adapter_folder
 from codejoule.experiment.devices import choose_device, gpus_in_use, name_of_gpus
 from codejoule.experiment.identity import configuration, fingerprint, identity, prompts_checksum
 from codejoule.experiment.memory import MemoryPlan, check_memory_before_download, plan_memory
+from codejoule.experiment.training_data import (
+    TrainingData,
+    load_training_data,
+    training_identity,
+)
 from codejoule.generation import ServedModel, engine_class
 from codejoule.measurement import Hardware, detect_hardware, energy_sources, find_server
 from codejoule.models import Checkpoint, check_capability, load_tokenizer, locate_checkpoint
@@ -87,7 +93,9 @@ class Plan:
     """All that can change the result."""
     batches: tuple[tuple[Request, ...], ...]
     """The requests in order, cut into the batches that are decoded together; for an engine that
-    refills, all of them."""
+    refills, all of them; none for a run that trains."""
+    training: TrainingData | None = None
+    """What a run that trains an adapter learns; None for one that generates."""
 
     @property
     def fingerprint(self) -> str:
@@ -184,7 +192,9 @@ def _seed(text: str) -> int:
 def loaded_alike(experiment: ExperimentConfig) -> Mapping[str, Any] | None:
     """What of a configuration jobs must have in common to share a process; None where each has its
     own."""
-    if experiment.isolation not in (Isolation.shared, Isolation.shared_repeats):
+    shared = experiment.isolation in (Isolation.shared, Isolation.shared_repeats)
+    # Training changes what was loaded.
+    if not shared or experiment.stage is Stage.finetune:
         return None
     plain = to_plain(experiment)
     alike = {name: plain[name] for name in ("model", "quant", "engine")}
@@ -220,7 +230,11 @@ def make_plan(experiment: ExperimentConfig) -> Plan:
         check_memory_before_download(experiment, suite, hardware, device=device)
     served = engine_class(engine.name).locate(engine) if engine.facts.owns_model else None
     checkpoint = locate_checkpoint(
-        experiment.model, quant, cache_dir=quant_cache(experiment), calibration_id=calibration_id
+        experiment.model,
+        quant,
+        cache_dir=quant_cache(experiment),
+        calibration_id=calibration_id,
+        adapter=adapter_folder(experiment),
     )
     if not engine.facts.runs_already:
         memory = plan_memory(experiment, suite, checkpoint, hardware, device=device)
@@ -250,6 +264,18 @@ def make_plan(experiment: ExperimentConfig) -> Plan:
         **({} if served is None else {"server": [served.id, served.software]}),
         **_limits(experiment, suite, device=device, threads=hardware.cpu_threads),
     }
+    training, groups = None, None
+    if experiment.stage is Stage.finetune:
+        training = load_training_data(
+            experiment, suite, lambda other: ask(experiment, other, checkpoint)
+        )
+        found = training_identity(experiment.finetune, training, found)
+        groups = ("model", "meter", "repeat")
+        if len(gpus) > 1:
+            raise UserError(
+                f"stage=finetune: the model would lie on {len(gpus)} GPUs, and it is trained on "
+                "one; use one GPU (gpus=1), or a smaller model"
+            )
     return Plan(
         experiment=experiment,
         suite=suite,
@@ -262,8 +288,9 @@ def make_plan(experiment: ExperimentConfig) -> Plan:
         processes=processes,
         memory=memory,
         configuration=asked,
-        identity=identity(experiment, found),
-        batches=_batches(suite, experiment),
+        identity=identity(experiment, found, groups=groups),
+        batches=_batches(suite, experiment) if training is None else (),
+        training=training,
     )
 
 

@@ -31,6 +31,7 @@ from codejoule.experiment.plan import Plan
 from codejoule.experiment.records import Judgement, Results, read_results, task_records
 from codejoule.experiment.shares import Numbered, opens, paces, sessions, shares_of
 from codejoule.experiment.task_views import TABLE_TAGS, task_traces
+from codejoule.experiment.training_data import seen_in_training
 from codejoule.tracking import GENERATED, JUDGED, STAGE, TrackedRun
 from codejoule.tracking.entries import Batch
 
@@ -53,8 +54,9 @@ def log_results(
     records = task_records(plan, results.batches, results.judged.verdicts)
     metrics = metrics_of(plan, results, records, truth)
     tags = tags_of(plan, results) | crosscheck(plan, metrics)
-    tags |= _concurrent(results.concurrent)
+    tags |= concurrent_tags(results.concurrent)
     tags |= TABLE_TAGS | validity_tag(results, tags) | stage_tags(plan.experiment, results)
+    tags |= adapter_tags(plan)
     traces = task_traces(plan, results, records)
     if len(traces) < len(records):
         tags["codejoule.traces"] = f"{len(traces)} of {len(records)}, evenly spread"
@@ -125,6 +127,21 @@ def tags_of(plan: Plan, results: Results) -> dict[str, str]:
     return tags | judging_tags(results.judged)
 
 
+def adapter_tags(plan: Plan) -> dict[str, str]:
+    """What tunes the model, and whether it has learnt the tasks; nothing without an adapter."""
+    adapter = plan.checkpoint.adapter
+    if adapter is None:
+        return {}
+    learnt = seen_in_training(adapter.trained, plan.suite.tasks)
+    if not learnt.startswith("none"):
+        logger.warning("model.adapter=%s: %s", plan.experiment.model.adapter, learnt)
+    return {
+        "codejoule.adapter": adapter.checksum,
+        "codejoule.adapter_merged": str(adapter.merged).lower(),
+        "codejoule.tasks_in_training": learnt,
+    } | ({} if adapter.base is None else {"codejoule.base": adapter.base})
+
+
 def judging_tags(judged: Judgement) -> dict[str, str]:
     """Where and how samples were judged; nothing where none were."""
     tags = {}
@@ -161,7 +178,7 @@ def crosscheck(plan: Plan, metrics: Mapping[str, float]) -> dict[str, str]:
     return {"codejoule.energy_crosscheck": "differs"}
 
 
-def _concurrent(windows: Sequence[frozenset[str]]) -> dict[str, str]:
+def concurrent_tags(windows: Sequence[frozenset[str]]) -> dict[str, str]:
     """The other jobs that were at work during metered windows; nothing where there were none."""
     jobs = sorted(frozenset().union(*windows))
     if not jobs:

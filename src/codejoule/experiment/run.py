@@ -39,6 +39,7 @@ from codejoule.experiment import stopping
 from codejoule.experiment.assignment import on_free_devices
 from codejoule.experiment.compile_caches import keep_compiled_code
 from codejoule.experiment.evaluation_stage import evaluate
+from codejoule.experiment.finetune_results import KIND, log_finetuning
 from codejoule.experiment.generation_stage import has_generated
 from codejoule.experiment.identity import git_commit
 from codejoule.experiment.isolation import generate_isolated
@@ -191,7 +192,12 @@ def _objectives(experiment: ExperimentConfig, outcome: Outcome) -> tuple[float, 
 
 def run_name(experiment: ExperimentConfig) -> str:
     """Short name of a run, e.g. ``starter-gptq4-b8`` or ``qwen_7b-none-b8-bigcodebench-r2``."""
+    if experiment.stage is Stage.finetune:
+        data = Path(experiment.finetune.data or experiment.suite.name).stem
+        parts = [experiment.model.name, "finetune", data, f"r{experiment.finetune.rank}"]
+        return "-".join([*parts, *([f"repeat{n}"] if (n := experiment.repeat) > 1 else [])])
     parts = [experiment.model.name, experiment.quant.name, f"b{experiment.batch.size}"]
+    parts += ["tuned"] if experiment.model.adapter is not None else []
     usual = (BUNDLED_SUITES[0], "greedy", EngineConfig().name.value)
     own = (experiment.suite.name, experiment.generation.name, experiment.engine.name.value)
     parts += [name for name, common in zip(own, usual, strict=True) if name != common]
@@ -371,6 +377,8 @@ def _start(
         "codejoule.schema_version": str(SCHEMA_VERSION),
         "codejoule.weights": experiment.model.weights.value,
     }
+    if experiment.stage is Stage.finetune:
+        own |= KIND
     if sweep is not None:
         own["codejoule.sweep"] = sweep.name
     commit = git_commit()
@@ -386,7 +394,14 @@ def _start(
 
 
 def _params(experiment: ExperimentConfig) -> dict[str, object]:
-    params = in_use(flat(to_plain(experiment)))
+    whole = flat(to_plain(experiment))
+    params = in_use(whole)
+    if experiment.stage is Stage.finetune:
+        groups = ("model", "quant", "meter", "suite", "repeat")
+        params = {k: v for k, v in params.items() if k.partition(".")[0] in groups}
+        return params | {
+            k: v for k, v in whole.items() if k.startswith("finetune.") and v is not None
+        }
     if experiment.stage is Stage.generate:
         # Of this machine, which does not judge.
         params.pop("evaluator.python", None)
@@ -402,13 +417,17 @@ def _execute(plan: Plan, folder: Path, tracked: TrackedRun, lease: Lease) -> tup
             # Before the model's process starts: one more on a GPU would disturb who meters it.
             with on_free_devices(plan, name) as plan:
                 generate_isolated(plan, folder, lease.path)
-        judges = plan.experiment.evaluator.name is not EvaluatorName.none
+        trains = plan.training is not None
+        judges = plan.experiment.evaluator.name is not EvaluatorName.none and not trains
         if judges and plan.experiment.stage is Stage.all:
             evaluate(plan, folder, name=name)
         doing("recording the run")
         with stopping.finishing():
             lease.check()
-            figures = headline(*log_results(plan, folder, artifacts, tracked))
+            if trains:
+                figures = log_finetuning(plan, folder, artifacts, tracked)
+            else:
+                figures = headline(*log_results(plan, folder, artifacts, tracked))
     except KeyboardInterrupt as interrupt:
         interrupt.add_note(_kept(plan, folder))
         _fail(tracked, interrupt, "KILLED", artifacts, lease)
@@ -423,6 +442,8 @@ def _execute(plan: Plan, folder: Path, tracked: TrackedRun, lease: Lease) -> tup
 
 def _kept(plan: Plan, folder: Path) -> str:
     """What a run that was stopped leaves to continue from, in words."""
+    if plan.training is not None:
+        return f"{run_name(plan.experiment)} begins its training anew"
     total = sum(map(len, plan.batches))
     with suppress(UserError), Journal(folder) as journal:
         done = sum(len(entry.completions) for entry in journal.entries(Batch))

@@ -17,6 +17,7 @@ from codejoule.config.schema import (
     Weights,
 )
 from codejoule.domain import METHODS, Architecture, Quantization, dtype_in_force
+from codejoule.models.adapter import Adapter, with_adapter
 from codejoule.models.check import (
     BUNDLED_ROOT,
     check_model_config,
@@ -62,6 +63,8 @@ class Checkpoint:
     """Folder of the unquantized weights; None unless they are quantized here."""
     needs_quantization: bool = False
     """Whether `quantize_checkpoint` must make `path` from `base_path` first."""
+    adapter: Adapter | None = None
+    """What tunes the weights, merged into them or to be run beside them."""
 
 
 def locate_checkpoint(
@@ -70,6 +73,7 @@ def locate_checkpoint(
     *,
     cache_dir: Path,
     calibration_id: str = "",
+    adapter: Path | None = None,
 ) -> Checkpoint:
     """Find the weights that `model` and `quant` name; imports torch for GGUF files alone.
 
@@ -77,14 +81,18 @@ def locate_checkpoint(
     yet, downloaded; a GGUF file is dequantized into a folder of `cache_dir`, once. Weights that
     must be quantized here get a folder there, too, whose name says what went in; `calibration_id`
     identifies the texts that they are calibrated with. Raises `ConfigError` for contradictions and
-    `UserError` where weights cannot be had.
+    `UserError` where weights cannot be had. With the folder of an `adapter` the weights are tuned:
+    the unquantized ones, with which it was trained.
     """
     check_model_config(model, quant)
+    # What is published or ships quantized has no adapter in it.
+    own = quant if adapter is None else QuantConfig(name="none")
     if model.weights is Weights.random:
-        return _random(model, quant)
-    folder = None if model.weights is Weights.hub else _folder(model, quant)
+        found = _random(model, quant)
+        return found if adapter is None else with_adapter(found, adapter, model, cache_dir)
+    folder = None if model.weights is Weights.hub else _folder(model, own)
     if folder is None:
-        found = _hub(model, quant)
+        found = _hub(model, own)
     elif folder.is_file():
         found = _gguf(folder, cache_dir.absolute())
     else:
@@ -95,6 +103,13 @@ def locate_checkpoint(
             path=folder,
             checksum=folder_checksum(folder),
         )
+    if adapter is not None:
+        if quant.source is QuantSource.hub:
+            raise ConfigError(
+                f"quant.source=hub with model.adapter={model.adapter}: what is published is the "
+                "model without it; use quant.source=auto, which quantizes here"
+            )
+        found = with_adapter(found, adapter, model, cache_dir)
     assert found.path is not None
     config = read_config(found.path)
     declared = _declared(config, quant, found.source)

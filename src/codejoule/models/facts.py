@@ -31,6 +31,9 @@ class ModelFacts:
     """Where they came from, e.g. ``hub:ID@COMMIT``."""
     checksum: str
     """What identifies the weights: a SHA-256, the hub's commit, or the random seed."""
+    adapter: Mapping[str, Any] | None
+    """What tunes them, its checksum, that of the weights it was trained with, and whether it is
+    merged into them; None for a model without one."""
     stored_as: str | None
     """How a GGUF file stores them and what became of that; None for weights that were loaded as
     they lie there."""

@@ -23,6 +23,11 @@ MANIFEST = "codejoule.json"
 INDEX = "model.safetensors.index.json"
 QUANTIZATION_FILES = ("quantize_config.json", "quant_config.json")
 """Where quantizers keep what newer ones write into ``config.json``, too."""
+KEPT_FILES = (
+    "tokenizer*", "vocab.json", "merges.txt", "special_tokens_map.json", "added_tokens.json",
+    "chat_template*", "generation_config.json",
+)  # fmt: skip
+"""Files beside the weights that stay as they are when weights are made of them."""
 _PARTS = ("qweight", "qzeros", "scales", "g_idx", "bias", "weight")
 _EXPERT = re.compile(r"(.*\.experts\.)\d+(\..*)")
 

@@ -11,6 +11,7 @@ from codejoule.common.imports import importing
 from codejoule.config import ConfigError, UserError, first_line, installed_versions
 from codejoule.config.schema import ModelConfig, QuantConfig
 from codejoule.domain import METHODS, dtype_in_force
+from codejoule.models.adapter import run_beside
 from codejoule.models.check import check_on_device
 from codejoule.models.checkpoint import Checkpoint
 from codejoule.models.compat import attention_of, quiet_libraries
@@ -136,6 +137,8 @@ def _load(
         quant = with_group_size(quant, read_config(checkpoint.path))
         net, info, dtype = _from_folder(checkpoint, model, quant, declared, place)
     tokenizer = load_tokenizer(checkpoint, model)
+    if (adapter := checkpoint.adapter) is not None and not adapter.merged:
+        run_beside(net, adapter)
     net.eval()
     zero = _zero_biases(checkpoint, info)
     prove_complete(info, checkpoint.source, zero=zero)
@@ -157,6 +160,7 @@ def _load(
         weights=checkpoint.weights.name,
         source=checkpoint.source,
         checksum=checkpoint.checksum,
+        adapter=None if adapter is None else adapter.to_json(),
         stored_as=checkpoint.stored_as,
         dtype=str(dtype).removeprefix("torch."),
         device=device,

@@ -17,14 +17,11 @@ from codejoule.config.schema import QuantConfig
 from codejoule.models.checkpoint import Checkpoint
 from codejoule.models.compat import quiet_libraries
 from codejoule.models.declared import with_group_size
-from codejoule.models.folder import MANIFEST, move_whole, read_config, weight_files
+from codejoule.models.folder import KEPT_FILES, MANIFEST, move_whole, read_config, weight_files
 from codejoule.models.quantization import quantizer_of
 from codejoule.models.tokenizer import tokenizer_in
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# gptqmodel 7.6 writes its own view of these; the base model's are the truth.
-_KEPT = ("tokenizer*", "vocab.json", "merges.txt", "special_tokens_map.json",
-         "added_tokens.json", "chat_template*", "generation_config.json")  # fmt: skip
 
 
 def quantize_checkpoint(
@@ -64,7 +61,8 @@ def quantize_checkpoint(
     doing(f"quantizing to {quant.name}", f"{len(calibration_texts)} calibration texts")
     try:
         _quantize(checkpoint.base_path, quant, calibration_texts, device, work, log)
-        for file in (file for pattern in _KEPT for file in checkpoint.base_path.glob(pattern)):
+        # gptqmodel 7.6 writes its own view of these; the base model's are the truth.
+        for file in (file for pattern in KEPT_FILES for file in checkpoint.base_path.glob(pattern)):
             if file.is_file():
                 shutil.copyfile(file, work / file.name)
         texts = json.dumps(list(calibration_texts))

@@ -13,7 +13,7 @@ from codejoule.config.errors import UserError
 from codejoule.config.writing import write_whole
 from codejoule.report.frontier import frontier_figure, is_drawable
 from codejoule.report.quantization import quantization_figure
-from codejoule.report.terminal import legend, quantization_pays, table_columns
+from codejoule.report.terminal import finetuning_lines, legend, quantization_pays, table_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,6 +95,8 @@ def _markdown(analysis: Analysis) -> str:
             parts.append("\n".join(f"- {note}" for note in group.notes))
         if pays := quantization_pays(group):
             parts += ["### Where quantization pays", "\n".join(f"- {said}" for said in pays)]
+        if lines := finetuning_lines(group):
+            parts += ["### Fine-tuning", "\n".join(["```text", *lines[2:], "```"])]
     return "\n\n".join(parts) + "\n"
 
 

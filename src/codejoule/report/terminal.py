@@ -107,8 +107,27 @@ def render_group(group: GroupAnalysis) -> str:
     lines += ["", "Against the unquantized model:", *notes] if notes else []
     pays = _listed(quantization_pays(group))
     lines += ["", "Where quantization pays:", *pays] if pays else []
+    lines += finetuning_lines(group)
     lines += ["", "Findings:", *_listed(s for s in group.findings if s not in group.notes)]
     return "\n".join(lines)
+
+
+def finetuning_lines(group: GroupAnalysis) -> list[str]:
+    """The heading and the table of fine-tuning, a line per figure; nothing where there is none."""
+    table = group.tables.get("finetuning")
+    if table is None:
+        return []
+    columns = [table.label(str(name)) for name in table.frame.columns]
+    cells = list(zip(*table.cells(), strict=True))
+    width = max(map(len, columns))
+    widths = [max(len(column[i]) for column in cells) for i in range(len(table.frame))]
+    rows = [
+        "  ".join(
+            [name.ljust(width), *(c.rjust(w) for c, w in zip(column, widths, strict=True))]
+        ).rstrip()
+        for name, column in zip(columns, cells, strict=True)
+    ]
+    return ["", "Fine-tuning:", *rows, *_listed(table.notes)]
 
 
 def quantization_pays(group: GroupAnalysis) -> list[str]:
@@ -148,7 +167,10 @@ def table_columns(table: "pd.DataFrame") -> tuple[list[Column], list[Column]]:
         if name not in _ALWAYS and table[name].nunique(dropna=False) > 1
     ]
     settings = [(name, [str(v) for v in table[name]]) for name in _ALWAYS]
-    settings += [(heading(name, varying), [str(v) for v in table[name]]) for name in varying]
+    settings += [
+        (heading(name, varying), ["-" if v is None else str(v) for v in table[name]])
+        for name in varying
+    ]
     if (table["runs"] > 1).any():
         settings.append(("runs", [str(v) for v in table["runs"]]))
     figures = []

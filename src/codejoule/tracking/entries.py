@@ -207,6 +207,40 @@ class Batch(Entry):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrainedSteps(Entry):
+    """An accounting window of training: steps of the optimizer that followed one another."""
+
+    kind = "train"
+    attempt: int
+    """Number of the attempt, from 1: training that was broken off begins anew."""
+    losses: tuple[float, ...]
+    """Mean cross-entropy per counted token in each step [nat]."""
+    tokens: int
+    """Tokens of their texts, padding not counted."""
+    learned_tokens: int
+    """Those of them that the loss counts."""
+    positions: int
+    """Token positions that the model computed, padding included."""
+    reading: EnergyReading
+    """Energy and time of them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained(Entry):
+    """An adapter was trained, and lies beside the journal."""
+
+    kind = "trained"
+    attempt: int
+    """The attempt that did it."""
+    facts: Mapping[str, Any]
+    """What the adapter says of itself."""
+    reading: EnergyReading
+    """A window around all steps, which their windows must add up to."""
+    memory_peak_bytes: int | None
+    """Largest memory in the process that trained [bytes]; None where not known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OutOfMemory(Entry):
     """An attempt that ran out of memory."""
 

@@ -394,10 +394,8 @@ class Store:
 
     def _ended(self, tag: str, value: str) -> list[StoredRun]:
         """Finished runs with this tag, the latest first."""
-        query = (
-            f"tags.`{tag}` = '{value}' and tags.`{_KIND}` = 'run' "
-            "and attributes.status = 'FINISHED'"
-        )
+        # Only jobs have such tags: runs, and those that train.
+        query = f"tags.`{tag}` = '{value}' and attributes.status = 'FINISHED'"
         with explained(self.uri, "search for finished runs"):
             runs = self._client.search_runs(
                 [self.experiment_id], query, order_by=["attributes.end_time DESC"]

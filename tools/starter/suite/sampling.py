@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import combinations
 
 from tools.starter.suite.grammar import BY_KIND, OPENERS, OPERATIONS, RETURNS, SOURCES
@@ -13,6 +13,9 @@ SEED = 0
 """Seed of the corpus and of what is held out, in everything that ships."""
 HELD_OUT_SHARE = 0.12
 """Share of all pairs of operations that training never sees together."""
+
+LENGTHS = {2: 3, 3: 4, 4: 3, 5: 2}
+"""Weight of each number of operations in the corpus."""
 
 Pairs = frozenset[frozenset[str]]
 
@@ -55,18 +58,26 @@ def training_texts(count: int) -> list[str]:
     return [prompt + body for prompt, body, _ in draw_corpus(count)]
 
 
-def draw_corpus(count: int, *, seed: int = SEED) -> Iterator[tuple[str, str, Program]]:
+def draw_corpus(
+    count: int,
+    *,
+    seed: int = SEED,
+    name: str = "corpus",
+    lengths: Mapping[int, int] = LENGTHS,
+    rare_weight: float = 0.25,
+) -> Iterator[tuple[str, str, Program]]:
     """Training texts as (prompt, body, program), none with a held-out pair.
 
-    The same seed gives the same texts in the same order, whatever the `count`.
+    The same seed and `name` give the same texts in the same order, whatever the `count`. `lengths`
+    has the weight of each number of operations.
     """
-    rng = random.Random(f"corpus {seed}")
+    rng = random.Random(f"{name} {seed}")
     held_out = held_out_pairs(seed=seed)
     seen: Counter[str] = Counter()
     made = 0
     while made < count:
-        length = rng.choices((2, 3, 4, 5), (3, 4, 3, 2))[0]
-        program = draw_program(rng=rng, length=length, seen=seen)
+        length = rng.choices(tuple(lengths), tuple(lengths.values()))[0]
+        program = draw_program(rng=rng, length=length, seen=seen, rare_weight=rare_weight)
         if not program.pairs().isdisjoint(held_out):
             continue
         example = draw_example(program, rng=rng)

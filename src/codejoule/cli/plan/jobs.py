@@ -16,7 +16,7 @@ from codejoule.cli.estimate.benchmark import (
 from codejoule.cli.estimate.forecast import ConfiguredWorkload, default_calibration, workload_of
 from codejoule.cli.plan.history import History, on_device
 from codejoule.config import ConfigError, UserError
-from codejoule.config.schema import DETECTED_GPU, Device, ExperimentConfig
+from codejoule.config.schema import DETECTED_GPU, Device, ExperimentConfig, Stage
 from codejoule.domain import EnergySource, Suite
 from codejoule.experiment.devices import find_card
 from codejoule.experiment.run import run_name
@@ -101,6 +101,12 @@ def plan_jobs(
 def _planned(
     experiment: ExperimentConfig, target: Target, history: History, suite: Suite | None
 ) -> PlannedJob:
+    if experiment.stage is Stage.finetune:
+        return PlannedJob(
+            name=run_name(experiment), experiment=experiment, tasks=None, basis=None,
+            generation_s=None, other_s=None, energy_j=None, memory_bytes=None, fits=None,
+            why="what training takes is not predicted",
+        )  # fmt: skip
     tasks = tasks_of(experiment, suite)
     generation_s = other_s = energy_j = memory_bytes = fits = None
     basis, why = None, ""
