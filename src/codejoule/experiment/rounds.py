@@ -12,7 +12,7 @@ from codejoule.evaluation import Sample
 from codejoule.experiment.plan import Plan, Request, chat_renderer, cut
 from codejoule.experiment.shares import in_order
 from codejoule.models import config_of, load_tokenizer
-from codejoule.suites import MOST_OUTPUT, Attempt, build_prompt, solution_of, told_by_tests
+from codejoule.suites import MOST_OUTPUT, FailedProgram, build_prompt, solution_of, told_by_tests
 from codejoule.tracking import Journal
 from codejoule.tracking.entries import Batch, ShownJudged
 
@@ -116,7 +116,7 @@ def _repair(plan: Plan, journal: Journal, number: int) -> Round:
                 continue
             sample = samples[key]
             output = told_by_tests(failed[key], judged=sample.program, test=sample.test)
-            prompt = asking.prompt(request, Attempt(program=sample.solution, output=output))
+            prompt = asking.prompt(request, FailedProgram(program=sample.solution, output=output))
             if prompt is None:
                 too_long.append(key)
             else:
@@ -152,13 +152,13 @@ class _Asking:
         answer, output = " x" * self._plan.max_new_tokens, "x " * (MOST_OUTPUT // 2)
         for percent in range(100, -1, -2):
             program = answer[: len(answer) * percent // 100]
-            attempt = Attempt(
+            attempt = FailedProgram(
                 program=(task.complete_prompt if self._base else "") + program,
                 output=output[: len(output) * percent // 100],
             )
             yield self._ask(task, 0, attempt)
 
-    def prompt(self, request: Request, attempt: Attempt) -> Prompt | None:
+    def prompt(self, request: Request, attempt: FailedProgram) -> Prompt | None:
         """The prompt after `attempt`, whose output is shortened as far as that is needed; None
         where even without it the prompt is too long."""
         while True:
@@ -169,7 +169,7 @@ class _Asking:
                 return None
             attempt = attempt.shortened()
 
-    def _ask(self, task: Task, sample: int, attempt: Attempt) -> Prompt:
+    def _ask(self, task: Task, sample: int, attempt: FailedProgram) -> Prompt:
         return build_prompt(
             task,
             split=self._plan.experiment.suite.split,

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from codejoule.config import ConfigError
 from codejoule.config.schema import Split, Variant
 from codejoule.domain import Completion, Prompt, Suite, Task
-from codejoule.suites.repair import Attempt
+from codejoule.suites.repair import FailedProgram
 from codejoule.suites.sanitize import sanitize
 
 # The wording of BigCodeBench 0.2.5's defaults: a different one gives different scores.
@@ -31,7 +31,7 @@ def build_prompt(
     sample: int,
     render_chat: Callable[[list[dict[str, str]]], str] | None,
     thinking: bool = False,
-    failed: Attempt | None = None,
+    failed: FailedProgram | None = None,
 ) -> Prompt:
     """The request for one sample of one task. A base model continues the raw ``complete_prompt``.
     An instruct model gets the task as a user turn, and its answer is begun for it up to the open
@@ -83,7 +83,7 @@ def stops_for(suite: Suite, variant: Variant) -> tuple[str, ...]:
     return tuple(dict.fromkeys(suite.stop + base))
 
 
-def _after(failed: Attempt | None) -> str:
+def _after(failed: FailedProgram | None) -> str:
     """What stands in front of a base model's prompt."""
     if failed is None:
         return ""
@@ -98,7 +98,7 @@ def _chat(
     render_chat: Callable[[list[dict[str, str]]], str] | None,
     *,
     thinking: bool,
-    failed: Attempt | None,
+    failed: FailedProgram | None,
 ) -> str:
     if render_chat is None:
         raise ConfigError(

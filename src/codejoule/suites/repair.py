@@ -14,7 +14,7 @@ _INDIRECT = "exec(compile("
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
+class FailedProgram:
     """A program that failed."""
 
     program: str
@@ -22,7 +22,7 @@ class Attempt:
     output: str
     """What the shown tests said of it."""
 
-    def shortened(self) -> "Attempt":
+    def shortened(self) -> "FailedProgram":
         """The same with the second half of its output; empty at last."""
         return replace(self, output=self.output[len(self.output) // 2 + 1 :])
 
