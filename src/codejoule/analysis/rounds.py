@@ -19,7 +19,9 @@ _FIGURES = {
 def rounds_table(evidence: Evidence) -> Table:
     """A row for each round of each configuration that has several; none in a store without."""
     numbers = sorted(
-        int(name.removeprefix(_SAMPLES)) for name in evidence.runs if name.startswith(_SAMPLES)
+        int(name.removeprefix(_SAMPLES))
+        for name in map(str, evidence.runs)
+        if name.startswith(_SAMPLES)
     )
     rows = []
     for number in numbers:

@@ -182,7 +182,9 @@ class _Asking:
 
     def _tokens(self, prompt: Prompt) -> int:
         encoded: Mapping[str, Sequence[int]] = self._tokenizer(
-            prompt.text, add_special_tokens=prompt.add_special_tokens
+            prompt.text,
+            add_special_tokens=prompt.add_special_tokens,
+            verbose=False,  # what does not fit is not given to the model
         )
         return len(encoded["input_ids"])
 

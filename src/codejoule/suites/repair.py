@@ -23,8 +23,9 @@ class FailedProgram:
     """What the shown tests said of it."""
 
     def shortened(self) -> "FailedProgram":
-        """The same with the second half of its output; empty at last."""
-        return replace(self, output=self.output[len(self.output) // 2 + 1 :])
+        """The same with the second half of its output, in whole lines where there are several;
+        empty at last."""
+        return replace(self, output=_end(self.output, (len(self.output) - 1) // 2))
 
 
 def told_by_tests(verdict: Verdict, *, judged: str, test: str) -> str:
@@ -37,7 +38,15 @@ def told_by_tests(verdict: Verdict, *, judged: str, test: str) -> str:
     for name, text in verdict.details.items():
         told += [] if name == "ALL" else [f"{name}:"]
         told += _with_sources(text, sources)
-    return "\n".join(told)[-MOST_OUTPUT:]
+    return _end("\n".join(told), MOST_OUTPUT)
+
+
+def _end(text: str, most: int) -> str:
+    if len(text) <= most:
+        return text
+    end = text[len(text) - most :]
+    _, cut, whole = end.partition("\n")
+    return whole if cut else end
 
 
 def _with_sources(text: str, sources: dict[str, list[str]]) -> list[str]:
