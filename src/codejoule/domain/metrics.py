@@ -272,6 +272,8 @@ def round_metrics(rounds: Sequence[RoundFacts], *, rounds_asked: int) -> dict[st
     shown tests in those before ``K``, and judging these programs by the hidden tests.
     ``energy_generation_round_K_j`` and ``energy_evaluation_round_K_j`` (by the shown tests) are of
     the round alone, and so is ``samples_round_K``, the number of programs written in it.
+    ``energy_evaluation_replaced_j`` is that of judging programs by the hidden tests that a later
+    round has replaced: it only tells the figures above, and is part of no sum.
     """
     metrics: _Figures = {}
     latest: dict[tuple[str, int], TaskRecord] = {}
@@ -293,6 +295,10 @@ def round_metrics(rounds: Sequence[RoundFacts], *, rounds_asked: int) -> dict[st
             metrics[f"energy_per_solved_task_round_{number}_j"] = _over(total_j, len(solved))
         if now is not None and number < rounds_asked:
             spent_j = _plus(spent_j, now.energy_evaluation_j)
+    kept = set(map(id, latest.values()))
+    replaced = [a for each in rounds for a in each.attempts if id(a) not in kept]
+    known_j = [a.evaluation_energy_j for a in replaced if a.evaluation_energy_j is not None]
+    metrics["energy_evaluation_replaced_j"] = sum(known_j) if known_j else None
     return _known(metrics)
 
 

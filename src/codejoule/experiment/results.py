@@ -41,7 +41,7 @@ from codejoule.experiment.records import (
     read_results,
     records_of,
 )
-from codejoule.experiment.rounds import asked_in
+from codejoule.experiment.rounds import asked_in, each_round
 from codejoule.experiment.shares import Numbered, opens, paces, sessions, shares_of
 from codejoule.experiment.task_views import TABLE_TAGS, task_traces
 from codejoule.tracking import GENERATED, JUDGED, STAGE, Journal, TrackedRun
@@ -65,10 +65,12 @@ def log_results(
     results, truth = read_results(folder), known_ground_truth(Bench.of(plan, name=""))
     with Journal(folder) as journal:
         asked = asked_in(plan, journal)
+        too_long = sum(len(each.too_long) for each in each_round(plan, journal))
     attempts = attempts_of(plan, results)
     records = records_of(attempts, results.judged.verdicts)
     metrics = metrics_of(plan, results, records, truth, attempts)
     tags = tags_of(plan, results) | crosscheck(plan, metrics)
+    tags |= {"codejoule.not_repaired": str(too_long)} if too_long else {}
     tags |= _concurrent(results.concurrent)
     tags |= TABLE_TAGS | validity_tag(results, tags) | stage_tags(plan.experiment, results)
     every = [record for each in attempts for record in each]
