@@ -21,6 +21,7 @@ from codejoule.experiment.generation_stage import generate
 from codejoule.experiment.plan import Plan, make_plan
 from codejoule.experiment.records import Results, read_results, task_records
 from codejoule.experiment.results import memory_metrics, run_facts, tags_of
+from codejoule.experiment.rounds import asked_in
 from codejoule.experiment.shares import sessions, shares_of
 from codejoule.experiment.task_views import task_traces
 from codejoule.generation.graph.engine import GraphEngine
@@ -351,7 +352,9 @@ def test_a_trace_has_the_answer_and_the_time_of_its_own_task(
     results = read_results(tmp_path)
     completions = [c for entry in results.batches for c in entry.completions]
     ended = [completion.task_id for completion in completions]
-    traces = task_traces(plan, results, task_records(plan, results.batches, {}))
+    with Journal(tmp_path) as journal:
+        asked = asked_in(plan, journal)
+    traces = task_traces(plan, results, task_records(plan, results.batches, {}), asked)
     assert [trace.task_id for trace in traces] == [task.task_id for task in plan.suite.tasks]
     assert [trace.task_id for trace in traces] != ended, "sequences end in another order"
     answers = {completion.task_id: completion.text for completion in completions}

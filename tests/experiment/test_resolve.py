@@ -144,6 +144,7 @@ def test_a_goal_that_cannot_be_resolved_is_told(given: dict[str, Any], said: str
     ("swept", "said"),
     [
         ((["repeat=1"], ["repeat=2"]), "sets repeat and suite.extends itself"),
+        ((["generation.rounds=2", "suite.shown_tests=1"],), "which repair rounds cannot"),
         ((["suite=starter"], ["suite=starter_large"]), "suite and generation cannot be swept over"),
     ],
 )

@@ -10,6 +10,7 @@ from codejoule.analysis.comparison import front_energy
 from codejoule.analysis.evidence import Evidence, Unit
 from codejoule.analysis.findings import disagreement_table
 from codejoule.analysis.quantization import quantization_tables
+from codejoule.analysis.rounds import rounds_table
 from codejoule.analysis.table import Table
 from codejoule.domain.metrics import J_PER_KWH
 from codejoule.statistics import (
@@ -56,6 +57,8 @@ def make_tables(
     if names is not None:
         return {s.name: statistic_table(s, evidence, method) for s in wanted if s.name in names}
     tables = [summary_table(evidence), reductions_table(evidence), *quantization_tables(evidence)]
+    rounds = rounds_table(evidence)
+    tables += [rounds] if len(rounds.frame) else []
     tables += [statistic_table(statistic, evidence, method) for statistic in wanted]
     if accuracy:
         tables.append(efficiency_table(evidence, resampler=method.resampler))

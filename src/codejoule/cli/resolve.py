@@ -376,6 +376,12 @@ def _check(experiments: Sequence[ExperimentConfig]) -> None:
                 "hydra/sweeper=resolve sets repeat and suite.extends itself; leave them away "
                 "(hydra.sweeper.repeats limits the repeats)"
             )
+        if experiment.generation.rounds > 1:
+            raise ConfigError(
+                f"generation.rounds={experiment.generation.rounds}: hydra/sweeper=resolve goes on "
+                "with runs of fewer tasks (suite.extends), which repair rounds cannot; compare "
+                "them in a usual sweep"
+            )
         if experiment.evaluator.name is EvaluatorName.none:
             raise ConfigError(
                 "evaluator=none: hydra/sweeper=resolve needs pass@1; choose evaluator=sandbox"

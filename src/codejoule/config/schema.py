@@ -170,6 +170,7 @@ class GenerationConfig(Ranged, prefix="generation."):
     top_p: float | None = ranged(None, lambda value: 0 < value <= 1, "must lie in (0, 1]")
     n_samples: int = at_least(1, 1)
     seed: int = 0
+    rounds: int = at_least(1, 1, "must be at least 1, which repairs nothing")
     max_new_tokens: int | None = at_least(
         1, None, "must be at least 1, or null for the suite's own limit"
     )
@@ -271,6 +272,9 @@ class SuiteConfig(Ranged, prefix="suite."):
     hub_split: str | None = None
     hub_file: str | None = None
     tasks: int | None = at_least(1, None)
+    shown_tests: int | None = at_least(
+        1, None, "the number of tests of each task that a model may be shown; null shows none"
+    )
     format: str = "bigcodebench"
     max_new_tokens: int | None = at_least(
         1, None, "must be at least 1, or null for the schema's own limit"
@@ -522,6 +526,8 @@ class ExperimentConfig(Ranged):
             self._check_adapter()
         if self.stage is Stage.finetune:
             self._check_finetune()
+        if self.generation.rounds > 1:
+            self._check_rounds(self.generation.rounds)
         spread = self.engine.tensor_parallel or 1
         if spread > 1:
             self._require(
@@ -544,6 +550,33 @@ class ExperimentConfig(Ranged):
             "suite.path",
             f"its tasks are not {self.suite.name}'s, and would be recorded as if they were; name "
             "them: suite.name=...",
+        )
+
+    def _check_rounds(self, rounds: int) -> None:
+        """Whether programs can be judged between rounds."""
+        self._require(
+            self.suite.shown_tests is not None,
+            "suite.shown_tests",
+            f"generation.rounds={rounds} gives the output of shown tests back to the model, and "
+            "none is shown; choose suite.shown_tests=1, or more",
+        )
+        self._require(
+            self.evaluator.name is not EvaluatorName.none,
+            "evaluator.name",
+            f"generation.rounds={rounds} judges each round before the next, and evaluator=none "
+            "judges nothing; choose evaluator=sandbox",
+        )
+        self._require(
+            self.stage is Stage.all,
+            "stage",
+            f"generation.rounds={rounds} judges each round before the next, where it is generated; "
+            "choose stage=all",
+        )
+        self._require(
+            self.suite.extends is None,
+            "suite.extends",
+            f"generation.rounds={rounds} decides anew which programs are repaired, so that nothing "
+            "of an earlier run can be taken over; leave it null",
         )
 
     def _check_thinking(self, asked: str) -> None:

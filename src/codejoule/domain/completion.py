@@ -174,6 +174,9 @@ class TaskRecord:
     thinking_tokens: int | None = None
     """Those of the output tokens that came before the answer; None without ``generation.thinking``.
     """
+    round: int | None = None
+    """Repair round that wrote the program, from 1; None where the run has one round alone. Of a
+    sample as a whole: its last round, and tokens and energies are the sums of all."""
 
 
 TASK_COLUMNS = tuple(f.name for f in fields(TaskRecord))

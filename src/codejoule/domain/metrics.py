@@ -103,8 +103,25 @@ class RunFacts:
         return self.windows[0].reading.scope
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundFacts:
+    """What was measured of one repair round."""
+
+    attempts: Sequence[TaskRecord]
+    """One record per program that was written in it."""
+    energy_generation_j: float
+    """Energy of its windows of generation [J]."""
+    energy_evaluation_j: float | None
+    """Energy of judging its programs by the shown tests [J]; None where that was not measured, or
+    not done."""
+
+
 def run_metrics(
-    records: Sequence[TaskRecord], facts: RunFacts, *, rng: np.random.Generator
+    records: Sequence[TaskRecord],
+    facts: RunFacts,
+    *,
+    rng: np.random.Generator,
+    attempts: Sequence[TaskRecord] | None = None,
 ) -> dict[str, float]:
     """Compute every metric of a run that its facts allow.
 
@@ -116,6 +133,9 @@ def run_metrics(
         Energy readings and the like of the same run.
     rng : numpy.random.Generator
         Source of randomness of the bootstrap; used only with several samples per task.
+    attempts : sequence of TaskRecord, optional
+        One record per sequence of the windows, where a sample has had several (repair rounds) and
+        `records` have their sums; by default `records`.
 
     Returns
     -------
@@ -169,7 +189,7 @@ def run_metrics(
     EvalPlus, too, where every task has them; ``pass_at_1``, and what is made from it, is by the
     benchmark's own.
     """
-    _check(records, facts)
+    _check(records if attempts is None else attempts, facts)
     metrics = (
         _counts(records) | _thinking(records) | _time(facts) | _energy(facts) | _steady_state(facts)
     )
@@ -227,6 +247,73 @@ def judged_metrics(
             metrics["pass_at_1_per_kwh"] = _over(pass_at_1, total_j / J_PER_KWH)
             metrics["energy_per_solved_task_j"] = _over(total_j, len(solved))
     return _known(metrics)
+
+
+def round_metrics(rounds: Sequence[RoundFacts], *, rounds_asked: int) -> dict[str, float]:
+    """Compute what each repair round has cost and gained.
+
+    Parameters
+    ----------
+    rounds : sequence of RoundFacts
+        The rounds in which programs were written.
+    rounds_asked : int
+        How many there may have been: a later one had nothing to repair.
+
+    Returns
+    -------
+    dict of str to float
+        Metric by name; what was not measured is absent.
+
+    Notes
+    -----
+    After round ``K`` each sample's program is the last that it has. ``pass_at_1_round_K`` is by the
+    hidden tests of these programs. ``energy_per_solved_task_round_K_j`` is what a run with ``K``
+    rounds takes over the tasks that it solves: generation in the rounds up to ``K``, judging by the
+    shown tests in those before ``K``, and judging these programs by the hidden tests.
+    ``energy_generation_round_K_j`` and ``energy_evaluation_round_K_j`` (by the shown tests) are of
+    the round alone, and so is ``samples_round_K``, the number of programs written in it.
+    ``energy_evaluation_replaced_j`` is that of judging programs by the hidden tests that a later
+    round has replaced: it only tells the figures above, and is part of no sum.
+    """
+    metrics: _Figures = {}
+    latest: dict[tuple[str, int], TaskRecord] = {}
+    spent_j: float | None = 0.0
+    for number in range(1, rounds_asked + 1):
+        now = rounds[number - 1] if number <= len(rounds) else None
+        metrics[f"samples_round_{number}"] = 0 if now is None else len(now.attempts)
+        if now is not None:
+            latest |= {(a.task_id, a.sample): a for a in now.attempts}
+            metrics[f"energy_generation_round_{number}_j"] = now.energy_generation_j
+            metrics[f"energy_evaluation_round_{number}_j"] = now.energy_evaluation_j
+            spent_j = _plus(spent_j, now.energy_generation_j)
+        programs = list(latest.values())
+        metrics |= _round_accuracy(programs, number)
+        solved = {a.task_id for a in programs if a.verdict == Status.passed.value}
+        known_j = [a.evaluation_energy_j for a in programs if a.evaluation_energy_j is not None]
+        total_j = _plus(spent_j, sum(known_j)) if known_j else None
+        if total_j is not None and f"pass_at_1_round_{number}" in metrics:
+            metrics[f"energy_per_solved_task_round_{number}_j"] = _over(total_j, len(solved))
+        if now is not None and number < rounds_asked:
+            spent_j = _plus(spent_j, now.energy_evaluation_j)
+    kept = set(map(id, latest.values()))
+    replaced = [a for each in rounds for a in each.attempts if id(a) not in kept]
+    known_j = [a.evaluation_energy_j for a in replaced if a.evaluation_energy_j is not None]
+    metrics["energy_evaluation_replaced_j"] = sum(known_j) if known_j else None
+    return _known(metrics)
+
+
+def _plus(one_j: float | None, other_j: float | None) -> float | None:
+    return None if one_j is None or other_j is None else one_j + other_j
+
+
+def _round_accuracy(programs: Sequence[TaskRecord], number: int) -> _Figures:
+    if any(program.verdict is None for program in programs):
+        return {}
+    passed: dict[str, list[bool]] = {}
+    for program in programs:
+        passed.setdefault(program.task_id, []).append(program.verdict == Status.passed.value)
+    shares = [pass_at_k(len(each), sum(each), 1) for each in passed.values()]
+    return {f"pass_at_1_round_{number}": float(np.mean(shares))}
 
 
 def _known(metrics: _Figures) -> dict[str, float]:

@@ -20,10 +20,11 @@ from codejoule.evaluation import (
     write_pass_at_k,
     write_samples,
 )
-from codejoule.experiment.evaluation_stage import Bench, programs
+from codejoule.experiment.evaluation_stage import Bench
 from codejoule.experiment.identity import environment
 from codejoule.experiment.plan import Plan
 from codejoule.experiment.records import Results
+from codejoule.experiment.rounds import Asked, programs
 from codejoule.experiment.task_views import TABLE, task_table
 from codejoule.tracking import (
     power_figure,
@@ -42,8 +43,11 @@ def write_artifacts(
     results: Results,
     records: Sequence[TaskRecord],
     truth: GroundTruth | None,
+    attempts: Sequence[TaskRecord],
+    asked: Asked,
 ) -> list[Path]:
-    """Make `folder` anew with every artifact; the files."""
+    """Make `folder` anew with every artifact; the files. `attempts` are those of all rounds, each
+    of which answers what was `asked`."""
     shutil.rmtree(folder, ignore_errors=True)
     write_tasks_parquet(records, folder / "tasks.parquet")
     write_power_parquet(results.power, folder / "power.parquet")
@@ -52,6 +56,9 @@ def write_artifacts(
     made = programs(plan, results.batches)
     solutions = [solution for _, _, solution in made]
     write_task_table(records, solutions, folder)
+    if plan.experiment.generation.rounds > 1:
+        write_tasks_parquet(attempts, folder / "rounds.parquet")
+        _write_rounds(plan, results, asked, folder / "rounds.jsonl")
     rows = [{"task_id": c.task_id, "solution": s, "raw_solution": raw} for c, raw, s in made]
     write_samples(folder / "samples.jsonl", rows)
     if results.judged.verdicts:
@@ -87,6 +94,27 @@ def _write_prompts(plan: Plan, records: Sequence[TaskRecord], path: Path) -> Non
     """A line per task: what the model was asked, chat template applied."""
     asked = dict.fromkeys(record.task_id for record in records)
     rows = [{"task_id": task_id, "prompt": plan.prompts[task_id].text} for task_id in asked]
+    write_whole(path, "".join(f"{json.dumps(row)}\n" for row in rows))
+
+
+def _write_rounds(plan: Plan, results: Results, asked: Asked, path: Path) -> None:
+    """A line per program of each round: what the model was asked, and what the shown tests said of
+    its program."""
+    rows = []
+    for number, each in enumerate(results.rounds, start=1):
+        for completion, _, solution in programs(plan, each.batches):
+            key = completion.task_id, completion.sample
+            shown = each.shown.verdicts.get(key)
+            rows.append(
+                {
+                    "task_id": completion.task_id,
+                    "sample": completion.sample,
+                    "round": number,
+                    "prompt": asked[number, *key],
+                    "solution": solution,
+                    "shown_tests": None if shown is None else shown.reason,
+                }
+            )
     write_whole(path, "".join(f"{json.dumps(row)}\n" for row in rows))
 
 

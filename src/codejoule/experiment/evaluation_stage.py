@@ -5,13 +5,12 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
 from codejoule.config.schema import EvaluatorConfig, EvaluatorName, EvaluatorSpread, MeterConfig
 from codejoule.domain import (
-    Completion,
     EnergySource,
     JudgedSample,
     Status,
@@ -30,7 +29,13 @@ from codejoule.evaluation import (
 )
 from codejoule.experiment import stopping
 from codejoule.experiment.plan import Plan
-from codejoule.experiment.shares import in_order
+from codejoule.experiment.rounds import (
+    Round,
+    each_round,
+    programs,
+    shown_samples,
+    shown_verdicts,
+)
 from codejoule.measurement import (
     Hardware,
     Meter,
@@ -41,9 +46,8 @@ from codejoule.measurement import (
     open_cpu_meter,
     share_evaluation_energy,
 )
-from codejoule.suites import solution_of
 from codejoule.tracking import Journal
-from codejoule.tracking.entries import Batch, Judged, SandboxSetUp
+from codejoule.tracking.entries import Batch, Judged, SandboxSetUp, ShownJudged
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -92,19 +96,50 @@ class Bench:
 
 
 def evaluate(plan: Plan, folder: Path, *, name: str) -> None:
-    """Judge the completions of the journal in `folder` that have no verdict. Raises as
-    `judge_missing` does."""
+    """Judge the completions of the journal in `folder` that have no verdict, those of each round.
+    Raises as `judge_missing` does."""
+    bench = Bench.of(plan, name=name)
     with Journal(folder) as journal:
-        samples = _samples(plan, journal.entries(Batch))
-        judge_missing(samples, journal, Bench.of(plan, name=name), hardware=plan.hardware)
+        for each in each_round(plan, journal):
+            samples = _samples(each.plan, each.journal.entries(Batch))
+            judge_missing(samples, each.journal, bench, hardware=plan.hardware)
+        check_canonical(bench, hardware=plan.hardware)
+
+
+def judged_by_shown_tests(each: Round) -> bool:
+    """Whether all programs of a round have a verdict by the shown tests."""
+    return not _not_judged_by_shown_tests(each)
+
+
+def judge_by_shown_tests(each: Round) -> None:
+    """Judge the programs of a round by the shown tests, where they have no such verdict. One that
+    could not be judged, for want of memory, is not known to fail. Raises as `judge_missing`
+    does."""
+    samples = _not_judged_by_shown_tests(each)
+    if not samples:
+        return
+    bench = Bench.of(each.plan, name=f"{each.plan.experiment.model.name}, shown tests")
+
+    def keep(entry: Judged | SandboxSetUp) -> None:
+        if isinstance(entry, Judged):
+            facts = {own.name: getattr(entry, own.name) for own in fields(entry)}
+            entry = ShownJudged(**facts)
+        each.journal.append(entry)
+
+    _judge(samples, keep, bench, each.plan.hardware)
+
+
+def _not_judged_by_shown_tests(each: Round) -> list[Sample]:
+    judged = shown_verdicts(each.journal)
+    samples = shown_samples(each.plan, each.journal.entries(Batch))
+    return [sample for sample in samples if (sample.task_id, sample.sample) not in judged]
 
 
 def judge_missing(
     samples: Sequence[Sample], journal: Journal, bench: Bench, *, hardware: Hardware | None = None
 ) -> None:
-    """Judge the `samples` that `journal` has no verdict of, append verdicts as they come, and check
-    the ground truth where the configuration asks for it. Raises `UserError` where no sandbox can be
-    had."""
+    """Judge the `samples` that `journal` has no verdict of, and append verdicts as they come.
+    Raises `UserError` where no sandbox can be had."""
     judged = {
         (verdict.task_id, verdict.sample)
         for entry in journal.entries(Judged)
@@ -113,7 +148,12 @@ def judge_missing(
     }
     missing = [sample for sample in samples if (sample.task_id, sample.sample) not in judged]
     if missing:
-        _judge(missing, journal, bench, hardware)
+        _judge(missing, journal.append, bench, hardware)
+
+
+def check_canonical(bench: Bench, *, hardware: Hardware | None = None) -> None:
+    """Check the ground truth where the configuration asks for it. Raises as `judge_missing`
+    does."""
     if bench.evaluator.ground_truth:
         progress = Progress(len(bench.tasks), what="canonical solutions")
         with bench.at_work(hardware):
@@ -127,7 +167,10 @@ def judge_missing(
 
 
 def _judge(
-    samples: Sequence[Sample], journal: Journal, bench: Bench, hardware: Hardware | None
+    samples: Sequence[Sample],
+    keep: Callable[[Judged | SandboxSetUp], None],
+    bench: Bench,
+    hardware: Hardware | None,
 ) -> None:
     if any(sample.reference for sample in samples):
         # Before a meter counts: asking the canonical solutions is not judging these samples.
@@ -145,12 +188,12 @@ def _judge(
         stopping.check()
 
     if bench.evaluator.spread is EvaluatorSpread.here:
-        judge_here(samples, bench, hardware=hardware, keep=journal.append, on_verdict=note)
+        judge_here(samples, bench, hardware=hardware, keep=keep, on_verdict=note)
     else:
         # Not from the top: it judges by this module on each node.
         from codejoule.experiment.spread import judge_on_ray
 
-        judge_on_ray(samples, bench, keep=journal.append, on_verdict=note)
+        judge_on_ray(samples, bench, keep=keep, on_verdict=note)
     if unjudged:
         _LOGGER.warning(
             "%d of %d samples could not be judged, for the machine or its control group (a "
@@ -269,15 +312,6 @@ def known_ground_truth(bench: Bench) -> GroundTruth | None:
     if config.name is EvaluatorName.none or config.ground_truth is False:
         return None
     return cached_ground_truth(bench.tasks, config=config, timeout_s=bench.timeout_s)
-
-
-def programs(plan: Plan, batches: Sequence[Batch]) -> list[tuple[Completion, str, str]]:
-    """Each completion with its raw and its sanitized program, in the order of the requests."""
-    tasks, split, variant = plan.tasks, plan.experiment.suite.split, plan.variant
-    return [
-        (c, *solution_of(tasks[c.task_id], c, split=split, variant=variant))
-        for _, _, c in in_order(batches)
-    ]
 
 
 def _samples(plan: Plan, batches: Sequence[Batch]) -> list[Sample]:

@@ -4,7 +4,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -17,12 +17,14 @@ from codejoule.domain import EnergyReading, EnergySource, PowerSample, Prompt
 from codejoule.domain.text import duration
 from codejoule.domain.text import number as figure
 from codejoule.experiment import stopping
+from codejoule.experiment.evaluation_stage import judge_by_shown_tests, judged_by_shown_tests
 from codejoule.experiment.finetune_stage import has_trained, train
 from codejoule.experiment.idle import measure_idle
 from codejoule.experiment.memory import check_memory
 from codejoule.experiment.memory_use import BatchLimit, is_out_of_memory, out_of_memory
 from codejoule.experiment.model_stage import Kept, open_engine
 from codejoule.experiment.plan import Plan
+from codejoule.experiment.rounds import Round, each_round, longest_repair
 from codejoule.experiment.session import Session
 from codejoule.generation import Decoded, Ended, Engine
 from codejoule.measurement import Meter, open_meter
@@ -51,8 +53,9 @@ def generate(plan: Plan, folder: Path, kept: Kept | None = None) -> None:
         train(plan, folder)
         return
     with Journal(folder) as journal:
-        left = _left(plan, journal)
-        if not left:
+        rounds = _rounds_left(plan, journal)
+        first = next(rounds, None)
+        if first is None:
             return
         if kept is None or kept.empty:
             check_memory(plan.experiment, plan.memory, plan.hardware, device=plan.device)
@@ -62,7 +65,7 @@ def generate(plan: Plan, folder: Path, kept: Kept | None = None) -> None:
             plan.experiment.meter, gpu_indices=plan.gpus, processes=plan.processes or starts
         ) as meter:
             try:
-                _generate(plan, journal, meter, left, kept)
+                _generate(first, rounds, meter, kept)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
@@ -74,7 +77,26 @@ def has_generated(plan: Plan, folder: Path) -> bool:
     if plan.training is not None:
         return has_trained(folder)
     with Journal(folder) as journal:
-        return not _left(plan, journal)
+        for each in each_round(plan, journal):
+            if _left(each.plan, each.journal) or not (each.last or judged_by_shown_tests(each)):
+                return False
+        return True
+
+
+def _rounds_left(plan: Plan, journal: Journal) -> Iterator[Round]:
+    """The rounds that are not generated, one after the other. Before the next is given, the one
+    before is judged by the shown tests."""
+    for each in each_round(plan, journal):
+        if each.too_long:
+            _log.warning(
+                "round %d: %d programs that failed are not repaired: what the model would be asked "
+                "does not fit its context",
+                each.plan.round, len(each.too_long),
+            )  # fmt: skip
+        if _left(each.plan, each.journal):
+            yield each
+        if not each.last:
+            judge_by_shown_tests(each)
 
 
 def _left(plan: Plan, journal: Journal) -> Mapping[int, tuple[int, ...]]:
@@ -130,16 +152,12 @@ _lefts: WeakKeyDictionary[Journal, _Left] = WeakKeyDictionary()
 
 def _prompts(plan: Plan, number: int, places: Sequence[int]) -> list[Prompt]:
     requests = [plan.batches[number][place] for place in places]
-    return [replace(plan.prompts[r.task.task_id], sample=r.sample) for r in requests]
+    return [r.prompt or replace(plan.prompts[r.task.task_id], sample=r.sample) for r in requests]
 
 
-def _generate(
-    plan: Plan,
-    journal: Journal,
-    meter: Meter,
-    left: Mapping[int, Sequence[int]],
-    kept: Kept | None,
-) -> None:
+def _generate(first: Round, others: Iterable[Round], meter: Meter, kept: Kept | None) -> None:
+    plan, journal = first.plan, first.journal
+    left = _left(plan, journal)
     total = sum(map(len, plan.batches))
     if done := total - sum(map(len, left.values())):
         _log.info("continues: %d of %d sequences were done before", done, total)
@@ -149,10 +167,15 @@ def _generate(
     if cooling is not None:
         journal.append(CooledDown(**asdict(cooling)))
     prompts = [_prompts(plan, number, places) for number, places in left.items()]
+    if plan.experiment.generation.rounds > 1 and plan.experiment.engine.facts.owns_model:
+        # Such an engine is told what its longest sequence may be before it loads the model.
+        prompts.append([longest_repair(plan)])
     engine, peak_bytes = open_engine(plan, meter, journal, prompts, kept)
     try:
         limit = BatchLimit(plan, journal)
-        _Decoding(plan, journal, meter, engine, limit, peak_bytes, done).run()
+        _Decoding(plan, journal, meter, engine, limit, peak_bytes, done).run(idle=True)
+        for each in others:
+            _Decoding(each.plan, each.journal, meter, engine, limit, peak_bytes, 0).run(idle=False)
     finally:
         if kept is None or not kept.keeps(engine):
             engine.close()
@@ -177,8 +200,8 @@ class _Decoding:
     began_s: float = 0.0
     power: list[PowerSample] = field(default_factory=list)
 
-    def run(self) -> None:
-        """Compile, warm up, idle, decode; each on record as it is done."""
+    def run(self, *, idle: bool) -> None:
+        """Compile, warm up, with `idle` measure that, decode; each on record as it is done."""
         config, journal, meter = self.plan.experiment.engine, self.journal, self.meter
         self._prepare()
         doing("warming up")
@@ -188,7 +211,8 @@ class _Decoding:
         journal.append(WarmedUp(reading=window.reading))
         declared = {"kv_cache": config.facts.cache.value, "samples_repeat": config.facts.repeats}
         journal.append(EngineSetUp(declared | self.engine.facts()))
-        journal.append(measure_idle(self.plan, meter))
+        if idle:
+            journal.append(measure_idle(self.plan, meter))
         self.began_s = time.monotonic()
         self._tell()
         decode = self._refill if config.facts.refills else self._decode
@@ -216,7 +240,8 @@ class _Decoding:
         total = sum(map(len, self.plan.batches))
         took_s = time.monotonic() - self.began_s
         each = "tasks" if self.plan.experiment.generation.n_samples == 1 else "samples"
-        said = [f"{self.done}/{total} {each}"]
+        in_round = f"round {self.plan.round}: " if self.plan.round > 1 else ""
+        said = [f"{in_round}{self.done}/{total} {each}"]
         if self.tokens:
             # The line is short of room, and a figure with "~" is known for an estimate.
             source = self.meter.source

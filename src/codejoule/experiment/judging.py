@@ -38,7 +38,12 @@ from codejoule.evaluation import (
     with_python,
 )
 from codejoule.experiment.artifacts import IDENTITY, write_json, write_judged, write_task_table
-from codejoule.experiment.evaluation_stage import Bench, judge_missing, known_ground_truth
+from codejoule.experiment.evaluation_stage import (
+    Bench,
+    check_canonical,
+    judge_missing,
+    known_ground_truth,
+)
 from codejoule.experiment.identity import configuration, environment, fingerprint
 from codejoule.experiment.plan import judging_facts
 from codejoule.experiment.records import Judgement, read_judgement, with_verdicts
@@ -212,6 +217,13 @@ def _read(store: Store, run_id: str, folder: Path) -> _Generated:
             "judge its samples.jsonl by themselves (codejoule evaluate --samples), or generate "
             "with stage=generate"
         )
+    if run.params.get("generation.rounds", "1") != "1":
+        raise UserError(
+            f"run {run_id} has repair rounds (generation.rounds="
+            f"{run.params['generation.rounds']}), each of which was judged before the next: judge "
+            "the programs of its last rounds, its samples.jsonl, by themselves (codejoule evaluate "
+            "--samples), or run it anew (on_finished=rerun)"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     names = (IDENTITY, "config.yaml", "tasks.parquet", "samples.jsonl")
     facts, config, table, samples = (_fetch(store, run_id, name, folder) for name in names)
@@ -332,6 +344,7 @@ def _judge(
                 )
             )
         judge_missing(samples, journal, bench, hardware=hardware)
+        check_canonical(bench, hardware=hardware)
         return read_judgement(journal)
 
 

@@ -13,6 +13,7 @@ from codejoule.estimate import CONTEXT_BYTES, bytes_by_layer, memory_needed, pla
 from codejoule.measurement import Hardware
 from codejoule.models import Checkpoint, describe_model
 from codejoule.sandbox.host_memory import HostMemory
+from codejoule.suites import MOST_OUTPUT
 
 _log = logging.getLogger(__name__)
 
@@ -134,14 +135,20 @@ def _workload(
     instruct = experiment.suite.split is Split.instruct
     prompts = [t.instruct_prompt if instruct else t.complete_prompt for t in suite.tasks]
     longest = max(len(prompt.encode()) for prompt in prompts)
+    rounds = experiment.generation.rounds > 1
+    new_tokens = experiment.generation.max_new_tokens or suite.max_new_tokens
+    if rounds:
+        # The program that is repaired, which begins with the prompt where a model continues that,
+        # and what the tests said.
+        longest = 2 * longest + MOST_OUTPUT
     per_token = 1 if experiment.model.weights is Weights.random else _BYTES_PER_TOKEN
     return Workload(
         architecture=architecture,
         quantization=quantization,
         dtype=dtype,
         batch=min(experiment.batch.size, len(suite.tasks) * experiment.generation.n_samples),
-        prompt_tokens=math.ceil((longest + _TEMPLATE_BYTES) / per_token),
-        new_tokens=experiment.generation.max_new_tokens or suite.max_new_tokens,
+        prompt_tokens=math.ceil((longest + _TEMPLATE_BYTES) / per_token) + rounds * new_tokens,
+        new_tokens=new_tokens,
         kv_dtype=experiment.engine.cache_dtype,
     )
 

@@ -5,10 +5,10 @@ import hashlib
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -46,6 +46,9 @@ from codejoule.models import Checkpoint, check_capability, load_tokenizer, locat
 from codejoule.sandbox import describe_interpreter
 from codejoule.suites import build_prompt, load_suite
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 FEWEST_WINDOWS = 8
 """Accounting windows of an engine that refills, at least, where there are as many requests: fewer
 blocks say little about tasks like these."""
@@ -59,6 +62,8 @@ class Request:
     """The task."""
     sample: int
     """Number of the sample, from 0."""
+    prompt: Prompt | None = None
+    """What the model is asked, where that is the sample's own; None for its task's prompt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +101,8 @@ class Plan:
     refills, all of them; none for a run that trains."""
     training: TrainingData | None = None
     """What a run that trains an adapter learns; None for one that generates."""
+    round: int = 1
+    """Which of the repair rounds these are the requests of."""
 
     @property
     def fingerprint(self) -> str:
@@ -182,6 +189,7 @@ class Plan:
 
     def _seeded(self, batch: int, first: int) -> str:
         text = f"{self.experiment.generation.seed}/{self.experiment.repeat}/{batch}"
+        text += f"/round {self.round}" if self.round > 1 else ""
         return f"{text}/{first}" if first else text
 
 
@@ -313,14 +321,6 @@ def ask(
 
     asked = experiment.generation.thinking
     thinking = asked is not Thinking.off
-
-    def render(messages: list[dict[str, str]]) -> str:
-        text = tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=thinking, enable_thinking=thinking
-        )
-        assert isinstance(text, str)
-        return text
-
     variant, split = experiment.model.variant, experiment.suite.split
     if variant is not Variant.base:
         tokenizer = load_tokenizer(checkpoint, experiment.model)
@@ -332,6 +332,7 @@ def ask(
                 "generation.thinking=off, or a model that thinks (model=qwen3_8b)"
             )
     model = dataclasses.replace(experiment.model, variant=variant)
+    render = None if variant is Variant.base else chat_renderer(tokenizer, thinking=thinking)
     prompts = {
         task.task_id: build_prompt(
             task, split=split, variant=variant, sample=0, render_chat=render, thinking=thinking
@@ -339,6 +340,21 @@ def ask(
         for task in suite.tasks
     }
     return dataclasses.replace(experiment, model=model), prompts
+
+
+def chat_renderer(
+    tokenizer: "PreTrainedTokenizerBase", *, thinking: bool
+) -> Callable[[list[dict[str, str]]], str]:
+    """What applies the chat template of `tokenizer` to messages."""
+
+    def render(messages: list[dict[str, str]]) -> str:
+        text = tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=thinking, enable_thinking=thinking
+        )
+        assert isinstance(text, str)
+        return text
+
+    return render
 
 
 def _limits(
@@ -394,5 +410,12 @@ def _batches(suite: Suite, experiment: ExperimentConfig) -> tuple[tuple[Request,
             return len(task.instruct_prompt if instruct else task.complete_prompt)
 
         requests.sort(key=length, reverse=True)
+    return cut(requests, experiment)
+
+
+def cut(
+    requests: Sequence[Request], experiment: ExperimentConfig
+) -> tuple[tuple[Request, ...], ...]:
+    """`requests` as batches; for an engine that refills, all of them."""
     size = len(requests) if experiment.engine.facts.refills else experiment.batch.size
-    return tuple(tuple(requests[i : i + size]) for i in range(0, len(requests), size))
+    return tuple(tuple(requests[i : i + size]) for i in range(0, len(requests), size or 1))

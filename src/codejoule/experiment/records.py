@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from codejoule.domain import (
     FIRST_TOKEN,
@@ -31,7 +32,10 @@ from codejoule.tracking.entries import (
     Power,
     Quantized,
     SandboxSetUp,
+    ShownJudged,
 )
+
+_Number = TypeVar("_Number", int, float)
 
 Verdicts = Mapping[tuple[str, int], JudgedSample]
 """Of each sample, by task and number; empty without an evaluator."""
@@ -57,13 +61,27 @@ class Judgement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RoundResults:
+    """What a finished journal says of one repair round."""
+
+    batches: tuple[Batch, ...]
+    """Its windows. Their numbers, and the places of sequences, go on where the round before has
+    ended."""
+    judged: Judgement
+    """The verdicts on its programs."""
+    shown: Judgement
+    """What the shown tests said of them; nothing in the last round."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
     """What a finished journal says."""
 
-    batches: tuple[Batch, ...]
-    """In the order of the requests."""
+    rounds: tuple[RoundResults, ...]
+    """Its rounds; one where nothing was repaired."""
     judged: Judgement
-    """Their verdicts; none without an evaluator."""
+    """The verdicts on all samples, none without an evaluator: on the last program of each, with
+    the time and energy of judging earlier ones by the shown tests."""
     load: Loaded
     """The last load of the model."""
     loads: int
@@ -88,10 +106,15 @@ class Results:
     out_of_memory: tuple[OutOfMemory, ...]
     """Attempts that ran out of memory, and what the batch was then reduced to."""
 
+    @property
+    def batches(self) -> tuple[Batch, ...]:
+        """The windows of all rounds, in the order of the requests."""
+        return tuple(batch for each in self.rounds for batch in each.batches)
 
-def read_judgement(journal: Journal) -> Judgement:
-    """The verdicts in `journal`."""
-    judged = journal.entries(Judged)
+
+def read_judgement(journal: Journal, kind: type[Judged] = Judged) -> Judgement:
+    """The verdicts in `journal`, of one kind."""
+    judged = journal.entries(kind)
     sources = {entry.host or "": entry.source for entry in judged}
     one = len({entry.source for entry in judged}) == 1
     verdicts = []
@@ -116,10 +139,12 @@ def read_results(folder: Path) -> Results:
     """The journal in `folder`, as a whole."""
     with Journal(folder) as journal:
         entries = journal.entries
-        batches = tuple(sorted(entries(Batch), key=_order))
-        judged, loads = read_judgement(journal), entries(Loaded)
+        rounds = _rounds(journal)
+        batches = rounds[0].batches
+        judged, loads = _as_a_whole(rounds), entries(Loaded)
+        concurrent = [frozenset(b.reading.concurrent) for each in rounds for b in each.batches]
         return Results(
-            batches=batches,
+            rounds=rounds,
             judged=judged,
             load=loads[-1],
             loads=len(loads),
@@ -130,9 +155,76 @@ def read_results(folder: Path) -> Results:
             idle=next(reversed(entries(Idle)), None),
             cooldown=next(reversed(entries(CooledDown)), None),
             power=tuple(sample for entry in entries(Power) for sample in entry.samples),
-            concurrent=(*(frozenset(b.reading.concurrent) for b in batches), *judged.concurrent),
+            concurrent=(*concurrent, *judged.concurrent),
             out_of_memory=tuple(entries(OutOfMemory)),
         )
+
+
+def _rounds(journal: Journal) -> tuple[RoundResults, ...]:
+    found: list[RoundResults] = []
+    number = windows = sequences = 0
+    while not found or journal.of_round(number + 1).count(Batch):
+        number += 1
+        part = journal.of_round(number)
+        batches = tuple(
+            _moved(entry, windows, sequences) for entry in sorted(part.entries(Batch), key=_order)
+        )
+        found.append(
+            RoundResults(
+                batches=batches,
+                judged=read_judgement(part),
+                shown=read_judgement(part, ShownJudged),
+            )
+        )
+        windows = max((entry.batch + 1 for entry in batches), default=0)
+        sequences += sum(len(entry.completions) for entry in batches)
+    return tuple(found)
+
+
+def _moved(entry: Batch, windows: int, sequences: int) -> Batch:
+    """`entry` behind the windows and sequences of earlier rounds."""
+    if windows == 0:
+        return entry
+    facts = entry.slice
+    if facts is not None:
+        facts = replace(facts, places=tuple(place + sequences for place in facts.places))
+    return replace(entry, batch=entry.batch + windows, slice=facts)
+
+
+def _as_a_whole(rounds: Sequence[RoundResults]) -> Judgement:
+    """The verdicts that count, and all that was spent on each sample's programs but for verdicts
+    on such as were repaired: those only tell what each round has gained."""
+    (first, *others), shown = [r.judged for r in rounds], [r.shown for r in rounds]
+    if not others and not shown[0].verdicts:
+        return first
+    verdicts = {key: v for each in (first, *others) for key, v in each.verdicts.items()}
+    for each in shown:
+        for key, spent in each.verdicts.items():
+            if key in verdicts:
+                verdicts[key] = _with_cost_of(verdicts[key], spent)
+    every = [each for each in (first, *others, *shown) if each.sources]
+    sources = {each.source for each in every}
+    source = sources.pop() if len(sources) == 1 else None
+    if source is None:
+        verdicts = {key: replace(v, energy_j=None) for key, v in verdicts.items()}
+    return Judgement(
+        verdicts=verdicts,
+        source=source,
+        sources={host: s for each in every for host, s in each.sources.items()},
+        sandbox=first.sandbox,
+        hosts={host: cpu for each in every for host, cpu in each.hosts.items()},
+        concurrent=tuple(window for each in every for window in each.concurrent),
+    )
+
+
+def _with_cost_of(verdict: JudgedSample, other: JudgedSample) -> JudgedSample:
+    known_j = [v.energy_j for v in (verdict, other) if v.energy_j is not None]
+    return replace(
+        verdict,
+        evaluation_s=verdict.evaluation_s + other.evaluation_s,
+        evaluation_cpu_s=verdict.evaluation_cpu_s + other.evaluation_cpu_s,
+        energy_j=sum(known_j) if known_j else None,
+    )
 
 
 def _order(entry: Batch) -> tuple[int, int]:
@@ -197,6 +289,64 @@ def task_records(plan: Plan, batches: Sequence[Batch], verdicts: Verdicts) -> li
             )
         )
     return with_verdicts(records, verdicts)
+
+
+def attempts_of(plan: Plan, results: Results) -> list[list[TaskRecord]]:
+    """Of each round a record per program that was written in it, with its verdict and what reaching
+    that took. Orders and windows are counted through."""
+    rounds: list[list[TaskRecord]] = []
+    windows = orders = 0
+    for number, each in enumerate(results.rounds, start=1):
+        records = task_records(plan, each.batches, each.judged.verdicts)
+        several = plan.experiment.generation.rounds > 1
+        rounds.append(
+            [
+                replace(
+                    record,
+                    batch=record.batch + windows,
+                    order=record.order + orders,
+                    round=number if several else None,
+                )
+                for record in records
+            ]
+        )
+        windows += len(each.batches)
+        orders += len(records)
+    return rounds
+
+
+def records_of(rounds: Sequence[Sequence[TaskRecord]], verdicts: Verdicts) -> list[TaskRecord]:
+    """One record per sample, from those of its attempts in all rounds: what its tokens, time and
+    energy sum up to, and the last verdict. Its order and window are those of the first round."""
+    (first, *others) = rounds
+    later: dict[tuple[str, int], list[TaskRecord]] = {}
+    for record in (record for each in others for record in each):
+        later.setdefault((record.task_id, record.sample), []).append(record)
+    whole = [_summed(record, later.get((record.task_id, record.sample), ())) for record in first]
+    return with_verdicts(whole, verdicts)
+
+
+def _summed(first: TaskRecord, later: Sequence[TaskRecord]) -> TaskRecord:
+    if not later:
+        return first
+    every = (first, *later)
+    return replace(
+        first,
+        finish_reason=later[-1].finish_reason,
+        round=later[-1].round,
+        prompt_tokens=sum(r.prompt_tokens for r in every),
+        output_tokens=sum(r.output_tokens for r in every),
+        latency_s=sum(r.latency_s for r in every),
+        energy_j=_sum([r.energy_j for r in every]),
+        energy_net_j=_sum([r.energy_net_j for r in every]),
+        thinking_tokens=_sum([r.thinking_tokens for r in every]),
+    )
+
+
+def _sum(values: Sequence[_Number | None]) -> _Number | None:
+    """None where one is not known."""
+    known = [value for value in values if value is not None]
+    return sum(known[1:], known[0]) if len(known) == len(values) else None
 
 
 def with_verdicts(records: Sequence[TaskRecord], verdicts: Verdicts) -> list[TaskRecord]:

@@ -11,7 +11,13 @@ import numpy as np
 
 from codejoule.config.schema import ExperimentConfig, Stage, Weights
 from codejoule.domain import EnergySource, TaskRecord, doubts, validity
-from codejoule.domain.metrics import RunFacts, WindowFacts, run_metrics
+from codejoule.domain.metrics import (
+    RoundFacts,
+    RunFacts,
+    WindowFacts,
+    round_metrics,
+    run_metrics,
+)
 from codejoule.domain.steady import steady_state, tokens_between
 from codejoule.domain.text import number
 from codejoule.estimate import (
@@ -28,11 +34,18 @@ from codejoule.experiment.devices import known_card
 from codejoule.experiment.evaluation_stage import Bench, known_ground_truth
 from codejoule.experiment.kept_journal import pack_journal
 from codejoule.experiment.plan import Plan
-from codejoule.experiment.records import Judgement, Results, read_results, task_records
+from codejoule.experiment.records import (
+    Judgement,
+    Results,
+    attempts_of,
+    read_results,
+    records_of,
+)
+from codejoule.experiment.rounds import asked_in, each_round
 from codejoule.experiment.shares import Numbered, opens, paces, sessions, shares_of
 from codejoule.experiment.task_views import TABLE_TAGS, task_traces
 from codejoule.experiment.training_data import seen_in_training
-from codejoule.tracking import GENERATED, JUDGED, STAGE, TrackedRun
+from codejoule.tracking import GENERATED, JUDGED, STAGE, Journal, TrackedRun
 from codejoule.tracking.entries import Batch
 
 _HEADLINE = (
@@ -51,20 +64,26 @@ def log_results(
     """Write the artifacts of a run that has generated and judged everything, and log them. `folder`
     has its journal; `artifacts` is made anew. Its metrics, and where its energy comes from."""
     results, truth = read_results(folder), known_ground_truth(Bench.of(plan, name=""))
-    records = task_records(plan, results.batches, results.judged.verdicts)
-    metrics = metrics_of(plan, results, records, truth)
+    with Journal(folder) as journal:
+        asked = asked_in(plan, journal)
+        too_long = sum(len(each.too_long) for each in each_round(plan, journal))
+    attempts = attempts_of(plan, results)
+    records = records_of(attempts, results.judged.verdicts)
+    metrics = metrics_of(plan, results, records, truth, attempts)
     tags = tags_of(plan, results) | crosscheck(plan, metrics)
+    tags |= {"codejoule.not_repaired": str(too_long)} if too_long else {}
     tags |= concurrent_tags(results.concurrent)
     tags |= TABLE_TAGS | validity_tag(results, tags) | stage_tags(plan.experiment, results)
     tags |= adapter_tags(plan)
-    traces = task_traces(plan, results, records)
-    if len(traces) < len(records):
-        tags["codejoule.traces"] = f"{len(traces)} of {len(records)}, evenly spread"
+    every = [record for each in attempts for record in each]
+    traces = task_traces(plan, results, every, asked)
+    if len(traces) < len(every):
+        tags["codejoule.traces"] = f"{len(traces)} of {len(every)}, evenly spread"
     tracked.log(
         metrics=metrics,
         tags=tags,
         artifacts=[
-            *write_artifacts(plan, artifacts, results, records, truth),
+            *write_artifacts(plan, artifacts, results, records, truth, every, asked),
             pack_journal(folder, artifacts),
         ],
         dataset=plan.suite,
@@ -214,12 +233,21 @@ def validity_tag(results: Results, tags: Mapping[str, str]) -> dict[str, str]:
 
 
 def metrics_of(
-    plan: Plan, results: Results, records: Sequence[TaskRecord], truth: GroundTruth | None
+    plan: Plan,
+    results: Results,
+    records: Sequence[TaskRecord],
+    truth: GroundTruth | None,
+    attempts: Sequence[Sequence[TaskRecord]],
 ) -> dict[str, float]:
     """Every metric of a run that has generated and judged everything, those that answer first:
-    MLflow shows them in the order in which they were logged."""
+    MLflow shows them in the order in which they were logged. `attempts` are those of each round."""
     facts = run_facts(results, truth)
-    metrics = run_metrics(records, facts, rng=np.random.default_rng(0))
+    every = [record for each in attempts for record in each]
+    metrics = run_metrics(records, facts, attempts=every, rng=np.random.default_rng(0))
+    if plan.experiment.generation.rounds > 1:
+        metrics |= round_metrics(
+            _round_facts(results, attempts), rounds_asked=plan.experiment.generation.rounds
+        )
     metrics |= memory_metrics(plan, results)
     metrics |= footprint(plan.experiment, metrics.get("energy_total_kwh"))
     metrics |= predicted_metrics(plan, results.batches)
@@ -232,7 +260,7 @@ def metrics_of(
 def run_facts(results: Results, truth: GroundTruth | None) -> RunFacts:
     """What was measured, as the formulas take it."""
     peaks = [b.memory_peak_bytes for b in results.batches if b.memory_peak_bytes is not None]
-    energies_j = [v.energy_j for v in results.judged.verdicts.values() if v.energy_j is not None]
+    evaluation_j = _total_j(results.judged)
     idle = results.idle
     return RunFacts(
         windows=tuple(
@@ -242,13 +270,33 @@ def run_facts(results: Results, truth: GroundTruth | None) -> RunFacts:
         quantize=results.quantize,
         compile=results.compile,
         idle_power_w=idle.power_w if idle else None,
-        evaluation_energy_j=sum(energies_j) if energies_j else None,
-        evaluation_source=results.judged.source if energies_j else None,
+        evaluation_energy_j=evaluation_j,
+        evaluation_source=None if evaluation_j is None else results.judged.source,
         temperature_start_c=idle.temperature_c if idle else None,
         cooldown_s=results.cooldown.waited_s if results.cooldown else None,
         memory_peak_bytes=max(peaks, default=None),
         valid_tasks=None if truth is None else truth.valid,
     )
+
+
+def _round_facts(results: Results, attempts: Sequence[Sequence[TaskRecord]]) -> list[RoundFacts]:
+    return [
+        RoundFacts(
+            attempts=records,
+            energy_generation_j=sum(
+                reading.energy_j
+                for session in sessions(each.batches)
+                for reading in shares_of(session).kept.values()
+            ),
+            energy_evaluation_j=_total_j(each.shown),
+        )
+        for each, records in zip(results.rounds, attempts, strict=True)
+    ]
+
+
+def _total_j(judged: Judgement) -> float | None:
+    known_j = [v.energy_j for v in judged.verdicts.values() if v.energy_j is not None]
+    return sum(known_j) if known_j else None
 
 
 def _windows(session: Sequence[Numbered]) -> list[WindowFacts]:

@@ -201,6 +201,8 @@ def run_name(experiment: ExperimentConfig) -> str:
     usual = (BUNDLED_SUITES[0], "greedy", EngineConfig().name.value)
     own = (experiment.suite.name, experiment.generation.name, experiment.engine.name.value)
     parts += [name for name, common in zip(own, usual, strict=True) if name != common]
+    if experiment.generation.rounds > 1:
+        parts.append(f"rounds{experiment.generation.rounds}")
     if experiment.repeat > 1:
         parts.append(f"r{experiment.repeat}")
     return "-".join(parts)
@@ -447,9 +449,15 @@ def _kept(plan: Plan, folder: Path) -> str:
     total = sum(map(len, plan.batches))
     with suppress(UserError), Journal(folder) as journal:
         done = sum(len(entry.completions) for entry in journal.entries(Batch))
+        repaired = sum(
+            len(entry.completions)
+            for number in range(2, plan.experiment.generation.rounds + 1)
+            for entry in journal.of_round(number).entries(Batch)
+        )
+        repairs = f", {repaired} repaired programs" if repaired else ""
         judged = sum(len(entry.verdicts) for entry in journal.entries(Judged))
         told = f", and the verdicts on {judged} of them" if judged else ""
-        return f"{run_name(plan.experiment)} keeps {done} of {total} samples{told}"
+        return f"{run_name(plan.experiment)} keeps {done} of {total} samples{repairs}{told}"
     return f"{run_name(plan.experiment)} keeps what is in {folder}"
 
 

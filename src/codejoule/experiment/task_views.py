@@ -7,6 +7,7 @@ from typing import Any
 from codejoule.domain import TaskRecord
 from codejoule.experiment.plan import Plan
 from codejoule.experiment.records import Results
+from codejoule.experiment.rounds import Asked
 from codejoule.experiment.shares import in_order
 from codejoule.tracking import TaskTrace, spread
 
@@ -42,8 +43,11 @@ def task_table(records: Sequence[TaskRecord], programs: Sequence[str]) -> dict[s
     return {"columns": columns, "data": data}
 
 
-def task_traces(plan: Plan, results: Results, records: Sequence[TaskRecord]) -> list[TaskTrace]:
-    """The traces that ``tracking.traces`` asks for, evenly spread over the samples."""
+def task_traces(
+    plan: Plan, results: Results, records: Sequence[TaskRecord], asked: Asked
+) -> list[TaskTrace]:
+    """The traces that ``tracking.traces`` asks for, evenly spread over the `records`, one for each
+    answer, which was given to what was `asked`."""
     ran = [(entry, completion) for _, entry, completion in in_order(results.batches)]
     traces = []
     for record, (entry, completion) in spread(
@@ -57,7 +61,7 @@ def task_traces(plan: Plan, results: Results, records: Sequence[TaskRecord]) -> 
             TaskTrace(
                 task_id=record.task_id,
                 sample=record.sample,
-                prompt=plan.prompts[record.task_id].text,
+                prompt=asked[record.round or 1, record.task_id, record.sample],
                 answer=completion.text,
                 prompt_tokens=record.prompt_tokens,
                 output_tokens=record.output_tokens,

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,14 @@ from codejoule.config.errors import UserError
 from codejoule.config.writing import write_whole
 from codejoule.report.frontier import frontier_figure, is_drawable
 from codejoule.report.quantization import quantization_figure
-from codejoule.report.terminal import finetuning_lines, legend, quantization_pays, table_columns
+from codejoule.report.terminal import (
+    Column,
+    finetuning_lines,
+    legend,
+    quantization_pays,
+    round_columns,
+    table_columns,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,12 +104,17 @@ def _markdown(analysis: Analysis) -> str:
             parts += ["### Where quantization pays", "\n".join(f"- {said}" for said in pays)]
         if lines := finetuning_lines(group):
             parts += ["### Fine-tuning", "\n".join(["```text", *lines[2:], "```"])]
+        if (rounds := round_columns(group)) is not None:
+            parts += ["### Repair rounds", _pipe_table(rounds[:1], rounds[1:])]
     return "\n\n".join(parts) + "\n"
 
 
 def markdown_table(table: "pd.DataFrame") -> str:
     """The terminal's table of a comparison, in Markdown."""
-    settings, figures = table_columns(table)
+    return _pipe_table(*table_columns(table))
+
+
+def _pipe_table(settings: Sequence[Column], figures: Sequence[Column]) -> str:
     columns = [*settings, *figures]
     rows = zip(*(cells for _, cells in columns), strict=True)
     lines = [

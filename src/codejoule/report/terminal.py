@@ -108,6 +108,8 @@ def render_group(group: GroupAnalysis) -> str:
     pays = _listed(quantization_pays(group))
     lines += ["", "Where quantization pays:", *pays] if pays else []
     lines += finetuning_lines(group)
+    if (rounds := round_columns(group)) is not None:
+        lines += ["", "Repair rounds:", *_lines(rounds[:1], rounds[1:])]
     lines += ["", "Findings:", *_listed(s for s in group.findings if s not in group.notes)]
     return "\n".join(lines)
 
@@ -136,6 +138,17 @@ def quantization_pays(group: GroupAnalysis) -> list[str]:
         f"{curve.label} ({', '.join(filter(None, (curve.names['kernel'], curve.names['card'])))}): "
         f"{curve.conclusion}"
         for curve in ratio_curves(group.evidence)
+    ]
+
+
+def round_columns(group: GroupAnalysis) -> list[Column] | None:
+    """What each repair round costs and gains; None where no run has several."""
+    table = group.tables.get("rounds")
+    if table is None:
+        return None
+    cells = zip(*table.cells(), strict=True)
+    return [
+        (table.label(name), list(own)) for name, own in zip(table.frame.columns, cells, strict=True)
     ]
 
 
@@ -249,6 +262,10 @@ def render_table(table: "pd.DataFrame") -> str:
 
 def _table_lines(table: "pd.DataFrame") -> list[str]:
     settings, figures = table_columns(table)
+    return _lines(settings, figures)
+
+
+def _lines(settings: list[Column], figures: list[Column]) -> list[str]:
     settings = _fitted(settings, WIDTH - sum(_width(column) + 2 for column in figures))
     columns = [*settings, *figures]
 

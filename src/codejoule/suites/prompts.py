@@ -5,6 +5,7 @@ from collections.abc import Callable
 from codejoule.config import ConfigError
 from codejoule.config.schema import Split, Variant
 from codejoule.domain import Completion, Prompt, Suite, Task
+from codejoule.suites.repair import FailedProgram
 from codejoule.suites.sanitize import sanitize
 
 # The wording of BigCodeBench 0.2.5's defaults: a different one gives different scores.
@@ -16,6 +17,8 @@ _RESPONSE = (
     "Below is a Python script with a self-contained function that solves the problem and "
     "passes corresponding tests:"
 )
+_FAILED = "The script fails tests with this output:"
+_REPAIR = "Please provide the corrected self-contained Python script in a markdown code block:"
 _ANSWER = "[[codejoule: the answer begins here]]"
 """Stands in the rendered chat where the model is to go on."""
 
@@ -28,12 +31,18 @@ def build_prompt(
     sample: int,
     render_chat: Callable[[list[dict[str, str]]], str] | None,
     thinking: bool = False,
+    failed: FailedProgram | None = None,
 ) -> Prompt:
     """The request for one sample of one task. A base model continues the raw ``complete_prompt``.
     An instruct model gets the task as a user turn, and its answer is begun for it up to the open
     code fence: `render_chat` applies the tokenizer's chat template to messages of ``role`` and
     ``content``, and its text is cut where the answer begins. With `thinking` nothing is begun for
-    it: the messages are the user's turn alone. Raises `ConfigError` for a base model
+    it: the messages are the user's turn alone.
+
+    After an attempt that `failed` the request is to repair it. An instruct model finds its program
+    as its own earlier answer, and the tests' output as the user's next turn. A base model finds
+    the program, the output as a comment below, and then continues its ``complete_prompt`` once
+    more, so that its answer means what it meant before. Raises `ConfigError` for a base model
     on the instruct split and for an instruct model without a usable chat template."""
     if variant is Variant.base:
         if split is Split.instruct:
@@ -41,9 +50,9 @@ def build_prompt(
                 "suite.split=instruct with model.variant=base: a base model continues text and "
                 "follows no instructions; choose suite.split=complete or an instruct model"
             )
-        text = task.complete_prompt
+        text = _after(failed) + task.complete_prompt
     else:
-        text = _chat(task, split, render_chat, thinking=thinking)
+        text = _chat(task, split, render_chat, thinking=thinking, failed=failed)
     return Prompt(
         task_id=task.task_id,
         sample=sample,
@@ -74,12 +83,22 @@ def stops_for(suite: Suite, variant: Variant) -> tuple[str, ...]:
     return tuple(dict.fromkeys(suite.stop + base))
 
 
+def _after(failed: FailedProgram | None) -> str:
+    """What stands in front of a base model's prompt."""
+    if failed is None:
+        return ""
+    output = "".join(f"# {line}\n" for line in failed.output.splitlines())
+    program = failed.program.strip("\n")
+    return f"{program}\n\n\n# {_FAILED}\n{output}# The corrected script:\n\n"
+
+
 def _chat(
     task: Task,
     split: Split,
     render_chat: Callable[[list[dict[str, str]]], str] | None,
     *,
     thinking: bool,
+    failed: FailedProgram | None,
 ) -> str:
     if render_chat is None:
         raise ConfigError(
@@ -91,6 +110,12 @@ def _chat(
     else:
         request = f"{_INSTRUCTION}\n{task.instruct_prompt.strip()}\n"
     messages = [{"role": "user", "content": request}]
+    if failed is not None:
+        program = failed.program.strip("\n")
+        begun = "" if thinking else f"{_RESPONSE}\n"
+        said = f"{_FAILED}\n```\n{failed.output}\n```\n{_REPAIR}\n"
+        messages.append({"role": "assistant", "content": f"{begun}```python\n{program}\n```"})
+        messages.append({"role": "user", "content": said})
     if not thinking:
         answer = f"{_RESPONSE}\n```python\n{_ANSWER}\n```\n"
         messages.append({"role": "assistant", "content": answer})

@@ -24,6 +24,8 @@ class Entry:
 
     kind: ClassVar[str]
     """Its name in the file."""
+    of_round: ClassVar[bool] = False
+    """Whether each repair round has its own."""
 
     def payload(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -189,6 +191,7 @@ class Batch(Entry):
     of an engine that refills; what was generated and what it cost."""
 
     kind = "batch"
+    of_round = True
     batch: int
     """Number of the planned batch, or of the slice, from 0."""
     first: int = 0
@@ -271,6 +274,7 @@ class Judged(Entry):
     """Samples judged within one window of energy."""
 
     kind = "verdicts"
+    of_round = True
     source: EnergySource
     """How the energy of judging was obtained."""
     verdicts: tuple[JudgedSample, ...]
@@ -281,3 +285,9 @@ class Judged(Entry):
     """Name of the machine that judged them; None in journals of earlier versions."""
     cpu: str | None = None
     """Its processor."""
+
+
+class ShownJudged(Judged):
+    """Samples judged by the shown tests, between two repair rounds."""
+
+    kind = "shown_verdicts"

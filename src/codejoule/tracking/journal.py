@@ -36,6 +36,7 @@ class Journal:
         self._guard = _guards.get(directory.absolute(), _nothing)
         self._guard()
         self._index: dict[str, array[int]] = {}
+        self._rounds: dict[int, Journal] = {}
         self._size = self._entries = 0
         with ExitStack() as held:
             held.callback(os.close, _take(directory / "journal.lock"))
@@ -57,11 +58,23 @@ class Journal:
         another version of codejoule has written otherwise."""
         return list(self.each(kind))
 
+    def of_round(self, number: int) -> "Journal":
+        """This journal as one of a run's repair rounds sees it: samples and verdicts are those of
+        the round alone, and everything else is common to all. The same object each time; the
+        first round sees the journal itself."""
+        if number == 1:
+            return self
+        return self._rounds.setdefault(number, _OfRound(self, number))
+
     def each(self, kind: type[_Entry], *, since: int = 0) -> Iterator[_Entry]:
         """As `entries`, one at a time, from that with the number `since` on: each is read when it
         is asked for, and held by nobody."""
-        for number in range(since, self.count(kind)):
-            entry, place, length = self._index[kind.kind][3 * number : 3 * number + 3]
+        yield from self._each(kind, kind.kind, since)
+
+    def _each(self, kind: type[_Entry], name: str, since: int) -> Iterator[_Entry]:
+        index = self._index.get(name, array("q"))
+        for number in range(since, len(index) // 3):
+            entry, place, length = index[3 * number : 3 * number + 3]
             try:
                 yield kind.of_payload(self._payload(place, length))
             except (KeyError, TypeError, ValueError) as error:
@@ -73,7 +86,10 @@ class Journal:
 
     def count(self, kind: type[Entry]) -> int:
         """How many entries of one kind there are."""
-        return len(self._index.get(kind.kind, ())) // 3
+        return self._count(kind.kind)
+
+    def _count(self, name: str) -> int:
+        return len(self._index.get(name, ())) // 3
 
     def append_payload(self, kind: str, payload: dict[str, Any]) -> None:
         """Add one entry as JSON has it; on return it is on disk. NaN stays NaN. Raises `UserError`
@@ -137,6 +153,30 @@ class Journal:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+class _OfRound(Journal):
+    """What `Journal.of_round` gives. Kinds of the round have its number behind their name."""
+
+    def __init__(self, whole: Journal, number: int) -> None:
+        # Not the parent's: the directory has been taken.
+        self.path = whole.path
+        self._whole, self._number = whole, number
+
+    def of_round(self, number: int) -> Journal:
+        return self._whole.of_round(number)
+
+    def append(self, entry: Entry) -> None:
+        self._whole.append_payload(self._name(type(entry)), entry.payload())
+
+    def each(self, kind: type[_Entry], *, since: int = 0) -> Iterator[_Entry]:
+        return self._whole._each(kind, self._name(kind), since)
+
+    def count(self, kind: type[Entry]) -> int:
+        return self._whole._count(self._name(kind))
+
+    def _name(self, kind: type[Entry]) -> str:
+        return f"{kind.kind}_{self._number}" if kind.of_round else kind.kind
 
 
 @contextmanager
