@@ -24,9 +24,7 @@ from codejoule.statistics.policies import (
 FIXED = RunVariance(sd_log=0.0, df=np.inf, source="assumed")
 
 
-def made(
-    energy_j: object, accepted: object, solved: object, *, judging_j: float = 0.0
-) -> Members:
+def made(energy_j: object, accepted: object, solved: object, *, judging_j: float = 0.0) -> Members:
     energy, shown, hidden = (np.array(each, dtype=float) for each in (energy_j, accepted, solved))
     return Members(
         energy_j=energy, judging_j=np.full_like(energy, judging_j), accepted=shown, solved=hidden,

@@ -313,9 +313,7 @@ def select(
         all_j, all_passed = policy_outcomes(policies[chosen], members, known=others)
         energy_j[own], passed[own] = all_j[own], all_passed[own]
         agreed.append(chosen == final)
-    return Selection(
-        policy=final, energy_j=energy_j, passed=passed, share=float(np.mean(agreed))
-    )
+    return Selection(policy=final, energy_j=energy_j, passed=passed, share=float(np.mean(agreed)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

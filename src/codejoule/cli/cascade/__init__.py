@@ -65,7 +65,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "prediction",
     )  # fmt: skip
     parser.add_argument(
-        "--policy", metavar="NAME", help="predict and run this policy instead, as the table calls it"
+        "--policy",
+        metavar="NAME",
+        help="predict and run this policy instead, as the table calls it",
     )
     parser.add_argument(
         "--seed", metavar="N", type=int, default=0,
@@ -113,9 +115,7 @@ def run(args: argparse.Namespace) -> int:
         loaded = load_runs(uri, args.experiment, where=args.where, sweep=args.sweep)
         members = study(loaded, tracking, shown=args.shown, mix=mix)
         doing("choosing among policies")
-        found = find(
-            members, wanted, hold_out=args.hold_out, named=args.policy, seed=args.seed
-        )
+        found = find(members, wanted, hold_out=args.hold_out, named=args.policy, seed=args.seed)
         if not args.json:
             pause()
             print(visible(report.text(found)))

@@ -103,15 +103,18 @@ def find(
     labels = np.unique(study.labels[asked], return_inverse=True)[1]
     if asked.sum() < FOLDS or labels.max() + 1 < FEWEST_CLUSTERS:
         raise UserError(
-            f"{int(asked.sum())} tasks in {int(labels.max()) + 1} separately metered groups are too "
-            f"few to choose a policy by: it takes {FOLDS} tasks and {FEWEST_CLUSTERS} groups; run "
-            "more tasks, or smaller batches"
+            f"{int(asked.sum())} tasks in {int(labels.max()) + 1} separately metered groups are "
+            f"too few to choose a policy by: it takes {FOLDS} tasks and {FEWEST_CLUSTERS} groups; "
+            "run more tasks, or smaller batches"
         )
     policies: list[Policy] = [*cascades(count), *routes(count, study.features)]
     names = [policy_name(policy, study.names) for policy in policies]
     folds = np.full(total, -1)
     folds[asked] = draw_folds(int(asked.sum()), rng=rng)
     outcomes = cross_validate(policies, study.members, folds).part(asked)
+    kept = _distinct(outcomes)
+    policies, names = [policies[i] for i in kept], [names[i] for i in kept]
+    outcomes = Outcomes(outcomes.energy_j[kept], outcomes.passed[kept])
     energy_j, pass_at_1 = outcomes.means()
     resampler = Resampler(rng=rng)
     drawn = _drawn(outcomes, labels, resampler)
@@ -125,7 +128,9 @@ def find(
     ).part(asked)
     two = _drawn(pair, labels, resampler)
     policy = best.policy if named is None else _named(named, names)
-    own = pair if named is None else Outcomes(outcomes.energy_j[[policy]], outcomes.passed[[policy]])
+    own = (
+        pair if named is None else Outcomes(outcomes.energy_j[[policy]], outcomes.passed[[policy]])
+    )
     return Found(
         study=study, wanted=wanted, asked=asked, policies=tuple(policies), names=tuple(names),
         energy_j=energy_j, pass_at_1=pass_at_1,
@@ -156,6 +161,15 @@ def policy_name(policy: Policy, names: Sequence[str]) -> str:
         return f"by {policy.by}, worth {policy.worth:g}"
     assert isinstance(policy, Cascade)
     return " then ".join(names[member] for member in policy.members)
+
+
+def _distinct(outcomes: Outcomes) -> list[int]:
+    """Policies that do not do the same as an earlier one, such as routing that always chooses one
+    model."""
+    first: dict[bytes, int] = {}
+    for i, (energy_j, passed) in enumerate(zip(outcomes.energy_j, outcomes.passed, strict=True)):
+        first.setdefault(energy_j.tobytes() + passed.tobytes(), i)
+    return list(first.values())
 
 
 def _named(text: str, names: Sequence[str]) -> int:

@@ -72,9 +72,7 @@ class Judge:
                 for key, verdict in hidden.items()
             }
         return {
-            task.task_id: _parts(
-                [shown.get(key) for key in keys], [solved[key] for key in keys]
-            )
+            task.task_id: _parts([shown.get(key) for key in keys], [solved[key] for key in keys])
             for task in self.suite.tasks
             if (keys := [(t.task_id, s) for t, _, s in programs if t is task])
         }

@@ -124,9 +124,7 @@ def _carry_out(
     )
 
 
-def _prepared(
-    config: Mapping[str, Any], shown: int, tracking: TrackingConfig
-) -> ExperimentConfig:
+def _prepared(config: Mapping[str, Any], shown: int, tracking: TrackingConfig) -> ExperimentConfig:
     """A member's configuration. It is run although it may have finished before."""
     own = from_plain(copy.deepcopy(dict(config)))
     if own.generation.n_samples > 1:
@@ -223,4 +221,3 @@ def _record(found: Found, outcome: Outcome, store: Store, *, note: str) -> None:
         if name in facts
     }
     store.describe_sweep(outcome.run_id, note=note, metrics=metrics, tags=tags)
-

@@ -11,9 +11,8 @@ from codejoule.cli.cascade.found import Found
 from codejoule.cli.cascade.real import Outcome
 from codejoule.domain import SCHEMA_VERSION
 from codejoule.domain.text import number
-from codejoule.report import WIDTH
-
-_EVERY_FOLD = 0.999
+from codejoule.report.terminal import WIDTH
+from codejoule.statistics.policies import FOLDS
 
 
 def text(found: Found) -> str:
@@ -43,7 +42,7 @@ def sentence(found: Found) -> str:
         said += " (which does not reach it)"
     said += (
         f". On tasks that did not choose it: {_mark(found)}{number(energy_j)} J per task, pass@1 "
-        f"{passed:.3f}; {_folds(best.share)} of the parts of the tasks choose the same. "
+        f"{passed:.3f}; it is chosen in {round(best.share * FOLDS)} of {FOLDS} folds. "
     )
     if best.policy < found.count and best.policy == model.policy:
         return f"{said}It is a single model: no cascade and no routing is better for this."
@@ -53,10 +52,6 @@ def sentence(found: Found) -> str:
         f"{said}Against the single model for the same, {other}: energy {_percent(ratio)} "
         f"[{_percent(low)}, {_percent(high)}], pass@1 {gain:+.3f} [{least:+.3f}, {most:+.3f}]."
     )
-
-
-def _folds(share: float) -> str:
-    return "all" if share > _EVERY_FOLD else f"{share:.0%}"
 
 
 def _percent(ratio: float) -> str:
@@ -116,8 +111,8 @@ def notes(found: Found) -> Iterator[str]:
     )
     held = "" if found.asked.all() else f"; the other {int((~found.asked).sum())} are held out"
     yield (
-        f"Figures are of {tasks} tasks{held}. No task decides its own routing: what a policy has to "
-        f"decide, and which policy is chosen, is decided by the tasks of the other folds."
+        f"Figures are of {tasks} tasks{held}. No task decides its own routing: what a policy has "
+        "to decide, and which policy is chosen, is decided by the tasks of the other folds."
     )
     yield (
         "J/task: generation and judging by the shown tests"
@@ -208,5 +203,3 @@ def as_json(found: Found, outcome: Outcome | None) -> dict[str, Any]:
         "notes": list(notes(found)),
         "run": None if outcome is None else asdict(outcome),
     }
-
-

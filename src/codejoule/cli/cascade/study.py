@@ -133,7 +133,7 @@ def study(
     table, asked = evidence.table, from_plain(for_judging(configs[0])).suite
     return Study(
         group=group,
-        names=tuple(short_names(table, evidence.settings)),
+        names=_names(evidence),
         configs=configs,
         members=members,
         task_ids=figures.task_ids,
@@ -145,6 +145,15 @@ def study(
         whole=sum(not task.shown_test for task in suite.tasks),
         unmetered=unmetered,
     )
+
+
+def _names(evidence: Evidence) -> tuple[str, ...]:
+    """Short names, without the facts that were mixed on purpose where they are not needed."""
+    settings = [name for name in evidence.settings if not name.startswith("mixed.")]
+    names = short_names(evidence.table, settings)
+    if len(set(names)) < len(names):
+        names = short_names(evidence.table, evidence.settings)
+    return tuple(names)
 
 
 def _judged(
@@ -212,9 +221,7 @@ def _suite(run_id: str, asked: ExperimentConfig, shown: int | None, digest: str)
     return parted
 
 
-def _members(
-    evidence: Evidence, judged: Mapping[str, Mapping[str, Parts]]
-) -> tuple[Members, int]:
+def _members(evidence: Evidence, judged: Mapping[str, Mapping[str, Parts]]) -> tuple[Members, int]:
     """Means over the runs of each configuration, and how many programs' judging was not metered."""
     rows: dict[str, list[NDArray[np.float64]]] = {}
     unmetered = 0
@@ -237,9 +244,7 @@ def _members(
     return Members(**{name: np.array(values) for name, values in rows.items()}), unmetered
 
 
-def _features(
-    suite: Suite, task_ids: Sequence[str], split: Split
-) -> dict[str, NDArray[np.int64]]:
+def _features(suite: Suite, task_ids: Sequence[str], split: Split) -> dict[str, NDArray[np.int64]]:
     """Groups of tasks by their domains, and by the quarters of the length of their prompts."""
     tasks = {task.task_id: task for task in suite.tasks}
     ordered = [tasks[task_id] for task_id in task_ids]

@@ -102,8 +102,8 @@ def _experiment(
 
 
 def for_judging(plain: dict[str, Any]) -> dict[str, Any]:
-    """A copy of a run's configuration without the paths of the machine that generated, which judging
-    does not need."""
+    """A copy of a run's configuration without the paths of the machine that generated, which
+    judging does not need."""
     plain = copy.deepcopy(plain)
     plain["model"]["path"] = plain["quant"]["calibration"]["path"] = None
     python = plain["evaluator"]["python"]
