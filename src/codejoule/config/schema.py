@@ -269,6 +269,9 @@ class SuiteConfig(Ranged, prefix="suite."):
     hub_split: str | None = None
     hub_file: str | None = None
     tasks: int | None = at_least(1, None)
+    shown_tests: int | None = at_least(
+        1, None, "the number of tests of each task that a model may be shown; null shows none"
+    )
     format: str = "bigcodebench"
     max_new_tokens: int | None = at_least(
         1, None, "must be at least 1, or null for the schema's own limit"

@@ -34,7 +34,7 @@ class Task:
     """Imports and signature without the docstring; the evaluator calibrates with it. Other
     schemas have the helpers alone, because a stub would hide a missing function."""
     test: str
-    """Source of a ``unittest`` module with a ``TestCases`` class."""
+    """Source of a ``unittest`` module with a ``TestCases`` class: what gives the verdict."""
     entry_point: str
     """Name of the function that the tests call."""
     doc_struct: str
@@ -49,6 +49,9 @@ class Task:
     plus_test: str = ""
     """Source of a further module of the same form, with tests beyond the benchmark's own
     (EvalPlus); empty where there are none."""
+    shown_test: str = ""
+    """Source of a module of the same form with the tests that a model may be shown, which are then
+    not in ``test`` (``suite.shown_tests``); empty where none are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

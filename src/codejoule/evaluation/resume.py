@@ -12,6 +12,7 @@ import logging
 import os
 import re
 from array import array
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -204,27 +205,30 @@ def with_expected_outputs(
     shares a process with the canonical solution, and gets its outputs only as the tests hold
     them. Raises as `judge` does.
     """
-    references = {
-        (sample.task_id, part): ((sample.reference, test), _reference(sample, test, part))
-        for sample in samples
-        for part, test in enumerate((sample.test, sample.plus_test))
-        if EXPECTED_OUTPUT in test
-    }
+    references: dict[tuple[str, str], Sample] = {}
+    numbers = Counter[str]()
+    for sample in samples:
+        for test in (sample.test, sample.plus_test):
+            if EXPECTED_OUTPUT in test and (sample.reference, test) not in references:
+                one = _reference(sample, test, numbers[sample.task_id])
+                references[sample.reference, test] = one
+                numbers[sample.task_id] += 1
     if not references:
         return samples
+    asked = {(one.task_id, one.sample): which for which, one in references.items()}
     path = user_cache() / "expected_outputs" / f"{setting_identity(config, timeout_s=timeout_s)}"
 
     def outputs(verdict: Verdict) -> list[str] | None:
         """What it printed for each place of its test; None where it did not come to that, or
         printed more than is kept."""
-        (_, test), _ = references[verdict.task_id, verdict.sample]
+        _, test = asked[verdict.task_id, verdict.sample]
         printed = verdict.details.get(KEPT_OUTPUT, "")
         told = re.findall(r"^output (#?-?[0-9a-f]+)$", printed, re.MULTILINE)
         return told if len(told) == test.count(EXPECTED_OUTPUT) else None
 
     with VerdictLog(path.with_suffix(".jsonl")) as log:
         verdicts = judge_resuming(
-            [one for _, one in references.values()],
+            list(references.values()),
             log,
             config=config,
             timeout_s=timeout_s,
@@ -236,8 +240,7 @@ def with_expected_outputs(
         told = [(verdict, outputs(verdict)) for verdict in verdicts]
     expected = {}
     for verdict, found in told:
-        which, _ = references[verdict.task_id, verdict.sample]
-        expected[which] = found
+        expected[asked[verdict.task_id, verdict.sample]] = found
         if found is None:
             passed = verdict.status is Status.passed
             _LOGGER.warning(
@@ -250,11 +253,10 @@ def with_expected_outputs(
     )
 
 
-def _reference(sample: Sample, test: str, part: int) -> Sample:
-    """The canonical solution as a sample that prints what `test` expects, the first or the
-    further tests."""
+def _reference(sample: Sample, test: str, number: int) -> Sample:
+    """The canonical solution as a sample of that number, which prints what `test` expects."""
     return dataclasses.replace(
-        sample, sample=part, solution=sample.reference, plus_test="", reference="",
+        sample, sample=number, solution=sample.reference, plus_test="", reference="",
         test=test.replace(EXPECTED_OUTPUT, "?"), keeps_output=True,
     )  # fmt: skip
 

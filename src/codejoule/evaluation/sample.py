@@ -1,13 +1,15 @@
 """One program to judge, and what can be known of its tests without running them."""
 
 import ast
+import dataclasses
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
 from codejoule.domain import EXPECTED_OUTPUT, Task, imported_modules, join_sources, preamble
+from codejoule.domain.test_methods import methods_in, test_methods
 
 _WORTH_IMPORTING_ONCE = frozenset(
     {"matplotlib", "nltk", "numpy", "pandas", "scipy", "seaborn", "sklearn"}
@@ -45,7 +47,7 @@ class Sample:
 
     @classmethod
     def of(cls, task: Task, solution: str, *, sample: int = 0) -> Self:
-        """`solution` to be judged by the tests of `task`."""
+        """`solution` to be judged by the tests of `task`, without those that may be shown."""
         leaves_open = EXPECTED_OUTPUT in task.test + task.plus_test
         return cls(
             task_id=task.task_id,
@@ -55,6 +57,17 @@ class Sample:
             test=task.test,
             plus_test=task.plus_test,
             reference=canonical_solution(task) if leaves_open else "",
+        )
+
+    @classmethod
+    def shown_part_of(cls, task: Task, solution: str, *, sample: int = 0) -> Self:
+        """`solution` to be judged by the tests of `task` that may be shown to a model, which are
+        no part of its verdict; the task must have some (`Task.shown_test`)."""
+        assert task.shown_test, f"{task.task_id} has no tests that may be shown"
+        return cls.of(
+            dataclasses.replace(task, test=task.shown_test, plus_test="", shown_test=""),
+            solution,
+            sample=sample,
         )
 
     @property
@@ -85,15 +98,7 @@ def expected_test_ids(test: str) -> frozenset[str]:
     """Names of the test methods of ``TestCases`` in the source `test`, those inherited from
     classes of the same source included; empty where there are none or the source cannot be
     parsed. They are taken from here, never from the process that runs untrusted code."""
-    nodes = ast.walk(_parse(test))
-    classes = {node.name: node for node in nodes if isinstance(node, ast.ClassDef)}
-    found, pending = frozenset[str](), ["TestCases"]
-    while pending:
-        case = classes.pop(pending.pop(), None)
-        if case is not None:
-            found |= frozenset(_tests_in(case.body))
-            pending += [base.id for base in case.bases if isinstance(base, ast.Name)]
-    return found
+    return frozenset(method.name for method in test_methods(_parse(test)))
 
 
 def expected_failures(test: str) -> frozenset[str]:
@@ -104,19 +109,12 @@ def expected_failures(test: str) -> frozenset[str]:
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and any(
             "expectedFailure" in ast.unparse(one) for one in node.decorator_list
         ):
-            names.update(_tests_in(node.body) if isinstance(node, ast.ClassDef) else [node.name])
+            names.update(
+                (method.name for method in methods_in(node.body))
+                if isinstance(node, ast.ClassDef)
+                else [node.name]
+            )
     return frozenset(names)
-
-
-def _tests_in(body: list[ast.stmt]) -> Iterator[str]:
-    for statement in body:
-        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
-            if statement.name.startswith("test"):
-                yield statement.name
-        elif not isinstance(statement, ast.ClassDef):
-            # A method may be defined under an `if` or a `with`.
-            for field in ("body", "orelse", "finalbody"):
-                yield from _tests_in(getattr(statement, field, []))
 
 
 def modules_worth_importing(sources: Iterable[str]) -> list[str]:

@@ -5,6 +5,7 @@ from codejoule.suites.load import load_suite, load_suite_named
 from codejoule.suites.program_end import ProgramEnd
 from codejoule.suites.prompts import build_prompt, solution_of, stops_for
 from codejoule.suites.sanitize import sanitize
+from codejoule.suites.shown_tests import split_tests
 
 __all__ = [
     "ProgramEnd",
@@ -14,5 +15,6 @@ __all__ = [
     "load_suite_named",
     "sanitize",
     "solution_of",
+    "split_tests",
     "stops_for",
 ]

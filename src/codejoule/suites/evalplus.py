@@ -1,5 +1,6 @@
 """The tests of a task in EvalPlus' formats, as a module with one `unittest` method."""
 
+import ast
 import importlib.resources
 import re
 from functools import cache
@@ -52,6 +53,10 @@ class TestCases(unittest.TestCase):
 """
 """The program's own names go into a copy of the module's, which the solution does not share."""
 
+_CALLS = re.compile(r"^(?=    _given = )", re.MULTILINE)
+_INPUTS = re.compile(r"^(?P<list> +inputs = \[.*\])\[:(?P<count>\d+)\]$", re.MULTILINE)
+_RESULTS = re.compile(r"^ +results = \[.*\]$", re.MULTILINE)
+
 _IMPORT = re.compile(r"^(?:import|from) +(\w+)", re.MULTILINE)
 
 
@@ -73,6 +78,43 @@ def run_program(part: str, program: str) -> str:
     """Runs `program`, which calls the solution and raises where it is wrong."""
     modules = ", ".join(sorted({"unittest", *_IMPORT.findall(program)}))
     return _BY_PROGRAM.format(part=part, program=program, imports=f"import {modules}")
+
+
+def split_inputs(test: str, shown: int) -> tuple[str, str] | None:
+    """The same tests with the first `shown` inputs and with the others; None where there are no
+    more than those, or where `test` is of neither of the two forms above."""
+    programs = [
+        node.args[0].value
+        for node in ast.walk(ast.parse(test if "exec(compile(" in test else ""))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == "compile"
+        and isinstance(node.args[0], ast.Constant)
+    ]
+    for program in programs:
+        assert isinstance(program, str)
+        parts = _split_calls(program, shown) or _split_lists(program, shown)
+        if parts is not None:
+            one, other = (test.replace(repr(program), repr(part)) for part in parts)
+            return one, other
+    return None
+
+
+def _split_calls(program: str, shown: int) -> tuple[str, str] | None:
+    head, *calls = _CALLS.split(program)
+    if not head.startswith("def test_") or len(calls) <= shown:
+        return None
+    return head + "".join(calls[:shown]), head + "".join(calls[shown:])
+
+
+def _split_lists(program: str, shown: int) -> tuple[str, str] | None:
+    """Of a program with lists of inputs and results, of which the first so many count."""
+    found = _INPUTS.search(program)
+    if found is None or (count := int(found["count"])) <= shown:
+        return None
+    first = _INPUTS.sub(lambda inputs: f"{inputs['list']}[:{shown}]", program, count=1)
+    others = _INPUTS.sub(lambda inputs: f"{inputs['list']}[{shown}:{count}]", program, count=1)
+    return first, _RESULTS.sub(lambda results: f"{results[0]}[{shown}:]", others, count=1)
 
 
 @cache

@@ -5,6 +5,7 @@ import difflib
 import hashlib
 import importlib.resources
 import json
+import logging
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,11 @@ from codejoule.domain import Suite, Task
 from codejoule.suites.formats import Format, get_format, recognize, refuse_unread
 from codejoule.suites.hub import fetch
 from codejoule.suites.rows import Row, read_rows
+from codejoule.suites.shown_tests import split_tests
+
+_LOGGER = logging.getLogger(__name__)
+
+_MOST_NAMES = 8
 
 
 def load_suite(config: SuiteConfig) -> Suite:
@@ -25,7 +31,7 @@ def load_suite(config: SuiteConfig) -> Suite:
     for a faulty file or selection, `UserError` where the hub or its file cannot be had."""
     file_format = get_format(config.format)
     path, source = _locate(config)
-    return _suite(config, _tasks(read_rows(path), file_format), source)
+    return _suite(config, _tasks(read_rows(path), file_format, config.shown_tests), source)
 
 
 def load_suite_named(name_or_file: str) -> Suite:
@@ -46,7 +52,7 @@ def load_suite_named(name_or_file: str) -> Suite:
     rows = read_rows(path)
     name, file_format = path.name.partition(".")[0], recognize(rows[0])
     config = SuiteConfig(name=name, path=str(path), format=file_format.name)
-    return _suite(config, _tasks(rows, file_format), str(path))
+    return _suite(config, _tasks(rows, file_format, None), str(path))
 
 
 def _locate(config: SuiteConfig) -> tuple[Path, str]:
@@ -73,13 +79,13 @@ def _locate(config: SuiteConfig) -> tuple[Path, str]:
     return bundled, f"bundled:{config.name}"
 
 
-def _tasks(rows: Sequence[Row], file_format: Format) -> list[Task]:
+def _tasks(rows: Sequence[Row], file_format: Format, shown: int | None) -> list[Task]:
     seen: dict[str, Row] = {}
     tasks = []
     for row in rows:
         row.require(file_format.columns)
         refuse_unread(row, file_format)
-        task = file_format.convert(row)
+        task = _with_shown_tests(file_format.convert(row), row, file_format, shown)
         if not task.entry_point.isidentifier():
             raise row.fault(f"entry_point {task.entry_point!r} is not the name of a function")
         if task.task_id in seen:
@@ -90,8 +96,22 @@ def _tasks(rows: Sequence[Row], file_format: Format) -> list[Task]:
     return tasks
 
 
+def _with_shown_tests(task: Task, row: Row, file_format: Format, shown: int | None) -> Task:
+    """`task` with its first `shown` tests apart; as it is where they cannot be parted."""
+    if shown is None or (parted := split_tests(task, shown)) is None:
+        return task
+    if file_format.prompts is None:
+        return parted
+    complete_prompt, instruct_prompt = file_format.prompts(row, shown)
+    return dataclasses.replace(
+        parted, complete_prompt=complete_prompt, instruct_prompt=instruct_prompt
+    )
+
+
 def _suite(config: SuiteConfig, tasks: Sequence[Task], source: str) -> Suite:
     selected = _select(tasks, config)
+    if config.shown_tests is not None:
+        _tell_unparted(selected, config.shown_tests)
     return Suite(
         name=config.name,
         tasks=tuple(selected),
@@ -99,6 +119,26 @@ def _suite(config: SuiteConfig, tasks: Sequence[Task], source: str) -> Suite:
         source=source,
         **dataclasses.asdict(config.limits),
     )
+
+
+def _tell_unparted(tasks: Sequence[Task], shown: int) -> None:
+    """Name the tasks that have no tests to show; `ConfigError` if all of them have none."""
+    whole = [task.task_id for task in tasks if not task.shown_test]
+    if not whole:
+        return
+    why = "too few tests, or their source does not come apart"
+    if len(whole) == len(tasks):
+        raise ConfigError(
+            f"suite.shown_tests={shown}: no task has tests to show and others to be judged by "
+            f"({why}); show fewer, or leave it null"
+        )
+    names = ", ".join(whole[:_MOST_NAMES])
+    more = f" and {len(whole) - _MOST_NAMES} more" if len(whole) > _MOST_NAMES else ""
+    _LOGGER.warning(
+        "suite.shown_tests=%d: %d of %d tasks have none to show (%s): %s%s; all of their tests "
+        "stay hidden",
+        shown, len(whole), len(tasks), why, names, more,
+    )  # fmt: skip
 
 
 def _select(tasks: Sequence[Task], config: SuiteConfig) -> list[Task]:
@@ -137,8 +177,9 @@ def _checksum(tasks: Sequence[Task]) -> str:
     for task in tasks:
         content = dataclasses.asdict(task)
         del content["domains"], content["tested_names"]
-        if not task.plus_test:
-            del content["plus_test"]
+        for later in ("plus_test", "shown_test"):
+            if not content[later]:
+                del content[later]
         line = json.dumps(content, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
         digest.update(line.encode() + b"\n")
     return digest.hexdigest()

@@ -2,8 +2,9 @@
 
 A module here has ``COLUMNS`` (the columns a row must have) and ``convert(row) -> Task``; its
 name is what ``suite.format`` chooses. To support another schema, add a module. It may also have
-``OTHER_COLUMNS`` (what else it reads, or knows to change no verdict) and ``recognizes(row)``,
-where the columns alone do not tell its rows.
+``OTHER_COLUMNS`` (what else it reads, or knows to change no verdict), ``recognizes(row)``, where
+the columns alone do not tell its rows, and ``prompts(row, shown)``, where its prompts have the
+tests in them.
 """
 
 import importlib
@@ -42,6 +43,9 @@ class Format:
     """Whether a row is of this schema, where its columns do not say so."""
     convert: Callable[[Row], Task]
     """The task that a row stands for; raises `ConfigError` for a faulty row."""
+    prompts: Callable[[Row, int], tuple[str, str]] | None
+    """The prompts of both splits with so many of the tests, the first ones, where a schema's
+    prompts have its tests in them."""
 
 
 def format_names() -> tuple[str, ...]:
@@ -62,6 +66,7 @@ def get_format(name: str) -> Format:
         other_columns=getattr(module, "OTHER_COLUMNS", ()),
         recognizes=getattr(module, "recognizes", None),
         convert=module.convert,
+        prompts=getattr(module, "prompts", None),
     )
 
 

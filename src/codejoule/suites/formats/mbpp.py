@@ -19,15 +19,12 @@ def convert(row: Row) -> Task:
     function, so ``code_prompt`` is empty."""
     code, asserts = row.text("code"), row.texts("test_list")
     entry_point = _entry_point(row, code, asserts)
-    request = _request(row)
     test = _test_cases(row, asserts)
+    complete_prompt, instruct_prompt = prompts(row, len(asserts))
     return Task(
         task_id=row.task_id("Mbpp"),
-        complete_prompt=_docstring("\n".join([request, *asserts])),
-        instruct_prompt=(
-            f"{request}\nThe function must be named {entry_point} and pass:\n"
-            + "\n".join(["```", *asserts, "```"])
-        ),
+        complete_prompt=complete_prompt,
+        instruct_prompt=instruct_prompt,
         canonical_solution=code,
         code_prompt="",
         test=test,
@@ -36,6 +33,17 @@ def convert(row: Row) -> Task:
         libs=top_modules(code),
         domains=domains_of(code),
         tested_names=names_asked_of(entry_point, test),
+    )
+
+
+def prompts(row: Row, shown: int) -> tuple[str, str]:
+    """The prompts of both splits, with the first `shown` assertions alone."""
+    request, asserts = _request(row), row.texts("test_list")
+    entry_point = _entry_point(row, row.text("code"), asserts)
+    words = f"{request}\nThe function must be named {entry_point} and pass:\n"
+    return (
+        _docstring("\n".join([request, *asserts[:shown]])),
+        words + "\n".join(["```", *asserts[:shown], "```"]),
     )
 
 
