@@ -53,7 +53,8 @@ def test_a_cascade_reaches_what_only_the_large_model_does_for_less() -> None:
     assert found.names[found.best_model.policy] == "large b8"
     ratio, low, high = found.energy_ratio
     assert low < ratio < high < 0.7
-    assert found.pass_difference == (0, 0, 0)
+    difference, least, most = found.pass_difference
+    assert least < difference == 0 < most, "equal figures are not certainty"
     told = report.text(found)
     assert "shown: the first 2 tests of each task, the verdict is by the others" in told
     assert "For least energy with pass@1 of at least 0.7: small b8 then large b8." in told

@@ -1,6 +1,7 @@
 """The policies that can be made of some configurations, and the one that is wanted."""
 
 import difflib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ from codejoule.statistics import (
     Resampled,
     Resampler,
     front_probability,
+    has_spread,
+    paired_accuracy,
     pareto_front,
     resample,
 )
@@ -73,7 +76,7 @@ class Found:
     """Energy of choosing among all policies over that of choosing a single model, with its 95 %
     interval."""
     pass_difference: tuple[float, float, float]
-    """pass@1 of the first less that of the second, with its interval."""
+    """pass@1 of the first less that of the second, with its interval, task by task."""
     prediction: Prediction
     """What a run of the policy that is asked for will show."""
     policy: int
@@ -127,6 +130,7 @@ def find(
         np.stack([best.energy_j, best_model.energy_j]), np.stack([best.passed, best_model.passed])
     ).part(asked)
     two = _drawn(pair, labels, resampler)
+    accuracy = paired_accuracy(*pair.passed)
     policy = best.policy if named is None else _named(named, names)
     own = (
         pair if named is None else Outcomes(outcomes.energy_j[[policy]], outcomes.passed[[policy]])
@@ -142,10 +146,7 @@ def find(
             float(pair.energy_j[0].mean() / pair.energy_j[1].mean()),
             *_interval(two.energy_j[:, 0] / two.energy_j[:, 1]),
         ),
-        pass_difference=(
-            float(pair.passed[0].mean() - pair.passed[1].mean()),
-            *_interval(two.pass_at_1[:, 0] - two.pass_at_1[:, 1]),
-        ),
+        pass_difference=(accuracy.difference, accuracy.ci_low, accuracy.ci_high),
         prediction=predict_run(
             own.energy_j[0], own.passed[0], labels,
             tasks=int((~asked).sum()) or total, runs=study.runs, variance=study.variance,
@@ -190,5 +191,8 @@ def _drawn(outcomes: Outcomes, labels: NDArray[np.int64], resampler: Resampler) 
 
 
 def _interval(values: NDArray[np.float64]) -> Interval:
+    """NaN where no resample differs: a width of 0 would look like certainty."""
+    if not has_spread(values):
+        return math.nan, math.nan
     low, high = np.percentile(values, [100 * ALPHA / 2, 100 * (1 - ALPHA / 2)])
     return float(low), float(high)

@@ -1,5 +1,6 @@
 """Policies, their fronts and the one that is wanted, as text and as JSON."""
 
+import math
 import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -11,8 +12,8 @@ from codejoule.cli.cascade.found import Found
 from codejoule.cli.cascade.real import Outcome
 from codejoule.domain import SCHEMA_VERSION
 from codejoule.domain.text import number
-from codejoule.report.terminal import WIDTH
-from codejoule.statistics.policies import FOLDS
+from codejoule.report.terminal import WIDTH, accuracy
+from codejoule.statistics.policies import FOLDS, Selection
 
 
 def text(found: Found) -> str:
@@ -35,23 +36,28 @@ def _title(found: Found) -> str:
 def sentence(found: Found) -> str:
     """The policy that is wanted, against the single model that is."""
     best, model, tasks = found.best, found.best_model, found.asked
-    name, other = found.names[best.policy], found.names[model.policy]
     energy_j, passed = float(best.energy_j[tasks].mean()), float(best.passed[tasks].mean())
-    said = f"For {found.wanted.words}: {name}"
-    if not found.wanted.reached(energy_j, passed):
-        said += " (which does not reach it)"
-    said += (
-        f". On tasks that did not choose it: {_mark(found)}{number(energy_j)} J per task, pass@1 "
-        f"{passed:.3f}; it is chosen in {round(best.share * FOLDS)} of {FOLDS} folds. "
+    said = (
+        f"For {found.wanted.words}: {_chosen(found, best)}. On tasks that did not choose it: "
+        f"{_mark(found)}{number(energy_j)} J per task, pass@1 {passed:.3f}; it is "
+        f"chosen in {round(best.share * FOLDS)} of {FOLDS} folds. "
     )
     if best.policy < found.count and best.policy == model.policy:
         return f"{said}It is a single model: no cascade and no routing is better for this."
     ratio, low, high = found.energy_ratio
     gain, least, most = found.pass_difference
     return (
-        f"{said}Against the single model for the same, {other}: energy {_percent(ratio)} "
-        f"[{_percent(low)}, {_percent(high)}], pass@1 {gain:+.3f} [{least:+.3f}, {most:+.3f}]."
+        f"{said}Against the single model for the same, {_chosen(found, model)}: energy "
+        f"{_percent(ratio)} [{_percent(low)}, {_percent(high)}], pass@1 {gain:+.3f} "
+        f"[{least:+.3f}, {most:+.3f}]."
     )
+
+
+def _chosen(found: Found, selection: Selection) -> str:
+    """Its name, and whether it is good enough on tasks that did not choose it."""
+    figures = (selection.energy_j[found.asked].mean(), selection.passed[found.asked].mean())
+    reached = found.wanted.reached(*map(float, figures))
+    return f"{found.names[selection.policy]}{'' if reached else ' (which does not reach it)'}"
 
 
 def _percent(ratio: float) -> str:
@@ -81,7 +87,7 @@ def _table(found: Found) -> Iterator[str]:
             (
                 found.names[i],
                 f"{_mark(found)}{number(energy_j)} [{number(low)}, {number(high)}]",
-                "{:.3f} [{:.3f}, {:.3f}]".format(passed, *found.pass_ci[i]),
+                accuracy(passed, *found.pass_ci[i]),
                 f"{_mark(found)}{number(energy_j / passed)}" if passed else "-",
                 marks,
                 f"{found.front_probability[i]:.2f}",
@@ -175,7 +181,7 @@ def as_json(found: Found, outcome: Outcome | None) -> dict[str, Any]:
             "energy_per_task_j": float(found.energy_j[i]),
             "energy_per_task_ci_j": list(found.energy_ci_j[i]),
             "pass_at_1": float(found.pass_at_1[i]),
-            "pass_at_1_ci": list(found.pass_ci[i]),
+            "pass_at_1_ci": [None if math.isnan(end) else end for end in found.pass_ci[i]],
             "on_front": bool(found.front[i]),
             "on_front_of_models": bool(found.front_of_models[i]),
             "front_probability": float(found.front_probability[i]),
