@@ -14,6 +14,7 @@ from codejoule.analysis import Group
 from codejoule.cli import main
 from codejoule.cli.cascade import report
 from codejoule.cli.cascade.found import find
+from codejoule.cli.cascade.real import require_alike
 from codejoule.cli.cascade.study import Study
 from codejoule.config import ConfigError, UserError
 from codejoule.config.schema import TrackingConfig
@@ -132,6 +133,10 @@ def test_runs_of_other_cards_and_of_no_programs_are_not_combined(
     assert cascade(others.uri) == 2
     told = capsys.readouterr().err
     assert "these differ in GPU (NVIDIA H200, NVIDIA L40S); narrow them with --where" in told
+    h200 = Group(facts={"energy source": "nvml", "GPU": "NVIDIA H200"}, frame=pd.DataFrame())
+    run_id = others.latest_finished(most=1)[0].run_id
+    with pytest.raises(UserError, match=r"differs in energy scope .* \(gpu, and not none\), so"):
+        require_alike(h200, others, run_id)
     l40s = "tags.`codejoule.gpu` = 'NVIDIA L40S'"
     assert cascade(others.uri, "--where", l40s) == 2
     assert "lacks config.yaml, tasks.parquet or samples.jsonl" in capsys.readouterr().err

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from codejoule.analysis import COMPARABLE, Group
 from codejoule.cli.cascade.found import Found
 from codejoule.cli.cascade.parts import Judge, Parts
 from codejoule.cli.cascade.study import SWEEP
@@ -110,7 +111,9 @@ def _carry_out(
             say(f"{study.names[member]} answers {len(left)} tasks")
             suite = dataclasses.replace(experiments[member].suite, task_ids=left)
             experiment = dataclasses.replace(experiments[member], suite=suite)
-            answers = _answers(experiment, store, sweep, judges=member != chain[-1])
+            run_id = _run(experiment, sweep)
+            require_alike(study.group, store, run_id)
+            answers = _answers(experiment, run_id, store, sweep, judges=member != chain[-1])
             passed |= answers.passed
             left = answers.refused
             steps.append(answers.step(study.names[member]))
@@ -174,15 +177,34 @@ class _Answers:
         )
 
 
-def _answers(
-    experiment: ExperimentConfig, store: Store, sweep: SweepRef, *, judges: bool
-) -> _Answers:
-    """Run it, and judge its programs by the shown tests where another member follows."""
+def _run(experiment: ExperimentConfig, sweep: SweepRef) -> str:
     try:
         run_id = run_experiment(experiment, sweep=sweep).run_id
     except RunFailedError as error:
         raise error.__cause__ or error from None
     assert run_id is not None
+    return run_id
+
+
+def require_alike(group: Group, store: Store, run_id: str) -> None:
+    """`UserError` where a run's energy cannot be compared with that of the runs of `group`."""
+    run = store.read(run_id)
+    assert run is not None, "it has just finished"
+    for name in ("energy source", "energy scope", "GPU"):
+        before = group.facts.get(name, "none")
+        now = run.tags.get(COMPARABLE[name].removeprefix("tags."), "none")
+        if now != before and name not in group.mixed:
+            raise UserError(
+                f"run {run_id} differs in {name} from the runs that the policy was found from "
+                f"({now}, and not {before}), so that its energy says nothing of the prediction; "
+                "carry the policy out where those were made"
+            )
+
+
+def _answers(
+    experiment: ExperimentConfig, run_id: str, store: Store, sweep: SweepRef, *, judges: bool
+) -> _Answers:
+    """What a run answered, its programs judged by the shown tests where another member follows."""
     with tempfile.TemporaryDirectory() as scratch:
         table, programs = (
             store.fetch_artifact(run_id, name, Path(scratch))

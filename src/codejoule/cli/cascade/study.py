@@ -183,6 +183,8 @@ def _judged(
                         "--where"
                     )
                 plain = yaml.safe_load(config.read_text(encoding="utf-8"))
+                if run_id == run_ids[0]:
+                    members.append(plain)
                 asked = from_plain(for_judging(plain))
                 suite = _suite(run_id, asked, shown, digest)
                 doing("judging by shown and hidden tests", label)
@@ -191,7 +193,6 @@ def _judged(
                     run_id, read_tasks_parquet(table), read_sample_file(programs),
                     split=asked.suite.shown_tests is not None,
                 )  # fmt: skip
-            members.append(plain)
     return judged, tuple(members), suite
 
 
