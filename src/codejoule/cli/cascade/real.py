@@ -44,6 +44,8 @@ class Step:
     judging_j: float
     """Energy of judging by the shown tests [J]; 0 where nothing is judged by them, since no member
     follows."""
+    validity: str
+    """The run's tag ``codejoule.validity``: ``ok``, or doubts in its energy."""
     refused: int | None
     """Tasks whose program fails the shown tests; None where no member follows."""
 
@@ -112,11 +114,11 @@ def _carry_out(
             suite = dataclasses.replace(experiments[member].suite, task_ids=left)
             experiment = dataclasses.replace(experiments[member], suite=suite)
             run_id = _run(experiment, sweep)
-            require_alike(study.group, store, run_id)
+            validity = require_alike(study.group, store, run_id)
             answers = _answers(experiment, run_id, store, sweep, judges=member != chain[-1])
             passed |= answers.passed
             left = answers.refused
-            steps.append(answers.step(study.names[member]))
+            steps.append(answers.step(study.names[member], validity))
     total_j = sum(step.energy_j + step.judging_j for step in steps)
     return Outcome(
         run_id=sweep.run_id,
@@ -158,7 +160,7 @@ class _Answers:
     def refused(self) -> list[str]:
         return [t for t, part in (self.parts or {}).items() if part.accepted < 1]
 
-    def step(self, member: str) -> Step:
+    def step(self, member: str, validity: str) -> Step:
         energies_j = [r.energy_j for r in self.records if r.energy_j is not None]
         if len(energies_j) < len(self.records) or any(r.verdict is None for r in self.records):
             raise UserError(
@@ -173,6 +175,7 @@ class _Answers:
             energy_j=sum(energies_j),
             # One that was too short to be metered counts with the mean of the others.
             judging_j=float(np.nanmean(judging_j) * len(judging_j)) if judging_j else 0.0,
+            validity=validity,
             refused=None if self.parts is None else len(self.refused),
         )
 
@@ -186,8 +189,9 @@ def _run(experiment: ExperimentConfig, sweep: SweepRef) -> str:
     return run_id
 
 
-def require_alike(group: Group, store: Store, run_id: str) -> None:
-    """`UserError` where a run's energy cannot be compared with that of the runs of `group`."""
+def require_alike(group: Group, store: Store, run_id: str) -> str:
+    """The doubts in a run's energy, as its tag has them; `UserError` where it cannot be compared
+    with that of the runs of `group`."""
     run = store.read(run_id)
     assert run is not None, "it has just finished"
     for name in ("energy source", "energy scope", "GPU"):
@@ -199,6 +203,7 @@ def require_alike(group: Group, store: Store, run_id: str) -> None:
                 f"({now}, and not {before}), so that its energy says nothing of the prediction; "
                 "carry the policy out where those were made"
             )
+    return run.tags.get("codejoule.validity", "ok")
 
 
 def _answers(

@@ -10,7 +10,7 @@ import numpy as np
 
 from codejoule.cli.cascade.found import Found
 from codejoule.cli.cascade.real import Outcome
-from codejoule.domain import SCHEMA_VERSION
+from codejoule.domain import SCHEMA_VERSION, UNMEASURED, read_validity
 from codejoule.domain.text import number
 from codejoule.report.terminal import WIDTH, accuracy
 from codejoule.statistics.policies import FOLDS, Selection
@@ -163,6 +163,9 @@ def outcome_text(found: Found, outcome: Outcome) -> str:
             f"{what}: predicted {show(predicted)} [{show(low)}, {show(high)}], measured "
             f"{show(measured)}: {verdict}"
         )
+    doubts = [d for d in read_validity([s.validity for s in outcome.steps]) if d not in UNMEASURED]
+    if doubts:
+        lines.append(f"The energy of this run is in doubt: {', '.join(d.words for d in doubts)}.")
     return "\n".join(lines)
 
 

@@ -28,7 +28,12 @@ from codejoule.config.schema import ExperimentConfig, Split, TrackingConfig
 from codejoule.config.typed import from_plain
 from codejoule.domain import Suite, Task
 from codejoule.evaluation import read_sample_file
-from codejoule.statistics import RunVariance
+from codejoule.statistics import (
+    REPEATS,
+    RunVariance,
+    moderated_variance,
+    reference_variance,
+)
 from codejoule.statistics.policies import Members
 from codejoule.suites import load_suite
 from codejoule.tracking import read_tasks_parquet
@@ -126,8 +131,6 @@ def study(
         )
     everyone = range(count)
     labels = evidence.clusters(everyone, np.ones(len(figures.task_ids), dtype=bool))
-    variance = evidence.variance(*everyone)
-    assert variance is not None, "published figures are refused above"
     judged, configs, suite = _judged(evidence, group.frame, loaded.uri, tracking, shown)
     members, unmetered = _members(evidence, judged)
     table, asked = evidence.table, from_plain(for_judging(configs[0])).suite
@@ -139,12 +142,23 @@ def study(
         task_ids=figures.task_ids,
         features=_features(suite, figures.task_ids, asked.split),
         labels=labels,
-        variance=variance,
+        variance=_variance(evidence),
         runs=int(table["runs"].min()),
         shown=asked.shown_tests or shown or SHOWN,
         whole=sum(not task.shown_test for task in suite.tasks),
         unmetered=unmetered,
     )
+
+
+def _variance(evidence: Evidence) -> RunVariance:
+    """How much the energy of runs differs: by repeats in the store, moderated by what was measured
+    elsewhere, because two runs in a row that agree say little of the next day's."""
+    found = evidence.variance(*range(len(evidence.labels)))
+    assert found is not None, "published figures are refused before"
+    if found.source != REPEATS:
+        return found
+    references = [reference_variance(engine, source) for engine, source, _ in evidence.apparatus]
+    return moderated_variance(found, max(references, key=lambda own: own.sd_log))
 
 
 def _names(evidence: Evidence) -> tuple[str, ...]:
