@@ -8,6 +8,7 @@ from codejoule.analysis.comparison import (
     Group,
     comparable_groups,
     comparison_table,
+    differing,
     front_energy,
     setting_columns,
 )
@@ -26,7 +27,7 @@ __all__ = [
     "COMPARABLE", "MAKE_RUNS", "Analysis", "Answer", "Attempt", "Evidence", "Goal", "Group",
     "GroupAnalysis", "LoadedRuns", "Options", "PowerProfile", "RatioCurve", "RunAttempts", "Table",
     "TaskFigures", "analyse", "analyse_group", "answer", "apparatus", "comparable_groups",
-    "comparison_table", "front_energy", "gather", "largest_variance", "load_runs",
+    "comparison_table", "differing", "front_energy", "gather", "largest_variance", "load_runs",
     "make_tables", "power_profiles", "ratio_curves", "read_attempts", "read_tasks",
     "setting_columns",
 ]  # fmt: skip

@@ -156,6 +156,15 @@ def comparable_groups(frame: "pd.DataFrame", *, mix: Collection[str] = ()) -> li
     return groups
 
 
+def differing(groups: Sequence[Group]) -> str:
+    """In which facts, and how, several groups differ."""
+    names = dict.fromkeys(name for group in groups for name in group.facts)
+    values = {name: {group.facts.get(name, "none") for group in groups} for name in names}
+    return "; ".join(
+        f"{name} ({', '.join(sorted(found))})" for name, found in values.items() if len(found) > 1
+    )
+
+
 def relevant_params(frame: "pd.DataFrame") -> list[str]:
     """Columns of `frame` that hold what can change a result, repeats not among them."""
     return [

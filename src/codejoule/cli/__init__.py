@@ -42,6 +42,7 @@ def build_parser() -> tuple[
     """The parser of all commands, and by a command's name what takes its arguments."""
     from codejoule.cli import (
         analyze,
+        cascade,
         doctor,
         env,
         estimate,
@@ -71,6 +72,7 @@ def build_parser() -> tuple[
         "plan": (plan.add_parser, plan.run),
         "gate": (gate.add_parser, gate.run),
         "analyze": (analyze.add_parser, analyze.run),
+        "cascade": (cascade.add_parser, cascade.run),
         "thesis": (thesis.add_parser, thesis.run),
         "import-thesis": (thesis.add_import_parser, thesis.run),
         "export": (export.add_parser, export.run),

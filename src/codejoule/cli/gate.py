@@ -204,7 +204,12 @@ def _selected(selection: str) -> dict[str, Any]:
 
 
 def _side(selection: str, loaded: "LoadedRuns") -> Side:
-    from codejoule.analysis import comparable_groups, comparison_table, setting_columns
+    from codejoule.analysis import (
+        comparable_groups,
+        comparison_table,
+        differing,
+        setting_columns,
+    )
     from codejoule.analysis.families import configuration_labels
 
     frame = loaded.frame
@@ -216,7 +221,7 @@ def _side(selection: str, loaded: "LoadedRuns") -> Side:
     groups = comparable_groups(frame)
     if len(groups) > 1:
         raise UserError(
-            f"these runs cannot be compared with one another, they differ in {_differing(groups)}; "
+            f"these runs cannot be compared with one another, they differ in {differing(groups)}; "
             "narrow the selection"
         )
     table = comparison_table(frame)
@@ -241,7 +246,7 @@ def _require_comparable(baseline: Side, candidate: Side) -> None:
     """`UserError` unless the two answered the same tasks and were metered alike."""
     import pandas as pd
 
-    from codejoule.analysis import comparable_groups
+    from codejoule.analysis import comparable_groups, differing
 
     both = set(baseline.run_ids) & set(candidate.run_ids)
     if both:
@@ -249,17 +254,9 @@ def _require_comparable(baseline: Side, candidate: Side) -> None:
     groups = comparable_groups(pd.concat([baseline.frame, candidate.frame], ignore_index=True))
     if len(groups) > 1:
         raise UserError(
-            f"the two cannot be compared, they differ in {_differing(groups)}: run both on the "
+            f"the two cannot be compared, they differ in {differing(groups)}: run both on the "
             "same tasks, with the same meter on the same kind of device"
         )
-
-
-def _differing(groups: Any) -> str:
-    names = dict.fromkeys(name for group in groups for name in group.facts)
-    values = {name: {group.facts.get(name, "none") for group in groups} for name in names}
-    return "; ".join(
-        f"{name} ({', '.join(sorted(found))})" for name, found in values.items() if len(found) > 1
-    )
 
 
 def _judge_energy(baseline: Side, candidate: Side, limit: float) -> Criterion:

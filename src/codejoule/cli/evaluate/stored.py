@@ -1,6 +1,7 @@
 """Judging a run of a tracking store: ``codejoule evaluate --run ID``."""
 
 import argparse
+import copy
 import dataclasses
 import tempfile
 from functools import partial
@@ -28,7 +29,8 @@ from codejoule.tracking import Store, prepare_store
 
 def judge_stored(args: argparse.Namespace) -> None:
     """Judge the samples of ``--run``, record the verdicts in it, and print its figures."""
-    tracking = _tracking(args.tracking_uri or default_store(), args.run)
+    uri = args.tracking_uri or default_store()
+    tracking = tracking_at(uri, _experiment_of(uri, args.run))
     store = prepare_store(tracking)
     experiment = _experiment(args, _config(store, args.run), tracking)
     figures = judge_run(
@@ -39,13 +41,13 @@ def judge_stored(args: argparse.Namespace) -> None:
     print(visible(f"Verdicts are recorded in {store.uri}, experiment {store.experiment}."))
 
 
-def _tracking(uri: str, run_id: str) -> TrackingConfig:
-    """The store that has the run, and the run's experiment there."""
+def _experiment_of(uri: str, run_id: str) -> str:
+    """The MLflow experiment that the run belongs to."""
     from mlflow.exceptions import MlflowException
 
     with reading(uri) as client:
         try:
-            experiment = client.get_experiment(client.get_run(run_id).info.experiment_id).name
+            return str(client.get_experiment(client.get_run(run_id).info.experiment_id).name)
         except MlflowException as error:
             if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 raise
@@ -54,6 +56,10 @@ def _tracking(uri: str, run_id: str) -> TrackingConfig:
                 "--tracking-uri names another store (one that waits for a server is there after "
                 "codejoule sync)"
             ) from error
+
+
+def tracking_at(uri: str, experiment: str) -> TrackingConfig:
+    """The configuration that records in that store and experiment."""
     if is_server(uri):
         return TrackingConfig(name=TrackingName.server, uri=uri, experiment=experiment)
     folder = Path(uri.removeprefix("sqlite:///")).parent
@@ -75,11 +81,8 @@ def _experiment(
     args: argparse.Namespace, plain: dict[str, Any], tracking: TrackingConfig
 ) -> ExperimentConfig:
     """The run's configuration with paths of this machine, and what the options say."""
-    # Of the machine that generated: what is judged needs neither.
-    plain["model"]["path"] = plain["quant"]["calibration"]["path"] = None
+    plain = for_judging(plain)
     own = plain["evaluator"]
-    if own["python"] is not None and not Path(own["python"]).exists():
-        own["python"] = None
     if args.suite is not None:
         if not Path(args.suite).expanduser().exists():
             raise UserError(
@@ -96,3 +99,14 @@ def _experiment(
         given |= {"spread": EvaluatorSpread.ray.name, "address": args.ray}
     own |= {key: value for key, value in given.items() if value is not None}
     return dataclasses.replace(from_plain(plain), tracking=tracking)
+
+
+def for_judging(plain: dict[str, Any]) -> dict[str, Any]:
+    """A copy of a run's configuration without the paths of the machine that generated, which
+    judging does not need."""
+    plain = copy.deepcopy(plain)
+    plain["model"]["path"] = plain["quant"]["calibration"]["path"] = None
+    python = plain["evaluator"]["python"]
+    if python is not None and not Path(python).exists():
+        plain["evaluator"]["python"] = None
+    return plain
