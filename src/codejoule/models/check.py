@@ -17,7 +17,7 @@ from codejoule.config.schema import (
 )
 from codejoule.domain import METHODS, Architecture, QuantizationMethod
 from codejoule.models.declared import declared_quantization, refuse_differences, with_group_size
-from codejoule.models.folder import has_experts, read_config
+from codejoule.models.folder import decoder_config, has_experts
 from codejoule.models.quantization import quantizer_of
 
 BUNDLED_ROOT = Path(__file__).parent
@@ -169,7 +169,7 @@ def _local_config(model: ModelConfig) -> dict[str, Any]:
     place = Path(model.path).expanduser()
     check_place(place, f"model.path={model.path}")
     # What a GGUF file says takes seconds to read: whoever locates the weights reads it.
-    return {} if place.is_file() else read_config(place)
+    return {} if place.is_file() else decoder_config(place)
 
 
 def refuse_quantized_experts(architecture: Mapping[str, Any], quant: QuantConfig) -> None:
