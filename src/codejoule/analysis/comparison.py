@@ -109,8 +109,11 @@ class Group:
         scope = self.facts.get("energy scope", "unknown scope")
         source = self.facts.get("energy source", "unknown source")
         where = self.facts.get("GPU") or self.facts.get("machine", "unknown machine")
+        # A publication may say neither.
+        told = self._tasks != "unknown" or not self.published
+        of = [*self._split, *([f"{self._tasks} tasks"] if told else [])]
         parts = [
-            f"suite {suite} ({', '.join([*self._split, f'{self._tasks} tasks'])})",
+            f"suite {suite}" + (f" ({', '.join(of)})" if of else ""),
             f"energy: {source} ({scope})",
             f"on {where}",
         ]
