@@ -177,9 +177,12 @@ def test_an_encoder_is_refused_with_what_it_would_take(tmp_path: Path) -> None:
     told = r"model_type=t5: it has an encoder and a decoder.*keys and values of cross-attention"
     with pytest.raises(ConfigError, match=told):
         decoder_config(tmp_path)
-    model = ModelConfig(name="t5", weights=Weights.local, path=str(tmp_path))
-    with pytest.raises(ConfigError, match=told):
-        check_model_config(model, preset("none"))
+    for model in (
+        ModelConfig(name="t5", weights=Weights.local, path=str(tmp_path)),
+        ModelConfig(name="t5", weights=Weights.random, architecture=t5),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            check_model_config(model, preset("none"))
     with pytest.raises(ValueError, match=told):
         Architecture.from_config(t5)
 

@@ -16,8 +16,9 @@ from codejoule.config.schema import (
     Weights,
 )
 from codejoule.domain import METHODS, Architecture, QuantizationMethod
+from codejoule.domain.architecture import refuse_other_kinds
 from codejoule.models.declared import declared_quantization, refuse_differences, with_group_size
-from codejoule.models.folder import decoder_config, has_experts
+from codejoule.models.folder import has_experts, read_config
 from codejoule.models.quantization import quantizer_of
 
 BUNDLED_ROOT = Path(__file__).parent
@@ -44,6 +45,10 @@ def check_model_config(
     """
     local = model.weights is Weights.local
     config = _local_config(model) if local else model.architecture
+    try:
+        refuse_other_kinds(config)
+    except ValueError as error:
+        raise ConfigError(f"model={model.name}: {error}") from error
     declared = declared_quantization(config) if local else None
     if model.weights is Weights.hub:
         _check_hub(model, quant)
@@ -169,7 +174,7 @@ def _local_config(model: ModelConfig) -> dict[str, Any]:
     place = Path(model.path).expanduser()
     check_place(place, f"model.path={model.path}")
     # What a GGUF file says takes seconds to read: whoever locates the weights reads it.
-    return {} if place.is_file() else decoder_config(place)
+    return {} if place.is_file() else read_config(place)
 
 
 def refuse_quantized_experts(architecture: Mapping[str, Any], quant: QuantConfig) -> None:
