@@ -118,7 +118,7 @@ def test_a_server_needs_the_tokenizer_alone_and_computes_with_the_blocks(
     assert (served.stored_as, served.checksum) == ("GGUF Q8_0", f"gguf:{digest}")
     assert served.path is not None and not list(served.path.glob("*.safetensors"))
     assert load_tokenizer(served, model).decode([257]) == "<|endoftext|>"
-    for quant in (quants["none"], packed):
+    for quant in (quants["none"], packed, quants["gptq8"]):
         with pytest.raises(ConfigError, match=r"most are Q8_0; say so \(quant=gguf quant.bits=8"):
             locate_served(model, quant, cache_dir=cache)
 

@@ -18,6 +18,7 @@ from codejoule.config.schema import (
     Weights,
 )
 from codejoule.domain import METHODS, Architecture, Quantization, dtype_in_force
+from codejoule.domain.quantization import LLAMA_CPP
 from codejoule.models.check import (
     BUNDLED_ROOT,
     check_model_config,
@@ -183,7 +184,8 @@ def _gguf(file: Path, cache_dir: Path) -> Checkpoint:
 def _served_gguf(file: Path, quant: QuantConfig, cache_dir: Path) -> Checkpoint:
     """A GGUF file that a server computes with as it is."""
     facts = gguf_facts(file)
-    if quant.bits != facts.bits:
+    packed = LLAMA_CPP in METHODS[quant.method.name].loaders
+    if quant.bits != facts.bits or packed != (facts.bits is not None):
         own = "quant=none" if facts.bits is None else f"quant=gguf quant.bits={facts.bits}"
         raise ConfigError(
             f"quant={quant.name} ({quant.bits or 16} bits) with {file}: a server computes with its "
