@@ -18,8 +18,8 @@ ON = GenerationConfig(name="on", thinking=Thinking.on)
 
 
 HARMONY = (
-    "{% for m in messages %}<|start|>{{ m.role }}{% if m.role == 'assistant' %}<|channel|>final"
-    "{% endif %}<|message|>{{ m.content }}<|end|>{% endfor %}"
+    "{% for m in messages %}<|start|>{{ m.role }}{% if m.role == 'assistant' %}"
+    "<|channel|>final<|message|>{% else %}<|message|>{% endif %}{{ m.content }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|start|>assistant{% endif %}"
 )
 """As gpt-oss' template, in short."""

@@ -96,7 +96,7 @@ def open_engine(
     those that are left. A run that takes over what `kept` has says so in its model's facts, and
     has no energy of loading. Raises `UserError` where the engine cannot decode the model."""
     if plan.served is not None and plan.experiment.engine.facts.runs_already:
-        engine = _served(plan, plan.served, meter, journal)
+        engine = _served(plan, plan.served, meter, journal, windows)
         return engine, engine.memory_peak_bytes
     ensure_quantized(plan, meter, journal)
     kept = kept or Kept()
@@ -231,7 +231,13 @@ def _source(plan: Plan, folder: Path) -> ModelSource:
     )
 
 
-def _served(plan: Plan, served: ServedModel, meter: Meter, journal: Journal) -> Engine:
+def _served(
+    plan: Plan,
+    served: ServedModel,
+    meter: Meter,
+    journal: Journal,
+    windows: Sequence[Sequence[Prompt]],
+) -> Engine:
     """An engine whose model is served already: nothing is loaded here."""
     experiment = plan.experiment
     tokenizer = load_tokenizer(plan.checkpoint, experiment.model)
@@ -247,7 +253,7 @@ def _served(plan: Plan, served: ServedModel, meter: Meter, journal: Journal) -> 
     )
     model = replace(served, end_token_owners=tuple(end_token_owners(plan.checkpoint)))
     engine = make_engine(experiment.engine, model, tokenizer, _decoding(plan))
-    engine.open((), at_once=1)
+    engine.open(windows, at_once=1)
     facts = {
         "served": True,
         "proof": _proof(plan),

@@ -48,8 +48,8 @@ def fetch(
             # The hub describes a gated repository to everyone; this asks whether it gives it.
             api.auth_check(repository)
     except hub_errors() as error:
-        cached = _cached(repository, revision, cache, weights=weights)
-        if refusal_of(error) not in _FINAL and cached:
+        final = refusal_of(error) in _FINAL
+        if not final and (cached := _cached(repository, revision, cache, weights=weights)):
             return cached
         reason = _reason(error, repository, revision)
         raise UserError(f"{repository}: {reason}; {remedy}") from error
