@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from codejoule.analysis import comparable_groups, comparison_table, load_runs
+from codejoule.analysis import analyse, comparable_groups, comparison_table, load_runs
 from codejoule.domain import EnergyScope, EnergySource
 from codejoule.report import render_table
+from codejoule.report.measured import provenance
 
 GPU = {"codejoule.gpu": "NVIDIA H200"}
 
@@ -163,6 +164,26 @@ def test_a_rate_by_further_tests_has_its_own_column_where_there_is_one(recorder)
     assert "pass@1 [95 % CI]" in drawn
     assert "plus [95 % CI]" in drawn
     assert "0.650" in drawn
+
+
+@pytest.mark.parametrize(
+    ("devices", "words"),
+    [
+        ("cpu:0, dram:0", "cpu (CPU package 0 and its memory)"),
+        ("cpu:0, dram:0, cpu:1, dram:1", "cpu (CPU packages 0, 1 and their memory)"),
+        ("cpu:0, cpu:1, dram:1", "cpu (CPU packages 0, 1 and the memory of 1)"),
+        ("cpu:0", "cpu (CPU package 0 without memory, which has no counter here)"),
+        (None, "cpu"),
+    ],
+)
+def test_what_a_cpus_counters_cover_is_said(recorder, devices, words):
+    tags = {} if devices is None else {"codejoule.energy_devices": devices}
+    recorder.run(source=EnergySource.rapl, tags=tags)
+    loaded = load_runs(recorder.store.uri, recorder.store.experiment)
+    legend = " ".join(render_table(comparison_table(loaded.frame)).split())
+    assert f"generation alone, by rapl, scope {words}. total:" in legend
+    (group,) = analyse(loaded).groups
+    assert ("Scope", words) in provenance(group)
 
 
 ON_GPU = {"source": EnergySource.nvml, "scope": EnergyScope.gpu}

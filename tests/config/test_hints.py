@@ -11,8 +11,8 @@ from codejoule.config.groups import in_order
 HINTS = {
     "batch=2": "batch=2: a choice is a name; choose one of b1, b4, b8, b16, b32, b64, or any size: batch.size=2",
     "batch=b12": "batch=b12: no such choice; choose one of b1, b4, b8, b16, b32, b64, or any size: batch.size=12",
-    "quant=int4": "no such choice; with 4 bits there are awq, bnb_nf4, gptq4, mxfp4, nvfp4, w4a16; choose one of ",
-    "quant=4": "quant=4: a choice is a name; with 4 bits there are awq, bnb_nf4, gptq4, mxfp4, nvfp4, w4a16; ",
+    "quant=int4": "no such choice; with 4 bits there are awq, bnb_nf4, gguf, gptq4, mxfp4, nvfp4, w4a16; choose one of ",
+    "quant=4": "quant=4: a choice is a name; with 4 bits there are awq, bnb_nf4, gguf, gptq4, mxfp4, nvfp4, w4a16; ",
     "quant=gptq": "did you mean gptq4 or gptq8? ",
     "quant=GPTQ4": "did you mean gptq4? ",
     "quant=bf16": "unquantized weights are quant=none, their numbers' format is model.dtype; ",

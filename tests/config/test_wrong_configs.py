@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 WRONG = {
     # unknown choices and groups
-    "quant=gptq3": "quant=gptq3: no such choice; did you mean gptq4 or gptq8? choose one of awq, bnb_int8, bnb_nf4, fp8, fp8_block, fp8_dynamic, gptq4, gptq8, mxfp4, none, nvfp4, torchao_int8, w4a16, w8a8",
+    "quant=gptq3": "quant=gptq3: no such choice; did you mean gptq4 or gptq8? choose one of awq, bnb_int8, bnb_nf4, fp8, fp8_block, fp8_dynamic, gguf, gptq4, gptq8, mxfp4, none, nvfp4, torchao_int8, w4a16, w8a8",
     "model=gpt5": "model=gpt5: no such choice; choose one of deepseek_coder_16b, gpt_oss_20b, llama_1b, ",
     "batch=b3": "batch=b3: no such choice; choose one of b1, b4, b8, b16, b32, b64, or any size: batch.size=3",
     "batch=8": "batch=8: a choice is a name; choose one of b1, b4, b8, b16, b32, b64, or any size: batch.size=8",

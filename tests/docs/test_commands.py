@@ -17,7 +17,8 @@ from tests.docs.pages import PAGES, ROOT, blocks, name
 _CONF = conf_folder()
 _TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
 _SHELL = {
-    "apt-get", "cat", "export", "pip", "source", "sudo", "vllm",
+    "apt-get", "cat", "export", "llama/bin/pip", "llama/bin/python", "pip", "python", "source",
+    "sudo", "vllm",
 }  # fmt: skip
 """Other programs that pages call."""
 

@@ -295,7 +295,7 @@ def test_a_run_on_a_server_continues_where_the_server_failed(
     def answer(body: dict[str, Any]) -> tuple[int, list[str]]:
         asked.append(body["prompt"])
         torch.randn(300, 300).matrix_power(20)  # long enough for CPU time to tick
-        if len(asked) > 6 and not healthy[0]:
+        if len(asked) > 7 and not healthy[0]:
             return 500, ["worn out"]
         return 200, [event("    return 1\n"), event("", "stop")]
 
@@ -312,8 +312,8 @@ def test_a_run_on_a_server_continues_where_the_server_failed(
             kept = sum(len(entry.completions) for entry in journal.entries(Batch))
         assert kept in (4, 5), "all that had been answered; two are in flight"
         generate(plan_for(*overrides), tmp_path)
-    # The trial request, and what was left.
-    assert len(asked) == 1 + 11 - kept
+    # The trial request, the one whose prompt is counted, and what was left.
+    assert len(asked) == 2 + 11 - kept
     results = read_results(tmp_path)
     records = task_records(plan, results.batches, {})
     assert [r.task_id for r in records] == [task.task_id for task in plan.suite.tasks]

@@ -13,6 +13,7 @@ from codejoule.config.compose import register_schemas
 from codejoule.config.typed import to_experiment
 from codejoule.experiment.plan import Plan, make_plan
 from tests.experiment.job import run_main, runs_of
+from tests.generation.test_thinking import HARMONY
 
 STARTER = checkout() / "src/codejoule/models/starter/none"
 # As Qwen3's: thinks unless it is told not to, and shows an empty thought with a given answer.
@@ -74,6 +75,15 @@ def test_a_template_that_knows_no_thinking_is_refused(
     (folder / "chat_template.jinja").unlink()
     with pytest.raises(ConfigError, match="chat template knows no thinking"):
         plan_of("generation.thinking=on")
+
+
+def test_gpt_oss_may_think_in_its_channels_or_begins_in_the_last(
+    folder: Path, plan_of: Callable[..., Plan]
+) -> None:
+    (folder / "chat_template.jinja").write_text(HARMONY)
+    begun = text_of(plan_of()).rpartition("<|start|>assistant")[2]
+    assert begun.startswith("<|channel|>final<|message|>Below is a Python script")
+    assert text_of(plan_of("generation.thinking=on")).endswith("<|end|><|start|>assistant")
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -210,6 +211,23 @@ def test_what_is_no_answer_is_an_error(answer: Answer, said: str, tokenizer: Any
     assert said in str(caught.value)
 
 
+@pytest.mark.parametrize(("counted", "refused"), [(3, False), (4, True), (None, False)])
+def test_a_server_that_counts_nothing_in_a_stream_is_asked_once_without(
+    counted: int | None, refused: bool, tokenizer: Any
+) -> None:
+    streams: list[bool] = []
+
+    def answer(body: dict[str, Any]) -> tuple[int, list[str]]:
+        streams.append(body["stream"])
+        usage = {} if counted is None else {"usage": {"prompt_tokens": counted}}
+        return 200, [event("x", "stop") if body["stream"] else json.dumps(usage)]
+
+    expected = pytest.raises(UserError, match="puts a BOS in front") if refused else nullcontext()
+    with told_server(answer) as url, expected:
+        engine_at(url, "told", tokenizer).open([ABC], at_once=1)
+    assert streams == [True, False]
+
+
 def test_fields_are_those_that_the_server_takes(tokenizer: Any) -> None:
     bodies: list[dict[str, Any]] = []
     known = {"model", "prompt", "max_tokens", "temperature", "top_p", "seed", "stream"}
@@ -220,7 +238,14 @@ def test_fields_are_those_that_the_server_takes(tokenizer: Any) -> None:
         return (200, [ENDED]) if set(body) <= names else (422, ["unexpected"])
 
     families = {
-        "extended": {"stream_options", "repetition_penalty", "add_special_tokens", "top_k"},
+        "extended": {
+            "stream_options",
+            "repetition_penalty",
+            "repeat_penalty",
+            "add_special_tokens",
+            "top_k",
+            "min_p",
+        },
         "transformers": {"generation_config"},
         "plain": set(),
     }
@@ -234,6 +259,7 @@ def test_fields_are_those_that_the_server_takes(tokenizer: Any) -> None:
         assert (last["temperature"], last["frequency_penalty"], last["stream"]) == (1.0, 0.0, True)
         if name == "extended":
             assert last["add_special_tokens"] is False and last["top_k"] == 0
+            assert (last["repeat_penalty"], last["min_p"]) == (1.0, 0.0), "llama.cpp's are others"
             assert last["stream_options"] == {"include_usage": True}
         if name == "transformers":
             settings = json.loads(last["generation_config"])

@@ -1,5 +1,6 @@
 """What a model thinks is counted apart from its answer, and ends where its budget does."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -16,8 +17,16 @@ PROMPT = Prompt(task_id="tiny/0", sample=0, text="?", add_special_tokens=True)
 ON = GenerationConfig(name="on", thinking=Thinking.on)
 
 
+HARMONY = (
+    "{% for m in messages %}<|start|>{{ m.role }}{% if m.role == 'assistant' %}"
+    "<|channel|>final<|message|>{% else %}<|message|>{% endif %}{{ m.content }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|start|>assistant{% endif %}"
+)
+"""As gpt-oss' template, in short."""
+
+
 def answered(tokenizer: Any, text: str, *, stop: tuple[str, ...] = ()) -> DecodedSequence:
-    """A sequence that was fed `text`, one byte at a time, until it ended."""
+    """A sequence that was fed `text`, one token at a time, until it ended."""
     decoding = Decoding(generation=ON, max_new_tokens=1000, stop=stop)
     sequence = DecodedSequence(
         PROMPT,
@@ -50,6 +59,38 @@ def test_thinking_that_never_ends_is_no_answer(tokenizer: Any) -> None:
     done = answered(tokenizer, "def f(): return 1").completion(prompt_tokens=1)
     assert (done.text, done.finish_reason) == ("", FinishReason.length)
     assert done.thinking_tokens == done.output_tokens == 17
+
+
+@pytest.fixture
+def harmony(tokenizer: Any) -> Any:
+    """A tokenizer with the special tokens of gpt-oss' chats."""
+    made = copy.deepcopy(tokenizer)
+    marks = [f"<|{mark}|>" for mark in ("start", "end", "message", "channel", "return")]
+    made.add_special_tokens({"additional_special_tokens": marks, "eos_token": "<|return|>"})
+    made.chat_template = HARMONY
+    return made
+
+
+def test_the_answer_of_gpt_oss_is_its_message_in_the_final_channel(harmony: Any) -> None:
+    thought = (
+        "<|channel|>analysis<|message|>We need the final answer.<|end|>"
+        "<|start|>assistant<|channel|>commentary<|message|>final STOP<|end|>"
+        "<|start|>assistant<|channel|>final<|message|>"
+    )
+    text = f"{thought}def f(): STOP<|return|>"
+    done = answered(harmony, text, stop=("STOP",)).completion(prompt_tokens=1)
+    assert (done.text, done.finish_reason) == ("def f(): ", FinishReason.stop)
+    assert done.thinking_tokens == len(harmony(thought, add_special_tokens=False)["input_ids"])
+
+    whole = answered(harmony, f"{thought}return 1<|return|>").completion(prompt_tokens=1)
+    assert (whole.text, whole.finish_reason) == ("return 1", FinishReason.eos)
+    never = answered(harmony, "<|channel|>analysis<|message|>the final message")
+    assert never.completion(prompt_tokens=1).text == ""
+    budget = GenerationConfig(name="b", thinking=Thinking.budget, thinking_tokens=7)
+    thinking = Decoding(generation=budget, max_new_tokens=99).thinking(harmony)
+    assert thinking is not None
+    words = harmony.decode(thinking.last_words)
+    assert words.endswith("now.<|end|><|start|>assistant<|channel|>final<|message|>")
 
 
 def test_without_thinking_nothing_is_counted(tokenizer: Any) -> None:

@@ -1,5 +1,6 @@
 """Whose energy a run on a server is."""
 
+import mmap
 import os
 import socket
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pynvml
@@ -21,6 +23,7 @@ from codejoule.measurement import (
     detect_hardware,
     find_server,
     in_use,
+    mapped_by,
     open_meter,
 )
 
@@ -129,3 +132,16 @@ def test_another_machines_server_is_refused(url: str, said: str) -> None:
     with pytest.raises(UserError) as caught:
         find_server(url, detect_hardware())
     assert said in str(caught.value)
+
+
+def test_a_file_is_known_to_be_in_a_servers_memory(busy: int, tmp_path: Path) -> None:
+    file, link, twin = (tmp_path / name for name in ("m.gguf", "link.gguf", "other/m.gguf"))
+    file.write_bytes(b"GGUF" * 4096)
+    link.symlink_to(file)
+    twin.parent.mkdir()
+    twin.write_bytes(file.read_bytes())
+    with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ):
+        assert mapped_by([os.getpid(), busy], link.resolve()) == (os.getpid(),)
+        assert mapped_by([busy], file) == ()
+        assert mapped_by([os.getpid()], twin) == (), "a copy is another file"
+    assert mapped_by([os.getpid()], file) == ()

@@ -5,17 +5,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import save_file
 
 from codejoule.config import ConfigError, UserError, conf_folder
 from codejoule.config.schema import Method, ModelConfig, QuantConfig, Weights
 from codejoule.config.typed import read_choice
 from codejoule.domain import METHODS, Architecture, Quantization
+from codejoule.domain.engines import engines_for
 from codejoule.domain.quantization import VLLM
 from codejoule.estimate import weight_bytes
-from codejoule.models import check_capability, check_model_config, prepare_libraries
+from codejoule.models import (
+    check_capability,
+    check_model_config,
+    locate_checkpoint,
+    locate_served,
+    prepare_libraries,
+)
 from codejoule.models.declared import declared_quantization
-from codejoule.models.folder import read_config
+from codejoule.models.folder import decoder_config
 from tests.models.conftest import TINY
 
 ONLY_VLLM = [name for name, facts in METHODS.items() if facts.loaders == (VLLM,)]
@@ -154,11 +163,47 @@ def test_linear_attention_is_refused_with_a_sentence(place: str | None, tmp_path
     config = TINY | {"model_type": "qwen3_5_moe"} | ({place: hybrid} if place else hybrid)
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ConfigError) as caught:
-        read_config(tmp_path)
+        decoder_config(tmp_path)
     assert f"{tmp_path}: model_type=qwen3_5_moe: some of its layers have linear" in str(
         caught.value
     )
     assert "measure that with engine=server" in str(caught.value)
+
+
+def test_an_encoder_is_refused_with_what_it_would_take(tmp_path: Path) -> None:
+    # As Salesforce/codet5p-770m-py has it.
+    t5 = {"model_type": "t5", "is_encoder_decoder": True, "d_model": 1024, "num_layers": 24}
+    (tmp_path / "config.json").write_text(json.dumps(t5))
+    told = r"model_type=t5: it has an encoder and a decoder.*keys and values of cross-attention"
+    with pytest.raises(ConfigError, match=told):
+        decoder_config(tmp_path)
+    for model in (
+        ModelConfig(name="t5", weights=Weights.local, path=str(tmp_path)),
+        ModelConfig(name="t5", weights=Weights.random, architecture=t5),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            check_model_config(model, preset("none"))
+    with pytest.raises(ValueError, match=told):
+        Architecture.from_config(t5)
+
+
+def test_what_a_server_runs_is_its_own_affair(tmp_path: Path) -> None:
+    hybrid = {"model_type": "qwen3_next", "layer_types": ["linear_attention", "full_attention"]}
+    (tmp_path / "config.json").write_text(json.dumps(hybrid))
+    save_file({"a": torch.zeros(1)}, tmp_path / "model.safetensors")
+    model = ModelConfig(name="own", weights=Weights.local, path=str(tmp_path))
+    with pytest.raises(ConfigError, match=r"model_type=qwen3_next: .* linear attention"):
+        locate_checkpoint(model, preset("none"), cache_dir=tmp_path)
+    assert locate_served(model, preset("w4a16"), cache_dir=tmp_path).path == tmp_path
+
+
+def test_gguf_is_left_to_a_server(tmp_path: Path) -> None:
+    """transformers keeps the blocks of none of the families here; where that changes, so must
+    `METHODS`."""
+    from transformers.integrations.gguf.gguf_conversion_mapping import GGUF_ARCHS
+
+    assert set(GGUF_ARCHS) == {"qwen35", "qwen35moe", "lfm2"}
+    assert engines_for("gguf") == engines_for("gguf", experts=True) == ("server",)
 
 
 def preset(name: str) -> QuantConfig:

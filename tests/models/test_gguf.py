@@ -1,16 +1,28 @@
 """A GGUF file becomes a checkpoint that holds its numbers, and says what they were."""
 
 import errno
+import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hydra import compose, initialize_config_dir
 
-from codejoule.config import UserError
-from codejoule.config.schema import ModelConfig, QuantConfig
-from codejoule.models import Checkpoint, gguf, load_model, load_tokenizer, locate_checkpoint
+from codejoule.config import ConfigError, UserError, conf_folder
+from codejoule.config.compose import register_schemas
+from codejoule.config.schema import Method, ModelConfig, QuantConfig
+from codejoule.config.typed import to_experiment
+from codejoule.models import (
+    Checkpoint,
+    gguf,
+    load_model,
+    load_tokenizer,
+    locate_checkpoint,
+    locate_served,
+)
 from codejoule.models.compat import CPU_ALLOCATOR
 from codejoule.models.folder import has_chat_template
 from codejoule.models.gguf import gguf_config, gguf_facts, gguf_has_chat_template, prove_numbers
@@ -55,6 +67,8 @@ def test_what_is_loaded_has_the_files_numbers_and_says_what_they_were(
     loaded = load_model(checkpoint, model, quants["none"], device="cpu")
     facts = loaded.facts
     assert facts.stored_as == "GGUF Q8_0, dequantized to float16"
+    assert facts.stored_modules is not None
+    assert {"name": "blk.*.attn_q.weight", "type": "Q8_0", "count": 2} in facts.stored_modules
     assert (facts.dtype, facts.quantization, facts.weights) == ("float32", "none", "local")
     assert facts.source == f"local:{file} (GGUF Q8_0, dequantized to float16)"
     assert facts.n_parameters == gguf_facts(file).weights
@@ -89,6 +103,33 @@ def test_it_is_quantized_here_like_any_other_checkpoint(found: Callable[..., Che
     assert checkpoint.needs_quantization and checkpoint.base_path == base.path
     assert checkpoint.quantization == "gptq-4bit-g32"
     assert checkpoint.stored_as == base.stored_as
+
+
+def test_a_server_needs_the_tokenizer_alone_and_computes_with_the_blocks(
+    stored: tuple[Path, dict[str, Any]],
+    cache: Path,
+    make_model: MakeModel,
+    quants: dict[str, QuantConfig],
+) -> None:
+    model = make_model(stored[0])
+    packed = QuantConfig(name="gguf", method=Method["gguf"], bits=4, group_size=32)
+    served = locate_served(model, replace(packed, bits=8), cache_dir=cache)
+    digest = hashlib.sha256(stored[0].read_bytes()).hexdigest()
+    assert (served.stored_as, served.checksum) == ("GGUF Q8_0", f"gguf:{digest}")
+    assert served.path is not None and not list(served.path.glob("*.safetensors"))
+    assert load_tokenizer(served, model).decode([257]) == "<|endoftext|>"
+    for quant in (quants["none"], packed, quants["gptq8"]):
+        with pytest.raises(ConfigError, match=r"most are Q8_0; say so \(quant=gguf quant.bits=8"):
+            locate_served(model, quant, cache_dir=cache)
+
+
+def test_other_engines_say_what_they_do_with_such_a_file(stored: tuple[Path, Any]) -> None:
+    register_schemas()
+    overrides = [f"model={stored[0]}", "quant=gguf"]
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        composed = compose("config", overrides)
+    with pytest.raises(ConfigError, match=r"has no gguf.*or engine=server; quant=none runs a GGUF"):
+        to_experiment(composed)
 
 
 @pytest.mark.parametrize(("kind", "dtype"), [("BF16", "bfloat16"), ("F16", "float16")])

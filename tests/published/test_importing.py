@@ -203,6 +203,11 @@ def test_published_figures_of_two_sources_and_measured_ones_are_never_in_one_tab
     analysis = analyse(loaded)
     assert len(analysis.groups) == 2
     assert any("published figures of another paper" in g.group.title for g in analysis.groups)
+    assert all("tasks" not in g.group.title for g in analysis.groups), "nobody says how many"
+    assert {g.answer.sentence for g in analysis.groups} == {
+        "No correct program is known. The least energy per token is that of llama_8b none b8: "
+        "0.500 J."
+    }
     assert all(not len(g.tables["energy_pairs"].frame) for g in analysis.groups)
     assert all(not len(g.tables["run_pairs"].frame) for g in analysis.groups)
     measured = loaded.frame.head(1).assign(

@@ -102,7 +102,7 @@ def answer(
     ranked = [i for i, row in enumerate(rows) if row["qualifies"]]
     ranked.sort(key=lambda i: goal.rank(rows[i]))
     if not ranked:
-        said = _nearest(rows, goal)
+        said = _nearest(rows, goal, evidence)
         return Answer(goal=own.goal, sentence=said, doubts=(), per=own.per, candidates=table)
     choice = _Choice(evidence, goal, own, rows, ranked, resampler, margin)
     return Answer(
@@ -440,12 +440,12 @@ def _neighbours(evidence: Evidence, best: int) -> list[str]:
     ]
 
 
-def _nearest(rows: list[Row], goal: Goal) -> str:
+def _nearest(rows: list[Row], goal: Goal, evidence: Evidence) -> str:
     """Why no configuration is taken."""
     known = [r for r in rows if not (math.isnan(r["cost_j"]) or math.isnan(r["pass_at_1"]))]
     if not known:
         if not goal.given:
-            return "Nothing to take: no configuration has energy and a correct program."
+            return _least_per_token(evidence)
         return (
             "No configuration has both energy and pass@1 (which means nothing with random weights)."
         )
@@ -461,6 +461,18 @@ def _nearest(rows: list[Row], goal: Goal) -> str:
     return (
         f"No configuration is shown to reach the goal. The best pass@1 is that of "
         f"{row['configuration']}: {row['pass_at_1']:.3f}{sure}, with {_energy(row['cost_j'])}."
+    )
+
+
+def _least_per_token(evidence: Evidence) -> str:
+    """What can be said where no configuration has energy and a correct program."""
+    per_token_j = evidence.table["energy_per_output_token_j"].to_numpy(dtype=float)
+    if np.isnan(per_token_j).all():
+        return "Nothing to take: no configuration has energy and a correct program."
+    least = int(np.nanargmin(per_token_j))
+    return (
+        f"No correct program is known. The least energy per token is that of "
+        f"{evidence.labels[least]}: {_energy(per_token_j[least])}."
     )
 
 

@@ -44,6 +44,9 @@ from the literature and absent for runs of one's own, as is ``source``, which sa
 printed; ``concurrent jobs`` is absent where no other
 job of codejoule worked on the machine meanwhile."""
 
+DEVICES = "tags.codejoule.energy_devices"
+"""Column of the devices whose counters gave the energy; runs of earlier versions lack it."""
+
 IDENTITY = (
     *SHOWN.values(), *COMPARABLE.values(), "params.repeat", "tags.codejoule.fingerprint",
 )  # fmt: skip
@@ -106,8 +109,11 @@ class Group:
         scope = self.facts.get("energy scope", "unknown scope")
         source = self.facts.get("energy source", "unknown source")
         where = self.facts.get("GPU") or self.facts.get("machine", "unknown machine")
+        # A publication may say neither.
+        told = self._tasks != "unknown" or not self.published
+        of = [*self._split, *([f"{self._tasks} tasks"] if told else [])]
         parts = [
-            f"suite {suite} ({', '.join([*self._split, f'{self._tasks} tasks'])})",
+            f"suite {suite}" + (f" ({', '.join(of)})" if of else ""),
             f"energy: {source} ({scope})",
             f"on {where}",
         ]
@@ -210,10 +216,11 @@ def comparison_table(runs: "pd.DataFrame", *, mix: Collection[str] = ()) -> "pd.
     Columns ``model``, ``quant``, ``batch``, ``engine``, ``generation``, then one for each further
     setting in which rows differ (by its dotted name, or ``mixed.NAME`` for what `mix` allowed);
     ``suite``, ``split``; ``runs``; the means named in `FIGURES`; ``energy_generation_sd_j``
-    (between repeats, NaN for one); ``energy_source``, ``energy_scope``,
-    ``energy_source_evaluation``; ``pareto`` (on the front of `front_energy` against pass@1);
-    ``run_ids``. A figure that a run lacks is NaN. The interval of repeats is the mean of theirs:
-    they answer the same tasks, so pooling them as independent trials would make it too narrow.
+    (between repeats, NaN for one); ``energy_source``, ``energy_scope``, ``energy_devices`` (of
+    a measurement), ``energy_source_evaluation``; ``pareto`` (on the front of `front_energy` against
+    pass@1); ``run_ids``. A figure that a run lacks is NaN. The interval of repeats is the mean of
+    theirs: they answer the same tasks, so pooling them as independent trials would make it too
+    narrow.
 
     Raises ValueError if there are no runs, or runs that cannot be compared.
     """
@@ -291,6 +298,7 @@ def _row(same: "pd.DataFrame", extra: list[str]) -> dict[str, object]:
         "energy_generation_sd_j": float(np.std(energies_j, ddof=1)) if len(same) > 1 else np.nan,
         "energy_source": first[COMPARABLE["energy source"]],
         "energy_scope": first[COMPARABLE["energy scope"]],
+        "energy_devices": first.get(DEVICES),
         "energy_source_evaluation": first[COMPARABLE["evaluation energy source"]],
         "run_ids": tuple(same["run_id"]),
     }

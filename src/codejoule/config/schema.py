@@ -676,11 +676,12 @@ class ExperimentConfig(Ranged):
             and bool(METHODS[method].experts)
         )
         there = methods_of(self.engine.facts, experts=experts)
-        others = engines_for(method, experts=experts)
+        others, instead = engines_for(method, experts=experts), METHODS[method].instead
         of = " of a mixture of experts" if experts else ""
         self._require(
             method in there,
             "engine.name",
             f"engine={engine} has no {method}{of}; choose a quant of {', '.join(there)}, or "
-            + " or ".join(f"engine={name}" for name in others),
+            + " or ".join(f"engine={name}" for name in others)
+            + (instead and f"; {instead}"),
         )

@@ -91,7 +91,7 @@ class Architecture:
         Raises `ValueError` for a family that is not in `FAMILIES`, a missing field, or a sliding
         window in a family of which that is not known.
         """
-        refuse_linear_attention(fields)
+        refuse_other_kinds(fields)
         family = FAMILIES.get(str(fields.get("model_type")))
         if family is None:
             raise ValueError(
@@ -252,12 +252,21 @@ def routed_experts(config: Mapping[str, Any]) -> int:
     return next((int(config[key]) for key in _EXPERTS if config.get(key)), 0)
 
 
-def refuse_linear_attention(config: Mapping[str, Any]) -> None:
-    """Refuse a ``config.json`` with layers of linear attention; `ValueError`.
+def refuse_other_kinds(config: Mapping[str, Any]) -> None:
+    """Refuse a ``config.json`` with layers of linear attention, or with an encoder; `ValueError`.
 
     Such layers keep a state of fixed size beside the others' cache, in dtypes of their own. Batches
-    that are padded, slots that are filled anew and pages know nothing of it.
+    that are padded, slots that are filled anew and pages know nothing of it. Behind an encoder a
+    decoder begins with a token of its own, and attends to a second cache that does not grow.
     """
+    if config.get("is_encoder_decoder"):
+        raise ValueError(
+            f"model_type={config.get('model_type')}: it has an encoder and a decoder, and the "
+            "engines and the estimate here know decoders alone. It would take an engine that runs "
+            "the encoder once and keeps keys and values of cross-attention beside the decoder's "
+            "own, a family that counts both stacks, and a rule for what of a prompt is encoded; "
+            "choose a model with a decoder alone (model=qwen_coder_0_5b)"
+        )
     inner = config.get("text_config")
     for fields in (config, inner if isinstance(inner, Mapping) else {}):
         # Qwen3-Next's configs of 2025 have no list of layers.

@@ -177,12 +177,14 @@ def methods_of(engine: EngineFacts, *, experts: bool = False) -> tuple[str, ...]
 
 
 def engines_for(method: str, *, experts: bool = False) -> tuple[str, ...]:
-    """The engines with a model of their own loading that run a quantization method."""
-    return tuple(
-        name.name
+    """The engines with a model of their own loading that run a quantization method; for one that
+    none of them runs, those whose model somebody else has loaded."""
+    able = {
+        name.name: facts.loader
         for name, facts in ENGINES.items()
-        if facts.loader is not None and method in methods_of(facts, experts=experts)
-    )
+        if method in methods_of(facts, experts=experts)
+    }
+    return tuple(name for name, loader in able.items() if loader is not None) or tuple(able)
 
 
 def engines_with(key: str) -> tuple[EngineName, ...]:

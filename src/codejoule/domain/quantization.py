@@ -9,6 +9,8 @@ TRANSFORMERS = "transformers"
 """Loads the model in this process, for every engine there."""
 VLLM = "vllm"
 """Loads it in vLLM's process."""
+LLAMA_CPP = "llama.cpp"
+"""Loads it in the process of a server that somebody starts (``engine=server``)."""
 
 _NF4_BLOCK = 64
 """Weights that share one absmax in bitsandbytes' 4-bit layers (its default)."""
@@ -69,7 +71,9 @@ class QuantizationMethod:
     written_as: tuple[str, ...] = ()
     """Names of the method in a checkpoint's ``quantization_config``, beside its own."""
     loaders: tuple[str, ...] = (TRANSFORMERS,)
-    """What computes with it as it is stored: `TRANSFORMERS`, `VLLM`, or both."""
+    """What computes with it as it is stored: `TRANSFORMERS`, `VLLM`, both, or `LLAMA_CPP`."""
+    instead: str = ""
+    """What such weights can be had as with other engines, if anything."""
     experts: tuple[str, ...] = ()
     """Those of them that quantize routed experts, too; the others refuse a mixture of experts."""
     packed_floats: bool = False
@@ -171,6 +175,12 @@ def _mxfp4(layer: LinearLayers, _: Quantization) -> tuple[int, int]:
 def _nvfp4(layer: LinearLayers, _: Quantization) -> tuple[int, int]:
     """Two weights a byte, an fp8 scale for 16 of them, and a float32 for weights and for inputs."""
     return layer.weights // 2, layer.weights // 16 + 2 * 4
+
+
+def _gguf(layer: LinearLayers, quantization: Quantization) -> tuple[int, int]:
+    """What most weights take: 16 bits of scales for each 32 weights. Files mix several types."""
+    assert quantization.bits is not None
+    return layer.weights * quantization.bits // 8, layer.weights // 16
 
 
 METHODS: Mapping[str, QuantizationMethod] = {
@@ -322,6 +332,19 @@ METHODS: Mapping[str, QuantizationMethod] = {
         capability=(10, 0),
         oldest_gpus="NVIDIA Blackwell",
         layer_bytes=_nvfp4,
+    ),
+    "gguf": QuantizationMethod(
+        bits=(1, 2, 3, 4, 5, 6, 8),
+        packed=True,
+        made_here=False,
+        group_sizes=dict.fromkeys((1, 2, 3, 4, 5, 6, 8), 32),
+        # transformers 5.23 keeps blocks packed in Qwen3.5 and LFM2 alone, with kernels that it
+        # downloads, and dequantizes all others: llama.cpp's server computes with them.
+        loaders=(LLAMA_CPP,),
+        experts=(LLAMA_CPP,),
+        expert_biases=True,
+        instead="quant=none runs a GGUF file dequantized",
+        layer_bytes=_gguf,
     ),
 }
 """Every method, by the name that the configuration has for it."""

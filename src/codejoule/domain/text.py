@@ -5,6 +5,18 @@ import math
 THINKING_END = "</think>"
 """What ends the thinking of a model that thinks before it answers, in Qwen's and DeepSeek's
 chats."""
+FINAL_CHANNEL = "<|channel|>final<|message|>"
+"""What ends it in gpt-oss' chats: its answer is a message in a channel of its own, after those in
+the channels ``analysis`` and ``commentary`` (harmony response format, OpenAI 2025)."""
+
+
+THINKING_ENDS = (THINKING_END, FINAL_CHANNEL)
+"""Both."""
+
+
+def thinking_end(chat_template: str) -> str | None:
+    """What ends the thinking in chats of this template; None where it knows no thinking."""
+    return next((end for end in THINKING_ENDS if end in chat_template), None)
 
 
 def number(value: float, *, digits: int = 3) -> str:

@@ -35,7 +35,7 @@ from codejoule.generation import (
     check_logits,
     make_engine,
 )
-from codejoule.measurement import Meter
+from codejoule.measurement import Meter, mapped_by
 from codejoule.models import (
     LoadedModel,
     bundled_calibration_texts,
@@ -45,6 +45,7 @@ from codejoule.models import (
     load_tokenizer,
     prepare_libraries,
     quantize_checkpoint,
+    stored_modules,
     write_config,
 )
 from codejoule.models.declared import with_group_size
@@ -53,7 +54,7 @@ from codejoule.models.kernel_time import KernelTimes, kernel_times
 from codejoule.models.quantization import quantizer_of
 from codejoule.suites import ProgramEnd, load_suite, stops_for
 from codejoule.tracking import Journal
-from codejoule.tracking.entries import Compiled, Loaded, MeterFacts, Quantized
+from codejoule.tracking.entries import UNPROVEN, Compiled, Loaded, MeterFacts, Quantized
 
 if TYPE_CHECKING:
     import torch
@@ -95,7 +96,7 @@ def open_engine(
     those that are left. A run that takes over what `kept` has says so in its model's facts, and
     has no energy of loading. Raises `UserError` where the engine cannot decode the model."""
     if plan.served is not None and plan.experiment.engine.facts.runs_already:
-        engine = _served(plan, plan.served, meter, journal)
+        engine = _served(plan, plan.served, meter, journal, windows)
         return engine, engine.memory_peak_bytes
     ensure_quantized(plan, meter, journal)
     kept = kept or Kept()
@@ -235,7 +236,13 @@ def _source(plan: Plan, folder: Path) -> ModelSource:
     )
 
 
-def _served(plan: Plan, served: ServedModel, meter: Meter, journal: Journal) -> Engine:
+def _served(
+    plan: Plan,
+    served: ServedModel,
+    meter: Meter,
+    journal: Journal,
+    windows: Sequence[Sequence[Prompt]],
+) -> Engine:
     """An engine whose model is served already: nothing is loaded here."""
     experiment = plan.experiment
     tokenizer = load_tokenizer(plan.checkpoint, experiment.model)
@@ -251,9 +258,13 @@ def _served(plan: Plan, served: ServedModel, meter: Meter, journal: Journal) -> 
     )
     model = replace(served, end_token_owners=tuple(end_token_owners(plan.checkpoint)))
     engine = make_engine(experiment.engine, model, tokenizer, _decoding(plan))
-    engine.open((), at_once=1)
+    engine.open(windows, at_once=1)
     facts = {
         "served": True,
+        "proof": _proof(plan),
+        "checksum": plan.checkpoint.checksum,
+        "stored_as": plan.checkpoint.stored_as,
+        "stored_modules": stored_modules(plan.checkpoint),
         "served_model": served.id,
         "software": served.software,
         "claimed": {"model": experiment.model.name, "quant": experiment.quant.name},
@@ -262,6 +273,15 @@ def _served(plan: Plan, served: ServedModel, meter: Meter, journal: Journal) -> 
     }
     record_loaded(journal, meter, None, facts | engine.model_facts())
     return engine
+
+
+def _proof(plan: Plan) -> str:
+    """What shows that the server computes with the file that ``model`` names."""
+    place = plan.experiment.model.path
+    if place is None or not (file := Path(place).expanduser().resolve()).is_file():
+        return UNPROVEN
+    pids = mapped_by(plan.processes, file)
+    return f"served: {file.name} is mapped into the server's memory" if pids else UNPROVEN
 
 
 def _check_meter(plan: Plan, meter: Meter) -> None:

@@ -29,7 +29,7 @@ from codejoule.config.schema import (
 )
 from codejoule.config.typed import to_plain
 from codejoule.domain import Prompt, Suite, Task
-from codejoule.domain.text import THINKING_END
+from codejoule.domain.text import THINKING_ENDS, thinking_end
 from codejoule.evaluation import environment_name, with_python
 from codejoule.experiment.adapters import adapter_folder
 from codejoule.experiment.devices import choose_device, gpus_in_use, name_of_gpus
@@ -42,7 +42,14 @@ from codejoule.experiment.training_data import (
 )
 from codejoule.generation import ServedModel, engine_class
 from codejoule.measurement import Hardware, detect_hardware, energy_sources, find_server
-from codejoule.models import Checkpoint, check_capability, load_tokenizer, locate_checkpoint
+from codejoule.models import (
+    Checkpoint,
+    check_capability,
+    check_model_config,
+    load_tokenizer,
+    locate_checkpoint,
+    locate_served,
+)
 from codejoule.sandbox import describe_interpreter
 from codejoule.suites import build_prompt, load_suite
 
@@ -222,7 +229,7 @@ def make_plan(experiment: ExperimentConfig) -> Plan:
         evaluator = with_python(experiment.evaluator, suite.tasks, judges=judges)
         experiment = dataclasses.replace(experiment, evaluator=evaluator)
     hardware, engine = detect_hardware(), experiment.engine
-    quant, calibration_id = loaded_quant(experiment), _calibration_id(experiment, suite)
+    quant, cache_dir = loaded_quant(experiment), quant_cache(experiment)
     processes: tuple[int, ...] = ()
     memory: MemoryPlan | None = None
     if engine.facts.runs_already:
@@ -230,21 +237,21 @@ def make_plan(experiment: ExperimentConfig) -> Plan:
         server = find_server(engine.url, hardware)
         processes, gpus = server.pids, server.gpus
         device = "cuda" if gpus else "cpu"
-        # For the tokenizer and the config alone: what is served is the server's.
-        quant, calibration_id = QuantConfig(name="none"), ""
     else:
         device = choose_device(experiment.device, hardware)
         check_capability(quant, device)
         check_memory_before_download(experiment, suite, hardware, device=device)
     served = engine_class(engine.name).locate(engine) if engine.facts.owns_model else None
-    checkpoint = locate_checkpoint(
-        experiment.model,
-        quant,
-        cache_dir=quant_cache(experiment),
-        calibration_id=calibration_id,
-        adapter=adapter_folder(experiment),
-    )
-    if not engine.facts.runs_already:
+    if engine.facts.runs_already:
+        checkpoint = locate_served(experiment.model, quant, cache_dir=cache_dir)
+    else:
+        checkpoint = locate_checkpoint(
+            experiment.model,
+            quant,
+            cache_dir=cache_dir,
+            calibration_id=_calibration_id(experiment, suite),
+            adapter=adapter_folder(experiment),
+        )
         memory = plan_memory(experiment, suite, checkpoint, hardware, device=device)
         gpus = gpus_in_use(device, memory)
         if engine.facts.owns_model and len(gpus) > (engine.tensor_parallel or 1):
@@ -302,6 +309,13 @@ def make_plan(experiment: ExperimentConfig) -> Plan:
     )
 
 
+def check_model(experiment: ExperimentConfig) -> None:
+    """Refuse a model and a quantization that contradict each other, before anything is loaded. What
+    a server can run is its own affair. Raises `ConfigError`."""
+    if not experiment.engine.facts.runs_already:
+        check_model_config(experiment.model, loaded_quant(experiment), device=experiment.device)
+
+
 def loaded_quant(experiment: ExperimentConfig) -> QuantConfig:
     """The quantization as far as it is ours to find and load: an engine that loads its model by
     itself has kernels of its own, and says itself which it does not have."""
@@ -325,10 +339,10 @@ def ask(
     if variant is not Variant.base:
         tokenizer = load_tokenizer(checkpoint, experiment.model)
         variant = variant or (Variant.instruct if tokenizer.chat_template else Variant.base)
-        if thinking and THINKING_END not in str(tokenizer.chat_template):
+        if thinking and thinking_end(str(tokenizer.chat_template)) is None:
             raise ConfigError(
                 f"generation.thinking={asked.name} with model={experiment.model.name}: its chat "
-                f"template knows no thinking (it has no {THINKING_END}); choose "
+                f"template knows no thinking (it has no {' or '.join(THINKING_ENDS)}); choose "
                 "generation.thinking=off, or a model that thinks (model=qwen3_8b)"
             )
     model = dataclasses.replace(experiment.model, variant=variant)

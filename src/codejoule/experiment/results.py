@@ -124,6 +124,8 @@ def tags_of(plan: Plan, results: Results) -> dict[str, str]:
         "codejoule.kernels": load.kernels,
         "codejoule.sessions": str(results.loads),
     }
+    if load.meter.source in (EnergySource.nvml, EnergySource.rapl):
+        tags["codejoule.energy_devices"] = ", ".join(load.meter.devices)
     if plan.checkpoint.stored_as is not None:
         tags["codejoule.stored_as"] = plan.checkpoint.stored_as
     if load.taken_over:
@@ -133,7 +135,7 @@ def tags_of(plan: Plan, results: Results) -> dict[str, str]:
         # Windows shorter than a tick of the counter: the run's energy is then not known.
         tags["codejoule.unresolved_windows"] = str(unresolved)
     if plan.experiment.engine.facts.runs_already:
-        tags["codejoule.proof"] = "none: served"
+        tags["codejoule.proof"] = load.proof
     if results.out_of_memory:
         tags["codejoule.out_of_memory"] = str(len(results.out_of_memory))
         tags["codejoule.batch_reduced_to"] = str(results.out_of_memory[-1].reduced_to)

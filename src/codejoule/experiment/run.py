@@ -57,7 +57,7 @@ from codejoule.experiment.other_gpu import (
     note_gpu,
     refuse_other_gpu,
 )
-from codejoule.experiment.plan import Plan, loaded_quant, make_plan
+from codejoule.experiment.plan import Plan, check_model, make_plan
 from codejoule.experiment.results import headline, log_results
 from codejoule.experiment.schedule import schedule_here
 from codejoule.experiment.sweep import (
@@ -67,7 +67,6 @@ from codejoule.experiment.sweep import (
     SweepRef,
     current_sweep,
 )
-from codejoule.models import check_model_config
 from codejoule.tracking import (
     CONFIGURATION,
     FINGERPRINT,
@@ -153,7 +152,7 @@ def _outcome(
     began_s = time.monotonic()
     try:
         if experiment.stage is not Stage.evaluate:
-            check_model_config(experiment.model, loaded_quant(experiment), device=experiment.device)
+            check_model(experiment)
         outcome = run(experiment, sweep=sweep)
     except Exception as error:
         if sweep is None:

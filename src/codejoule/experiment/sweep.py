@@ -24,9 +24,8 @@ from codejoule.config.schema import (
 )
 from codejoule.config.typed import to_experiment, to_plain
 from codejoule.domain import from_json, to_json
-from codejoule.experiment.plan import loaded_quant
+from codejoule.experiment.plan import check_model
 from codejoule.generation import engine_class
-from codejoule.models import check_model_config
 from codejoule.tracking import RunStatus, prepare_store
 
 _FILE = "CODEJOULE_SWEEP_FILE"
@@ -157,7 +156,7 @@ def check_experiments(
         if own.stage is Stage.evaluate:  # no model is loaded
             continue
         try:
-            check_model_config(own.model, loaded_quant(own), device=own.device)
+            check_model(own)
             if own.engine not in able:
                 engine_class(own.engine.name).check(own.engine)
                 able.append(own.engine)

@@ -1,10 +1,10 @@
 """Turns an engine's tokens into sequences of text."""
 
+from collections import deque
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from codejoule.domain import Completion, FinishReason, Prompt
-from codejoule.domain.text import THINKING_END
 from codejoule.generation.text_stop import TextStop
 from codejoule.generation.thinking import Thinking
 
@@ -72,6 +72,7 @@ class DecodedSequence:
         self._reason: FinishReason | None = None
         self._thinking = thinking
         self._thoughts = ""
+        self._latest: deque[int] = deque(maxlen=len(thinking.end_tokens) if thinking else 0)
         self.thinks = thinking is not None
         """Whether it has not begun its answer."""
         self.thought: int | None = None if thinking is None else 0
@@ -110,9 +111,10 @@ class DecodedSequence:
         self.thought = self._count
         if (piece := self._piece()) is not None:
             self._thoughts += piece
-        _, ended, answer = self._thoughts.partition(THINKING_END)
-        # It may be a special token, which leaves no text.
-        if not ended and token != self._thinking.end_token:
+        self._latest.append(token)
+        _, ended, answer = self._thoughts.partition(self._thinking.end)
+        # It may be of special tokens, which leave no text.
+        if not ended and tuple(self._latest) != self._thinking.end_tokens:
             return
         self.thinks = False
         self._unread.clear()

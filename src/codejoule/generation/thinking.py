@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from codejoule.domain.text import THINKING_END
+from codejoule.domain.text import FINAL_CHANNEL, THINKING_END, thinking_end
 
 if TYPE_CHECKING:
     import torch
@@ -14,18 +14,22 @@ if TYPE_CHECKING:
 
 _LAST_WORDS = (
     "\n\nConsidering the limited time by the user, I have to give the solution based on the "
-    f"thinking directly now.\n{THINKING_END}"
+    "thinking directly now."
 )
 """What Qwen's authors put where a budget is spent (Qwen3 Technical Report, arXiv:2505.09388,
 section 4.3)."""
+_BEFORE_END = {THINKING_END: "\n", FINAL_CHANNEL: "<|end|><|start|>assistant"}
+"""What then stands before the end of the thinking."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thinking:
     """How a run's sequences think."""
 
-    end_token: int | None
-    """The token that ends it; None where its text takes several."""
+    end: str
+    """What ends it."""
+    end_tokens: tuple[int, ...]
+    """The tokens of that; where they are special, they leave no text."""
     budget: int | None
     """Tokens after which `last_words` take the place of what the model would choose; None without
     such a limit."""
@@ -37,12 +41,13 @@ class Thinking:
         cls, tokenizer: "transformers.PreTrainedTokenizerBase", *, budget: int | None
     ) -> "Thinking":
         """As this tokenizer writes it."""
-        ids = tokenizer(THINKING_END, add_special_tokens=False)["input_ids"]
-        words = tokenizer(_LAST_WORDS, add_special_tokens=False)["input_ids"]
+        end = thinking_end(str(tokenizer.chat_template)) or THINKING_END
+        words = f"{_LAST_WORDS}{_BEFORE_END[end]}{end}"
         return cls(
-            end_token=ids[0] if len(ids) == 1 else None,
+            end=end,
+            end_tokens=tuple(tokenizer(end, add_special_tokens=False)["input_ids"]),
             budget=budget,
-            last_words=tuple(words),
+            last_words=tuple(tokenizer(words, add_special_tokens=False)["input_ids"]),
         )
 
 

@@ -13,7 +13,7 @@ from codejoule.measurement.opening import (
     open_meter,
     packages_of_generation,
 )
-from codejoule.measurement.processes import ServerProcesses, find_server, in_use
+from codejoule.measurement.processes import ServerProcesses, find_server, in_use, mapped_by
 from codejoule.measurement.window import Window
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "energy_sources",
     "find_server",
     "in_use",
+    "mapped_by",
     "metered_devices",
     "metered_packages",
     "open_command_meter",

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -85,6 +86,23 @@ def _handle(gpu: "Gpu") -> Any:
     import pynvml
 
     return pynvml.nvmlDeviceGetHandleByUUID(gpu.uuid)
+
+
+def mapped_by(pids: Sequence[int], file: Path) -> tuple[int, ...]:
+    """Those of the processes, and of their descendants, that have `file` mapped into their memory,
+    as llama.cpp has the weights that it computes with. Of a process of another user that is not
+    known, and it is left out."""
+    import psutil
+
+    found = []
+    for pid in sorted({member for owner in pids for member in family(owner)}):
+        try:
+            maps = {Path(each.path) for each in psutil.Process(pid).memory_maps()}
+        except psutil.Error:
+            continue
+        if any(path.name == file.name and path.exists() and path.samefile(file) for path in maps):
+            found.append(pid)
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,8 @@ from codejoule.models.checkpoint import (
     config_of,
     describe_model,
     locate_checkpoint,
+    locate_served,
+    stored_modules,
 )
 from codejoule.models.facts import LoadedModel, ModelFacts
 from codejoule.models.load import import_libraries, load_model, prepare_libraries
@@ -34,7 +36,9 @@ __all__ = [
     "load_model",
     "load_tokenizer",
     "locate_checkpoint",
+    "locate_served",
     "prepare_libraries",
     "quantize_checkpoint",
+    "stored_modules",
     "write_config",
 ]

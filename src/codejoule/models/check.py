@@ -16,6 +16,7 @@ from codejoule.config.schema import (
     Weights,
 )
 from codejoule.domain import METHODS, Architecture, QuantizationMethod
+from codejoule.domain.architecture import refuse_other_kinds
 from codejoule.models.declared import declared_quantization, refuse_differences, with_group_size
 from codejoule.models.folder import has_experts, read_config
 from codejoule.models.quantization import quantizer_of
@@ -44,6 +45,10 @@ def check_model_config(
     """
     local = model.weights is Weights.local
     config = _local_config(model) if local else model.architecture
+    try:
+        refuse_other_kinds(config)
+    except ValueError as error:
+        raise ConfigError(f"model={model.name}: {error}") from error
     declared = declared_quantization(config) if local else None
     if model.weights is Weights.hub:
         _check_hub(model, quant)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 
 from codejoule.common.progress import doing
 from codejoule.config import ConfigError, installed_versions
+from codejoule.config.own_model import check_place
 from codejoule.config.schema import (
     ModelConfig,
     QuantConfig,
@@ -17,6 +18,7 @@ from codejoule.config.schema import (
     Weights,
 )
 from codejoule.domain import METHODS, Architecture, Quantization, dtype_in_force
+from codejoule.domain.quantization import LLAMA_CPP
 from codejoule.models.adapter import Adapter, with_adapter
 from codejoule.models.check import (
     BUNDLED_ROOT,
@@ -31,8 +33,8 @@ from codejoule.models.declared import (
     refuse_differences,
     with_group_size,
 )
-from codejoule.models.folder import MANIFEST, read_config, weight_files
-from codejoule.models.gguf import gguf_facts, reader_versions, unpack
+from codejoule.models.folder import MANIFEST, decoder_config, read_config, weight_files
+from codejoule.models.gguf import describe, gguf_facts, reader_versions, unpack
 from codejoule.models.hub import fetch
 from codejoule.models.quantization.base import DeclaredQuantization
 
@@ -41,6 +43,7 @@ _NOT_READ = (
     ".md", ".png", ".jpg", ".svg", ".pdf", ".log",
 )  # fmt: skip
 """Weights that are read by their index, weights in other formats, and documents."""
+_PLAIN = QuantConfig(name="none")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,13 +99,7 @@ def locate_checkpoint(
     elif folder.is_file():
         found = _gguf(folder, cache_dir.absolute())
     else:
-        place = folder if model.path else f"{model.name}/{folder.name}"
-        found = Checkpoint(
-            weights=model.weights,
-            source=f"{model.weights.name}:{place}",
-            path=folder,
-            checksum=folder_checksum(folder),
-        )
+        found = _local(model, folder)
     if adapter is not None:
         if quant.source is QuantSource.hub:
             raise ConfigError(
@@ -111,7 +108,7 @@ def locate_checkpoint(
             )
         found = with_adapter(found, adapter, model, cache_dir)
     assert found.path is not None
-    config = read_config(found.path)
+    config = decoder_config(found.path)
     declared = _declared(config, quant, found.source)
     quant = with_group_size(quant, config)
     found = replace(found, quantization=quantization_label(quant))
@@ -119,6 +116,32 @@ def locate_checkpoint(
         return found
     refuse_making(quant, found.source)
     return _to_be_quantized(found, quant, cache_dir, calibration_id)
+
+
+def locate_served(model: ModelConfig, quant: QuantConfig, *, cache_dir: Path) -> Checkpoint:
+    """Find what tells of a model that a server has loaded: its config and its tokenizer, the
+    checksum of what `model` names. Nothing is dequantized, weights on the hub are not downloaded,
+    and no kind of model is refused. Raises `ConfigError` for a GGUF file that stores its weights
+    otherwise than `quant` says, and `UserError` where the files cannot be had."""
+    if model.weights is Weights.random:
+        return _random(model, _PLAIN)
+    if model.weights is Weights.hub:
+        return _hub(model, _PLAIN, served=True)
+    folder = _folder(model, _PLAIN)
+    check_place(folder, f"model.path={folder}")
+    if folder.is_file():
+        return _served_gguf(folder, quant, cache_dir.absolute())
+    return _local(model, folder)
+
+
+def _local(model: ModelConfig, folder: Path) -> Checkpoint:
+    place = folder if model.path else f"{model.name}/{folder.name}"
+    return Checkpoint(
+        weights=model.weights,
+        source=f"{model.weights.name}:{place}",
+        path=folder,
+        checksum=folder_checksum(folder),
+    )
 
 
 def _declared(
@@ -169,23 +192,58 @@ def _folder(model: ModelConfig, quant: QuantConfig) -> Path:
 
 def _gguf(file: Path, cache_dir: Path) -> Checkpoint:
     """A GGUF file, dequantized into a folder of `cache_dir` where that was never done."""
-    facts, stat = gguf_facts(file), file.stat()
-    checksum = _file_checksum(file, stat.st_size, stat.st_mtime_ns)
-    what = json.dumps([checksum, facts.dtype, reader_versions()], sort_keys=True)
+    facts = gguf_facts(file)
+    return _of_gguf(file, facts.told, facts.dtype, unpack, cache_dir)
+
+
+def _served_gguf(file: Path, quant: QuantConfig, cache_dir: Path) -> Checkpoint:
+    """A GGUF file that a server computes with as it is."""
+    facts = gguf_facts(file)
+    packed = LLAMA_CPP in METHODS[quant.method.name].loaders
+    if quant.bits != facts.bits or packed != (facts.bits is not None):
+        own = "quant=none" if facts.bits is None else f"quant=gguf quant.bits={facts.bits}"
+        raise ConfigError(
+            f"quant={quant.name} ({quant.bits or 16} bits) with {file}: a server computes with its "
+            f"weights as they are stored, and most are {facts.kind}; say so ({own})"
+        )
+    found = _of_gguf(file, f"GGUF {facts.kind}", "served", describe, cache_dir)
+    return replace(found, checksum=f"gguf:{_checksum_of(file)}")
+
+
+def _of_gguf(
+    file: Path,
+    told: str,
+    made: str,
+    write: Callable[[Path, str, Path], None],
+    cache_dir: Path,
+) -> Checkpoint:
+    """What is `made` of a GGUF file, written to a folder of `cache_dir` unless it is there."""
+    checksum = _checksum_of(file)
+    what = json.dumps([checksum, made, reader_versions()], sort_keys=True)
     key = hashlib.sha256(what.encode()).hexdigest()
     folder = cache_dir / f"gguf-{key[:32]}"
     if not (folder / MANIFEST).exists():
-        unpack(file, checksum, folder)
+        write(file, checksum, folder)
     return Checkpoint(
         weights=Weights.local,
-        source=f"local:{file} ({facts.told})",
+        source=f"local:{file} ({told})",
         path=folder,
         checksum=f"gguf:{key}",
-        stored_as=facts.told,
+        stored_as=told,
     )
 
 
-def _hub(model: ModelConfig, quant: QuantConfig) -> Checkpoint:
+def stored_modules(checkpoint: Checkpoint) -> list[dict[str, Any]] | None:
+    """The tensors of a GGUF file with the type of each; None for other weights."""
+    folder = checkpoint.base_path or checkpoint.path
+    if checkpoint.stored_as is None or folder is None:
+        return None
+    manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
+    found: list[dict[str, Any]] | None = manifest.get("modules")
+    return found
+
+
+def _hub(model: ModelConfig, quant: QuantConfig, *, served: bool = False) -> Checkpoint:
     assert model.id is not None
     repository, revision = model.id, model.revision
     if (published := published_checkpoint(model, quant)) is not None:
@@ -203,8 +261,11 @@ def _hub(model: ModelConfig, quant: QuantConfig) -> Checkpoint:
         repository,
         revision,
         remedy=remedy,
+        weights=not served,
         # What would not be run is not downloaded.
-        check=lambda folder: _declared(read_config(folder), quant, f"hub:{repository}"),
+        check=lambda folder: (
+            None if served else _declared(decoder_config(folder), quant, f"hub:{repository}")
+        ),
     )
     return Checkpoint(
         weights=model.weights,
@@ -275,12 +336,13 @@ def folder_checksum(folder: Path) -> str:
     doing(f"reading {folder.name or folder} to compute its checksum")
     digest = hashlib.sha256()
     for file in sorted({*weights, *beside}):
-        stat = file.stat()
-        digest.update(
-            f"{file.relative_to(folder)}:"
-            f"{_file_checksum(file, stat.st_size, stat.st_mtime_ns)}\n".encode()
-        )
+        digest.update(f"{file.relative_to(folder)}:{_checksum_of(file)}\n".encode())
     return digest.hexdigest()
+
+
+def _checksum_of(file: Path) -> str:
+    stat = file.stat()
+    return _file_checksum(file, stat.st_size, stat.st_mtime_ns)
 
 
 @lru_cache(maxsize=256)

@@ -37,6 +37,8 @@ class ModelFacts:
     stored_as: str | None
     """How a GGUF file stores them and what became of that; None for weights that were loaded as
     they lie there."""
+    stored_modules: Sequence[Mapping[str, Any]] | None
+    """The tensors of that file with the type of each."""
     dtype: str
     """Dtype of the unquantized parameters."""
     device: str

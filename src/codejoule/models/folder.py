@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codejoule.config import ConfigError
-from codejoule.domain.architecture import refuse_linear_attention, routed_experts
+from codejoule.domain.architecture import refuse_other_kinds, routed_experts
 from codejoule.models.compat import attention_of
 from codejoule.models.declared import declared_quantization
 
@@ -33,8 +33,8 @@ _EXPERT = re.compile(r"(.*\.experts\.)\d+(\..*)")
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The folder's ``config.json``; raises `ConfigError` where it cannot be read or understood, for
-    layers of linear attention, and where the quantization stands in another file alone."""
+    """The folder's ``config.json``; raises `ConfigError` where it cannot be read or understood, and
+    where the quantization stands in another file alone."""
     file = folder / "config.json"
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
@@ -46,7 +46,6 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(config, dict) or "model_type" not in config:
         raise ConfigError(f"{file}: names no model_type; it is not a transformers checkpoint")
     try:
-        refuse_linear_attention(config)
         declared = declared_quantization(config)
     except ValueError as error:
         raise ConfigError(f"{folder}: {error}") from error
@@ -56,6 +55,16 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{folder}: its quantization stands in {apart[0]} alone, where transformers does not "
             "look; make that the quantization_config of config.json"
         )
+    return config
+
+
+def decoder_config(folder: Path) -> dict[str, Any]:
+    """The same of a model that is computed here; refuses other kinds, too (`ConfigError`)."""
+    config = read_config(folder)
+    try:
+        refuse_other_kinds(config)
+    except ValueError as error:
+        raise ConfigError(f"{folder}: {error}") from error
     return config
 
 

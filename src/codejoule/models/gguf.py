@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -44,12 +44,17 @@ class GgufFacts:
 
     kind: str
     """How most of its weights are stored, as its makers call it, e.g. ``Q4_K_M`` or ``Q8_0``."""
-    tensors: Mapping[str, int]
-    """Number of tensors of each type, e.g. ``Q4_1`` and ``F32``."""
+    modules: Sequence[Mapping[str, Any]]
+    """Its tensors: name, type (e.g. ``Q4_1``) and count of those alike in all but numbers."""
     weights: int
     """Numbers in all tensors."""
     largest: int
     """Numbers in the largest tensor."""
+
+    @property
+    def bits(self) -> int | None:
+        """Bits that most of its weights have, scales left out; None for numbers as they are."""
+        return None if self.kind in _PLAIN else int(re.findall(r"\d", self.kind)[0])
 
     @property
     def dtype(self) -> str:
@@ -79,15 +84,15 @@ def _facts(file: Path, size: int, mtime_ns: int) -> GgufFacts:
             f"{file}: one of {split.contents()} parts of a model; join them with llama.cpp's "
             "llama-gguf-split --merge, and give the file that it makes"
         )
-    tensors, weights = Counter[str](), Counter[str]()
+    alike, weights = Counter[tuple[str, str]](), Counter[str]()
     for tensor in reader.tensors:
-        tensors[tensor.tensor_type.name] += 1
+        alike[_without_numbers(tensor.name), tensor.tensor_type.name] += 1
         weights[tensor.tensor_type.name] += int(tensor.n_elements)
-    if not tensors:
+    if not alike:
         raise UserError(f"{file}: holds no weights (a vocabulary alone?); give a model's file")
     return GgufFacts(
         kind=_kind(reader, weights),
-        tensors=dict(tensors),
+        modules=[{"name": n, "type": t, "count": count} for (n, t), count in alike.items()],
         weights=sum(weights.values()),
         largest=max(int(tensor.n_elements) for tensor in reader.tensors),
     )
@@ -157,9 +162,8 @@ def unpack(file: Path, checksum: str, folder: Path) -> None:
     )
     _require_memory(file, facts, dtype.itemsize)
     doing(f"dequantizing {file.name}", f"{facts.kind} to {facts.dtype}")
-    work = folder.with_name(f".{folder.name}.{os.getpid()}")
     place = {"gguf_file": file.name, "local_files_only": True}
-    try:
+    with _made_whole(folder) as work:
         with quiet_libraries(), _refusals(file):
             model, info = AutoModelForCausalLM.from_pretrained(
                 file.parent,
@@ -176,14 +180,36 @@ def unpack(file: Path, checksum: str, folder: Path) -> None:
         model.config.__dict__.pop("quantization_config", None)
         model.save_pretrained(work)
         tokenizer.save_pretrained(work)
-        manifest = {
-            "gguf": checksum, "stored": facts.told, "tensors": facts.tensors, "dtype": facts.dtype,
-            **reader_versions(),
-        }  # fmt: skip
-        (work / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        _write_manifest(work, checksum, facts, stored=facts.told, dtype=facts.dtype)
+
+
+def describe(file: Path, checksum: str, folder: Path) -> None:
+    """Write what tells of the model in `file` to `folder`: config, tokenizer and manifest, as
+    `unpack` does, without weights."""
+    from transformers import AutoConfig, AutoTokenizer
+
+    doing(f"reading {file.name}'s tokenizer")
+    place = {"gguf_file": file.name, "local_files_only": True, "trust_remote_code": False}
+    with _made_whole(folder) as work, quiet_libraries(), _refusals(file):
+        AutoConfig.from_pretrained(file.parent, **place).save_pretrained(work)
+        AutoTokenizer.from_pretrained(file.parent, **place).save_pretrained(work)
+        _write_manifest(work, checksum, gguf_facts(file))
+
+
+@contextmanager
+def _made_whole(folder: Path) -> Iterator[Path]:
+    """A folder to write to, which then becomes `folder`, whole or not at all."""
+    work = folder.with_name(f".{folder.name}.{os.getpid()}")
+    try:
+        yield work
         move_whole(work, folder)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _write_manifest(folder: Path, checksum: str, facts: GgufFacts, **made: str) -> None:
+    what = {"gguf": checksum, **made, "modules": facts.modules, **reader_versions()}
+    (folder / MANIFEST).write_text(json.dumps(what, indent=2) + "\n", encoding="utf-8")
 
 
 def _require_memory(file: Path, facts: GgufFacts, itemsize: int) -> None:
@@ -253,9 +279,13 @@ def _some_of_each_kind(tensors: Iterable[Any]) -> list[Any]:
     kinds: dict[str, list[Any]] = {}
     for tensor in tensors:
         if len(tensor.shape) == 2:
-            kinds.setdefault(re.sub(r"\d+", "*", tensor.name), []).append(tensor)
+            kinds.setdefault(_without_numbers(tensor.name), []).append(tensor)
     places = [sorted({0, len(alike) // 2, len(alike) - 1}) for alike in kinds.values()]
     return [alike[i] for alike, some in zip(kinds.values(), places, strict=True) for i in some]
+
+
+def _without_numbers(name: str) -> str:
+    return re.sub(r"\d+", "*", name)
 
 
 def _sums(parts: "Iterable[torch.Tensor]") -> "torch.Tensor":

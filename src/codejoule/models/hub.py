@@ -17,21 +17,28 @@ _FINAL = (Refusal.revision, Refusal.repository, Refusal.name)
 """Answers about which no cached snapshot knows better."""
 _TOKENIZER = ("tokenizer_config.json", "chat_template.jinja", "chat_template.json")
 """What tells whether a tokenizer knows chats."""
-_PATTERNS = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
+_BESIDE = ("*.json", "*.txt", "*.model", "*.jinja")
+_PATTERNS = (*_BESIDE, "*.safetensors")
 
 
 def fetch(
-    repository: str, revision: str, *, remedy: str, check: Callable[[Path], object] = Path
+    repository: str,
+    revision: str,
+    *,
+    remedy: str,
+    check: Callable[[Path], object] = Path,
+    weights: bool = True,
 ) -> tuple[Path, str]:
     """Folder and commit of a repository's snapshot, downloaded unless it is in the cache.
 
     Asks the hub which commit `revision` is; where the hub cannot be reached within seconds
     or keeps its door shut, a complete snapshot in the cache serves. Otherwise raises
     `UserError` that ends with `remedy`. `check` is given the folder as soon as ``config.json`` is
-    there, and may refuse it before the weights are downloaded.
+    there, and may refuse it before the weights are downloaded; without `weights` they never are.
     """
     from huggingface_hub import HfApi, constants
 
+    patterns = _PATTERNS if weights else _BESIDE
     api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"), library_name="codejoule")
     cache = Path(constants.HF_HUB_CACHE)
     doing("asking the Hugging Face hub", repository)
@@ -41,17 +48,18 @@ def fetch(
             # The hub describes a gated repository to everyone; this asks whether it gives it.
             api.auth_check(repository)
     except hub_errors() as error:
-        if refusal_of(error) not in _FINAL and (cached := _cached(repository, revision, cache)):
+        final = refusal_of(error) in _FINAL
+        if not final and (cached := _cached(repository, revision, cache, weights=weights)):
             return cached
         reason = _reason(error, repository, revision)
         raise UserError(f"{repository}: {reason}; {remedy}") from error
     missing = {
         file.rfilename: file.size or 0
         for file in info.siblings or ()
-        if any(Path(file.rfilename).match(pattern) for pattern in _PATTERNS)
+        if any(Path(file.rfilename).match(pattern) for pattern in patterns)
         and not _is_there(repository, file.rfilename, str(info.sha), cache)
     }
-    cached = _cached(repository, str(info.sha), cache)
+    cached = _cached(repository, str(info.sha), cache, weights=weights)
     if cached and missing.keys().isdisjoint(_TOKENIZER):
         return cached
     full = f"move the cache with HF_HOME, make room, or {remedy}"
@@ -65,7 +73,8 @@ def fetch(
             check(first)
         # By its name, so that the cache knows later, without the hub, what the name stands for.
         bar = download_bar(repository, needed)
-        folder = _snapshot(repository, revision, cache, tqdm_class=bar, **options)
+        options |= {"patterns": patterns, "tqdm_class": bar}
+        folder = _snapshot(repository, revision, cache, **options)
     except ConfigError:
         raise
     except hub_errors() as error:
@@ -132,8 +141,10 @@ def _reason(error: Exception, repository: str, revision: str) -> str:
     )
 
 
-def _cached(repository: str, revision: str, cache: Path) -> tuple[Path, str] | None:
-    """A complete snapshot in the cache and its commit."""
+def _cached(
+    repository: str, revision: str, cache: Path, *, weights: bool
+) -> tuple[Path, str] | None:
+    """A complete snapshot in the cache and its commit; without `weights` it need have none."""
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
@@ -142,8 +153,8 @@ def _cached(repository: str, revision: str, cache: Path) -> tuple[Path, str] | N
         return None
     # A snapshot's folder exists from the first file on, and is named after the commit. Loading the
     # model alone leaves weights without a tokenizer.
-    complete = (folder / "config.json").exists() and has_tokenizer(folder) and weight_files(folder)
-    return (folder, folder.name) if complete else None
+    complete = (folder / "config.json").exists() and has_tokenizer(folder)
+    return (folder, folder.name) if complete and (weight_files(folder) or not weights) else None
 
 
 def _is_there(repository: str, file: str, commit: str, cache: Path) -> bool:

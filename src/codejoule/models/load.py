@@ -13,7 +13,7 @@ from codejoule.config.schema import ModelConfig, QuantConfig
 from codejoule.domain import METHODS, dtype_in_force
 from codejoule.models.adapter import run_beside
 from codejoule.models.check import check_on_device
-from codejoule.models.checkpoint import Checkpoint
+from codejoule.models.checkpoint import Checkpoint, stored_modules
 from codejoule.models.compat import attention_of, quiet_libraries
 from codejoule.models.declared import declared_quantization, with_group_size
 from codejoule.models.facts import (
@@ -162,6 +162,7 @@ def _load(
         checksum=checkpoint.checksum,
         adapter=None if adapter is None else adapter.to_json(),
         stored_as=checkpoint.stored_as,
+        stored_modules=stored_modules(checkpoint),
         dtype=str(dtype).removeprefix("torch."),
         device=device,
         device_map=None if place.device_map is None else dict(place.device_map),

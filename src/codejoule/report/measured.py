@@ -1,10 +1,14 @@
 """Where a group's figures come from, in words and per run."""
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from codejoule.analysis import GroupAnalysis, Table
+from codejoule.analysis.comparison import DEVICES
 from codejoule.domain.text import number
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SOURCES = {
     "nvml": "the GPU's own energy counter, read through NVML; a window's error falls with its "
@@ -31,7 +35,7 @@ def provenance(group: GroupAnalysis) -> list[tuple[str, str]]:
     rows = [
         ("Energy of generation", _source(facts.get("energy source"))),
         ("Energy of evaluation", _source(facts.get("evaluation energy source"))),
-        ("Scope", facts.get("energy scope", "unknown")),
+        ("Scope", with_packages(facts.get("energy scope", "unknown"), frame.get(DEVICES))),
         ("GPU", facts.get("GPU", "none")),
         ("Machine", facts.get("machine", "unknown")),
         ("Weights", facts.get("weights", "unknown")),
@@ -48,6 +52,32 @@ def provenance(group: GroupAnalysis) -> list[tuple[str, str]]:
         own = frame.get(f"tags.codejoule.{tag}")
         rows += [] if own is None else [(term, text) for text in sorted(set(own.dropna()))]
     return rows
+
+
+def with_packages(scope: str, devices: "pd.Series[str] | None") -> str:
+    """A scope of energy, and the CPU packages that it covers where their counters gave it: whether
+    memory is counted, too, differs between processors. `devices` has those of each run, such as
+    ``cpu:0, dram:0``."""
+    known = [] if devices is None else sorted(set(devices.dropna()))
+    words = "; ".join(filter(None, map(_packages, known)))
+    return f"{scope} ({words})" if words else scope
+
+
+def _packages(devices: str) -> str:
+    kinds: dict[str, list[str]] = {"cpu": [], "dram": []}
+    for device in devices.split(", "):
+        kind, _, number_ = device.partition(":")
+        kinds.setdefault(kind, []).append(number_)
+    packages, memory = kinds["cpu"], kinds["dram"]
+    if not packages:
+        return ""
+    several = len(packages) > 1
+    named = f"CPU package{'s' * several} {', '.join(packages)}"
+    if packages == memory:
+        return f"{named} and {'their' if several else 'its'} memory"
+    if memory:
+        return f"{named} and the memory of {', '.join(memory)}"
+    return f"{named} without memory, which has no counter here"
 
 
 def runs_table(group: GroupAnalysis) -> Table:

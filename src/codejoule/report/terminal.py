@@ -9,6 +9,7 @@ from codejoule.analysis import GroupAnalysis, ratio_curves, setting_columns
 from codejoule.analysis.families import heading
 from codejoule.domain.metrics import J_PER_KWH, KWH_FROM_J
 from codejoule.domain.text import number
+from codejoule.report.measured import with_packages
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -232,6 +233,7 @@ def legend(table: "pd.DataFrame") -> list[str]:
         if evaluation
         else "total: not known, evaluation was not metered."
     )
+    scope = with_packages(scope, table["energy_devices"])
     lines = [f"energy and J/token: generation alone, {_source(source)}, scope {scope}. {total}"]
     if "estimate" in f"{source}, {evaluation}":
         lines.append(

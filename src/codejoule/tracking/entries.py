@@ -70,6 +70,10 @@ class MeterFacts:
     """UUIDs of the GPUs among them whose counters are read."""
 
 
+UNPROVEN = "none: served"
+"""Proof of a model of which its server's word is all there is."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded(Entry):
     """A model was made ready."""
@@ -86,6 +90,11 @@ class Loaded(Entry):
     def device(self) -> str:
         """``cpu`` or ``cuda``."""
         return str(self.model["device"])
+
+    @property
+    def proof(self) -> str:
+        """What shows that a server serves what the configuration says."""
+        return str(self.model.get("proof", UNPROVEN))
 
     @property
     def taken_over(self) -> bool:

@@ -1,7 +1,7 @@
 """Which fields beyond OpenAI's own a server understands."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from enum import Enum
 from typing import Any
 
@@ -30,7 +30,7 @@ def body(
     fixed_length: bool,
     end_tokens: Sequence[int],
     seed: int,
-) -> Mapping[str, Any]:
+) -> dict[str, Any]:
     """The request for one prompt. Every setting that shapes the text is stated."""
     sample = generation.do_sample
     top_p = generation.top_p if sample and generation.top_p is not None else 1.0
@@ -50,11 +50,13 @@ def body(
         fields |= {
             "stream_options": {"include_usage": True},
             "repetition_penalty": 1.0,
+            # llama.cpp's word for it; llama-cpp-python's own is 1.1.
+            "repeat_penalty": 1.0,
             "add_special_tokens": prompt.add_special_tokens,
         }
         if sample:
-            # Off: vLLM takes -1 or 0, llama.cpp 0.
-            fields["top_k"] = 0
+            # Off: vLLM takes -1 or 0, llama.cpp 0. llama.cpp's own min_p is 0.05.
+            fields |= {"top_k": 0, "min_p": 0.0}
         if fixed_length:
             fields |= {"ignore_eos": True, "min_tokens": max_tokens}
     elif dialect is Dialect.transformers:

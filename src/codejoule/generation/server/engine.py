@@ -72,6 +72,7 @@ class ServerEngine(Engine):
         self._tokenizer = tokenizer
         self._end_tokens = decoding.end_tokens(model.end_token_owners, tokenizer)
         self._dialect: Dialect | None = None
+        self._counts = False
         # A line for each request.
         logging.getLogger("httpx").setLevel(logging.WARNING)
 
@@ -81,8 +82,11 @@ class ServerEngine(Engine):
         return identify(config)
 
     def open(self, windows: Sequence[Sequence[Prompt]], *, at_once: int) -> bool:
-        """Find out which fields the server takes; raises `UserError` where it takes none."""
+        """Find out which fields the server takes; raises `UserError` where it takes none, and where
+        it makes another prompt of the first than the model's tokenizer does."""
         self.generate((), at_once=1, seed=0, max_new_tokens=1)
+        if windows and not self._counts:
+            self._compare_prompt(windows[0][0])
         return False
 
     def prepare(self, windows: Sequence[Sequence[Prompt]], *, at_once: int) -> None:
@@ -159,14 +163,42 @@ class ServerEngine(Engine):
         refusal: UserError | None = None
         for dialect in Dialect:
             try:
-                async for _ in self._stream(client, probe, dialect, seed=0, max_new_tokens=1):
-                    pass
+                async for event in self._stream(client, probe, dialect, seed=0, max_new_tokens=1):
+                    self._counts = self._counts or bool(event.get("usage"))
             except UserError as error:
                 refusal = refusal or error
             else:
                 return dialect
         assert refusal is not None
         raise refusal
+
+    def _compare_prompt(self, prompt: Prompt) -> None:
+        """Ask for the tokens of a prompt without a stream: llama-cpp-python counts none in one."""
+        import httpx
+
+        assert self._dialect is not None
+        fields = self._body(prompt, self._dialect, seed=0, max_new_tokens=1) | {"stream": False}
+        fields.pop("stream_options", None)
+        try:
+            told = httpx.post(f"{self._url}/completions", json=fields, timeout=self._timeout_s)
+            usage = told.json().get("usage") or {}
+        except (httpx.HTTPError, ValueError, AttributeError):
+            return  # not known of this server
+        self._prompt_tokens(prompt, _Answer(sent_s=0.0, arrived_s=None, usage=usage))
+
+    def _body(
+        self, prompt: Prompt, dialect: Dialect, *, seed: int, max_new_tokens: int
+    ) -> dict[str, Any]:
+        return body(
+            prompt,
+            model=self._model.id,
+            generation=self._decoding.generation,
+            dialect=dialect,
+            max_tokens=max_new_tokens,
+            fixed_length=self._decoding.fixed_length,
+            end_tokens=self._end_tokens,
+            seed=seed,
+        )
 
     async def _stream(
         self,
@@ -180,16 +212,7 @@ class ServerEngine(Engine):
         """The events of one request; UserError for anything that is not an answer."""
         import httpx
 
-        fields = body(
-            prompt,
-            model=self._model.id,
-            generation=self._decoding.generation,
-            dialect=dialect,
-            max_tokens=max_new_tokens,
-            fixed_length=self._decoding.fixed_length,
-            end_tokens=self._end_tokens,
-            seed=seed,
-        )
+        fields = self._body(prompt, dialect, seed=seed, max_new_tokens=max_new_tokens)
         try:
             async with client.stream("POST", f"{self._url}/completions", json=fields) as response:
                 if response.status_code != httpx.codes.OK:
