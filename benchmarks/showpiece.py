@@ -462,8 +462,8 @@ def serving_step_s(model: str, batch: int) -> float:
 
 
 def real_groups(study: Study, options: argparse.Namespace, out: Path) -> Iterator[Group]:
-    """The real model over each suite there is a file of: five samples per task of each quantization,
-    and unquantized one task at a time, for the energy of each task by itself."""
+    """The real model over each suite there is a file of: five samples per task of each
+    quantization, and unquantized one task at a time, for the energy of each task by itself."""
     for path in (options.humaneval, options.mbpp):
         if options.smollm is None or path is None:
             continue
