@@ -65,13 +65,18 @@ def task_nature(tasks: pd.DataFrame) -> Conclusion:
     alone = tasks[(tasks["part"] == "smollm") & (tasks["batch"] == 1)]
     alone = alone.dropna(subset=["energy_j", "output_tokens"])
     alone = alone[(alone["energy_j"] > 0) & (alone["output_tokens"] > 0)]
-    verdict = (ABSENT, "no model has answered real tasks one at a time yet")
+    verdict, why = (ABSENT, f"a real model, one task at a time: {ABSENT}"), ""
     if len(alone) > 10:
         share = np.corrcoef(alone["output_tokens"], alone["energy_j"])[0, 1] ** 2
         per_token = alone["energy_j"] / alone["output_tokens"]
         spread = per_token.quantile(0.9) / per_token.quantile(0.1)
         most = alone["energy_j"].quantile(0.9) / alone["energy_j"].quantile(0.1)
         low, high = _correlation_interval(math.sqrt(share), len(alone))
+        if low**2 > 0.5:
+            why = (
+                "What a task asks for decides how long its answer is, and its energy follows the "
+                "tokens of the answer."
+            )
         verdict = (
             HOLDS if low**2 > 0.5 else OTHER,
             f"SmolLM2 on {len(alone)} tasks, one at a time: the number of output tokens explains "
@@ -83,8 +88,7 @@ def task_nature(tasks: pd.DataFrame) -> Conclusion:
         name="Task nature",
         said="the nature of a task affects its energy significantly",
         verdicts=(verdict,),
-        why="What a task asks for decides how long its answer is. Energy follows the answer's "
-        "tokens as far as the figures say.",
+        why=why,
     )
 
 

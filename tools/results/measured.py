@@ -61,15 +61,14 @@ class Grid:
         """Those of a part."""
         return cls(cells[(cells["part"] == part) & (cells["status"] == "finished")])
 
+    @cached_property
+    def _by_configuration(self) -> dict[tuple[object, ...], pd.DataFrame]:
+        return dict(iter(self.rows.groupby(["model", "quant", "engine", "batch"])))
+
     def runs(self, model: str, quant: str, setting: Setting) -> pd.DataFrame:
         """Of one configuration."""
-        rows = self.rows
-        return rows[
-            (rows["model"] == model)
-            & (rows["quant"] == quant)
-            & (rows["engine"] == setting.engine)
-            & (rows["batch"] == setting.batch)
-        ]
+        key = (model, quant, setting.engine, setting.batch)
+        return self._by_configuration.get(key, self.rows.iloc[:0])
 
     def per_token_j(
         self, model: str, quant: str, setting: Setting, energy: str = "energy_generation_j"
@@ -90,11 +89,20 @@ class Grid:
         if not a.size or not b.size or (a <= 0).any() or (b <= 0).any():
             return None
         engines = (one[2].engine, other[2].engine)
-        variance = max((self.variance(e, energy) for e in engines), key=lambda v: v.sd_log)
+        variance = max((self.variances[e, energy] for e in engines), key=lambda v: v.sd_log)
         return compare_runs(a, b, variance=variance)
 
-    def variance(self, engine: str, energy: str = "energy_generation_j") -> RunVariance:
-        """Between runs of an engine: of the repeats here, moderated by what was measured before."""
+    @cached_property
+    def variances(self) -> dict[tuple[str, str], RunVariance]:
+        """Between runs, by engine and energy."""
+        return {
+            (engine, energy): self._variance(engine, energy)
+            for engine in self.rows["engine"].unique()
+            for energy in ("energy_generation_j", "energy_gpu_net_j")
+        }
+
+    def _variance(self, engine: str, energy: str) -> RunVariance:
+        """Of the repeats here, moderated by what was measured before."""
         rows = self.rows[self.rows["engine"] == engine]
         rows = rows.assign(own=rows[energy] / rows["output_tokens"]).dropna(subset=["own"])
         rows = rows[rows["own"] > 0]

@@ -9,7 +9,7 @@ import pandas as pd
 
 from codejoule.analysis import RatioCurve
 from codejoule.domain.text import number
-from codejoule.statistics import RunRatio, paired_accuracy
+from codejoule.statistics import ALPHA, PairedAccuracy, compare_runs, paired_accuracy
 from codejoule.statistics.crossing import find_crossing
 from codejoule.thesis import reductions
 from codejoule.thesis.results import SIZES
@@ -125,8 +125,9 @@ def _each(found: tuple[Conclusion, ...]) -> Iterator[str]:
         for word, how in own.verdicts:
             yield f"- {how}" + ("" if word == ABSENT else f": **{word}**")
         yield ""
-        yield own.why
-        yield ""
+        if own.why:
+            yield own.why
+            yield ""
         yield from own.table
         if own.table:
             yield ""
@@ -237,25 +238,20 @@ def _of_suite(suite: str, runs: pd.DataFrame, tasks: pd.DataFrame) -> Iterator[s
             "lost already what that rounding takes."
         )
     yield ""
-    plain = _rates(tasks, suite, "none")
+    changes = _changes(tasks, suite)
     rows = []
     for quant in ("none", *QUANTS):
         own = runs[runs["quant"] == quant]
         if own.empty:
             continue
         row = own.iloc[0]
-        rates = _rates(tasks, suite, quant)
-        change = "-"
-        if quant != "none" and len(plain) and len(rates):
-            both = pd.concat([rates, plain], axis=1, join="inner").dropna()
-            found = paired_accuracy(both.iloc[:, 0].to_numpy(), both.iloc[:, 1].to_numpy())
-            change = f"{found.difference:+.3f} [{found.ci_low:+.3f}, {found.ci_high:+.3f}]"
+        found = changes.get(quant)
         interval = f"[{row['pass_at_1_ci_low']:.3f}, {row['pass_at_1_ci_high']:.3f}]"
         rows.append(
             [
                 quant,
                 f"{row['pass_at_1']:.3f} {interval}",
-                change,
+                "-" if found is None else _change(found),
                 _number(row["energy_per_solved_task_j"]),
                 _number(row["energy_per_output_token_j"]),
                 _number(row["throughput_tokens_per_s"]),
@@ -263,6 +259,43 @@ def _of_suite(suite: str, runs: pd.DataFrame, tasks: pd.DataFrame) -> Iterator[s
         )
     names = ["quant", "pass@1", "change", "J per solved task", "J/token", "tokens/s"]
     yield from markdown(names, rows)
+    yield ""
+    for quant, said in _ACCURACY.items():
+        found = changes.get(quant)
+        if found is None:
+            told = ABSENT
+        elif found.ci_high < 0:
+            told = f"pass@1 changes by {_change(found)}, so that a loss is shown"
+        elif found.p_value_no_loss < ALPHA:
+            told = f"a loss of {found.margin:g} or more is excluded ({_change(found)})"
+        else:
+            told = (
+                f"pass@1 changes by {_change(found)}: neither is a loss shown, nor one of "
+                f"{found.margin:g} excluded"
+            )
+        yield f"- {quant}: the thesis says {said}. Here: {told}."
+
+
+_ACCURACY = {
+    "gptq8": "that accuracy is not significantly reduced",
+    "gptq4": "that accuracy decreases slightly",
+    "awq": "that pass@1 is substantially lower",
+}
+
+
+def _changes(tasks: pd.DataFrame, suite: str) -> dict[str, PairedAccuracy]:
+    """pass@1 of each quantization against the unquantized model, task by task."""
+    rates = {quant: _rates(tasks, suite, quant) for quant in ("none", *QUANTS)}
+    found = {}
+    for quant in QUANTS:
+        both = pd.concat([rates[quant], rates["none"]], axis=1, join="inner").dropna()
+        if len(both):
+            found[quant] = paired_accuracy(*(both[name].to_numpy() for name in (quant, "none")))
+    return found
+
+
+def _change(found: PairedAccuracy) -> str:
+    return f"{found.difference:+.3f} [{found.ci_low:+.3f}, {found.ci_high:+.3f}]"
 
 
 def _rates(tasks: pd.DataFrame, suite: str, quant: str) -> pd.Series:
@@ -397,7 +430,7 @@ def _again(data: Data) -> Iterator[str]:
         if old.empty:
             continue
         a, b = ((r["energy_generation_j"] / r["output_tokens"]).to_numpy(float) for r in (own, old))
-        ratio = _compare(a, b, both, str(engine))
+        ratio = compare_runs(a, b, variance=both.variances[engine, "energy_generation_j"])
         inside += not ratio.resolved
         rows.append(
             [f"{model} {quant} `{engine}` {batch}", number(float(b.mean())),
@@ -412,12 +445,6 @@ def _again(data: Data) -> Iterator[str]:
         f"In {inside} of {len(rows)} configurations the interval of the difference contains 0: the "
         "second run agrees with the first there."
     )
-
-
-def _compare(a: np.ndarray, b: np.ndarray, grid: Grid, engine: str) -> RunRatio:
-    from codejoule.statistics import compare_runs
-
-    return compare_runs(a, b, variance=grid.variance(engine))
 
 
 def _cost(data: Data) -> Iterator[str]:
