@@ -253,11 +253,20 @@ def _of_suite(suite: str, runs: pd.DataFrame, tasks: pd.DataFrame) -> Iterator[s
                 f"{row['pass_at_1']:.3f} {interval}",
                 "-" if found is None else _change(found),
                 _number(row["energy_per_solved_task_j"]),
+                "-" if quant == "none" else _per_solved(tasks, suite, quant),
                 _number(row["energy_per_output_token_j"]),
                 _number(row["throughput_tokens_per_s"]),
             ]
         )
-    names = ["quant", "pass@1", "change", "J per solved task", "J/token", "tokens/s"]
+    names = [
+        "quant",
+        "pass@1",
+        "change",
+        "J per solved task",
+        "against none",
+        "J/token",
+        "tokens/s",
+    ]
     yield from markdown(names, rows)
     yield ""
     for quant, said in _ACCURACY.items():
@@ -300,9 +309,34 @@ def _change(found: PairedAccuracy) -> str:
 
 def _rates(tasks: pd.DataFrame, suite: str, quant: str) -> pd.Series:
     """Share of each task's samples that passed."""
+    own = _answers(tasks, suite, quant)
+    return own["solved"].groupby(own["task_id"]).mean().rename(quant)
+
+
+def _answers(tasks: pd.DataFrame, suite: str, quant: str) -> pd.DataFrame:
     own = tasks[(tasks["part"] == "smollm") & (tasks["batch"] > 1) & (tasks["quant"] == quant)]
     own = own[own["suite"] == suite].dropna(subset=["verdict"])
-    return (own["verdict"] == "pass").groupby(own["task_id"]).mean().rename(quant)
+    return own.assign(solved=own["verdict"] == "pass")
+
+
+def _per_solved(tasks: pd.DataFrame, suite: str, quant: str) -> str:
+    """Energy of generation per solved task over that of the unquantized model; the interval is a bootstrap over
+    tasks, the same for both."""
+    sums = [
+        _answers(tasks, suite, name).groupby("task_id")[["energy_j", "solved"]].sum()
+        for name in (quant, "none")
+    ]
+    both = sums[0].join(sums[1], rsuffix="_none", how="inner").to_numpy(dtype=float)
+    if not len(both) or np.isnan(both).any() or not both[:, [1, 3]].sum(axis=0).all():
+        return "-"
+    rng = np.random.default_rng(0)
+    drawn = both[rng.integers(len(both), size=(2000, len(both)))].sum(axis=1)
+    drawn = drawn[(drawn[:, [1, 3]] > 0).all(axis=1)]
+    changes = 100 * (drawn[:, 0] / drawn[:, 1] / (drawn[:, 2] / drawn[:, 3]) - 1)
+    energy, solved, other, plain = both.sum(axis=0)
+    own = 100 * (energy / solved / (other / plain) - 1)
+    ends = np.quantile(changes, (0.025, 0.975))
+    return f"{own:+.0f} % [{ends[0]:+.0f}, {ends[1]:+.0f}]"
 
 
 def _host(grid: Grid) -> Iterator[str]:
