@@ -263,7 +263,7 @@ def _of_suite(suite: str, runs: pd.DataFrame, tasks: pd.DataFrame) -> Iterator[s
         "pass@1",
         "change",
         "J per solved task",
-        "against none",
+        "generation against none",
         "J/token",
         "tokens/s",
     ]
@@ -320,14 +320,14 @@ def _answers(tasks: pd.DataFrame, suite: str, quant: str) -> pd.DataFrame:
 
 
 def _per_solved(tasks: pd.DataFrame, suite: str, quant: str) -> str:
-    """Energy of generation per solved task over that of the unquantized model; the interval is a bootstrap over
-    tasks, the same for both."""
-    sums = [
-        _answers(tasks, suite, name).groupby("task_id")[["energy_j", "solved"]].sum()
-        for name in (quant, "none")
-    ]
+    """Energy of generation per solved task over that of the unquantized model. The interval is a
+    bootstrap over tasks, the same for both."""
+    answers = [_answers(tasks, suite, name) for name in (quant, "none")]
+    if any(own["energy_j"].isna().any() for own in answers):
+        return "-"
+    sums = [own.groupby("task_id")[["energy_j", "solved"]].sum() for own in answers]
     both = sums[0].join(sums[1], rsuffix="_none", how="inner").to_numpy(dtype=float)
-    if not len(both) or np.isnan(both).any() or not both[:, [1, 3]].sum(axis=0).all():
+    if not len(both) or not both[:, [1, 3]].sum(axis=0).all():
         return "-"
     rng = np.random.default_rng(0)
     drawn = both[rng.integers(len(both), size=(2000, len(both)))].sum(axis=1)
