@@ -30,6 +30,7 @@ import csv
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import time
@@ -138,6 +139,8 @@ class Study:
     """At last."""
     base: tuple[str, ...]
     """Base models: the same architectures as the Instruct ones."""
+    others: tuple[str, ...]
+    """The thesis' other models, unquantized: of its experiments on tasks and batch size."""
     first_quants: tuple[str, ...]
     """What conclusions need most."""
     quants: tuple[str, ...]
@@ -166,6 +169,7 @@ SHOWPIECE = Study(
     large=("qwen_14b",),
     rest=("qwen_1_5b", "qwen_3b"),
     base=("qwen_14b_base", "qwen_7b_base", "qwen_3b_base", "qwen_1_5b_base", "qwen_0_5b_base"),
+    others=("llama_8b", "deepseek_coder_16b"),
     first_quants=("none", "gptq4"),
     quants=("awq", "gptq8"),
     more_quants=("fp8",),
@@ -185,6 +189,7 @@ SMOKE = Study(
     large=(),
     rest=(),
     base=(),
+    others=(),
     first_quants=("none", "gptq8"),
     quants=(),
     more_quants=(),
@@ -355,6 +360,7 @@ def plan(study: Study, options: argparse.Namespace, out: Path) -> list[Group]:
         *stratum([served(m, q) for m in study.large for q in (*all_quants, *study.more_quants)]),
         *stratum([served(m, "none") for m in study.base[:2]]),
         *stratum([hosted(m, q) for m in study.large for q in all_quants]),
+        *stratum([group(m, "none") for m in study.others for group in (served, hosted)]),
         *stratum([served(m, q) for m in study.rest for q in (*all_quants, *study.more_quants)]),
         *stratum([hosted(m, q) for m in study.rest for q in all_quants]),
         *stratum([hosted(m, "none") for m in study.base]),
@@ -417,7 +423,7 @@ def host_group(
         cells=tuple(
             grid_cell(
                 study, out, part, model, quant, "generate", 1, repeat, tasks=1,
-                more=study.host_overrides, step_s=0.1 if "14b" in model else 0.062,
+                more=study.host_overrides, step_s=0.1 if size_of(model) > 8 else 0.062,
             )
             for repeat in repeats
         ),
@@ -456,9 +462,14 @@ def grid_cell(
 
 def serving_step_s(model: str, batch: int) -> float:
     """Time of a decode step with vLLM on an H200, on the safe side."""
-    parts = model.split("_")
-    billions = float(".".join(part.removesuffix("b") for part in parts[1:] if part != "base") or 1)
+    billions = size_of(model)
     return 1e-3 * (1.5 + 0.55 * billions + batch * (0.02 + 0.003 * billions))
+
+
+def size_of(model: str) -> float:
+    """Billions of parameters, as the model's name says: 0.5 of ``qwen_0_5b_base``."""
+    size = re.search(r"_(\d+(?:_\d+)?)b", model)
+    return 0.0 if size is None else float(size[1].replace("_", "."))
 
 
 def real_groups(study: Study, options: argparse.Namespace, out: Path) -> Iterator[Group]:

@@ -57,6 +57,7 @@ def conclusions(data: Data) -> tuple[Conclusion, ...]:
         quantization(grid, "AWQ", "awq"),
         quantization(grid, "GPTQ-Int8", "gptq8"),
         quantization(grid, "GPTQ-Int4", "gptq4"),
+        llama_and_deepseek(grid),
     )
 
 
@@ -252,6 +253,31 @@ def quantization(grid: Grid, technique: str, quant: str) -> Conclusion:
         verdicts=tuple(verdicts),
         why=" ".join(_why(ratios)),
         table=_saving_table(grid, quant, {r.size: r.percent for r in own}),
+    )
+
+
+def llama_and_deepseek(grid: Grid) -> Conclusion:
+    """The abstract's one comparison of models."""
+    own = {r.model: r for r in published_configurations() if r.batch_size == 1}
+    llama, deepseek = own["llama_8b"], own["deepseek_coder_16b"]
+    runs = llama.energy_kwh / deepseek.energy_kwh
+    tokens = [60 * r.latency_min * r.throughput_tokens_per_s for r in (llama, deepseek)]
+    said = runs / (tokens[0] / tokens[1])
+    verdicts, moe = [], False
+    for setting in (HOST, SERVED[0], LAST):
+        ratio = grid.ratio(("llama_8b", "none", setting), ("deepseek_coder_16b", "none", setting))
+        if ratio is None:
+            verdicts.append((ABSENT, f"{setting.words}: {ABSENT}"))
+            continue
+        moe = moe or ratio.low > 1
+        word = NOT if ratio.low <= 1 else HOLDS if ratio.low <= said <= ratio.high else OTHER
+        verdicts.append((word, f"{setting.words}: {_percent(ratio)} per token"))
+    return Conclusion(
+        name="Llama against DeepSeek",
+        said=f"Llama 3.1 8B takes {100 * (runs - 1):.0f} % more energy than DeepSeek-Coder-V2-Lite "
+        f"(table 5.18; {100 * (said - 1):.0f} % per token, since its answers were longer)",
+        verdicts=tuple(verdicts),
+        why="DeepSeek has more parameters, of which a token uses a few experts." if moe else "",
     )
 
 
