@@ -118,7 +118,7 @@ class Group:
         """In a line."""
         one = self.cells[0]
         batches = ",".join(map(str, dict.fromkeys(cell.batch for cell in self.cells)))
-        named = f"{one.part:<8}{one.model:<15}{one.quant:<6}{one.engine:<9}"
+        named = f"{one.part:<8}{one.model:<19}{one.quant:<6}{one.engine:<9}"
         return f"{named}b{batches} x{len(self.cells)}"
 
     @property
