@@ -41,11 +41,11 @@ def test_a_study_goes_on_where_the_last_call_ended_and_ends_with_every_cell(tmp_
     assert planned[0].split()[:5] == ["1", "grid", "starter", "none", "graph"]
     assert not (tmp_path / "out" / "cells.csv").exists()
 
-    # Room for the first group of the plan, and for none other.
-    said = call(tmp_path / "out", "--seconds", "60", *real)
-    assert "left out" in said
+    # Room for the first group of the plan, but for none with `generate`.
+    said = call(tmp_path / "out", "--seconds", "45", *real)
+    assert "left out, " in said
     before = rows(tmp_path / "out" / "cells.csv")
-    assert {row["quant"] for row in before} == {"none"}
+    assert {row["engine"] for row in before} == {"graph"}
     assert {row["status"] for row in before} == {"finished"}
 
     said = call(tmp_path / "out", *real)
@@ -57,8 +57,8 @@ def test_a_study_goes_on_where_the_last_call_ended_and_ends_with_every_cell(tmp_
     cells = [row for row in after if row["part"] == "grid"]
     assert len(cells) == 16
     assert all(float(row["energy_generation_j"]) > 0 for row in cells)
-    # What is loaded serves all of a group's cells.
-    assert sum(bool(row["energy_load_j"]) for row in cells) == 6
+    # What is loaded serves all of a group's cells, however many calls they took.
+    assert 6 <= sum(bool(row["energy_load_j"]) for row in cells) <= 8
     assert {row["suite"] for row in after} == {"bigcodebench_lengths", "humaneval", "starter_large"}
     tasks = pd.read_csv(tmp_path / "out" / "tasks.csv.gz")
     assert set(tasks["part"]) == {"smollm", "starter"}
