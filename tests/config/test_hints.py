@@ -9,8 +9,8 @@ from codejoule.config.explain import explain
 from codejoule.config.groups import in_order
 
 HINTS = {
-    "batch=2": "batch=2: a choice is a name; choose one of b1, b4, b8, b16, b32, b64, or any size: batch.size=2",
-    "batch=b12": "batch=b12: no such choice; choose one of b1, b4, b8, b16, b32, b64, or any size: batch.size=12",
+    "batch=2": "batch=2: a choice is a name; choose one of b1, b4, b8, b16, b32, b64, b128, or any size: batch.size=2",
+    "batch=b12": "batch=b12: no such choice; choose one of b1, b4, b8, b16, b32, b64, b128, or any size: batch.size=12",
     "quant=int4": "no such choice; with 4 bits there are awq, bnb_nf4, gguf, gptq4, mxfp4, nvfp4, w4a16; choose one of ",
     "quant=4": "quant=4: a choice is a name; with 4 bits there are awq, bnb_nf4, gguf, gptq4, mxfp4, nvfp4, w4a16; ",
     "quant=gptq": "did you mean gptq4 or gptq8? ",
@@ -63,5 +63,5 @@ def test_help_lists_what_can_be_chosen_and_nothing_else() -> None:
         "tracking",
     ]  # fmt: skip
     assert "+experiment" in groups and not {"schema", "base"} & set(groups)
-    assert "batch: b1, b4, b8, b16, b32, b64\n" in told
+    assert "batch: b1, b4, b8, b16, b32, b64, b128\n" in told
     assert "model=/path/to/folder, model=org/name, model=file.gguf" in told

@@ -21,9 +21,9 @@ WRONG = {
     # unknown choices and groups
     "quant=gptq3": "quant=gptq3: no such choice; did you mean gptq4 or gptq8? choose one of awq, bnb_int8, bnb_nf4, fp8, fp8_block, fp8_dynamic, gguf, gptq4, gptq8, mxfp4, none, nvfp4, torchao_int8, w4a16, w8a8",
     "model=gpt5": "model=gpt5: no such choice; choose one of deepseek_coder_16b, gpt_oss_20b, llama_1b, ",
-    "batch=b3": "batch=b3: no such choice; choose one of b1, b4, b8, b16, b32, b64, or any size: batch.size=3",
-    "batch=8": "batch=8: a choice is a name; choose one of b1, b4, b8, b16, b32, b64, or any size: batch.size=8",
-    "+experiment=nothing": "experiment=nothing: no such choice; choose one of engines, frontier, smoke, thesis_awq, thesis_batch_size, thesis_finetuning, thesis_gptq, thesis_granularity, thesis_model_size",
+    "batch=b3": "batch=b3: no such choice; choose one of b1, b4, b8, b16, b32, b64, b128, or any size: batch.size=3",
+    "batch=8": "batch=8: a choice is a name; choose one of b1, b4, b8, b16, b32, b64, b128, or any size: batch.size=8",
+    "+experiment=nothing": "experiment=nothing: no such choice; choose one of engines, frontier, showpiece, smoke, thesis_awq, thesis_batch_size, thesis_finetuning, thesis_gptq, thesis_granularity, thesis_model_size",
     "modle=qwen_7b": "modle=qwen_7b: no such key; did you mean model?",
     # unknown keys
     "model.pth=x": "model.pth=x: no such key; did you mean model.path?",

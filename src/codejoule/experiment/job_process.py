@@ -97,13 +97,15 @@ def _work(order: Mapping[str, Any], files: Sequence[int], channel: socket.socket
     kept = None if channel is None else Kept()
     while True:
         code = _told(order, files, kept)
-        if channel is None or code != 0:
+        if kept is None or channel is None or code != 0:
             return code
         # Whoever reads it learns so that the job has ended.
         _write_to(os.open(os.devnull, os.O_WRONLY))
         channel.send(b"done")
         text, files, _, _ = socket.recv_fds(channel, ORDER_BYTES, FILES)
         if not text:
+            # Whoever waits for the end of this process wants the GPU.
+            kept.close()
             return 0
         order = json.loads(text)
 

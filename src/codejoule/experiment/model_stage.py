@@ -80,6 +80,11 @@ class Kept:
         """Whether nothing has been loaded yet."""
         return self.model is None and self.engine is None
 
+    def close(self) -> None:
+        """End what holds a model in a process of its own."""
+        if self.engine is not None:
+            self.engine.close()
+
     def keeps(self, engine: Engine) -> bool:
         """Whether `engine` is what it holds."""
         return self.engine is engine
