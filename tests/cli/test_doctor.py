@@ -158,7 +158,7 @@ def test_without_an_installation_nothing_is_said_to_be_there(
     monkeypatch.setattr(doctor, "distributions", lambda extra: [])
     assert doctor.run(_parse()) == 1
     out = capsys.readouterr().out
-    assert out.count("not known, since codejoule is not installed in this Python") == 7
+    assert out.count("not known, since codejoule is not installed in this Python") == 8
     works = out.splitlines()[-1].partition("Works: ")[2].partition(".")[0]
     assert not {"run", "evaluate", "engine=vllm"} & set(works.split("; "))
 
