@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from codejoule.domain.text import number
 from codejoule.statistics import RunRatio, percent_words
@@ -167,10 +168,10 @@ def model_size(grid: Grid) -> Conclusion:
         )
     own = {r.model: r for r in qwen_configurations() if r.quant == "none"}
     first, last = own["qwen_0_5b_base"], own["qwen_14b_base"]
-    ratio = last.energy_kwh / first.energy_kwh
+    printed = last.energy_kwh / first.energy_kwh
     return Conclusion(
         name="Model size",
-        said=f"energy grows nearly linearly with model size ({number(ratio)} times from 0.5B to "
+        said=f"energy grows nearly linearly with model size ({number(printed)} times from 0.5B to "
         "14B in table 5.24)",
         verdicts=tuple(verdicts),
         why=" ".join(why),
@@ -184,13 +185,14 @@ def fine_tuning(grid: Grid) -> Conclusion:
         model = instruct(size)
         return grid.ratio((model, "none", setting), (f"{model}_base", "none", setting))
 
+    def words(size: str, ratio: RunRatio, setting: Setting) -> str:
+        return f"{setting.words}, a token of {spoken(size)} takes {_percent(ratio)}"
+
     verdicts = [
         _of_largest(
             partial(ratio_of, setting=setting),
             lambda ratio: HOLDS if ratio.high < 1 else NOT,
-            lambda size, ratio, words=setting.words: (
-                f"{words}, a token of {spoken(size)} takes {_percent(ratio)}"
-            ),
+            partial(words, setting=setting),
             absent=setting.words,
         )
         for setting in (HOST, SERVED[0], LAST)
@@ -378,5 +380,5 @@ def _times(ratio: RunRatio) -> str:
     return f"{number(middle)} times [{number(low)}, {number(high)}]"
 
 
-def _mean(values: np.ndarray) -> str:
+def _mean(values: NDArray[np.float64]) -> str:
     return number(float(values.mean())) if values.size else "-"

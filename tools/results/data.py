@@ -134,7 +134,7 @@ def write(found: Mapping[str, pd.DataFrame], starter: str, folder: Path) -> None
     """The tables as CSV and Parquet, and the checksums of all files."""
     for name, schema in SCHEMA.items():
         if unknown := set(found[name]) - set(schema):
-            raise ValueError(f"{name}: the schema has no {', '.join(sorted(unknown))}")
+            raise ValueError(f"{name}: the schema has no {', '.join(sorted(map(str, unknown)))}")
         table = found[name].reindex(columns=list(schema))
         table = table.astype({column: _DTYPES[kind] for column, (kind, _) in schema.items()})
         if name != "tasks":  # of thousands of rows; as Parquet alone

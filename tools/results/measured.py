@@ -6,6 +6,7 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from codejoule.analysis import RatioCurve
 from codejoule.statistics import (
@@ -72,7 +73,7 @@ class Grid:
 
     def per_token_j(
         self, model: str, quant: str, setting: Setting, energy: str = "energy_generation_j"
-    ) -> np.ndarray:
+    ) -> NDArray[np.float64]:
         """Of each repeat; what was not measured is left out."""
         runs = self.runs(model, quant, setting)
         return (runs[energy] / runs["output_tokens"]).dropna().to_numpy(dtype=float)

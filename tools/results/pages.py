@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -408,7 +409,7 @@ def _predicted(grid: Grid) -> Iterator[str]:
                 str(len(own)),
                 f"{100 * own.mean():+.0f} %",
                 f"{100 * own.abs().mean():.0f} %",
-                f"{100 * own[own.abs().idxmax()]:+.0f} %",
+                f"{100 * own.iloc[own.abs().argmax()]:+.0f} %",
             ]
         )
     yield from markdown(["runs of", "runs", "mean error", "mean size of it", "largest"], lines)
@@ -457,7 +458,7 @@ def _again(data: Data) -> Iterator[str]:
     both = Grid(pd.concat([first.rows, second.rows]))
     rows, inside = [], 0
     for names, own in second.rows.groupby(keys):
-        model, quant, engine, batch = names
+        model, quant, engine, batch = (str(name) for name in names)
         old = first.rows
         for key, value in zip(keys, names, strict=True):
             old = old[old[key] == value]
@@ -579,7 +580,7 @@ def figures(data: Data, folder: Path) -> None:
     figure = Figure(figsize=(width, 4.4), layout="constrained")
     panels = figure.subplots(1, len(models), sharey=True, squeeze=False)[0]
     styles = {"vllm": ("o-", 5), "generate": ("X", 9)}
-    handles = {}
+    handles: dict[str, Any] = {}
     for axes, model in zip(panels, models, strict=True):
         axes.axhline(1, color="0.4", linestyle="--", linewidth=1, zorder=0)
         for curve in curves:
@@ -603,7 +604,7 @@ def figures(data: Data, folder: Path) -> None:
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("energy over that of the unquantized model")
     figure.legend(
-        list(handles.values()), list(handles), loc="outside lower center", ncols=4, frameon=False,
-        fontsize=8,
+        handles=list(handles.values()), labels=list(handles), loc="outside lower center", ncols=4,
+        frameon=False, fontsize=8,
     )  # fmt: skip
     write_figure(figure, folder / FIGURE)
