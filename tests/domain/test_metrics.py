@@ -261,16 +261,17 @@ def test_records_and_windows_must_be_the_same_samples(rng):
         run_metrics([], facts, rng=rng)
 
 
-def test_windows_of_one_run_have_one_source_and_scope():
-    with pytest.raises(ValueError, match="differ in source or scope: nvml/gpu, rapl/cpu"):
-        RunFacts(
-            windows=(
-                window(1.0, 1.0, (1,)),
-                window(1.0, 1.0, (1,), source=EnergySource.rapl, scope=EnergyScope.cpu),
-            )
+def test_windows_of_one_run_have_one_source_and_scope(rng):
+    two = RunFacts(
+        windows=(
+            window(1.0, 1.0, (1,)),
+            window(1.0, 1.0, (1,), source=EnergySource.rapl, scope=EnergyScope.cpu),
         )
+    )
+    with pytest.raises(ValueError, match="differ in source or scope: nvml/gpu, rapl/cpu"):
+        run_metrics([record("a", 1)] * 2, two, rng=rng)
     with pytest.raises(ValueError, match="at least one window"):
-        RunFacts(windows=())
+        run_metrics([record("a", 1)], RunFacts(windows=()), rng=rng)
     with pytest.raises(ValueError, match="come together"):
         RunFacts(windows=(window(1.0, 1.0, (1,)),), evaluation_energy_j=1.0)
 

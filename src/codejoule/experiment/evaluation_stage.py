@@ -3,15 +3,16 @@
 import logging
 import socket
 import time
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from codejoule.common.lazily import Lazily
 from codejoule.config.schema import EvaluatorConfig, EvaluatorName, EvaluatorSpread, MeterConfig
 from codejoule.domain import (
-    Completion,
     EnergySource,
     JudgedSample,
     Status,
@@ -23,14 +24,16 @@ from codejoule.evaluation import (
     GroundTruth,
     Progress,
     Sample,
+    Submission,
     cached_ground_truth,
     check_ground_truth,
-    judge,
+    judge_each,
     with_expected_outputs,
 )
 from codejoule.experiment import stopping
 from codejoule.experiment.plan import Plan
-from codejoule.experiment.shares import in_order
+from codejoule.experiment.records import read_judgement
+from codejoule.experiment.shares import Answer, by_number, in_order
 from codejoule.measurement import (
     Hardware,
     Meter,
@@ -95,7 +98,7 @@ def evaluate(plan: Plan, folder: Path, *, name: str) -> None:
     """Judge the completions of the journal in `folder` that have no verdict. Raises as
     `judge_missing` does."""
     with Journal(folder) as journal:
-        samples = _samples(plan, journal.entries(Batch))
+        samples = samples_of(plan, in_order(by_number(journal.entries(Batch))), folder)
         judge_missing(samples, journal, Bench.of(plan, name=name), hardware=plan.hardware)
 
 
@@ -105,15 +108,16 @@ def judge_missing(
     """Judge the `samples` that `journal` has no verdict of, append verdicts as they come, and check
     the ground truth where the configuration asks for it. Raises `UserError` where no sandbox can be
     had."""
-    judged = {
-        (verdict.task_id, verdict.sample)
-        for entry in journal.entries(Judged)
-        for verdict in entry.verdicts
-        if verdict.status is not Status.unjudged
-    }
-    missing = [sample for sample in samples if (sample.task_id, sample.sample) not in judged]
+    verdicts = read_judgement(journal).verdicts
+
+    def is_judged(sample: Sample) -> bool:
+        verdict = verdicts.get((sample.task_id, sample.sample))
+        return verdict is not None and verdict.status is not Status.unjudged
+
+    missing = array("q", (place for place, one in enumerate(samples) if not is_judged(one)))
     if missing:
-        _judge(missing, journal, bench, hardware)
+        left = Lazily(len(missing), lambda number: samples[missing[number]])
+        _judge(left, journal, bench, hardware)
     if bench.evaluator.ground_truth:
         progress = Progress(len(bench.tasks), what="canonical solutions")
         with bench.at_work(hardware):
@@ -178,12 +182,12 @@ def judge_here(
         _Slices(keep, meter, watts_per_core=watts_per_core, cpu=here.cpu_model) as slices,
     ):
 
-        def note(verdict: Verdict) -> None:
+        def note(_: int, verdict: Verdict) -> None:
             with stopping.finishing():
                 slices.add(verdict)
             on_verdict(verdict)
 
-        judge(
+        judge_each(
             samples,
             config=bench.evaluator,
             timeout_s=bench.timeout_s,
@@ -271,18 +275,14 @@ def known_ground_truth(bench: Bench) -> GroundTruth | None:
     return cached_ground_truth(bench.tasks, config=config, timeout_s=bench.timeout_s)
 
 
-def programs(plan: Plan, batches: Sequence[Batch]) -> list[tuple[Completion, str, str]]:
-    """Each completion with its raw and its sanitized program, in the order of the requests."""
+def samples_of(plan: Plan, answers: Sequence[Answer], folder: Path) -> Sequence[Sample]:
+    """The sanitized programs of `answers`, in a file without a name in `folder`."""
     tasks, split, variant = plan.tasks, plan.experiment.suite.split, plan.variant
-    return [
-        (c, *solution_of(tasks[c.task_id], c, split=split, variant=variant))
-        for _, _, c in in_order(batches)
-    ]
 
+    def solutions() -> Iterator[tuple[str, int, str]]:
+        for _, _, _, answer in answers:
+            task = tasks[answer.task_id]
+            _, solution = solution_of(task, answer, split=split, variant=variant)
+            yield answer.task_id, answer.sample, solution
 
-def _samples(plan: Plan, batches: Sequence[Batch]) -> list[Sample]:
-    tasks = plan.tasks
-    return [
-        Sample.of(tasks[completion.task_id], solution, sample=completion.sample)
-        for completion, _, solution in programs(plan, batches)
-    ]
+    return Submission(tasks, solutions(), folder)

@@ -93,7 +93,7 @@ class _Left:
         """What is left after what the journal holds by now."""
         refills = self._plan.experiment.engine.facts.refills
         done: dict[int, set[int]] = {}
-        for entry in journal.each(Batch, since=self._read):
+        for entry in journal.entries(Batch)[self._read :]:
             self._read += 1
             # Of an engine that refills, a window is part of the one batch that there is.
             number = 0 if refills else entry.batch
@@ -134,7 +134,7 @@ def _generate(
     left: Mapping[int, Sequence[int]],
     kept: Kept | None,
 ) -> None:
-    total = sum(map(len, plan.batches))
+    total = plan.requests
     if done := total - sum(map(len, left.values())):
         _log.info("continues: %d of %d sequences were done before", done, total)
     if longest_s := plan.experiment.meter.cooldown_s:
@@ -207,7 +207,7 @@ class _Decoding:
         """Say how far it is, after `ended` more sequences have ended."""
         self.done += ended
         self.done_here += ended
-        total = sum(map(len, self.plan.batches))
+        total = self.plan.requests
         took_s = time.monotonic() - self.began_s
         each = "tasks" if self.plan.experiment.generation.n_samples == 1 else "samples"
         said = [f"{self.done}/{total} {each}"]

@@ -1,10 +1,15 @@
 """What a finished journal says, and the row of each sample."""
 
 import math
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from codejoule.common.packed import Packed
 from codejoule.domain import (
     FIRST_TOKEN,
     Cooling,
@@ -17,7 +22,14 @@ from codejoule.domain import (
     Verdict,
 )
 from codejoule.experiment.plan import Plan
-from codejoule.experiment.shares import block_tasks, in_order, sessions, shares_of
+from codejoule.experiment.shares import (
+    Answer,
+    Shares,
+    block_tasks,
+    by_number,
+    in_order,
+    shares_of,
+)
 from codejoule.tracking import Journal
 from codejoule.tracking.entries import (
     Batch,
@@ -33,8 +45,104 @@ from codejoule.tracking.entries import (
     SandboxSetUp,
 )
 
-Verdicts = Mapping[tuple[str, int], JudgedSample]
-"""Of each sample, by task and number; empty without an evaluator."""
+Key = tuple[str, int]
+"""A task, and the number of its sample."""
+
+
+class Verdicts(Mapping[Key, JudgedSample]):
+    """The verdicts of a journal, without ``details`` and ``tests``, which `whole` reads there.
+    Measured energy of evaluation is shared out among all of a machine by CPU time."""
+
+    def __init__(self, entries: Sequence[Judged]) -> None:
+        self._entries = entries
+        self._entry_of, machine_of = array("L"), array("L")
+        self.sources: dict[str, EnergySource] = {}
+        self.hosts: dict[str, str] = {}
+        self.concurrent: set[frozenset[str]] = set()
+        first_source: dict[str, EnergySource] = {}
+
+        def told() -> Iterator[JudgedSample]:
+            for number, entry in enumerate(entries):
+                self.sources[entry.host or ""] = entry.source
+                first_source.setdefault(entry.host or "", entry.source)
+                if entry.host is not None:
+                    self.hosts[entry.host] = entry.cpu or ""
+                self.concurrent.add(frozenset(entry.concurrent))
+                machine = list(first_source).index(entry.host or "")
+                for verdict in entry.verdicts:
+                    self._entry_of.append(number)
+                    machine_of.append(machine)
+                    yield verdict
+
+        self._found = Packed(JudgedSample, told(), without=("details", "tests"))
+        machines = np.array(machine_of)
+        self._energy_j = self._numbers("energy_j")
+        self._share_out(machines, list(first_source.values()))
+        self._index(machines)
+
+    def _numbers(self, name: str) -> NDArray[np.float64]:
+        return np.array([getattr(verdict, name) for verdict in self._found], dtype=float)
+
+    def _share_out(self, machines: NDArray[np.uint64], sources: Sequence[EnergySource]) -> None:
+        """The journal has energy in slices of time, and what a slice took is also that of samples
+        that ended in a later one."""
+        cpu_s = self._numbers("evaluation_cpu_s")
+        for machine, source in enumerate(sources):
+            own = machines == machine
+            known_j = self._energy_j[own & ~np.isnan(self._energy_j)]
+            total_s = sum(cpu_s[own].tolist())
+            if source is not EnergySource.estimate and known_j.size and total_s > 0:
+                shared_j = sum(known_j.tolist()) * (cpu_s[own] / total_s)
+                self._energy_j[own] = np.where(shared_j == 0, math.nan, shared_j)
+        if len({*sources, *self.sources.values()}) > 1:
+            self._energy_j[:] = math.nan
+
+    def _index(self, machines: NDArray[np.uint64]) -> None:
+        """Note where each sample's verdict is: one that could first not be judged has two."""
+        judged = np.array([verdict.status is not Status.unjudged for verdict in self._found])
+        self._rows = array("L")
+        self._slots: dict[str, array[int]] = {}
+        for row in np.lexsort((machines, judged)):
+            verdict = self._found[row]
+            slots = self._slots.setdefault(verdict.task_id, array("l"))
+            slots.extend([-1] * (verdict.sample + 1 - len(slots)))
+            if slots[verdict.sample] < 0:
+                slots[verdict.sample] = len(self._rows)
+                self._rows.append(row)
+            else:
+                self._rows[slots[verdict.sample]] = row
+
+    @property
+    def energy_j(self) -> float | None:
+        """Of judging all samples [J]; None where it is known of none."""
+        energy_j = self._energy_j[np.array(self._rows, dtype=np.int64)]
+        known_j = energy_j[~np.isnan(energy_j)]
+        return sum(known_j.tolist()) if known_j.size else None
+
+    def whole(self, key: Key) -> JudgedSample:
+        """The verdict with all that the journal has of it."""
+        entry = self._entries[self._entry_of[self._row(key)]]
+        return next(v for v in reversed(entry.verdicts) if (v.task_id, v.sample) == key)
+
+    def _row(self, key: Key) -> int:
+        task_id, sample = key
+        slots = self._slots[task_id]
+        if sample >= len(slots) or slots[sample] < 0:
+            raise KeyError(key)
+        return self._rows[slots[sample]]
+
+    def __getitem__(self, key: Key) -> JudgedSample:
+        row = self._row(key)
+        energy_j = float(self._energy_j[row])
+        return replace(self._found[row], energy_j=None if math.isnan(energy_j) else energy_j)
+
+    def __iter__(self) -> Iterator[Key]:
+        for row in self._rows:
+            verdict = self._found[row]
+            yield verdict.task_id, verdict.sample
+
+    def __len__(self) -> int:
+        return len(self._rows)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +150,7 @@ class Judgement:
     """What a journal says of its samples' verdicts."""
 
     verdicts: Verdicts
-    """Measured energy of evaluation is shared out among all of a machine by CPU time."""
+    """Of each sample that has one."""
     source: EnergySource | None
     """How evaluation energy was obtained; None where nothing was judged, or where machines
     obtained it in different ways: it is then not known."""
@@ -52,16 +160,24 @@ class Judgement:
     """What isolated the samples when they were judged last."""
     hosts: Mapping[str, str]
     """The machines that judged, with their processors."""
-    concurrent: tuple[frozenset[str], ...]
-    """Other jobs of codejoule at work during each metered window."""
+    concurrent: frozenset[frozenset[str]]
+    """Other jobs of codejoule that were at work together during a metered window."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
     """What a finished journal says."""
 
-    batches: tuple[Batch, ...]
-    """In the order of the requests."""
+    batches: Sequence[Batch]
+    """The windows in their order, each read when it is asked for."""
+    answers: Sequence[Answer]
+    """Of each request, in the order of the requests."""
+    shares: Shares
+    """Whose energy was whose."""
+    unresolved: int
+    """Windows whose energy is not known: they were shorter than a tick of the counter."""
+    memory_peak_bytes: int | None
+    """Largest memory in the process that generated [bytes]; None where not known."""
     judged: Judgement
     """Their verdicts; none without an evaluator."""
     load: Loaded
@@ -81,45 +197,48 @@ class Results:
     """The GPUs at rest."""
     cooldown: Cooling | None
     """None where the run does not wait for the GPUs to cool down."""
-    power: tuple[PowerSample, ...]
+    power: Packed[PowerSample]
     """Power samples of all sessions."""
-    concurrent: tuple[frozenset[str], ...]
-    """Other jobs of codejoule at work during each metered window of generation and evaluation."""
+    concurrent: frozenset[frozenset[str]]
+    """Other jobs of codejoule that were at work together during a metered window of generation or
+    evaluation."""
     out_of_memory: tuple[OutOfMemory, ...]
     """Attempts that ran out of memory, and what the batch was then reduced to."""
 
 
 def read_judgement(journal: Journal) -> Judgement:
     """The verdicts in `journal`."""
-    judged = journal.entries(Judged)
-    sources = {entry.host or "": entry.source for entry in judged}
-    one = len({entry.source for entry in judged}) == 1
-    verdicts = []
-    for host in sources:
-        own = [entry for entry in judged if (entry.host or "") == host]
-        verdicts += _shared_out([v for entry in own for v in entry.verdicts], own[0].source)
-    if not one:
-        verdicts = [replace(verdict, energy_j=None) for verdict in verdicts]
-    # A sample that could first not be judged is there twice.
-    verdicts.sort(key=lambda verdict: verdict.status is not Status.unjudged)
+    verdicts = Verdicts(journal.entries(Judged))
+    sources = set(verdicts.sources.values())
     return Judgement(
-        verdicts={(verdict.task_id, verdict.sample): verdict for verdict in verdicts},
-        source=judged[0].source if one else None,
-        sources=sources,
+        verdicts=verdicts,
+        source=sources.pop() if len(sources) == 1 else None,
+        sources=verdicts.sources,
         sandbox=next(reversed(journal.entries(SandboxSetUp)), None),
-        hosts={entry.host: entry.cpu or "" for entry in judged if entry.host is not None},
-        concurrent=tuple(frozenset(entry.concurrent) for entry in judged),
+        hosts=verdicts.hosts,
+        concurrent=frozenset(verdicts.concurrent),
     )
 
 
 def read_results(folder: Path) -> Results:
-    """The journal in `folder`, as a whole."""
+    """The journal in `folder`, as a whole: what is held of a sample are numbers, and its text is
+    read from there, as long as it lies there."""
     with Journal(folder) as journal:
         entries = journal.entries
-        batches = tuple(sorted(entries(Batch), key=_order))
+        batches = by_number(entries(Batch))
+        unresolved, peak_bytes, concurrent = 0, None, set()
+        for entry in batches:
+            unresolved += math.isnan(entry.reading.energy_j)
+            concurrent.add(frozenset(entry.reading.concurrent))
+            if entry.memory_peak_bytes is not None:
+                peak_bytes = max(entry.memory_peak_bytes, peak_bytes or 0)
         judged, loads = read_judgement(journal), entries(Loaded)
         return Results(
             batches=batches,
+            answers=in_order(batches),
+            shares=shares_of(batches),
+            unresolved=unresolved,
+            memory_peak_bytes=peak_bytes,
             judged=judged,
             load=loads[-1],
             loads=len(loads),
@@ -129,14 +248,10 @@ def read_results(folder: Path) -> Results:
             compile=tuple(entry.reading for entry in entries(Compiled)),
             idle=next(reversed(entries(Idle)), None),
             cooldown=next(reversed(entries(CooledDown)), None),
-            power=tuple(sample for entry in entries(Power) for sample in entry.samples),
-            concurrent=(*(frozenset(b.reading.concurrent) for b in batches), *judged.concurrent),
+            power=Packed(PowerSample, (one for entry in entries(Power) for one in entry.samples)),
+            concurrent=judged.concurrent | concurrent,
             out_of_memory=tuple(entries(OutOfMemory)),
         )
-
-
-def _order(entry: Batch) -> tuple[int, int]:
-    return entry.batch, entry.first
 
 
 def _comparable(quantized: Sequence[Quantized], batches: Sequence[Batch]) -> EnergyReading | None:
@@ -146,67 +261,54 @@ def _comparable(quantized: Sequence[Quantized], batches: Sequence[Batch]) -> Ene
     return reading if (reading.source, reading.scope) == (here.source, here.scope) else None
 
 
-def _shared_out(
-    verdicts: Sequence[JudgedSample], source: EnergySource | None
-) -> list[JudgedSample]:
-    """Measured energy of evaluation, all of it shared out by CPU time. The journal has it in slices
-    of time, and what a slice took is also that of samples that ended in a later one."""
-    known_j = [verdict.energy_j for verdict in verdicts if verdict.energy_j is not None]
-    cpu_s = sum(verdict.evaluation_cpu_s for verdict in verdicts)
-    if source is EnergySource.estimate or not known_j or cpu_s == 0:
-        return list(verdicts)
-    total_j = sum(known_j)
-    return [replace(v, energy_j=total_j * (v.evaluation_cpu_s / cpu_s) or None) for v in verdicts]
-
-
-def task_records(plan: Plan, batches: Sequence[Batch], verdicts: Verdicts) -> list[TaskRecord]:
+def task_records(plan: Plan, results: Results) -> Packed[TaskRecord]:
     """One record per sample, in the order of the requests."""
     domains = {task.task_id: task.domains for task in plan.suite.tasks}
-    shares = [shares_of(entries) for entries in sessions(batches)]
-    energies_j = {key: energy for each in shares for key, energy in each.by_sample_j.items()}
-    readings = {window: reading for each in shares for window, reading in each.kept.items()}
-    size = block_tasks(plan, batches)
-    records: list[TaskRecord] = []
-    for window, entry, completion in in_order(batches):
-        kept = readings[window]
-        energy_j, net_j = energies_j[completion.task_id, completion.sample]
-        pace = completion.pace
-        records.append(
-            TaskRecord(
-                task_id=completion.task_id,
-                sample=completion.sample,
-                order=len(records),
-                batch=window,
-                batch_size=len(entry.completions),
-                prompt_tokens=completion.prompt_tokens,
-                output_tokens=completion.output_tokens,
-                finish_reason=completion.finish_reason.value,
-                energy_j=energy_j,
-                energy_net_j=net_j,
-                batch_energy_j=None if math.isnan(kept.energy_j) else kept.energy_j,
-                latency_s=kept.latency_s,
-                ttft_s=pace.ttft_s if pace else kept.marks_s.get(FIRST_TOKEN),
-                verdict=None,
-                verdict_reason=None,
-                evaluation_s=None,
-                evaluation_cpu_s=None,
-                evaluation_energy_j=None,
-                domains=domains[completion.task_id],
-                block=None if size is None else len(records) // size,
-                thinking_tokens=completion.thinking_tokens,
-            )
+    size, shares = block_tasks(plan, results.batches), results.shares
+
+    def record(order: int, answer: Answer) -> TaskRecord:
+        completion, pace = answer.completion, answer.completion.pace
+        kept = shares.kept(answer.window, answer.batch.reading)
+        return TaskRecord(
+            task_id=completion.task_id,
+            sample=completion.sample,
+            order=order,
+            batch=answer.window,
+            batch_size=len(answer.batch.completions),
+            prompt_tokens=completion.prompt_tokens,
+            output_tokens=completion.output_tokens,
+            finish_reason=completion.finish_reason.value,
+            energy_j=float(shares.gross_j[answer.place]),
+            energy_net_j=float(shares.net_j[answer.place]),
+            batch_energy_j=kept.energy_j,
+            latency_s=kept.latency_s,
+            ttft_s=pace.ttft_s if pace else kept.marks_s.get(FIRST_TOKEN),
+            verdict=None,
+            verdict_reason=None,
+            evaluation_s=None,
+            evaluation_cpu_s=None,
+            evaluation_energy_j=None,
+            domains=domains[completion.task_id],
+            block=None if size is None else order // size,
+            thinking_tokens=completion.thinking_tokens,
         )
-    return with_verdicts(records, verdicts)
+
+    # Packing makes None of an energy that is NaN.
+    records = (record(order, answer) for order, answer in enumerate(results.answers))
+    return with_verdicts(records, results.judged.verdicts)
 
 
-def with_verdicts(records: Sequence[TaskRecord], verdicts: Verdicts) -> list[TaskRecord]:
+def with_verdicts(records: Iterable[TaskRecord], verdicts: Verdicts) -> Packed[TaskRecord]:
     """The records with what `verdicts` says of their samples; those without one as they are."""
-    return [
-        record
-        if (verdict := verdicts.get((record.task_id, record.sample))) is None
-        else _judged(record, verdict)
-        for record in records
-    ]
+    return Packed(
+        TaskRecord,
+        (
+            record
+            if (verdict := verdicts.get((record.task_id, record.sample))) is None
+            else _judged(record, verdict)
+            for record in records
+        ),
+    )
 
 
 def _judged(record: TaskRecord, verdict: JudgedSample) -> TaskRecord:

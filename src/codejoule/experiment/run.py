@@ -334,7 +334,7 @@ def _take_over(plan: Plan, folder: Path, store: Store) -> None:
     smaller = make_plan(dataclasses.replace(experiment, suite=suite))
     run_id = store.find_finished(smaller.fingerprint)
     whole = zip(smaller.batches, plan.batches, strict=False)
-    if not all(batch == longer[: len(batch)] for batch, longer in whole):
+    if not all(list(batch) == list(longer[: len(batch)]) for batch, longer in whole):
         why = "its batches are others (batch.order=suite keeps them)"
     elif run_id is None:
         why = "the store has no finished run of them"
@@ -423,7 +423,7 @@ def _execute(plan: Plan, folder: Path, tracked: TrackedRun, lease: Lease) -> tup
 
 def _kept(plan: Plan, folder: Path) -> str:
     """What a run that was stopped leaves to continue from, in words."""
-    total = sum(map(len, plan.batches))
+    total = plan.requests
     with suppress(UserError), Journal(folder) as journal:
         done = sum(len(entry.completions) for entry in journal.entries(Batch))
         judged = sum(len(entry.verdicts) for entry in journal.entries(Judged))

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from codejoule.domain import TaskRecord
+from codejoule.evaluation import Sample
 from codejoule.experiment.plan import Plan
 from codejoule.experiment.records import Results
-from codejoule.experiment.shares import in_order
 from codejoule.tracking import TaskTrace, spread
 
 TABLE = "tasks.json"
@@ -22,10 +22,11 @@ TABLE_TAGS = {"mlflow.loggedArtifacts": json.dumps([{"path": TABLE, "type": "tab
 once more where a run is continued."""
 
 
-def task_table(records: Sequence[TaskRecord], programs: Sequence[str]) -> dict[str, Any]:
-    """The table of a run's samples, as MLflow reads it, with their `programs`, in the same
-    order."""
-    rows = spread(list(zip(records, programs, strict=True)), TABLE_ROWS)
+def task_table(records: Sequence[TaskRecord], samples: Sequence[Sample]) -> dict[str, Any]:
+    """The table of a run's samples, as MLflow reads it, with the programs of `samples`, which are
+    in the same order."""
+    places = spread(range(len(records)), TABLE_ROWS)
+    rows = [(records[place], samples[place].solution) for place in places]
     longest = min(PROGRAM_LENGTH, _PROGRAMS_LENGTH // len(rows))
     sampled = any(record.sample for record in records)
     columns = ["task", "verdict", "energy_j", "output_tokens", "program"]
@@ -44,11 +45,9 @@ def task_table(records: Sequence[TaskRecord], programs: Sequence[str]) -> dict[s
 
 def task_traces(plan: Plan, results: Results, records: Sequence[TaskRecord]) -> list[TaskTrace]:
     """The traces that ``tracking.traces`` asks for, evenly spread over the samples."""
-    ran = [(entry, completion) for _, entry, completion in in_order(results.batches)]
     traces = []
-    for record, (entry, completion) in spread(
-        list(zip(records, ran, strict=True)), plan.experiment.tracking.traces
-    ):
+    for place in spread(range(len(records)), plan.experiment.tracking.traces):
+        record, (_, _, entry, completion) = records[place], results.answers[place]
         pace = completion.pace
         begun_s = None if pace is None else pace.begun_s
         # A pace counts from when decoding began, which may be some windows ago.

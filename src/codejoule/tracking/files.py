@@ -2,12 +2,14 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from io import BytesIO
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codejoule.config import write_whole
+from codejoule.common.packed import Packed
+from codejoule.config import write_whole, writing_whole
 from codejoule.domain import (
     TASK_COLUMNS,
     EnergyReading,
@@ -26,46 +28,51 @@ _INTEGERS = {
 }  # fmt: skip
 
 
+_GROUP_ROWS = 8192
+
+
 def write_tasks_parquet(records: Iterable[TaskRecord], path: Path) -> None:
     """One row per record, in `TASK_COLUMNS`, with types that do not depend on the values. What is
     None or NaN in a record is null in the file."""
-    _write(list(records), TASK_COLUMNS, path)
+    _write(records, TASK_COLUMNS, path)
 
 
-def read_tasks_parquet(path: Path) -> list[TaskRecord]:
+def read_tasks_parquet(path: Path) -> Sequence[TaskRecord]:
     """The records in ``tasks.parquet``; what is null is None."""
     import pyarrow.parquet as pq
 
-    rows = pq.read_table(path).to_pylist()
-    return [
-        TaskRecord(
-            **{name: row.get(name) for name in TASK_COLUMNS if name != "domains"},
-            domains=tuple(row["domains"] or ()),
-        )
-        for row in rows
-    ]
+    def records() -> Iterator[TaskRecord]:
+        with pq.ParquetFile(path) as file:
+            for group in file.iter_batches(_GROUP_ROWS):
+                for row in group.to_pylist():
+                    known = {name: row.get(name) for name in TASK_COLUMNS}
+                    yield TaskRecord(**known | {"domains": tuple(row["domains"] or ())})
+
+    return Packed(TaskRecord, records())
 
 
-def write_power_parquet(samples: Sequence[PowerSample], path: Path) -> None:
+def write_power_parquet(samples: Iterable[PowerSample], path: Path) -> None:
     """Columns ``time_s`` [s since the epoch], ``device`` and ``power_w`` [W]."""
     _write(samples, ("time_s", "device", "power_w"), path)
 
 
-def write_windows_parquet(readings: Sequence[EnergyReading], path: Path) -> None:
+def write_windows_parquet(readings: Iterable[EnergyReading], path: Path) -> None:
     """When each accounting window was open, in the order of ``batch`` of ``tasks.parquet``: columns
     ``start_s`` [s since the epoch], ``latency_s`` [s] and ``energy_j`` [J]."""
     _write(readings, ("start_s", "latency_s", "energy_j"), path)
 
 
-def _write(rows: Sequence[object], columns: Sequence[str], path: Path) -> None:
+def _write(rows: Iterable[object], columns: Sequence[str], path: Path) -> None:
+    """A row group at a time, so that no more of it is in memory."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    cells = {name: [_defined(getattr(row, name)) for row in rows] for name in columns}
-    table = pa.table({name: pa.array(cells[name], type=_type(name)) for name in columns})
-    content = BytesIO()
-    pq.write_table(table, content)
-    write_whole(path, content.getvalue())
+    left = iter(rows)
+    schema = pa.schema({name: _type(name) for name in columns})
+    with writing_whole(path) as file, pq.ParquetWriter(file, schema) as writer:
+        while group := list(islice(left, _GROUP_ROWS)):
+            cells = {name: [_defined(getattr(row, name)) for row in group] for name in columns}
+            writer.write_table(pa.table(cells, schema=schema))
 
 
 def _type(column: str) -> "pa.DataType":

@@ -9,15 +9,20 @@ import shutil
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+from codejoule.common.lazily import Lazily
 from codejoule.config import UserError, full_disk
 from codejoule.tracking.entries import Entry
 
 _Entry = TypeVar("_Entry", bound=Entry)
 _guards: dict[Path, Callable[[], None]] = {}
 """What is asked before anything is written to the journal of a directory."""
+_CLOSED = -1
+_LAST_READ = 16
+"""Entries of a sequence that are held in memory, for who asks for one several times."""
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _log = logging.getLogger(__name__)
 
@@ -52,24 +57,24 @@ class Journal:
         """Add one entry; on return it is on disk. Raises what `append_payload` raises."""
         self.append_payload(entry.kind, entry.payload())
 
-    def entries(self, kind: type[_Entry]) -> list[_Entry]:
-        """All entries of one kind, in the order they were appended. Raises `UserError` for one that
-        another version of codejoule has written otherwise."""
-        return list(self.each(kind))
+    def entries(self, kind: type[_Entry]) -> Sequence[_Entry]:
+        """All entries of one kind, in the order they were appended. Each is read when it is asked
+        for, also after `close`, and held by nobody. Raises `UserError` for one that another version
+        of codejoule has written otherwise."""
 
-    def each(self, kind: type[_Entry], *, since: int = 0) -> Iterator[_Entry]:
-        """As `entries`, one at a time, from that with the number `since` on: each is read when it
-        is asked for, and held by nobody."""
-        for number in range(since, self.count(kind)):
+        @lru_cache(maxsize=_LAST_READ)
+        def read(number: int) -> _Entry:
             entry, place, length = self._index[kind.kind][3 * number : 3 * number + 3]
             try:
-                yield kind.of_payload(self._payload(place, length))
+                return kind.of_payload(self._payload(place, length))
             except (KeyError, TypeError, ValueError) as error:
                 raise UserError(
                     f"{self.path}: entry {entry} ({kind.kind}) is of another version of "
                     f"codejoule ({type(error).__name__}: {error}), so this run cannot be "
                     f"continued; delete {self.path.parent} to run it afresh"
                 ) from error
+
+        return Lazily(self.count(kind), read)
 
     def count(self, kind: type[Entry]) -> int:
         """How many entries of one kind there are."""
@@ -101,7 +106,12 @@ class Journal:
         return [self._payload(index[at + 1], index[at + 2]) for at in range(0, len(index), 3)]
 
     def _payload(self, place: int, length: int) -> dict[str, Any]:
-        payload: dict[str, Any] = json.loads(os.pread(self._file, length, place))["payload"]
+        if self._file == _CLOSED:
+            with self.path.open("rb", buffering=0) as file:
+                line = os.pread(file.fileno(), length, place)
+        else:
+            line = os.pread(self._file, length, place)
+        payload: dict[str, Any] = json.loads(line)["payload"]
         return payload
 
     def _note(self, kind: str, length: int) -> None:
@@ -129,8 +139,9 @@ class Journal:
                 )
 
     def close(self) -> None:
-        """Give the directory back; the journal cannot be used afterwards."""
+        """Give the directory back; nothing can be appended afterwards."""
         self._held.close()
+        self._file = _CLOSED  # another file may be given its number
 
     def __enter__(self) -> "Journal":
         return self

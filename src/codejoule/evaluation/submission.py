@@ -1,4 +1,4 @@
-"""Samples that were submitted, on disk."""
+"""Programs to judge, on disk."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 from codejoule.common.lazily import Lazily
 from codejoule.config import UserError, full_disk
 from codejoule.domain import Task
-from codejoule.evaluation import Sample
+from codejoule.evaluation.sample import Sample
 
 
 class Submission(Lazily[Sample]):
