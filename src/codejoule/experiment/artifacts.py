@@ -26,8 +26,9 @@ from codejoule.evaluation import (
 from codejoule.experiment.evaluation_stage import Bench, samples_of
 from codejoule.experiment.identity import environment
 from codejoule.experiment.plan import Plan
-from codejoule.experiment.records import Results, Verdicts
+from codejoule.experiment.records import Results
 from codejoule.experiment.task_views import TABLE, task_table
+from codejoule.experiment.verdicts import Verdicts
 from codejoule.suites import raw_solution
 from codejoule.tracking import (
     power_figure,

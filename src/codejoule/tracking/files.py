@@ -1,12 +1,14 @@
 """Files that a run leaves in the store: tables as Parquet, and power over time as a figure."""
 
 import math
-from collections import defaultdict
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from codejoule.common.packed import Packed
 from codejoule.config import write_whole, writing_whole
@@ -102,17 +104,19 @@ def power_figure(samples: Sequence[PowerSample], path: Path, *, source: EnergySo
     if source is EnergySource.estimate:
         title = "Power over time (estimate: CPU time x assumed watts per core, not measured)"
     first_s = min(s.time_s for s in samples)
-    by_device: dict[str, list[PowerSample]] = defaultdict(list)
+    by_device: dict[str, tuple[array[float], array[float]]] = {}
     for sample in samples:
-        by_device[sample.device].append(sample)
+        times_s, powers_w = by_device.setdefault(sample.device, (array("d"), array("d")))
+        times_s.append(sample.time_s - first_s)
+        powers_w.append(sample.power_w)
     # A Figure of its own draws without a display and without pyplot's global state.
     figure = Figure(figsize=(8, 3.2))
     # Fixed margins: to find the best ones, matplotlib draws everything once more.
     figure.subplots_adjust(left=0.085, right=0.985, top=0.9, bottom=0.155)
     axes = figure.add_subplot()
-    for device, own in sorted(by_device.items()):
-        own.sort(key=lambda s: s.time_s)
-        axes.plot([s.time_s - first_s for s in own], [s.power_w for s in own], label=device, lw=1)
+    for device, (times_s, powers_w) in sorted(by_device.items()):
+        order = np.argsort(times_s, kind="stable")
+        axes.plot(np.array(times_s)[order], np.array(powers_w)[order], label=device, lw=1)
     axes.set(xlabel="time [s]", ylabel="power [W]", title=title)
     axes.set_ylim(bottom=0)
     axes.margins(x=0)
