@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
@@ -92,14 +93,12 @@ class _Left:
     def after(self, journal: Journal) -> Mapping[int, tuple[int, ...]]:
         """What is left after what the journal holds by now."""
         refills = self._plan.experiment.engine.facts.refills
-        done: dict[int, set[int]] = {}
-        for entry in journal.entries(Batch)[self._read :]:
-            self._read += 1
-            # Of an engine that refills, a window is part of the one batch that there is.
-            number = 0 if refills else entry.batch
-            done.setdefault(number, set()).update(self._done(number, entry))
-        for number, places in done.items():
-            left = tuple(place for place in self._places.get(number, ()) if place not in places)
+        new = journal.entries(Batch)[self._read :]
+        self._read += len(new)
+        # Of an engine that refills, a window is part of the one batch that there is.
+        for number, entries in groupby(new, lambda entry: 0 if refills else entry.batch):
+            done = {place for entry in entries for place in self._done(number, entry)}
+            left = tuple(place for place in self._places.get(number, ()) if place not in done)
             # In its place: batches come in their order, what is left of one before the next.
             if left:
                 self._places[number] = left

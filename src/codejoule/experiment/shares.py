@@ -76,7 +76,7 @@ def in_order(batches: Sequence[Batch]) -> Sequence[Answer]:
         end = begins[-1] + len(entry.completions)
         places.extend(entry.slice.places if entry.slice else range(begins[-1], end))
         begins.append(end)
-    order = np.argsort(places)
+    order = np.argsort(places).astype(np.uint32)
 
     def answer(number: int) -> Answer:
         place = int(order[number])

@@ -22,7 +22,7 @@ class Verdicts(Mapping[Key, JudgedSample]):
 
     def __init__(self, entries: Sequence[Judged]) -> None:
         self._entries = entries
-        self._entry_of, machine_of = array("L"), array("L")
+        self._entry_of, machine_of = array("I"), array("I")
         self.sources: dict[str, EnergySource] = {}
         """How energy was obtained on each machine."""
         self.hosts: dict[str, str] = {}
@@ -55,9 +55,10 @@ class Verdicts(Mapping[Key, JudgedSample]):
         self._index(machines)
 
     def _numbers(self, name: str) -> NDArray[np.float64]:
-        return np.array([getattr(verdict, name) for verdict in self._found], dtype=float)
+        numbers = (getattr(verdict, name) for verdict in self._found)
+        return np.fromiter((math.nan if one is None else one for one in numbers), dtype=float)
 
-    def _share_out(self, machines: NDArray[np.uint64], sources: Sequence[EnergySource]) -> None:
+    def _share_out(self, machines: NDArray[np.uint32], sources: Sequence[EnergySource]) -> None:
         """The journal has energy in slices of time, and what a slice took is also that of samples
         that ended in a later one."""
         cpu_s = self._numbers("evaluation_cpu_s")
@@ -71,14 +72,14 @@ class Verdicts(Mapping[Key, JudgedSample]):
         if self.source is None:
             self._energy_j[:] = math.nan
 
-    def _index(self, machines: NDArray[np.uint64]) -> None:
+    def _index(self, machines: NDArray[np.uint32]) -> None:
         """Note where each sample's verdict is: one that could first not be judged has two."""
-        judged = np.array([verdict.status is not Status.unjudged for verdict in self._found])
-        self._rows = array("L")
+        judged = np.fromiter((v.status is not Status.unjudged for v in self._found), dtype=bool)
+        self._rows = array("I")
         self._slots: dict[str, array[int]] = {}
         for row in np.lexsort((machines, judged)):
             verdict = self._found[row]
-            slots = self._slots.setdefault(verdict.task_id, array("l"))
+            slots = self._slots.setdefault(verdict.task_id, array("i"))
             slots.extend([-1] * (verdict.sample + 1 - len(slots)))
             if slots[verdict.sample] < 0:
                 slots[verdict.sample] = len(self._rows)
