@@ -4,7 +4,7 @@ import math
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from io import BytesIO
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,8 +72,12 @@ def _write(rows: Iterable[object], columns: Sequence[str], path: Path) -> None:
     left = iter(rows)
     schema = pa.schema({name: _type(name) for name in columns})
     with writing_whole(path) as file, pq.ParquetWriter(file, schema) as writer:
-        while group := list(islice(left, _GROUP_ROWS)):
-            cells = {name: [_defined(getattr(row, name)) for row in group] for name in columns}
+        # The rows themselves are many times as large as their cells.
+        while first := next(left, None):
+            cells: dict[str, list[object]] = {name: [] for name in columns}
+            for row in chain([first], islice(left, _GROUP_ROWS - 1)):
+                for name in columns:
+                    cells[name].append(_defined(getattr(row, name)))
             writer.write_table(pa.table(cells, schema=schema))
 
 
