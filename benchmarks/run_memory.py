@@ -4,8 +4,9 @@
 
 A run of the bundled suite in batches of 8, whose journal is written in advance: each task's
 canonical solution as what the model answered, in windows of energy, and its verdict. What follows
-is the code of a run: opening the journal, finding what is left, reading the results, making records
-and metrics, and writing all artifacts. The memory is that of the process, at its most, after each.
+is the code of a run: opening the journal, finding what is left to generate and to judge, reading
+the results, making records and metrics, and writing all artifacts. The memory is that of the
+process, at its most, after each.
 """
 
 import argparse
@@ -27,11 +28,13 @@ from codejoule.domain import (
     Status,
 )
 from codejoule.experiment.artifacts import write_artifacts
+from codejoule.experiment.evaluation_stage import evaluate
 from codejoule.experiment.generation_stage import _left
 from codejoule.experiment.kept_journal import pack_journal
 from codejoule.experiment.plan import Plan, make_plan
-from codejoule.experiment.records import read_results, task_records
+from codejoule.experiment.records import read_results, records_of, task_records
 from codejoule.experiment.results import metrics_of
+from codejoule.experiment.rounds import asked_in
 from codejoule.tracking import Journal
 from codejoule.tracking.entries import Batch, EngineSetUp, Judged, Loaded, MeterFacts
 
@@ -96,13 +99,18 @@ def measure(samples: int, folder: Path) -> None:
         assert not _left(plan, journal)
         found.append(memory_mib("VmHWM"))
     opened_s = time.monotonic() - began_s
+    evaluate(plan, folder, name="memory")
+    found.append(memory_mib("VmHWM"))
     results = read_results(folder)
     found.append(memory_mib("VmHWM"))
-    records = task_records(plan, results.batches, results.verdicts)
-    metrics_of(plan, results, records, None)
+    attempts = task_records(plan, results)
+    records = records_of(results, attempts)
+    with Journal(folder) as journal:
+        asked = asked_in(plan, journal)
+    metrics_of(plan, results, records, None, attempts)
     found.append(memory_mib("VmHWM"))
     artifacts = folder / "artifacts"
-    write_artifacts(plan, artifacts, results, records, None)
+    write_artifacts(plan, artifacts, results, records, None, attempts, asked)
     packed = pack_journal(folder, artifacts).stat().st_size
     found.append(memory_mib("VmHWM"))
     count = len(records)
@@ -122,9 +130,9 @@ def main() -> None:
             measure(args.samples[0], Path(scratch))
         return
     print(
-        "| samples | planned [MiB] | journal opened | results read | records, metrics | artifacts "
-        "written | opening [s] | journal per sample [B] | packed [B] |\n"
-        "|---|---|---|---|---|---|---|---|---|",
+        "| samples | planned [MiB] | journal opened | samples listed | results read | "
+        "metrics | artifacts written | opening [s] | journal per sample [B] | packed [B] |\n"
+        "|---|---|---|---|---|---|---|---|---|---|",
         flush=True,
     )
     for samples in args.samples:

@@ -1,3 +1,6 @@
+from typing import Any
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -136,6 +139,15 @@ def paced(begin: float, first: float, end: float) -> Pace:
     return Pace.in_seconds(0.0, begin, first, end)
 
 
+def attributed(slices: list[Slice], *, prompt_tokens: list[int], paces: list[Pace]) -> Any:
+    """A row for each slice, with 0 where a sequence did not run in it."""
+    shares = np.zeros((len(slices), len(paces)))
+    told = attribute_slices(slices, prompt_tokens=prompt_tokens, paces=paces)
+    for row, (ran, shares_j) in zip(shares, told, strict=True):
+        row[ran] = shares_j
+    return shares
+
+
 def test_a_sequence_has_its_part_of_every_slice_that_it_ran_in() -> None:
     paces = [paced(0.0, 0.5, 2.0), paced(0.0, 0.5, 6.0), paced(2.0, 2.5, 6.0)]
     slices = [
@@ -143,7 +155,7 @@ def test_a_sequence_has_its_part_of_every_slice_that_it_ran_in() -> None:
         Slice(energy_j=120.0, prefill_j=None, end=4.0, end_s=4.0),
         Slice(energy_j=60.0, prefill_j=None, end=6.0, end_s=6.0),
     ]
-    shares = attribute_slices(slices, prompt_tokens=[1, 1, 1], paces=paces)
+    shares = attributed(slices, prompt_tokens=[1, 1, 1], paces=paces)
     assert shares.tolist() == [[20.0, 20.0, 0.0], [0.0, 60.0, 60.0], [0.0, 30.0, 30.0]]
 
 
@@ -153,7 +165,7 @@ def test_a_prompt_is_paid_for_in_the_slice_in_which_it_was_read() -> None:
         Slice(energy_j=30.0, prefill_j=10.0, end=2.0, end_s=2.0),
         Slice(energy_j=50.0, prefill_j=20.0, end=4.0, end_s=4.0),
     ]
-    shares = attribute_slices(slices, prompt_tokens=[100, 7], paces=paces)
+    shares = attributed(slices, prompt_tokens=[100, 7], paces=paces)
     # The first alone; then 20 J for the second's prompt, 0.5 s of the first alone and 1.5 s of
     # both.
     assert shares[0].tolist() == [30.0, 0.0]
@@ -166,7 +178,7 @@ def test_one_slice_is_divided_as_a_window_is() -> None:
     whole = attribute_energy(
         90.0, None, prompt_tokens=[1, 2, 3], output_tokens=[9, 9, 1], spans=spans
     )
-    (shares,) = attribute_slices(
+    (shares,) = attributed(
         [Slice(energy_j=90.0, prefill_j=None, end=4.0, end_s=4.0)],
         prompt_tokens=[1, 2, 3],
         paces=paces,
@@ -180,7 +192,7 @@ def test_a_slice_of_its_own_moment_goes_to_what_has_ended_just_before() -> None:
         Slice(energy_j=40.0, prefill_j=None, end=2.0, end_s=2.0),
         Slice(energy_j=1.0, prefill_j=None, end=2.1, end_s=2.1),
     ]
-    shares = attribute_slices(slices, prompt_tokens=[1, 1], paces=paces)
+    shares = attributed(slices, prompt_tokens=[1, 1], paces=paces)
     assert shares[1].tolist() == [1.0, 0.0] and shares.sum() == pytest.approx(41.0)
 
 

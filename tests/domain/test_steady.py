@@ -65,10 +65,9 @@ def test_tokens_are_spread_evenly_from_the_first_to_the_last() -> None:
     count = [5, 1, 1]
     # A first token falls at its moment: that of the first sequence before the part that begins
     # with it, that of the third inside.
-    assert tokens_between(paces, count, 1.0, 3.0) == pytest.approx(4 + 0 + 1)
-    assert tokens_between(paces, count, 0.75, 2.0) == pytest.approx(3)
+    assert tokens_between(paces, count, [(1.0, 3.0), (0.75, 2.0)]) == pytest.approx([5, 3])
     cuts = [-1.0, 0.5, 0.9, 1.0, 1.7, 2.5, 2.6, 9.0]
-    parts = [tokens_between(paces, count, a, b) for a, b in pairwise(cuts)]
+    parts = tokens_between(paces, count, list(pairwise(cuts)))
     assert sum(parts) == pytest.approx(sum(count))
     assert list(accumulate(parts))[1] == pytest.approx(1)
 

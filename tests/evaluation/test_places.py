@@ -2,8 +2,8 @@
 
 import hashlib
 
+from codejoule.common.packed import Packed
 from codejoule.domain import Status, Verdict
-from codejoule.evaluation import Outcomes
 from codejoule.evaluation.places import Places
 
 
@@ -39,5 +39,6 @@ def test_an_outcome_is_the_verdict_without_its_details() -> None:
             ]
         )
     ]  # fmt: skip
-    assert list(Outcomes(verdicts)) == verdicts
-    assert list(Outcomes([])) == []
+    packed = Packed(Verdict, verdicts, without=("details", "tests"))
+    assert list(packed) == verdicts == [packed[place] for place in range(3)]
+    assert list(Packed(Verdict, [])) == []

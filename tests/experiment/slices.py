@@ -77,15 +77,17 @@ def run(
     energy_j = np.histogram(time_s, bins=edges_s, weights=power_w * 0.05)[0]
     errors_j = rng.normal(0.0, machine.edge_j, len(edges_s))
     energy_j = np.maximum(energy_j + np.diff(errors_j), 1.0)
-    shares = attribute_slices(
+    energies_j = np.zeros(len(paces))
+    for ran, shares_j in attribute_slices(
         [
             Slice(energy_j=float(j), prefill_j=None, end=end_s, end_s=end_s)
             for j, end_s in zip(energy_j, edges_s[1:], strict=True)
         ],
         prompt_tokens=[1] * len(paces),
         paces=paces,
-    )
-    return Run(energy_j=shares.sum(axis=0), windows=len(energy_j))
+    ):
+        energies_j[ran] += shares_j
+    return Run(energy_j=energies_j, windows=len(energy_j))
 
 
 def _drift(count: int, machine: Machine, rng: np.random.Generator) -> Floats:

@@ -22,7 +22,7 @@ from codejoule.experiment.plan import Plan, make_plan
 from codejoule.experiment.records import Results, read_results, task_records
 from codejoule.experiment.results import memory_metrics, run_facts, tags_of
 from codejoule.experiment.rounds import asked_in
-from codejoule.experiment.shares import sessions, shares_of
+from codejoule.experiment.shares import sessions
 from codejoule.experiment.task_views import task_traces
 from codejoule.generation.graph.engine import GraphEngine
 from codejoule.measurement.feed import BUNDLED_RECORDING, Kind, ReplayFeed
@@ -52,7 +52,7 @@ def short_windows(monkeypatch: pytest.MonkeyPatch) -> None:
 def add_up(results: Results, records: list[TaskRecord]) -> None:
     """Energy of the windows is that of the tasks, and of what was broken off, to the last bit."""
     windows_j = sum(entry.reading.energy_j for entry in results.batches)
-    lost_j = sum(shares_of(session).lost_j for session in sessions(results.batches))
+    lost_j = results.shares.lost_j.sum()
     assert sum(r.energy_j for r in records if r.energy_j) + lost_j == pytest.approx(windows_j)
     by_window = {r.batch: r.batch_energy_j for r in records}
     assert sum(j for j in by_window.values() if j) + lost_j == pytest.approx(windows_j)
@@ -69,7 +69,7 @@ def test_windows_are_cut_as_sequences_end_and_a_task_has_its_part_of_each_that_i
                     "generation.max_new_tokens=160")  # fmt: skip
     generate(plan, tmp_path)
     results = read_results(tmp_path)
-    records = task_records(plan, results.batches, {})
+    records = task_records(plan, results)
     assert [r.task_id for r in records] == [task.task_id for task in plan.suite.tasks]
     assert len(results.batches) >= 3
     for before, after in pairwise(results.batches):
@@ -84,8 +84,8 @@ def test_windows_are_cut_as_sequences_end_and_a_task_has_its_part_of_each_that_i
     # Whoever ran in an earlier window has a part of it.
     (session,) = sessions(results.batches)
     first, last = session[0][1], session[-1][1]
-    assert sum(shares_of(session).by_sample_j[c.task_id, c.sample][0] or 0.0
-               for c in first.completions) < first.reading.energy_j  # fmt: skip
+    ended_first_j = results.shares.gross_j[: len(first.completions)]
+    assert ended_first_j.sum() < first.reading.energy_j
     assert not {c.task_id for c in first.completions} & {c.task_id for c in last.completions}
     metrics = run_metrics(records, run_facts(results, None), rng=np.random.default_rng(0))
     assert metrics["energy_compile_j"] > 0 and metrics["compile_s"] > 0
@@ -116,7 +116,7 @@ def test_the_steady_state_of_a_run_is_that_of_windows_within_it(
     steady = [w for w in facts.windows if w.steady_tokens is not None]
     assert len(steady) >= len(facts.windows) / 2, "62 requests in 3 slots"
     assert facts.windows[0] not in steady, "it fills its slots"
-    metrics = run_metrics(task_records(plan, results.batches, {}), facts,
+    metrics = run_metrics(task_records(plan, results), facts,
                           rng=np.random.default_rng(0))  # fmt: skip
     tokens = sum(w.steady_tokens or 0.0 for w in steady)
     steady_j = sum(w.reading.energy_j for w in steady)
@@ -151,7 +151,7 @@ def test_over_a_recording_windows_have_the_energy_that_the_card_then_took(
     taken_j = np.diff(np.interp(edges_s, ticks["after_s"], ticks["value"]))
     assert sum(r.energy_j for r in readings) == pytest.approx(taken_j.sum(), rel=0.05)
     assert all(r.ticks and r.ticks >= 2 for r in readings[:-1])
-    add_up(results, task_records(plan, results.batches, {}))
+    add_up(results, task_records(plan, results))
 
 
 @pytest.mark.slow
@@ -197,7 +197,7 @@ def test_what_memory_is_too_small_for_is_decoded_with_fewer_slots_and_what_had_e
                     "generation.max_new_tokens=160")  # fmt: skip
     generate(plan, tmp_path)
     results = read_results(tmp_path)
-    records = task_records(plan, results.batches, {})
+    records = task_records(plan, results)
     assert [r.task_id for r in records] == [task.task_id for task in plan.suite.tasks]
     lost, rest = sessions(results.batches)
     kept = sum(len(entry.completions) for _, entry in lost)
@@ -231,25 +231,25 @@ def test_a_killed_run_keeps_what_had_ended_and_books_apart_what_was_broken_off(
         with pytest.raises(KeyboardInterrupt):
             generate(plan, tmp_path)
     with Journal(tmp_path) as journal:
-        before = journal.entries(Batch)
+        before = list(journal.entries(Batch))
     generate(plan, tmp_path)
     results = read_results(tmp_path)
     assert list(results.batches[:2]) == before
     assert [entry.batch for entry in results.batches] == list(range(len(results.batches)))
-    records = task_records(plan, results.batches, {})
+    records = task_records(plan, results)
     assert [r.task_id for r in records] == [task.task_id for task in plan.suite.tasks]
     last = before[-1]
     assert last.slice is not None and last.slice.running
-    kept, _ = sessions(results.batches)
-    shares = shares_of(kept)
-    assert 0 < shares.lost_j < sum(entry.reading.energy_j for entry in before)
-    assert shares.kept[1].energy_j < last.reading.energy_j
+    kept = results.shares.kept(1, last.reading)
+    lost_j = results.shares.lost_j.sum()
+    assert 0 < lost_j < sum(entry.reading.energy_j for entry in before)
+    assert kept.energy_j < last.reading.energy_j
     # Half of its slots' time was for nothing, and so was that part of its time.
-    assert shares.kept[1].latency_s / last.reading.latency_s == pytest.approx(
-        shares.kept[1].energy_j / last.reading.energy_j
+    assert kept.latency_s / last.reading.latency_s == pytest.approx(
+        kept.energy_j / last.reading.energy_j
     )
     add_up(results, records)
-    assert memory_metrics(plan, results)["energy_broken_off_j"] == pytest.approx(shares.lost_j)
+    assert memory_metrics(plan, results)["energy_broken_off_j"] == pytest.approx(lost_j)
 
 
 def test_order_by_length_puts_the_longest_prompts_first(plan_for: Callable[..., Plan]) -> None:
@@ -315,7 +315,7 @@ def test_a_run_on_a_server_continues_where_the_server_failed(
     # The trial request, the one whose prompt is counted, and what was left.
     assert len(asked) == 2 + 11 - kept
     results = read_results(tmp_path)
-    records = task_records(plan, results.batches, {})
+    records = task_records(plan, results)
     assert [r.task_id for r in records] == [task.task_id for task in plan.suite.tasks]
     metrics = run_metrics(records, run_facts(results, None), rng=np.random.default_rng(0))
     assert "energy_load_j" not in metrics and "energy_prefill_j" not in metrics
@@ -354,7 +354,7 @@ def test_a_trace_has_the_answer_and_the_time_of_its_own_task(
     ended = [completion.task_id for completion in completions]
     with Journal(tmp_path) as journal:
         asked = asked_in(plan, journal)
-    traces = task_traces(plan, results, task_records(plan, results.batches, {}), asked)
+    traces = task_traces(plan, results, task_records(plan, results), asked)
     assert [trace.task_id for trace in traces] == [task.task_id for task in plan.suite.tasks]
     assert [trace.task_id for trace in traces] != ended, "sequences end in another order"
     answers = {completion.task_id: completion.text for completion in completions}

@@ -1,6 +1,7 @@
 """Energy of evaluation where it is measured: in slices of time, and in none of them twice."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from codejoule.domain import EnergyScope, EnergySource, Status, Verdict
 from codejoule.experiment import evaluation_stage
 from codejoule.experiment.evaluation_stage import _Slices
-from codejoule.experiment.records import _shared_out
+from codejoule.experiment.verdicts import Verdicts
 from codejoule.measurement import Meter
 from codejoule.measurement.counter import CumulativeCounter
 from codejoule.tracking import Journal
@@ -52,9 +53,11 @@ def test_measured_energy_comes_in_slices_that_add_up_and_is_shared_by_cpu_time(
     judged = [verdict for entry in entries for verdict in entry.verdicts]
     assert [verdict.energy_j for verdict in judged] == pytest.approx([5.0, 1.0, 2.0])
     # A sample of 4 s ended in a slice of 2 J; most of what it took flowed before.
-    shared = _shared_out(judged, EnergySource.rapl)
-    assert [verdict.energy_j for verdict in shared] == pytest.approx([1.0, 3.0, 4.0])
-    assert _shared_out(judged, EnergySource.estimate) == judged
+    shared = Verdicts(entries)
+    assert [verdict.energy_j for verdict in shared.values()] == pytest.approx([1.0, 3.0, 4.0])
+    assert shared.energy_j == pytest.approx(8.0)
+    estimated = Verdicts([replace(entry, source=EnergySource.estimate) for entry in entries])
+    assert list(estimated.values()) == judged
 
 
 def test_a_slice_is_not_shorter_than_its_counter_can_resolve(tmp_path: Path) -> None:

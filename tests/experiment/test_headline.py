@@ -24,8 +24,8 @@ from tests.common.watcher import Notes
 def test_energy_that_was_not_measured_here_is_labelled(source: str, line: str, last: str) -> None:
     assert headline({"energy_per_task_j": 2.0}, EnergySource(source)) == (last,)
     plan = SimpleNamespace(
-        batches=[["a"] * 63],
         round=1,
+        requests=63,
         experiment=SimpleNamespace(generation=SimpleNamespace(n_samples=1)),
     )
     parts: Any = dict.fromkeys(("journal", "engine", "limit", "peak_bytes"))

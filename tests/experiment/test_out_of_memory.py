@@ -68,7 +68,7 @@ def test_the_batch_is_halved_and_each_part_has_a_window_of_its_own(
     assert [(b.batch, b.first) for b in results.batches] == [
         (0, 0), (0, 2), (0, 4), (0, 6), (1, 0), (1, 2)
     ]  # fmt: skip
-    records = task_records(plan, results.batches, {})
+    records = task_records(plan, results)
     assert [r.task_id for r in records] == [task.task_id for task in plan.suite.tasks]
     assert [r.batch for r in records] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5]
     assert [r.batch_size for r in records] == [2] * 10 + [1]

@@ -23,7 +23,7 @@ from codejoule.domain import Status
 from codejoule.experiment.evaluation_stage import evaluate
 from codejoule.experiment.generation_stage import generate, has_generated
 from codejoule.experiment.plan import Plan, make_plan
-from codejoule.experiment.records import Results, attempts_of, read_results, records_of
+from codejoule.experiment.records import Results, read_results, records_of, task_records
 from codejoule.experiment.results import metrics_of
 from codejoule.experiment.rounds import asked_in, each_round
 from codejoule.report.terminal import render_group
@@ -54,15 +54,15 @@ def run(plan: Plan, folder: Path) -> tuple[Results, dict[str, float]]:
     assert has_generated(plan, folder)
     evaluate(plan, folder, name="rounds")
     results = read_results(folder)
-    attempts = attempts_of(plan, results)
-    records = records_of(attempts, results.judged.verdicts)
+    attempts = task_records(plan, results)
+    records = records_of(results, attempts)
     return results, metrics_of(plan, results, records, None, attempts)
 
 
 def samples_of(results: Results) -> list[set[tuple[str, int]]]:
     """Of each round, which samples were generated."""
     return [
-        {(c.task_id, c.sample) for entry in each.batches for c in entry.completions}
+        {(c.task_id, c.sample) for n in each.windows for c in results.batches[n].completions}
         for each in results.rounds
     ]
 
@@ -83,16 +83,16 @@ def check(plan: Plan, results: Results, metrics: Mapping[str, float]) -> None:
     assert metrics["pass_at_1"] == metrics[f"pass_at_1_round_{rounds}"]
     total_j = 3.6e6 * metrics["energy_total_kwh"]
     assert total_j == pytest.approx(metrics["energy_generation_j"] + metrics["energy_evaluation_j"])
-    attempts = attempts_of(plan, results)
-    records = records_of(attempts, results.judged.verdicts)
+    attempts = task_records(plan, results)
+    records = records_of(results, attempts)
     assert len(records) == sum(map(len, plan.batches)), "a row per sample"
     assert sum(r.energy_j or 0 for r in records) == pytest.approx(metrics["energy_generation_j"])
     assert sum(r.evaluation_energy_j or 0 for r in records) == pytest.approx(
         metrics["energy_evaluation_j"]
     )
     assert sum(r.output_tokens for r in records) == metrics["output_tokens"]
-    windows = [a.batch for each in attempts for a in each]
-    assert sorted(set(windows)) == list(range(len(results.batches))), "windows are counted through"
+    windows = {attempt.batch for attempt in attempts}
+    assert sorted(windows) == list(range(len(results.batches))), "windows are counted through"
 
 
 def test_only_programs_that_fail_the_shown_tests_are_asked_again(
@@ -107,7 +107,7 @@ def test_only_programs_that_fail_the_shown_tests_are_asked_again(
     with Journal(tmp_path) as journal:
         asked = asked_in(plan, journal)
     for task_id, sample in second:
-        prompt = asked[2, task_id, sample]
+        prompt = asked(2, task_id, sample)
         assert prompt.endswith(plan.tasks[task_id].complete_prompt)
         assert "# The script fails tests with this output:\n" in prompt
         assert plan.tasks[task_id].canonical_solution not in prompt
@@ -149,7 +149,7 @@ def test_each_sample_of_a_task_repairs_itself(
     assert second.plan.seed(0) != plan.seed(0), "a round draws anew"
     own = {key for key in again if (key[0], 1 - key[1]) in again}
     for task_id, sample in own:
-        assert asked[2, task_id, sample] != asked[2, task_id, 1 - sample]
+        assert asked(2, task_id, sample) != asked(2, task_id, 1 - sample)
 
 
 def test_a_model_that_learns_from_the_output_gains_by_a_round(
@@ -198,9 +198,12 @@ def test_a_run_broken_off_anywhere_ends_alike(
     ]
 
     def programs(folder: Path) -> list[list[tuple[str, str]]]:
+        results = read_results(folder)
         return [
-            sorted((c.task_id, c.text) for entry in each.batches for c in entry.completions)
-            for each in read_results(folder).rounds
+            sorted(
+                (c.task_id, c.text) for n in each.windows for c in results.batches[n].completions
+            )
+            for each in results.rounds
         ]
 
     for cut in cuts:

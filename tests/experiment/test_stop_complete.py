@@ -11,9 +11,10 @@ from codejoule.config import checkout, conf_folder
 from codejoule.config.compose import register_schemas
 from codejoule.config.typed import to_experiment
 from codejoule.domain import Completion, FinishReason
-from codejoule.experiment.evaluation_stage import programs
+from codejoule.experiment.evaluation_stage import samples_of
 from codejoule.experiment.generation_stage import generate
 from codejoule.experiment.plan import make_plan
+from codejoule.experiment.shares import in_order
 from codejoule.tracking import Journal
 from codejoule.tracking.entries import Batch
 
@@ -48,7 +49,9 @@ def answers(endless: Path, folder: Path, stop: str) -> list[tuple[Completion, st
     generate(plan, folder)
     with Journal(folder) as journal:
         batches = journal.entries(Batch)
-    return [(completion, program) for completion, _, program in programs(plan, batches)]
+    asked = in_order(batches)
+    samples = samples_of(plan, asked, folder)
+    return [(a.completion, s.solution) for a, s in zip(asked, samples, strict=True)]
 
 
 @pytest.mark.slow

@@ -18,9 +18,9 @@ from codejoule.domain import (
     Verdict,
 )
 from codejoule.experiment import evaluation_stage
-from codejoule.experiment.records import task_records
+from codejoule.experiment.records import read_results, task_records
 from codejoule.tracking import Journal
-from codejoule.tracking.entries import Batch, Judged
+from codejoule.tracking.entries import Batch, EngineSetUp, Judged, Loaded, MeterFacts
 
 READING = EnergyReading(
     name="generation", start_s=0.0, energy_j=4.0, energy_by_device_j={"cpu:0": 4.0}, latency_s=1.0, source=EnergySource.rapl,
@@ -59,9 +59,15 @@ VERDICTS = [
 ]  # fmt: skip
 
 
-def test_its_row_has_no_verdict_and_says_why() -> None:
-    known = {("t/1", verdict.sample): JudgedSample.of(verdict, 1.0) for verdict in VERDICTS}
-    failed, unjudged = task_records(_plan(), [_batch()], known)
+def test_its_row_has_no_verdict_and_says_why(tmp_path: Path) -> None:
+    meter = MeterFacts(source=EnergySource.rapl, scope=EnergyScope.cpu, devices=("cpu:0",))
+    judged = tuple(JudgedSample.of(verdict, 1.0) for verdict in VERDICTS)
+    with Journal(tmp_path) as journal:
+        journal.append(Loaded(reading=None, model={}, meter=meter))
+        journal.append(EngineSetUp({}))
+        journal.append(_batch())
+        journal.append(Judged(source=EnergySource.rapl, verdicts=judged))
+    failed, unjudged = task_records(_plan(), read_results(tmp_path))
     assert (failed.verdict, failed.verdict_reason) == ("fail", "fail")
     assert (unjudged.verdict, unjudged.verdict_reason) == (None, "short of memory")
     assert unjudged.evaluation_cpu_s == 1.0
@@ -75,7 +81,7 @@ def test_it_is_judged_again_on_resume_and_no_other_is(
         judged = tuple(JudgedSample.of(verdict, 1.0) for verdict in VERDICTS)
         journal.append(Judged(source=EnergySource.rapl, verdicts=judged))
     again: list[Any] = []
-    monkeypatch.setattr(evaluation_stage, "_samples", lambda *_: VERDICTS)
+    monkeypatch.setattr(evaluation_stage, "samples_of", lambda *_: VERDICTS)
     monkeypatch.setattr(evaluation_stage, "_judge", lambda samples, *_: again.extend(samples))
     evaluation_stage.evaluate(_plan(), tmp_path, name="mine")
     assert [sample.sample for sample in again] == [1]

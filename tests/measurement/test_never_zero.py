@@ -327,7 +327,7 @@ def test_what_was_not_measured_is_absent_in_the_store_and_null_in_the_table(
         suite=SimpleNamespace(tasks=[SimpleNamespace(task_id="a", domains=())])
     )
     results = read_results(tmp_path)
-    records = task_records(plan, results.batches, results.judged.verdicts)
+    records = task_records(plan, results)
     facts_of_run = RunFacts(
         windows=tuple(
             WindowFacts(reading=batch.reading, output_tokens=(2,)) for batch in results.batches

@@ -149,6 +149,43 @@ def test_the_next_owners_file_is_word_enough(folder: Path, monkeypatch: pytest.M
                 holder.check()
 
 
+def lease_files(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.parent.iterdir() if file != folder)
+
+
+def test_the_last_owners_file_alone_is_kept_and_none_of_a_run_that_has_finished(
+    folder: Path,
+) -> None:
+    folder.mkdir(parents=True)
+    for _ in range(3):
+        with Lease(folder, lease_s=60, wait=False):
+            pass
+    assert lease_files(folder) == ["print.lease-3"]
+    folder.rmdir()
+    with Lease(folder, lease_s=60, wait=False):
+        assert lease_files(folder) == ["print.lease-4"]
+    assert lease_files(folder) == []
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_who_has_slept_since_he_saw_the_last_owner_takes_no_number_twice(
+    folder: Path, finished: bool
+) -> None:
+    folder.mkdir(parents=True)
+    files = LeaseFiles(folder)
+    with Lease(folder, lease_s=60, wait=False):
+        pass
+    seen = files.last()
+    if finished:
+        folder.rmdir()
+    for _ in range(2):
+        with Lease(folder, lease_s=60, wait=False):
+            pass
+    left = lease_files(folder)
+    assert files.take(Owner(), seen) is None
+    assert lease_files(folder) == left == ([] if finished else ["print.lease-3"])
+
+
 def test_what_a_late_writer_still_writes_reaches_nobody(folder: Path) -> None:
     with Journal(folder) as late:
         late.append_payload("kept", {})

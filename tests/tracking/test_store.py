@@ -179,6 +179,25 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert store.close_stale() == []
 
 
+def test_a_run_whose_process_was_killed_while_it_began_is_closed(project, store, client):
+    code = """
+import os, signal, sys
+from codejoule.config.schema import TrackingConfig
+from codejoule.tracking import prepare_store
+store = prepare_store(TrackingConfig(dir=f"{sys.argv[1]}/mlruns"))
+store._under_way = lambda run_id: (print(run_id, flush=True), os.kill(os.getpid(), signal.SIGKILL))
+store.start_sweep("s", overrides=[], tags={})
+"""
+    killed = subprocess.run(
+        [sys.executable, "-c", code, str(project)], capture_output=True, text=True, check=False
+    )
+    run = killed.stdout.strip()
+    assert client.get_run(run).info.status == "RUNNING"
+    assert store.close_stale() == [run]
+    assert client.get_run(run).info.status == "KILLED"
+    assert store.close_stale() == []
+
+
 def test_what_cannot_be_known_dead_is_not_dead():
     mine = process_facts()
     assert not has_died(mine)

@@ -20,10 +20,9 @@ if TYPE_CHECKING:
 
 _PAGE = 1000
 _IDS = 500
-_NEWEST = 1000
-"""How many runs of each engine and energy source are read at most to learn how much runs vary."""
 _FEWEST = 200
-"""How many are read where fewer than these are asked for. MLflow takes milliseconds for each."""
+"""So many runs of each engine and energy source are read, where fewer are asked for, to learn how
+much runs vary. MLflow takes milliseconds for each."""
 _TIMES = ("started_ms", "ended_ms")
 _NO_JOBS = ("sweep", "analysis", KIND)
 _SWEEP = "codejoule.sweep"
@@ -99,8 +98,7 @@ def load_runs(
             for own in searches
             for run in _search(client, home, *own, where=where, newest=newest)
         ]
-        bound = min(_NEWEST, max(_FEWEST, len(found)))
-        every = _of_apparatus(client, found, newest or bound)
+        every = _of_apparatus(client, found, newest or _FEWEST)
         trained = _search(client, home, _TRAINED, newest=newest)
     found.sort(key=lambda run: int(run.info.start_time))
     found = [run for run in found if run.data.tags.get("codejoule.kind") not in _NO_JOBS]
@@ -142,21 +140,30 @@ def load_runs(
 
 
 def _of_apparatus(client: "MlflowClient", found: list["Run"], newest: int) -> list["Run"]:
-    """The `newest` finished runs of the whole store that the same apparatus made."""
-    rows = [_row(run) for run in found if run.data.tags.get("codejoule.kind") == "run"]
+    """The finished runs that were `found`, and, where these are fewer than `newest`, the newest
+    others of the whole store that the same apparatus made."""
+    runs = [
+        run
+        for run in found
+        if run.data.tags.get("codejoule.kind") == "run" and run.info.status == "FINISHED"
+    ]
+    known: dict[tuple[str, str], list[str]] = {}
+    for run in runs:
+        engine, source, _ = apparatus(_row(run))
+        known.setdefault((engine, source), []).append(run.info.run_id)
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    runs: list[Run] = []
-    for engine, source in sorted({apparatus(row)[:2] for row in rows}):
-        if not engine or not source:
+    for (engine, source), run_ids in sorted(known.items()):
+        if not engine or not source or len(run_ids) >= newest:
             continue
         runs += client.search_runs(
             experiments,
             f"{_FINISHED} and params.`engine.name` = {_quoted(engine)} and "
-            f"tags.`codejoule.energy_source` = {_quoted(source)}",
-            max_results=newest,
+            f"tags.`codejoule.energy_source` = {_quoted(source)} and "
+            f"attributes.run_id NOT IN ({', '.join(map(repr, run_ids))})",
+            max_results=newest - len(run_ids),
             order_by=["attributes.start_time DESC"],
         )
-    return list({run.info.run_id: run for run in runs}.values())
+    return runs
 
 
 def _quoted(text: str) -> str:

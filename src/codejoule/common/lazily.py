@@ -1,6 +1,8 @@
 """A sequence whose items are made when they are asked for."""
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Generic, TypeVar, overload
 
 _Item = TypeVar("_Item")
@@ -29,3 +31,16 @@ class Lazily(Sequence[_Item], Generic[_Item]):
             chosen = places
             return Lazily(len(chosen), lambda number: self._make(chosen[number]))
         return self._make(places)
+
+
+def end_to_end(parts: Sequence[Sequence[_Item]]) -> Sequence[_Item]:
+    """The items of all `parts`, those of one after those of the other."""
+    if len(parts) == 1:
+        return parts[0]
+    begins = list(accumulate(map(len, parts), initial=0))
+
+    def item(place: int) -> _Item:
+        part = bisect_right(begins, place) - 1
+        return parts[part][place - begins[part]]
+
+    return Lazily(begins[-1], item)

@@ -6,7 +6,7 @@ windows, which are two reads of the same counter, are opened around the same blo
 """
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -309,26 +309,27 @@ class Slice:
 
 
 def attribute_slices(
-    slices: Sequence[Slice],
+    slices: Iterable[Slice],
     *,
     prompt_tokens: Sequence[int],
     paces: Sequence[Pace],
-) -> NDArray[np.float64]:
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
     """Divide the energy of windows that follow one another among the sequences that ran in them.
 
     Parameters
     ----------
-    slices : sequence of Slice, shape (slices,)
+    slices : iterable of Slice
         In order, the first from the beginning of decoding on.
     prompt_tokens : sequence of int, shape (n,)
         Prompt length of each sequence.
     paces : sequence of Pace, shape (n,)
         When each of them was decoded; of one that was broken off, up to then.
 
-    Returns
-    -------
-    ndarray of float, shape (slices, n)
-        Energy of each slice allocated to each sequence [J]; a row adds up to its slice's energy.
+    Yields
+    ------
+    ndarray of int, ndarray of float
+        Of each slice the places of the sequences that ran in it, and the energy allocated to each
+        of them [J], which adds up to the slice's energy.
 
     Notes
     -----
@@ -336,28 +337,28 @@ def attribute_slices(
     within it: the prompt of those whose first token came in it, and the part of their spans
     between its edges. A sequence's energy is the sum over the slices that it ran in.
     """
-    shares = np.zeros((len(slices), len(paces)))
+    begins = np.array([pace.begin for pace in paces])
+    firsts = np.array([pace.first for pace in paces])
     ends = np.array([pace.end for pace in paces])
     firsts_s = np.array([math.nan if pace.first_s is None else pace.first_s for pace in paces])
     begin, begin_s = -math.inf, -math.inf
-    for row, each in zip(shares, slices, strict=True):
-        told = each.prefill_j is not None
-        starts = np.array([pace.first if told else pace.begin for pace in paces])
+    for each in slices:
+        starts = begins if each.prefill_j is None else firsts
         low, high = np.maximum(starts, begin), np.minimum(ends, each.end)
         read = (firsts_s > begin_s) & (firsts_s <= each.end_s)
         chosen = np.flatnonzero((high > low) | read)
         if chosen.size == 0:
             # The slice was cut at an end that had come a moment before by the sequences' clock.
             chosen = np.flatnonzero(ends == ends[ends <= each.end].max(initial=ends.min()))
-        row[chosen] = attribute_energy(
+        shares_j = attribute_energy(
             each.energy_j,
             each.prefill_j,
             prompt_tokens=[prompt_tokens[i] if read[i] else 0 for i in chosen],
             output_tokens=[0] * len(chosen),
             spans=[(low[i], max(low[i], high[i])) for i in chosen],
         )
+        yield chosen, np.array(shares_j)
         begin, begin_s = each.end, each.end_s
-    return shares
 
 
 def break_even_tasks(*, cost_j: float, before_j: float, after_j: float) -> float:

@@ -1,10 +1,13 @@
 """The figures of one run, from its records and energy readings."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from array import array
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from codejoule.domain.accuracy import pass_at_1_interval, pass_at_k
 from codejoule.domain.completion import Pace, TaskRecord
@@ -57,7 +60,7 @@ class WindowFacts:
 class RunFacts:
     """What was measured around the tasks of one run. None is "not measured", never 0."""
 
-    windows: tuple[WindowFacts, ...]
+    windows: Sequence[WindowFacts]
     """The windows of generation, all of one source and scope."""
     load: EnergyReading | None = None
     """Loading the weights."""
@@ -81,26 +84,59 @@ class RunFacts:
     """Tasks whose canonical solution passes in this environment; None where that is not known."""
 
     def __post_init__(self) -> None:
-        if not self.windows:
-            raise ValueError("a run needs at least one window of generation")
-        kinds = {(w.reading.source, w.reading.scope) for w in self.windows}
-        if len(kinds) > 1:
-            named = sorted(f"{source.value}/{scope.value}" for source, scope in kinds)
-            raise ValueError(f"windows of one run differ in source or scope: {', '.join(named)}")
         if (self.evaluation_energy_j is None) != (self.evaluation_source is None):
             raise ValueError(
                 "evaluation_energy_j and evaluation_source come together or not at all"
             )
 
-    @property
-    def source(self) -> EnergySource:
-        """How the energy of generation was obtained."""
-        return self.windows[0].reading.source
 
-    @property
-    def scope(self) -> EnergyScope:
-        """Which devices the energy of generation covers."""
-        return self.windows[0].reading.scope
+class _Columns:
+    """What windows are made of, read once: of each column a number for each window or sequence,
+    NaN where it was not measured."""
+
+    def __init__(self, windows: Sequence[WindowFacts]) -> None:
+        if not windows:
+            raise ValueError("a run needs at least one window of generation")
+        self._found: defaultdict[str, array[float]] = defaultdict(lambda: array("d"))
+        self.tokens, self.longest, self.needed = array("q"), array("q"), 0
+        self.paced = True
+        """Whether the sequences of every window have paces of their own."""
+        kinds = set()
+        for window in windows:
+            reading, tokens = window.reading, window.output_tokens
+            kinds.add((reading.source, reading.scope))
+            self.paced &= bool(window.paces)
+            self.tokens.extend(tokens)
+            self.longest.append(max(tokens, default=0))
+            self.needed += window.prompt_tokens + sum(max(0, each - 1) for each in tokens)
+            self._add(
+                latency_s=reading.latency_s, energy_j=reading.energy_j,
+                energy_net_j=reading.energy_net_j, integrated_j=reading.integrated_j,
+                uncertainty_j=reading.uncertainty_j, zeus_j=reading.zeus_j,
+                gpu_j=reading.of_j("gpu"), cpu_j=reading.of_j("cpu"), dram_j=reading.of_j("dram"),
+                prefill_j=prefill_part(
+                    reading.energy_at_marks_j, reading.marks_s, opens=window.opens
+                ),
+                first_token_s=reading.marks_s.get(FIRST_TOKEN),
+                positions=window.positions, steady_tokens=window.steady_tokens,
+            )  # fmt: skip
+            for pace in window.paces:
+                self._add(ttft_s=pace.ttft_s, decode_s=pace.decode_s)
+        if len(kinds) > 1:
+            named = sorted(f"{source.value}/{scope.value}" for source, scope in kinds)
+            raise ValueError(f"windows of one run differ in source or scope: {', '.join(named)}")
+        ((_, self.scope),) = kinds
+
+    def _add(self, **numbers: float | None) -> None:
+        for name, number in numbers.items():
+            self._found[name].append(math.nan if number is None else number)
+
+    def __getitem__(self, name: str) -> NDArray[np.float64]:
+        return np.array(self._found[name])
+
+    def sum(self, name: str) -> float:
+        """NaN where one of the numbers is."""
+        return sum(self._found[name])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +182,8 @@ def run_metrics(
     Raises
     ------
     ValueError
-        If there are no records, or records and windows do not describe the same samples.
+        If there are no records or windows, windows differ in source or scope, or records and
+        windows do not describe the same samples.
 
     Notes
     -----
@@ -189,10 +226,10 @@ def run_metrics(
     EvalPlus, too, where every task has them; ``pass_at_1``, and what is made from it, is by the
     benchmark's own.
     """
-    _check(records if attempts is None else attempts, facts)
-    metrics = (
-        _counts(records) | _thinking(records) | _time(facts) | _energy(facts) | _steady_state(facts)
-    )
+    windows = _Columns(facts.windows)
+    _check(records if attempts is None else attempts, windows)
+    metrics = _counts(records) | _thinking(records) | _time(windows)
+    metrics |= _energy(windows, facts) | _steady_state(windows)
     metrics |= _ratios(metrics)
     return _known(metrics) | judged_metrics(
         records,
@@ -230,22 +267,20 @@ def judged_metrics(
         Metric by name, as of `run_metrics`.
     """
     metrics: _Figures = {"energy_evaluation_j": energy_evaluation_j}
-    metrics |= _accuracy(records, rng)
-    if all(r.verdict_plus is not None for r in records):
-        by_all_tests = [replace(r, verdict=r.verdict_plus) for r in records]
-        metrics |= _accuracy(by_all_tests, rng, which="_plus")
-    if valid_tasks is not None and all(r.verdict is not None for r in records):
-        valid = [r for r in records if r.task_id in valid_tasks]
-        metrics["tasks_valid"] = len({r.task_id for r in valid})
+    passed = _passed(records, lambda record: record.verdict)
+    passed_plus = _passed(records, lambda record: record.verdict_plus)
+    metrics |= _accuracy(passed, rng) | _accuracy(passed_plus, rng, which="_plus")
+    if valid_tasks is not None and passed:
+        valid = {task: own for task, own in passed.items() if task in valid_tasks}
+        metrics["tasks_valid"] = len(valid)
         metrics |= _accuracy(valid, rng, which="_valid")
     if energy_evaluation_j is not None and energy_generation_j is not None:
         total_j = energy_generation_j + energy_evaluation_j
         metrics["energy_total_kwh"] = total_j / J_PER_KWH
         pass_at_1 = metrics.get("pass_at_1")
         if pass_at_1 is not None:
-            solved = {r.task_id for r in records if r.verdict == Status.passed.value}
             metrics["pass_at_1_per_kwh"] = _over(pass_at_1, total_j / J_PER_KWH)
-            metrics["energy_per_solved_task_j"] = _over(total_j, len(solved))
+            metrics["energy_per_solved_task_j"] = _over(total_j, sum(map(any, passed.values())))
     return _known(metrics)
 
 
@@ -277,27 +312,30 @@ def round_metrics(rounds: Sequence[RoundFacts], *, rounds_asked: int) -> dict[st
     """
     metrics: _Figures = {}
     latest: dict[tuple[str, int], TaskRecord] = {}
+    replaced_j: list[float | None] = []
     spent_j: float | None = 0.0
     for number in range(1, rounds_asked + 1):
         now = rounds[number - 1] if number <= len(rounds) else None
         metrics[f"samples_round_{number}"] = 0 if now is None else len(now.attempts)
         if now is not None:
-            latest |= {(a.task_id, a.sample): a for a in now.attempts}
+            own = {(a.task_id, a.sample): a for a in now.attempts}
+            replaced_j += [latest[key].evaluation_energy_j for key in own if key in latest]
+            latest |= own
             metrics[f"energy_generation_round_{number}_j"] = now.energy_generation_j
             metrics[f"energy_evaluation_round_{number}_j"] = now.energy_evaluation_j
             spent_j = _plus(spent_j, now.energy_generation_j)
         programs = list(latest.values())
-        metrics |= _round_accuracy(programs, number)
-        solved = {a.task_id for a in programs if a.verdict == Status.passed.value}
+        if passed := _passed(programs, lambda program: program.verdict):
+            shares = [pass_at_k(len(each), sum(each), 1) for each in passed.values()]
+            metrics[f"pass_at_1_round_{number}"] = float(np.mean(shares))
         known_j = [a.evaluation_energy_j for a in programs if a.evaluation_energy_j is not None]
         total_j = _plus(spent_j, sum(known_j)) if known_j else None
-        if total_j is not None and f"pass_at_1_round_{number}" in metrics:
-            metrics[f"energy_per_solved_task_round_{number}_j"] = _over(total_j, len(solved))
+        if total_j is not None and passed:
+            solved = sum(map(any, passed.values()))
+            metrics[f"energy_per_solved_task_round_{number}_j"] = _over(total_j, solved)
         if now is not None and number < rounds_asked:
             spent_j = _plus(spent_j, now.energy_evaluation_j)
-    kept = set(map(id, latest.values()))
-    replaced = [a for each in rounds for a in each.attempts if id(a) not in kept]
-    known_j = [a.evaluation_energy_j for a in replaced if a.evaluation_energy_j is not None]
+    known_j = [energy_j for energy_j in replaced_j if energy_j is not None]
     metrics["energy_evaluation_replaced_j"] = sum(known_j) if known_j else None
     return _known(metrics)
 
@@ -306,29 +344,19 @@ def _plus(one_j: float | None, other_j: float | None) -> float | None:
     return None if one_j is None or other_j is None else one_j + other_j
 
 
-def _round_accuracy(programs: Sequence[TaskRecord], number: int) -> _Figures:
-    if any(program.verdict is None for program in programs):
-        return {}
-    passed: dict[str, list[bool]] = {}
-    for program in programs:
-        passed.setdefault(program.task_id, []).append(program.verdict == Status.passed.value)
-    shares = [pass_at_k(len(each), sum(each), 1) for each in passed.values()]
-    return {f"pass_at_1_round_{number}": float(np.mean(shares))}
-
-
 def _known(metrics: _Figures) -> dict[str, float]:
     known = {name: float(value) for name, value in metrics.items() if value is not None}
     # A window too short for its counter has an energy of NaN, and so has what it is part of.
     return {name: value for name, value in known.items() if not math.isnan(value)}
 
 
-def _check(records: Sequence[TaskRecord], facts: RunFacts) -> None:
+def _check(records: Sequence[TaskRecord], windows: _Columns) -> None:
     if not records:
         raise ValueError("no metrics of a run without records")
-    from_windows = sorted(tokens for w in facts.windows for tokens in w.output_tokens)
-    if from_windows != sorted(r.output_tokens for r in records):
+    of_records = np.fromiter((r.output_tokens for r in records), dtype=np.int64)
+    if not np.array_equal(np.sort(of_records), np.sort(windows.tokens)):
         raise ValueError(
-            f"{len(records)} records and {len(from_windows)} sequences of the windows are not "
+            f"{len(records)} records and {len(windows.tokens)} sequences of the windows are not "
             "the same samples: their output tokens differ"
         )
 
@@ -344,115 +372,92 @@ def _counts(records: Sequence[TaskRecord]) -> _Figures:
 def _thinking(records: Sequence[TaskRecord]) -> _Figures:
     """Tokens before answers, and their share of each sample's energy, by their number; nothing for
     a run that does not think."""
-    thoughts = [r.thinking_tokens for r in records if r.thinking_tokens is not None]
-    if len(thoughts) < len(records):
-        return {}
-    shares_j = [
-        None if r.energy_j is None else r.energy_j * (thought / r.output_tokens)
-        for r, thought in zip(records, thoughts, strict=True)
-    ]
-    return {"thinking_tokens": sum(thoughts), "energy_thinking_j": _sum_or_none(shares_j)}
+    tokens, energy_j = 0, 0.0
+    for record in records:
+        thought = record.thinking_tokens
+        if thought is None:
+            return {}
+        tokens += thought
+        own_j = math.nan if record.energy_j is None else record.energy_j
+        energy_j += own_j * (thought / record.output_tokens)
+    return {"thinking_tokens": tokens, "energy_thinking_j": energy_j}
 
 
-def _time(facts: RunFacts) -> _Figures:
-    latency_s = sum(w.reading.latency_s for w in facts.windows)
-    tokens = sum(sum(w.output_tokens) for w in facts.windows)
-    positions = _sum_or_none([w.positions for w in facts.windows])
-    needed = sum(
-        w.prompt_tokens + sum(max(0, tokens - 1) for tokens in w.output_tokens)
-        for w in facts.windows
-    )
+def _time(windows: _Columns) -> _Figures:
+    latency_s, tokens = windows.sum("latency_s"), sum(windows.tokens)
+    positions = windows.sum("positions")
     return {
         "latency_s": latency_s,
         "throughput_tokens_per_s": _over(tokens, latency_s),
-        "padding_share": 1 - needed / positions if positions else None,
-        **_per_token_times(facts),
+        "padding_share": 1 - windows.needed / positions if positions else None,
+        **_per_token_times(windows),
     }
 
 
-def _per_token_times(facts: RunFacts) -> _Figures:
-    if all(w.paces for w in facts.windows):
-        paces = [pace for w in facts.windows for pace in w.paces]
-        steps = sum(max(0, tokens - 1) for w in facts.windows for tokens in w.output_tokens)
+def _per_token_times(windows: _Columns) -> _Figures:
+    if windows.paced:
+        steps = sum(max(0, tokens - 1) for tokens in windows.tokens)
         return {
-            "ttft_s": float(np.mean([pace.ttft_s for pace in paces])),
-            "tpot_s": _over(sum(pace.decode_s for pace in paces), steps),
-            **_percentiles(facts),
+            "ttft_s": float(np.mean(windows["ttft_s"])),
+            "tpot_s": _over(windows.sum("decode_s"), steps),
+            **_percentiles(windows),
         }
-    ttfts_s = [w.reading.marks_s.get(FIRST_TOKEN) for w in facts.windows]
-    known_s = [t for t in ttfts_s if t is not None]
-    if len(known_s) < len(ttfts_s):
+    first_s, longest = windows["first_token_s"], np.array(windows.longest)
+    if np.isnan(first_s).any():
         return {}
-    tpots_s = [
-        (w.reading.latency_s - ttft_s) / (max(w.output_tokens) - 1)
-        for w, ttft_s in zip(facts.windows, known_s, strict=True)
-        if max(w.output_tokens) > 1
-    ]
+    several = longest > 1
+    tpots_s = (windows["latency_s"] - first_s)[several] / (longest[several] - 1)
     return {
-        "ttft_s": float(np.mean(known_s)),
-        "tpot_s": float(np.mean(tpots_s)) if tpots_s else None,
+        "ttft_s": float(np.mean(first_s)),
+        "tpot_s": float(np.mean(tpots_s)) if several.any() else None,
     }
 
 
-def _percentiles(facts: RunFacts) -> _Figures:
-    paced = [
-        (pace, tokens)
-        for w in facts.windows
-        for pace, tokens in zip(w.paces, w.output_tokens, strict=True)
-    ]
+def _percentiles(windows: _Columns) -> _Figures:
+    ttft_s, decode_s, tokens = windows["ttft_s"], windows["decode_s"], np.array(windows.tokens)
+    several = tokens > 1
     times_s = {
-        "ttft": [pace.ttft_s for pace, _ in paced],
-        "tpot": [pace.decode_s / (tokens - 1) for pace, tokens in paced if tokens > 1],
-        "latency": [pace.latency_s for pace, _ in paced],
+        "ttft": ttft_s,
+        "tpot": decode_s[several] / (tokens[several] - 1),
+        "latency": ttft_s + decode_s,
     }
     return {
         f"{name}_p{percent}_s": float(np.percentile(values_s, percent))
         for name, values_s in times_s.items()
         for percent in PERCENTILES
-        if values_s
+        if values_s.size
     }
 
 
-def _steady_state(facts: RunFacts) -> _Figures:
+def _steady_state(windows: _Columns) -> _Figures:
     """Energy per token and speed while all slots were busy; nothing where they never were."""
-    steady = [(w.steady_tokens, w.reading) for w in facts.windows if w.steady_tokens is not None]
-    tokens = sum(made for made, _ in steady)
-    energy_j = sum(reading.energy_j for _, reading in steady)
+    made = windows["steady_tokens"]
+    steady = ~np.isnan(made)
+    tokens, energy_j, latency_s = (
+        sum(column[steady].tolist()) for column in (made, windows["energy_j"], windows["latency_s"])
+    )
     return {
-        "throughput_steady_tokens_per_s": _over(tokens, sum(r.latency_s for _, r in steady)),
+        "throughput_steady_tokens_per_s": _over(tokens, latency_s),
         "energy_per_output_token_steady_j": _over(energy_j, tokens),
     }
 
 
-def _energy(facts: RunFacts) -> _Figures:
-    readings = [w.reading for w in facts.windows]
-    energy_j = sum(r.energy_j for r in readings)
-    prefill_j = _sum_or_none(
-        [
-            prefill_part(w.reading.energy_at_marks_j, w.reading.marks_s, opens=w.opens)
-            for w in facts.windows
-        ]
-    )
-    integrated_j = _sum_or_none([r.integrated_j for r in readings])
-    gross_j, net_j = _gpu_energy(readings, facts.idle_power_w)
-    stated_j = [r.uncertainty_j for r in readings if r.uncertainty_j is not None]
-    uncertainty_j = math.hypot(*stated_j) if len(stated_j) == len(readings) else None
-    crosscheck = None
-    if integrated_j is not None and gross_j is not None:
-        crosscheck = integrated_j / gross_j - 1
+def _energy(windows: _Columns, facts: RunFacts) -> _Figures:
+    energy_j, prefill_j = windows.sum("energy_j"), windows.sum("prefill_j")
+    gross_j, net_j = _gpu_energy(windows, facts.idle_power_w)
     return {
         "energy_generation_j": energy_j,
-        "energy_generation_uncertainty_j": uncertainty_j,
+        "energy_generation_uncertainty_j": math.hypot(*windows["uncertainty_j"]),
         "energy_gpu_j": gross_j,
-        "energy_gpu_kwh": None if gross_j is None else gross_j / J_PER_KWH,
+        "energy_gpu_kwh": gross_j / J_PER_KWH,
         "energy_gpu_net_j": net_j,
-        "mean_power_w": _over(energy_j, sum(r.latency_s for r in readings)),
+        "mean_power_w": _over(energy_j, windows.sum("latency_s")),
         "energy_prefill_j": prefill_j,
-        "energy_decode_j": None if prefill_j is None else energy_j - prefill_j,
-        "energy_crosscheck_rel": crosscheck,
-        "energy_gpu_zeus_j": _sum_or_none([r.zeus_j for r in readings]),
-        "energy_cpu_j": _sum_or_none([r.of_j("cpu") for r in readings]),
-        "energy_dram_j": _sum_or_none([r.of_j("dram") for r in readings]),
+        "energy_decode_j": energy_j - prefill_j,
+        "energy_crosscheck_rel": windows.sum("integrated_j") / gross_j - 1,
+        "energy_gpu_zeus_j": windows.sum("zeus_j"),
+        "energy_cpu_j": windows.sum("cpu_j"),
+        "energy_dram_j": windows.sum("dram_j"),
         "energy_compile_j": sum(r.energy_j for r in facts.compile) if facts.compile else None,
         "compile_s": sum(r.latency_s for r in facts.compile) if facts.compile else None,
         "energy_load_j": facts.load.energy_j if facts.load else None,
@@ -464,40 +469,39 @@ def _energy(facts: RunFacts) -> _Figures:
     }
 
 
-def _gpu_energy(
-    readings: Sequence[EnergyReading], idle_power_w: float | None
-) -> tuple[float | None, float | None]:
-    """Energy of the GPUs alone, gross and net; None where no GPU is in scope."""
-    scope = readings[0].scope
-    if scope is EnergyScope.gpu:
-        return sum(r.energy_j for r in readings), _sum_or_none([r.energy_net_j for r in readings])
-    gross_j = None
-    if scope is not EnergyScope.cpu:
-        gross_j = _sum_or_none([r.of_j("gpu") for r in readings])
-    if gross_j is None or idle_power_w is None:
-        return gross_j, None
+def _gpu_energy(windows: _Columns, idle_power_w: float | None) -> tuple[float, float]:
+    """Energy of the GPUs alone, gross and net; NaN where no GPU is in scope."""
+    if windows.scope is EnergyScope.gpu:
+        return windows.sum("energy_j"), windows.sum("energy_net_j")
+    gross_j = math.nan if windows.scope is EnergyScope.cpu else windows.sum("gpu_j")
     # A reading's net energy would be that of all devices in scope, and a CPU has none.
-    return gross_j, gross_j - idle_power_w * sum(r.latency_s for r in readings)
-
-
-def _sum_or_none(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if len(known) == len(values) else None
+    idle_w = math.nan if idle_power_w is None else idle_power_w
+    return gross_j, gross_j - idle_w * windows.sum("latency_s")
 
 
 def _over(value: float, by: float) -> float | None:
     return value / by if by > 0 else None
 
 
-def _accuracy(
-    records: Sequence[TaskRecord], rng: np.random.Generator, *, which: str = ""
-) -> _Figures:
-    """``pass_at_1``, `which` behind it, and so on; nothing where a sample has no verdict."""
-    if not records or any(r.verdict is None for r in records):
-        return {}
-    passed: dict[str, list[bool]] = {}
+def _passed(
+    records: Sequence[TaskRecord], verdict: Callable[[TaskRecord], str | None]
+) -> dict[str, list[bool]]:
+    """Of each task whether its samples passed; empty where one has no verdict."""
+    passed: defaultdict[str, list[bool]] = defaultdict(list)
     for record in records:
-        passed.setdefault(record.task_id, []).append(record.verdict == Status.passed.value)
+        said = verdict(record)
+        if said is None:
+            return {}
+        passed[record.task_id].append(said == Status.passed.value)
+    return passed
+
+
+def _accuracy(
+    passed: Mapping[str, Sequence[bool]], rng: np.random.Generator, *, which: str = ""
+) -> _Figures:
+    """``pass_at_1``, `which` behind it, and so on; nothing without tasks."""
+    if not passed:
+        return {}
     samples = min(len(p) for p in passed.values())
     metrics: _Figures = {
         f"pass_at_{k}{which}": float(

@@ -51,15 +51,15 @@ def steady_state(paces: Sequence[Pace], *, slots: int) -> tuple[float, float] | 
 
 def _crowded(arrived: _Floats, ended: _Floats, slots: int) -> list[tuple[float, float]]:
     """When at least `slots` requests were there."""
-    changes = [*((time_s, 0, 1) for time_s in arrived), *((time_s, 1, -1) for time_s in ended)]
-    there, since_s, spans = 0, 0.0, []
-    for time_s, _, change in sorted(changes):
-        if change == 1 and there == slots - 1:
-            since_s = float(time_s)
-        elif change == -1 and there == slots:
-            spans.append((since_s, float(time_s)))
-        there += change
-    return spans
+    times = np.concatenate([arrived, ended])
+    changes = np.repeat([1, -1], len(arrived))
+    # Who arrives at a moment is there before another leaves.
+    order = np.lexsort((-changes, times))
+    times, changes = times[order], changes[order]
+    there = np.cumsum(changes)
+    begins = times[(changes == 1) & (there == slots)]
+    ends = times[(changes == -1) & (there == slots - 1)]
+    return list(zip(begins.tolist(), ends.tolist(), strict=True))
 
 
 def _filled(
@@ -75,9 +75,9 @@ def _filled(
 
 
 def tokens_between(
-    paces: Sequence[Pace], output_tokens: Sequence[int], begin_s: float, end_s: float
-) -> float:
-    """Count what was generated in a part of a window.
+    paces: Sequence[Pace], output_tokens: Sequence[int], parts: Sequence[tuple[float, float]]
+) -> list[float]:
+    """Count what was generated in parts of a window.
 
     Parameters
     ----------
@@ -85,21 +85,27 @@ def tokens_between(
         When each sequence of the window was decoded, in seconds.
     output_tokens : sequence of int, shape (n,)
         Generated tokens of each.
-    begin_s, end_s : float
-        The part [s after the window's opening].
+    parts : sequence of (float, float)
+        Beginning and end of each [s after the window's opening].
 
     Returns
     -------
-    float
-        Tokens after `begin_s` and up to `end_s`, those of a sequence being spread evenly from its
-        first to its last.
+    list of float
+        Of each part the tokens after its beginning and up to its end, those of a sequence being
+        spread evenly from its first to its last.
     """
-    moments = np.array([begin_s, end_s])
-    total = 0.0
-    for pace, tokens in zip(paces, output_tokens, strict=True):
-        assert pace.first_s is not None and pace.ended_s is not None
-        made = np.interp(moments, [pace.first_s, pace.ended_s], [1.0, tokens])
-        made[moments < pace.first_s] = 0.0
-        made[moments >= pace.ended_s] = tokens
-        total += float(made[1] - made[0])
-    return total
+    firsts_s = np.array([pace.first_s for pace in paces], dtype=float)
+    ended_s = np.array([pace.ended_s for pace in paces], dtype=float)
+    tokens = np.array(output_tokens, dtype=float)
+
+    def made(places: NDArray[np.int64], moment_s: float) -> _Floats:
+        first_s, end_s, count = firsts_s[places], ended_s[places], tokens[places]
+        tokens_per_s = np.divide(count - 1, end_s - first_s, where=end_s > first_s, out=0 * count)
+        begun = np.where(moment_s < first_s, 0.0, tokens_per_s * (moment_s - first_s) + 1)
+        return np.where(moment_s >= end_s, count, begun)
+
+    found = []
+    for begin_s, end_s in parts:
+        ran = np.flatnonzero((firsts_s <= end_s) & (ended_s > begin_s))
+        found.append(sum((made(ran, end_s) - made(ran, begin_s)).tolist(), 0.0))
+    return found

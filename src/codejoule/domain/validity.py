@@ -1,7 +1,8 @@
 """Why the energy of a run may not be what it seems, in a form that programs read."""
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from array import array
+from collections.abc import Collection, Iterable
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -62,7 +63,7 @@ UNMEASURED = frozenset({Doubt.estimate, Doubt.replay})
 
 
 def doubts(
-    readings: Sequence["EnergyReading"],
+    readings: Iterable["EnergyReading"],
     *,
     crosscheck_differs: bool = False,
     concurrent: bool = False,
@@ -72,7 +73,7 @@ def doubts(
 
     Parameters
     ----------
-    readings : sequence of EnergyReading
+    readings : iterable of EnergyReading
         Its windows of generation, at least one.
     crosscheck_differs, concurrent, reduced_batch : bool
         What the windows do not know.
@@ -88,11 +89,14 @@ def doubts(
     follow one another share an edge, where one has too much of what the other lacks, so this errs
     on the large side.
     """
-    found = {doubt for reading in readings for doubt in reading.doubts}
-    source = readings[0].source.value
-    found |= {doubt for doubt in UNMEASURED if doubt.value == source}
-    uncertain_j = math.hypot(*(reading.uncertainty_j or 0.0 for reading in readings))
-    energy_j = sum(reading.energy_j for reading in readings)
+    found: set[Doubt] = set()
+    energy_j, uncertainties_j = 0.0, array("d")
+    for reading in readings:
+        found |= {doubt for doubt in UNMEASURED if doubt.value == reading.source.value}
+        found.update(reading.doubts)
+        energy_j += reading.energy_j
+        uncertainties_j.append(reading.uncertainty_j or 0.0)
+    uncertain_j = math.hypot(*uncertainties_j)
     if math.isnan(energy_j) or uncertain_j > UNCERTAIN_SHARE * energy_j:
         found.add(Doubt.too_short)
     told = {

@@ -24,8 +24,7 @@ from codejoule.evaluation.ground_truth import (
     check_ground_truth,
     write_ground_truth,
 )
-from codejoule.evaluation.judge import judge, judge_one
-from codejoule.evaluation.outcomes import Outcomes
+from codejoule.evaluation.judge import judge, judge_each, judge_one
 from codejoule.evaluation.progress import Progress
 from codejoule.evaluation.resume import (
     VerdictLog,
@@ -36,15 +35,16 @@ from codejoule.evaluation.resume import (
 )
 from codejoule.evaluation.ruling import NO_EXPECTED_OUTPUTS
 from codejoule.evaluation.sample import Sample
+from codejoule.evaluation.submission import Submission
 
 __all__ = [
     "NO_EXPECTED_OUTPUTS",
     "GroundTruth",
-    "Outcomes",
     "Progress",
     "RecordedVerdict",
     "Sample",
     "SampleRow",
+    "Submission",
     "VerdictAgreement",
     "VerdictLog",
     "cached_ground_truth",
@@ -57,6 +57,7 @@ __all__ = [
     "find_environment",
     "holds_samples",
     "judge",
+    "judge_each",
     "judge_one",
     "judge_resuming",
     "pass_rates",

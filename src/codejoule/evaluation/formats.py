@@ -173,7 +173,7 @@ def _json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         yield where, row
 
 
-def write_samples(path: Path, rows: Iterable[Mapping[str, str]]) -> None:
+def write_samples(path: Path, rows: Iterable[Mapping[str, str | int | None]]) -> None:
     """Write `rows` (``task_id``, ``solution``, perhaps ``raw_solution``) as JSONL, gzipped
     where `path` ends in ``.gz``."""
     with writing_whole(path) as whole:

@@ -2,18 +2,21 @@
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from codejoule.common.lazily import Lazily
 from codejoule.config import write_whole
 from codejoule.config.schema import ExperimentConfig, Weights
 from codejoule.config.typed import to_plain
-from codejoule.domain import Status, Suite, TaskRecord, Verdict
+from codejoule.domain import Status, Suite, TaskRecord
 from codejoule.evaluation import (
     GroundTruth,
+    Sample,
     subset_of,
     write_eval_results,
     write_ground_truth,
@@ -23,9 +26,12 @@ from codejoule.evaluation import (
 from codejoule.experiment.evaluation_stage import Bench
 from codejoule.experiment.identity import environment
 from codejoule.experiment.plan import Plan
+from codejoule.experiment.programs import samples_of
 from codejoule.experiment.records import Results
-from codejoule.experiment.rounds import Asked, programs
+from codejoule.experiment.rounds import Asked
 from codejoule.experiment.task_views import TABLE, task_table
+from codejoule.experiment.verdicts import Verdicts
+from codejoule.suites import raw_solution
 from codejoule.tracking import (
     power_figure,
     write_power_parquet,
@@ -51,26 +57,18 @@ def write_artifacts(
     shutil.rmtree(folder, ignore_errors=True)
     write_tasks_parquet(records, folder / "tasks.parquet")
     write_power_parquet(results.power, folder / "power.parquet")
-    write_windows_parquet([entry.reading for entry in results.batches], folder / "windows.parquet")
+    write_windows_parquet((entry.reading for entry in results.batches), folder / "windows.parquet")
     _write_prompts(plan, records, folder / "prompts.jsonl")
-    made = programs(plan, results.batches)
-    solutions = [solution for _, _, solution in made]
-    write_task_table(records, solutions, folder)
+    every, last = samples_of(plan, results.answers, folder), _last(results)
+    samples = Lazily(len(last), lambda number: every[last[number]])
+    write_samples(folder / "samples.jsonl", _rows(plan, results, last, samples))
+    write_task_table(records, samples, folder)
     if plan.experiment.generation.rounds > 1:
         write_tasks_parquet(attempts, folder / "rounds.parquet")
-        _write_rounds(plan, results, asked, folder / "rounds.jsonl")
-    rows = [{"task_id": c.task_id, "solution": s, "raw_solution": raw} for c, raw, s in made]
-    write_samples(folder / "samples.jsonl", rows)
+        write_samples(folder / "rounds.jsonl", _round_rows(results, every, asked))
     if results.judged.verdicts:
-        write_judged(
-            plan.experiment,
-            plan.suite,
-            Bench.of(plan, name=""),
-            folder,
-            [results.judged.verdicts.get((c.task_id, c.sample)) for c, _, _ in made],
-            solutions,
-            truth,
-        )
+        bench, verdicts = Bench.of(plan, name=""), results.judged.verdicts
+        write_judged(plan.experiment, plan.suite, bench, folder, verdicts, samples, truth)
     config = yaml.safe_dump(to_plain(plan.experiment), sort_keys=False)
     write_whole(folder / "config.yaml", config)
     write_json(folder / IDENTITY, plan.identity)
@@ -85,6 +83,43 @@ def write_artifacts(
     return sorted(folder.iterdir())
 
 
+def _last(results: Results) -> Sequence[int]:
+    """The places of each sample's last answer, in the order of the requests."""
+    if len(results.rounds) == 1:
+        return range(len(results.answers))
+    answers = (answer.completion for answer in results.answers)
+    return list({(c.task_id, c.sample): place for place, c in enumerate(answers)}.values())
+
+
+def _rows(
+    plan: Plan, results: Results, last: Sequence[int], samples: Sequence[Sample]
+) -> Iterator[Mapping[str, str]]:
+    tasks, split, variant = plan.tasks, plan.experiment.suite.split, plan.variant
+    for place, sample in zip(last, samples, strict=True):
+        text = results.answers[place].completion.text
+        raw = raw_solution(tasks[sample.task_id], text, split=split, variant=variant)
+        yield {"task_id": sample.task_id, "solution": sample.solution, "raw_solution": raw}
+
+
+def _round_rows(
+    results: Results, samples: Sequence[Sample], asked: Asked
+) -> Iterator[Mapping[str, str | int | None]]:
+    """For each program of each round: what the model was asked, and what the shown tests said of
+    its program."""
+    for number, each in enumerate(results.rounds, start=1):
+        for place in each.answers:
+            sample = samples[place]
+            shown = each.shown.verdicts.get((sample.task_id, sample.sample))
+            yield {
+                "task_id": sample.task_id,
+                "sample": sample.sample,
+                "round": number,
+                "prompt": asked(number, sample.task_id, sample.sample),
+                "solution": sample.solution,
+                "shown_tests": None if shown is None else shown.reason,
+            }
+
+
 def write_json(path: Path, payload: Mapping[str, Any]) -> None:
     """Write facts as JSON."""
     write_whole(path, json.dumps(payload, indent=2, default=str) + "\n")
@@ -97,30 +132,11 @@ def _write_prompts(plan: Plan, records: Sequence[TaskRecord], path: Path) -> Non
     write_whole(path, "".join(f"{json.dumps(row)}\n" for row in rows))
 
 
-def _write_rounds(plan: Plan, results: Results, asked: Asked, path: Path) -> None:
-    """A line per program of each round: what the model was asked, and what the shown tests said of
-    its program."""
-    rows = []
-    for number, each in enumerate(results.rounds, start=1):
-        for completion, _, solution in programs(plan, each.batches):
-            key = completion.task_id, completion.sample
-            shown = each.shown.verdicts.get(key)
-            rows.append(
-                {
-                    "task_id": completion.task_id,
-                    "sample": completion.sample,
-                    "round": number,
-                    "prompt": asked[number, *key],
-                    "solution": solution,
-                    "shown_tests": None if shown is None else shown.reason,
-                }
-            )
-    write_whole(path, "".join(f"{json.dumps(row)}\n" for row in rows))
-
-
-def write_task_table(records: Sequence[TaskRecord], solutions: Sequence[str], folder: Path) -> None:
+def write_task_table(
+    records: Sequence[TaskRecord], samples: Sequence[Sample], folder: Path
+) -> None:
     """Write the table of tasks that MLflow shows."""
-    write_json(folder / TABLE, task_table(records, solutions))
+    write_json(folder / TABLE, task_table(records, samples))
 
 
 def write_judged(
@@ -128,20 +144,32 @@ def write_judged(
     suite: Suite,
     bench: Bench,
     folder: Path,
-    verdicts: Sequence[Verdict | None],
-    solutions: Sequence[str],
+    verdicts: Verdicts,
+    samples: Sequence[Sample],
     truth: GroundTruth | None,
 ) -> None:
     """Write ``eval_results.json`` and ``pass_at_k.json`` (unless a sample has not been judged, or
-    could not be: then the run has no pass@k); and, where it is known, ``ground_truth.json``.
-    `solutions` are the programs of the `verdicts`."""
-    judged = [(v, s) for v, s in zip(verdicts, solutions, strict=True) if v is not None]
-    own = [verdict for verdict, _ in judged]
-    write_eval_results(folder / "eval_results.json", own, [solution for _, solution in judged])
-    if len(own) == len(verdicts) and all(v.status is not Status.unjudged for v in own):
+    could not be: then the run has no pass@k); and, where it is known, ``ground_truth.json``. They
+    have the samples in the order of `samples`."""
+    judged = array(
+        "q", (place for place, one in enumerate(samples) if (one.task_id, one.sample) in verdicts)
+    )
+    own = Lazily(len(judged), lambda number: samples[judged[number]])
+
+    def key(number: int) -> tuple[str, int]:
+        sample = own[number]
+        return sample.task_id, sample.sample
+
+    write_eval_results(
+        folder / "eval_results.json",
+        Lazily(len(own), lambda number: verdicts.whole(key(number))),
+        Lazily(len(own), lambda number: own[number].solution),
+    )
+    outcomes = Lazily(len(own), lambda number: verdicts[key(number)])
+    if len(own) == len(samples) and all(v.status is not Status.unjudged for v in outcomes):
         write_pass_at_k(
             folder / "pass_at_k.json",
-            own,
+            outcomes,
             model=_upstream_name(experiment),
             split=experiment.suite.split.value,
             subset=subset_of(suite.name),

@@ -3,12 +3,14 @@
 import logging
 import socket
 import time
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
+from codejoule.common.lazily import Lazily
 from codejoule.config.schema import EvaluatorConfig, EvaluatorName, EvaluatorSpread, MeterConfig
 from codejoule.domain import (
     EnergySource,
@@ -24,18 +26,16 @@ from codejoule.evaluation import (
     Sample,
     cached_ground_truth,
     check_ground_truth,
-    judge,
+    judge_each,
     with_expected_outputs,
 )
 from codejoule.experiment import stopping
 from codejoule.experiment.plan import Plan
-from codejoule.experiment.rounds import (
-    Round,
-    each_round,
-    programs,
-    shown_samples,
-    shown_verdicts,
-)
+from codejoule.experiment.programs import samples_of
+from codejoule.experiment.records import read_judgement
+from codejoule.experiment.rounds import Round, each_round
+from codejoule.experiment.shares import by_number, in_order
+from codejoule.experiment.verdicts import Key
 from codejoule.measurement import (
     Hardware,
     Meter,
@@ -101,8 +101,7 @@ def evaluate(plan: Plan, folder: Path, *, name: str) -> None:
     bench = Bench.of(plan, name=name)
     with Journal(folder) as journal:
         for each in each_round(plan, journal):
-            samples = _samples(each.plan, each.journal.entries(Batch))
-            judge_missing(samples, each.journal, bench, hardware=plan.hardware)
+            judge_missing(_samples(each), each.journal, bench, hardware=plan.hardware)
         check_canonical(bench, hardware=plan.hardware)
 
 
@@ -129,10 +128,23 @@ def judge_by_shown_tests(each: Round) -> None:
     _judge(samples, keep, bench, each.plan.hardware)
 
 
-def _not_judged_by_shown_tests(each: Round) -> list[Sample]:
-    judged = shown_verdicts(each.journal)
-    samples = shown_samples(each.plan, each.journal.entries(Batch))
-    return [sample for sample in samples if (sample.task_id, sample.sample) not in judged]
+def _not_judged_by_shown_tests(each: Round) -> Sequence[Sample]:
+    verdicts = read_judgement(each.journal, ShownJudged).verdicts
+    return _without(_samples(each, shown=True), verdicts.__contains__)
+
+
+def _samples(each: Round, *, shown: bool = False) -> Sequence[Sample]:
+    answers = in_order(by_number(each.journal.entries(Batch)))
+    return samples_of(each.plan, answers, each.journal.path.parent, shown=shown)
+
+
+def _without(samples: Sequence[Sample], is_judged: Callable[[Key], bool]) -> Sequence[Sample]:
+    """Those of `samples` that are not judged."""
+    left = array(
+        "q",
+        (place for place, one in enumerate(samples) if not is_judged((one.task_id, one.sample))),
+    )
+    return Lazily(len(left), lambda number: samples[left[number]])
 
 
 def judge_missing(
@@ -140,13 +152,13 @@ def judge_missing(
 ) -> None:
     """Judge the `samples` that `journal` has no verdict of, and append verdicts as they come.
     Raises `UserError` where no sandbox can be had."""
-    judged = {
-        (verdict.task_id, verdict.sample)
-        for entry in journal.entries(Judged)
-        for verdict in entry.verdicts
-        if verdict.status is not Status.unjudged
-    }
-    missing = [sample for sample in samples if (sample.task_id, sample.sample) not in judged]
+    verdicts = read_judgement(journal).verdicts
+
+    def is_judged(key: Key) -> bool:
+        verdict = verdicts.get(key)
+        return verdict is not None and verdict.status is not Status.unjudged
+
+    missing = _without(samples, is_judged)
     if missing:
         _judge(missing, journal.append, bench, hardware)
 
@@ -221,12 +233,12 @@ def judge_here(
         _Slices(keep, meter, watts_per_core=watts_per_core, cpu=here.cpu_model) as slices,
     ):
 
-        def note(verdict: Verdict) -> None:
+        def note(_: int, verdict: Verdict) -> None:
             with stopping.finishing():
                 slices.add(verdict)
             on_verdict(verdict)
 
-        judge(
+        judge_each(
             samples,
             config=bench.evaluator,
             timeout_s=bench.timeout_s,
@@ -312,11 +324,3 @@ def known_ground_truth(bench: Bench) -> GroundTruth | None:
     if config.name is EvaluatorName.none or config.ground_truth is False:
         return None
     return cached_ground_truth(bench.tasks, config=config, timeout_s=bench.timeout_s)
-
-
-def _samples(plan: Plan, batches: Sequence[Batch]) -> list[Sample]:
-    tasks = plan.tasks
-    return [
-        Sample.of(tasks[completion.task_id], solution, sample=completion.sample)
-        for completion, _, solution in programs(plan, batches)
-    ]

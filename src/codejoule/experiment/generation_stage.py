@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
@@ -120,14 +121,12 @@ class _Left:
     def after(self, journal: Journal) -> Mapping[int, tuple[int, ...]]:
         """What is left after what the journal holds by now."""
         refills = self._plan.experiment.engine.facts.refills
-        done: dict[int, set[int]] = {}
-        for entry in journal.each(Batch, since=self._read):
-            self._read += 1
-            # Of an engine that refills, a window is part of the one batch that there is.
-            number = 0 if refills else entry.batch
-            done.setdefault(number, set()).update(self._done(number, entry))
-        for number, places in done.items():
-            left = tuple(place for place in self._places.get(number, ()) if place not in places)
+        new = journal.entries(Batch)[self._read :]
+        self._read += len(new)
+        # Of an engine that refills, a window is part of the one batch that there is.
+        for number, entries in groupby(new, lambda entry: 0 if refills else entry.batch):
+            done = {place for entry in entries for place in self._done(number, entry)}
+            left = tuple(place for place in self._places.get(number, ()) if place not in done)
             # In its place: batches come in their order, what is left of one before the next.
             if left:
                 self._places[number] = left
@@ -158,7 +157,7 @@ def _prompts(plan: Plan, number: int, places: Sequence[int]) -> list[Prompt]:
 def _generate(first: Round, others: Iterable[Round], meter: Meter, kept: Kept | None) -> None:
     plan, journal = first.plan, first.journal
     left = _left(plan, journal)
-    total = sum(map(len, plan.batches))
+    total = plan.requests
     if done := total - sum(map(len, left.values())):
         _log.info("continues: %d of %d sequences were done before", done, total)
     if longest_s := plan.experiment.meter.cooldown_s:
@@ -237,7 +236,7 @@ class _Decoding:
         """Say how far it is, after `ended` more sequences have ended."""
         self.done += ended
         self.done_here += ended
-        total = sum(map(len, self.plan.batches))
+        total = self.plan.requests
         took_s = time.monotonic() - self.began_s
         each = "tasks" if self.plan.experiment.generation.n_samples == 1 else "samples"
         in_round = f"round {self.plan.round}: " if self.plan.round > 1 else ""

@@ -7,6 +7,7 @@ import shlex
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import yaml
 from hydra.core.hydra_config import HydraConfig
 
+from codejoule.common.packed import Packed
 from codejoule.common.progress import doing
 from codejoule.config import ConfigError, UserError, program, write_whole
 from codejoule.config.relevance import flat, in_use, is_relevant
@@ -31,9 +33,9 @@ from codejoule.evaluation import (
     GroundTruth,
     RecordedVerdict,
     Sample,
-    SampleRow,
+    Submission,
+    each_sample_in,
     read_eval_results,
-    read_sample_file,
     setting_identity,
     with_python,
 )
@@ -86,8 +88,8 @@ class _Generated:
     """Its configuration."""
     records: Sequence[TaskRecord]
     """Its samples in the order of the requests."""
-    rows: Sequence[SampleRow]
-    """Their programs."""
+    samples: Path
+    """The file of their programs."""
     verdicts: Sequence[JudgedSample]
     """The verdicts that there are."""
 
@@ -179,11 +181,11 @@ def judge_run(
             _check_settings(found, experiment)
             hardware = detect_hardware()
             with guarded(folder, lease.check):
-                judgement = _judge(found, bench, folder, hardware, keep=not again)
+                samples = _samples(found, bench, folder)
+                judgement = _judge(found, samples, bench, folder, hardware, keep=not again)
             lease.check()
-            figures = _Record(found, experiment, suite, bench, judgement, hardware).log(
-                store, folder / "artifacts"
-            )
+            record = _Record(found, samples, experiment, suite, bench, judgement, hardware)
+            figures = record.log(store, folder / "artifacts")
         finally:
             shutil.rmtree(scratch / "downloads", ignore_errors=True)
         shutil.rmtree(scratch, ignore_errors=True)
@@ -227,8 +229,9 @@ def _read(store: Store, run_id: str, folder: Path) -> _Generated:
     folder.mkdir(parents=True, exist_ok=True)
     names = (IDENTITY, "config.yaml", "tasks.parquet", "samples.jsonl")
     facts, config, table, samples = (_fetch(store, run_id, name, folder) for name in names)
-    records, rows = read_tasks_parquet(table), read_sample_file(samples)
-    if [record.task_id for record in records] != [row.task_id for row in rows]:
+    records = read_tasks_parquet(table)
+    pairs = zip_longest(records, each_sample_in(samples))
+    if any(None in pair or pair[0].task_id != pair[1].task_id for pair in pairs):
         raise UserError(
             f"run {run_id}: its samples.jsonl and tasks.parquet do not list the same samples; "
             "generate it anew (on_finished=rerun)"
@@ -242,7 +245,7 @@ def _read(store: Store, run_id: str, folder: Path) -> _Generated:
         identity=json.loads(facts.read_text(encoding="utf-8")),
         config=yaml.safe_load(config.read_text(encoding="utf-8")),
         records=records,
-        rows=rows,
+        samples=samples,
         verdicts=verdicts,
     )
 
@@ -316,16 +319,24 @@ def _judging_params(experiment: ExperimentConfig) -> dict[str, str]:
     }
 
 
+def _samples(found: _Generated, bench: Bench, folder: Path) -> Sequence[Sample]:
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = zip(found.records, each_sample_in(found.samples), strict=True)
+    solutions = ((one.task_id, one.sample, row.program_after("")) for one, row in rows)
+    return Submission({task.task_id: task for task in bench.tasks}, solutions, folder)
+
+
 def _judge(
-    found: _Generated, bench: Bench, folder: Path, hardware: Hardware, *, keep: bool
+    found: _Generated,
+    samples: Sequence[Sample],
+    bench: Bench,
+    folder: Path,
+    hardware: Hardware,
+    *,
+    keep: bool,
 ) -> Judgement:
     """Judge what the journal in `folder` has no verdict of; with `keep` it begins with those that
     the run has."""
-    tasks = {task.task_id: task for task in bench.tasks}
-    samples = [
-        Sample.of(tasks[record.task_id], row.program_after(""), sample=record.sample)
-        for record, row in zip(found.records, found.rows, strict=True)
-    ]
     tags = found.run.tags
     with Journal(folder) as journal:
         if keep and found.verdicts and not journal.entries(Judged):
@@ -353,6 +364,7 @@ class _Record:
     """What is recorded of a run that has been judged."""
 
     found: _Generated
+    samples: Sequence[Sample]
     experiment: ExperimentConfig
     suite: Suite
     bench: Bench
@@ -363,17 +375,15 @@ class _Record:
         """Record it, and make the artifacts in `folder`; the run's figures in words."""
         doing("recording the verdicts")
         run, verdicts = self.found.run, self.judgement.verdicts
-        records = with_verdicts(self.found.records, verdicts)
+        records = Packed(TaskRecord, with_verdicts(self.found.records, verdicts))
         truth = known_ground_truth(self.bench)
         metrics = self._metrics(records, truth)
         identity = self._identity()
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        solutions = [row.program_after("") for row in self.found.rows]
         write_tasks_parquet(records, folder / "tasks.parquet")
-        write_task_table(records, solutions, folder)
-        in_order = [verdicts[record.task_id, record.sample] for record in records]
-        write_judged(self.experiment, self.suite, self.bench, folder, in_order, solutions, truth)
+        write_task_table(records, self.samples, folder)
+        write_judged(self.experiment, self.suite, self.bench, folder, verdicts, self.samples, truth)
         if self.judgement.sandbox is not None:
             write_json(folder / "sandbox.json", self.judgement.sandbox.facts)
         write_json(folder / "environment_evaluation.json", environment(self.hardware))
@@ -398,12 +408,11 @@ class _Record:
     def _metrics(
         self, records: Sequence[TaskRecord], truth: GroundTruth | None
     ) -> dict[str, float]:
-        run, verdicts = self.found.run, self.judgement.verdicts.values()
-        energies_j = [v.energy_j for v in verdicts if v.energy_j is not None]
+        run = self.found.run
         metrics = judged_metrics(
             records,
             energy_generation_j=run.metrics.get("energy_generation_j"),
-            energy_evaluation_j=sum(energies_j) if energies_j else None,
+            energy_evaluation_j=self.judgement.verdicts.energy_j,
             valid_tasks=None if truth is None else truth.valid,
             rng=np.random.default_rng(0),
         )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from codejoule.common.lazily import Lazily
 from codejoule.common.progress import doing
 from codejoule.config import ConfigError, UserError, home
 from codejoule.config.schema import (
@@ -103,7 +104,7 @@ class Plan:
     """Hash of what the configuration asks for."""
     identity: Mapping[str, Any]
     """All that can change the result."""
-    batches: tuple[tuple[Request, ...], ...]
+    batches: Sequence[Sequence[Request]]
     """The requests in order, cut into the batches that are decoded together; for an engine that
     refills, all of them; none for a run that trains."""
     training: TrainingData | None = None
@@ -115,6 +116,14 @@ class Plan:
     def fingerprint(self) -> str:
         """Hash of all that can change the result."""
         return fingerprint(self.identity)
+
+    @property
+    def requests(self) -> int:
+        """How many there are."""
+        if not self.batches:
+            return 0
+        # All but the last are of one size.
+        return (len(self.batches) - 1) * len(self.batches[0]) + len(self.batches[-1])
 
     @property
     def max_new_tokens(self) -> int:
@@ -179,7 +188,7 @@ class Plan:
         ``engine.window_tasks`` says, else a batch's, halved until there are `FEWEST_WINDOWS`."""
         tasks = self.experiment.engine.window_tasks
         if tasks is None:
-            tasks, requests = self.experiment.batch.size, sum(map(len, self.batches))
+            tasks, requests = self.experiment.batch.size, self.requests
             while tasks > 1 and math.ceil(requests / tasks) < FEWEST_WINDOWS:
                 tasks = math.ceil(tasks / 2)
         return tasks
@@ -413,23 +422,25 @@ def _calibration_id(experiment: ExperimentConfig, suite: Suite) -> str:
     return f"tasks outside of {suite.checksum}"
 
 
-def _batches(suite: Suite, experiment: ExperimentConfig) -> tuple[tuple[Request, ...], ...]:
-    samples = range(experiment.generation.n_samples)
-    requests = [Request(task=task, sample=s) for task in suite.tasks for s in samples]
+def _batches(suite: Suite, experiment: ExperimentConfig) -> Sequence[Sequence[Request]]:
+    tasks, samples = list(suite.tasks), experiment.generation.n_samples
     if experiment.batch.order is BatchOrder.length:
         instruct = experiment.suite.split is Split.instruct
 
-        def length(request: Request) -> int:
-            task = request.task
+        def length(task: Task) -> int:
             return len(task.instruct_prompt if instruct else task.complete_prompt)
 
-        requests.sort(key=length, reverse=True)
-    return cut(requests, experiment)
+        tasks.sort(key=length, reverse=True)
+
+    def request(place: int) -> Request:
+        task, sample = divmod(place, samples)
+        return Request(task=tasks[task], sample=sample)
+
+    return cut(Lazily(len(tasks) * samples, request), experiment)
 
 
-def cut(
-    requests: Sequence[Request], experiment: ExperimentConfig
-) -> tuple[tuple[Request, ...], ...]:
+def cut(requests: Sequence[Request], experiment: ExperimentConfig) -> Sequence[Sequence[Request]]:
     """`requests` as batches; for an engine that refills, all of them."""
     size = len(requests) if experiment.engine.facts.refills else experiment.batch.size
-    return tuple(tuple(requests[i : i + size]) for i in range(0, len(requests), size or 1))
+    count = math.ceil(len(requests) / (size or 1))
+    return Lazily(count, lambda number: requests[number * size : (number + 1) * size])

@@ -3,12 +3,15 @@ finished run."""
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from codejoule.common.lazily import Lazily
+from codejoule.common.packed import Packed
 from codejoule.config.schema import ExperimentConfig, Stage, Weights
 from codejoule.domain import EnergySource, TaskRecord, doubts, validity
 from codejoule.domain.metrics import (
@@ -37,12 +40,12 @@ from codejoule.experiment.plan import Plan
 from codejoule.experiment.records import (
     Judgement,
     Results,
-    attempts_of,
     read_results,
     records_of,
+    task_records,
 )
 from codejoule.experiment.rounds import asked_in, each_round
-from codejoule.experiment.shares import Numbered, opens, paces, sessions, shares_of
+from codejoule.experiment.shares import Numbered, opens, paces, paces_of, sessions
 from codejoule.experiment.task_views import TABLE_TAGS, task_traces
 from codejoule.experiment.training_data import seen_in_training
 from codejoule.tracking import GENERATED, JUDGED, STAGE, Journal, TrackedRun
@@ -67,23 +70,23 @@ def log_results(
     with Journal(folder) as journal:
         asked = asked_in(plan, journal)
         too_long = sum(len(each.too_long) for each in each_round(plan, journal))
-    attempts = attempts_of(plan, results)
-    records = records_of(attempts, results.judged.verdicts)
+    attempts = task_records(plan, results)
+    records = records_of(results, attempts)
     metrics = metrics_of(plan, results, records, truth, attempts)
     tags = tags_of(plan, results) | crosscheck(plan, metrics)
     tags |= {"codejoule.not_repaired": str(too_long)} if too_long else {}
     tags |= concurrent_tags(results.concurrent)
-    tags |= TABLE_TAGS | validity_tag(results, tags) | stage_tags(plan.experiment, results)
+    tags |= TABLE_TAGS | validity_tag(results, tags)
+    tags |= stage_tags(plan.experiment, records, results.judged)
     tags |= adapter_tags(plan)
-    every = [record for each in attempts for record in each]
-    traces = task_traces(plan, results, every, asked)
-    if len(traces) < len(every):
-        tags["codejoule.traces"] = f"{len(traces)} of {len(every)}, evenly spread"
+    traces = task_traces(plan, results, attempts, asked)
+    if len(traces) < len(attempts):
+        tags["codejoule.traces"] = f"{len(traces)} of {len(attempts)}, evenly spread"
     tracked.log(
         metrics=metrics,
         tags=tags,
         artifacts=[
-            *write_artifacts(plan, artifacts, results, records, truth, every, asked),
+            *write_artifacts(plan, artifacts, results, records, truth, attempts, asked),
             pack_journal(folder, artifacts),
         ],
         dataset=plan.suite,
@@ -130,10 +133,8 @@ def tags_of(plan: Plan, results: Results) -> dict[str, str]:
         tags["codejoule.stored_as"] = plan.checkpoint.stored_as
     if load.taken_over:
         tags["codejoule.engine"] = "shared: loaded by an earlier job"
-    unresolved = sum(math.isnan(entry.reading.energy_j) for entry in results.batches)
-    if unresolved:
-        # Windows shorter than a tick of the counter: the run's energy is then not known.
-        tags["codejoule.unresolved_windows"] = str(unresolved)
+    if results.unresolved:
+        tags["codejoule.unresolved_windows"] = str(results.unresolved)
     if plan.experiment.engine.facts.runs_already:
         tags["codejoule.proof"] = load.proof
     if results.out_of_memory:
@@ -199,7 +200,7 @@ def crosscheck(plan: Plan, metrics: Mapping[str, float]) -> dict[str, str]:
     return {"codejoule.energy_crosscheck": "differs"}
 
 
-def concurrent_tags(windows: Sequence[frozenset[str]]) -> dict[str, str]:
+def concurrent_tags(windows: Collection[frozenset[str]]) -> dict[str, str]:
     """The other jobs that were at work during metered windows; nothing where there were none."""
     jobs = sorted(frozenset().union(*windows))
     if not jobs:
@@ -213,10 +214,11 @@ def concurrent_tags(windows: Sequence[frozenset[str]]) -> dict[str, str]:
     return {"codejoule.concurrent": str(most), "codejoule.concurrent_jobs": "; ".join(jobs)}
 
 
-def stage_tags(experiment: ExperimentConfig, results: Results) -> dict[str, str]:
+def stage_tags(
+    experiment: ExperimentConfig, records: Sequence[TaskRecord], judged: Judgement
+) -> dict[str, str]:
     """How far the run has gone; nothing where its samples are not to be judged."""
-    samples = {(c.task_id, c.sample) for batch in results.batches for c in batch.completions}
-    if samples <= results.judged.verdicts.keys():
+    if all((record.task_id, record.sample) in judged.verdicts for record in records):
         return {STAGE: JUDGED}
     # Some may have been judged all the same: by a run of all stages that was broken off.
     return {STAGE: GENERATED} if experiment.stage is Stage.generate else {}
@@ -226,7 +228,7 @@ def validity_tag(results: Results, tags: Mapping[str, str]) -> dict[str, str]:
     """Whether its energy is what its configuration takes, for programs; by its windows and the
     other `tags`."""
     found = doubts(
-        [entry.reading for entry in results.batches],
+        (entry.reading for entry in results.batches),
         crosscheck_differs=tags.get("codejoule.energy_crosscheck") == "differs",
         concurrent="codejoule.concurrent" in tags,
         reduced_batch="codejoule.batch_reduced_to" in tags,
@@ -239,13 +241,12 @@ def metrics_of(
     results: Results,
     records: Sequence[TaskRecord],
     truth: GroundTruth | None,
-    attempts: Sequence[Sequence[TaskRecord]],
+    attempts: Sequence[TaskRecord],
 ) -> dict[str, float]:
     """Every metric of a run that has generated and judged everything, those that answer first:
-    MLflow shows them in the order in which they were logged. `attempts` are those of each round."""
+    MLflow shows them in the order in which they were logged. `attempts` are those of all rounds."""
     facts = run_facts(results, truth)
-    every = [record for each in attempts for record in each]
-    metrics = run_metrics(records, facts, attempts=every, rng=np.random.default_rng(0))
+    metrics = run_metrics(records, facts, attempts=attempts, rng=np.random.default_rng(0))
     if plan.experiment.generation.rounds > 1:
         metrics |= round_metrics(
             _round_facts(results, attempts), rounds_asked=plan.experiment.generation.rounds
@@ -261,52 +262,17 @@ def metrics_of(
 
 def run_facts(results: Results, truth: GroundTruth | None) -> RunFacts:
     """What was measured, as the formulas take it."""
-    peaks = [b.memory_peak_bytes for b in results.batches if b.memory_peak_bytes is not None]
-    evaluation_j = _total_j(results.judged)
-    idle = results.idle
-    return RunFacts(
-        windows=tuple(
-            window for session in sessions(results.batches) for window in _windows(session)
-        ),
-        load=results.load.reading,
-        quantize=results.quantize,
-        compile=results.compile,
-        idle_power_w=idle.power_w if idle else None,
-        evaluation_energy_j=evaluation_j,
-        evaluation_source=None if evaluation_j is None else results.judged.source,
-        temperature_start_c=idle.temperature_c if idle else None,
-        cooldown_s=results.cooldown.waited_s if results.cooldown else None,
-        memory_peak_bytes=max(peaks, default=None),
-        valid_tasks=None if truth is None else truth.valid,
-    )
+    energy_j, idle = results.judged.verdicts.energy_j, results.idle
+    steady = {
+        number: tokens
+        for session in sessions(results.batches)
+        for number, tokens in _steady_tokens(session).items()
+    }
 
-
-def _round_facts(results: Results, attempts: Sequence[Sequence[TaskRecord]]) -> list[RoundFacts]:
-    return [
-        RoundFacts(
-            attempts=records,
-            energy_generation_j=sum(
-                reading.energy_j
-                for session in sessions(each.batches)
-                for reading in shares_of(session).kept.values()
-            ),
-            energy_evaluation_j=_total_j(each.shown),
-        )
-        for each, records in zip(results.rounds, attempts, strict=True)
-    ]
-
-
-def _total_j(judged: Judgement) -> float | None:
-    known_j = [v.energy_j for v in judged.verdicts.values() if v.energy_j is not None]
-    return sum(known_j) if known_j else None
-
-
-def _windows(session: Sequence[Numbered]) -> list[WindowFacts]:
-    """What was measured of windows that were decoded in one go."""
-    kept, steady = shares_of(session).kept, _steady_tokens(session)
-    return [
-        WindowFacts(
-            reading=kept[number],
+    def window(number: int) -> WindowFacts:
+        entry = results.batches[number]
+        return WindowFacts(
+            reading=results.shares.kept(number, entry.reading),
             output_tokens=tuple(c.output_tokens for c in entry.completions),
             paces=paces(entry),
             prompt_tokens=sum(c.prompt_tokens for c in entry.completions),
@@ -314,27 +280,56 @@ def _windows(session: Sequence[Numbered]) -> list[WindowFacts]:
             opens=opens(entry),
             steady_tokens=steady.get(number),
         )
-        for number, entry in session
+
+    return RunFacts(
+        windows=Lazily(len(results.batches), window),
+        load=results.load.reading,
+        quantize=results.quantize,
+        compile=results.compile,
+        idle_power_w=idle.power_w if idle else None,
+        evaluation_energy_j=energy_j,
+        evaluation_source=None if energy_j is None else results.judged.source,
+        temperature_start_c=idle.temperature_c if idle else None,
+        cooldown_s=results.cooldown.waited_s if results.cooldown else None,
+        memory_peak_bytes=results.memory_peak_bytes,
+        valid_tasks=None if truth is None else truth.valid,
+    )
+
+
+def _round_facts(results: Results, attempts: Sequence[TaskRecord]) -> list[RoundFacts]:
+    return [
+        RoundFacts(
+            attempts=attempts[each.answers.start : each.answers.stop],
+            energy_generation_j=sum(
+                results.shares.kept(number, results.batches[number].reading).energy_j
+                for number in each.windows
+            ),
+            energy_evaluation_j=each.shown.verdicts.energy_j,
+        )
+        for each in results.rounds
     ]
 
 
 def _steady_tokens(session: Sequence[Numbered]) -> dict[int, float]:
     """What was generated in each window that lies within the session's steady state."""
-    slices = {number: entry.slice for number, entry in session if entry.slice is not None}
-    if not slices or any(each.running for each in list(slices.values())[-1:]):
+    last = session[-1][1].slice
+    if last is None or last.running:
         return {}
-    at_once = max(each.at_once for each in slices.values())
-    completions = [c for _, entry in session for c in entry.completions]
-    every = [c.pace for c in completions if c.pace is not None]
+    edges = [
+        (number, entry.slice.begin_s, entry.slice.end_s) for number, entry in session if entry.slice
+    ]
+    at_once = max(entry.slice.at_once for _, entry in session if entry.slice)
+    every = paces_of(session)
     found = steady_state(every, slots=at_once)
     if found is None:
         return {}
-    tokens = [c.output_tokens for c in completions]
-    return {
-        number: tokens_between(every, tokens, each.begin_s, each.end_s)
-        for number, each in slices.items()
-        if found[0] <= each.begin_s and each.end_s <= found[1] + _SAME_MOMENT_S
+    tokens = array("q", (c.output_tokens for _, entry in session for c in entry.completions))
+    parts = {
+        number: (begin_s, end_s)
+        for number, begin_s, end_s in edges
+        if found[0] <= begin_s and end_s <= found[1] + _SAME_MOMENT_S
     }
+    return dict(zip(parts, tokens_between(every, tokens, list(parts.values())), strict=True))
 
 
 def memory_metrics(plan: Plan, results: Results) -> dict[str, float]:
@@ -346,7 +341,7 @@ def memory_metrics(plan: Plan, results: Results) -> dict[str, float]:
     lost_j = [e.reading.energy_j for e in results.out_of_memory if e.reading is not None]
     if lost_j and not any(map(math.isnan, lost_j)):
         found["energy_out_of_memory_j"] = sum(lost_j)
-    broken_j = sum(shares_of(session).lost_j for session in sessions(results.batches))
+    broken_j = float(results.shares.lost_j.sum())
     if broken_j > 0:
         found["energy_broken_off_j"] = broken_j
     return found
@@ -373,13 +368,15 @@ def predicted_metrics(plan: Plan, batches: Sequence[Batch]) -> dict[str, float]:
     engine = ENGINE_SPEEDS.get(plan.experiment.engine.name.value)
     if card is None or engine is None or plan.memory is None:
         return {}
-    if plan.experiment.engine.facts.refills:
-        batches = [_together(batches)]
-    if any(len(entry.completions) > plan.experiment.batch.size for entry in batches):
+    counts = [len(entry.completions) for entry in batches]
+    refills = plan.experiment.engine.facts.refills
+    if (sum(counts) if refills else max(counts)) > plan.experiment.batch.size:
         return {}
-    estimates = [_estimate(plan, entry, card, engine) for entry in batches]
-    known = [estimate for estimate in estimates if estimate is not None]
-    if len(known) < len(estimates):
+    if refills:
+        batches = [_together(batches)]
+    estimates = (_estimate(plan, entry, card, engine) for entry in batches)
+    known = Packed(GenerationEstimate, (each for each in estimates if each is not None))
+    if len(known) < len(batches):
         return {}
     tokens = sum(c.output_tokens for entry in batches for c in entry.completions)
     latency_s = sum(estimate.latency_s for estimate in known)

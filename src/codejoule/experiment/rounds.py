@@ -2,25 +2,23 @@
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
 
 from codejoule.config.schema import Thinking, Variant
-from codejoule.domain import Completion, JudgedSample, Prompt, Status, Task
-from codejoule.evaluation import Sample
+from codejoule.domain import Prompt, Status, Task
 from codejoule.experiment.plan import Plan, Request, chat_renderer, cut
-from codejoule.experiment.shares import in_order
+from codejoule.experiment.programs import samples_of
+from codejoule.experiment.shares import by_number, in_order
+from codejoule.experiment.verdicts import Key, Verdicts
 from codejoule.models import config_of, load_tokenizer
-from codejoule.suites import MOST_OUTPUT, FailedProgram, build_prompt, solution_of, told_by_tests
+from codejoule.suites import MOST_OUTPUT, FailedProgram, build_prompt, told_by_tests
 from codejoule.tracking import Journal
 from codejoule.tracking.entries import Batch, ShownJudged
 
-Key = tuple[str, int]
-"""A sample: its task, and its number."""
-
-Asked = Mapping[tuple[int, str, int], str]
-"""Prompts, by round, task and number of the sample."""
+Asked = Callable[[int, str, int], str]
+"""Says the prompt of a round, a task and a number of its sample."""
 
 _FAILED = (Status.failed, Status.timeout)
 
@@ -56,44 +54,19 @@ def each_round(plan: Plan, journal: Journal) -> Iterator[Round]:
 _rounds: WeakKeyDictionary[Journal, Round] = WeakKeyDictionary()
 
 
-def programs(plan: Plan, batches: Sequence[Batch]) -> list[tuple[Completion, str, str]]:
-    """Each sample's last completion with its raw and its sanitized program, in the order of the
-    requests."""
-    tasks, split, variant = plan.tasks, plan.experiment.suite.split, plan.variant
-    last = {(c.task_id, c.sample): c for _, _, c in in_order(batches)}
-    return [
-        (c, *solution_of(tasks[c.task_id], c, split=split, variant=variant)) for c in last.values()
-    ]
-
-
-def shown_samples(plan: Plan, batches: Sequence[Batch]) -> list[Sample]:
-    """The programs in `batches` to be judged by the shown tests, where their tasks have any."""
-    tasks = plan.tasks
-    return [
-        Sample.shown_part_of(tasks[completion.task_id], solution, sample=completion.sample)
-        for completion, _, solution in programs(plan, batches)
-        if tasks[completion.task_id].shown_test
-    ]
-
-
-def shown_verdicts(journal: Journal) -> dict[Key, JudgedSample]:
-    """The verdicts of a round by the shown tests."""
-    return {
-        (verdict.task_id, verdict.sample): verdict
-        for entry in journal.entries(ShownJudged)
-        for verdict in entry.verdicts
-    }
-
-
 def asked_in(plan: Plan, journal: Journal) -> Asked:
     """What the model was asked in each round of a run that has generated."""
-    return {
-        (each.plan.round, request.task.task_id, request.sample): (
-            request.prompt or plan.prompts[request.task.task_id]
-        ).text
-        for each in each_round(plan, journal)
+    _, *later = each_round(plan, journal)
+    repairs = {
+        (each.plan.round, request.task.task_id, request.sample): request.prompt
+        for each in later
         for request in itertools.chain.from_iterable(each.plan.batches)
     }
+
+    def asked(number: int, task_id: str, sample: int) -> str:
+        return (repairs.get((number, task_id, sample)) or plan.prompts[task_id]).text
+
+    return asked
 
 
 def longest_repair(plan: Plan) -> Prompt:
@@ -104,18 +77,21 @@ def longest_repair(plan: Plan) -> Prompt:
 
 def _repair(plan: Plan, journal: Journal, number: int) -> Round:
     before, part = journal.of_round(number - 1), journal.of_round(number)
-    failed = {key: v for key, v in shown_verdicts(before).items() if v.status in _FAILED}
-    samples = {(s.task_id, s.sample): s for s in shown_samples(plan, before.entries(Batch))}
+    shown = Verdicts(before.entries(ShownJudged))
+    answers = in_order(by_number(before.entries(Batch)))
+    failed = [
+        sample
+        for sample in samples_of(plan, answers, journal.path.parent, shown=True)
+        if shown[sample.task_id, sample.sample].status in _FAILED
+    ]
     requests: list[Request] = []
     too_long: list[Key] = []
     if failed:
-        asking = _Asking(plan)
-        for request in itertools.chain.from_iterable(plan.batches):
-            key = request.task.task_id, request.sample
-            if key not in failed:
-                continue
-            sample = samples[key]
-            output = told_by_tests(failed[key], judged=sample.program, test=sample.test)
+        asking, tasks = _Asking(plan), plan.tasks
+        for sample in failed:
+            key = sample.task_id, sample.sample
+            output = told_by_tests(shown.whole(key), judged=sample.program, test=sample.test)
+            request = Request(task=tasks[sample.task_id], sample=sample.sample)
             prompt = asking.prompt(request, FailedProgram(program=sample.solution, output=output))
             if prompt is None:
                 too_long.append(key)

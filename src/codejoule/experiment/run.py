@@ -341,7 +341,7 @@ def _take_over(plan: Plan, folder: Path, store: Store) -> None:
     smaller = make_plan(dataclasses.replace(experiment, suite=suite))
     run_id = store.find_finished(smaller.fingerprint)
     whole = zip(smaller.batches, plan.batches, strict=False)
-    if not all(batch == longer[: len(batch)] for batch, longer in whole):
+    if not all(list(batch) == list(longer[: len(batch)]) for batch, longer in whole):
         why = "its batches are others (batch.order=suite keeps them)"
     elif run_id is None:
         why = "the store has no finished run of them"
@@ -445,7 +445,7 @@ def _kept(plan: Plan, folder: Path) -> str:
     """What a run that was stopped leaves to continue from, in words."""
     if plan.training is not None:
         return f"{run_name(plan.experiment)} begins its training anew"
-    total = sum(map(len, plan.batches))
+    total = plan.requests
     with suppress(UserError), Journal(folder) as journal:
         done = sum(len(entry.completions) for entry in journal.entries(Batch))
         repaired = sum(

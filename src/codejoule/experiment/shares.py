@@ -1,11 +1,18 @@
 """Whose energy was whose: the energy of windows, divided among the sequences that ran in them."""
 
 import math
-from collections.abc import Mapping, Sequence
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from codejoule.common.lazily import Lazily
+from codejoule.common.packed import Packed
 from codejoule.domain import (
     Completion,
     EnergyReading,
@@ -29,41 +36,71 @@ Numbered = tuple[int, Batch]
 class Shares:
     """What the sequences of some windows took."""
 
-    by_sample_j: Mapping[tuple[str, int], tuple[float | None, float | None]]
-    """Gross and net energy of each that ended, by task and sample [J]; None where it is not
-    known."""
-    kept: Mapping[int, EnergyReading]
-    """The windows, by their numbers, without what was taken by sequences that were broken off."""
-    lost_j: float
-    """What those took [J]; 0 where there were none."""
+    gross_j: NDArray[np.float64]
+    """Energy of each that ended, window by window [J]; NaN where it is not known."""
+    net_j: NDArray[np.float64]
+    """The same, idle power subtracted."""
+    lost_j: NDArray[np.float64]
+    """What was taken of each window by sequences that were broken off [J]; 0 where none were."""
+
+    def kept(self, window: int, reading: EnergyReading) -> EnergyReading:
+        """The reading of a window, by its place, without what was lost of it."""
+        return _less(reading, float(self.lost_j[window]))
 
 
-def numbered(batches: Sequence[Batch]) -> list[Numbered]:
-    """The windows in order, with their numbers."""
-    return list(enumerate(sorted(batches, key=lambda entry: (entry.batch, entry.first))))
+class Answer(NamedTuple):
+    """What became of one request."""
+
+    place: int
+    """Its place among all that ended, window by window."""
+    window: int
+    """The number of the window in which it ended."""
+    batch: Batch
+    """That window."""
+    completion: Completion
+    """What was generated."""
 
 
-def in_order(batches: Sequence[Batch]) -> list[tuple[int, Batch, Completion]]:
-    """Each completion with its window, in the order of the requests."""
-    found: list[tuple[int, Batch, Completion]] = []
-    places: list[int] = []
-    for number, entry in numbered(batches):
+def by_number(batches: Sequence[Batch]) -> Sequence[Batch]:
+    """The windows in the order of their numbers, each read from `batches` when it is asked for."""
+    numbers = np.array([(entry.batch, entry.first) for entry in batches]).reshape(-1, 2)
+    order = np.lexsort((numbers[:, 1], numbers[:, 0]))
+    return Lazily(len(order), lambda place: batches[order[place]])
+
+
+def in_order(batches: Sequence[Batch]) -> Sequence[Answer]:
+    """What became of each request, in the order of the requests."""
+    places, begins = array("q"), array("q", [0])
+    for entry in batches:
         # What is decoded together comes in order.
-        first = len(found)
-        found += [(number, entry, completion) for completion in entry.completions]
-        places += entry.slice.places if entry.slice else range(first, len(found))
-    return [found[i] for i in np.argsort(places)]
+        end = begins[-1] + len(entry.completions)
+        places.extend(entry.slice.places if entry.slice else range(begins[-1], end))
+        begins.append(end)
+    order = np.argsort(places).astype(np.uint32)
+
+    def answer(number: int) -> Answer:
+        place = int(order[number])
+        window = bisect_right(begins, place) - 1
+        entry = batches[window]
+        return Answer(place, window, entry, entry.completions[place - begins[window]])
+
+    return Lazily(len(places), answer)
 
 
-def sessions(batches: Sequence[Batch]) -> list[list[Numbered]]:
+def sessions(batches: Sequence[Batch]) -> Iterator[Sequence[Numbered]]:
     """The windows that were decoded in one go: of an engine that refills, those of each session;
     else each by itself."""
-    found: list[list[Numbered]] = []
-    for number, entry in numbered(batches):
-        if entry.slice is None or entry.slice.begin_s == 0:
-            found.append([])
-        found[-1].append((number, entry))
-    return found
+
+    def between(first: int, end: int) -> Sequence[Numbered]:
+        return Lazily(end - first, lambda place: (first + place, batches[first + place]))
+
+    first = 0
+    for number, entry in enumerate(batches):
+        if number and opens(entry):
+            yield between(first, number)
+            first = number
+    if batches:
+        yield between(first, len(batches))
 
 
 def paces(entry: Batch) -> tuple[Pace, ...]:
@@ -76,41 +113,57 @@ def opens(entry: Batch) -> bool:
     return entry.slice is None or entry.slice.begin_s == 0
 
 
-def shares_of(session: Sequence[Numbered]) -> Shares:
-    """Divide the energy of windows that were decoded in one go. A sequence that had not ended when
-    a session did was broken off: its share was spent for nothing, and is in no window."""
-    (number, entry), *_ = session
-    completions = [c for _, each in session for c in each.completions]
-    slices = [each.slice for _, each in session if each.slice is not None]
-    if not slices:
-        return Shares(
-            by_sample_j=_by_sample(completions, [_of_batch(entry)], [entry.reading]),
-            kept={number: entry.reading},
-            lost_j=0.0,
-        )
-    broken = slices[-1].running
-    told = prefill_part(entry.reading.energy_at_marks_j, entry.reading.marks_s) is not None
+def paces_of(session: Sequence[Numbered]) -> Packed[Pace]:
+    """The paces of all that ended in it."""
+    return Packed(Pace, (pace for _, entry in session for pace in paces(entry)))
+
+
+def shares_of(batches: Sequence[Batch]) -> Shares:
+    """Divide the energy of windows. A sequence that had not ended when a session did was broken
+    off: its share was spent for nothing, and is in no window."""
+    gross_j, net_j, lost_j = array("d"), array("d"), array("d")
+    for session in sessions(batches):
+        ((_, entry),) = session[:1]
+        if entry.slice is None:
+            own_j = np.array(_of_batch(entry))
+            gross_j.extend(own_j)
+            net_j.extend(_net_j(own_j, entry.reading))
+            lost_j.append(0.0)
+        else:
+            own = _of_session(session)
+            gross_j.extend(own.gross_j)
+            net_j.extend(own.net_j)
+            lost_j.extend(own.lost_j)
+    return Shares(gross_j=np.array(gross_j), net_j=np.array(net_j), lost_j=np.array(lost_j))
+
+
+def _net_j(gross_j: NDArray[np.float64], reading: EnergyReading) -> NDArray[np.float64]:
+    """Net energy in the proportion of gross: idle power is nobody's in particular."""
+    if reading.energy_net_j is None:
+        return np.where(gross_j == 0, 0.0, math.nan)
+    return gross_j * (reading.energy_net_j / reading.energy_j)
+
+
+def _of_session(session: Sequence[Numbered]) -> Shares:
+    first, last = session[0][1], session[-1][1]
+    broken = last.slice.running if last.slice else ()
+    told = prefill_part(first.reading.energy_at_marks_j, first.reading.marks_s) is not None
+    prompts = array("q", (c.prompt_tokens for _, entry in session for c in entry.completions))
+    ended = len(prompts)
+    prompts.extend(running.prompt_tokens for running in broken)
     shares = attribute_slices(
-        [_slice(each, told=told) for _, each in session],
-        prompt_tokens=[
-            *(c.prompt_tokens for c in completions),
-            *(r.prompt_tokens for r in broken),
-        ],
-        paces=[
-            *(c.pace for c in completions if c.pace is not None),
-            *(r.pace for r in broken),
-        ],
+        (_slice(entry, told=told) for _, entry in session),
+        prompt_tokens=prompts,
+        paces=Packed(Pace, chain(paces_of(session), (running.pace for running in broken))),
     )
-    lost_j = shares[:, len(completions) :].sum(axis=1)
-    readings = [each.reading for _, each in session]
-    return Shares(
-        by_sample_j=_by_sample(completions, shares[:, : len(completions)].tolist(), readings),
-        kept={
-            number: _less(each.reading, lost)
-            for (number, each), lost in zip(session, lost_j, strict=True)
-        },
-        lost_j=float(lost_j.sum()),
-    )
+    gross_j, net_j, lost_j = np.zeros(len(prompts)), np.zeros(len(prompts)), array("d")
+    for (_, entry), (ran, each_j) in zip(session, shares, strict=True):
+        gross_j[ran] += each_j
+        net_j[ran] += _net_j(each_j, entry.reading)
+        of_broken_j = np.zeros(len(broken))
+        of_broken_j[ran[ran >= ended] - ended] = each_j[ran >= ended]
+        lost_j.append(of_broken_j.sum())
+    return Shares(gross_j=gross_j[:ended], net_j=net_j[:ended], lost_j=np.array(lost_j))
 
 
 def _of_batch(entry: Batch) -> Sequence[float]:
@@ -137,27 +190,6 @@ def _slice(entry: Batch, *, told: bool) -> Slice:
     if told:
         prefill_j = prefill_part(reading.energy_at_marks_j, reading.marks_s, opens=opens(entry))
     return Slice(energy_j=reading.energy_j, prefill_j=prefill_j, end=facts.end, end_s=facts.end_s)
-
-
-def _by_sample(
-    completions: Sequence[Completion],
-    shares: Sequence[Sequence[float]],
-    readings: Sequence[EnergyReading],
-) -> dict[tuple[str, int], tuple[float | None, float | None]]:
-    """Net energy in the proportion of gross: idle power is nobody's in particular."""
-    nets = [
-        math.nan if reading.energy_net_j is None else reading.energy_net_j / reading.energy_j
-        for reading in readings
-    ]
-    found = {}
-    for i, completion in enumerate(completions):
-        parts = [(row[i], net) for row, net in zip(shares, nets, strict=True) if row[i] != 0]
-        gross_j, net_j = sum(j for j, _ in parts), sum(j * net for j, net in parts)
-        found[completion.task_id, completion.sample] = (
-            None if math.isnan(gross_j) else gross_j,
-            None if math.isnan(net_j) else net_j,
-        )
-    return found
 
 
 def _less(reading: EnergyReading, lost_j: float) -> EnergyReading:
@@ -189,10 +221,10 @@ def block_tasks(plan: Plan, batches: Sequence[Batch]) -> int | None:
     bursts or too fast for the counter, so that windows held more, and where blocks that are longer
     than what runs at once are still enough: neighbours then have little in common. Blocks of runs
     that differ in this lie within one another."""
-    sizes = [len(entry.completions) for entry in batches if entry.slice is not None]
-    if not sizes:
+    if batches[0].slice is None:
         return None
-    requests, at_once = sum(map(len, plan.batches)), plan.experiment.batch.size
+    sizes = array("q", (len(entry.completions) for entry in batches))
+    requests, at_once = plan.requests, plan.experiment.batch.size
     held = float(np.median(sizes)) / plan.window_tasks
     size = int(plan.window_tasks * 2 ** max(0, round(math.log2(held))))
     while at_once > 1 and size < _APART * at_once and requests >= 2 * size * FEWEST_WINDOWS:

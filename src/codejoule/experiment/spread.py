@@ -165,7 +165,7 @@ class _Cluster:
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
             )
             shard = waiting.popleft()
-            self.running[task.remote(shard.samples, self.bench, self.facts)] = (shard, node)
+            self.running[task.remote(list(shard.samples), self.bench, self.facts)] = (shard, node)
 
     def _entries(
         self, task: Any, shard: _Shard, node: Mapping[str, Any]

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from codejoule.domain import TaskRecord
+from codejoule.evaluation import Sample
 from codejoule.experiment.plan import Plan
 from codejoule.experiment.records import Results
 from codejoule.experiment.rounds import Asked
-from codejoule.experiment.shares import in_order
 from codejoule.tracking import TaskTrace, spread
 
 TABLE = "tasks.json"
@@ -23,10 +23,11 @@ TABLE_TAGS = {"mlflow.loggedArtifacts": json.dumps([{"path": TABLE, "type": "tab
 once more where a run is continued."""
 
 
-def task_table(records: Sequence[TaskRecord], programs: Sequence[str]) -> dict[str, Any]:
-    """The table of a run's samples, as MLflow reads it, with their `programs`, in the same
-    order."""
-    rows = spread(list(zip(records, programs, strict=True)), TABLE_ROWS)
+def task_table(records: Sequence[TaskRecord], samples: Sequence[Sample]) -> dict[str, Any]:
+    """The table of a run's samples, as MLflow reads it, with the programs of `samples`, which are
+    in the same order."""
+    places = spread(range(len(records)), TABLE_ROWS)
+    rows = [(records[place], samples[place].solution) for place in places]
     longest = min(PROGRAM_LENGTH, _PROGRAMS_LENGTH // len(rows))
     sampled = any(record.sample for record in records)
     columns = ["task", "verdict", "energy_j", "output_tokens", "program"]
@@ -48,11 +49,9 @@ def task_traces(
 ) -> list[TaskTrace]:
     """The traces that ``tracking.traces`` asks for, evenly spread over the `records`, one for each
     answer, which was given to what was `asked`."""
-    ran = [(entry, completion) for _, entry, completion in in_order(results.batches)]
     traces = []
-    for record, (entry, completion) in spread(
-        list(zip(records, ran, strict=True)), plan.experiment.tracking.traces
-    ):
+    for place in spread(range(len(records)), plan.experiment.tracking.traces):
+        record, (_, _, entry, completion) = records[place], results.answers[place]
         pace = completion.pace
         begun_s = None if pace is None else pace.begun_s
         # A pace counts from when decoding began, which may be some windows ago.
@@ -61,7 +60,7 @@ def task_traces(
             TaskTrace(
                 task_id=record.task_id,
                 sample=record.sample,
-                prompt=asked[record.round or 1, record.task_id, record.sample],
+                prompt=asked(record.round or 1, record.task_id, record.sample),
                 answer=completion.text,
                 prompt_tokens=record.prompt_tokens,
                 output_tokens=record.output_tokens,

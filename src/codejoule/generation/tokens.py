@@ -44,8 +44,13 @@ class PromptRows:
     def rows(self, prompts: Sequence[Prompt], *, max_new_tokens: int) -> list[list[int]]:
         """The tokens of each prompt, by its own rule. Raises `UserError` that names the task whose
         prompt is empty, has tokens that the model has not, or does not fit the model's context
-        together with `max_new_tokens`: beyond it a model answers nonsense without an error."""
-        return [self._row(prompt, max_new_tokens) for prompt in prompts]
+        together with `max_new_tokens`: beyond it a model answers nonsense without an error. Samples
+        of one task share theirs."""
+        rows: dict[str, list[int]] = {}
+        for prompt in prompts:
+            if prompt.text not in rows:
+                rows[prompt.text] = self._row(prompt, max_new_tokens)
+        return [rows[prompt.text] for prompt in prompts]
 
     def _row(self, prompt: Prompt, max_new_tokens: int) -> list[int]:
         encode = self._tokenizer

@@ -3,7 +3,7 @@
 from codejoule.suites.domains import domains_of
 from codejoule.suites.load import load_suite, load_suite_named
 from codejoule.suites.program_end import ProgramEnd
-from codejoule.suites.prompts import build_prompt, solution_of, stops_for
+from codejoule.suites.prompts import build_prompt, raw_solution, solution_of, stops_for
 from codejoule.suites.repair import MOST_OUTPUT, FailedProgram, told_by_tests
 from codejoule.suites.sanitize import sanitize
 from codejoule.suites.shown_tests import split_tests
@@ -16,6 +16,7 @@ __all__ = [
     "domains_of",
     "load_suite",
     "load_suite_named",
+    "raw_solution",
     "sanitize",
     "solution_of",
     "split_tests",

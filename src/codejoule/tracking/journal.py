@@ -9,15 +9,20 @@ import shutil
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+from codejoule.common.lazily import Lazily
 from codejoule.config import UserError, full_disk
 from codejoule.tracking.entries import Entry
 
 _Entry = TypeVar("_Entry", bound=Entry)
 _guards: dict[Path, Callable[[], None]] = {}
 """What is asked before anything is written to the journal of a directory."""
+_CLOSED = -1
+_LAST_READ = 16
+"""Entries of a sequence that are held in memory, for who asks for one several times."""
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _log = logging.getLogger(__name__)
 
@@ -51,12 +56,27 @@ class Journal:
 
     def append(self, entry: Entry) -> None:
         """Add one entry; on return it is on disk. Raises what `append_payload` raises."""
-        self.append_payload(entry.kind, entry.payload())
+        self.append_payload(self._name(type(entry)), entry.payload())
 
-    def entries(self, kind: type[_Entry]) -> list[_Entry]:
-        """All entries of one kind, in the order they were appended. Raises `UserError` for one that
-        another version of codejoule has written otherwise."""
-        return list(self.each(kind))
+    def entries(self, kind: type[_Entry]) -> Sequence[_Entry]:
+        """All entries of one kind, in the order they were appended. Each is read when it is asked
+        for, also after `close`, and held by nobody. Raises `UserError` for one that another version
+        of codejoule has written otherwise."""
+
+        @lru_cache(maxsize=_LAST_READ)
+        def read(number: int) -> _Entry:
+            index = self._index[self._name(kind)]
+            entry, place, length = index[3 * number : 3 * number + 3]
+            try:
+                return kind.of_payload(self._payload(place, length))
+            except (KeyError, TypeError, ValueError) as error:
+                raise UserError(
+                    f"{self.path}: entry {entry} ({kind.kind}) is of another version of "
+                    f"codejoule ({type(error).__name__}: {error}), so this run cannot be "
+                    f"continued; delete {self.path.parent} to run it afresh"
+                ) from error
+
+        return Lazily(self.count(kind), read)
 
     def of_round(self, number: int) -> "Journal":
         """This journal as one of a run's repair rounds sees it: samples and verdicts are those of
@@ -66,30 +86,12 @@ class Journal:
             return self
         return self._rounds.setdefault(number, _OfRound(self, number))
 
-    def each(self, kind: type[_Entry], *, since: int = 0) -> Iterator[_Entry]:
-        """As `entries`, one at a time, from that with the number `since` on: each is read when it
-        is asked for, and held by nobody."""
-        yield from self._each(kind, kind.kind, since)
-
-    def _each(self, kind: type[_Entry], name: str, since: int) -> Iterator[_Entry]:
-        index = self._index.get(name, array("q"))
-        for number in range(since, len(index) // 3):
-            entry, place, length = index[3 * number : 3 * number + 3]
-            try:
-                yield kind.of_payload(self._payload(place, length))
-            except (KeyError, TypeError, ValueError) as error:
-                raise UserError(
-                    f"{self.path}: entry {entry} ({kind.kind}) is of another version of "
-                    f"codejoule ({type(error).__name__}: {error}), so this run cannot be "
-                    f"continued; delete {self.path.parent} to run it afresh"
-                ) from error
-
     def count(self, kind: type[Entry]) -> int:
         """How many entries of one kind there are."""
-        return self._count(kind.kind)
+        return len(self._index.get(self._name(kind), ())) // 3
 
-    def _count(self, name: str) -> int:
-        return len(self._index.get(name, ())) // 3
+    def _name(self, kind: type[Entry]) -> str:
+        return kind.kind
 
     def append_payload(self, kind: str, payload: dict[str, Any]) -> None:
         """Add one entry as JSON has it; on return it is on disk. NaN stays NaN. Raises `UserError`
@@ -117,7 +119,12 @@ class Journal:
         return [self._payload(index[at + 1], index[at + 2]) for at in range(0, len(index), 3)]
 
     def _payload(self, place: int, length: int) -> dict[str, Any]:
-        payload: dict[str, Any] = json.loads(os.pread(self._file, length, place))["payload"]
+        if self._file == _CLOSED:
+            with self.path.open("rb", buffering=0) as file:
+                line = os.pread(file.fileno(), length, place)
+        else:
+            line = os.pread(self._file, length, place)
+        payload: dict[str, Any] = json.loads(line)["payload"]
         return payload
 
     def _note(self, kind: str, length: int) -> None:
@@ -145,8 +152,9 @@ class Journal:
                 )
 
     def close(self) -> None:
-        """Give the directory back; the journal cannot be used afterwards."""
+        """Give the directory back; nothing can be appended afterwards."""
         self._held.close()
+        self._file = _CLOSED  # another file may be given its number
 
     def __enter__(self) -> "Journal":
         return self
@@ -160,20 +168,17 @@ class _OfRound(Journal):
 
     def __init__(self, whole: Journal, number: int) -> None:
         # Not the parent's: the directory has been taken.
-        self.path = whole.path
+        self.path, self._index = whole.path, whole._index
         self._whole, self._number = whole, number
 
     def of_round(self, number: int) -> Journal:
         return self._whole.of_round(number)
 
-    def append(self, entry: Entry) -> None:
-        self._whole.append_payload(self._name(type(entry)), entry.payload())
+    def append_payload(self, kind: str, payload: dict[str, Any]) -> None:
+        self._whole.append_payload(kind, payload)
 
-    def each(self, kind: type[_Entry], *, since: int = 0) -> Iterator[_Entry]:
-        return self._whole._each(kind, self._name(kind), since)
-
-    def count(self, kind: type[Entry]) -> int:
-        return self._whole._count(self._name(kind))
+    def _payload(self, place: int, length: int) -> dict[str, Any]:
+        return self._whole._payload(place, length)
 
     def _name(self, kind: type[Entry]) -> str:
         return f"{kind.kind}_{self._number}" if kind.of_round else kind.kind

@@ -4,6 +4,7 @@ import getpass
 import json
 import logging
 import math
+import secrets
 import socket
 import sys
 import time
@@ -51,6 +52,7 @@ _log = logging.getLogger(__name__)
 
 _KIND = "codejoule.kind"
 _HOST = "codejoule.host"
+_BEGUN = "codejoule.begun"
 CONFIGURATION = "codejoule.configuration"
 """Tag with the hash of what a run's configuration asks for."""
 _NOTE = "mlflow.note.content"
@@ -240,9 +242,7 @@ class Store:
     def start_sweep(self, name: str, overrides: Sequence[str], tags: Mapping[str, str]) -> str:
         """Make the parent run of a sweep; its run id."""
         own = {_KIND: "sweep", "codejoule.sweep": name, "codejoule.overrides": " ".join(overrides)}
-        run_id = self._create(name, {**own, **tags})
-        self._under_way(run_id)
-        return run_id
+        return self._create(name, {**own, **tags})
 
     def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Add tags to a run."""
@@ -294,8 +294,8 @@ class Store:
         else:
             run_id, known = broken_off.info.run_id, set(broken_off.data.params)
             self._take_up(run_id, {**own, **tags}, known_tags=set(broken_off.data.tags))
+            self._under_way(run_id)
         tracked = self._tracked(run_id)
-        self._under_way(run_id)
         try:
             self._log_params(run_id, {k: v for k, v in params.items() if k not in known})
         except UserError:
@@ -424,13 +424,14 @@ class Store:
         """Mark as KILLED what says RUNNING although its process on this host has died. The run ids
         that were marked; they can still be resumed."""
         closed = []
-        for run_id in self._processes.died():
-            run = self._get(run_id)
+        for noted in self._processes.died():
+            run = self._begun(noted) if "-" in noted else self._get(noted)
             if run is not None and run.info.status == "RUNNING":
+                run_id = str(run.info.run_id)
                 with explained(self.uri, f"end run {run_id}"):
                     self._client.set_terminated(run_id, "KILLED")
                 closed.append(run_id)
-            self._processes.remove(run_id)
+            self._processes.remove(noted)
         return closed
 
     def _under_way(self, run_id: str) -> None:
@@ -449,7 +450,12 @@ class Store:
         )  # fmt: skip
 
     def _create(self, name: str, tags: Mapping[str, str]) -> str:
+        """Make a run that this process is behind. One that is killed before it has noted so is
+        found by a tag, which it has noted before."""
+        begun = f"{self.experiment_id}-{secrets.token_hex(8)}"
+        self._processes.add(begun)
         own = {
+            _BEGUN: begun,
             "mlflow.user": _user(),
             "mlflow.source.name": sys.argv[0],
             "mlflow.source.type": "LOCAL",
@@ -461,7 +467,17 @@ class Store:
                 run_name=name,
                 tags={key: cut(value, TAG_LENGTH) for key, value in merged.items()},
             )
-        return str(run.info.run_id)
+        run_id = str(run.info.run_id)
+        self._under_way(run_id)
+        self._processes.remove(begun)
+        return run_id
+
+    def _begun(self, begun: str) -> "Run | None":
+        """The run with this tag."""
+        experiment_id, _, _ = begun.partition("-")
+        with explained(self.uri, "search for a run that was begun"):
+            found = self._client.search_runs([experiment_id], f"tags.`{_BEGUN}` = '{begun}'")
+        return next(iter(found), None)
 
     def _get(self, run_id: str) -> "Run | None":
         """A run that is in the store and not deleted."""

@@ -74,6 +74,30 @@ class RemoteJob:
         )
 
 
+def remote_jobs(
+    hydra_context: HydraContext,
+    task_function: TaskFunction,
+    config: DictConfig,
+    overrides: Sequence[Sequence[str]],
+    first: int,
+    *,
+    forward: Sequence[str] = _FORWARDED,
+) -> list[RemoteJob]:
+    """The jobs with these `overrides`, which Hydra gives a launcher with the number of the `first`.
+    Variables of this environment whose names begin with one of `forward` are set there."""
+    return [
+        RemoteJob(
+            hydra_context=hydra_context,
+            task_function=task_function,
+            config=config,
+            overrides=list(own),
+            number=number,
+            environment=forwarded(forward),
+        )
+        for number, own in enumerate(overrides, start=first)
+    ]
+
+
 def settle_sweep_folder(config: DictConfig) -> Path:
     """Make the sweep's folder, and its name absolute."""
     folder = Path(str(config.hydra.sweep.dir)).absolute()

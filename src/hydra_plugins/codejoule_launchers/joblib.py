@@ -16,7 +16,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from hydra_plugins.codejoule_launchers._job import RemoteJob, settle_sweep_folder
+from hydra_plugins.codejoule_launchers._job import RemoteJob, remote_jobs, settle_sweep_folder
 
 _LOOK_S = 0.2
 """How often it is looked whether the jobs shall stop [s]."""
@@ -53,16 +53,7 @@ class JoblibLauncher(Launcher):
         from codejoule.common.progress import say
 
         settle_sweep_folder(self._config)
-        jobs = [
-            RemoteJob(
-                hydra_context=self._context,
-                task_function=self._task,
-                config=self._config,
-                overrides=list(overrides),
-                number=number,
-            )
-            for number, overrides in enumerate(job_overrides, start=initial_job_idx)
-        ]
+        jobs = remote_jobs(self._context, self._task, self._config, job_overrides, initial_job_idx)
         at_once = min(self._n_jobs or _jobs_at_once(self._config), len(jobs))
         say(f"{at_once} {'job' if at_once == 1 else 'jobs'} at once (hydra.launcher.n_jobs).")
         with _lines_only():

@@ -10,7 +10,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from hydra_plugins.codejoule_launchers._job import RemoteJob, forwarded, settle_sweep_folder
+from hydra_plugins.codejoule_launchers._job import RemoteJob, remote_jobs, settle_sweep_folder
 
 _STOP_S = 60.0
 """How long jobs may take to stop when the sweep is interrupted [s]."""
@@ -43,17 +43,14 @@ class RayLauncher(Launcher):
         import ray
 
         settle_sweep_folder(self._config)
-        jobs = [
-            RemoteJob(
-                hydra_context=self._context,
-                task_function=self._task,
-                config=self._config,
-                overrides=list(overrides),
-                number=number,
-                environment=forwarded(self._forward),
-            )
-            for number, overrides in enumerate(job_overrides, start=initial_job_idx)
-        ]
+        jobs = remote_jobs(
+            self._context,
+            self._task,
+            self._config,
+            job_overrides,
+            initial_job_idx,
+            forward=self._forward,
+        )
         task = ray.remote(**self._remote)(_run)
         return _wait({task.remote(job): job for job in jobs})
 

@@ -19,7 +19,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from hydra_plugins.codejoule_launchers._job import RemoteJob, settle_sweep_folder
+from hydra_plugins.codejoule_launchers._job import RemoteJob, remote_jobs, settle_sweep_folder
 
 if TYPE_CHECKING:
     from submitit import SlurmJob
@@ -77,16 +77,7 @@ class SlurmLauncher(Launcher):
         from codejoule.common.progress import say
 
         folder = settle_sweep_folder(self._config)
-        sent = [
-            RemoteJob(
-                hydra_context=self._context,
-                task_function=self._task,
-                config=self._config,
-                overrides=list(overrides),
-                number=number,
-            )
-            for number, overrides in enumerate(job_overrides, start=initial_job_idx)
-        ]
+        sent = remote_jobs(self._context, self._task, self._config, job_overrides, initial_job_idx)
         jobs = self._submit([_OnNode(job, self._options["signal_delay_s"]) for job in sent])
         first, last = jobs[0].job_id, jobs[-1].job_id
         ids = first if first == last else f"{first} to {last}"

@@ -13,19 +13,19 @@ from typing import Any, TypeVar
 from codejoule.cli.evaluate.report import Report, SuiteFacts, truth_text
 from codejoule.cli.evaluate.shard import Shard
 from codejoule.cli.evaluate.shards import SHARD, Part, merge_parts, samples_checksum
-from codejoule.cli.evaluate.submission import Submission
 from codejoule.common.lazily import Lazily
+from codejoule.common.packed import Packed
 from codejoule.common.progress import doing, pause
 from codejoule.config import ConfigError, UserError, write_whole
 from codejoule.config.schema import EvaluatorConfig, EvaluatorIsolation, Split
 from codejoule.domain import SCHEMA_VERSION, Status, Suite, Task, Verdict, visible
 from codejoule.evaluation import (
     GroundTruth,
-    Outcomes,
     Progress,
     RecordedVerdict,
     Sample,
     SampleRow,
+    Submission,
     VerdictLog,
     cached_ground_truth,
     canonical_sample,
@@ -155,7 +155,7 @@ def judge_samples(args: argparse.Namespace) -> None:
         doing("writing the results")
         solutions = Lazily(len(samples), lambda place: samples[place].solution)
         write_eval_results(args.out / RESULTS, verdicts, solutions)
-        outcomes = Outcomes(verdicts)
+        outcomes = Packed(Verdict, verdicts, without=("details", "tests"))
         # A part leaves all of them for those that merge it.
         whole = [] if args.shard is None else list(verdicts)
     # Of the judged tasks alone it is enough for their pass@k.

@@ -1,9 +1,14 @@
 """A lease as files beside a run's journal, in a folder that several hosts may share.
 
-The n-th owner of a run has the file with number n, which is never deleted: whoever links the next
-number first is the next owner. Making a link is atomic on NFS, other than flock, which not every
-mount passes on. The owner's signs of life are the file's times, and what is appended to it says
-that he has ended, or has lost it.
+The n-th owner of a run has the file with number n: whoever links the next number first is the next
+owner. Making a link is atomic on NFS, other than flock, which not every mount passes on. The
+owner's signs of life are the file's times, and what is appended to it says that he has ended, or
+has lost it.
+
+Files that say nothing any more are deleted, the lowest number first, by the owner after them or by
+the last one. Whoever has slept meanwhile may then link a number that was another's before. He
+finds that out by looking once more: the file of the owner before him is gone, or there is one with
+a higher number. Then he takes his own back.
 """
 
 import os
@@ -48,10 +53,22 @@ class LeaseFiles:
     def last(self) -> Seen | None:
         """The last owner; None where there was none yet. Raises `UserError` for a file that is
         none of ours."""
-        found, number = None, 1
-        while (seen := _read(self.file(number), number)) is not None:
-            found, number = seen, number + 1
-        return found
+        seen = (_read(self.file(number), number) for number in reversed(self._numbers()))
+        return next(filter(None, seen), None)
+
+    def _numbers(self) -> list[int]:
+        """The numbers that there are, the lowest first."""
+        start, found = f"{self._folder.name}.lease-", []
+        with suppress(FileNotFoundError), os.scandir(self._folder.parent) as entries:
+            names = [entry.name for entry in entries if entry.name.startswith(start)]
+            found = [number for name in names if (number := name.removeprefix(start)).isdecimal()]
+        return sorted(map(int, found))
+
+    def tidy(self, below: int) -> None:
+        """Delete the files with smaller numbers."""
+        for number in self._numbers():
+            if number < below:
+                self.file(number).unlink(missing_ok=True)
 
     def take(self, owner: Owner, after: Seen | None) -> "HeldFile | None":
         """Make `owner` the one who follows; None where another was faster. Raises `UserError` where
@@ -74,8 +91,14 @@ class LeaseFiles:
             draft.unlink(missing_ok=True)
         if not won:
             return None
+        gone = after is not None and not self.file(after.number).exists()
+        if gone or self._numbers()[-1] > number:
+            place.unlink()
+            return None
         if after is not None and not after.word:
             _append(self.file(after.number), f"{_LOST}{owner} has taken the run over")
+        # Who has lost the run reads in his file to whom.
+        self.tidy(number if after is not None and after.word == _ENDED else number - 1)
         return HeldFile(place, number)
 
 
@@ -162,12 +185,17 @@ def _read(path: Path, number: int) -> Seen | None:
 def _word(path: Path) -> str:
     """What was appended; empty where nothing was, or where the share is gone for a while."""
     with suppress(OSError):
-        lines = path.read_text(encoding="utf-8").splitlines()
-        if len(lines) > 1:
-            return lines[1]
-        name, _, number = path.name.rpartition("-")
-        if path.with_name(f"{name}-{int(number) + 1}").exists():
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
+            gone = path.parent.is_dir()
+        else:
+            if len(lines) > 1:
+                return lines[1]
             # Whoever has linked it could not append here: the disk is full, or it was stopped.
+            name, _, number = path.name.rpartition("-")
+            gone = path.with_name(f"{name}-{int(number) + 1}").exists()
+        if gone:
             return f"{_LOST}another process has taken the run over"
     return ""
 

@@ -28,6 +28,7 @@ class Lease:
         self.owner = Owner()
         self.lease_s = lease_s
         self._wait = wait
+        self._folder = folder
         self._files = LeaseFiles(folder)
         self._watch = Watch(lease_s)
         self._file: HeldFile | None = None
@@ -67,6 +68,8 @@ class Lease:
         assert self._file is not None
         if self._lost is None:
             self._file.end()
+            if not self._folder.exists():  # the run has finished, and nothing is left to own
+                self._files.tidy(self._file.number + 1)
 
     @property
     def lost(self) -> bool:
@@ -141,7 +144,7 @@ class Lease:
                         last.owner, self.lease_s,
                     )  # fmt: skip
                 return held
-            alive = last.owner.lives or self._watch.heard(str(last.number))
+            alive = last.owner.lives or self._watch.heard(last.owner.token)
             told = self._pause(str(last.owner), alive=alive, told=told)
 
     def _is_free(self, last: Seen) -> bool:
@@ -149,8 +152,8 @@ class Lease:
             return True
         if last.owner.lives is not None:
             return not last.owner.lives
-        self._watch.look(str(last.number), last.sign)
-        return self._watch.run_out(str(last.number))
+        self._watch.look(last.owner.token, last.sign)
+        return self._watch.run_out(last.owner.token)
 
     def _settle(self, claims: Callable[[], list[Claim]]) -> bool:
         """Wait until there are none, and take over those whose owners are silent."""
@@ -231,9 +234,9 @@ def is_owned(folder: Path, *, lease_s: float) -> bool:
     while (last := files.last()) is not None and not last.word:
         if last.owner.lives is not None:
             return last.owner.lives
-        watch.look(str(last.number), last.sign)
-        if watch.heard(str(last.number)) or watch.run_out(str(last.number)):
-            return watch.heard(str(last.number))
+        watch.look(last.owner.token, last.sign)
+        if watch.heard(last.owner.token) or watch.run_out(last.owner.token):
+            return watch.heard(last.owner.token)
         doing(f"looking whether {last.owner} lives")
         time.sleep(_pause_s(lease_s))
     return False

@@ -1,16 +1,16 @@
-"""Samples that were submitted, on disk."""
+"""Programs to judge, on disk."""
 
 import json
 import os
 import tempfile
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from codejoule.common.lazily import Lazily
 from codejoule.config import UserError, full_disk
 from codejoule.domain import Task
-from codejoule.evaluation import Sample
+from codejoule.evaluation.sample import Sample
 
 
 class Submission(Lazily[Sample]):
@@ -19,11 +19,17 @@ class Submission(Lazily[Sample]):
     have to be sanitized. Of each its place is held in memory."""
 
     def __init__(
-        self, tasks: Mapping[str, Task], solutions: Iterable[tuple[str, int, str]], folder: Path
+        self,
+        tasks: Mapping[str, Task],
+        solutions: Iterable[tuple[str, int, str]],
+        folder: Path,
+        *,
+        make: Callable[..., Sample] = Sample.of,
     ) -> None:
-        """`solutions` are the task's id, the number of the sample, and the program, of each.
-        Raises `UserError` where `folder` has no room for them."""
-        self._tasks = tasks
+        """`solutions` are the task's id, the number of the sample, and the program, of each; what
+        makes samples of them, `make`, says by which tests they are judged. Raises `UserError`
+        where `folder` has no room for them."""
+        self._tasks, self._make_sample = tasks, make
         self._places = array("q", [0])
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
         try:
@@ -40,4 +46,4 @@ class Submission(Lazily[Sample]):
     def _sample(self, place: int) -> Sample:
         begin, end = self._places[place : place + 2]
         task_id, number, solution = json.loads(os.pread(self._file.fileno(), end - begin, begin))
-        return Sample.of(self._tasks[task_id], solution, sample=number)
+        return self._make_sample(self._tasks[task_id], solution, sample=number)
