@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from codejoule.config.schema import Weights
 from codejoule.domain import (
     Architecture,
     Completion,
@@ -65,7 +66,8 @@ def plan(**changes: Any) -> Any:
             engine=SimpleNamespace(
                 name=SimpleNamespace(value="generate"), facts=SimpleNamespace(refills=False)
             ),
-            batch=SimpleNamespace(size=2),
+            batch=SimpleNamespace(size=2, arrival_rate_per_s=None),
+            model=SimpleNamespace(weights=Weights.hub),
         ),
     }
     return SimpleNamespace(**(base | changes))
@@ -115,10 +117,35 @@ def test_an_engine_that_is_not_known_logs_nothing() -> None:
     assert predicted_metrics(other, BATCHES) == {}
 
 
-def test_a_window_that_was_refilled_is_no_batch_and_logs_nothing() -> None:
-    refilled = plan()
-    refilled.experiment.batch.size = 1
-    assert predicted_metrics(refilled, BATCHES) == {}
+@pytest.mark.parametrize(("weights", "refilled"), [(Weights.random, False), (Weights.hub, True)])
+def test_slots_that_are_refilled_are_predicted_as_full_batches_of_mean_sequences(
+    weights: Weights, refilled: bool
+) -> None:
+    run = plan()
+    run.experiment.engine.name.value = "vllm"
+    run.experiment.engine.facts.refills = True
+    run.experiment.batch.size = 2
+    run.experiment.model.weights = weights
+    found = predicted_metrics(run, BATCHES)
+    card = known_card("NVIDIA H200")
+    assert card is not None
+    done = [c for batch in BATCHES for c in batch.completions]
+    assert len(done) == 3
+    full = replace(
+        run.memory.workload,
+        batch=2,
+        prompt_tokens=round(sum(c.prompt_tokens for c in done) / 3),
+        new_tokens=round(sum(c.output_tokens for c in done) / 3),
+        refilled=refilled,
+    )
+    ours = estimate_generation(full, card=card, engine=ENGINE_SPEEDS["vllm"], power=POWER)
+    assert ours is not None
+    assert found["predicted_latency_s"] == pytest.approx(1.5 * ours.latency_s)
+    assert found["predicted_energy_gpu_j"] == pytest.approx(1.5 * (ours.energy_j or 0))
+    assert found["predicted_mean_power_w"] == pytest.approx(ours.mean_power_w)
+    assert "predicted_ttft_s" not in found
+    run.experiment.batch.arrival_rate_per_s = 1.0
+    assert predicted_metrics(run, BATCHES) == {}
 
 
 def test_a_card_of_unknown_power_has_times_and_no_energy(monkeypatch: pytest.MonkeyPatch) -> None:

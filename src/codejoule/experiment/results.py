@@ -4,7 +4,7 @@ finished run."""
 import logging
 import math
 from array import array
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import numpy as np
 from codejoule.common.lazily import Lazily
 from codejoule.common.packed import Packed
 from codejoule.config.schema import ExperimentConfig, Stage, Weights
-from codejoule.domain import EnergySource, TaskRecord, doubts, validity
+from codejoule.domain import EnergySource, TaskRecord, Workload, doubts, validity
 from codejoule.domain.metrics import (
     RoundFacts,
     RunFacts,
@@ -26,8 +26,6 @@ from codejoule.domain.text import number
 from codejoule.estimate import (
     ENGINE_SPEEDS,
     POWER,
-    Card,
-    EngineSpeed,
     GenerationEstimate,
     estimate_generation,
 )
@@ -361,56 +359,71 @@ def footprint(experiment: ExperimentConfig, energy_total_kwh: float | None) -> d
 
 def predicted_metrics(plan: Plan, batches: Sequence[Batch]) -> dict[str, float]:
     """``predicted_*`` for the batches that ran, from their real numbers of tokens. Empty for
-    windows in which waiting prompts take the place of others, on a CPU, on several GPUs, on a card
-    that is not on file or whose peak rate is not known, with an engine or a family of models that
-    the estimator does not know; without energy where the card's power limit is not known."""
+    requests that arrived at a rate, on a CPU, on several GPUs, on a card that is not on file or
+    whose peak rate is not known, with an engine or a family of models that the estimator does not
+    know; without energy where the card's power limit is not known."""
     card = known_card(plan.gpu_name) if len(plan.gpus) == 1 else None
-    engine = ENGINE_SPEEDS.get(plan.experiment.engine.name.value)
-    if card is None or engine is None or plan.memory is None:
+    speed = ENGINE_SPEEDS.get(plan.experiment.engine.name.value)
+    batch = plan.experiment.batch
+    if card is None or speed is None or plan.memory is None or batch.arrival_rate_per_s is not None:
         return {}
-    counts = [len(entry.completions) for entry in batches]
-    refills = plan.experiment.engine.facts.refills
-    if (sum(counts) if refills else max(counts)) > plan.experiment.batch.size:
-        return {}
-    if refills:
-        batches = [_together(batches)]
-    estimates = (_estimate(plan, entry, card, engine) for entry in batches)
-    known = Packed(GenerationEstimate, (each for each in estimates if each is not None))
-    if len(known) < len(batches):
+    work = plan.memory.workload
+    if plan.experiment.engine.facts.refills:
+        fixed = plan.experiment.model.weights is Weights.random
+        one, times = _in_slots(replace(work, refilled=not fixed), batches, batch.size)
+        works: Iterable[Workload] = (one,)
+    else:
+        works, times = (_padded(work, entry) for entry in batches), 1.0
+    estimates = (estimate_generation(w, card=card, engine=speed, power=POWER) for w in works)
+    # Whether there is one depends on the card alone.
+    every = Packed(GenerationEstimate, (each for each in estimates if each is not None))
+    if not len(every):
         return {}
     tokens = sum(c.output_tokens for entry in batches for c in entry.completions)
-    latency_s = sum(estimate.latency_s for estimate in known)
+    latency_s = times * sum(estimate.latency_s for estimate in every)
     metrics = {
         "predicted_latency_s": latency_s,
-        "predicted_ttft_s": sum(estimate.ttft_s for estimate in known) / len(known),
+        "predicted_ttft_s": sum(estimate.ttft_s for estimate in every) / len(every),
         "predicted_throughput_tokens_per_s": tokens / latency_s,
     }
-    steps_s = [estimate.tpot_s for estimate in known if estimate.tpot_s is not None]
+    if times > 1:  # most sequences wait for a slot first
+        del metrics["predicted_ttft_s"]
+    steps_s = [estimate.tpot_s for estimate in every if estimate.tpot_s is not None]
     if steps_s:
         metrics["predicted_tpot_s"] = sum(steps_s) / len(steps_s)
-    energies_j = [estimate.energy_j for estimate in known if estimate.energy_j is not None]
-    if len(energies_j) == len(known):
-        metrics["predicted_energy_gpu_j"] = sum(energies_j)
-        metrics["predicted_mean_power_w"] = sum(energies_j) / latency_s
+    energies_j = [estimate.energy_j for estimate in every if estimate.energy_j is not None]
+    if len(energies_j) == len(every):
+        metrics["predicted_energy_gpu_j"] = times * sum(energies_j)
+        metrics["predicted_mean_power_w"] = times * sum(energies_j) / latency_s
     return metrics
 
 
-def _together(batches: Sequence[Batch]) -> Batch:
-    """All windows as one."""
-    completions = tuple(c for entry in batches for c in entry.completions)
-    return replace(batches[0], completions=completions)
-
-
-def _estimate(
-    plan: Plan, entry: Batch, card: Card, engine: EngineSpeed
-) -> GenerationEstimate | None:
-    """Of one batch: padded to its longest prompt, as long as its longest completion."""
-    assert plan.memory is not None
-    work = plan.memory.workload
-    ran = replace(
+def _padded(work: Workload, entry: Batch) -> Workload:
+    """One batch: padded to its longest prompt, as long as its longest completion."""
+    return replace(
         work,
         batch=len(entry.completions),
         prompt_tokens=max(c.prompt_tokens for c in entry.completions),
         new_tokens=max(1, *(c.output_tokens for c in entry.completions)),
     )
-    return estimate_generation(ran, card=card, engine=engine, power=POWER)
+
+
+def _in_slots(work: Workload, batches: Sequence[Batch], size: int) -> tuple[Workload, float]:
+    """A run in whose `size` slots waiting prompts take the place of what has ended: a full batch of
+    mean sequences, and how many of these the run has. Where none waits, one padded batch."""
+    prompts, new = array("q"), array("q")
+    for entry in batches:
+        prompts.extend(c.prompt_tokens for c in entry.completions)
+        new.extend(c.output_tokens for c in entry.completions)
+    count = len(new)
+    waits = count > size
+    prompt_tokens = sum(prompts) / count if waits else max(prompts)
+    new_tokens = sum(new) / count if waits else max(new)
+    full = replace(
+        work,
+        batch=min(size, count),
+        prompt_tokens=max(1, round(prompt_tokens)),
+        new_tokens=max(1, round(new_tokens)),
+        refilled=work.refilled and waits,
+    )
+    return full, count / full.batch
