@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from codejoule.config.schema import EvaluatorConfig, MeterConfig
+from codejoule.config.schema import EvaluatorConfig, GenerationConfig, MeterConfig
 from codejoule.domain import (
     Completion,
     EnergyReading,
@@ -48,7 +48,9 @@ def _verdict(number: int, status: Status, reason: str) -> Verdict:
 
 def _plan() -> Any:
     task = SimpleNamespace(task_id="t/1", domains=())
-    experiment = SimpleNamespace(evaluator=EvaluatorConfig(), meter=MeterConfig())
+    experiment = SimpleNamespace(
+        evaluator=EvaluatorConfig(), meter=MeterConfig(), generation=GenerationConfig()
+    )
     return SimpleNamespace(
         suite=SimpleNamespace(tasks=(task,)), experiment=experiment, timeout_s=1.0, hardware=None
     )
@@ -81,7 +83,7 @@ def test_it_is_judged_again_on_resume_and_no_other_is(
         judged = tuple(JudgedSample.of(verdict, 1.0) for verdict in VERDICTS)
         journal.append(Judged(source=EnergySource.rapl, verdicts=judged))
     again: list[Any] = []
-    monkeypatch.setattr(evaluation_stage, "samples_of", lambda *_: VERDICTS)
+    monkeypatch.setattr(evaluation_stage, "samples_of", lambda *_, **__: VERDICTS)
     monkeypatch.setattr(evaluation_stage, "_judge", lambda samples, *_: again.extend(samples))
     evaluation_stage.evaluate(_plan(), tmp_path, name="mine")
     assert [sample.sample for sample in again] == [1]

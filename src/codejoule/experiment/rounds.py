@@ -61,10 +61,11 @@ def asked_in(plan: Plan, journal: Journal) -> Asked:
         (each.plan.round, request.task.task_id, request.sample): request.prompt
         for each in later
         for request in itertools.chain.from_iterable(each.plan.batches)
+        if request.prompt is not None
     }
 
     def asked(number: int, task_id: str, sample: int) -> str:
-        return (repairs.get((number, task_id, sample)) or plan.prompts[task_id]).text
+        return (plan.prompts[task_id] if number == 1 else repairs[number, task_id, sample]).text
 
     return asked
 

@@ -144,7 +144,7 @@ class RepairedVerdicts(Verdicts):
 
     def whole(self, key: Key) -> JudgedSample:
         """As of `Verdicts`."""
-        return self._with_cost(key, self._last[key].whole(key))
+        return self._last[key].whole(key)
 
     def __getitem__(self, key: Key) -> JudgedSample:
         return self._with_cost(key, self._last[key][key])
