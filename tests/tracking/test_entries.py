@@ -71,12 +71,14 @@ def test_each_repair_round_has_samples_and_verdicts_of_its_own(folder):
         second = journal.of_round(2)
         assert journal.of_round(1) is journal and journal.of_round(2) is second
         assert second.count(Batch) == second.count(Judged) == 0
-        assert second.entries(Loaded) == journal.entries(Loaded), "the model is common to all"
+        assert list(second.entries(Loaded)) == list(journal.entries(Loaded)), (
+            "the model is common to all"
+        )
         second.append(batch)
         assert (journal.count(Batch), second.count(Batch)) == (1, 1)
         assert second.of_round(3).count(Batch) == 0
     with Journal(folder) as journal:
-        assert journal.of_round(2).entries(Batch) == [batch], "as it was"
+        assert list(journal.of_round(2).entries(Batch)) == [batch], "as it was"
 
 
 @pytest.mark.parametrize(
