@@ -25,6 +25,7 @@ def test_energy_that_was_not_measured_here_is_labelled(source: str, line: str, l
     assert headline({"energy_per_task_j": 2.0}, EnergySource(source)) == (last,)
     plan = SimpleNamespace(
         requests=63,
+        round=1,
         experiment=SimpleNamespace(generation=SimpleNamespace(n_samples=1)),
     )
     parts: Any = dict.fromkeys(("journal", "engine", "limit", "peak_bytes"))
