@@ -87,6 +87,7 @@ class Plan:
         self.evaluator: Any = self
         self.name, self.stage = "sandbox", Stage.all
         self.meter = MeterConfig(on_metered_device=on_metered_device)
+        self.training = None
         self.hardware, self.gpus = SimpleNamespace(gpus=[SimpleNamespace(uuid="GPU-1")]), (0,)
         self.isolated = False
 
