@@ -26,7 +26,6 @@ def test_energy_that_was_not_measured_here_is_labelled(source: str, line: str, l
     plan = SimpleNamespace(
         round=1,
         requests=63,
-        round=1,
         experiment=SimpleNamespace(generation=SimpleNamespace(n_samples=1)),
     )
     parts: Any = dict.fromkeys(("journal", "engine", "limit", "peak_bytes"))
