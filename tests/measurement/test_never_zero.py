@@ -324,7 +324,8 @@ def test_what_was_not_measured_is_absent_in_the_store_and_null_in_the_table(
         journal.append(Judged(source=EnergySource.estimate, verdicts=judged))
         assert "NaN" not in journal.path.read_text()
     plan: Any = SimpleNamespace(
-        suite=SimpleNamespace(tasks=[SimpleNamespace(task_id="a", domains=())])
+        suite=SimpleNamespace(tasks=[SimpleNamespace(task_id="a", domains=())]),
+        experiment=SimpleNamespace(generation=SimpleNamespace(rounds=1)),
     )
     results = read_results(tmp_path)
     records = task_records(plan, results)

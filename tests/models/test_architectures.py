@@ -54,7 +54,7 @@ def names(group: str) -> list[str]:
 
 def test_every_model_of_the_design_has_a_file() -> None:
     assert names("model") == sorted([*PARAMETERS, "starter"])
-    extras = ["bnb_int8", "bnb_nf4", "fp8", "torchao_int8"]
+    extras = ["bnb_int8", "bnb_nf4", "fp8", "torchao_int8", "gguf"]
     extras += ["fp8_block", "fp8_dynamic", "w4a16", "w8a8", "mxfp4", "nvfp4"]
     assert names("quant") == sorted(["none", "gptq8", "gptq4", "awq", *extras])
 

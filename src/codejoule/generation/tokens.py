@@ -46,11 +46,14 @@ class PromptRows:
         prompt is empty, has tokens that the model has not, or does not fit the model's context
         together with `max_new_tokens`: beyond it a model answers nonsense without an error. Samples
         of one task share theirs."""
-        rows: dict[str, list[int]] = {}
+        rows: dict[tuple[str, bool], list[int]] = {}
+        found = []
         for prompt in prompts:
-            if prompt.text not in rows:
-                rows[prompt.text] = self._row(prompt, max_new_tokens)
-        return [rows[prompt.text] for prompt in prompts]
+            key = prompt.text, prompt.add_special_tokens
+            if key not in rows:
+                rows[key] = self._row(prompt, max_new_tokens)
+            found.append(rows[key])
+        return found
 
     def _row(self, prompt: Prompt, max_new_tokens: int) -> list[int]:
         encode = self._tokenizer

@@ -189,10 +189,11 @@ def describe(file: Path, checksum: str, folder: Path) -> None:
     from transformers import AutoConfig, AutoTokenizer
 
     doing(f"reading {file.name}'s tokenizer")
-    place = {"gguf_file": file.name, "local_files_only": True, "trust_remote_code": False}
+    place = {"gguf_file": file.name, "local_files_only": True}
     with _made_whole(folder) as work, quiet_libraries(), _refusals(file):
-        AutoConfig.from_pretrained(file.parent, **place).save_pretrained(work)
-        AutoTokenizer.from_pretrained(file.parent, **place).save_pretrained(work)
+        for kind in (AutoConfig, AutoTokenizer):
+            found = kind.from_pretrained(file.parent, trust_remote_code=False, **place)
+            found.save_pretrained(work)
         _write_manifest(work, checksum, gguf_facts(file))
 
 
