@@ -103,6 +103,7 @@ def test_windows_are_cut_as_sequences_end_and_a_task_has_its_part_of_each_that_i
     assert results.engine.facts["slots"] == 6 and results.engine.facts["cuda_graphs"] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("short_windows")
 @pytest.mark.parametrize("engine", ["graph", "continuous"])
 def test_the_steady_state_of_a_run_is_that_of_windows_within_it(

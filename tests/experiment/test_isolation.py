@@ -74,6 +74,7 @@ def test_a_killed_model_process_fails_its_job_and_the_sweep_goes_on(killed: Swee
     assert runs["starter-none-b8"].info.status == "FINISHED"
 
 
+@pytest.mark.slow
 def test_a_child_process_decodes_what_this_process_decodes(killed: Sweep) -> None:
     done = run_main(
         killed.folder, "isolation=inline", *JOBS[1:], "batch=b8", "tracking.experiment=inline"
@@ -84,6 +85,7 @@ def test_a_child_process_decodes_what_this_process_decodes(killed: Sweep) -> Non
     assert isolated.read_text() == inline.read_text()
 
 
+@pytest.mark.slow
 def test_an_error_in_the_child_is_one_message(store: Path) -> None:
     done = run_main(store, "isolation=process", "suite.limit=1", "generation.max_new_tokens=5000")
     assert done.returncode == 1

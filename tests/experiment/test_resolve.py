@@ -107,6 +107,7 @@ def test_a_sweep_is_killed_and_continued_to_its_answer(store: Path) -> None:
     assert len(fingerprints) == len(set(fingerprints)), "nothing is run twice"
 
 
+@pytest.mark.slow
 def test_a_budget_that_is_spent_ends_the_sweep_and_is_said(store: Path) -> None:
     done = run_main(store, *SPACE, "hydra.sweeper.jobs=1", "isolation=inline")
     assert done.returncode == 0, done.stderr

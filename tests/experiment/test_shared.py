@@ -32,6 +32,7 @@ def samples(folder: Path, experiment: str) -> list[str]:
     return sorted(file.read_text(encoding="utf-8") for file in files)
 
 
+@pytest.mark.slow
 def test_a_job_takes_over_the_model_of_the_one_before_and_a_repeat_does_not(store: Path) -> None:
     done = run_main(store, "-m", "repeat=1,2", *JOBS[1:], "isolation=shared")
     assert done.returncode == 0, done.stderr

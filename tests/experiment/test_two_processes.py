@@ -29,6 +29,7 @@ def only_run(store: Path) -> Run:
     return run
 
 
+@pytest.mark.slow
 def test_a_second_process_leaves_a_running_run_alone(store: Path) -> None:
     same = ("suite.limit=24", "evaluator=none")
     first = start_and_wait_for_a_batch(store, *same)

@@ -134,6 +134,7 @@ def test_a_killed_vllm_is_told_and_the_same_command_continues(folder: Path) -> N
     check_continued(folder)
 
 
+@pytest.mark.slow
 def test_vllm_ends_with_a_killed_run_which_continues(folder: Path) -> None:
     with half_done(folder) as (job, vllm):
         os.kill(job.pid, signal.SIGKILL)

@@ -181,6 +181,7 @@ def test_a_closed_engine_gives_the_model_back(
         assert unpaced(decode(engine, PROMPTS[:8], 8)) == reference("qwen2")[:8]
 
 
+@pytest.mark.slow
 def test_gptq_layers_are_single_operations_of_what_is_compiled(
     tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

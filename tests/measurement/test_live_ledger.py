@@ -163,6 +163,7 @@ def test_the_sampler_dies_with_a_run_that_is_killed(tmp_path: Path) -> None:
     assert not Path(f"/proc/{sampler}").exists()
 
 
+@pytest.mark.slow
 def test_a_card_that_is_too_hot_is_told_of_the_windows_in_which_it_is(open_ledger: Any) -> None:
     ledger = open_ledger(hot_s=(1.2, 2.2))
     try:

@@ -55,6 +55,7 @@ def test_one_stuck_counter_of_two_is_an_error_that_names_it(open_ledger: Any) ->
     ledger.close()
 
 
+@pytest.mark.slow
 def test_one_hanging_gpu_of_two_is_an_error_that_names_it(
     open_ledger: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

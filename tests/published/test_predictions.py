@@ -9,6 +9,7 @@ from tests.docs.pages import ROOT
 GOLDEN = ROOT / "tests" / "golden" / "published.csv"
 
 
+@pytest.mark.slow
 def test_the_mean_error_of_published_figures_is_what_the_lab_notes_say() -> None:
     _, reading = read_figures(GOLDEN)
     found = [(figure, predict_figure(figure)) for figure in reading.figures]

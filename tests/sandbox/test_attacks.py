@@ -169,6 +169,7 @@ def test_control_passes(name: str, config: EvaluatorConfig) -> None:
     assert verdict.status is Status.passed
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="already an ordinary user")
 def test_an_ordinary_user_is_as_safe(canary: Canary) -> None:
     python = as_nobody()
@@ -192,6 +193,7 @@ def test_an_ordinary_user_is_as_safe(canary: Canary) -> None:
     canary.assert_untouched()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(process_guards.landlock_version() == 0, reason="this kernel has no Landlock")
 def test_process_isolation_contains_them_too_where_there_is_landlock(canary: Canary) -> None:
     python = as_nobody() if os.geteuid() == 0 else None

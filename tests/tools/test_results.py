@@ -91,6 +91,7 @@ def test_what_was_not_measured_is_said_to_be_so(tmp_path: Path) -> None:
     assert "Not measured yet: the bundled model, resolved." in page
 
 
+@pytest.mark.slow
 def test_the_pages_change_with_the_data(folder: Path, tmp_path: Path) -> None:
     page = pages(load(folder / DATA))["index.md"]
     write_study(tmp_path / "study")
