@@ -524,7 +524,11 @@ def _data(data: Data) -> Iterator[str]:
     yield "python benchmarks/showpiece.py --out outputs/showpiece --seconds 28800"
     yield "```"
     yield ""
-    yield "This one makes the data set and these pages of what it left:"
+    yield (
+        "With `--part grid` it goes on where the data set ends, if `cells.csv` and `calls.csv` of "
+        "`docs/results/data` are copied into that folder first. This one makes the data set and "
+        "these pages of what it left:"
+    )
     yield ""
     yield "```text"
     yield "python -m tools.results --from outputs/showpiece"
