@@ -156,14 +156,17 @@ def test_a_number_of_jobs_that_is_none_is_an_error(n_jobs: int) -> None:
 
 
 def results(folder: Path, experiment: str) -> dict[str, tuple[str, str]]:
-    """Samples and verdicts of each run, as its artifacts have them."""
-    return {
-        file.parent.parent.name: (
-            file.read_text(encoding="utf-8"),
-            (file.parent / "eval_results.json").read_text(encoding="utf-8").partition('"eval"')[2],
-        )
-        for file in folder.glob(f"mlruns/journals/{experiment}/*/artifacts/samples.jsonl")
-    }
+    """Samples and verdicts of each run, as its artifacts in the store have them."""
+    found = {}
+    for run in runs_of(experiment, folder):
+        if run.data.tags["codejoule.kind"] == "run":
+            artifacts = Path(run.info.artifact_uri.removeprefix("file://"))
+            verdicts = (artifacts / "eval_results.json").read_text(encoding="utf-8")
+            found[run.info.run_name] = (
+                (artifacts / "samples.jsonl").read_text(encoding="utf-8"),
+                verdicts.partition('"eval"')[2],
+            )
+    return found
 
 
 @pytest.mark.slow
