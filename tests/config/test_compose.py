@@ -185,15 +185,13 @@ def test_the_power_of_a_core_is_above_zero(value: float) -> None:
         to_experiment(config)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
     [
-        pytest.param(
-            ("batch=b1,b4", "generation=sample", "generation.temperature=0.2,0.8", "repeat=1,2"),
-            marks=pytest.mark.slow,
-        ),
+        ("batch=b1,b4", "generation=sample", "generation.temperature=0.2,0.8", "repeat=1,2"),
         ("model=starter,qwen_7b", "quant=none,awq", "suite.stop=[a,b]", "model.name=x,y"),
-        pytest.param(("+experiment=smoke", "generation.seed=1,2"), marks=pytest.mark.slow),
+        ("+experiment=smoke", "generation.seed=1,2"),
     ],
 )
 def test_jobs_that_are_composed_together_are_as_hydra_composes_each(

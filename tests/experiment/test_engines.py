@@ -128,6 +128,7 @@ def test_the_steady_state_of_a_run_is_that_of_windows_within_it(
     assert metrics["energy_per_token_j"] < metrics["energy_per_output_token_j"]
 
 
+@pytest.mark.slow
 def test_over_a_recording_windows_have_the_energy_that_the_card_then_took(
     plan_for: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

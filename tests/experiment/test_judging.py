@@ -95,6 +95,7 @@ def story(tmp_path_factory: pytest.TempPathFactory, with_database: Callable[[Pat
     )
 
 
+@pytest.mark.slow
 def test_a_run_that_has_generated_is_finished_and_says_that_it_is_not_judged(story: Story) -> None:
     assert story.generated.status == "FINISHED"
     assert story.generated.tags["codejoule.stage"] == "generated"

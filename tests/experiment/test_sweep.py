@@ -310,6 +310,7 @@ def test_each_job_has_a_line_of_its_figures_and_libraries_have_none(sweep: Sweep
     assert len(logs) >= 4 and any("its kernels take" in log.read_text() for log in logs)
 
 
+@pytest.mark.slow
 def test_a_quiet_run_prints_its_answer_alone(store: Path) -> None:
     done = run_main(store, "--quiet", "suite.limit=1")
     assert done.returncode == 0 and done.stderr == ""

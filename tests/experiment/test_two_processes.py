@@ -76,7 +76,8 @@ def test_a_sweep_in_an_earlier_sweeps_folder_counts_its_own_jobs(store: Path) ->
     assert "1 job: 1 finished." in good.stdout
 
 
-@pytest.mark.parametrize("folders", ["one", pytest.param("two", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("folders", ["one", "two"])
 def test_two_identical_sweeps_at_once_do_the_work_once_and_both_succeed(
     store: Path, folders: str
 ) -> None:

@@ -92,7 +92,8 @@ def ask(engine: Any, prompts: list[Prompt], at_once: int = 4) -> list[Completion
     return [replace(completion, pace=None) for completion in decoded.completions]
 
 
-@pytest.mark.parametrize("at_once", [pytest.param(1, marks=pytest.mark.slow), 5])
+@pytest.mark.slow
+@pytest.mark.parametrize("at_once", [1, 5])
 def test_a_real_server_gives_the_same_text_as_generate(
     at_once: int, served: str, starter: tuple[Any, Any], tasks: list[Prompt]
 ) -> None:

@@ -148,6 +148,7 @@ def test_a_fixed_length_is_kept_and_told_at_the_end_alone(tokenizer: Any) -> Non
     assert all(c.pace is not None and c.pace.end >= c.pace.first for c in completions)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fixed", [False, True], ids=["told by token", "told at the end"])
 def test_requests_are_taken_up_when_they_have_arrived_and_a_slot_is_free(
     fake: Callable[..., None], tokenizer: Any, fixed: bool

@@ -164,6 +164,7 @@ def test_a_family_is_at_most_four_files(followed: Callable[[str], Copy]) -> None
     assert "tiny" in told
 
 
+@pytest.mark.slow
 def test_a_quantization_is_at_most_three_files(followed: Callable[[str], Copy]) -> None:
     copy = followed("quantization")
     assert len(copy.touched) <= 3

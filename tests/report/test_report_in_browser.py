@@ -264,7 +264,8 @@ def test_mark_tells_its_figures_to_the_keyboard(page):
     assert tip.count() == 0
 
 
-@pytest.mark.parametrize("scheme", [pytest.param("light", marks=pytest.mark.slow), "dark"])
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_serious_stands_in_the_way_of_accessibility(page, scheme):
     from axe_playwright_python.sync_playwright import Axe
 
