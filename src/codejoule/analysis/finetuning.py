@@ -169,7 +169,9 @@ def _interval(
     runs = np.sqrt([len(own) for own in own_j])
     means_j = [own.mean(axis=0, keepdims=True) for own in own_j]
     drawn = resample(means_j, evidence.passed[pair][:, tasks], labels, resampler=resampler)
-    spread = np.exp(resampler.rng.normal(0, variance.sd_log / runs, drawn.energy_j.shape))
+    # A variance that few repeats tell is uncertain itself.
+    noise = resampler.rng.standard_t(min(variance.df, 1e6), drawn.energy_j.shape)
+    spread = np.exp(variance.sd_log / runs * noise)
     with np.errstate(divide="ignore", invalid="ignore"):
         each_j = drawn.energy_j * spread / (drawn.pass_at_1 * tasks.sum())
         saved_j = each_j[:, 1] - each_j[:, 0]
