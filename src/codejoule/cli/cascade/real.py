@@ -165,7 +165,7 @@ class _Answers:
         if len(energies_j) < len(self.records) or any(r.verdict is None for r in self.records):
             raise UserError(
                 f"run {self.run_id} has tasks without energy or verdict, so what the policy shows "
-                "is not known"
+                "is not known; see its tags and its log for why, and carry the policy out again"
             )
         judging_j = [part.judging_j for part in (self.parts or {}).values()]
         return Step(

@@ -104,7 +104,9 @@ def comparable(loaded: LoadedRuns, *, mix: Collection[str]) -> Group:
     (group,) = groups
     if group.random or group.published:
         what = "random weights" if group.random else "published figures"
-        raise UserError(f"these runs are of {what}, whose programs cannot be judged")
+        raise UserError(
+            f"these runs are of {what}, whose programs cannot be judged; choose others with --where"
+        )
     return group
 
 
@@ -250,7 +252,8 @@ def _members(evidence: Evidence, judged: Mapping[str, Mapping[str, Parts]]) -> t
         if unknown.all():
             raise UserError(
                 f"run {run_ids[0]}: the energy of judging by the shown tests is not known (the "
-                "CPU's counter did not tick)"
+                "CPU's counter did not tick); run codejoule cascade on a machine whose counter works "
+                "(codejoule doctor)"
             )
         unmetered += int(samples[unknown].sum())
         own["judging_j"][unknown] = own["judging_j"][~unknown].mean()
