@@ -252,8 +252,8 @@ def _members(evidence: Evidence, judged: Mapping[str, Mapping[str, Parts]]) -> t
         if unknown.all():
             raise UserError(
                 f"run {run_ids[0]}: the energy of judging by the shown tests is not known (the "
-                "CPU's counter did not tick); run codejoule cascade on a machine whose counter works "
-                "(codejoule doctor)"
+                "CPU's counter did not tick); run codejoule cascade on a machine whose counter "
+                "works (codejoule doctor)"
             )
         unmetered += int(samples[unknown].sum())
         own["judging_j"][unknown] = own["judging_j"][~unknown].mean()
